@@ -1,0 +1,53 @@
+# Everything a developer types. `make setup` runs by itself before whatever needs it.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+PIP := $(RUN)/pip install --quiet --constraint constraints.txt
+
+.PHONY: setup demo test check docs lock bench bench-kill base-model clean
+
+setup: $(VENV)/.dev
+
+$(VENV)/.train: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[train]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.train
+	$(RUN)/python -m orchestrator submit dreambooth
+
+test: setup
+	$(RUN)/python -m pytest --numprocesses 2 --dist worksteal
+
+check: setup
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/python docs/generate.py --check
+
+docs: setup
+	$(RUN)/python docs/generate.py
+
+bench: setup
+	$(RUN)/python -m benchmarks
+
+bench-kill: setup
+	$(RUN)/python -m benchmarks.kill
+
+base-model: setup
+	$(RUN)/python -m pretraining all
+
+# Pins what a fresh installation of the newest allowed versions gets; run it, then `make test`.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet ".[dev]"
+	.venv-lock/bin/pip freeze --exclude orchestrator | sed 's/+cpu//' > constraints.txt
+	rm -r .venv-lock
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Personalise image models on this machine or on one's own AWS account."""

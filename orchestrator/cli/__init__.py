@@ -1,0 +1,21 @@
+"""The command line: one module a noun. Bodies import what they need, so that `--help` stays quick."""
+
+import click
+
+from orchestrator.cli.jobs import jobs
+from orchestrator.cli.recipes import recipes
+from orchestrator.cli.submit import submit
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="orchestrator")
+def cli() -> None:
+    """Personalise image models: photos and a prompt in, an adapter out.
+
+    Begin with `submit dreambooth`: it needs no account, no GPU and no download.
+    """
+
+
+cli.add_command(submit)
+cli.add_command(jobs)
+cli.add_command(recipes)

@@ -1,0 +1,124 @@
+"""`jobs`: watch what was submitted."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, printable
+
+if TYPE_CHECKING:
+    from orchestrator.jobs import Job
+    from orchestrator.targets.base import Target
+
+
+@click.group()
+def jobs() -> None:
+    """List, watch, stop, resume and explain jobs."""
+
+
+@jobs.command("list")
+@json_option
+def list_jobs(as_json: bool) -> None:
+    """List all jobs, the oldest first."""
+    target = _target()
+    descriptions = [target.describe(name) for name in target.names()]
+    if as_json:
+        print_json([description.model_dump(mode="json") for description in descriptions])
+    elif not descriptions:
+        click.echo("No jobs yet. Begin with: python -m orchestrator submit dreambooth")
+    else:
+        rows = [(one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}") for one in descriptions]
+        print_table(("JOB", "STATUS", "SUBMITTED"), rows)
+
+
+@jobs.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a job, its progress, and its adapter once there is one."""
+    from orchestrator.cli.results import print_job
+
+    print_job(_find(name), as_json=as_json)
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@json_option
+def logs(name: str, follow: bool, as_json: bool) -> None:
+    """Print a job's log; with --json its events alone, one a line."""
+    from orchestrator.contract.events import parse
+
+    for line in _find(name).log_lines(follow=follow):
+        if not as_json or parse(line) is not None:
+            click.echo(printable(line))
+
+
+@jobs.command()
+@click.argument("name")
+@json_option
+def wait(name: str, as_json: bool) -> None:
+    """Wait for a job's end; the exit code says whether it ended well."""
+    from orchestrator.cli.progress import follow
+    from orchestrator.cli.results import print_outcome
+
+    job = _find(name)
+    follow(job, quiet=as_json)
+    print_outcome(job, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("name")
+@json_option
+def stop(name: str, as_json: bool) -> None:
+    """Save a checkpoint and stop; `jobs retry` goes on from it."""
+    from orchestrator.cli.results import print_job
+
+    job = _find(name)
+    job.stop()
+    job.wait()
+    print_job(job, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--detach", is_flag=True, help="Return at once.")
+@json_option
+def retry(name: str, detach: bool, as_json: bool) -> None:
+    """Go on with a job that ended early, from its newest checkpoint."""
+    from orchestrator.cli.progress import follow
+    from orchestrator.cli.results import print_outcome
+
+    job = _find(name)
+    job.resume()
+    if not detach:
+        follow(job, quiet=as_json)
+    print_outcome(job, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("name")
+@json_option
+def explain(name: str, as_json: bool) -> None:
+    """Say why a job stands where it does, show the evidence, and name the next command."""
+    explanation = _find(name).explain()
+    if as_json:
+        print_json(explanation.model_dump(mode="json"))
+        return
+    print_facts([("status", explanation.status.value), ("cause", printable(explanation.cause))])
+    for line in explanation.evidence:
+        click.echo(f"  | {printable(line)}")
+    print_facts([("next", explanation.next_step)])
+
+
+def _target() -> "Target":
+    from orchestrator.jobs import local_target
+    from orchestrator.settings import Settings
+
+    return local_target(Settings.from_environment())
+
+
+def _find(name: str) -> "Job":
+    from orchestrator.jobs import find
+
+    return find(name, _target())

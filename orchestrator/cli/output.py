@@ -1,0 +1,48 @@
+"""What a command prints: a table for people, or one JSON value for scripts and then nothing else on stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.errors import OrchestratorError
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their column heads, each column as wide as its longest cell."""
+    table = [tuple(columns), *rows]
+    widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, one pair a line."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        click.echo(f"{name.ljust(width)}  {value}".rstrip())
+
+
+def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
+    """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
+    if not as_json:
+        click.echo(printable(f"Error: {error.render()}"), err=True)
+        return
+    problems = [problem.model_dump() for problem in error.problems]
+    body = {"kind": type(error).__name__, "message": error.message, "problems": problems, "next": error.next_step}
+    print_json({"error": body})
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal: control characters and direction marks in file names, prompts and logs."""
+    return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)

@@ -1,0 +1,121 @@
+"""Watch a job: a live bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+
+from orchestrator.cli.output import printable
+from orchestrator.contract.events import Checkpoint, Event, Item, Metrics, Phase, Resumed, Sample, Step, Warned
+from orchestrator.jobs import Job
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def follow(job: Job, *, quiet: bool = False) -> None:
+    """Show the job's progress until it ends; Ctrl-C asks once whether to stop it."""
+    try:
+        if quiet:
+            job.wait()
+        elif sys.stderr.isatty():
+            _draw_bar(_attempt_events(job))
+        else:
+            _print_lines(_attempt_events(job))
+    except KeyboardInterrupt:
+        _ask_to_stop(job)
+
+
+def _attempt_events(job: Job) -> Iterator[Event]:
+    """Yield the events of the job, earlier attempts left out: what is over is no progress."""
+    from orchestrator.contract.events import ATTEMPT_PHASE
+
+    earlier = sum(isinstance(event, Phase) and event.name == ATTEMPT_PHASE for event in job.events()) - 1
+    for event in job.events(follow=True):
+        if isinstance(event, Phase) and event.name == ATTEMPT_PHASE:
+            earlier -= 1
+        if earlier < 0:
+            yield event
+
+
+def _ask_to_stop(job: Job) -> None:
+    question = f"\nStop {job.name}? Its checkpoint is kept. No leaves it running"
+    stop = click.confirm(question, default=True, err=True) if sys.stdin.isatty() else True
+    if not stop:
+        click.echo(f"It goes on. Watch it with: python -m orchestrator jobs logs -f {job.name}", err=True)
+        return
+    job.stop()
+    click.echo("Saving a checkpoint and stopping ...", err=True)
+    job.wait()
+
+
+def _draw_bar(events: Iterator[Event]) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
+        task = None
+        for event in events:
+            match event:
+                case Phase(name=name, of=of):
+                    if task is not None:
+                        progress.stop_task(task)
+                    task = progress.add_task(name, total=of or None, loss="")
+                case Step(step=step, of=of, loss=loss) if task is not None:
+                    progress.update(task, completed=step, total=of, loss=f"loss {loss:.4f}")
+                case Item(done=done, of=of) if task is not None:
+                    progress.update(task, completed=done, total=of)
+                case _:
+                    if text := _remark(event):
+                        progress.console.print(text, markup=False, highlight=False)
+
+
+def _print_lines(events: Iterator[Event]) -> None:
+    last = 0.0
+    for event in events:
+        text = _remark(event)
+        if isinstance(event, Phase):
+            text = event.name
+        elif isinstance(event, Step) and (time.monotonic() - last > _SECONDS_BETWEEN_LINES or event.step == event.of):
+            last = time.monotonic()
+            text = _step_line(event)
+        if text:
+            click.echo(text, err=True)
+
+
+def _step_line(event: Step) -> str:
+    left = (event.of - event.step) * event.seconds_per_step
+    return (
+        f"step {event.step}/{event.of}  loss {event.loss:.4f}  {event.seconds_per_step:.2f} s/step  {left:.0f} s left"
+    )
+
+
+def _remark(event: Event) -> str:
+    match event:
+        case Resumed(step=step):
+            return f"resumed at step {step}"
+        case Checkpoint(step=step):
+            return f"checkpoint at step {step}"
+        case Warned(message=message):
+            return printable(f"Warning: {message}")
+        case Sample(path=path):
+            return printable(f"picture: {path}")
+        case Metrics():
+            return ""
+    return ""

@@ -1,0 +1,94 @@
+"""How a job is shown: its state, and once it is complete its adapter and figures."""
+
+from typing import Any
+
+import click
+
+from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.events import Step
+from orchestrator.errors import JobError
+from orchestrator.jobs import Job
+from orchestrator.targets.base import JobDescription, JobStatus
+
+CONTACT_SHEET = "contact_sheet.png"
+
+
+def print_outcome(job: Job, *, as_json: bool) -> None:
+    """Print where a submitted job stands; raises JobError when it failed."""
+    description = job.describe()
+    if description.status is JobStatus.FAILED:
+        explanation = job.explain()
+        raise JobError(f"{job.name} failed. {explanation.cause}", next_step=explanation.next_step)
+    print_job(job, as_json=as_json)
+
+
+def print_job(job: Job, *, as_json: bool) -> None:
+    """Print a job with everything known of it."""
+    description, manifest = job.describe(), None
+    if description.status is JobStatus.COMPLETED:
+        manifest = job.manifest()
+    if as_json:
+        print_json(job_json(job, description, manifest))
+        return
+    print_facts(_facts(job, description, manifest))
+    if manifest is not None and manifest.metrics:
+        click.echo()
+        print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
+
+
+def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> dict[str, Any]:
+    """Return a job as the value that --json prints."""
+    values = description.model_dump(mode="json")
+    values["seconds"] = _seconds(description)
+    values["checkpoint_step"] = job.target.checkpoint_step(job.name)
+    values["adapter"] = str(job.adapter_folder()) if manifest else None
+    values["metrics"] = manifest.metrics if manifest else {}
+    return values
+
+
+def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> list[tuple[str, str]]:
+    facts = [("job", job.name), ("status", description.status.value), ("submitted", _clock(description))]
+    seconds, last = _seconds(description), _last_step(job)
+    if seconds is not None:
+        facts.append(("seconds", f"{seconds:.0f}"))
+    if last is not None and manifest is None:
+        facts.append(("progress", f"step {last.step} of {last.of}, loss {last.loss:.4f}"))
+    if (step := job.target.checkpoint_step(job.name)) is not None and manifest is None:
+        facts.append(("checkpoint", f"step {step}"))
+    if description.failure_reason:
+        facts.append(("why", description.failure_reason))
+    if manifest is not None:
+        folder = job.adapter_folder()
+        megabytes = sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors")) / 1e6
+        facts += [("adapter", str(folder)), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
+        if CONTACT_SHEET in manifest.files:
+            facts.append(("pictures", str(folder / CONTACT_SHEET)))
+    return facts
+
+
+def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
+    def figure(name: str) -> str:
+        return f"{metrics[name]:.3f}" if name in metrics else "-"
+
+    return [
+        (label, figure(f"{name}_before"), figure(f"{name}_after"), figure(f"{name}_ceiling"))
+        for name, label in (("subject_similarity", "subject similarity"), ("prompt_fidelity", "prompt fidelity"))
+    ]
+
+
+def _last_step(job: Job) -> Step | None:
+    last = None
+    for event in job.events():
+        last = event if isinstance(event, Step) else last
+    return last
+
+
+def _seconds(description: JobDescription) -> float | None:
+    if description.started is None or description.ended is None:
+        return None
+    return round((description.ended - description.started).total_seconds(), 1)
+
+
+def _clock(description: JobDescription) -> str:
+    return description.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,36 @@
+"""One way to hash a file and a folder, so that client and container name the same bytes by the same hash."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class FileDigest(BaseModel):
+    """What is known of a file's content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    sha256: str
+    """Hash of the whole file, hexadecimal."""
+    size: int
+    """Bytes."""
+
+
+def hash_file(path: Path) -> FileDigest:
+    """Read a file once and return its hash and size."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return FileDigest(sha256=digest.hexdigest(), size=file.tell())
+
+
+def hash_files(folder: Path, *, leave_out: str = "") -> dict[str, FileDigest]:
+    """Return the digest of every file below `folder` by its POSIX relative path, byte code and `leave_out` excepted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in paths if path.name != leave_out}
+
+
+def tree_sha256(files: dict[str, FileDigest]) -> str:
+    """Return one hash for a set of files: equal names and bytes, equal hash, wherever they lie."""
+    lines = "".join(f"{digest.sha256} {digest.size} {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

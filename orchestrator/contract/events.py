@@ -1,0 +1,128 @@
+"""What a running job says, one JSON object a line on stdout.
+
+The progress bar, `jobs logs` and the metrics of the service all read these lines and nothing else, so that a bar
+redrawn with carriage returns never has to be parsed out of a log. A line that is not an event is plain log text.
+"""
+
+import json
+import sys
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+ATTEMPT_PHASE = "starting"
+"""Name of the phase that opens each attempt in a job's log."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Phase(_Event):
+    """The job has begun a named part of its work."""
+
+    event: Literal["phase"] = "phase"
+    name: str
+    """What it does now, in words: "class images", "training", "contact sheet"."""
+    of: int = 0
+    """How many items the phase has, 0 when that is not known."""
+
+
+class Item(_Event):
+    """One more item of the current phase is done; training has `Step` instead."""
+
+    event: Literal["item"] = "item"
+    done: int
+    """Items done so far."""
+    of: int
+    """Items in the phase."""
+
+
+class Step(_Event):
+    """One optimizer step is done."""
+
+    event: Literal["step"] = "step"
+    step: int
+    """Optimizer steps done so far, resumed ones included."""
+    of: int
+    """Optimizer steps in the whole run."""
+    loss: float
+    """Training loss of this step."""
+    learning_rate: float
+    """Learning rate of this step."""
+    seconds_per_step: float
+    """Running mean over this process's steps, in seconds."""
+
+
+class Checkpoint(_Event):
+    """A checkpoint is complete on disk."""
+
+    event: Literal["checkpoint"] = "checkpoint"
+    step: int
+    """Optimizer steps it holds."""
+
+
+class Resumed(_Event):
+    """The job goes on from a checkpoint."""
+
+    event: Literal["resumed"] = "resumed"
+    step: int
+    """Optimizer steps already done."""
+
+
+class Sample(_Event):
+    """A picture was written."""
+
+    event: Literal["sample"] = "sample"
+    path: str
+    """Path below the job's root."""
+
+
+class Metrics(_Event):
+    """Figures measured on the finished adapter."""
+
+    event: Literal["metrics"] = "metrics"
+    values: dict[str, float]
+    """Name to figure; the names are documented in docs/metrics.md."""
+
+
+class Warned(_Event):
+    """Something a person should know and the job can live with."""
+
+    event: Literal["warning"] = "warning"
+    message: str
+    """What, and what to do about it."""
+
+
+class Failed(_Event):
+    """The job has failed; the same words are in the failure file."""
+
+    event: Literal["failed"] = "failed"
+    kind: str
+    """A stable word for the cause: "nan-loss", "out-of-memory", "disk-full", "base-model", "bug", ..."""
+    message: str
+    """What happened and why."""
+    next_step: str = ""
+    """What to type or change next."""
+
+
+Event = Annotated[
+    Phase | Item | Step | Checkpoint | Resumed | Sample | Metrics | Warned | Failed, Field(discriminator="event")
+]
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def emit(event: Event) -> None:
+    """Write an event to stdout at once."""
+    sys.stdout.write(event.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+def parse(line: str) -> Event | None:
+    """Return the event a log line holds, or None for plain text."""
+    if not line.startswith("{"):
+        return None
+    try:
+        return _EVENT.validate_python(json.loads(line))
+    except (json.JSONDecodeError, ValidationError):
+        return None

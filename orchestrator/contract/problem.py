@@ -1,0 +1,48 @@
+"""One thing that is wrong, in the three parts a person needs: where, what, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Problem(BaseModel):
+    """A single finding; checks collect them so that all are reported at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    where: str
+    """The field, file or channel at fault."""
+    what: str
+    """What is wrong with it."""
+    fix: str = ""
+    """What to do about it."""
+
+    def render(self) -> str:
+        """Return the finding as one line."""
+        return f"{self.where}: {self.what}" + (f" ({self.fix})" if self.fix else "")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean "x"?` for the known word closest to `word`, or the whole choice when none is close."""
+    choices = sorted(known)
+    close = get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else f"choose from: {', '.join(choices)}"
+
+
+def problems_of(error: ValidationError, known_fields: Iterable[str] = ()) -> list[Problem]:
+    """Translate pydantic's findings, all of them, into problems that name the field and the value."""
+    known = list(known_fields)
+    return [_problem(finding, known) for finding in error.errors()]
+
+
+def _problem(finding: Any, known: list[str]) -> Problem:  # pydantic's ErrorDetails
+    where = ".".join(str(part) for part in finding["loc"]) or "job"
+    if finding["type"] == "extra_forbidden":
+        return Problem(where=where, what="there is no such field", fix=did_you_mean(where.split(".")[-1], known))
+    if finding["type"] == "value_error":
+        return Problem(where=where, what=str(finding["ctx"]["error"]))
+    shown = "" if finding["type"] == "missing" else f", not {finding['input']!r}"
+    message = finding["msg"].removeprefix("Input ").strip()
+    return Problem(where=where, what=f"{message}{shown}")

@@ -1,0 +1,1 @@
+"""One declaration a recipe; the module's name is the recipe's."""

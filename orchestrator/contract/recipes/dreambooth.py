@@ -1,0 +1,83 @@
+"""DreamBooth (arXiv 2208.12242): bind a rare token to one subject from a handful of pictures."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from orchestrator.contract.recipe import BUILTIN, Recipe
+
+
+class DreamBooth(Recipe):
+    """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
+
+    summary: ClassVar[str] = "one subject from a few photos, called by a rare token (LoRA or full fine-tuning)"
+    prompt_field: ClassVar[str | None] = "instance_prompt"
+    sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}
+
+    rare_token: str = Field("sks", min_length=1, pattern=r"^\S+$")
+    """The word that comes to mean the subject."""
+    instance_prompt: str
+    """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
+    class_prompt: str = ""
+    """Prompt of the class pictures; the instance prompt without the rare token when left out."""
+    tuner: Literal["lora", "full"] = "lora"
+    """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
+    rank: int = Field(8, ge=1, le=256)
+    """Rank of the adapter."""
+    alpha: float | None = Field(None, gt=0)
+    """Scale of the adapter is alpha / rank; equal to the rank when left out."""
+    train_text_encoder: bool = False
+    """Train the text encoder as well."""
+    prior_preservation: bool = True
+    """Train on class pictures too, so that the class keeps its variety."""
+    prior_loss_weight: float = Field(1.0, ge=0)
+    """Weight of the class pictures' loss."""
+    class_images: int = Field(100, ge=1)
+    """Class pictures to draw with the base model before training."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return rates that suit the tuner and the size of the base model."""
+        full = chosen.get("tuner", "lora") == "full"
+        if chosen.get("base_model", BUILTIN) != BUILTIN:
+            return {"learning_rate": 5e-6 if full else 1e-4}
+        rates = {"learning_rate": 2e-4 if full else 2e-3}
+        return {**super().defaults(chosen), **rates, "steps": 300, "batch_size": 4, "class_images": 32}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_class_prompt(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
+        if not isinstance(data, Mapping) or data.get("class_prompt"):
+            return data
+        words = str(data.get("instance_prompt", "")).split()
+        rare = data.get("rare_token", "sks")
+        return {**data, "class_prompt": " ".join(word for word in words if word != rare)}
+
+    @field_validator("instance_prompt")
+    @classmethod
+    def _holds_rare_token(cls, value: str, info: ValidationInfo) -> str:
+        rare = info.data.get("rare_token")
+        if rare is not None and rare not in value.split():
+            raise ValueError(
+                f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} dog", '
+                "or name a word of your own with -s rare_token=WORD"
+            )
+        return value
+
+    @field_validator("class_prompt")
+    @classmethod
+    def _names_class_alone(cls, value: str, info: ValidationInfo) -> str:
+        rare = info.data.get("rare_token")
+        if rare is not None and rare in value.split():
+            raise ValueError(
+                f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a dog"'
+            )
+        if not value and info.data.get("instance_prompt"):
+            raise ValueError(f'the prompt is nothing but "{rare}"; add the class, as in "{rare} dog"')
+        return value
+
+    @property
+    def trigger(self) -> str:
+        """The rare token with its class: the instance prompt."""
+        return self.instance_prompt

@@ -1,0 +1,38 @@
+"""Textual inversion (arXiv 2208.01618): learn one new word; the model itself stays as it is."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from orchestrator.contract.recipe import BUILTIN, Recipe
+
+
+class TextualInversion(Recipe):
+    """Train the embedding rows of a placeholder token and nothing else."""
+
+    summary: ClassVar[str] = "a new word for a subject or a style; a file of a few kilobytes"
+    prompt_field: ClassVar[str | None] = "placeholder_token"
+    sample_defaults: ClassVar[Mapping[str, Any]] = {"placeholder_token": "<subject>", "initializer_token": "monster"}
+
+    placeholder_token: str = Field(min_length=1, pattern=r"^\S+$")
+    """The new word; must not be in the vocabulary yet, so put it in angle brackets: "<my-dog>"."""
+    initializer_token: str = Field(min_length=1, pattern=r"^\S+$")
+    """A word of the vocabulary, a single token, from which the new vectors start."""
+    vectors: int = Field(1, ge=1, le=32)
+    """Embedding rows of the new word; more of them hold more detail and are harder to edit."""
+    learnable_property: Literal["object", "style"] = "object"
+    """What the new word stands for: selects the prompt templates."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return rates that suit the size of the base model; embeddings are never decayed towards zero."""
+        if chosen.get("base_model", BUILTIN) != BUILTIN:
+            return {"learning_rate": 5e-4, "steps": 3000, "weight_decay": 0.0}
+        builtin = {"learning_rate": 1e-2, "steps": 300, "batch_size": 4, "vectors": 4, "weight_decay": 0.0}
+        return {**super().defaults(chosen), **builtin}
+
+    @property
+    def trigger(self) -> str:
+        """The placeholder token."""
+        return self.placeholder_token

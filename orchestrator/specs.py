@@ -1,0 +1,218 @@
+"""What a person asks for: a job file, the command line, or both become one `JobSpec`.
+
+Everything that can be known without a network is checked here, and all problems are reported at once.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, field_validator
+
+from orchestrator.contract.families import family_of
+from orchestrator.contract.problem import Problem, did_you_mean, problems_of
+from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
+from orchestrator.errors import SpecError
+
+ASSETS = Path(__file__).parent / "assets"
+BUILTIN_MODEL = ASSETS / "base_model"
+SAMPLE_IMAGES = ASSETS / "sample"
+
+MAX_NAME = 40
+_NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_LIST_OR_OBJECT = ("[", "{")
+
+Built = TypeVar("Built")
+
+
+class JobSpec(BaseModel):
+    """One job: a recipe, the pictures it learns from, and the name of the adapter it makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    recipe: SerializeAsAny[Recipe]
+    """What to train, with all its settings."""
+    images: Path
+    """Folder with the training pictures."""
+    name: str | None = None
+    """Name of the adapter: letters, digits and single hyphens, 40 at most; the job's name when left out."""
+
+    @field_validator("images")
+    @classmethod
+    def _is_folder(cls, value: Path) -> Path:
+        folder = value.expanduser().resolve()
+        if not folder.is_dir():
+            what = "is a file, not a folder" if folder.exists() else "does not exist"
+            raise ValueError(f"{folder} {what}; name the folder that holds the pictures")
+        return folder
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_job(cls, value: str | None) -> str | None:
+        # A training job's name has 63 characters; eleven of them are ours.
+        if value is not None and not (len(value) <= MAX_NAME and _NAME.fullmatch(value)):
+            raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
+        return value
+
+    def identity(self, dataset_sha256: str) -> str:
+        """Return the hash that tells this job from every other: the same work on the same pictures, the same hash."""
+        base = str(_base_model_folder(self.recipe) or self.recipe.base_model)
+        parts = [self.recipe.recipe_name(), self.recipe.model_dump(mode="json"), self.name, dataset_sha256, base]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def base_model_folder(self) -> Path | None:
+        """The folder the base model lies in, or None when it is fetched from the Hugging Face Hub."""
+        return _base_model_folder(self.recipe)
+
+
+def build_spec(fields: Mapping[str, Any]) -> JobSpec:
+    """Check the fields of a job file or command line; raises SpecError that carries every problem found.
+
+    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model` and `settings` (the recipe's fields).
+    Without pictures of their own, a person gets the built-in sample subject and the prompt that goes with it.
+    """
+    recipe_type = declaration(fields.get("recipe"))
+    problems = _unknown_keys(fields)
+    settings = {**_sample_settings(recipe_type, fields), **_mapping(fields.get("settings"), problems)}
+    problems += _place_prompt(recipe_type, fields, settings)
+    if fields.get("base_model") is not None:
+        settings["base_model"] = fields["base_model"]
+    recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
+    problems += _base_model_problems(str(settings.get("base_model", BUILTIN)))
+    # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
+    job = {"images": fields.get("images") or SAMPLE_IMAGES, "name": fields.get("name"), "recipe": recipe or Recipe()}
+    spec = _collect(problems, lambda: JobSpec.model_validate(job), JobSpec.model_fields)
+    if problems or spec is None:
+        raise _spec_error(recipe_type, problems)
+    return spec
+
+
+def read_job_file(path: Path) -> dict[str, Any]:
+    """Read a YAML job file; relative image folders are taken from the file's own folder."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{path} is not a job file", next_step="begin it with `recipe: dreambooth`; see examples/")
+    if isinstance(content.get("images"), str):
+        content["images"] = path.parent / Path(content["images"]).expanduser()
+    return content
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn `key=value` words into fields; lists and objects are JSON, `null` is none, its field types the rest."""
+    settings: dict[str, Any] = {}
+    problems = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            problems.append(Problem(where=pair, what="is not key=value", fix="write -s steps=300"))
+            continue
+        try:
+            settings[key.strip()] = _parse_value(value)
+        except json.JSONDecodeError as error:
+            problems.append(Problem(where=key, what=f"is not valid JSON: {error}", fix="quote it for the shell"))
+    if problems:
+        raise SpecError(
+            "The settings cannot be read.", problems=problems, next_step="python -m orchestrator submit --help"
+        )
+    return settings
+
+
+def _parse_value(text: str) -> Any:  # whatever JSON holds
+    if text.strip() == "null":
+        return None
+    return json.loads(text) if text.lstrip().startswith(_LIST_OR_OBJECT) else text
+
+
+def declaration(name: object) -> type[Recipe]:
+    """Return a recipe's declaration; raises SpecError with a suggestion when there is none."""
+    try:
+        return recipe_class(str(name))
+    except ValueError as error:
+        raise SpecError(_sentence(str(error)), next_step="python -m orchestrator recipes list") from error
+
+
+def _unknown_keys(fields: Mapping[str, Any]) -> list[Problem]:
+    known = {"recipe", "images", "name", "prompt", "base_model", "settings"}
+    return [
+        Problem(where=str(key), what="there is no such field", fix=did_you_mean(str(key), known))
+        for key in fields
+        if key not in known
+    ]
+
+
+def _mapping(settings: object, problems: list[Problem]) -> dict[str, Any]:
+    if settings is None:
+        return {}
+    if isinstance(settings, dict):
+        return {str(key): value for key, value in settings.items()}
+    problems.append(Problem(where="settings", what="is not a list of `field: value` lines"))
+    return {}
+
+
+def _sample_settings(declaration: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if fields.get("images") else dict(declaration.sample_defaults)
+
+
+def _place_prompt(declaration: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:
+    prompt = fields.get("prompt")
+    if prompt is None:
+        return []
+    if not fields.get("images"):
+        return [Problem(where="prompt", what="was given without pictures", fix="add --images DIR, or leave it out")]
+    if declaration.prompt_field is None:
+        return [Problem(where="prompt", what=f"{declaration.recipe_name()} takes none")]
+    settings[declaration.prompt_field] = prompt
+    return []
+
+
+def _base_model_folder(recipe: Recipe) -> Path | None:
+    if recipe.base_model == BUILTIN:
+        return BUILTIN_MODEL
+    folder = Path(recipe.base_model).expanduser()
+    return folder.resolve() if folder.is_dir() else None
+
+
+def _base_model_problems(base_model: str) -> list[Problem]:
+    if base_model == BUILTIN:
+        return []
+    folder = Path(base_model).expanduser()
+    if not folder.exists() and _HUB_ID.fullmatch(base_model):
+        return []
+    try:
+        family_of(folder)
+    except ValueError as error:
+        fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
+        return [Problem(where="base_model", what=str(error), fix=fix)]
+    return []
+
+
+def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterable[str]) -> Built | None:
+    try:
+        return build()
+    except ValidationError as error:
+        problems += problems_of(error, known)
+        return None
+
+
+def _spec_error(declaration: type[Recipe], problems: list[Problem]) -> SpecError:
+    count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+    name = declaration.recipe_name()
+    return SpecError(
+        f"The {name} job has {count}; nothing was started.",
+        problems=problems,
+        next_step=f"python -m orchestrator recipes show {name}",
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,81 @@
+"""What every target can do with a CreateTrainingJob request."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from orchestrator.requests import Request
+
+
+class JobStatus(StrEnum):
+    """TrainingJobStatus of DescribeTrainingJob."""
+
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
+
+
+class JobDescription(BaseModel):
+    """What is known of a job now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Name of the job."""
+    status: JobStatus
+    """Where it stands."""
+    identity: str
+    """Hash of the whole job, from its tag."""
+    created: AwareDatetime
+    """When it was first submitted."""
+    started: AwareDatetime | None = None
+    """When its latest attempt began."""
+    ended: AwareDatetime | None = None
+    """When its latest attempt ended."""
+    failure_reason: str | None = None
+    """Why it failed: cause and next command."""
+    output: str
+    """URI its adapter goes to."""
+
+
+class Target(Protocol):
+    """Runs and watches requests."""
+
+    def create(self, request: Request) -> None:
+        """Start a job; raises JobError when one of that name exists."""
+
+    def resume(self, name: str) -> None:
+        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
+
+    def discard(self, name: str) -> None:
+        """Forget an ended job and all its files but the adapter."""
+
+    def describe(self, name: str) -> JobDescription:
+        """Return what is known of a job; raises JobError when there is none."""
+
+    def request(self, name: str) -> Request:
+        """Return the request a job was created with."""
+
+    def names(self) -> list[str]:
+        """Return the names of all jobs, the oldest first."""
+
+    def stop(self, name: str) -> None:
+        """Ask a job to save a checkpoint and end; returns at once."""
+
+    def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
+        """Yield the log from its beginning, and go on with new lines until the job ends if `follow`."""
+
+    def wait_for_end(self, name: str, seconds: float) -> bool:
+        """Wait until the job has ended, `seconds` at most; return whether it has."""
+
+    def checkpoint_step(self, name: str) -> int | None:
+        """Return the optimizer steps of the newest checkpoint, or None when there is none."""

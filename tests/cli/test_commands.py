@@ -1,0 +1,128 @@
+"""The command line as a person or a script meets it: as a process, with real arguments."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.jobs import Job
+from orchestrator.requests import Request
+from orchestrator.settings import Settings
+from orchestrator.targets.process import ProcessTarget
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "orchestrator", *words]
+        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    return run
+
+
+@pytest.fixture
+def ended_job(settings: Settings, training_request: Callable[..., Request]) -> Job:
+    """A job that failed with a checkpoint, its log holding what a hostile library could print."""
+    target = ProcessTarget(settings)
+    target.create(training_request("checkpoint(5); print('\\x1b[2Jgone'); sys.exit(3)", name="first-job"))
+    job = Job(target, "first-job")
+    job.wait()
+    return job
+
+
+BAD = [
+    ("submit", "dreamboth"),
+    ("submit",),
+    ("submit", "dreambooth", "-s", "steps=0"),
+    ("submit", "dreambooth", "-s", "steps"),
+    ("submit", "dreambooth", "--images", "/no/such/folder", "--prompt", "a photo of sks dog"),
+    ("submit", "dreambooth", "--resume", "--restart"),
+    ("submit", "no-such-job.yaml"),
+    ("jobs", "show", "nothing"),
+    ("jobs", "shw"),
+    ("jobs", "wait"),
+    ("recipes", "show", "lore"),
+    ("nonsense",),
+]
+
+
+@pytest.mark.parametrize("words", BAD, ids=" ".join)
+def test_bad_input_gets_one_message_with_the_next_command_and_leaves_nothing(
+    run: Run, settings: Settings, words: tuple[str, ...]
+) -> None:
+    result = run(*words)
+    assert result.returncode not in {0, 1}
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("Next: ") == 1
+    assert "Traceback" not in result.stderr
+    assert not settings.jobs.exists()
+
+
+def test_an_error_is_json_for_a_script(run: Run) -> None:
+    result = run("submit", "dreambooth", "-s", "stepz=3", "--json")
+    error: dict[str, Any] = json.loads(result.stdout)["error"]
+    assert result.stderr == ""
+    assert error["kind"] == "SpecError"
+    assert error["problems"][0]["where"] == "stepz"
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("recipes", "list"), ("recipes", "show", "dreambooth")], ids=" ".join)
+def test_json_is_all_there_is_on_stdout(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, "--json")
+    assert result.returncode == 0
+    json.loads(result.stdout)
+
+
+def test_a_failed_job_is_shown_explained_and_waited_for_truthfully(run: Run, ended_job: Job) -> None:
+    shown = json.loads(run("jobs", "show", "first", "--json").stdout)
+    assert (shown["status"], shown["checkpoint_step"], shown["adapter"]) == ("Failed", 5, None)
+    explained = json.loads(run("jobs", "explain", ended_job.name, "--json").stdout)
+    assert "exit code 3" in explained["cause"]
+    assert explained["next_step"]
+    assert run("jobs", "wait", ended_job.name).returncode == 4
+    assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == ["first-job"]
+
+
+def test_a_log_cannot_steer_the_terminal(run: Run, ended_job: Job) -> None:
+    for words in (("logs", ended_job.name), ("explain", ended_job.name), ("show", ended_job.name)):
+        result = run("jobs", *words)
+        assert "\x1b" not in result.stdout + result.stderr
+    assert "\\x1b[2Jgone" in run("jobs", "logs", ended_job.name).stdout
+
+
+def test_json_logs_are_events_only(run: Run, ended_job: Job) -> None:
+    lines = run("jobs", "logs", ended_job.name, "--json").stdout.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["phase", "checkpoint"]
+
+
+def test_a_job_name_can_be_cut_short_while_it_is_clear(
+    run: Run, ended_job: Job, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    assert run("jobs", "show", "fi").returncode == 0
+    ProcessTarget(settings).create(training_request("sys.exit(0)", name="final-job"))
+    assert "could be any of" in run("jobs", "show", "fi").stderr
+
+
+def test_a_dry_run_prints_the_request_and_writes_nothing(run: Run, settings: Settings) -> None:
+    request = json.loads(run("submit", "dreambooth", "--dry-run", "--name", "dog", "-s", "steps=3").stdout)
+    assert request["HyperParameters"]["steps"] == "3"
+    assert request["TrainingJobName"].startswith("dog-")
+    assert not settings.home.exists()
+
+
+def test_pictures_that_cannot_be_trained_on_stop_the_job_before_it_starts(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "note.jpg").write_text("not a picture")
+    result = run("submit", "dreambooth", "--images", str(folder), "--prompt", "a photo of sks dog")
+    assert result.returncode == 3
+    assert "broken.png" in result.stderr
+    assert "note.jpg" in result.stderr

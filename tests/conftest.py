@@ -1,0 +1,79 @@
+"""Fixtures that more than one folder of tests uses."""
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, Request
+from orchestrator.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An installation of its own, for this process and for the commands it starts."""
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    return Settings.from_environment()
+
+
+@pytest.fixture
+def training_request(tmp_path: Path, settings: Settings) -> Callable[..., Request]:
+    """Make a request whose bundle is a training script of a few lines: the process target runs any bundle."""
+
+    def make(script: str, *, name: str = "job") -> Request:
+        bundle = tmp_path / f"bundle-{name}"
+        (bundle / "entrypoints").mkdir(parents=True)
+        (bundle / "entrypoints" / "__init__.py").touch()
+        (bundle / "entrypoints" / "train.py").write_text(_PRELUDE + textwrap.dedent(script))
+        source = {"S3DataType": "S3Prefix", "S3Uri": bundle.as_uri(), "S3DataDistributionType": "FullyReplicated"}
+        return {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": {"ContainerEntrypoint": ["python", "-m", "entrypoints.train"]},
+            "HyperParameters": {"recipe": '"dreambooth"'},
+            "InputDataConfig": [{"ChannelName": BUNDLE_CHANNEL, "DataSource": {"S3DataSource": source}}],
+            "OutputDataConfig": {"S3OutputPath": (settings.adapters / name).as_uri()},
+            "Tags": [{"Key": IDENTITY_TAG, "Value": "0" * 64}],
+        }
+
+    return make
+
+
+# What the scripts of `training_request` can use: a real process that speaks the contract, without torch.
+_PRELUDE = '''
+import hashlib, json, os, signal, sys
+from pathlib import Path
+
+root = Path(os.environ["ORCHESTRATOR_ML_ROOT"])
+
+def emit(**event):
+    print(json.dumps(event), flush=True)
+
+def checkpoint(step):
+    (root / "checkpoints" / f"step-{step:08d}").mkdir(exist_ok=True)
+    emit(event="checkpoint", step=step)
+
+def finish(weights=b"weights", claimed=None):
+    (root / "model" / "weights.safetensors").write_bytes(weights)
+    digest = {"sha256": hashlib.sha256(claimed or weights).hexdigest(), "size": len(weights)}
+    base = {"id": "builtin", "fingerprint": "f", "family": "sd"}
+    manifest = {"recipe": "dreambooth", "config": {}, "base_model": base, "dataset_sha256": "d", "trigger": "sks",
+                "bundle_sha256": "b", "libraries": {}, "files": {"weights.safetensors": digest}}
+    (root / "model" / "adapter.json").write_text(json.dumps(manifest))
+
+def block():
+    """Stand still until a signal comes."""
+    signal.pause()
+'''
+
+
+def command(*words: str) -> list[str]:
+    """Return the command line of `python -m orchestrator WORDS`."""
+    return [sys.executable, "-m", "orchestrator", *words]
+
+
+def read_json(text: str) -> object:
+    """Parse text that has to be one JSON value and nothing else."""
+    return json.loads(text)

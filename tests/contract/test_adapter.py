@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    (tmp_path / "weights.safetensors").write_bytes(bytes(range(256)))
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def manifest(**changes: object) -> AdapterManifest:
+    base = BaseModelReference(id="builtin", fingerprint="f", family="sd")
+    fields = {"recipe": "dreambooth", "config": {"steps": 3}, "base_model": base, "dataset_sha256": "d"}
+    return AdapterManifest.model_validate(
+        {**fields, "bundle_sha256": "b", "trigger": "sks dog", "libraries": {"torch": "2"}, **changes}
+    )
+
+
+def test_an_untouched_adapter_is_whole(adapter: Path) -> None:
+    manifest().write(adapter)
+    assert AdapterManifest.read(adapter).damaged_files(adapter) == []
+
+
+@pytest.mark.parametrize("position", [0, 100, 255])
+def test_one_flipped_byte_is_found(adapter: Path, position: int) -> None:
+    complete = manifest().write(adapter)
+    content = bytearray((adapter / "weights.safetensors").read_bytes())
+    content[position] ^= 1
+    (adapter / "weights.safetensors").write_bytes(content)
+    assert complete.damaged_files(adapter) == ["weights.safetensors"]
+
+
+def test_missing_and_added_files_are_found(adapter: Path) -> None:
+    complete = manifest().write(adapter)
+    (adapter / "unet" / "config.json").unlink()
+    (adapter / "extra.bin").write_bytes(b"")
+    assert complete.damaged_files(adapter) == ["extra.bin", "unet/config.json"]
+
+
+def test_the_header_holds_everything_but_the_files(adapter: Path) -> None:
+    complete = manifest().write(adapter)
+    header = AdapterManifest.model_validate_json(complete.header()["orchestrator"])
+    assert header == complete.model_copy(update={"files": {}})
+
+
+def test_equal_runs_write_equal_bytes(adapter: Path) -> None:
+    manifest().write(adapter)
+    first = (adapter / "adapter.json").read_bytes()
+    manifest().write(adapter)
+    assert (adapter / "adapter.json").read_bytes() == first

@@ -1,0 +1,104 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from orchestrator.contract.recipe import MAX_VALUE_CHARACTERS, from_hyperparameters, recipe_class, to_hyperparameters
+
+DreamBooth = recipe_class("dreambooth")
+TextualInversion = recipe_class("textual-inversion")
+
+
+@given(
+    rare=st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8),
+    words=st.text(min_size=1, max_size=40).filter(str.strip),
+    rate=st.floats(1e-9, 0.5),
+    prompts=st.lists(st.text(max_size=20), max_size=3),
+)
+def test_a_recipe_comes_back_from_its_hyperparameters_as_it_was(
+    rare: str, words: str, rate: float, prompts: list[str]
+) -> None:
+    fields: dict[str, Any] = {
+        "rare_token": rare,
+        "instance_prompt": f"{rare} {words}",
+        "class_prompt": "a thing",
+        "learning_rate": rate,
+        "validation_prompts": prompts,
+    }
+    if rare in {"a", "thing"}:
+        return
+    recipe = DreamBooth(**fields)
+    values = to_hyperparameters(recipe)
+    assert all(isinstance(value, str) for value in values.values())
+    assert from_hyperparameters(values) == recipe
+
+
+def test_a_word_that_looks_like_another_type_stays_a_word() -> None:
+    recipe = DreamBooth(rare_token="true", instance_prompt="a true dog")
+    assert from_hyperparameters(to_hyperparameters(recipe)).trigger == "a true dog"
+
+
+def test_what_the_service_adds_is_left_out() -> None:
+    values = to_hyperparameters(DreamBooth(instance_prompt="sks dog"))
+    assert from_hyperparameters({**values, "sagemaker_region": '"eu-west-1"'}).trigger == "sks dog"
+
+
+def test_a_value_longer_than_the_service_takes_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ValidationError, match="instance_prompt, class_prompt: longer than the 2500"):
+        DreamBooth(instance_prompt="sks " + "x" * MAX_VALUE_CHARACTERS)
+
+
+def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token() -> None:
+    recipe = DreamBooth(instance_prompt="a photo of ohwx man", rare_token="ohwx")
+    assert recipe.model_dump()["class_prompt"] == "a photo of man"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "cause"),
+    [
+        ({"instance_prompt": "a photo of a dog"}, "instance_prompt", "lacks the rare token"),
+        ({"instance_prompt": "sks"}, "class_prompt", "nothing but"),
+        ({"instance_prompt": "sks dog", "class_prompt": "a sks dog"}, "class_prompt", "holds the rare token"),
+        ({"instance_prompt": "sks dog", "steps": 0}, "steps", "greater than or equal to 1"),
+        ({"instance_prompt": "sks dog", "steps": 10, "checkpoint_steps": 11}, "checkpoint_steps", "never occurs"),
+        ({"instance_prompt": "sks dog", "steps": 10, "warmup_steps": 10}, "warmup_steps", "leaves nothing"),
+        ({"instance_prompt": "sks dog", "resolution": 100}, "resolution", "multiple of 8"),
+        ({"instance_prompt": "sks dog", "keep_checkpoints": 1}, "keep_checkpoints", "greater than or equal to 2"),
+    ],
+)
+def test_a_contradiction_names_its_field_and_cause(fields: dict[str, Any], field: str, cause: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        DreamBooth(**fields)
+    (finding,) = raised.value.errors()
+    assert finding["loc"] == (field,)
+    assert cause in finding["msg"]
+
+
+def test_rates_suit_the_base_model_and_the_tuner_and_give_way_to_what_is_chosen() -> None:
+    def rate(**fields: Any) -> float:
+        return DreamBooth(instance_prompt="sks dog", **fields).learning_rate
+
+    assert rate(base_model="org/model") == 1e-4
+    assert rate(base_model="org/model", tuner="full") == 5e-6
+    assert rate() != rate(tuner="full")
+    assert rate(learning_rate=0.25) == 0.25
+
+
+def test_the_default_run_fits_the_built_in_model() -> None:
+    assert DreamBooth(instance_prompt="sks dog").resolution == 64
+    assert DreamBooth(instance_prompt="sks dog", base_model="org/model").resolution == 512
+    assert TextualInversion(placeholder_token="<x>", initializer_token="dog").resolution == 64
+
+
+def test_embeddings_are_not_decayed_towards_zero() -> None:
+    for base_model in ("builtin", "org/model"):
+        recipe = TextualInversion(placeholder_token="<x>", initializer_token="dog", base_model=base_model)
+        assert recipe.weight_decay == 0
+
+
+def test_every_hyperparameter_is_json() -> None:
+    for value in to_hyperparameters(DreamBooth(instance_prompt="sks dog")).values():
+        json.loads(value)

@@ -1,0 +1,125 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.specs import SAMPLE_IMAGES, build_spec, parse_settings, read_job_file
+
+
+def problems(fields: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(SpecError) as raised:
+        build_spec(fields)
+    return {problem.where: problem.render() for problem in raised.value.problems}
+
+
+def test_nothing_but_a_recipe_means_the_sample_subject_on_the_built_in_model() -> None:
+    for recipe in ("dreambooth", "textual-inversion"):
+        spec = build_spec({"recipe": recipe})
+        assert spec.images == SAMPLE_IMAGES
+        assert spec.recipe.base_model == "builtin"
+
+
+def test_all_problems_of_a_job_are_reported_at_once(tmp_path: Path) -> None:
+    settings = {"stepz": 1, "steps": 0, "rank": "many", "class_prompt": "a sks dog"}
+    found = problems(
+        {
+            "recipe": "dreambooth",
+            "images": tmp_path / "nothing",
+            "prompt": "a photo of a dog",
+            "name": "no spaces please",
+            "base_model": "./nowhere/at/all",
+            "colour": "red",
+            "settings": settings,
+        }
+    )
+    assert set(found) == {
+        *("images", "instance_prompt", "name", "base_model", "colour"),
+        *("stepz", "steps", "rank", "class_prompt"),
+    }
+    assert 'did you mean "steps"' in found["stepz"]
+    assert "does not exist" in found["images"]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dreamboth", "dreambooth"), ("textual_inversion", "textual-inversion")])
+def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(SpecError, match=f'did you mean "{meant}"'):
+        build_spec({"recipe": typed})
+
+
+def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
+    assert "without pictures" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
+
+
+def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
+    assert "instance_prompt" in problems({"recipe": "dreambooth", "images": tmp_path})
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    assert "model_index.json" in problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+
+
+def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    assert "FluxPipeline" in problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+
+
+def test_a_hub_id_is_taken_at_its_word() -> None:
+    assert build_spec({"recipe": "dreambooth", "base_model": "org/some-model"}).base_model_folder is None
+
+
+def test_words_become_what_their_fields_are() -> None:
+    words = ["steps=12", "learning_rate=1e-3", "prior_preservation=false", "snr_gamma=5", 'validation_prompts=["a","b"]']
+    recipe = build_spec({"recipe": "dreambooth", "settings": parse_settings(words)}).recipe.model_dump()
+    assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
+    assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))
+    assert parse_settings(["snr_gamma=null", "class_prompt=a=b"]) == {"snr_gamma": None, "class_prompt": "a=b"}
+
+
+def test_words_that_cannot_be_read_are_all_named() -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_settings(["steps", "=3", "validation_prompts=[a"])
+    assert len(raised.value.problems) == 3
+
+
+def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
+    (tmp_path / "dog").mkdir()
+    job = tmp_path / "job.yaml"
+    job.write_text("recipe: dreambooth\nimages: dog\nprompt: a photo of sks dog\nsettings:\n  steps: 7\n")
+    spec = build_spec(read_job_file(job))
+    assert spec.images == tmp_path / "dog"
+    assert spec.recipe.steps == 7
+
+
+@pytest.mark.parametrize("text", ["- a list", "{", "just words", "\x00", ""])
+def test_a_job_file_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(SpecError, match=r"job\.yaml"):
+        read_job_file(tmp_path / "job.yaml")
+
+
+def test_a_yaml_tag_does_not_run_code(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("recipe: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(SpecError):
+        read_job_file(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize("name", ["dog", "my-dog-2", "A" * 40])
+def test_names_a_job_can_have(name: str) -> None:
+    assert build_spec({"recipe": "dreambooth", "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", "-dog", "a--b", "A" * 41, "dög"])
+def test_names_a_job_cannot_have(name: str) -> None:
+    assert "name" in problems({"recipe": "dreambooth", "name": name})
+
+
+def test_the_identity_changes_with_whatever_changes_the_result() -> None:
+    first = build_spec({"recipe": "dreambooth"})
+    others = [
+        build_spec({"recipe": "dreambooth", "settings": {"seed": 1}}),
+        build_spec({"recipe": "dreambooth", "name": "dog"}),
+        build_spec({"recipe": "textual-inversion"}),
+    ]
+    assert first.identity("data") == build_spec({"recipe": "dreambooth", "settings": {"seed": 0}}).identity("data")
+    assert len({spec.identity("data") for spec in [first, *others]} | {first.identity("other data")}) == 5
