@@ -46,7 +46,8 @@ base-model: setup
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet ".[dev]"
-	.venv-lock/bin/pip freeze --exclude orchestrator | sed 's/+cpu//' > constraints.txt
+	echo "# Every package of a full installation, exactly. \`make lock\` renews it." > constraints.txt
+	.venv-lock/bin/pip freeze --exclude orchestrator | sed 's/+cpu//' >> constraints.txt
 	rm -r .venv-lock
 
 clean:

@@ -38,9 +38,10 @@ def recipes_page() -> str:
 
 def _recipe_section(name: str) -> str:
     recipe = recipe_class(name)
-    head = f"## {name}\n\n{recipe.summary.capitalize()}.\n\n| field | default (built-in model) | what it does |\n| --- | --- | --- |"
+    title = f"## {name}\n\n{recipe.summary.capitalize()}.\n"
+    head = "| field | default (built-in model) | what it does |\n| --- | --- | --- |"
     rows = [f"| `{field}` | {default} | {meaning} |" for field, default, meaning in setting_rows(recipe)]
-    return "\n".join([head, *rows]) + "\n"
+    return "\n".join([title, head, *rows]) + "\n"
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 _PROGRAM = "python -m orchestrator"
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
+_EXIT_UNREAD = 141
 
 
 def main() -> int:
@@ -27,6 +28,9 @@ def main() -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return _EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader, as in `jobs logs NAME | head`, has seen enough
+        sys.stdout = None  # nothing is left to flush at exit
+        return _EXIT_UNREAD
     except Exception as error:  # noqa: BLE001  (a bug is raised again by _foreseen)
         return _report(_foreseen(error))
     return outcome if isinstance(outcome, int) else 0

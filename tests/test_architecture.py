@@ -27,7 +27,9 @@ def imported_by(*words: str) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
 
 
-@pytest.mark.parametrize("words", [("--help",), ("submit", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("submit", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")]
+)
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     modules = imported_by(*words)
     assert "click" in modules

@@ -16,10 +16,14 @@ def bundle(tmp_path: Path) -> Path:
 
 def run(code: str, bundle: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "PYTHONPATH": str(bundle), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
 
 
-def test_the_bundle_holds_the_contract_and_the_entrypoints_and_nothing_of_the_client(bundle: Path, tmp_path: Path) -> None:
+def test_the_bundle_holds_the_contract_and_the_entrypoints_and_nothing_of_the_client(
+    bundle: Path, tmp_path: Path
+) -> None:
     assert run("import orchestrator.contract.recipe, entrypoints", bundle, tmp_path).returncode == 0
     assert "No module named 'orchestrator.jobs'" in run("import orchestrator.jobs", bundle, tmp_path).stderr
 

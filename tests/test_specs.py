@@ -69,7 +69,13 @@ def test_a_hub_id_is_taken_at_its_word() -> None:
 
 
 def test_words_become_what_their_fields_are() -> None:
-    words = ["steps=12", "learning_rate=1e-3", "prior_preservation=false", "snr_gamma=5", 'validation_prompts=["a","b"]']
+    words = [
+        "steps=12",
+        "learning_rate=1e-3",
+        "prior_preservation=false",
+        "snr_gamma=5",
+        'validation_prompts=["a","b"]',
+    ]
     recipe = build_spec({"recipe": "dreambooth", "settings": parse_settings(words)}).recipe.model_dump()
     assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
     assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))

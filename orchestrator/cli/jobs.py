@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table, printable
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.jobs import Job
@@ -51,7 +52,7 @@ def logs(name: str, follow: bool, as_json: bool) -> None:
 
     for line in _find(name).log_lines(follow=follow):
         if not as_json or parse(line) is not None:
-            click.echo(printable(line))
+            click.echo(printable(line, keep="\t"))
 
 
 @jobs.command()
@@ -86,13 +87,13 @@ def stop(name: str, as_json: bool) -> None:
 @json_option
 def retry(name: str, detach: bool, as_json: bool) -> None:
     """Go on with a job that ended early, from its newest checkpoint."""
-    from orchestrator.cli.progress import follow
+    from orchestrator.cli.progress import follow_own
     from orchestrator.cli.results import print_outcome
 
     job = _find(name)
     job.resume()
     if not detach:
-        follow(job, quiet=as_json)
+        follow_own(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 

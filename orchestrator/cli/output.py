@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.terminal import printable
+
 if TYPE_CHECKING:
     from orchestrator.errors import OrchestratorError
 
@@ -36,13 +38,8 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:
-        click.echo(printable(f"Error: {error.render()}"), err=True)
+        click.echo(printable(f"Error: {error.render()}", keep="\n"), err=True)
         return
     problems = [problem.model_dump() for problem in error.problems]
     body = {"kind": type(error).__name__, "message": error.message, "problems": problems, "next": error.next_step}
     print_json({"error": body})
-
-
-def printable(text: str) -> str:
-    """Escape what could steer a terminal: control characters and direction marks in file names, prompts and logs."""
-    return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)

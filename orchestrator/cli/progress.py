@@ -6,22 +6,27 @@ from collections.abc import Iterator
 
 import click
 
-from orchestrator.cli.output import printable
 from orchestrator.contract.events import Checkpoint, Event, Item, Metrics, Phase, Resumed, Sample, Step, Warned
 from orchestrator.jobs import Job
+from orchestrator.terminal import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def follow(job: Job, *, quiet: bool = False) -> None:
-    """Show the job's progress until it ends; Ctrl-C asks once whether to stop it."""
+def follow(job: Job, *, quiet: bool) -> None:
+    """Show the job's progress until it ends."""
+    if quiet:
+        job.wait()
+    elif sys.stderr.isatty():
+        _draw_bar(_attempt_events(job))
+    else:
+        _print_lines(_attempt_events(job))
+
+
+def follow_own(job: Job, *, quiet: bool) -> None:
+    """Show the progress of a job that this command has started; Ctrl-C asks once whether to stop it."""
     try:
-        if quiet:
-            job.wait()
-        elif sys.stderr.isatty():
-            _draw_bar(_attempt_events(job))
-        else:
-            _print_lines(_attempt_events(job))
+        follow(job, quiet=quiet)
     except KeyboardInterrupt:
         _ask_to_stop(job)
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_json, printable
+from orchestrator.cli.output import json_option, print_json
+from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.specs import JobSpec
@@ -32,7 +33,7 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
     submit job.yaml --resume
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator import jobs
-    from orchestrator.cli.progress import follow
+    from orchestrator.cli.progress import follow_own
     from orchestrator.cli.results import print_outcome
     from orchestrator.settings import Settings
     from orchestrator.storage import DryStore, FolderStore
@@ -49,7 +50,7 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
         return
     job = jobs.submit(plan, jobs.local_target(settings), resume=resume, restart=restart)
     if not detach:
-        follow(job, quiet=as_json)
+        follow_own(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 

@@ -45,6 +45,8 @@ class AttemptState(BaseModel):
     """When it ended."""
     worker_pid: int | None = None
     """Process that watches the training process."""
+    training_pid: int | None = None
+    """The training process itself."""
     exit_code: int | None = None
     """Of the training process; negative when a signal ended it."""
     failure_reason: str | None = None

@@ -120,20 +120,21 @@ class ProcessTarget:
 
     def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
         descriptor = lock.fileno()
-        command = [sys.executable, "-m", "orchestrator.targets.worker", job.path, str(descriptor), self.settings.cache]
-        with (job.path / "worker.txt").open("w") as words:
+        words = (job.path, descriptor, self.settings.cache)
+        command = [sys.executable, "-m", "orchestrator.targets.worker", *map(str, words)]
+        with (job.path / "worker.txt").open("w") as output:
             started = subprocess.run(
                 command,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
                 stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
+                stdout=output,
+                stderr=output,
                 pass_fds=[descriptor],
                 start_new_session=True,  # a Ctrl-C in the client's terminal is not for the job
                 check=False,
             )
         if started.returncode != 0:
-            raise MachineError(f"The job could not be started; see {words.name}.", next_step=f"cat {words.name}")
+            raise MachineError(f"The job could not be started; see {output.name}.", next_step=f"cat {output.name}")
 
     def _check_machine(self) -> None:
         if find_spec("torch") is None or find_spec("diffusers") is None:

@@ -33,13 +33,19 @@ def main(job_path: str, lock_descriptor: str, cache: str) -> None:
     job = JobFolder(Path(job_path))
     state = AttemptState(started=datetime.now(UTC), worker_pid=os.getpid())
     job.write_state(state)
+    code = None
     try:
         _lay_out(job)
-        code, last = _train(job, int(lock_descriptor), Path(cache))
-        ending = _ending(job, code, last)
+        process = _start_training(job, int(lock_descriptor), Path(cache))
+        state = state.model_copy(update={"training_pid": process.pid})
+        job.write_state(state)
+        _pass_on_stop(job, process)
+        failed = _keep_log(job, process.stdout or ())
+        code = process.wait()
+        ending = _ending(job, code, failed)
     except OSError as error:
         reason = f"The job could not be run on this machine: {error}. Next: free disk space, then submit with --resume"
-        code, ending = None, {"status": JobStatus.FAILED, "failure_reason": reason}
+        ending = {"status": JobStatus.FAILED, "failure_reason": reason}
     job.write_state(state.model_copy(update={"ended": datetime.now(UTC), "exit_code": code, **ending}))
 
 
@@ -59,8 +65,7 @@ def _lay_out(job: JobFolder) -> None:
         (data / channel).symlink_to(folder_of(uri), target_is_directory=True)
 
 
-def _train(job: JobFolder, lock_descriptor: int, cache: Path) -> tuple[int, Failed | None]:
-    """Run the training process; return its exit code and the failure it reported, if any."""
+def _start_training(job: JobFolder, lock_descriptor: int, cache: Path) -> subprocess.Popen[str]:
     request = job.request()
     variables = {
         "PYTHONPATH": str(folder_of(channel_uris(request)[BUNDLE_CHANNEL])),
@@ -69,7 +74,7 @@ def _train(job: JobFolder, lock_descriptor: int, cache: Path) -> tuple[int, Fail
         CACHE_VARIABLE: str(cache),
     }
     entrypoint = request["AlgorithmSpecification"]["ContainerEntrypoint"]
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, *entrypoint[1:]],
         env={**os.environ, **variables},
         cwd=job.environment.root,
@@ -80,9 +85,6 @@ def _train(job: JobFolder, lock_descriptor: int, cache: Path) -> tuple[int, Fail
         text=True,
         errors="replace",
     )
-    _pass_on_stop(job, process)
-    failed = _keep_log(job, process.stdout or ())
-    return process.wait(), failed
 
 
 def _pass_on_stop(job: JobFolder, process: subprocess.Popen[str]) -> None:

@@ -73,7 +73,9 @@ def test_an_error_is_json_for_a_script(run: Run) -> None:
     assert error["problems"][0]["where"] == "stepz"
 
 
-@pytest.mark.parametrize("words", [("jobs", "list"), ("recipes", "list"), ("recipes", "show", "dreambooth")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("jobs", "list"), ("recipes", "list"), ("recipes", "show", "dreambooth")], ids=" ".join
+)
 def test_json_is_all_there_is_on_stdout(run: Run, words: tuple[str, ...]) -> None:
     result = run(*words, "--json")
     assert result.returncode == 0
@@ -126,3 +128,17 @@ def test_pictures_that_cannot_be_trained_on_stop_the_job_before_it_starts(run: R
     assert result.returncode == 3
     assert "broken.png" in result.stderr
     assert "note.jpg" in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(run: Run, settings: Settings, ended_job: Job) -> None:
+    with (settings.jobs / ended_job.name / "log.txt").open("a") as log:
+        log.write("a line\n" * 100_000)
+    command = [sys.executable, "-m", "orchestrator", "jobs", "logs", ended_job.name]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    client.stdout.readline()
+    client.stdout.close()
+    assert client.stderr is not None
+    assert client.stderr.read() == ""
+    client.wait()
+    client.stderr.close()

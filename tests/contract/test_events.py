@@ -1,7 +1,20 @@
 import pytest
 
 from orchestrator.contract.environment import FAILURE_LIMIT, Environment
-from orchestrator.contract.events import Checkpoint, Event, Failed, Item, Metrics, Phase, Resumed, Sample, Step, Warned, emit, parse
+from orchestrator.contract.events import (
+    Checkpoint,
+    Event,
+    Failed,
+    Item,
+    Metrics,
+    Phase,
+    Resumed,
+    Sample,
+    Step,
+    Warned,
+    emit,
+    parse,
+)
 
 EVENTS: list[Event] = [
     Phase(name="training", of=3),
@@ -23,7 +36,9 @@ def test_an_event_is_one_line_and_comes_back(event: Event, capsys: pytest.Captur
     assert parse(line) == event
 
 
-@pytest.mark.parametrize("line", ["", "Loading weights", "{", "{}", '{"event": "unheard of"}', '{"event": "step"}', "[1]"])
+@pytest.mark.parametrize(
+    "line", ["", "Loading weights", "{", "{}", '{"event": "unheard of"}', '{"event": "step"}', "[1]"]
+)
 def test_other_lines_are_plain_text(line: str) -> None:
     assert parse(line) is None
 

@@ -72,7 +72,9 @@ def test_an_adapter_of_another_job_is_never_replaced(
 
 
 def test_the_failure_a_job_reports_is_what_it_failed_of(target: ProcessTarget, training_request: MakeRequest) -> None:
-    script = "emit(event='failed', kind='nan-loss', message='Loss is NaN at step 7.', next_step='lower it'); sys.exit(1)"
+    script = (
+        "emit(event='failed', kind='nan-loss', message='Loss is NaN at step 7.', next_step='lower it'); sys.exit(1)"
+    )
     job = start(target, training_request(script))
     assert job.wait().failure_reason == "Loss is NaN at step 7. Next: lower it"
     explanation = job.explain()

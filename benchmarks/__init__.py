@@ -1,0 +1,1 @@
+"""Slow measurements, each of which rewrites its table in docs/benchmarks.md."""

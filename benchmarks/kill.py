@@ -1,0 +1,138 @@
+"""Kill real jobs at random moments, resume them, and compare the adapter with that of an uninterrupted run.
+
+`python -m benchmarks.kill` does a hundred kills and writes the table; the test suite does a few with the same code.
+"""
+
+import itertools
+import os
+import random
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.report import write_section
+from orchestrator import jobs
+from orchestrator.contract.events import Event, Phase
+from orchestrator.settings import Settings
+from orchestrator.specs import build_spec
+from orchestrator.storage import FolderStore
+from orchestrator.targets.base import JobStatus
+from orchestrator.targets.job_folder import JobFolder
+
+KILLS = 100
+VICTIMS = ("training process", "worker", "both")
+# Small, but with every phase: class pictures, accumulation, checkpoints at every step, pictures at the end.
+SETTINGS = {
+    "steps": 12,
+    "checkpoint_steps": 1,
+    "class_images": 4,
+    "batch_size": 1,
+    "gradient_accumulation": 2,
+    "evaluation_prompts": 2,
+    "evaluation_seeds": 2,
+    "inference_steps": 4,
+}
+
+
+@dataclass
+class Tally:
+    """What the kills met."""
+
+    kills: int = 0
+    runs: int = 0
+    phases: Counter[str] = field(default_factory=Counter)
+    victims: Counter[str] = field(default_factory=Counter)
+
+
+def adapter_hashes(settings: Settings, name: str) -> dict[str, str]:
+    """Run the job to its end, resuming it as often as needed, and return the sha256 of each of its adapter's files."""
+    job = _submit(settings, name)
+    while job.wait().status is not JobStatus.COMPLETED:
+        job.resume()
+    manifest = job.manifest()
+    return {file: digest.sha256 for file, digest in manifest.files.items()} if manifest else {}
+
+
+def kill_once(settings: Settings, name: str, dice: random.Random, tally: Tally) -> bool:
+    """Let the job run to a random event and kill it there; return whether it was still alive to be killed."""
+    job = _submit(settings, name)
+    if job.describe().status is not JobStatus.IN_PROGRESS:
+        job.resume()
+    left, phase = dice.randint(1, 30), "starting"
+    for event in _news(job):
+        phase = event.name if isinstance(event, Phase) else phase
+        left -= 1
+        if left == 0:
+            victim = dice.choice(VICTIMS)
+            _kill(settings, job.name, victim)
+            tally.kills += 1
+            tally.phases[phase] += 1
+            tally.victims[victim] += 1
+            break
+    return job.wait().status is not JobStatus.COMPLETED
+
+
+def kill_through(settings: Settings, name: str, kills: int, dice: random.Random, tally: Tally) -> dict[str, str]:
+    """Kill one job up to `kills` times, then let it end; return its adapter's hashes."""
+    for _ in range(kills):
+        if not kill_once(settings, name, dice, tally):
+            break
+    tally.runs += 1
+    return adapter_hashes(settings, name)
+
+
+def _submit(settings: Settings, name: str) -> jobs.Job:
+    spec = build_spec({"recipe": "dreambooth", "settings": SETTINGS})
+    # The adapter's name is no part of its bytes: runs of different names can be compared.
+    plan = jobs.plan(spec.model_copy(update={"name": name}), settings, FolderStore(settings.store))
+    target = jobs.local_target(settings)
+    if plan.request["TrainingJobName"] in target.names():
+        return jobs.find(plan.request["TrainingJobName"], target)
+    return jobs.submit(plan, target)
+
+
+def _news(job: jobs.Job) -> Iterator[Event]:
+    """Follow the events from now on."""
+    old = sum(1 for _ in job.events())
+    return itertools.islice(job.events(follow=True), old, None)
+
+
+def _kill(settings: Settings, name: str, victim: str) -> None:
+    state = JobFolder(settings.jobs / name).state()
+    if state is None:
+        return
+    pids = {"training process": [state.training_pid], "worker": [state.worker_pid]}
+    for pid in pids.get(victim, [state.worker_pid, state.training_pid]):
+        if pid is not None:
+            _send_kill(pid)
+
+
+def _send_kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it ended in the same moment
+        return
+
+
+def main() -> None:
+    """Kill until there were enough, and write the table."""
+    dice, tally, unequal = random.Random(0), Tally(), 0  # noqa: S311  (dice for faults, not for secrets)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        settings = Settings(home=Path(home))
+        reference = adapter_hashes(settings, "reference")
+        while tally.kills < KILLS:
+            hashes = kill_through(settings, f"killed-{tally.runs}", 10, dice, tally)
+            unequal += hashes != reference
+            print(f"{tally.kills} kills, {tally.runs} runs, {unequal} unequal", flush=True)
+    rows = [f"| {what} | {count} |" for what, count in [*tally.victims.items(), *tally.phases.items()]]
+    summary = f"{tally.kills} kills in {tally.runs} runs; {unequal} adapters differ from the uninterrupted run's."
+    write_section(
+        "Kill and resume", "\n".join([summary, "", "| killed, or in the phase | times |", "| --- | --- |", *rows])
+    )
+
+
+if __name__ == "__main__":
+    main()

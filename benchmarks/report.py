@@ -1,0 +1,26 @@
+"""The page the benchmarks write: one section each, replaced as a whole."""
+
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_HEAD = (
+    "# Benchmarks\n\nWritten by `make bench` and `make bench-kill`. Ratios travel between machines, seconds do not.\n"
+)
+
+
+def write_section(title: str, body: str) -> None:
+    """Replace the section `title` of the page, or add it."""
+    text = PAGE.read_text() if PAGE.exists() else _HEAD
+    section = f"## {title}\n\n{body.strip()}\n\n{_machine()}\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    found = pattern.search(text)
+    PAGE.write_text(text.replace(found.group(), section + "\n") if found else f"{text.rstrip()}\n\n{section}")
+
+
+def _machine() -> str:
+    cores, machine = os.cpu_count(), platform.machine()
+    return f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {cores} cores, {machine}."

@@ -1,0 +1,42 @@
+"""The values that `inspect` returns and `prepare` takes."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.contract.digest import FileDigest
+from orchestrator.contract.problem import Problem
+
+
+class Picture(BaseModel):
+    """A picture that can be trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    file: Path
+    """Its file, relative to the dataset's folder."""
+    width: int
+    """Pixels from left to right, once it is upright."""
+    height: int
+    """Pixels from top to bottom, once it is upright."""
+    caption: str | None = None
+    """What it shows, in words; None when nobody said."""
+    digest: FileDigest
+    """The file as it was when it was looked at."""
+    pixels_sha256: str
+    """Hash of the pixels that training gets: equal for copies in different files."""
+
+
+class Dataset(BaseModel):
+    """A folder of pictures that passed inspection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    folder: Path
+    """Where the pictures lie."""
+    resolution: int
+    """Side of the training pictures in pixels."""
+    pictures: tuple[Picture, ...]
+    """In the order of their file names."""
+    warnings: tuple[Problem, ...] = ()
+    """What a person should know and training can live with, in the order of the file names."""

@@ -1,0 +1,106 @@
+"""Write what training gets: pixels and captions, and nothing a person did not mean to hand over."""
+
+import hashlib
+import json
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.datasets.dataset import Dataset, Picture
+from orchestrator.datasets.decoding import Decoded, Defect, UnusableError, decode
+from orchestrator.datasets.findings import Findings
+from orchestrator.datasets.inspection import read_picture_file
+from orchestrator.datasets.listing import CAPTIONS_FILE
+from orchestrator.errors import DatasetError, MachineError
+from orchestrator.terminal import printable
+
+ENDINGS = {b"\x89": (".png",), b"\xff": (".jpg", ".jpeg"), b"R": (".webp",)}  # by the first byte of the file
+MAX_STEM = 200  # bytes; leaves room for a number and an ending in the 255 that a file name may have
+
+
+def prepare(dataset: Dataset, destination: Path) -> None:
+    """Write the cleaned pictures, and `metadata.jsonl` when there are captions, to an empty `destination`.
+
+    Each picture is upright, RGB, 8 bit, in sRGB, and without metadata: no GPS position, EXIF, XMP, IPTC, comment,
+    thumbnail or profile. A file that is all that already is copied byte for byte; any other becomes a lossless PNG.
+    A picture whose short side is more than 4 times the training resolution is first scaled down to that (Lanczos),
+    because a large photograph as PNG is ten times its size. `metadata.jsonl` has a line for each captioned picture.
+    Equal datasets give equal bytes. On any failure the destination is left empty. Raises DatasetError when a
+    picture has changed since it was inspected, MachineError when writing fails.
+    """
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        if any(destination.iterdir()):
+            raise DatasetError(f"{printable(str(destination))} is not empty", next_step="name an empty folder")
+        try:
+            _write(dataset, destination)
+        except BaseException:
+            _empty(destination)
+            raise
+    except OSError as error:
+        message = f"cannot write the prepared pictures to {printable(str(destination))}: {error.strerror or error}"
+        raise MachineError(message, next_step="free disk space or mend the permissions, then submit again") from error
+
+
+def _write(dataset: Dataset, destination: Path) -> None:
+    findings = Findings()
+    taken: set[str] = set()
+    lines = []
+    for picture in dataset.pictures:
+        try:
+            source = _reread(dataset, picture)
+        except UnusableError as error:
+            for defect in error.defects:
+                findings.problem(str(picture.file), *defect)
+            continue
+        name = _free_name(picture.file, source, taken)
+        taken.add(_folded(name))
+        _write_picture(source, destination / name)
+        if picture.caption is not None:
+            lines.append(json.dumps({"file_name": name, "text": picture.caption}) + "\n")
+    if findings.problems:
+        message = f"pictures in {printable(str(dataset.folder))} have changed since they were looked at"
+        raise DatasetError(message, next_step="submit again", problems=findings.problems)
+    if lines:
+        (destination / CAPTIONS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
+
+
+class _Source(NamedTuple):
+    data: bytes
+    decoded: Decoded
+
+
+def _reread(dataset: Dataset, picture: Picture) -> _Source:
+    data = read_picture_file(dataset.folder / picture.file)
+    if hashlib.sha256(data).hexdigest() != picture.digest.sha256:
+        raise UnusableError(Defect("is not the file that was looked at", "let other programs finish with it"))
+    return _Source(data, decode(data, resolution=dataset.resolution))
+
+
+def _write_picture(source: _Source, path: Path) -> None:
+    if source.decoded.as_is:
+        path.write_bytes(source.data)
+    else:
+        source.decoded.image.save(path, format="PNG", compress_level=3)  # 3 times as fast as 6, 2 % larger
+
+
+def _free_name(file: Path, source: _Source, taken: set[str]) -> str:
+    """Return the original's base name, numbered where another picture has it in any spelling."""
+    plain = "".join(character if character.isprintable() else "_" for character in file.stem)
+    stem = plain.encode()[:MAX_STEM].decode(errors="ignore")
+    endings = ENDINGS[source.data[:1]] if source.decoded.as_is else (".png",)
+    ending = file.suffix.lower() if file.suffix.lower() in endings else endings[0]
+    name, number = f"{stem}{ending}", 2
+    while _folded(name) in taken:
+        name, number = f"{stem}-{number}{ending}", number + 1
+    return name
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,62 @@
+"""Pictures drawn on the spot, and a folder to put them in."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orchestrator import datasets
+from orchestrator.errors import DatasetError
+
+RESOLUTION = 64
+
+
+def _draw(seed: int = 0, size: tuple[int, int] = (96, 80)) -> Image.Image:
+    """A smooth random picture: different seeds are different to the eye and to a perceptual hash."""
+    grid = Image.frombytes("RGB", (12, 10), random.Random(seed).randbytes(360))  # noqa: S311, no secret depends on it
+    return grid.resize(size, Image.Resampling.BICUBIC)
+
+
+class Folder:
+    """A folder of pictures under inspection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, name: str, picture: Image.Image | bytes | str, **options: Any) -> Path:
+        file = self.path / name
+        file.parent.mkdir(exist_ok=True)
+        if isinstance(picture, Image.Image):
+            picture.save(file, **options)
+        else:
+            file.write_bytes(picture if isinstance(picture, bytes) else picture.encode())
+        return file
+
+    def inspect(self) -> datasets.Dataset:
+        return datasets.inspect(self.path, resolution=RESOLUTION)
+
+    def error(self) -> DatasetError:
+        with pytest.raises(DatasetError) as caught:
+            self.inspect()
+        return caught.value
+
+    def problems(self) -> list[str]:
+        return [problem.render() for problem in self.error().problems]
+
+    def warnings(self) -> list[str]:
+        return [warning.render() for warning in self.inspect().warnings]
+
+
+@pytest.fixture
+def draw() -> Callable[..., Image.Image]:
+    return _draw
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    path = tmp_path / "photos"
+    path.mkdir()
+    return Folder(path)

@@ -1,0 +1,159 @@
+"""Captions beside the pictures, in metadata.jsonl, and everything that can be wrong with them."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+Draw = Callable[..., Image.Image]
+Folder = Any  # the class in conftest, which pytest offers as a fixture only
+
+
+@pytest.fixture
+def pair(folder: Folder, draw: Draw) -> Folder:
+    """A folder with a.jpg and b.png."""
+    folder.add("a.jpg", draw(1))
+    folder.add("b.png", draw(2))
+    return folder
+
+
+def entry(name: str, text: str = "words") -> str:
+    return json.dumps({"file_name": name, "text": text}) + "\n"
+
+
+def captions(folder: Folder) -> dict[str, str | None]:
+    return {str(picture.file): picture.caption for picture in folder.inspect().pictures}
+
+
+def problems(folder: Folder) -> list[str]:
+    return [problem.partition(" (")[0] for problem in folder.problems()]
+
+
+def test_text_files_beside_the_pictures(pair: Folder) -> None:
+    pair.add("a.TXT", "\ufeffa dog,\n  on grass \r\n")
+    pair.add("b.txt", "ein Hündchen")
+    assert captions(pair) == {"a.jpg": "a dog, on grass", "b.png": "ein Hündchen"}
+
+
+def test_metadata_jsonl(pair: Folder) -> None:
+    pair.add("metadata.jsonl", '\ufeff{"file_name": "./b.png", "text": "a\u2028cat", "n": 1}\r\n\n' + entry("a.jpg"))
+    assert captions(pair) == {"a.jpg": "words", "b.png": "a cat"}
+
+
+def test_accents_match_in_either_normal_form(folder: Folder, draw: Draw) -> None:
+    folder.add(unicodedata.normalize("NFD", "Hündin.png"), draw(1))
+    folder.add("metadata.jsonl", entry(unicodedata.normalize("NFC", "Hündin.png")))
+    folder.add(unicodedata.normalize("NFD", "Rüde.png"), draw(2))
+    folder.add(unicodedata.normalize("NFC", "Rüde.txt"), "words")
+    assert list(captions(folder).values()) == ["words", "words"]
+
+
+def test_both_kinds_may_agree_and_must_not_differ(pair: Folder) -> None:
+    pair.add("a.txt", "words\n")
+    pair.add("b.txt", "words")
+    pair.add("metadata.jsonl", entry("a.jpg") + entry("b.png", " words "))
+    assert set(captions(pair).values()) == {"words"}
+    pair.add("b.txt", "other words")
+    assert problems(pair) == ['b.png: has two captions: "other words" in its .txt, "words" in metadata.jsonl']
+
+
+def test_no_captions_is_no_finding(pair: Folder) -> None:
+    assert pair.warnings() == []
+    assert captions(pair) == {"a.jpg": None, "b.png": None}
+
+
+def test_some_pictures_without_a_caption_are_warned_of(pair: Folder) -> None:
+    pair.add("a.txt", "words")
+    assert pair.warnings() == ["b.png: 1 of 2 pictures have no caption: b.png (caption them too)"]
+
+
+def test_orphans_and_empty_captions_are_warned_of(pair: Folder) -> None:
+    pair.add("c.txt", "words")
+    pair.add("b.txt", " \n")
+    assert [warning.partition(" (")[0] for warning in pair.warnings()] == [
+        "b.txt: holds no caption",
+        "c.txt: is left out: no picture has this name",
+    ]
+    assert captions(pair) == {"a.jpg": None, "b.png": None}
+
+
+def test_every_broken_line_is_reported_with_its_number(pair: Folder) -> None:
+    lines = [
+        entry("a.jpg"),
+        "{oops\n",
+        "[1]\n",
+        '{"text": "words"}\n',
+        entry("c.jpg"),
+        entry("../b.png"),
+        entry("/etc/b.png"),
+        entry("..\\b.png"),
+        entry("C:b.png"),
+        entry("sub/b.png"),
+        entry("a.jpg"),
+        '{"file_name": "b.png", "caption": "words"}\n',
+    ]
+    pair.add("metadata.jsonl", "".join(lines))
+    assert problems(pair) == [
+        "metadata.jsonl: line 2: is not JSON: Expecting property name enclosed in double quotes",
+        "metadata.jsonl: line 3: is not a JSON object",
+        'metadata.jsonl: line 4: "file_name" is missing',
+        "metadata.jsonl: line 5: there is no picture c.jpg",
+        "metadata.jsonl: line 6: ../b.png points outside the folder",
+        "metadata.jsonl: line 7: /etc/b.png points outside the folder",
+        "metadata.jsonl: line 8: ..\\b.png points outside the folder",
+        "metadata.jsonl: line 9: C:b.png points outside the folder",
+        "metadata.jsonl: line 10: there is no picture sub/b.png",
+        "metadata.jsonl: line 11: names a.jpg again, after line 1",
+        'metadata.jsonl: line 12: "text" is missing',
+    ]
+    assert 'the caption belongs under "text"; found: caption' in pair.problems()[-1]
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "1" * 5000, '{"file_name": "b.png", "text": 3}', "\0", '"\\ud800"'])
+def test_hostile_lines_are_problems(pair: Folder, line: str) -> None:
+    pair.add("metadata.jsonl", line)
+    (problem,) = pair.problems()
+    assert problem.startswith("metadata.jsonl: line 1: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"x" * 1001, "a.txt: the caption has 1001 characters, at most 1000 are taken"),
+        (b"x" * 20_000, "a.txt: is longer than 16384 bytes"),
+        ("words".encode("utf-16"), "a.txt: is not UTF-8 text"),
+        (b"\x1b[2Jwords", "a.txt: the caption holds control characters"),
+    ],
+)
+def test_captions_that_cannot_be_used(pair: Folder, content: bytes, expected: str) -> None:
+    pair.add("a.txt", content)
+    assert problems(pair) == [expected]
+
+
+def test_an_unpaired_surrogate_is_no_caption(pair: Folder) -> None:
+    pair.add("metadata.jsonl", '{"file_name": "a.jpg", "text": "\\ud800"}')
+    assert problems(pair) == ["metadata.jsonl: line 1: the caption holds control characters"]
+
+
+def test_messages_escape_what_captions_and_entries_hold(pair: Folder) -> None:
+    pair.add("a.txt", "one")
+    entries = [{"file_name": "a.jpg", "text": "\u202etwo"}, {"file_name": "\x1b[2J.png"}]
+    pair.add("metadata.jsonl", "\n".join(map(json.dumps, entries)))
+    text = "".join(pair.problems())
+    assert text.isprintable()
+    assert r"\u202etwo" in text
+    assert r"\x1b[2J.png" in text
+
+
+def test_a_defect_of_a_picture_does_not_hide_those_of_its_caption(pair: Folder) -> None:
+    pair.add("a.jpg", b"")
+    pair.add("a.txt", b"\xff")
+    pair.add("metadata.jsonl", entry("a.jpg", "x" * 1001))
+    assert problems(pair) == [
+        "a.jpg: is empty",
+        "a.txt: is not UTF-8 text",
+        "metadata.jsonl: line 1: the caption has 1001 characters, at most 1000 are taken",
+    ]

@@ -1,0 +1,262 @@
+"""What training gets: the same picture, upright, in sRGB, and nothing else."""
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from orchestrator import datasets
+from orchestrator.datasets.metadata import carries_metadata
+from orchestrator.errors import DatasetError, MachineError
+
+Draw = Callable[..., Image.Image]
+Folder = Any  # the class in conftest, which pytest offers as a fixture only
+SECRETS = [b"Exif", b"GPS", b"N52-secret", b"xmp", b"xpacket", b"Photoshop", b"JFIF-comment", b"thumbnail"]
+
+
+def prepared(folder: Folder, destination: Path) -> dict[str, bytes]:
+    datasets.prepare(folder.inspect(), destination)
+    return {path.name: path.read_bytes() for path in sorted(destination.iterdir())}
+
+
+def pixels(data: bytes) -> Image.Image:
+    image = Image.open(BytesIO(data))
+    image.load()
+    return image
+
+
+def with_position() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "N52-secret camera"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
+    exif.get_ifd(0x8825)[29] = "N52-secret"
+    return exif
+
+
+def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    xmp = b"<?xpacket begin='' id='N52-secret'?><x:xmpmeta xmlns:x='adobe:ns:meta/'/><?xpacket end='w'?>"
+    text = PngInfo()
+    text.add_text("Comment", "N52-secret")
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode(), zip=True)
+    folder.add("a.jpg", draw(1), exif=with_position(), xmp=xmp, comment=b"N52-secret")
+    folder.add("b.webp", draw(2), exif=with_position(), xmp=xmp)
+    folder.add("c.png", draw(3), exif=with_position(), pnginfo=text)
+    for original in folder.path.iterdir():
+        assert b"N52-secret" in original.read_bytes()
+    files = prepared(folder, tmp_path / "out")
+    assert list(files) == ["a.png", "b.png", "c.png"]
+    for data in files.values():
+        assert not [secret for secret in SECRETS if secret in data]
+        assert not pixels(data).info
+        assert not carries_metadata(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_come_out_upright(folder: Folder, draw: Draw, tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    original = folder.add("a.png", draw(), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(original))
+    result = pixels(prepared(folder, tmp_path / "out")["a.png"])
+    assert (result.size, result.tobytes()) == (expected.size, expected.tobytes())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.webp"])
+def test_a_file_of_nothing_but_pixels_is_copied(folder: Folder, draw: Draw, tmp_path: Path, name: str) -> None:
+    original = folder.add(name, draw())
+    assert prepared(folder, tmp_path / "out") == {name: original.read_bytes()}
+
+
+def test_progressive_and_optimised_files_are_copied_too(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.jpg", draw(1), progressive=True, restart_marker_blocks=3)
+    folder.add("b.webp", draw(2), lossless=True)
+    assert list(prepared(folder, tmp_path / "out")) == ["a.jpg", "b.webp"]
+
+
+def png_chunk(kind: bytes, content: bytes = b"N52-secret") -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    ("format_", "position", "addition"),
+    [
+        ("PNG", None, b"N52-secret"),
+        ("JPEG", None, b"N52-secret"),
+        ("WEBP", None, b"N52-secret"),
+        ("PNG", None, png_chunk(b"IDAT")),  # after the end, where nobody looks for pixels
+        ("PNG", 33, png_chunk(b"tIME")),  # 33: after the header chunk
+        ("PNG", 33, png_chunk(b"prVt")),
+        ("JPEG", 2, b"\xff\xed\x00\x0cN52-secret"),  # APP13: IPTC
+        ("JPEG", 2, b"\xff\xe0\x00\x0cN52-secret"),  # an APP0 that is not JFIF
+    ],
+)
+def test_what_no_decoder_reports_is_gone_too(
+    folder: Folder, draw: Draw, tmp_path: Path, format_: str, position: int | None, addition: bytes
+) -> None:
+    buffer = BytesIO()
+    draw().save(buffer, format_)
+    data = buffer.getvalue()
+    place = len(data) if position is None else position
+    folder.add("a.img", data[:place] + addition + data[place:])
+    assert b"N52-secret" not in prepared(folder, tmp_path / "out")["a.png"]
+
+
+def test_every_mode_becomes_rgb(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    for seed, mode in enumerate(["1", "L", "LA", "P", "RGBA"]):
+        folder.add(f"{mode}.png", draw(seed).convert(mode))
+    for name, data in prepared(folder, tmp_path / "out").items():
+        original = Image.open(folder.path / name).convert("RGB")
+        assert pixels(data).mode == "RGB"
+        assert pixels(data).tobytes() == original.tobytes()
+
+
+def test_lossy_pictures_keep_their_pixels(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    original = folder.add("a.jpg", draw(), comment=b"spoils the copy")
+    result = pixels(prepared(folder, tmp_path / "out")["a.png"])
+    assert result.tobytes() == Image.open(original).tobytes()
+
+
+def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    swapped = srgb.tobytes().replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")
+    folder.add("equal.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=srgb.tobytes())
+    folder.add("swapped.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=swapped)
+    folder.add("unfit.png", Image.new("RGB", (64, 64), (20, 80, 30)), icc_profile=lab.tobytes())
+    files = prepared(folder, tmp_path / "out")
+    assert not any(pixels(data).info for data in files.values())
+    assert _distance(files["equal.png"], (200, 80, 30)) <= 2
+    assert _distance(files["swapped.png"], (80, 200, 30)) <= 3
+    assert _distance(files["unfit.png"], (20, 80, 30)) == 0
+
+
+def linear_grey_profile() -> bytes:
+    """The smallest ICC profile for a grey picture: a white point, and a tone curve of gamma 1."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    curve = b"curv\0\0\0\0" + struct.pack(">I", 0)
+    table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 12)
+    header = struct.pack(">I4sI4s4s4s12x4s", 188, b"none", 0x02400000, b"mntr", b"GRAY", b"XYZ ", b"acsp")
+    illuminant = struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(68, b"\0") + illuminant.ljust(60, b"\0") + table + white + curve
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_grey_picture_may_have_a_profile_of_either_kind(folder: Folder, tmp_path: Path, mode: str) -> None:
+    grey = Image.new("L", (64, 64), 64).convert(mode)
+    folder.add("linear.png", grey, icc_profile=linear_grey_profile())
+    folder.add("rgb.png", grey, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert not [warning for warning in folder.warnings() if "profile" in warning]
+    files = prepared(folder, tmp_path / "out")
+    assert _distance(files["linear.png"], (137, 137, 137)) <= 2  # IEC 61966-2-1: 64/255 in linear light
+    assert _distance(files["rgb.png"], (64, 64, 64)) <= 1
+
+
+def _distance(data: bytes, colour: tuple[int, int, int]) -> int:
+    found = pixels(data).getpixel((5, 5))
+    assert isinstance(found, tuple)
+    return max(abs(int(mine) - theirs) for mine, theirs in zip(found, colour, strict=True))
+
+
+def test_large_photos_are_scaled_to_four_training_resolutions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.jpg", draw(1, (1024, 512)))
+    folder.add("b.jpg", draw(2, (512, 256)))
+    files = prepared(folder, tmp_path / "out")
+    assert {name: pixels(data).size for name, data in files.items()} == {"a.png": (512, 256), "b.jpg": (512, 256)}
+
+
+def test_names_stay_unique(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("A.png", draw(1))
+    folder.add("a.jpg", draw(2), comment=b"makes it a PNG")
+    folder.add("a.png", draw(3))
+    folder.add("a.txt", "of both")
+    folder.add("A.txt", "of the other")
+    folder.add("wrong.jpg", draw(4), format="PNG")
+    files = prepared(folder, tmp_path / "out")
+    assert sorted(files) == ["A.png", "a-2.png", "a-3.png", "metadata.jsonl", "wrong.png"]
+    lines = [json.loads(line) for line in files["metadata.jsonl"].decode().splitlines()]
+    assert lines == [
+        {"file_name": "A.png", "text": "of the other"},
+        {"file_name": "a-2.png", "text": "of both"},
+        {"file_name": "a-3.png", "text": "of both"},
+    ]
+
+
+def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.jpg", draw(1, (400, 300)), exif=with_position())
+    folder.add("b.png", draw(2))
+    folder.add("a.txt", "ein Hündchen")
+    folder.add("b.txt", 'two "quoted" words')
+    before = folder.inspect()
+    datasets.prepare(before, tmp_path / "out")
+    after = datasets.inspect(tmp_path / "out", resolution=64)
+    assert [p.caption for p in after.pictures] == [p.caption for p in before.pictures]
+    assert [p.pixels_sha256 for p in after.pictures] == [p.pixels_sha256 for p in before.pictures]
+
+
+def test_equal_folders_give_equal_bytes_in_another_process(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.jpg", draw(1, (700, 500)), exif=with_position())
+    folder.add("a.txt", "words")
+    code = (
+        "import sys; from pathlib import Path; from orchestrator import datasets;"
+        "datasets.prepare(datasets.inspect(Path(sys.argv[1]), resolution=64), Path(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", code, folder.path, tmp_path / "there"], check=True)
+    here = prepared(folder, tmp_path / "here")
+    assert here == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+
+
+def test_a_destination_in_use_is_left_alone(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.png", draw())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("x")
+    with pytest.raises(DatasetError, match="is not empty"):
+        prepared(folder, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+def test_a_picture_that_changed_meanwhile_stops_it_without_leftovers(
+    folder: Folder, draw: Draw, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        folder.add(name, draw(ord(name[0])))
+    dataset = folder.inspect()
+    folder.add("b.png", draw(9))
+    (folder.path / "c.png").unlink()
+    with pytest.raises(DatasetError, match="have changed") as caught:
+        datasets.prepare(dataset, tmp_path / "out")
+    assert [problem.where for problem in caught.value.problems] == ["b.png", "c.png"]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_disk_that_cannot_be_written_is_the_machines_matter(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.png", draw())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match="cannot write the prepared pictures"):
+        datasets.prepare(folder.inspect(), tmp_path / "file" / "out")
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    folder.add("a.png", draw())
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from orchestrator import datasets;"
+        "from orchestrator.errors import MachineError;"
+        "dataset = datasets.inspect(Path(sys.argv[1]), resolution=64);"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: datasets.prepare(dataset, Path(sys.argv[2]))\n"
+        "except MachineError as error: sys.stdout.write(error.render())\n"
+    )
+    command = [sys.executable, "-c", code, folder.path, tmp_path / "out"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "File too large" in said
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,111 @@
+"""From photos to an adapter on this machine: the real command, the real base model, real training."""
+
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.kill import Tally, adapter_hashes, kill_through
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.settings import Settings
+
+SHORT = ["-s", "steps=4", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=1", "-s", "inference_steps=3"]
+DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=2"]
+KILLS = 5
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    """Run a command and return what it printed as JSON."""
+
+    def run(*words: str) -> Any:
+        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+
+    return run
+
+
+def test_the_first_command_of_a_newcomer_makes_an_adapter(run: Run) -> None:
+    job = run(*DREAMBOOTH)
+    adapter = Path(job["adapter"])
+    manifest = AdapterManifest.read(adapter)
+    assert job["status"] == "Completed"
+    assert {"pytorch_lora_weights.safetensors", "contact_sheet.png"} <= set(manifest.files)
+    assert manifest.damaged_files(adapter) == []
+    assert set(job["metrics"]) == {
+        *("subject_similarity_before", "subject_similarity_after", "subject_similarity_ceiling"),
+        *("prompt_fidelity_before", "prompt_fidelity_after"),
+    }
+    again = run(*DREAMBOOTH)
+    assert (again["name"], again["started"]) == (job["name"], job["started"])
+
+
+def test_textual_inversion_makes_an_embedding(run: Run) -> None:
+    job = run("submit", "textual-inversion", *SHORT, "--name", "word")
+    assert Path(job["adapter"]).name == "word"
+    assert (Path(job["adapter"]) / "learned_embeds.safetensors").stat().st_size < 20_000
+
+
+def test_an_adapter_name_that_is_taken_is_not_given_again(run: Run) -> None:
+    run(*DREAMBOOTH, "--name", "mine", "-s", "evaluation_prompts=0")
+    assert "taken" in run(*DREAMBOOTH, "--name", "mine", "-s", "seed=1")["error"]["message"]
+
+
+def test_a_stopped_run_is_not_begun_anew_silently_and_resumes(settings: Settings, run: Run) -> None:
+    words = [*DREAMBOOTH, "-s", "steps=40", "-s", "checkpoint_steps=1", "-s", "evaluation_prompts=0"]
+    name = run(*words, "--detach")["name"]
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "jobs", "logs", "-f", name], stdout=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    assert any('"checkpoint"' in line for line in follower.stdout)
+    stopped = run("jobs", "stop", name)
+    follower.communicate()
+    assert (stopped["status"], stopped["adapter"]) == ("Stopped", None)
+    assert "--resume" in run(*words)["error"]["next"]
+    assert run(*words, "--resume")["status"] == "Completed"
+    log = (settings.jobs / name / "log.txt").read_text()
+    assert f'{{"event":"resumed","step":{stopped["checkpoint_step"]}}}' in log
+
+
+def test_kills_at_random_moments_do_not_change_the_adapter(settings: Settings) -> None:
+    dice, tally = random.Random(os.getpid()), Tally()
+    reference = adapter_hashes(settings, "reference")
+    while tally.kills < KILLS:
+        assert kill_through(settings, f"killed-{tally.runs}", KILLS - tally.kills, dice, tally) == reference, tally
+
+
+def test_ctrl_c_asks_once_and_leaves_no_half_written_adapter(settings: Settings, run: Run) -> None:
+    terminal, side = pty.openpty()
+    words = [*DREAMBOOTH, "-s", "steps=500", "--name", "mine"]
+    client = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *words], stdin=side, stdout=side, stderr=side, start_new_session=True
+    )
+    os.close(side)
+    _read_until(terminal, b"training")
+    client.send_signal(signal.SIGINT)
+    _read_until(terminal, b"Stop mine-")
+    os.write(terminal, b"y\n")
+    _read_until(terminal, b"Stopped")
+    client.wait()
+    os.close(terminal)
+    assert not (settings.adapters / "mine").exists()
+    (job,) = run("jobs", "list")
+    assert job["status"] == "Stopped"
+    assert run("jobs", "show", job["name"])["checkpoint_step"] >= 0
+
+
+def _read_until(terminal: int, text: bytes) -> None:
+    seen = b""
+    while text not in seen:
+        seen += os.read(terminal, 4096)  # raises OSError, and fails the test, when the client ends before
