@@ -16,7 +16,7 @@ RESOLUTION = 64
 
 def _draw(seed: int = 0, size: tuple[int, int] = (96, 80)) -> Image.Image:
     """A smooth random picture: different seeds are different to the eye and to a perceptual hash."""
-    grid = Image.frombytes("RGB", (12, 10), random.Random(seed).randbytes(360))  # noqa: S311, no secret depends on it
+    grid = Image.frombytes("RGB", (12, 10), random.Random(seed).randbytes(360))
     return grid.resize(size, Image.Resampling.BICUBIC)
 
 
