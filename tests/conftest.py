@@ -1,7 +1,6 @@
 """Fixtures that more than one folder of tests uses."""
 
-import json
-import sys
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,10 @@ import pytest
 
 from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, Request
 from orchestrator.settings import Settings
+
+
+# Two test processes share two cores: torch threads of their own would only wait for one another. Commands inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -68,12 +71,3 @@ def block():
     signal.pause()
 '''
 
-
-def command(*words: str) -> list[str]:
-    """Return the command line of `python -m orchestrator WORDS`."""
-    return [sys.executable, "-m", "orchestrator", *words]
-
-
-def read_json(text: str) -> object:
-    """Parse text that has to be one JSON value and nothing else."""
-    return json.loads(text)
