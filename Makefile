@@ -42,11 +42,11 @@ bench-kill: setup
 base-model: setup
 	$(RUN)/python -m pretraining all
 
-# Pins what a fresh installation of the newest allowed versions gets; run it, then `make test`.
+# Pins what a fresh installation of the newest allowed versions gets, the `container` extra excepted; then `make test`.
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet ".[dev]"
-	echo "# Every package of a full installation, exactly. \`make lock\` renews it." > constraints.txt
+	echo "# Every package that \`make setup\` installs, exactly. \`make lock\` renews it." > constraints.txt
 	.venv-lock/bin/pip freeze --exclude orchestrator | sed 's/+cpu//' >> constraints.txt
 	rm -r .venv-lock
 

@@ -3,19 +3,19 @@
 `python -m benchmarks.kill` does a hundred kills and writes the table; the test suite does a few with the same code.
 """
 
-import itertools
 import os
 import random
 import signal
+import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import write_section
 from orchestrator import jobs
-from orchestrator.contract.events import Event, Phase
+from orchestrator.contract.events import Phase
 from orchestrator.settings import Settings
 from orchestrator.specs import build_spec
 from orchestrator.storage import FolderStore
@@ -57,20 +57,21 @@ def adapter_hashes(settings: Settings, name: str) -> dict[str, str]:
 
 
 def kill_once(settings: Settings, name: str, dice: random.Random, tally: Tally) -> bool:
-    """Let the job run to a random event and kill it there; return whether it was still alive to be killed."""
+    """Let the job run to a random moment and kill it there; return whether it still had to be resumed after that."""
     job = _submit(settings, name)
     if job.describe().status is not JobStatus.IN_PROGRESS:
         job.resume()
     left, phase = dice.randint(1, 30), "starting"
-    for event in _news(job):
+    for event in job.events(follow=True, latest_attempt=True):
         phase = event.name if isinstance(event, Phase) else phase
         left -= 1
         if left == 0:
+            time.sleep(dice.uniform(0, 0.2))  # into the middle of what comes next: a step, a checkpoint, a picture
             victim = dice.choice(VICTIMS)
-            _kill(settings, job.name, victim)
-            tally.kills += 1
-            tally.phases[phase] += 1
-            tally.victims[victim] += 1
+            if _kill(settings, job.name, victim):
+                tally.kills += 1
+                tally.phases[phase] += 1
+                tally.victims[victim] += 1
             break
     return job.wait().status is not JobStatus.COMPLETED
 
@@ -85,40 +86,35 @@ def kill_through(settings: Settings, name: str, kills: int, dice: random.Random,
 
 
 def _submit(settings: Settings, name: str) -> jobs.Job:
-    spec = build_spec({"recipe": "dreambooth", "settings": SETTINGS})
     # The adapter's name is no part of its bytes: runs of different names can be compared.
-    plan = jobs.plan(spec.model_copy(update={"name": name}), settings, FolderStore(settings.store))
+    spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
+    plan = jobs.plan(spec, settings, FolderStore(settings.store))
     target = jobs.local_target(settings)
     if plan.request["TrainingJobName"] in target.names():
         return jobs.find(plan.request["TrainingJobName"], target)
-    return jobs.submit(plan, target)
+    return jobs.submit(plan, target).job
 
 
-def _news(job: jobs.Job) -> Iterator[Event]:
-    """Follow the events from now on."""
-    old = sum(1 for _ in job.events())
-    return itertools.islice(job.events(follow=True), old, None)
-
-
-def _kill(settings: Settings, name: str, victim: str) -> None:
+def _kill(settings: Settings, name: str, victim: str) -> bool:
+    """Kill processes of a running job; return whether one was hit."""
     state = JobFolder(settings.jobs / name).state()
-    if state is None:
-        return
+    if state is None or state.status.is_final:
+        return False
     pids = {"training process": [state.training_pid], "worker": [state.worker_pid]}
-    for pid in pids.get(victim, [state.worker_pid, state.training_pid]):
-        if pid is not None:
-            _send_kill(pid)
+    hits = [_send_kill(pid) for pid in pids.get(victim, [state.worker_pid, state.training_pid]) if pid]
+    return True in hits
 
 
-def _send_kill(pid: int) -> None:
+def _send_kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:  # it ended in the same moment
-        return
+        return False
+    return True
 
 
-def main() -> None:
-    """Kill until there were enough, and write the table."""
+def main() -> int:
+    """Kill until there were enough, write the table, and return 1 when an adapter differed."""
     dice, tally, unequal = random.Random(0), Tally(), 0  # noqa: S311  (dice for faults, not for secrets)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         settings = Settings(home=Path(home))
@@ -135,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

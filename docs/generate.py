@@ -13,6 +13,7 @@ from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.recipe import recipe_class, recipe_names
 
 DOCS = Path(__file__).parent
+HELP = cli.context_settings["help_option_names"]
 _PROGRAM = "python -m orchestrator"
 _NOTICE = "<!-- Written by docs/generate.py; `make docs` renews it. -->\n"
 
@@ -24,7 +25,7 @@ def commands_page() -> str:
 
 
 def _help_texts(command: click.Command, path: str) -> list[tuple[str, str]]:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, help_option_names=HELP)
     texts = [(path, command.get_help(context))]
     for name, child in sorted(getattr(command, "commands", {}).items()):
         texts += _help_texts(child, f"{path} {name}")

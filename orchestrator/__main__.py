@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 _PROGRAM = "python -m orchestrator"
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
-_EXIT_UNREAD = 141
 
 
 def main() -> int:
@@ -28,9 +27,6 @@ def main() -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader, as in `jobs logs NAME | head`, has seen enough
-        sys.stdout = None  # nothing is left to flush at exit
-        return _EXIT_UNREAD
     except Exception as error:  # noqa: BLE001  (a bug is raised again by _foreseen)
         return _report(_foreseen(error))
     return outcome if isinstance(outcome, int) else 0
@@ -61,7 +57,10 @@ def _foreseen(error: Exception) -> "OrchestratorError":
 def _report(error: "OrchestratorError") -> int:
     from orchestrator.cli.output import print_error
 
-    print_error(error, as_json="--json" in sys.argv)
+    try:
+        print_error(error, as_json="--json" in sys.argv)
+    except OSError:  # stdout is what failed
+        print_error(error, as_json=False)
     return error.exit_code
 
 

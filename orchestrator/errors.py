@@ -4,6 +4,7 @@ OrchestratorError
 ├── SpecError        the person who wrote the job: its fields contradict the recipe or one another
 ├── DatasetError     the person who chose the pictures
 ├── JobError         the person who watches jobs: a job failed, is missing, or is in the way
+│   └── JobExistsError
 └── MachineError     the person who owns this machine: disk, memory, missing packages
 
 Each carries what happened, why, and the next command to type; `__main__` prints them and nothing else does.
@@ -49,6 +50,13 @@ class JobError(OrchestratorError):
     """A job failed, does not exist, or stands in the way of another."""
 
     exit_code = 4
+
+
+class JobExistsError(JobError):
+    """There is a job of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The job {name} exists.", next_step=f"python -m orchestrator jobs show {name}")
 
 
 class MachineError(OrchestratorError):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, Warned, parse
+from orchestrator.contract.events import Failed, Step, Warned, parse
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _EVIDENCE_LINES = 5
@@ -27,39 +27,35 @@ class Explanation(BaseModel):
 
 
 def explain(description: JobDescription, log: Iterable[str], checkpoint_step: int | None) -> Explanation:
-    """Read the log once and say what it means for this status."""
+    """Read the log of the latest attempt once and say what it means for this status."""
     step, failed, plain = _digest(log)
-    cause, _, advice = (description.failure_reason or "").partition(" Next: ")
-    done = f"{step.step} of {step.of} steps are done" if step else "no step is done yet"
+    done = f"{step[0]} of {step[1]} steps are done" if step else "no step is done yet"
+    name = description.name
+    evidence: tuple[str, ...] = ()
     match description.status:
         case JobStatus.FAILED:
-            cause = cause or "It failed without a reason."
-            return Explanation(
-                status=description.status,
-                cause=f"{cause} {done.capitalize()}.",
-                evidence=_evidence(failed, plain),
-                next_step=advice or _go_on(description.name, checkpoint_step),
-            )
+            cause = f"{description.failure_reason or 'It failed without a reason.'} {done.capitalize()}."
+            next_step, evidence = description.next_step or _go_on(name, checkpoint_step), _evidence(failed, plain)
         case JobStatus.STOPPED:
-            cause, next_step = f"It was asked to stop; {done}.", _go_on(description.name, checkpoint_step)
+            cause, next_step = f"It was asked to stop; {done}.", _go_on(name, checkpoint_step)
         case JobStatus.COMPLETED:
-            cause, next_step = "It is complete.", f"python -m orchestrator jobs show {description.name}"
-        case _:
-            cause, next_step = f"It is running; {done}.", f"python -m orchestrator jobs logs -f {description.name}"
-    return Explanation(status=description.status, cause=cause, evidence=(), next_step=next_step)
+            cause, next_step = "It is complete.", f"python -m orchestrator jobs show {name}"
+        case JobStatus.STOPPING:
+            cause, next_step = f"It is stopping; {done}.", f"python -m orchestrator jobs wait {name}"
+        case JobStatus.IN_PROGRESS:
+            cause, next_step = f"It is running; {done}.", f"python -m orchestrator jobs logs -f {name}"
+    return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
 
 
-def _digest(log: Iterable[str]) -> tuple[Step | None, Failed | None, list[str]]:
-    step: Step | None = None
+def _digest(log: Iterable[str]) -> tuple[tuple[int, int] | None, Failed | None, list[str]]:
+    """Return the last step with the number of all, the failure that was reported, and the last plain lines."""
+    step: tuple[int, int] | None = None
     failed: Failed | None = None
     plain: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     for line in log:
         match parse(line):
-            case Phase(name=name) if name == ATTEMPT_PHASE:
-                failed = None  # what an earlier attempt died of explains nothing now
-                plain.clear()
-            case Step() as latest:
-                step = latest
+            case Step(step=done, of=of):
+                step = (done, of)
             case Failed() as reported:
                 failed = reported
             case Warned(message=message):

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import datasets
 from orchestrator.bundle import store_bundle
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import Problem, did_you_mean
-from orchestrator.errors import JobError
+from orchestrator.errors import JobError, JobExistsError
 from orchestrator.explanations import Explanation, explain
-from orchestrator.requests import JobInputs, Request, folder_of, job_name, training_job
+from orchestrator.requests import IDENTITY_TAG, JobInputs, Request, folder_of, job_name, training_job
 from orchestrator.settings import Settings
 from orchestrator.specs import JobSpec
 from orchestrator.storage import FolderStore
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 from orchestrator.targets.process import ProcessTarget
+
+ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
 
 
 class Job:
@@ -32,13 +35,14 @@ class Job:
         """Return what is known of the job now."""
         return self.target.describe(self.name)
 
-    def log_lines(self, *, follow: bool = False) -> Iterator[str]:
+    def log_lines(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[str]:
         """Yield the log's lines, new ones too until the job ends if `follow`."""
-        return self.target.log_lines(self.name, follow=follow)
+        return self.target.log_lines(self.name, follow=follow, latest_attempt=latest_attempt)
 
-    def events(self, *, follow: bool = False) -> Iterator[Event]:
+    def events(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[Event]:
         """Yield what the job said of its progress."""
-        return (event for line in self.log_lines(follow=follow) if (event := parse(line)) is not None)
+        lines = self.log_lines(follow=follow, latest_attempt=latest_attempt)
+        return (event for line in lines if (event := parse(line)) is not None)
 
     def wait(self) -> JobDescription:
         """Wait for the end and return how it came."""
@@ -51,17 +55,18 @@ class Job:
         self.target.stop(self.name)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint; raises JobError when there is nothing to go on with."""
+        """Go on from the newest checkpoint; raises JobError when the job is complete or has not ended."""
         status = self.describe().status
-        if status is JobStatus.COMPLETED:
+        if status not in ENDED_EARLY:
             raise JobError(
-                f"The job {self.name} is complete.", next_step=f"python -m orchestrator jobs show {self.name}"
+                f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
+                next_step=f"python -m orchestrator jobs show {self.name}",
             )
         self.target.resume(self.name)
 
     def explain(self) -> Explanation:
         """Return why the job stands where it does, the evidence, and what to do."""
-        return explain(self.describe(), self.log_lines(), self.target.checkpoint_step(self.name))
+        return explain(self.describe(), self.log_lines(latest_attempt=True), self.target.checkpoint_step(self.name))
 
     def adapter_folder(self) -> Path:
         """Return the folder the finished adapter lies in."""
@@ -73,6 +78,10 @@ class Job:
             return AdapterManifest.read(self.adapter_folder())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            folder = self.adapter_folder()
+            message = f"{folder / MANIFEST_FILE} cannot be read; it was changed, or a newer version wrote it."
+            raise JobError(message, next_step="submit the job again with --restart") from error
 
 
 class Plan(BaseModel):
@@ -108,52 +117,78 @@ def plan(spec: JobSpec, settings: Settings, store: FolderStore) -> Plan:
     return Plan(request=training_job(spec, inputs), warnings=dataset.warnings)
 
 
-def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Job:
+class Submission(NamedTuple):
+    """What a submit came to."""
+
+    job: Job
+    started: bool
+    """False when the same job was submitted before and is attached to."""
+
+
+def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Submission:
     """Start the planned job, or attach to it when it was submitted before.
 
     A job that ended early is gone on with by `resume` and begun anew by `restart`; raises JobError when it has a
     checkpoint and neither was said, so that nothing starts over silently.
     """
-    name = planned.request["TrainingJobName"]
-    job = Job(target, name)
-    if name not in target.names():
-        _refuse_taken_name(planned.request, target)
+    request = planned.request
+    job = Job(target, request["TrainingJobName"])
+    if job.name not in target.names():
         if resume:
             raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
-        target.create(planned.request)
-        return job
+        return _create(job, request)
     status = job.describe().status
-    if restart and status.is_final:
-        target.discard(name)
-        target.create(planned.request)
-    elif status in {JobStatus.FAILED, JobStatus.STOPPED}:
-        _go_on(job, resume=resume)
-    return job
+    if restart:
+        return _begin_anew(job, request, status)
+    if status in ENDED_EARLY:
+        return _go_on(job, request, resume=resume)
+    if status is JobStatus.COMPLETED and job.manifest() is None:
+        raise JobError(
+            f"The job {job.name} is complete, but its adapter is gone from {job.adapter_folder()}.",
+            next_step="submit it again with --restart",
+        )
+    return Submission(job, started=False)
 
 
-def _go_on(job: Job, *, resume: bool) -> None:
+def _create(job: Job, request: Request) -> Submission:
+    try:
+        job.target.create(request)
+    except JobExistsError:  # another submit of the same job was quicker
+        if job.describe().identity != _identity(request):
+            raise
+        return Submission(job, started=False)
+    return Submission(job, started=True)
+
+
+def _begin_anew(job: Job, request: Request, status: JobStatus) -> Submission:
+    if not status.is_final:
+        raise JobError(f"The job {job.name} is running.", next_step=f"python -m orchestrator jobs stop {job.name}")
+    job.target.discard(job.name)
+    return _create(job, request)
+
+
+def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
     step = job.target.checkpoint_step(job.name)
-    if step is not None and not resume:
+    if step is None:  # nothing to lose: begin anew, with the code of today
+        return _begin_anew(job, request, JobStatus.FAILED)
+    if not resume:
         raise JobError(
             f"This job ended early before; its checkpoint at step {step} is kept.",
             next_step="submit with --resume to go on from it, or with --restart to begin anew",
         )
     job.resume()
+    return Submission(job, started=True)
 
 
-def _refuse_taken_name(request: Request, target: Target) -> None:
-    output = request["OutputDataConfig"]["S3OutputPath"]
-    taken = [name for name in target.names() if target.describe(name).output == output]
-    if taken or (folder_of(output) / "adapter.json").exists():
-        raise JobError(
-            f'The adapter name "{folder_of(output).name}" is taken' + (f" by the job {taken[0]}." if taken else "."),
-            next_step="submit with another --name",
-        )
+def _identity(request: Request) -> str:
+    return next(str(tag["Value"]) for tag in request["Tags"] if tag["Key"] == IDENTITY_TAG)
 
 
 def find(name: str, target: Target) -> Job:
     """Return the job of that name, or the only one that begins with it; raises JobError."""
     names = target.names()
+    if not name:
+        raise JobError("The name of the job is empty.", next_step="python -m orchestrator jobs list")
     matches = [known for known in names if known == name] or [known for known in names if known.startswith(name)]
     if len(matches) == 1:
         return Job(target, matches[0])

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -68,7 +69,7 @@ def channel_uris(request: Request) -> dict[str, str]:
 
 def folder_of(uri: str) -> Path:
     """Return the folder a `file://` URI names."""
-    return Path(uri.removeprefix("file://"))
+    return Path(unquote(urlsplit(uri).path))
 
 
 def _channel(name: str, uri: str) -> Request:

@@ -6,6 +6,8 @@ from pathlib import Path
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.errors import MachineError
+
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 
 
@@ -21,7 +23,11 @@ class Settings(BaseModel):
     def from_environment(cls) -> "Settings":
         """Read the settings of this process."""
         chosen = os.environ.get(HOME_VARIABLE)
-        return cls(home=Path(chosen).expanduser().resolve() if chosen else user_data_path("orchestrator"))
+        try:
+            return cls(home=expanded(chosen) if chosen else user_data_path("orchestrator"))
+        except ValueError as error:
+            message = f"{HOME_VARIABLE} is no folder: {error}."
+            raise MachineError(message, next_step=f"set {HOME_VARIABLE} to a folder of yours") from error
 
     @property
     def jobs(self) -> Path:
@@ -42,3 +48,11 @@ class Settings(BaseModel):
     def cache(self) -> Path:
         """Can be deleted at any time."""
         return self.home / "cache"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return an absolute path with `~` written out; raises ValueError for the home of a user there is not."""
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error

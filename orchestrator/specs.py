@@ -8,14 +8,15 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, field_validator
 
 from orchestrator.contract.families import family_of
-from orchestrator.contract.problem import Problem, did_you_mean, problems_of
+from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
 from orchestrator.errors import SpecError
+from orchestrator.settings import expanded
 
 ASSETS = Path(__file__).parent / "assets"
 BUILTIN_MODEL = ASSETS / "base_model"
@@ -24,8 +25,6 @@ SAMPLE_IMAGES = ASSETS / "sample"
 MAX_NAME = 40
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_LIST_OR_OBJECT = ("[", "{")
-
 Built = TypeVar("Built")
 
 
@@ -41,10 +40,17 @@ class JobSpec(BaseModel):
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; the job's name when left out."""
 
+    @field_validator("images", mode="before")
+    @classmethod
+    def _is_named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("is empty; name the folder that holds the pictures")
+        return value
+
     @field_validator("images")
     @classmethod
     def _is_folder(cls, value: Path) -> Path:
-        folder = value.expanduser().resolve()
+        folder = expanded(value)
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
             raise ValueError(f"{folder} {what}; name the folder that holds the pictures")
@@ -53,39 +59,51 @@ class JobSpec(BaseModel):
     @field_validator("name")
     @classmethod
     def _names_a_job(cls, value: str | None) -> str | None:
-        # A training job's name has 63 characters; eleven of them are ours.
+        # A training job's name has 63 characters; a hyphen and ten digits of it are ours.
         if value is not None and not (len(value) <= MAX_NAME and _NAME.fullmatch(value)):
             raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
         return value
 
     def identity(self, dataset_sha256: str) -> str:
-        """Return the hash that tells this job from every other: the same work on the same pictures, the same hash."""
-        base = str(_base_model_folder(self.recipe) or self.recipe.base_model)
-        parts = [self.recipe.recipe_name(), self.recipe.model_dump(mode="json"), self.name, dataset_sha256, base]
+        """Return the hash that tells this job from every other: the same work on the same pictures, the same hash.
+
+        The code is no part of it, so that a run goes on after an upgrade.
+        """
+        settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
+        folder = self.base_model_folder
+        base = _likeness(folder) if folder and self.recipe.base_model != BUILTIN else self.recipe.base_model
+        parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
     def base_model_folder(self) -> Path | None:
         """The folder the base model lies in, or None when it is fetched from the Hugging Face Hub."""
-        return _base_model_folder(self.recipe)
+        return _base_model_folder(self.recipe.base_model)
 
 
-def build_spec(fields: Mapping[str, Any]) -> JobSpec:
+def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError that carries every problem found.
 
-    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model` and `settings` (the recipe's fields).
-    Without pictures of their own, a person gets the built-in sample subject and the prompt that goes with it.
+    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model` and `settings` (the recipe's fields);
+    `words` are settings typed on the command line, which come before those. Without pictures of their own, a person
+    gets the built-in sample subject and the prompt that goes with it.
     """
+    fields = {key: value for key, value in fields.items() if value is not None}
     recipe_type = declaration(fields.get("recipe"))
     problems = _unknown_keys(fields)
-    settings = {**_sample_settings(recipe_type, fields), **_mapping(fields.get("settings"), problems)}
+    settings = {
+        **_sample_settings(recipe_type, fields),
+        **_mapping(fields.get("settings"), problems),
+        **_typed(recipe_type, words or {}, problems),
+    }
     problems += _place_prompt(recipe_type, fields, settings)
-    if fields.get("base_model") is not None:
+    if "base_model" in fields:
         settings["base_model"] = fields["base_model"]
     recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
-    problems += _base_model_problems(str(settings.get("base_model", BUILTIN)))
+    problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
+    problems += _base_model_problems(settings.get("base_model", BUILTIN))
     # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
-    job = {"images": fields.get("images") or SAMPLE_IMAGES, "name": fields.get("name"), "recipe": recipe or Recipe()}
+    job = {"images": fields.get("images", SAMPLE_IMAGES), "name": fields.get("name"), "recipe": recipe or Recipe()}
     spec = _collect(problems, lambda: JobSpec.model_validate(job), JobSpec.model_fields)
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
@@ -93,44 +111,56 @@ def build_spec(fields: Mapping[str, Any]) -> JobSpec:
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
-    """Read a YAML job file; relative image folders are taken from the file's own folder."""
+    """Read a YAML job file; its folders are taken from where the file lies."""
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
     if not isinstance(content, dict):
         raise SpecError(f"{path} is not a job file", next_step="begin it with `recipe: dreambooth`; see examples/")
-    if isinstance(content.get("images"), str):
-        content["images"] = path.parent / Path(content["images"]).expanduser()
+    images, base_model = content.get("images"), content.get("base_model")
+    if isinstance(images, str) and images and not images.startswith("~"):
+        content["images"] = path.parent / images
+    if isinstance(base_model, str) and (path.parent / base_model).is_dir():
+        content["base_model"] = str(path.parent / base_model)
     return content
 
 
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn `key=value` words into fields; lists and objects are JSON, `null` is none, its field types the rest."""
-    settings: dict[str, Any] = {}
+def parse_words(pairs: Iterable[str]) -> dict[str, str]:
+    """Take `key=value` words apart; raises SpecError that names every word that is none."""
+    words = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or not key:
-            problems.append(Problem(where=pair, what="is not key=value", fix="write -s steps=300"))
-            continue
-        try:
-            settings[key.strip()] = _parse_value(value)
-        except json.JSONDecodeError as error:
-            problems.append(Problem(where=key, what=f"is not valid JSON: {error}", fix="quote it for the shell"))
+        if equals and key.strip():
+            words[key.strip()] = value
+        else:
+            problems.append(Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300"))
     if problems:
         raise SpecError(
             "The settings cannot be read.", problems=problems, next_step="python -m orchestrator submit --help"
         )
-    return settings
+    return words
 
 
-def _parse_value(text: str) -> Any:  # whatever JSON holds
-    if text.strip() == "null":
-        return None
-    return json.loads(text) if text.lstrip().startswith(_LIST_OR_OBJECT) else text
+def _typed(recipe: type[Recipe], words: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
+    """Give words the shape of their fields: a list is written as JSON, `null` is none, pydantic does the rest."""
+    typed: dict[str, Any] = {}
+    for key, word in words.items():
+        field = recipe.model_fields.get(key)
+        if word == "null":
+            typed[key] = None
+        elif field is not None and get_origin(field.annotation) is tuple:
+            try:
+                typed[key] = json.loads(word)
+            except ValueError:
+                fix = f"""write -s '{key}=["one", "two"]'"""
+                problems.append(Problem(where=key, what=f"{word} is no JSON list", fix=fix))
+        else:
+            typed[key] = word
+    return typed
 
 
 def declaration(name: object) -> type[Recipe]:
@@ -159,39 +189,49 @@ def _mapping(settings: object, problems: list[Problem]) -> dict[str, Any]:
     return {}
 
 
-def _sample_settings(declaration: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if fields.get("images") else dict(declaration.sample_defaults)
+def _sample_settings(recipe: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if "images" in fields else dict(recipe.sample_defaults)
 
 
-def _place_prompt(declaration: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:
-    prompt = fields.get("prompt")
+def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:
+    field, prompt = recipe.prompt_field, fields.get("prompt")
     if prompt is None:
         return []
-    if not fields.get("images"):
+    if "images" not in fields:
         return [Problem(where="prompt", what="was given without pictures", fix="add --images DIR, or leave it out")]
-    if declaration.prompt_field is None:
-        return [Problem(where="prompt", what=f"{declaration.recipe_name()} takes none")]
-    settings[declaration.prompt_field] = prompt
+    if field is None:
+        return [Problem(where="prompt", what=f"{recipe.recipe_name()} takes none")]
+    settings[field] = prompt
     return []
 
 
-def _base_model_folder(recipe: Recipe) -> Path | None:
-    if recipe.base_model == BUILTIN:
-        return BUILTIN_MODEL
-    folder = Path(recipe.base_model).expanduser()
-    return folder.resolve() if folder.is_dir() else None
+def _in_words_of_the_command(problem: Problem, recipe: type[Recipe]) -> Problem:
+    if problem.where == recipe.prompt_field and problem.what == MISSING:
+        return problem.model_copy(update={"fix": 'say what the pictures show with --prompt "..."'})
+    return problem
 
 
-def _base_model_problems(base_model: str) -> list[Problem]:
+def _base_model_folder(base_model: str) -> Path | None:
     if base_model == BUILTIN:
+        return BUILTIN_MODEL
+    folder = expanded(base_model)
+    return folder if folder.is_dir() else None
+
+
+def _likeness(folder: Path) -> list[tuple[str, int]]:
+    """Return what tells one model folder from another at a glance; training compares the hashes themselves."""
+    return sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.glob("*/*.safetensors"))
+
+
+def _base_model_problems(base_model: object) -> list[Problem]:
+    if base_model == BUILTIN or not isinstance(base_model, str):  # what is no string has been said
         return []
-    folder = Path(base_model).expanduser()
-    if not folder.exists() and _HUB_ID.fullmatch(base_model):
-        return []
+    fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
     try:
-        family_of(folder)
+        folder = expanded(base_model)
+        if folder.exists() or not _HUB_ID.fullmatch(base_model):
+            family_of(folder)
     except ValueError as error:
-        fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
         return [Problem(where="base_model", what=str(error), fix=fix)]
     return []
 

@@ -4,8 +4,8 @@ A folder that exists is complete: it is assembled beside its place and renamed i
 """
 
 import os
-import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +33,8 @@ class FolderStore:
         place = self.place(kind, folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists():
-            rename_into_place(folder, place)
+            sync_tree(folder)
+            _rename_into_place(folder, place)
         return place
 
     def place(self, kind: str, folder: Path) -> Path:
@@ -55,7 +56,7 @@ class DryStore(FolderStore):
         return self.place(kind, folder)
 
 
-def rename_into_place(folder: Path, place: Path) -> None:
+def _rename_into_place(folder: Path, place: Path) -> None:
     """Rename `folder` to `place`; losing the race against an equal folder is success."""
     try:
         folder.rename(place)
@@ -64,20 +65,24 @@ def rename_into_place(folder: Path, place: Path) -> None:
             raise
 
 
-def copy_tree_into_place(folder: Path, place: Path) -> None:
-    """Copy `folder` to `place` so that `place` is either absent or complete."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=place.parent) as staging:
-        copy = Path(staging) / place.name
-        shutil.copytree(folder, copy)
-        rename_into_place(copy, place)
+def sync_tree(folder: Path) -> None:
+    """Put every file of a folder on the disk itself, so that a rename after it means that all is there."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a reader sees the old text or the new one, and never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".writing-", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

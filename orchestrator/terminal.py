@@ -8,6 +8,8 @@ def printable(text: str, *, keep: str = "") -> str:
 
     Printed as they are, they could steer the terminal.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char in keep or _is_harmless(char) else _escape(char) for char in text)
 
 

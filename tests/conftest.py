@@ -10,7 +10,6 @@ import pytest
 from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, Request
 from orchestrator.settings import Settings
 
-
 # Two test processes share two cores: torch threads of their own would only wait for one another. Commands inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -18,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An installation of its own, for this process and for the commands it starts."""
-    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "a home, #1 100% é"))
     return Settings.from_environment()
 
 
@@ -70,4 +69,3 @@ def block():
     """Stand still until a signal comes."""
     signal.pause()
 '''
-

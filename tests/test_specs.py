@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.specs import SAMPLE_IMAGES, build_spec, parse_settings, read_job_file
+from orchestrator.specs import SAMPLE_IMAGES, build_spec, parse_words, read_job_file
 
 
 def problems(fields: dict[str, Any]) -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
 
 
 def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
-    assert "instance_prompt" in problems({"recipe": "dreambooth", "images": tmp_path})
+    assert "--prompt" in problems({"recipe": "dreambooth", "images": tmp_path})["instance_prompt"]
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -69,23 +69,62 @@ def test_a_hub_id_is_taken_at_its_word() -> None:
 
 
 def test_words_become_what_their_fields_are() -> None:
-    words = [
+    pairs = [
         "steps=12",
         "learning_rate=1e-3",
         "prior_preservation=false",
         "snr_gamma=5",
         'validation_prompts=["a","b"]',
     ]
-    recipe = build_spec({"recipe": "dreambooth", "settings": parse_settings(words)}).recipe.model_dump()
+    recipe = build_spec({"recipe": "dreambooth"}, parse_words(pairs)).recipe.model_dump()
     assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
     assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))
-    assert parse_settings(["snr_gamma=null", "class_prompt=a=b"]) == {"snr_gamma": None, "class_prompt": "a=b"}
+
+
+def test_a_word_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path) -> None:
+    fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
+    recipe = build_spec(fields, parse_words(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
+    assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
 
 
 def test_words_that_cannot_be_read_are_all_named() -> None:
     with pytest.raises(SpecError) as raised:
-        parse_settings(["steps", "=3", "validation_prompts=[a"])
-    assert len(raised.value.problems) == 3
+        parse_words(["steps", "=3"])
+    assert len(raised.value.problems) == 2
+
+
+def test_a_list_that_is_no_json_is_a_problem_among_others() -> None:
+    words = parse_words(["validation_prompts=[a", "steps=0"])
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth"}, words)
+    assert [problem.where for problem in raised.value.problems] == ["validation_prompts", "steps"]
+
+
+def test_words_come_before_the_job_files_settings() -> None:
+    fields = {"recipe": "dreambooth", "settings": {"steps": 5, "seed": 5}}
+    recipe = build_spec(fields, {"steps": "7"}).recipe
+    assert (recipe.steps, recipe.seed) == (7, 5)
+
+
+@pytest.mark.parametrize("settings", [[1, 2], "steps", 3])
+def test_settings_that_are_no_mapping_are_a_problem(settings: object) -> None:
+    assert "settings" in problems({"recipe": "dreambooth", "settings": settings})
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "-.inf"])
+def test_numbers_have_to_be_finite(tmp_path: Path, value: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(f"recipe: dreambooth\nsettings: {{prior_loss_weight: {value}}}\n")
+    assert "prior_loss_weight" in problems(read_job_file(job))
+
+
+@pytest.mark.parametrize("images", ["", "~no-such-user/photos"])
+def test_an_empty_or_unknown_folder_is_not_the_sample(images: str) -> None:
+    assert "images" in problems({"recipe": "dreambooth", "images": images})
+
+
+def test_a_home_of_nobody_is_no_base_model() -> None:
+    assert "base_model" in problems({"recipe": "dreambooth", "base_model": "~no-such-user/model"})
 
 
 def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
@@ -129,3 +168,13 @@ def test_the_identity_changes_with_whatever_changes_the_result() -> None:
     ]
     assert first.identity("data") == build_spec({"recipe": "dreambooth", "settings": {"seed": 0}}).identity("data")
     assert len({spec.identity("data") for spec in [first, *others]} | {first.identity("other data")}) == 5
+
+
+def test_the_identity_does_not_depend_on_how_a_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    monkeypatch.chdir(tmp_path)
+    ways = ["model", "./model/", str(tmp_path / "model")]
+    assert len({build_spec({"recipe": "dreambooth", "base_model": way}).identity("data") for way in ways}) == 1

@@ -2,13 +2,14 @@
 
 import click
 
+from orchestrator import __version__
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.recipes import recipes
 from orchestrator.cli.submit import submit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="orchestrator")
+@click.version_option(__version__, prog_name="orchestrator")
 def cli() -> None:
     """Personalise image models: photos and a prompt in, an adapter out.
 

@@ -1,5 +1,6 @@
 """`jobs`: watch what was submitted."""
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -21,8 +22,14 @@ def jobs() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List all jobs, the oldest first."""
-    target = _target()
-    descriptions = [target.describe(name) for name in target.names()]
+    from orchestrator.errors import JobError
+
+    target, descriptions = _target(), []
+    for name in target.names():
+        try:
+            descriptions.append(target.describe(name))
+        except JobError as error:  # one damaged job must not hide the others
+            click.echo(printable(f"Warning: {error.message}"), err=True)
     if as_json:
         print_json([description.model_dump(mode="json") for description in descriptions])
     elif not descriptions:
@@ -51,8 +58,10 @@ def logs(name: str, follow: bool, as_json: bool) -> None:
     from orchestrator.contract.events import parse
 
     for line in _find(name).log_lines(follow=follow):
-        if not as_json or parse(line) is not None:
+        if not as_json:
             click.echo(printable(line, keep="\t"))
+        elif parse(line) is not None:
+            click.echo(json.dumps(json.loads(line)))
 
 
 @jobs.command()
@@ -106,7 +115,7 @@ def explain(name: str, as_json: bool) -> None:
     if as_json:
         print_json(explanation.model_dump(mode="json"))
         return
-    print_facts([("status", explanation.status.value), ("cause", printable(explanation.cause))])
+    print_facts([("status", explanation.status.value), ("cause", explanation.cause)])
     for line in explanation.evidence:
         click.echo(f"  | {printable(line)}")
     print_facts([("next", explanation.next_step)])

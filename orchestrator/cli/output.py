@@ -22,7 +22,7 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their column heads, each column as wide as its longest cell."""
-    table = [tuple(columns), *rows]
+    table = [tuple(printable(cell) for cell in row) for row in [columns, *rows]]
     widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
     for row in table:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -32,7 +32,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        click.echo(f"{name.ljust(width)}  {value}".rstrip())
+        click.echo(f"{name.ljust(width)}  {printable(value)}".rstrip())
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from orchestrator.contract.events import Checkpoint, Event, Item, Metrics, Phase, Resumed, Sample, Step, Warned
+from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
 from orchestrator.jobs import Job
 from orchestrator.terminal import printable
 
@@ -18,9 +18,9 @@ def follow(job: Job, *, quiet: bool) -> None:
     if quiet:
         job.wait()
     elif sys.stderr.isatty():
-        _draw_bar(_attempt_events(job))
+        _draw_bar(job.events(follow=True, latest_attempt=True))
     else:
-        _print_lines(_attempt_events(job))
+        _print_lines(job.events(follow=True, latest_attempt=True))
 
 
 def follow_own(job: Job, *, quiet: bool) -> None:
@@ -29,18 +29,6 @@ def follow_own(job: Job, *, quiet: bool) -> None:
         follow(job, quiet=quiet)
     except KeyboardInterrupt:
         _ask_to_stop(job)
-
-
-def _attempt_events(job: Job) -> Iterator[Event]:
-    """Yield the events of the job, earlier attempts left out: what is over is no progress."""
-    from orchestrator.contract.events import ATTEMPT_PHASE
-
-    earlier = sum(isinstance(event, Phase) and event.name == ATTEMPT_PHASE for event in job.events()) - 1
-    for event in job.events(follow=True):
-        if isinstance(event, Phase) and event.name == ATTEMPT_PHASE:
-            earlier -= 1
-        if earlier < 0:
-            yield event
 
 
 def _ask_to_stop(job: Job) -> None:
@@ -66,10 +54,10 @@ def _draw_bar(events: Iterator[Event]) -> None:
     )
 
     columns = (
-        TextColumn("{task.description:<16}"),
+        TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[loss]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
@@ -81,8 +69,10 @@ def _draw_bar(events: Iterator[Event]) -> None:
                 case Phase(name=name, of=of):
                     if task is not None:
                         progress.stop_task(task)
-                    task = progress.add_task(name, total=of or None, loss="")
+                    task = progress.add_task(printable(name), total=of or None, loss="")
                 case Step(step=step, of=of, loss=loss) if task is not None:
+                    if progress.tasks[task].completed == 0:  # a resumed run does not begin at 0: its speed is not that
+                        progress.reset(task, completed=step - 1, total=of, loss="")
                     progress.update(task, completed=step, total=of, loss=f"loss {loss:.4f}")
                 case Item(done=done, of=of) if task is not None:
                     progress.update(task, completed=done, total=of)
@@ -96,7 +86,7 @@ def _print_lines(events: Iterator[Event]) -> None:
     for event in events:
         text = _remark(event)
         if isinstance(event, Phase):
-            text = event.name
+            text = printable(event.name)
         elif isinstance(event, Step) and (time.monotonic() - last > _SECONDS_BETWEEN_LINES or event.step == event.of):
             last = time.monotonic()
             text = _step_line(event)
@@ -121,6 +111,4 @@ def _remark(event: Event) -> str:
             return printable(f"Warning: {message}")
         case Sample(path=path):
             return printable(f"picture: {path}")
-        case Metrics():
-            return ""
     return ""

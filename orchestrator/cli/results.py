@@ -5,21 +5,19 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
 from orchestrator.errors import JobError
-from orchestrator.jobs import Job
+from orchestrator.jobs import ENDED_EARLY, Job
 from orchestrator.targets.base import JobDescription, JobStatus
-
-CONTACT_SHEET = "contact_sheet.png"
 
 
 def print_outcome(job: Job, *, as_json: bool) -> None:
-    """Print where a submitted job stands; raises JobError when it failed."""
-    description = job.describe()
-    if description.status is JobStatus.FAILED:
+    """Print where a submitted job stands; raises JobError when it failed or was stopped."""
+    status = job.describe().status
+    if status in ENDED_EARLY:
         explanation = job.explain()
-        raise JobError(f"{job.name} failed. {explanation.cause}", next_step=explanation.next_step)
+        raise JobError(f"{job.name}: {status}. {explanation.cause}", next_step=explanation.next_step)
     print_job(job, as_json=as_json)
 
 
@@ -49,12 +47,12 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
 
 def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> list[tuple[str, str]]:
     facts = [("job", job.name), ("status", description.status.value), ("submitted", _clock(description))]
-    seconds, last = _seconds(description), _last_step(job)
+    seconds = _seconds(description)
     if seconds is not None:
         facts.append(("seconds", f"{seconds:.0f}"))
-    if last is not None and manifest is None:
+    if manifest is None and (last := _last_step(job)):
         facts.append(("progress", f"step {last.step} of {last.of}, loss {last.loss:.4f}"))
-    if (step := job.target.checkpoint_step(job.name)) is not None and manifest is None:
+    if manifest is None and (step := job.target.checkpoint_step(job.name)) is not None:
         facts.append(("checkpoint", f"step {step}"))
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
@@ -62,8 +60,8 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
         folder = job.adapter_folder()
         megabytes = sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors")) / 1e6
         facts += [("adapter", str(folder)), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
-        if CONTACT_SHEET in manifest.files:
-            facts.append(("pictures", str(folder / CONTACT_SHEET)))
+        if CONTACT_SHEET_FILE in manifest.files:
+            facts.append(("pictures", str(folder / CONTACT_SHEET_FILE)))
     return facts
 
 
@@ -79,7 +77,7 @@ def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
 
 def _last_step(job: Job) -> Step | None:
     last = None
-    for event in job.events():
+    for event in job.events(latest_attempt=True):
         last = event if isinstance(event, Step) else last
     return last
 

@@ -33,7 +33,7 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
     submit job.yaml --resume
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator import jobs
-    from orchestrator.cli.progress import follow_own
+    from orchestrator.cli.progress import follow, follow_own
     from orchestrator.cli.results import print_outcome
     from orchestrator.settings import Settings
     from orchestrator.storage import DryStore, FolderStore
@@ -48,17 +48,17 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
     if dry_run:
         print_json(plan.request)
         return
-    job = jobs.submit(plan, jobs.local_target(settings), resume=resume, restart=restart)
+    job, started = jobs.submit(plan, jobs.local_target(settings), resume=resume, restart=restart)
+    if not started:
+        click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
     if not detach:
-        follow_own(job, quiet=as_json)
+        (follow_own if started else follow)(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
-    from orchestrator.specs import build_spec, parse_settings, read_job_file
+    from orchestrator.specs import build_spec, parse_words, read_job_file
 
+    words = parse_words(given.pop("pairs"))
     fields: dict[str, Any] = read_job_file(Path(what)) if what.endswith((".yaml", ".yml")) else {"recipe": what}
-    settings = parse_settings(given.pop("pairs"))
-    if settings:
-        fields["settings"] = {**(fields.get("settings") or {}), **settings}
-    return build_spec({**fields, **{key: value for key, value in given.items() if value is not None}})
+    return build_spec({**fields, **{key: value for key, value in given.items() if value is not None}}, words)

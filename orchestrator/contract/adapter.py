@@ -15,6 +15,7 @@ from orchestrator.contract.digest import FileDigest, hash_files
 
 MANIFEST_FILE = "adapter.json"
 HEADER_KEY = "orchestrator"
+CONTACT_SHEET_FILE = "contact_sheet.png"
 
 
 class BaseModelReference(BaseModel):
@@ -67,13 +68,13 @@ class AdapterManifest(BaseModel):
         """Hash every file of `folder`, write `adapter.json` last, and return the completed manifest."""
         complete = self.model_copy(update={"files": hash_files(folder, leave_out=MANIFEST_FILE)})
         text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
-        (folder / MANIFEST_FILE).write_text(text + "\n")
+        (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         return complete
 
     @classmethod
     def read(cls, folder: Path) -> "AdapterManifest":
         """Read `adapter.json`; raises FileNotFoundError or pydantic's ValidationError."""
-        return cls.model_validate_json((folder / MANIFEST_FILE).read_text())
+        return cls.model_validate_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""

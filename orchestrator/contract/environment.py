@@ -70,10 +70,10 @@ class Environment(BaseModel):
 
     def hyperparameters(self) -> dict[str, str]:
         """Read the hyperparameters as the service wrote them."""
-        values: dict[str, str] = json.loads(self.hyperparameters_file.read_text())
+        values: dict[str, str] = json.loads(self.hyperparameters_file.read_text(encoding="utf-8"))
         return values
 
     def write_failure(self, text: str) -> None:
         """Leave the reason for a failure where the service looks for it."""
         self.failure_file.parent.mkdir(parents=True, exist_ok=True)
-        self.failure_file.write_text(text[:FAILURE_LIMIT])
+        self.failure_file.write_text(text[:FAILURE_LIMIT], encoding="utf-8")

@@ -17,7 +17,7 @@ def family_of(folder: Path) -> str:
     if not index.is_file():
         raise ValueError(f"{folder} holds no model_index.json; a model in the diffusers layout has one")
     try:
-        pipeline = str(json.loads(index.read_text()).get("_class_name", "nothing"))
+        pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", "nothing"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{index} cannot be read as JSON: {error}") from error
     if pipeline not in FAMILIES:

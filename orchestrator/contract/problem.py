@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+MISSING = "is missing"
+
 
 class Problem(BaseModel):
     """A single finding; checks collect them so that all are reported at once."""
@@ -43,6 +45,7 @@ def _problem(finding: Any, known: list[str]) -> Problem:  # pydantic's ErrorDeta
         return Problem(where=where, what="there is no such field", fix=did_you_mean(where.split(".")[-1], known))
     if finding["type"] == "value_error":
         return Problem(where=where, what=str(finding["ctx"]["error"]))
-    shown = "" if finding["type"] == "missing" else f", not {finding['input']!r}"
+    if finding["type"] == "missing":
+        return Problem(where=where, what=MISSING)
     message = finding["msg"].removeprefix("Input ").strip()
-    return Problem(where=where, what=f"{message}{shown}")
+    return Problem(where=where, what=f"{message}, not {finding['input']!r}")

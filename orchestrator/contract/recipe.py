@@ -26,7 +26,7 @@ MAX_VALUE_CHARACTERS = 2500
 class Recipe(BaseModel):
     """What every recipe has: a base model, an optimisation, checkpoints, and pictures to judge it by."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     summary: ClassVar[str] = ""
     """One line for `recipes list`."""
@@ -157,7 +157,8 @@ def _is_declared_in(item: object, module_name: str) -> bool:
 def to_hyperparameters(recipe: Recipe) -> dict[str, str]:
     """Encode a recipe as the service's map of strings: one JSON value per field, and the recipe's name."""
     fields = recipe.model_dump(mode="json")
-    return {RECIPE_KEY: json.dumps(recipe.recipe_name())} | {name: json.dumps(value) for name, value in fields.items()}
+    values = {RECIPE_KEY: recipe.recipe_name(), **fields}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
 def from_hyperparameters(values: Mapping[str, str]) -> Recipe:

@@ -42,7 +42,9 @@ class JobDescription(BaseModel):
     ended: AwareDatetime | None = None
     """When its latest attempt ended."""
     failure_reason: str | None = None
-    """Why it failed: cause and next command."""
+    """What happened and why, when it failed."""
+    next_step: str | None = None
+    """What to type or change next, when the job itself knows."""
     output: str
     """URI its adapter goes to."""
 
@@ -51,7 +53,7 @@ class Target(Protocol):
     """Runs and watches requests."""
 
     def create(self, request: Request) -> None:
-        """Start a job; raises JobError when one of that name exists."""
+        """Start a job; raises JobExistsError when there is one of that name."""
 
     def resume(self, name: str) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
@@ -62,17 +64,14 @@ class Target(Protocol):
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
 
-    def request(self, name: str) -> Request:
-        """Return the request a job was created with."""
-
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
 
-    def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
-        """Yield the log from its beginning, and go on with new lines until the job ends if `follow`."""
+    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+        """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""

@@ -2,9 +2,10 @@
 
 ```
 jobs/NAME/
-  request.json   the CreateTrainingJob request, written once
+  request.json   the CreateTrainingJob request, written once: with it the folder is a job
   state.json     what the worker has said of its latest attempt, replaced as a whole
   lock           locked by the worker and the training process for as long as one of them lives
+  stop           is there when somebody asked the running attempt to stop
   log.txt        what the training process printed, all attempts
   ml/            the job's /opt/ml
 ```
@@ -14,6 +15,10 @@ process could have left behind.
 
 import fcntl
 import json
+import os
+import re
+import shutil
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +27,13 @@ from typing import IO
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from orchestrator.contract.environment import Environment
-from orchestrator.requests import IDENTITY_TAG, Request
+from orchestrator.errors import JobError
+from orchestrator.requests import IDENTITY_TAG, Request, folder_of
 from orchestrator.storage import write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _POLL_SECONDS = 0.05
+_CHECKPOINT = re.compile(r"step-(\d+)")
 _WITHOUT_A_WORD = (
     "The job's process is gone without a word: it was killed from outside, or the machine ran out of memory or power."
 )
@@ -35,7 +42,7 @@ _WITHOUT_A_WORD = (
 class AttemptState(BaseModel):
     """What the worker knows of its attempt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     status: JobStatus = JobStatus.IN_PROGRESS
     """As the worker saw it last."""
@@ -43,6 +50,8 @@ class AttemptState(BaseModel):
     """When the attempt began."""
     ended: AwareDatetime | None = None
     """When it ended."""
+    log_start: int = 0
+    """First byte of the attempt in the log."""
     worker_pid: int | None = None
     """Process that watches the training process."""
     training_pid: int | None = None
@@ -50,7 +59,9 @@ class AttemptState(BaseModel):
     exit_code: int | None = None
     """Of the training process; negative when a signal ended it."""
     failure_reason: str | None = None
-    """Cause and next command."""
+    """What happened and why."""
+    next_step: str | None = None
+    """What to type or change next."""
 
 
 class JobFolder:
@@ -62,40 +73,71 @@ class JobFolder:
         self.environment = Environment(root=path / "ml")
         self.log = path / "log.txt"
 
+    def exists(self) -> bool:
+        """Return whether the folder is a job."""
+        return (self.path / "request.json").is_file()
+
     def request(self) -> Request:
-        """Read the request the job was created with."""
-        request: Request = json.loads((self.path / "request.json").read_text())
+        """Read the request the job was created with; raises JobError when it is not as it was written."""
+        try:
+            request: Request = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise JobError(
+                f"The job {self.name} is damaged: its request cannot be read ({error}).",
+                next_step=f"remove {self.path}",
+            ) from error
         return request
 
-    def write_request(self, request: Request) -> None:
-        """Write the request; the folder is a job from then on."""
-        write_atomically(self.path / "request.json", json.dumps(request, indent=2))
+    @property
+    def output(self) -> Path:
+        """Where the finished adapter goes."""
+        return folder_of(self.request()["OutputDataConfig"]["S3OutputPath"])
 
     def state(self) -> AttemptState | None:
-        """Read the worker's state, or None before the first worker has said anything."""
+        """Read the worker's state, or None before the first worker has said anything that can be read."""
         try:
-            return AttemptState.model_validate_json((self.path / "state.json").read_text())
-        except FileNotFoundError:
+            return AttemptState.model_validate_json((self.path / "state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
 
     def write_state(self, state: AttemptState) -> None:
         """Replace the state as a whole."""
         write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
 
+    def begin(self, request: Request) -> None:
+        """Turn the folder, which holds its lock, into a new job; what a client that was killed left in it goes."""
+        for path in self.path.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_atomically(self.path / "request.json", json.dumps(request, indent=2))
+
+    def forget_attempt(self) -> None:
+        """Forget what the last attempt said and what was asked of it, before another begins."""
+        for name in ("state.json", "stop"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the job and everything of it in one step; its lock has to be held."""
+        with tempfile.TemporaryDirectory(prefix=".discarded-", dir=self.path.parent) as grave:
+            self.path.rename(Path(grave) / self.name)
+
     def lock(self, seconds: float) -> IO[str] | None:
         """Return the locked file, which keeps the lock until it is closed, or None if others hold it for `seconds`."""
-        file = (self.path / "lock").open("w")
         deadline = time.monotonic() + seconds
         while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("w")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                file.close()
                 if time.monotonic() > deadline:
-                    file.close()
                     return None
                 time.sleep(_POLL_SECONDS)
-            else:
+                continue
+            if _is_same_file(file, self.path / "lock"):
                 return file
+            file.close()  # the job was discarded in between, and its lock with it
 
     def is_running(self) -> bool:
         """Return whether a process of the job is alive."""
@@ -115,6 +157,7 @@ class JobFolder:
         request, state = self.request(), self.state()
         status = self._status(running, state)
         silent = status is JobStatus.FAILED and (state is None or not state.status.is_final)
+        failed = state if state and status is JobStatus.FAILED else None
         return JobDescription(
             name=self.name,
             status=status,
@@ -122,7 +165,8 @@ class JobFolder:
             created=datetime.fromtimestamp((self.path / "request.json").stat().st_mtime, UTC),
             started=state.started if state else None,
             ended=state.ended if state and status.is_final else None,
-            failure_reason=_WITHOUT_A_WORD if silent else _reason(state, status),
+            failure_reason=_WITHOUT_A_WORD if silent else failed and failed.failure_reason,
+            next_step=failed and failed.next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
         )
 
@@ -139,18 +183,17 @@ class JobFolder:
         """Ask the running attempt to stop; the worker looks for this file."""
         (self.path / "stop").touch()
 
-    def clear_stop(self) -> None:
-        """Forget an earlier request to stop."""
-        (self.path / "stop").unlink(missing_ok=True)
-
     def checkpoint_step(self) -> int | None:
         """Return the steps of the newest complete checkpoint, told from the folders' names."""
-        steps = [int(path.name.removeprefix("step-")) for path in self.environment.checkpoints.glob("step-*")]
-        return max(steps, default=None)
+        names = [path.name for path in self.environment.checkpoints.glob("step-*")]
+        return max((int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))), default=None)
 
 
-def _reason(state: AttemptState | None, status: JobStatus) -> str | None:
-    return state.failure_reason if state and status is JobStatus.FAILED else None
+def _is_same_file(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _tag(request: Request, key: str) -> str:

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from orchestrator.errors import JobError, MachineError
-from orchestrator.requests import Request
+from orchestrator.errors import JobError, JobExistsError, MachineError
+from orchestrator.requests import Request, folder_of
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobDescription
 from orchestrator.targets.job_folder import JobFolder
+from orchestrator.targets.publication import reserve
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 10.0  # a killed worker's training process ends with its next line of output
@@ -29,15 +31,14 @@ class ProcessTarget:
         self.settings = settings
 
     def create(self, request: Request) -> None:
-        """Start a job; raises JobError when one of that name exists."""
+        """Start a job; raises JobExistsError when there is one of that name."""
         self._check_machine()
-        folder = self.settings.jobs / request["TrainingJobName"]
-        folder.mkdir(parents=True, exist_ok=True)
-        job = JobFolder(folder)
+        job = JobFolder(self.settings.jobs / request["TrainingJobName"])
         with self._lock(job) as lock:
-            if (folder / "request.json").exists():
-                raise JobError(f"The job {job.name} exists.", next_step=f"python -m orchestrator jobs show {job.name}")
-            job.write_request(request)
+            if job.exists():
+                raise JobExistsError(job.name)
+            reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job.name)
+            job.begin(request)
             self._start_worker(job, lock)
 
     def resume(self, name: str) -> None:
@@ -45,28 +46,25 @@ class ProcessTarget:
         self._check_machine()
         job = self._job(name)
         with self._lock(job) as lock:
-            job.clear_stop()
+            if not job.exists():
+                raise _no_job(name)
+            job.forget_attempt()
             self._start_worker(job, lock)
 
     def discard(self, name: str) -> None:
         """Forget an ended job and all its files but the adapter."""
         job = self._job(name)
         with self._lock(job):
-            (job.path / "request.json").unlink()  # from here on it is no job any more
-            shutil.rmtree(job.path)
+            job.discard()
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
         return self._job(name).describe()
 
-    def request(self, name: str) -> Request:
-        """Return the request a job was created with."""
-        return self._job(name).request()
-
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        requests = self.settings.jobs.glob("*/request.json")
-        return [path.parent.name for path in sorted(requests, key=lambda path: path.stat().st_mtime)]
+        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
+        return [job.name for job in sorted(jobs, key=_created) if job.exists()]
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
@@ -75,17 +73,25 @@ class ProcessTarget:
             return
         job.request_stop()
         state = job.state()
-        if state and state.worker_pid and not state.status.is_final:
-            _terminate(state.worker_pid)
+        # The training process if there is one: it also ends when the worker was killed. Before, the worker asks it.
+        if state and (pid := state.training_pid):
+            _terminate(pid)
 
-    def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
-        """Yield the log from its beginning, and go on with new lines until the job ends if `follow`."""
+    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+        """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""
         job = self._job(name)
+        state = job.state() if latest_attempt else None
         job.log.touch()
-        with job.log.open(errors="replace") as log:
+        with job.log.open("rb") as log:
+            log.seek(state.log_start if state else 0)
+            open_line = b""
             while True:
                 running = follow and job.is_running()  # before reading, so that the last lines are not missed
-                yield from _complete_lines(log)
+                while chunk := log.readline():
+                    open_line += chunk
+                    if chunk.endswith(b"\n"):
+                        yield open_line.decode(errors="replace").rstrip("\n")
+                        open_line = b""
                 if not running:
                     return
                 time.sleep(_POLL_SECONDS)
@@ -105,36 +111,40 @@ class ProcessTarget:
         return self._job(name).checkpoint_step()
 
     def _job(self, name: str) -> JobFolder:
-        folder = self.settings.jobs / name
-        if folder.parent != self.settings.jobs or not (folder / "request.json").is_file():
-            raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
-        return JobFolder(folder)
+        job = JobFolder(self.settings.jobs / name)
+        if job.path.parent != self.settings.jobs or not job.exists():
+            raise _no_job(name)
+        return job
 
     def _lock(self, job: JobFolder) -> IO[str]:
-        lock = job.lock(_LOCK_SECONDS)
-        if lock is None:
-            raise JobError(
-                f"The job {job.name} is running already.", next_step=f"python -m orchestrator jobs logs -f {job.name}"
-            )
-        return lock
+        # Nothing to wait for when another submit of the same job is under way.
+        lock = job.lock(_LOCK_SECONDS if not job.exists() or not job.is_running() else 0)
+        if lock is not None:
+            return lock
+        if job.exists():
+            raise JobExistsError(job.name)
+        raise JobError(
+            f"The job {job.name} is being started.", next_step=f"python -m orchestrator jobs show {job.name}"
+        )
 
     def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
         descriptor = lock.fileno()
         words = (job.path, descriptor, self.settings.cache)
-        command = [sys.executable, "-m", "orchestrator.targets.worker", *map(str, words)]
-        with (job.path / "worker.txt").open("w") as output:
+        errors = job.path / "worker.txt"
+        with errors.open("w", encoding="utf-8") as stderr, _ctrl_c_held_back():
             started = subprocess.run(
-                command,
+                [sys.executable, "-m", "orchestrator.targets.worker", *map(str, words)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+                cwd=job.path,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
                 pass_fds=[descriptor],
                 start_new_session=True,  # a Ctrl-C in the client's terminal is not for the job
                 check=False,
             )
         if started.returncode != 0:
-            raise MachineError(f"The job could not be started; see {output.name}.", next_step=f"cat {output.name}")
+            raise MachineError("The job could not be started.", next_step=f"cat {errors}")
 
     def _check_machine(self) -> None:
         if find_spec("torch") is None or find_spec("diffusers") is None:
@@ -151,9 +161,30 @@ class ProcessTarget:
             )
 
 
+def _no_job(name: str) -> JobError:
+    return JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
+
+
+def _created(job: JobFolder) -> float:
+    try:
+        return (job.path / "request.json").stat().st_mtime
+    except FileNotFoundError:  # discarded in this moment, or not yet a job
+        return 0.0
+
+
 def _import_path() -> list[str]:
     package_parent = str(Path(__file__).parents[2])
     return [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Let a Ctrl-C wait for the few moments in which it would leave a job that was never started."""
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def _terminate(pid: int) -> None:
@@ -161,14 +192,3 @@ def _terminate(pid: int) -> None:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:  # it has just ended by itself
         return
-
-
-def _complete_lines(log: IO[str]) -> Iterator[str]:
-    """Yield the lines that end in a newline; a line still being written is left for later."""
-    while True:
-        position = log.tell()
-        line = log.readline()
-        if not line.endswith("\n"):
-            log.seek(position)
-            return
-        yield line.rstrip("\n")

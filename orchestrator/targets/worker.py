@@ -5,6 +5,7 @@
 the job's lock from its parent and hands it on to the training process.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -16,46 +17,110 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.environment import CACHE_VARIABLE, EXIT_STOPPED, ROOT_VARIABLE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, parse
+from orchestrator.errors import JobError
 from orchestrator.requests import BUNDLE_CHANNEL, channel_uris, folder_of
-from orchestrator.storage import copy_tree_into_place, write_atomically
+from orchestrator.storage import write_atomically
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.job_folder import AttemptState, JobFolder
+from orchestrator.targets.publication import publish
 
-_EXIT_KILLED = "The training process was ended by {signal}. {advice}"
-_OUT_OF_MEMORY = "That is what the system does when memory runs out: lower batch_size or resolution."
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_OUT_OF_MEMORY = "That is what the system does when memory runs out."
 
 
-def main(job_path: str, lock_descriptor: str, cache: str) -> None:
-    """Run one attempt to its end; whatever happens is written into the job's state."""
-    job = JobFolder(Path(job_path))
-    state = AttemptState(started=datetime.now(UTC), worker_pid=os.getpid())
-    job.write_state(state)
-    code = None
-    try:
-        _lay_out(job)
-        process = _start_training(job, int(lock_descriptor), Path(cache))
-        state = state.model_copy(update={"training_pid": process.pid})
-        job.write_state(state)
-        _pass_on_stop(job, process)
-        failed = _keep_log(job, process.stdout or ())
-        code = process.wait()
-        ending = _ending(job, code, failed)
-    except OSError as error:
-        reason = f"The job could not be run on this machine: {error}. Next: free disk space, then submit with --resume"
-        ending = {"status": JobStatus.FAILED, "failure_reason": reason}
-    job.write_state(state.model_copy(update={"ended": datetime.now(UTC), "exit_code": code, **ending}))
+class Worker:
+    """Runs one attempt to its end; whatever happens is written into the job's state."""
+
+    def __init__(self, job: JobFolder, lock_descriptor: int, cache: Path) -> None:
+        self.job = job
+        self.lock_descriptor = lock_descriptor
+        self.cache = cache
+        self.process: subprocess.Popen[str] | None = None
+        self.state = AttemptState(started=datetime.now(UTC), worker_pid=os.getpid())
+
+    def open_attempt(self) -> None:
+        """Note where the attempt's log begins; the client reads it as soon as this process's parent has ended."""
+        start = _open_log(self.job.log)
+        self.state = self.state.model_copy(update={"log_start": start, "worker_pid": os.getpid()})
+        self.job.write_state(self.state)
+
+    def run(self) -> None:
+        """Run the attempt and say how it ended."""
+        signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
+        try:
+            self.state = self.state.model_copy(update={"worker_pid": os.getpid()})
+            self.job.write_state(self.state)
+            _lay_out(self.job)
+            ending = self._train()
+        except JobError as error:
+            ending = _failed(error.message, error.next_step)
+        except Exception as error:  # noqa: BLE001  (what is not said here is never said)
+            ending = self._broken(error)
+        self.job.write_state(self.state.model_copy(update={"ended": datetime.now(UTC), **ending}))
+
+    def _train(self) -> dict[str, Any]:
+        process = self.process = self._start()
+        self.state = self.state.model_copy(update={"training_pid": process.pid})
+        self.job.write_state(self.state)
+        if self.job.stop_requested():  # asked before the handler stood
+            self._pass_on_stop()
+        failed = _keep_log(self.job.log, process.stdout or ())
+        return self._ending(process.wait(), failed)
+
+    def _start(self) -> subprocess.Popen[str]:
+        request = self.job.request()
+        bundle = folder_of(channel_uris(request)[BUNDLE_CHANNEL])
+        variables = {
+            "PYTHONPATH": os.pathsep.join([str(bundle), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            ROOT_VARIABLE: str(self.job.environment.root),
+            CACHE_VARIABLE: str(self.cache),
+        }
+        return subprocess.Popen(
+            [sys.executable, *request["AlgorithmSpecification"]["ContainerEntrypoint"][1:]],
+            env={**os.environ, **variables},
+            cwd=self.job.environment.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[self.lock_descriptor],
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def _pass_on_stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+
+    def _ending(self, code: int, failed: Failed | None) -> dict[str, Any]:
+        if code == EXIT_STOPPED or (code == -signal.SIGTERM and self.job.stop_requested()):
+            return {"status": JobStatus.STOPPED, "exit_code": code}
+        if code == 0:
+            publish(self.job.environment.model, self.job.output, self.job.name)
+            return {"status": JobStatus.COMPLETED, "exit_code": code}
+        if failed is not None:
+            return _failed(failed.message, failed.next_step, code)
+        return _failed(*_silent_reason(code, self.job.name), code)
+
+    def _broken(self, error: Exception) -> dict[str, Any]:
+        """End the training process and say what stopped the worker itself."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        next_step = f"python -m orchestrator jobs retry {self.job.name}"
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _failed(f"The disk is full: {error}.", f"free some space, then: {next_step}")
+        return _failed(f"The job could not be run on this machine: {type(error).__name__}: {error}.", next_step)
 
 
 def _lay_out(job: JobFolder) -> None:
-    """Make `/opt/ml` as the service makes it; checkpoints of an earlier attempt stay."""
+    """Make `/opt/ml` as the service makes it; checkpoints and pictures of an earlier attempt stay."""
     environment, request = job.environment, job.request()
-    for folder in (environment.model, environment.samples):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    environment.checkpoints.mkdir(exist_ok=True)
+    shutil.rmtree(environment.model, ignore_errors=True)
+    for folder in (environment.model, environment.samples, environment.checkpoints):
+        folder.mkdir(parents=True, exist_ok=True)
     environment.failure_file.unlink(missing_ok=True)
     write_atomically(environment.hyperparameters_file, json.dumps(request["HyperParameters"]))
     data = environment.root / "input" / "data"
@@ -65,42 +130,21 @@ def _lay_out(job: JobFolder) -> None:
         (data / channel).symlink_to(folder_of(uri), target_is_directory=True)
 
 
-def _start_training(job: JobFolder, lock_descriptor: int, cache: Path) -> subprocess.Popen[str]:
-    request = job.request()
-    variables = {
-        "PYTHONPATH": str(folder_of(channel_uris(request)[BUNDLE_CHANNEL])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        ROOT_VARIABLE: str(job.environment.root),
-        CACHE_VARIABLE: str(cache),
-    }
-    entrypoint = request["AlgorithmSpecification"]["ContainerEntrypoint"]
-    return subprocess.Popen(
-        [sys.executable, *entrypoint[1:]],
-        env={**os.environ, **variables},
-        cwd=job.environment.root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=[lock_descriptor],
-        text=True,
-        errors="replace",
-    )
+def _open_log(log: Path) -> int:
+    """Begin an attempt in the log and return its first byte; a line that a kill left open is closed first."""
+    with log.open("ab+") as file:
+        start = file.seek(0, os.SEEK_END)
+        if start > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                start += file.write(b"\n")
+        file.write(Phase(name=ATTEMPT_PHASE).model_dump_json().encode() + b"\n")
+    return start
 
 
-def _pass_on_stop(job: JobFolder, process: subprocess.Popen[str]) -> None:
-    def stop(*_: object) -> None:
-        process.terminate()
-
-    signal.signal(signal.SIGTERM, stop)
-    if job.stop_requested():  # asked before the handler stood
-        stop()
-
-
-def _keep_log(job: JobFolder, lines: Iterable[str]) -> Failed | None:
+def _keep_log(path: Path, lines: Iterable[str]) -> Failed | None:
     failed = None
-    _end_last_line(job.log)
-    with job.log.open("a", buffering=1) as log:
-        log.write(Phase(name=ATTEMPT_PHASE).model_dump_json() + "\n")
+    with path.open("a", buffering=1, encoding="utf-8") as log:
         for line in lines:
             log.write(line)
             event = parse(line)
@@ -108,49 +152,27 @@ def _keep_log(job: JobFolder, lines: Iterable[str]) -> Failed | None:
     return failed
 
 
-def _end_last_line(log: Path) -> None:
-    """Close a line that a killed attempt left open, so that the next one begins its own."""
-    with log.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+def _failed(reason: str, next_step: str | None, code: int | None = None) -> dict[str, Any]:
+    return {"status": JobStatus.FAILED, "failure_reason": reason, "next_step": next_step, "exit_code": code}
 
 
-def _ending(job: JobFolder, code: int, failed: Failed | None) -> dict[str, Any]:
-    """Say how the attempt ended, and publish the adapter if it ended well."""
-    if code == EXIT_STOPPED or (code == -signal.SIGTERM and job.stop_requested()):
-        return {"status": JobStatus.STOPPED}
-    if code == 0:
-        return _publish(job)
-    if failed is not None:
-        next_step = f" Next: {failed.next_step}" if failed.next_step else ""
-        return {"status": JobStatus.FAILED, "failure_reason": f"{failed.message}{next_step}"}
-    return {"status": JobStatus.FAILED, "failure_reason": _silent_reason(job, code)}
-
-
-def _silent_reason(job: JobFolder, code: int) -> str:
+def _silent_reason(code: int, job: str) -> tuple[str, str | None]:
+    """Return the reason for an end without a word, and the next step where going on is not the obvious one."""
+    if code == -signal.SIGKILL:
+        return f"The training process was killed (SIGKILL). {_OUT_OF_MEMORY}", None
     if code < 0:
-        name = signal.Signals(-code).name
-        return _EXIT_KILLED.format(signal=name, advice=_OUT_OF_MEMORY if code == -signal.SIGKILL else "")
-    return f"The training process ended with exit code {code}. Next: python -m orchestrator jobs logs {job.name}"
+        return f"The training process was ended by signal {-code}.", None
+    return f"The training process ended with exit code {code}.", f"python -m orchestrator jobs logs {job}"
 
 
-def _publish(job: JobFolder) -> dict[str, Any]:
-    """Verify what training left and put it in its place, whole or not at all."""
-    source, place = job.environment.model, folder_of(job.request()["OutputDataConfig"]["S3OutputPath"])
-    damaged = AdapterManifest.read(source).damaged_files(source)
-    if damaged:
-        reason = f"The adapter came out damaged: {', '.join(damaged)}. Next: submit with --resume"
-        return {"status": JobStatus.FAILED, "failure_reason": reason}
-    copy_tree_into_place(source, place)
-    if AdapterManifest.read(place) != AdapterManifest.read(source):
-        reason = f"An adapter of another job is in the way: {place / MANIFEST_FILE}. Next: submit with another --name"
-        return {"status": JobStatus.FAILED, "failure_reason": reason}
-    return {"status": JobStatus.COMPLETED}
+def main(job_path: str, lock_descriptor: str, cache: str) -> None:
+    """Open an attempt, then go on with it in a child that init adopts: the client waits for this process only."""
+    worker = Worker(JobFolder(Path(job_path)), int(lock_descriptor), Path(cache))
+    worker.open_attempt()
+    if os.fork() == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the client held Ctrl-C back while it started this
+        worker.run()
 
 
 if __name__ == "__main__":
-    # The client waits for this process; the job goes on in a child that init adopts.
-    if os.fork() == 0:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -30,7 +30,13 @@ def run(settings: Settings) -> Run:
 def ended_job(settings: Settings, training_request: Callable[..., Request]) -> Job:
     """A job that failed with a checkpoint, its log holding what a hostile library could print."""
     target = ProcessTarget(settings)
-    target.create(training_request("checkpoint(5); print('\\x1b[2Jgone'); sys.exit(3)", name="first-job"))
+    script = """
+    checkpoint(5)
+    print("\\x1b[2Jgone")
+    emit(event="failed", kind="bug", message="\\x1b[2Jcleared", next_step="\\x1b[31mred")
+    sys.exit(3)
+    """
+    target.create(training_request(script, name="first-job"))
     job = Job(target, "first-job")
     job.wait()
     return job
@@ -49,6 +55,9 @@ BAD = [
     ("jobs", "wait"),
     ("recipes", "show", "lore"),
     ("nonsense",),
+    ("jobs", "stop", ""),
+    ("submit", "dreambooth", "--images", ""),
+    ("submit", "dreambooth", "--base-model", "~nobody-of-that-name/model"),
 ]
 
 
@@ -86,7 +95,7 @@ def test_a_failed_job_is_shown_explained_and_waited_for_truthfully(run: Run, end
     shown = json.loads(run("jobs", "show", "first", "--json").stdout)
     assert (shown["status"], shown["checkpoint_step"], shown["adapter"]) == ("Failed", 5, None)
     explained = json.loads(run("jobs", "explain", ended_job.name, "--json").stdout)
-    assert "exit code 3" in explained["cause"]
+    assert "cleared" in explained["cause"]
     assert explained["next_step"]
     assert run("jobs", "wait", ended_job.name).returncode == 4
     assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == ["first-job"]
@@ -101,7 +110,7 @@ def test_a_log_cannot_steer_the_terminal(run: Run, ended_job: Job) -> None:
 
 def test_json_logs_are_events_only(run: Run, ended_job: Job) -> None:
     lines = run("jobs", "logs", ended_job.name, "--json").stdout.splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["phase", "checkpoint"]
+    assert [json.loads(line)["event"] for line in lines] == ["phase", "checkpoint", "failed"]
 
 
 def test_a_job_name_can_be_cut_short_while_it_is_clear(
@@ -142,3 +151,31 @@ def test_a_reader_that_has_seen_enough_is_no_error(run: Run, settings: Settings,
     assert client.stderr.read() == ""
     client.wait()
     client.stderr.close()
+
+
+def test_a_stopped_job_is_no_success(run: Run, settings: Settings, training_request: Callable[..., Request]) -> None:
+    ProcessTarget(settings).create(training_request("block()", name="slow"))
+    assert json.loads(run("jobs", "stop", "slow", "--json").stdout)["status"] == "Stopped"
+    result = run("jobs", "wait", "slow")
+    assert result.returncode == 4
+    assert "jobs retry slow" in result.stderr
+
+
+def test_a_home_that_cannot_be_is_one_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in ("~nobody-of-that-name/x", "/dev/null/x"):
+        monkeypatch.setenv("ORCHESTRATOR_HOME", home)
+        result = run("submit", "dreambooth")
+        assert result.returncode == 5
+        assert "Traceback" not in result.stderr
+        assert "Next: " in result.stderr
+
+
+def test_the_version_needs_no_installation(run: Run) -> None:
+    assert run("--version").stdout.startswith("orchestrator, version")
+
+
+def test_one_damaged_job_does_not_hide_the_others(run: Run, settings: Settings, ended_job: Job) -> None:
+    (settings.jobs / "damaged").mkdir()
+    (settings.jobs / "damaged" / "request.json").write_text("")
+    assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == [ended_job.name]
+    assert "damaged" in run("jobs", "list").stderr

@@ -48,6 +48,10 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(run: Run) -> None:
     }
     again = run(*DREAMBOOTH)
     assert (again["name"], again["started"]) == (job["name"], job["started"])
+    for file in adapter.iterdir():
+        file.unlink()
+    adapter.rmdir()
+    assert "--restart" in run(*DREAMBOOTH)["error"]["next"]
 
 
 def test_textual_inversion_makes_an_embedding(run: Run) -> None:
@@ -79,10 +83,14 @@ def test_a_stopped_run_is_not_begun_anew_silently_and_resumes(settings: Settings
 
 
 def test_kills_at_random_moments_do_not_change_the_adapter(settings: Settings) -> None:
-    dice, tally = random.Random(os.getpid()), Tally()
+    seed = os.getpid()
+    dice, tally = random.Random(seed), Tally()
     reference = adapter_hashes(settings, "reference")
     while tally.kills < KILLS:
-        assert kill_through(settings, f"killed-{tally.runs}", KILLS - tally.kills, dice, tally) == reference, tally
+        assert kill_through(settings, f"killed-{tally.runs}", KILLS - tally.kills, dice, tally) == reference, (
+            seed,
+            tally,
+        )
 
 
 def test_ctrl_c_asks_once_and_leaves_no_half_written_adapter(settings: Settings, run: Run) -> None:
@@ -97,7 +105,7 @@ def test_ctrl_c_asks_once_and_leaves_no_half_written_adapter(settings: Settings,
     _read_until(terminal, b"Stop mine-")
     os.write(terminal, b"y\n")
     _read_until(terminal, b"Stopped")
-    client.wait()
+    assert client.wait() != 0
     os.close(terminal)
     assert not (settings.adapters / "mine").exists()
     (job,) = run("jobs", "list")

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.contract.events import parse
 from orchestrator.errors import JobError
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, Plan, Submission, submit
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
@@ -59,15 +59,17 @@ def test_an_adapter_that_does_not_match_its_manifest_is_not_published(
     assert not job.adapter_folder().exists()
 
 
-def test_an_adapter_of_another_job_is_never_replaced(
+def test_a_taken_adapter_name_is_refused_before_anything_is_spent(
     target: ProcessTarget, training_request: MakeRequest, settings: Settings
 ) -> None:
     first = training_request("finish(b'first')", name="first")
-    start(target, first).wait()
+    start(target, first)
     second = training_request("finish(b'second')", name="second")
     second["OutputDataConfig"] = first["OutputDataConfig"]
-    job = start(target, second)
-    assert "another --name" in str(job.wait().failure_reason)
+    with pytest.raises(JobError, match="taken by the job first"):
+        target.create(second)
+    assert target.names() == ["first"]
+    Job(target, "first").wait()
     assert (settings.adapters / "first" / "weights.safetensors").read_bytes() == b"first"
 
 
@@ -76,7 +78,7 @@ def test_the_failure_a_job_reports_is_what_it_failed_of(target: ProcessTarget, t
         "emit(event='failed', kind='nan-loss', message='Loss is NaN at step 7.', next_step='lower it'); sys.exit(1)"
     )
     job = start(target, training_request(script))
-    assert job.wait().failure_reason == "Loss is NaN at step 7. Next: lower it"
+    assert job.wait().failure_reason == "Loss is NaN at step 7."
     explanation = job.explain()
     assert explanation.cause.startswith("Loss is NaN at step 7.")
     assert explanation.next_step == "lower it"
@@ -157,33 +159,141 @@ def test_a_line_cut_off_by_a_kill_does_not_swallow_the_next(
     assert sum(event.event == "phase" for event in job.events()) == 2
 
 
-def test_of_two_submits_at_once_one_makes_the_job(target: ProcessTarget, training_request: MakeRequest) -> None:
-    request = training_request("finish()")
-    refused: list[JobError] = []
+def submit_at_once(target: ProcessTarget, request: Request, **flags: bool) -> list[Submission | JobError]:
+    """Submit one plan from four threads and return what each got."""
+    plan, outcomes = Plan(request=request, warnings=()), []
 
-    def submit() -> None:
+    def one() -> None:
         try:
-            ProcessTarget(target.settings).create(request)
+            outcomes.append(submit(plan, ProcessTarget(target.settings), **flags))
         except JobError as error:
-            refused.append(error)
+            outcomes.append(error)
 
-    threads = [threading.Thread(target=submit) for _ in range(4)]
+    threads = [threading.Thread(target=one) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(refused) == 3
+    return outcomes
+
+
+def test_submits_of_one_job_at_once_are_one_job(target: ProcessTarget, training_request: MakeRequest) -> None:
+    outcomes = submit_at_once(target, training_request(BLOCKED_AT_STEP_5))
+    started = [outcome.started for outcome in outcomes if isinstance(outcome, Submission)]
+    assert sorted(started) == [False, False, False, True]
     assert target.names() == ["job"]
-    assert Job(target, "job").wait().status is JobStatus.COMPLETED
+    os.kill(training_pid(Job(target, "job")), signal.SIGKILL)
+    Job(target, "job").wait()
+
+
+def test_restarts_at_once_leave_one_whole_job(target: ProcessTarget, training_request: MakeRequest) -> None:
+    request = training_request("checkpoint(5); finish()")
+    start(target, request).wait()
+    for _ in range(3):
+        outcomes = submit_at_once(target, request, restart=True)
+        assert any(isinstance(outcome, Submission) and outcome.started for outcome in outcomes), outcomes
+        job = Job(target, "job")
+        assert job.wait().status is JobStatus.COMPLETED
+        manifest = job.manifest()
+        assert manifest is not None
+        assert manifest.damaged_files(job.adapter_folder()) == []
+    assert [path.name for path in target.settings.jobs.iterdir()] == ["job"]
+
+
+def test_a_restart_does_not_see_what_was_thrown_away(target: ProcessTarget, training_request: MakeRequest) -> None:
+    request = training_request(
+        "emit(event='item', done=len(list((root / 'checkpoints').iterdir())), of=1); checkpoint(5)"
+    )
+    job = start(target, request)
+    job.wait()
+    submit(Plan(request=request, warnings=()), target, restart=True)
+    job.wait()
+    assert [event.done for event in job.events() if event.event == "item"] == [0]
+
+
+def test_what_a_killed_client_left_in_a_folder_is_no_part_of_the_next_job(
+    target: ProcessTarget, training_request: MakeRequest
+) -> None:
+    left = target.settings.jobs / "job"
+    (left / "ml" / "checkpoints" / "step-00000007").mkdir(parents=True)
+    (left / "stop").touch()
+    job = start(target, training_request("finish()"))
+    assert job.wait().status is JobStatus.COMPLETED
+    assert target.checkpoint_step("job") is None
+
+
+def test_a_restart_replaces_the_jobs_own_adapter(target: ProcessTarget, training_request: MakeRequest) -> None:
+    start(target, training_request("finish(b'old')")).wait()
+    target.discard("job")
+    request = training_request("finish(b'new')", name="other")
+    request["TrainingJobName"] = "job"
+    request["OutputDataConfig"]["S3OutputPath"] = (target.settings.adapters / "job").as_uri()
+    job = start(target, request)
+    assert job.wait().status is JobStatus.COMPLETED
+    assert (job.adapter_folder() / "weights.safetensors").read_bytes() == b"new"
 
 
 def test_a_running_job_is_not_started_twice(target: ProcessTarget, training_request: MakeRequest) -> None:
-    job = start(target, training_request(BLOCKED_AT_STEP_5))
+    request = training_request(BLOCKED_AT_STEP_5)
+    job = start(target, request)
     trainer = training_pid(job)
-    impatient = JobFolder(target.settings.jobs / job.name)
-    assert impatient.lock(seconds=0) is None
+    with pytest.raises(JobError, match="InProgress"):
+        job.resume()
+    with pytest.raises(JobError, match="exists"):
+        target.create(request)
+    with pytest.raises(JobError, match="running"):
+        submit(Plan(request=request, warnings=()), target, restart=True)
+    assert training_pid(job) == trainer
     os.kill(trainer, signal.SIGKILL)
     job.wait()
+
+
+def test_a_job_whose_worker_was_killed_can_still_be_stopped(
+    target: ProcessTarget, training_request: MakeRequest
+) -> None:
+    job = start(target, training_request(BLOCKED_AT_STEP_5))
+    training_pid(job)
+    state = JobFolder(target.settings.jobs / job.name).state()
+    assert state is not None
+    assert state.worker_pid is not None
+    os.kill(state.worker_pid, signal.SIGKILL)
+    job.stop()
+    assert job.wait().status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_stop_at_any_moment_of_the_start_is_a_stop(
+    target: ProcessTarget, training_request: MakeRequest, moment: int
+) -> None:
+    job = start(target, training_request("block()", name=f"job-{moment}"))
+    job.stop()
+    assert job.wait().status is JobStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("sys.exit(0)", "no manifest"),
+        ("(root / 'model' / 'adapter.json').write_text('{}')", "manifest cannot be read"),
+        ("print('9' * 5000); print('{' + '[' * 99999); sys.exit(3)", "exit code 3"),
+        ("os.kill(os.getpid(), 35)", "signal 35"),
+        ("os.write(1, bytes(range(256)) * 9); sys.exit(4)", "exit code 4"),
+    ],
+)
+def test_the_cause_of_an_odd_end_is_not_lost(
+    target: ProcessTarget, training_request: MakeRequest, script: str, cause: str
+) -> None:
+    assert cause in str(start(target, training_request(script)).wait().failure_reason)
+
+
+def test_one_damaged_job_does_not_hide_the_others(target: ProcessTarget, training_request: MakeRequest) -> None:
+    start(target, training_request("finish()")).wait()
+    damaged = target.settings.jobs / "damaged"
+    damaged.mkdir()
+    (damaged / "request.json").write_text("")
+    assert set(target.names()) == {"damaged", "job"}
+    with pytest.raises(JobError, match="damaged"):
+        target.describe("damaged")
 
 
 def test_a_killed_client_leaves_the_job_running(

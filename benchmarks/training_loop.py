@@ -1,0 +1,121 @@
+"""Steps per second of our training loop beside the bare forward + backward + optimizer step on the same batch.
+
+Both train the same adapter of the same model in one process on one thread, in turns, so that whatever else the machine
+does falls on both. Run from the repository's root: python -m benchmarks.training_loop
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
+
+from benchmarks.report import write_section  # noqa: E402
+from entrypoints.diffusion.data import latents_of, read_pictures  # noqa: E402
+from entrypoints.diffusion.families import BaseModel, load_base_model  # noqa: E402
+from entrypoints.diffusion.loop import Trainer, announce  # noqa: E402
+from entrypoints.diffusion.loss import add_noise, training_target  # noqa: E402
+from entrypoints.diffusion.objective import Objective, PromptEncoder, Stream  # noqa: E402
+from entrypoints.diffusion.run import Run  # noqa: E402
+from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402
+from orchestrator.contract.environment import Environment  # noqa: E402
+from orchestrator.contract.recipes.dreambooth import DreamBooth  # noqa: E402
+
+LIMIT = 1.10
+WARM_UP = 2  # rounds that are not counted
+
+
+def bare_step(base: BaseModel, recipe: DreamBooth, parameters: list[Tensor]) -> Callable[[], None]:
+    """Return one step and nothing around it: the batch is made once, beforehand."""
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, fused=True)
+    shape = (2 * recipe.batch_size, base.unet.config.in_channels, *(2 * [recipe.resolution // base.scale]))
+    latents, noise = torch.randn(shape), torch.randn(shape)
+    timesteps = torch.randint(0, 1000, shape[:1])
+    with torch.no_grad():
+        conditions = base.encode_prompts([recipe.instance_prompt] * shape[0])
+    signal = base.alphas_cumprod()[timesteps]
+    noisy, target = add_noise(latents, noise, signal), training_target(base.prediction_type, latents, noise, signal)
+
+    def step() -> None:
+        loss = torch.nn.functional.mse_loss(base.predict(noisy, timesteps, conditions), target)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def our_step(
+    run: Run, base: BaseModel, recipe: DreamBooth, parameters: dict[str, torch.nn.Parameter]
+) -> Callable[[], None]:
+    """Return what the loop does for each step: draws, loss, clipping, schedule, the event on stdout."""
+    pictures = read_pictures(run.environment.root / "pictures")
+    latents, prompts = latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt)
+    streams = [Stream("instance", latents, prompts), Stream("class", latents, prompts)]
+    objective = Objective(base, recipe, streams, PromptEncoder(base, frozen=True))
+    trainer = Trainer(run, parameters)
+
+    def step() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            announce(trainer, trainer.take_step(objective.losses), 0.1)
+
+    return step
+
+
+def in_turns(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Time the steps one after the other, round by round, in seconds; the first rounds are left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + WARM_UP):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    """Write the table; the exit status is 1 when our loop is more than a tenth slower."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--base-model", type=Path, default=ROOT / "orchestrator" / "assets" / "base_model")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "pictures").symlink_to(ROOT / "orchestrator" / "assets" / "sample")
+        recipe = DreamBooth(instance_prompt="a photo of sks monster")
+        run = Run(Environment(root=Path(folder)), recipe)
+        base = load_base_model(options.base_model, "builtin", None, torch.device("cpu"))
+        parameters = make_tuner(recipe, base).parameters
+        ours, bare = our_step(run, base, recipe, parameters), bare_step(base, recipe, list(parameters.values()))
+        seconds = in_turns({"bare step": bare, "our loop": ours}, options.rounds)
+    report(seconds)
+
+
+def report(seconds: dict[str, list[float]]) -> None:
+    """Print and write the table, and judge it."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio = medians["our loop"] / medians["bare step"]
+    rows = [f"| {name} | {median:.4f} | {1 / median:.2f} |" for name, median in medians.items()]
+    head = "| | seconds a step, median | steps a second |\n| --- | --- | --- |"
+    rounds = len(seconds["our loop"])
+    verdict = f"\nRatio of medians over {rounds} rounds in turns, one thread: {ratio:.3f} (limit {LIMIT:.2f})."
+    text = "\n".join([head, *rows, verdict])
+    print(text)
+    write_section("Training loop", text)
+    if ratio > LIMIT:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
