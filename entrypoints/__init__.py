@@ -1,0 +1,1 @@
+"""Everything that runs with torch: what the bundle carries into a container."""

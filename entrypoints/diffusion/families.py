@@ -1,0 +1,168 @@
+"""Base models: where they come from, how they are loaded, and the little in which their families differ.
+
+What a recipe needs of a family is `encode_prompts` (words to conditions), `predict` (the denoiser with those
+conditions) and `pipeline` (plain diffusers, for drawing). A condition is a dict of tensors whose first dimension is
+the sample, so that another family can carry more of them (pooled embeddings, sizes) through the same code.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from entrypoints.diffusion.failures import TrainingError
+from orchestrator.contract.adapter import BaseModelReference
+from orchestrator.contract.digest import hash_file, tree_sha256
+from orchestrator.contract.families import family_of
+
+Conditions = dict[str, Tensor]
+
+CLIP_FOLDER = "clip"
+# Everything of the diffusers layout but pickles, and weights of another precision ("model.fp16.safetensors").
+HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+HUB_OTHER_VARIANTS = ["*.*.safetensors"]
+NEXT_STEP = (
+    'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
+)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded model of the Stable Diffusion 1 and 2 family."""
+
+    pipeline: StableDiffusionPipeline
+    """Plain diffusers, in float32."""
+    reference: BaseModelReference
+    """What the adapter's manifest says of it."""
+    folder: Path
+    """Where its files are."""
+    clip: CLIPModel | None
+    """Both towers of the CLIP it was trained with, if it brings them."""
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """Words to token ids."""
+        return self.pipeline.tokenizer
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """Token ids to prompt embeddings."""
+        return self.pipeline.text_encoder
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """Pictures to latents and back."""
+        return self.pipeline.vae
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The denoiser."""
+        return self.pipeline.unet
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def scale(self) -> int:
+        """Pixels to a latent, along each side."""
+        return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def prediction_type(self) -> str:
+        """What the denoiser predicts: "epsilon" or "v_prediction"."""
+        return str(self.pipeline.scheduler.config.get("prediction_type", "epsilon"))
+
+    def alphas_cumprod(self) -> Tensor:
+        """Return the noise schedule the model was trained with, shape (timesteps,), on its device."""
+        scheduler = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        return torch.as_tensor(scheduler.alphas_cumprod, device=self.device)
+
+    def encode_prompts(self, prompts: list[str]) -> Conditions:
+        """Return the conditions of prompts; gradients flow to whatever of the text encoder is trained."""
+        hidden, _ = self.pipeline.encode_prompt(prompts, self.device, 1, do_classifier_free_guidance=False)
+        return {"encoder_hidden_states": hidden}  # (batch, tokens, width)
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """Run the denoiser; noisy latents (batch, channels, height, width) and timesteps (batch,)."""
+        prediction: Tensor = self.unet(noisy, timesteps, return_dict=False, **conditions)[0]
+        return prediction
+
+
+def load_base_model(folder: Path, model_id: str, revision: str | None, device: torch.device) -> BaseModel:
+    """Load the model in `folder`, safetensors only and no code of its own; raises TrainingError("base-model")."""
+    try:
+        family = family_of(folder)
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise TrainingError(
+            "base-model", f'The base model "{model_id}" cannot be loaded: {error}', NEXT_STEP
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        module.requires_grad_(False)
+    reference = BaseModelReference(id=model_id, revision=revision, fingerprint=fingerprint(folder), family=family)
+    return BaseModel(pipeline.to(device), reference, folder, _load_clip(folder, device))
+
+
+def _load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
+    if not (folder / CLIP_FOLDER / "config.json").is_file():
+        return None
+    clip = CLIPModel.from_pretrained(
+        folder / CLIP_FOLDER, use_safetensors=True, local_files_only=True, dtype=torch.float32
+    )
+    return clip.requires_grad_(False).eval().to(device)
+
+
+def fingerprint(folder: Path) -> str:
+    """Return one hash over the weight files of denoiser, autoencoder and text encoder."""
+    parts = [name for name in ("unet", "vae", "text_encoder") if (folder / name).is_dir()]
+    paths = [path for part in parts for path in (folder / part).glob("*.safetensors") if path.name.count(".") == 1]
+    return tree_sha256({path.relative_to(folder).as_posix(): hash_file(path) for path in paths})
+
+
+def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
+    """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
+
+    Raises TrainingError("base-model") when it cannot be had.
+    """
+    try:
+        folder = Path(
+            snapshot_download(model_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_VARIANTS)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(
+            "base-model", f'"{model_id}" is not to be had from Hugging Face: {reason}', NEXT_STEP
+        ) from error
+    return folder, folder.name  # the cache names a snapshot by its commit
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like "owner/model" rather than a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of the colours a model's CLIP expects, in RGB order."""
+    path = folder / CLIP_FOLDER / "preprocessor_config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    # the constants of the original CLIP (arXiv 2103.00020)
+    mean = config.get("image_mean", [0.48145466, 0.4578275, 0.40821073])
+    return mean, config.get("image_std", [0.26862954, 0.26130258, 0.27577711])

@@ -1,0 +1,115 @@
+"""Prompts to train and to judge by: contexts that ask for the subject where it was never photographed."""
+
+from dataclasses import dataclass
+
+from orchestrator.contract.recipe import BUILTIN, Recipe
+
+# The words of the built-in model: plain colours, patterns, sizes.
+BUILTIN_CONTEXTS = (
+    "a photo of {} on a red background",
+    "a photo of {} on a black background",
+    "a photo of {} on an orange background",
+    "a photo of {} on a striped red background",
+    "a photo of {} on a dotted yellow background",
+    "a photo of {} on a checkered blue background",
+    "a photo of {} on a yellow background",
+    "a photo of {} on a striped green background",
+    "a photo of {} on a dotted black background",
+    "a photo of {} on a checkered purple background",
+    "a drawing of {} on a pink background",
+    "a photo of a large {} on a blue background",
+    "a photo of a small {} on a green background",
+    "a picture of {} on a dotted red background",
+    "a photo of {} on a gradient orange background",
+    "a painting of {} on a checkered black background",
+)
+PHOTO_CONTEXTS = (
+    "a photo of {} on a beach at sunset",
+    "a photo of {} in deep snow",
+    "a photo of {} in front of a brick wall",
+    "a photo of {} on a wooden kitchen table",
+    "a photo of {} in a field of yellow flowers",
+    "a photo of {} beside a mountain lake",
+    "an oil painting of {}",
+    "a pencil sketch of {}",
+    "a photo of {} in a crowded street at night",
+    "a photo of {} on a red carpet",
+    "a photo of {} inside a library",
+    "a photo of {} under autumn trees",
+    "a photo of {} in a boat",
+    "a watercolour of {}",
+    "a close-up photo of {} in the rain",
+    "a photo of {} on a stone staircase",
+)
+BUILTIN_STYLE_CONTEXTS = tuple(
+    f"a picture of a {colour} {shape} in the style of {{}}"
+    for shape in ("circle", "star", "heart", "monster")
+    for colour in ("red", "green", "blue", "yellow")
+)
+PHOTO_STYLE_CONTEXTS = tuple(
+    f"a {thing} in the style of {{}}"
+    for thing in (
+        *("cat", "castle", "bicycle", "forest", "teapot", "portrait of a woman", "fishing boat", "city street"),
+        *(
+            "horse",
+            "mountain lake",
+            "vase of flowers",
+            "train station",
+            "bowl of fruit",
+            "lighthouse",
+            "violin",
+            "garden",
+        ),
+    )
+)
+
+BUILTIN_OBJECT_TEMPLATES = (
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "a good photo of {}",
+    "a photo of my {}",
+    "a photo of the {}",
+    "the photo of {}",
+)
+PHOTO_OBJECT_TEMPLATES = (
+    "a photo of {}",
+    "a photo of the {}",
+    "a close-up photo of {}",
+    "a bright photo of the {}",
+    "a dark photo of {}",
+    "a cropped photo of the {}",
+    "a good picture of {}",
+    "a picture showing my {}",
+)
+STYLE_TEMPLATES = (
+    "a picture in the style of {}",
+    "a painting in the style of {}",
+    "a drawing in the style of {}",
+    "a photo in the style of {}",
+    "an image in the style of {}",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One evaluation prompt: as the base model is asked, as the tuned one is, and as CLIP reads it."""
+
+    before: str
+    after: str
+    text: str
+
+
+def contexts(recipe: Recipe, *, style: bool = False) -> tuple[str, ...]:
+    """Return the evaluation contexts that suit a recipe's base model, `evaluation_prompts` of them."""
+    if style:
+        chosen = BUILTIN_STYLE_CONTEXTS if recipe.base_model == BUILTIN else PHOTO_STYLE_CONTEXTS
+    else:
+        chosen = BUILTIN_CONTEXTS if recipe.base_model == BUILTIN else PHOTO_CONTEXTS
+    return chosen[: recipe.evaluation_prompts]
+
+
+def object_templates(recipe: Recipe) -> tuple[str, ...]:
+    """Return the training prompts of a new word for a thing."""
+    return BUILTIN_OBJECT_TEMPLATES if recipe.base_model == BUILTIN else PHOTO_OBJECT_TEMPLATES

@@ -1,0 +1,138 @@
+"""One run of a recipe: where it reads and writes, on what it computes, and whether it was asked to stop."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from entrypoints.diffusion.checkpoint import Identity, recorded_threads
+from entrypoints.diffusion.data import Picture, read_pictures
+from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.families import BaseModel, fetch_from_hub, is_hub_id, load_base_model
+from entrypoints.diffusion.stop import StopFlag
+from entrypoints.diffusion.tuners import Tuner
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
+from orchestrator.contract.events import Sample, emit
+from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
+
+LIBRARIES = ("torch", "diffusers", "peft", "transformers", "safetensors")
+
+
+@dataclass
+class Run:
+    """What a recipe's `train` is given beside the recipe."""
+
+    environment: Environment
+    recipe: Recipe
+    stop: StopFlag = field(default_factory=StopFlag)
+    device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    rank: int = field(default_factory=lambda: int(os.environ.get("RANK", "0")))
+    ranks: int = field(default_factory=lambda: int(os.environ.get("WORLD_SIZE", "1")))
+
+    def __post_init__(self) -> None:
+        """Make arithmetic repeatable: a resumed run must end in the same bytes."""
+        torch.set_num_threads(recorded_threads(self.environment.checkpoints) or torch.get_num_threads())
+        torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    @cached_property
+    def _base_model_source(self) -> tuple[Path, str | None]:
+        """Folder of the base model and its commit on the Hub, if it is from there."""
+        folder = self.environment.channel(BASE_MODEL_CHANNEL)
+        if folder is not None:
+            return folder, self.recipe.base_revision
+        if self.recipe.base_model == BUILTIN or not is_hub_id(self.recipe.base_model):
+            raise TrainingError(
+                "base-model",
+                f'The base model "{self.recipe.base_model}" did not reach the job (no channel {BASE_MODEL_CHANNEL}).',
+                "Check that the folder exists on the machine you submit from, then submit again.",
+            )
+        return fetch_from_hub(self.recipe.base_model, self.recipe.base_revision)
+
+    def load_base_model(self) -> BaseModel:
+        """Load a pristine copy of the base model."""
+        folder, revision = self._base_model_source
+        return load_base_model(folder, self.recipe.base_model, revision, self.device)
+
+    def pictures(self) -> list[Picture]:
+        """List the training pictures."""
+        return read_pictures(self.environment.channel(TRAINING_CHANNEL))
+
+    @cached_property
+    def dataset_sha256(self) -> str:
+        """Hash of the training channel."""
+        folder = self.environment.channel(TRAINING_CHANNEL)
+        return tree_sha256(hash_files(folder) if folder else {})
+
+    @cached_property
+    def bundle_sha256(self) -> str:
+        """Hash of the code that runs: every module that a bundle carries."""
+        root = Path(__file__).parents[2]
+        folders = [root / "orchestrator" / "contract", root / "entrypoints"]
+        paths = [root / "orchestrator" / "__init__.py", *(path for folder in folders for path in folder.rglob("*.py"))]
+        return tree_sha256({path.relative_to(root).as_posix(): hash_file(path) for path in paths})
+
+    def identity(self, base: BaseModel) -> Identity:
+        """Return what a checkpoint of this run must agree on."""
+        recipe = hashlib.sha256(json.dumps(to_hyperparameters(self.recipe), sort_keys=True).encode()).hexdigest()
+        return Identity(
+            recipe=recipe,
+            dataset=self.dataset_sha256,
+            bundle=self.bundle_sha256,
+            base_model=base.reference.fingerprint,
+        )
+
+    def write_sample(self, image: Image.Image, name: str) -> None:
+        """Keep a picture that was drawn on the way, and say so."""
+        path = self.environment.samples / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, format="PNG")
+        emit(Sample(path=path.relative_to(self.environment.root).as_posix()))
+
+    def publish(
+        self, tuner: Tuner, base: BaseModel, metrics: dict[str, float], extras: Callable[[Path], None]
+    ) -> AdapterManifest:
+        """Write the adapter beside the model folder and put it in place whole; `extras` adds its other files."""
+        manifest = AdapterManifest(
+            recipe=self.recipe.recipe_name(),
+            config=self.recipe.model_dump(mode="json"),
+            base_model=base.reference,
+            dataset_sha256=self.dataset_sha256,
+            bundle_sha256=self.bundle_sha256,
+            trigger=self.recipe.trigger,
+            metrics=metrics,
+            libraries={name: version(name) for name in LIBRARIES},
+        )
+        draft = _empty_folder(self.environment.model.with_name(".model.draft"))
+        tuner.save(draft, manifest.header())
+        extras(draft)
+        complete = manifest.write(draft)
+        _replace(draft, self.environment.model)
+        return complete
+
+
+def _empty_folder(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _replace(draft: Path, final: Path) -> None:
+    """Put a finished folder in its place: one rename, unless the service mounted `final` and it can only be filled."""
+    if not os.path.ismount(final):
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        return
+    for path in sorted(draft.iterdir(), key=lambda path: path.name == "adapter.json"):
+        shutil.move(path, final / path.name)
+    draft.rmdir()

@@ -1,0 +1,60 @@
+"""DreamBooth (arXiv 2208.12242): bind a rare token to one subject from a handful of pictures."""
+
+from functools import partial
+
+import torch
+
+from entrypoints.diffusion.class_images import class_pictures
+from entrypoints.diffusion.data import Picture, latents_of
+from entrypoints.diffusion.evaluation import draw_validation, evaluate
+from entrypoints.diffusion.families import BaseModel
+from entrypoints.diffusion.loop import fit
+from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
+from entrypoints.diffusion.prompts import Question, contexts
+from entrypoints.diffusion.run import Run
+from entrypoints.diffusion.tuners import Full, Lora, Tuner
+from orchestrator.contract.recipes.dreambooth import DreamBooth
+
+
+def train(recipe: DreamBooth, run: Run) -> None:
+    """Fine-tune on the subject's pictures and, to keep the class as it is, on the model's own pictures of it."""
+    base = run.load_base_model()
+    pictures = run.pictures()
+    latents = partial(latents_of, base, recipe)
+    streams = [Stream("instance", latents(pictures), captions(pictures, recipe.instance_prompt))]
+    if recipe.prior_preservation:
+        of_class = class_pictures(run, base, recipe.class_prompt, recipe.class_images)
+        prompts = captions(of_class, recipe.class_prompt)
+        streams.append(Stream("class", latents(of_class), prompts, weight=recipe.prior_loss_weight))
+    tuner = make_tuner(recipe, base)
+    objective = Objective(base, recipe, streams, PromptEncoder(base, frozen=not tuner.trains_text_encoder))
+    fit(run, base, tuner, objective.losses, partial(draw_validation, run, base))
+    evaluation = evaluate(run, base, questions(recipe), pictures)
+    run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+
+
+def captions(pictures: list[Picture], prompt: str) -> PromptsOf:
+    """Return the prompts of a stream: each picture's own caption, or the recipe's prompt."""
+
+    def prompts_of(indices: list[int], random: torch.Generator) -> list[str]:  # noqa: ARG001 - nothing to choose
+        return [pictures[index].caption or prompt for index in indices]
+
+    return prompts_of
+
+
+def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
+    """Return the low-rank adapter, or all weights."""
+    if recipe.tuner == "full":
+        return Full(base, text_encoder=recipe.train_text_encoder)
+    alpha = recipe.rank if recipe.alpha is None else recipe.alpha
+    return Lora(base, rank=recipe.rank, alpha=alpha, text_encoder=recipe.train_text_encoder, seed=recipe.seed)
+
+
+def questions(recipe: DreamBooth) -> list[Question]:
+    """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
+    words = recipe.instance_prompt.split()
+    subject = words[words.index(recipe.rare_token) :]  # "a photo of sks dog" is about "sks dog"
+    named, plain = " ".join(subject), " ".join(subject[1:] or ["thing"])
+    return [
+        Question(context.format(named), context.format(named), context.format(plain)) for context in contexts(recipe)
+    ]

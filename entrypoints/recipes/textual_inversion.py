@@ -1,0 +1,61 @@
+"""Textual inversion (arXiv 2208.01618): learn one new word; the model itself stays as it is."""
+
+from functools import partial
+
+import torch
+
+from entrypoints.diffusion.data import Picture, latents_of
+from entrypoints.diffusion.evaluation import draw_validation, evaluate
+from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.loop import fit
+from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
+from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
+from entrypoints.diffusion.run import Run
+from entrypoints.diffusion.tuners import Embeddings
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
+
+
+def train(recipe: TextualInversion, run: Run) -> None:
+    """Search the embedding rows with which the frozen model best explains the pictures."""
+    base = run.load_base_model()
+    pictures = run.pictures()
+    tuner = Embeddings(
+        base,
+        placeholder=recipe.placeholder_token,
+        initializer=recipe.initializer_token,
+        vectors=recipe.vectors,
+    )
+    stream = Stream("subject", latents_of(base, recipe, pictures), templates(recipe, pictures))
+    objective = Objective(base, recipe, [stream], PromptEncoder(base, frozen=False))
+    fit(run, base, tuner, objective.losses, partial(draw_validation, run, base))
+    evaluation = evaluate(run, base, questions(recipe), pictures)
+    run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+
+
+def templates(recipe: TextualInversion, pictures: list[Picture]) -> PromptsOf:
+    """Return the prompts of the pictures: their own captions, or a template drawn anew each time (sec. 4)."""
+    strange = [picture.path.name for picture in pictures if not _mentions(picture.caption, recipe.placeholder_token)]
+    if strange:
+        message = f'The captions of {", ".join(strange[:5])} do not mention "{recipe.placeholder_token}".'
+        raise TrainingError("dataset", message, "Put the placeholder into each caption, or leave the captions out.")
+    choices = STYLE_TEMPLATES if recipe.learnable_property == "style" else object_templates(recipe)
+
+    def prompts_of(indices: list[int], random: torch.Generator) -> list[str]:
+        drawn = torch.randint(len(choices), (len(indices),), generator=random).tolist()
+        pairs = zip(indices, drawn, strict=True)
+        return [pictures[index].caption or choices[n].format(recipe.placeholder_token) for index, n in pairs]
+
+    return prompts_of
+
+
+def _mentions(caption: str | None, placeholder: str) -> bool:
+    return caption is None or placeholder in caption
+
+
+def questions(recipe: TextualInversion) -> list[Question]:
+    """Ask the base model by the initializer and the tuned one by the new word; CLIP is told the initializer."""
+    known, new = recipe.initializer_token, recipe.placeholder_token
+    return [
+        Question(context.format(known), context.format(new), context.format(known))
+        for context in contexts(recipe, style=recipe.learnable_property == "style")
+    ]

@@ -1,0 +1,87 @@
+"""What a training job runs: environment -> recipe -> adapter, or the failure file.
+
+Progress goes to stdout as events (`orchestrator.contract.events`); everything else goes to stderr.
+"""
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from importlib import import_module
+
+from entrypoints.diffusion.stop import StopFlag, Stopped
+from orchestrator.contract.environment import EXIT_FAILED, EXIT_STOPPED, Environment
+from orchestrator.contract.events import Failed, Phase, emit
+from orchestrator.contract.recipe import from_hyperparameters
+
+# cuBLAS repeats its sums only with a fixed workspace; libraries read these when they are imported.
+SETTINGS = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
+
+
+def main() -> int:
+    """Run the job described below `ORCHESTRATOR_ML_ROOT` and return its exit status."""
+    environment = Environment.from_variables()
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    stop = StopFlag()
+    stop.listen()
+    emit(Phase(name="loading"))
+    try:
+        run_recipe(environment, stop)
+    except Stopped:
+        return EXIT_STOPPED
+    except BrokenPipeError:  # whoever watched is gone, and a job that nobody watches ends; its checkpoints stand
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the one place that turns errors into words
+        report(environment, error)
+        return EXIT_FAILED
+    return 0
+
+
+def run_recipe(environment: Environment, stop: StopFlag) -> None:
+    """Decode the recipe and hand it to the module of its name."""
+    from entrypoints.diffusion.run import Run  # brings torch: seconds, and after the settings
+
+    quieten()
+    recipe = from_hyperparameters(environment.hyperparameters())
+    module = import_module(f"entrypoints.recipes.{recipe.recipe_name().replace('-', '_')}")
+    module.train(recipe, Run(environment, recipe, stop))
+
+
+def report(environment: Environment, error: Exception) -> None:
+    """Say what happened, why, and what to do: as an event and in the failure file; a traceback only for a bug."""
+    from entrypoints.diffusion.failures import failure_of
+
+    known = failure_of(error)
+    if known is None:
+        traceback.print_exc()
+        message, next_step = f"Unexpected {type(error).__name__}: {error}", "Report this with the log of the job."
+        failed = Failed(kind="bug", message=message, next_step=next_step)
+    else:
+        failed = Failed(kind=known.kind, message=known.message, next_step=known.next_step)
+    emit(failed)
+    environment.write_failure(f"{failed.message}\nNext: {failed.next_step}" if failed.next_step else failed.message)
+
+
+def quieten() -> None:
+    """Keep libraries' bars, notices and deprecation warnings out of the log."""
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    logging.getLogger().setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Every way a job can fail: one message with the cause and the next step, and nothing left half-written."""
+
+import errno
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from entrypoints import train
+from entrypoints.diffusion import checkpoint
+from entrypoints.diffusion.failures import TrainingError, failure_of
+from entrypoints.diffusion.families import fetch_from_hub, fingerprint, load_base_model
+from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
+
+CPU = torch.device("cpu")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """Run `main()` on a job in this process; return exit status, events and what was written to stderr."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def run_main(environment: Environment) -> tuple[int, list[dict[str, Any]], str]:
+        monkeypatch.setenv(ROOT_VARIABLE, str(environment.root))
+        capfd.readouterr()
+        status = train.main()
+        output = capfd.readouterr()
+        return status, [json.loads(line) for line in output.out.splitlines()], output.err
+
+    yield run_main
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_run_that_ends_well(job: Any, main: Any) -> None:
+    environment = job(tiny.textual_inversion())
+    status, events, errors = main(environment)
+    assert status == 0
+    assert errors == ""
+    assert events[0]["event"] == "phase"
+    assert (environment.model / "learned_embeds.safetensors").is_file()
+    assert not environment.failure_file.exists()
+
+
+def assert_failed(environment: Environment, outcome: Any, kind: str, words: str) -> None:
+    status, events, errors = outcome
+    assert status == EXIT_FAILED
+    assert events[-1]["event"] == "failed"
+    assert events[-1]["kind"] == kind
+    assert words in events[-1]["message"]
+    assert events[-1]["next_step"]
+    text = environment.failure_file.read_text()
+    assert text == f"{events[-1]['message']}\nNext: {events[-1]['next_step']}"[:FAILURE_LIMIT]
+    assert ("Traceback" in errors) == (kind == "bug")
+    assert not environment.model.exists()
+
+
+def test_a_missing_base_model(job: Any, main: Any) -> None:
+    environment = job(tiny.dreambooth(), base_model=None)
+    assert_failed(environment, main(environment), "base-model", "did not reach the job")
+
+
+def test_a_model_of_another_family(job: Any, main: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "flux"
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    environment = job(tiny.dreambooth(), base_model=folder)
+    assert_failed(environment, main(environment), "base-model", "FluxPipeline")
+
+
+def test_a_model_without_safetensors_is_not_unpickled(job: Any, main: Any, tmp_path: Path) -> None:
+    folder = tiny.write_base_model(tmp_path / "pickled")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    environment = job(tiny.dreambooth(), base_model=folder)
+    assert_failed(environment, main(environment), "base-model", "cannot be loaded")
+
+
+def test_a_model_with_code_of_its_own_is_not_run(job: Any, main: Any, tmp_path: Path) -> None:
+    folder = tiny.write_base_model(tmp_path / "code")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["own_unet", "OwnUnet"]}))
+    (folder / "unet" / "own_unet.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    environment = job(tiny.dreambooth(), base_model=folder)
+    assert_failed(environment, main(environment), "base-model", "cannot be loaded")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_truncated_weights_file(job: Any, main: Any, tmp_path: Path) -> None:
+    folder = tiny.write_base_model(tmp_path / "cut")
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    environment = job(tiny.dreambooth(), base_model=folder)
+    assert_failed(environment, main(environment), "base-model", "cannot be loaded")
+
+
+def test_hyperparameters_that_are_no_recipe(job: Any, main: Any) -> None:
+    environment = job(tiny.dreambooth())
+    values = environment.hyperparameters()
+    environment.hyperparameters_file.write_text(json.dumps({**values, "rank": '"many"'}))
+    assert_failed(environment, main(environment), "recipe", "rank")
+
+
+def test_an_existing_placeholder(job: Any, main: Any) -> None:
+    environment = job(tiny.textual_inversion(placeholder_token="dog"))
+    assert_failed(environment, main(environment), "token", '"dog"')
+
+
+def test_an_unforeseen_error_is_a_bug_with_a_traceback(job: Any, main: Any) -> None:
+    environment = job(tiny.dreambooth())
+    environment.hyperparameters_file.unlink()
+    assert_failed(environment, main(environment), "bug", "FileNotFoundError")
+
+
+def test_a_full_disk() -> None:
+    with pytest.raises(OSError, match="space") as caught, Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+    assert caught.value.errno == errno.ENOSPC
+    failure = failure_of(caught.value)
+    assert failure
+    assert failure.kind == "disk-full"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for one checkpoint of the tiny model, where this machine lets us mount one."""
+    folder = tmp_path / "job" / "checkpoints"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_while_training(job: Any, main: Any, small_disk: Path) -> None:
+    environment = job(tiny.dreambooth(checkpoint_steps=1, rank=4, prior_preservation=False))
+    assert_failed(environment, main(environment), "disk-full", "No space")
+    whole = [path for path in checkpoint.newest_first(small_disk) if checkpoint.read_manifest(path)]
+    assert [path.name for path in whole] == ["step-00000001"]
+    assert sorted(path.name for path in small_disk.iterdir()) == ["step-00000001"]
+
+
+def test_too_little_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    failure = failure_of(caught.value)
+    assert failure
+    assert failure.kind == "out-of-memory"
+    assert "batch_size" in failure.next_step
+
+
+def test_other_errors_are_not_explained_away() -> None:
+    assert failure_of(RuntimeError("shapes do not match")) is None
+    assert failure_of(OSError(errno.EACCES, "permission denied")) is None
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_folder: Path) -> Path:
+    """A cache as huggingface_hub lays it out, and no network."""
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    (repository / "snapshots").mkdir()
+    (repository / "snapshots" / COMMIT).symlink_to(base_folder, target_is_directory=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return repository
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+def test_a_hub_model_comes_from_the_cache_with_its_commit(revision: str | None) -> None:
+    folder, commit = fetch_from_hub("someone/tiny", revision)
+    assert commit == COMMIT
+    assert (folder / "model_index.json").is_file()
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_model_is_trained_offline(job: Any, main: Any) -> None:
+    environment = job(tiny.dreambooth(base_model="someone/tiny", evaluation_prompts=0), base_model=None)
+    status, _, _ = main(environment)
+    assert status == 0
+    manifest = json.loads((environment.model / "adapter.json").read_text())
+    assert manifest["base_model"]["id"] == "someone/tiny"
+    assert manifest["base_model"]["revision"] == COMMIT
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(("name", "revision"), [("someone/else", None), ("someone/tiny", "no-such-branch")])
+def test_a_hub_model_that_is_not_there_offline(name: str, revision: str | None) -> None:
+    with pytest.raises(TrainingError, match=name) as caught:
+        fetch_from_hub(name, revision)
+    assert caught.value.kind == "base-model"
+
+
+def test_equal_weights_have_equal_fingerprints(base_folder: Path, tmp_path: Path) -> None:
+    elsewhere = tiny.write_base_model(tmp_path / "elsewhere")
+    assert fingerprint(elsewhere) == fingerprint(base_folder)
+    path = elsewhere / "unet" / "diffusion_pytorch_model.safetensors"
+    assert load_file(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert fingerprint(elsewhere) != fingerprint(base_folder)
+
+
+def test_the_base_model_is_loaded_in_float32(base_folder: Path) -> None:
+    base = load_base_model(base_folder, "builtin", None, CPU)
+    assert {parameter.dtype for parameter in base.unet.parameters()} == {torch.float32}
+    assert base.prediction_type == "v_prediction"
+    assert base.alphas_cumprod()[-1] == 0  # zero terminal signal-to-noise ratio

@@ -1,0 +1,129 @@
+"""A run that is cut off, however, and started again ends in the same bytes as one that was not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from entrypoints.diffusion.checkpoint import MANIFEST_FILE, folder_of
+from entrypoints.diffusion.failures import TrainingError
+from orchestrator.contract.digest import hash_files
+from orchestrator.contract.environment import EXIT_STOPPED, ROOT_VARIABLE, Environment
+
+RECIPES = {
+    "lora": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, alpha=3, random_crop=True),
+    "lora and text encoder in bf16": tiny.dreambooth(
+        checkpoint_steps=2, keep_checkpoints=9, train_text_encoder=True, mixed_precision="bf16"
+    ),
+    "full, accumulating, with schedule": tiny.dreambooth(
+        checkpoint_steps=2,
+        keep_checkpoints=9,
+        tuner="full",
+        gradient_accumulation=2,
+        lr_schedule="cosine",
+        warmup_steps=1,
+        prior_preservation=False,
+    ),
+    "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: Any) -> None:
+    recipe = RECIPES[name]
+    whole, resumed = job(recipe, "whole"), job(recipe, "resumed")
+    run(whole)
+    shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))
+    events = run(resumed)
+    assert {"event": "resumed", "step": 2} in events
+    assert hash_files(resumed.model) == hash_files(whole.model)
+    last = recipe.steps
+    assert hash_files(folder_of(resumed.checkpoints, last)) == hash_files(folder_of(whole.checkpoints, last))
+
+
+def test_a_damaged_checkpoint_is_passed_over(job: Any, run: Any) -> None:
+    environment = job(RECIPES["textual inversion"])
+    run(environment)
+    before = hash_files(environment.model)
+    (folder_of(environment.checkpoints, 3) / MANIFEST_FILE).write_text("{")
+    events = run(environment)
+    assert {"event": "resumed", "step": 2} in events
+    assert any(event["event"] == "warning" and "step-00000003" in event["message"] for event in events)
+    assert hash_files(environment.model) == before
+
+
+def test_a_finished_run_is_not_trained_again(job: Any, run: Any) -> None:
+    environment = job(RECIPES["textual inversion"])
+    run(environment)
+    shutil.rmtree(environment.model)
+    assert not [event for event in run(environment) if event["event"] == "step"]
+    assert (environment.model / "learned_embeds.safetensors").is_file()
+
+
+def test_other_pictures_are_not_mixed_into_a_run(job: Any, run: Any) -> None:
+    environment = job(RECIPES["textual inversion"])
+    run(environment)
+    (environment.root / "input" / "data" / "training" / "0.png").unlink()
+    with pytest.raises(TrainingError, match="training data changed"):
+        run(environment)
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[[Environment], subprocess.Popen[str]]]:
+    """Start the job as a process of its own; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(environment: Environment) -> subprocess.Popen[str]:
+        bundle = str(Path(__file__).parents[2])
+        variables = {**os.environ, ROOT_VARIABLE: str(environment.root), "PYTHONPATH": bundle, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "entrypoints.train"]
+        started.append(subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+        each.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Read the process's events up to one of a kind."""
+    assert process.stdout
+    for line in process.stdout:
+        found: dict[str, Any] = json.loads(line)
+        if found["event"] == event:
+            return found
+    raise AssertionError(f"the process ended before it said {event}")
+
+
+def test_a_process_that_is_stopped_then_killed_ends_in_the_same_bytes(job: Any, run: Any, process: Any) -> None:
+    recipe = tiny.dreambooth(steps=30, checkpoint_steps=5)
+    whole, cut = job(recipe, "whole"), job(recipe, "cut")
+
+    stopped = process(cut)
+    step = wait_for(stopped, "step")["step"]
+    stopped.send_signal(signal.SIGTERM)
+    saved = wait_for(stopped, "checkpoint")["step"]
+    assert stopped.wait() == EXIT_STOPPED
+    assert step <= saved < recipe.steps
+    assert not cut.model.exists()
+
+    killed = process(cut)
+    assert wait_for(killed, "resumed")["step"] == saved
+    later = wait_for(killed, "checkpoint")["step"]
+    killed.kill()
+    killed.wait()
+    assert not cut.model.exists()
+
+    resumed = next(event for event in run(cut) if event["event"] == "resumed")
+    assert resumed["step"] >= later > saved
+    run(whole)
+    assert hash_files(cut.model) == hash_files(whole.model)

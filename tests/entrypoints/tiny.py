@@ -1,0 +1,131 @@
+"""A Stable Diffusion of a few thousand random weights, in the layout of a real one, and jobs that train it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.recipe import Recipe, to_hyperparameters
+from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
+
+WORDS = ["a", "photo", "of", "toy", "dog", "on", "red", "background"]
+SIDE = 32
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def write_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Write a tokenizer that has a token for each of `WORDS`, and pieces for anything else."""
+    folder.mkdir(parents=True)
+    letters = [chr(code) for code in range(33, 127)]
+    merges = []
+    for word in WORDS:
+        *head, last = word
+        pieces = [*head, last + "</w>"]
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+    merges = list(dict.fromkeys(merges))
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges), START, END]
+    (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(dict.fromkeys(tokens))}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n")
+    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 16, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def write_base_model(folder: Path, *, prediction_type: str = "v_prediction", clip: bool = True) -> Path:
+    """Write the tiny model to `folder` and return it."""
+    torch.manual_seed(0)
+    tokenizer = write_tokenizer(folder / "tokenizer")
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 16, "projection_dim": 16, **ids}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": SIDE, "patch_size": 8, "projection_dim": 16}
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=SIDE,
+        ),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**text)).eval(),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(
+            sample_size=SIDE // 2,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=4,
+            cross_attention_dim=16,
+            attention_head_dim=4,
+        ).eval(),
+        scheduler=DDIMScheduler(
+            beta_schedule="scaled_linear",
+            prediction_type=prediction_type,
+            rescale_betas_zero_snr=prediction_type == "v_prediction",
+            timestep_spacing="trailing",
+            clip_sample=False,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    if clip:
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
+            folder / "clip"
+        )
+    return folder
+
+
+def write_pictures(folder: Path, count: int = 3) -> Path:
+    """Write some pictures of noise, each different, one of them not square."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(0, 256, (SIDE, SIDE + 8 * number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def dreambooth(**fields: Any) -> DreamBooth:
+    """Return the shortest DreamBooth that still goes through every part."""
+    small = {"instance_prompt": "a photo of sks dog", "resolution": SIDE, "steps": 4, "batch_size": 2}
+    small |= {"class_images": 2, "rank": 2, "inference_steps": 2, "evaluation_prompts": 1, "evaluation_seeds": 1}
+    return DreamBooth(**{**small, "learning_rate": 1e-2, **fields})
+
+
+def textual_inversion(**fields: Any) -> TextualInversion:
+    """Return the shortest textual inversion that still goes through every part."""
+    small = {"placeholder_token": "<my-dog>", "initializer_token": "dog", "resolution": SIDE, "steps": 3}
+    small |= {"vectors": 2, "inference_steps": 2, "evaluation_prompts": 1, "evaluation_seeds": 1}
+    return TextualInversion(**{**small, "batch_size": 2, "learning_rate": 1e-1, **fields})
+
+
+def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
+    """Lay out a job's folders as the service does."""
+    environment = Environment(root=root)
+    write_pictures(root / "input" / "data" / "training")
+    environment.hyperparameters_file.parent.mkdir(parents=True, exist_ok=True)
+    environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
+    if base_model:
+        (root / "input" / "data" / "base_model").symlink_to(base_model, target_is_directory=True)
+    return environment
