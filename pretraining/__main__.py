@@ -1,0 +1,73 @@
+"""`python -m pretraining STAGE`: makes the built-in base model from nothing, or one stage of it."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from pretraining.card import SHEET_PROMPTS, write_card
+from pretraining.evaluation import as_record, evaluate, grid, load_pipeline
+from pretraining.stages import QUICK, Budget, Stages
+from pretraining.subject import write_subject
+from pretraining.tokenizer import write_json
+
+STAGES = ("subject", "autoencoder", "clip", "denoiser", "picture-tower", "judge", "export", "evaluate", "all")
+ASSETS = Path(__file__).parents[1] / "orchestrator" / "assets"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    grammar = argparse.ArgumentParser(prog="python -m pretraining", description=__doc__)
+    grammar.add_argument("stage", choices=STAGES, help="what to make; a stage makes what it needs first")
+    grammar.add_argument(
+        "--work", type=Path, default=Path("build/pretraining"), help="folder for states and intermediate data"
+    )
+    grammar.add_argument("--assets", type=Path, default=ASSETS, help="folder that gets base_model/ and sample/")
+    grammar.add_argument("--seed", type=int, default=0, help="seed of everything")
+    grammar.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its own choice")
+    grammar.add_argument(
+        "--photos", type=Path, help="folder of photographs for the autoencoder's PSNR; without it, none is stated"
+    )
+    grammar.add_argument("--prompts", type=int, default=320, help="how many unseen prompts to evaluate")
+    grammar.add_argument(
+        "--quick", action="store_true", help="shrink all stages to seconds, to see that they fit together"
+    )
+    return grammar
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one stage."""
+    wanted = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    stages = Stages(wanted.work, QUICK if wanted.quick else Budget(), wanted.seed)
+    base_model = wanted.assets / "base_model"
+    if wanted.stage in {"subject", "all"}:
+        write_subject(wanted.assets / "sample")
+    if wanted.stage in {"export", "all"}:
+        stages.export(base_model)
+    if wanted.stage in {"evaluate", "all"}:
+        measure(stages, base_model, wanted)
+    if wanted.stage == "denoiser":
+        stages.denoiser(base_model)
+    elif wanted.stage in {"autoencoder", "clip", "picture-tower", "judge"}:
+        getattr(stages, wanted.stage.replace("-", "_"))()
+
+
+def measure(stages: Stages, base_model: Path, wanted: argparse.Namespace) -> None:
+    """Evaluate the exported model, print the figures as JSON, and write the model card and the sheet of samples."""
+    judge = stages.judge()
+    figures = evaluate(base_model, judge, wanted.photos, wanted.prompts)
+    print(json.dumps(as_record(figures), indent=1))
+    write_json(stages.work / "figures.json", as_record(figures))
+    grid(load_pipeline(base_model), list(SHEET_PROMPTS), columns=8).quantize(200).save(
+        base_model / "samples.png", optimize=True
+    )
+    write_card(base_model, figures, stages)
+
+
+if __name__ == "__main__":
+    main()

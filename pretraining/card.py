@@ -1,0 +1,91 @@
+"""The model card: `card.md` with what was measured filled in."""
+
+from pathlib import Path
+
+from pretraining.evaluation import GUIDANCE, SAMPLING_STEPS, Figures
+from pretraining.scenes import COLOURS, HELD_OUT_ONE_IN, PATTERNS, SHAPES
+from pretraining.stages import Budget, Stages
+
+MACHINE = "2 cores of an AMD EPYC (Zen 1), no GPU, shared with other work"
+
+SHEET_PROMPTS = (
+    "a photo of a red circle on a blue background",
+    "a large green star on a dotted yellow background",
+    "a picture of a purple heart on a striped white background",
+    "a yellow ring",
+    "a small black triangle on a pink background",
+    "white diamond, checkered red background",
+    "an orange cross on a gradient purple background",
+    "a blue square on the left on a white background",
+    "a photo of a monster",
+    "a purple monster with two orange horns on a striped green background",
+    "a green monster with one eye and arms up on a pink background",
+    "a white monster with red spots on a blue background",
+    "a large yellow monster with three eyes",
+    "a photo of a red monster with black stripes on a white background",
+    "a photo of sks monster on a red background",
+    "a small pink monster with two ears at the bottom on a black background",
+)
+
+TEMPLATE = Path(__file__).with_name("card.md")
+
+
+def write_card(folder: Path, figures: Figures, stages: Stages) -> None:
+    """Write the base model's README.md from what was measured."""
+    values = vars(figures) | {
+        "psnr_photos": "not measured" if figures.psnr_photos is None else f"{figures.psnr_photos:.1f} dB"
+    }
+    text = TEMPLATE.read_text(encoding="utf-8").format(
+        **values,
+        sheet="; ".join(f"*{prompt}*" for prompt in SHEET_PROMPTS),
+        steps=SAMPLING_STEPS,
+        guidance=GUIDANCE,
+        megabytes=figures.weight_bytes / 1e6,
+        one_in=HELD_OUT_ONE_IN,
+        table=stage_table(stages.budget, stages.seconds(), figures.parameters),
+        seed=stages.seed,
+        machine=MACHINE,
+        shapes=", ".join(SHAPES),
+        colours=", ".join(COLOURS),
+        patterns=", ".join(PATTERNS),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def stage_table(budget: Budget, seconds: dict[str, float], parameters: dict[str, int]) -> str:
+    """Return the table's rows: one per trained part."""
+    rows = (
+        (
+            budget.autoencoder,
+            "`vae/`",
+            "AutoencoderKL, f=4, 16x16x4 latents",
+            parameters["vae"],
+            f"{budget.diet:,} pictures, crops of 32x32",
+        ),
+        (
+            budget.clip,
+            "`clip/`, `text_encoder/`",
+            "CLIPModel, 4+4 layers of width 128",
+            parameters["clip"],
+            "pictures drawn anew each step",
+        ),
+        (
+            budget.picture_tower,
+            "`clip/`, picture tower only",
+            "the same, text tower frozen",
+            parameters["clip"] - parameters["text_encoder"],
+            "the same",
+        ),
+        (
+            budget.denoiser,
+            "`unet/`",
+            "UNet2DConditionModel (32, 64, 128)",
+            parameters["unet"],
+            f"{budget.drawn:,} drawn pictures, {budget.photos:,} photo crops",
+        ),
+    )
+    lines = []
+    for plan, part, kind, count, diet in rows:
+        minutes = f"{seconds[plan.name] / 60:.0f}" if plan.name in seconds else "-"
+        lines.append(f"| {part} | {kind} | {count:,} | {diet} | {plan.steps:,} x {plan.batch} | {minutes} |")
+    return "\n".join(lines)

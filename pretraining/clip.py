@@ -1,0 +1,155 @@
+"""The CLIP: a text tower and a picture tower that agree on which caption belongs to which picture.
+
+Contrastive training as in Radford et al. 2021 (arXiv 2103.00020), with hard negatives in every batch: scenes that
+differ in one thing only, such as colours exchanged between object and background, so that attributes get bound to
+things.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from pretraining.captions import caption
+from pretraining.examples import Examples, photographic, scaled, stacked
+from pretraining.pictures import SIZE, draw
+from pretraining.scenes import COLOURS, SHAPES, Scene, draw_monster, draw_scene, generator, held_out
+from pretraining.tokenizer import MAX_LENGTH
+from pretraining.training import Plan, fit, gradients_of, randomness
+
+WIDTH = 128
+PHOTOS_PER_BATCH = 4
+FAMILY = 3  # scenes that differ from each other in one thing
+
+
+def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Return the untrained network: four layers of width 128 per tower, patches of 8 pixels."""
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "projection_dim": WIDTH,
+    }
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {**tower, **special, "vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH}
+    vision = {**tower, "image_size": SIZE, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
+
+
+def train_clip(plan: Plan, folder: Path, tokenizer: CLIPTokenizer, photos: int) -> CLIPModel:
+    """Train both towers on drawn scenes and a few photo crops; return the averaged network."""
+    torch.manual_seed(plan.seed)
+    network = build_clip(tokenizer)
+    fit(network, plan, gradients_of(matching(plan, network, tokenizer, photos)), folder)
+    return network
+
+
+def train_picture_tower(
+    plan: Plan, folder: Path, network: CLIPModel, tokenizer: CLIPTokenizer, photos: int
+) -> CLIPModel:
+    """Train the picture tower on, against a text tower that stays as it is (Zhai et al. 2022, arXiv 2111.07991).
+
+    The denoiser learns from the text tower's states, so from then on they must not change; the picture tower and both
+    projections may.
+    """
+    network.text_model.requires_grad_(requires_grad=False)
+    fit(network, plan, gradients_of(matching(plan, network, tokenizer, photos)), folder)
+    return network
+
+
+def matching(plan: Plan, network: CLIPModel, tokenizer: CLIPTokenizer, photos: int) -> Callable[[int], torch.Tensor]:
+    """Return the loss of a step as a function of the step."""
+    pool = photographic(plan.seed, "clip-photos", photos)
+
+    def loss(step: int) -> torch.Tensor:
+        batch = batch_of_step(plan, step, pool)
+        pictures = disturbed(scaled(batch.pictures), randomness(plan, step))
+        return contrastive_loss(network, tokens(tokenizer, batch.captions), pictures)
+
+    return loss
+
+
+def tokens(tokenizer: CLIPTokenizer, captions: tuple[str, ...] | list[str], *, full: bool = False) -> torch.Tensor:
+    """Return token ids (batch, length): as long as the longest caption, or (`full`) the length a pipeline uses."""
+    padding = "max_length" if full else "longest"
+    return tokenizer(
+        list(captions), padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+    ).input_ids
+
+
+def contrastive_loss(network: CLIPModel, ids: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of finding the right text for each picture and the reverse."""
+    logits = network(input_ids=ids, pixel_values=pictures).logits_per_image.clamp(max=100)
+    right = torch.arange(len(logits))
+    return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+
+
+def batch_of_step(plan: Plan, step: int, pool: Examples) -> Examples:
+    """Return one batch: families of much alike scenes, and a few photo crops."""
+    rng = generator(plan.seed, plan.name, step)
+    scenes: list[Scene] = []
+    while len(scenes) < plan.batch - PHOTOS_PER_BATCH:
+        scene = draw_scene(rng)
+        scenes += [scene, *(altered(scene, rng) for _ in range(FAMILY - 1))]
+    scenes = scenes[: plan.batch - PHOTOS_PER_BATCH]
+    chosen = rng.sample(range(len(pool.captions)), PHOTOS_PER_BATCH)
+    pictures = torch.cat([stacked([draw(scene) for scene in scenes]), pool.pictures[chosen]])
+    return Examples(pictures, (*(caption(scene, rng) for scene in scenes), *(pool.captions[i] for i in chosen)))
+
+
+def altered(scene: Scene, rng: random.Random) -> Scene:
+    """Return a scene that differs in one thing, and is still one that training may see."""
+    for _ in range(8):
+        other = alteration(scene, rng)
+        if other.colour != other.background.colour and not held_out(other.kind, other.colour, other.background.colour):
+            return other
+    return draw_scene(rng)
+
+
+def alteration(scene: Scene, rng: random.Random) -> Scene:
+    """Exchange the two colours, or change one colour, the shape or a monster's looks."""
+    ground = scene.background
+    kind = rng.choice(("exchange", "colour", "ground", "kind", "kind"))
+    if kind == "exchange":
+        return replace(scene, colour=ground.colour, background=replace(ground, colour=scene.colour))
+    if kind == "colour":
+        return replace(scene, colour=rng.choice(tuple(COLOURS)))
+    if kind == "ground":
+        return replace(scene, background=replace(ground, colour=rng.choice(tuple(COLOURS))))
+    if scene.monster is not None:
+        return replace(scene, monster=draw_monster(rng, scene.colour, ground.colour))
+    return replace(scene, kind=rng.choice(SHAPES))
+
+
+def disturbed(pictures: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+    """Change light, contrast, place and sharpness a little; pictures (batch, 3, 64, 64) in -1..1."""
+    count = len(pictures)
+    light = 0.1 * torch.randn(count, 1, 1, 1, generator=source)
+    contrast = 1 + 0.1 * torch.randn(count, 1, 1, 1, generator=source)
+    zoom = 1 + 0.07 * torch.randn(count, generator=source)
+    shift = 0.06 * torch.randn(count, 2, generator=source)
+    place = torch.zeros(count, 2, 3)
+    place[:, 0, 0], place[:, 1, 1], place[:, :, 2] = zoom, zoom, shift
+    grid = functional.affine_grid(place, list(pictures.shape), align_corners=False)
+    moved = functional.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+    noise = 0.05 * torch.randn(moved.shape, generator=source)
+    return (moved * contrast + light + noise).clamp(-1, 1)
+
+
+@torch.no_grad()
+def retrieval(network: CLIPModel, tokenizer: CLIPTokenizer, examples: Examples) -> tuple[float, float]:
+    """Return how often the right text is the nearest to a picture, and the right picture to a text, among all given."""
+    logits = network(
+        input_ids=tokens(tokenizer, examples.captions), pixel_values=scaled(examples.pictures)
+    ).logits_per_image
+    right = torch.arange(len(logits))
+    return (logits.argmax(1) == right).float().mean().item(), (logits.argmax(0) == right).float().mean().item()

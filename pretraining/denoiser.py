@@ -1,0 +1,174 @@
+"""The denoiser: a U-Net that predicts velocities of 16x16x4 latents, told by the text tower what to draw.
+
+Latent diffusion (Rombach et al. 2022, arXiv 2112.10752) with velocity prediction (Salimans and Ho 2022,
+arXiv 2202.00512).
+Latents and text states are computed once; a step only chooses, adds noise and predicts.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from pretraining.autoencoder import encoded
+from pretraining.captions import caption
+from pretraining.clip import WIDTH, tokens
+from pretraining.examples import drawn_scenes, photographic, stacked
+from pretraining.pictures import draw
+from pretraining.scenes import generator
+from pretraining.schedule import noise_schedule
+from pretraining.training import Plan, fit, gradients_in_threads, randomness
+
+log = logging.getLogger(__name__)
+
+CAPTION_DROPOUT = 0.1
+CAPTIONS_EACH = 2
+CHUNK = 512
+ENCODE_BATCH = 128
+PARTS = 2  # of a batch, each with its own thread
+
+
+def build_denoiser() -> UNet2DConditionModel:
+    """Return the untrained network: attention at every resolution, most of its compute below 16x16."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 64, 128),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(2, 2, 4),  # numbers of heads, whatever diffusers calls them
+        norm_num_groups=16,
+    )
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """What a step draws from, all float16.
+
+    `latents` (count, 4, 16, 16) are scaled; `states` (count * captions each, 32, 128) are the text tower's;
+    `silence` (1, 32, 128) is its state for the empty prompt.
+    """
+
+    latents: torch.Tensor
+    states: torch.Tensor
+    silence: torch.Tensor
+
+
+def train_denoiser(
+    plan: Plan,
+    folder: Path,
+    examples: Conditioned,
+    on_save: Callable[[dict[str, torch.Tensor]], None] | None = None,
+) -> UNet2DConditionModel:
+    """Train on prepared latents and text states; return the averaged network."""
+    torch.manual_seed(plan.seed)
+    network = build_denoiser().to(memory_format=torch.channels_last)
+    schedule = noise_schedule()
+
+    def losses(step: int) -> list[Callable[[], torch.Tensor]]:
+        source = randomness(plan, step)
+        latents, states = batch_of_step(plan, examples, source)
+        return velocity_losses(network, schedule, latents, states, source)
+
+    fit(network, plan, gradients_in_threads(network, losses), folder, on_save)
+    return network
+
+
+def batch_of_step(plan: Plan, examples: Conditioned, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return latents and the states of one of their captions each, a tenth silenced for classifier-free guidance."""
+    chosen = torch.randint(len(examples.latents), (plan.batch,), generator=source)
+    which = torch.randint(CAPTIONS_EACH, (plan.batch,), generator=source)
+    states = examples.states[chosen * CAPTIONS_EACH + which].float()
+    silent = torch.rand(plan.batch, generator=source) < CAPTION_DROPOUT
+    states[silent] = examples.silence.float()
+    return examples.latents[chosen].float(), states
+
+
+def velocity_losses(
+    network: UNet2DConditionModel,
+    schedule: DDIMScheduler,
+    latents: torch.Tensor,
+    states: torch.Tensor,
+    source: torch.Generator,
+) -> list[Callable[[], torch.Tensor]]:
+    """Return, for each part of the batch, what computes the mean squared error of its predicted velocities.
+
+    Times are random, one stratum of the schedule per sample, so that every batch sees all of it.
+    """
+    count, last = len(latents), schedule.config.num_train_timesteps
+    order = torch.randperm(count, generator=source)
+    times = ((order + torch.rand(count, generator=source)) / count * last).long().clamp(max=last - 1)
+    noise = torch.randn(latents.shape, generator=source)
+    noisy, target = schedule.add_noise(latents, noise, times), schedule.get_velocity(latents, noise, times)
+
+    def loss(part: slice) -> torch.Tensor:
+        inputs = noisy[part].contiguous(memory_format=torch.channels_last)
+        return functional.mse_loss(network(inputs, times[part], states[part]).sample, target[part])
+
+    size = count // PARTS
+    return [partial(loss, slice(first, first + size)) for first in range(0, count, size)]
+
+
+def prepare(
+    seed: int,
+    counts: tuple[int, int],
+    folder: Path,
+    tower: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    autoencoder: AutoencoderKL,
+) -> Conditioned:
+    """Draw and encode `counts` (drawn pictures, photo crops), or read what an earlier call left in the folder."""
+    path = folder / "conditioned.safetensors"
+    if not path.exists():
+        texts = captions_of(seed, *counts)
+        latents = torch.cat([*drawn_latents(seed, counts[0], autoencoder), photo_latents(seed, counts[1], autoencoder)])
+        tensors = {
+            "latents": (latents * autoencoder.config.scaling_factor).half(),
+            "states": text_states(tower, tokenizer, texts),
+            "silence": text_states(tower, tokenizer, [""]),
+        }
+        save_file(tensors, path)
+    return Conditioned(**load_file(path))
+
+
+def captions_of(seed: int, drawn: int, photos: int) -> list[str]:
+    """Return `CAPTIONS_EACH` captions per picture, in the pictures' order."""
+    texts = []
+    for index, scene in enumerate(drawn_scenes(seed, "denoiser", drawn)):
+        texts += [caption(scene, generator(seed, "denoiser", index, "caption", k)) for k in range(CAPTIONS_EACH)]
+    for text in photographic(seed, "denoiser-photos", photos).captions:
+        texts += [text] * CAPTIONS_EACH
+    return texts
+
+
+def drawn_latents(seed: int, count: int, autoencoder: AutoencoderKL) -> list[torch.Tensor]:
+    """Return unscaled latents of the drawn pictures, chunk by chunk so that pictures need no room."""
+    scenes = list(drawn_scenes(seed, "denoiser", count))
+    chunks = []
+    for first in range(0, count, CHUNK):
+        chunks.append(encoded(autoencoder, stacked([draw(scene) for scene in scenes[first : first + CHUNK]])))
+        log.info("encoded %d of %d pictures", first + len(chunks[-1]), count)
+    return chunks
+
+
+def photo_latents(seed: int, count: int, autoencoder: AutoencoderKL) -> torch.Tensor:
+    """Return unscaled latents of the photo crops."""
+    return encoded(autoencoder, photographic(seed, "denoiser-photos", count).pictures)
+
+
+@torch.no_grad()
+def text_states(tower: CLIPTextModel, tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Return the tower's last hidden states (count, 32, 128) as StableDiffusionPipeline computes them, float16."""
+    tower.eval()
+    ids = tokens(tokenizer, captions, full=True)
+    return torch.cat([tower(input_ids=batch).last_hidden_state.half() for batch in ids.split(ENCODE_BATCH)])

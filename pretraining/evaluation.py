@@ -1,0 +1,154 @@
+"""Measures the exported base model as a user meets it: through plain diffusers and transformers, from its folder."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image, ImageOps
+from transformers import CLIPModel
+
+from pretraining.autoencoder import encoded
+from pretraining.captions import full_prompt
+from pretraining.clip import retrieval
+from pretraining.examples import Examples, stacked, unscaled
+from pretraining.judge import Judge, verdicts
+from pretraining.pictures import SIZE, draw
+from pretraining.scenes import Scene, draw_background, generator, held_out_combinations, place
+
+log = logging.getLogger(__name__)
+
+SAMPLING_STEPS = 25
+GUIDANCE = 4.0
+SAMPLING_BATCH = 32
+RETRIEVAL_PAIRS = 64
+RETRIEVAL_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured; shares from 0 to 1, PSNR in dB."""
+
+    prompts: int
+    following: float
+    kind: float
+    colour: float
+    background: float
+    judge_accuracy: float
+    picture_to_text: float
+    text_to_picture: float
+    psnr_photos: float | None
+    psnr_drawn: float
+    weight_bytes: int
+    parameters: dict[str, int]
+
+
+def evaluate(folder: Path, judge: Judge, photos: Path | None, prompts: int, seed: int = 1) -> Figures:
+    """Measure everything that the model card states."""
+    pipe = load_pipeline(folder)
+    clip = CLIPModel.from_pretrained(folder / "clip").eval()
+    scenes, texts = unseen_prompts(prompts, seed)
+    right = verdicts(judge, sampled(pipe, texts, seed), scenes)
+    drawn = verdicts(judge, stacked([draw(scene) for scene in scenes]), scenes)
+    to_text, to_picture = mean_retrieval(clip, pipe, seed)
+    return Figures(
+        prompts=prompts,
+        following=share(right["kind"] & right["colour"]),
+        kind=share(right["kind"]),
+        colour=share(right["colour"]),
+        background=share(right["background"]),
+        judge_accuracy=share(drawn["kind"] & drawn["colour"]),
+        picture_to_text=to_text,
+        text_to_picture=to_picture,
+        psnr_photos=psnr(pipe, photo_pictures(photos)) if photos else None,
+        psnr_drawn=psnr(pipe, stacked([draw(scene) for scene in scenes[:64]])),
+        weight_bytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
+        parameters=parameter_counts(pipe, clip),
+    )
+
+
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """Load the folder with plain diffusers, quietly."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def unseen_prompts(count: int, seed: int) -> tuple[list[Scene], list[str]]:
+    """Return scenes of held-out combinations, each of them used about equally often, and a full prompt for each."""
+    combinations = held_out_combinations()
+    scenes, texts = [], []
+    while len(scenes) < count:
+        kind, colour, ground = combinations[len(scenes) % len(combinations)]
+        rng = generator(seed, "prompt", len(scenes))
+        scenes.append(place(rng, kind, colour, draw_background(rng, ground)))
+        texts.append(full_prompt(scenes[-1], rng))
+    return scenes, texts
+
+
+def sampled(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> torch.Tensor:
+    """Return one uint8 picture per prompt (count, 3, 64, 64); picture k depends on `(seed, k)` and its prompt only."""
+    pictures: list[Image.Image] = []
+    for first in range(0, len(prompts), SAMPLING_BATCH):
+        batch = prompts[first : first + SAMPLING_BATCH]
+        sources = [torch.Generator().manual_seed(seed * 100_003 + first + k) for k in range(len(batch))]
+        pictures += pipe(batch, num_inference_steps=SAMPLING_STEPS, guidance_scale=GUIDANCE, generator=sources).images
+        log.info("sampled %d of %d pictures", len(pictures), len(prompts))
+    return stacked(pictures)
+
+
+def mean_retrieval(clip: CLIPModel, pipe: StableDiffusionPipeline, seed: int) -> tuple[float, float]:
+    """Return top-1 retrieval among 64 unseen pairs, both ways, averaged over some rounds of new pairs."""
+    rounds = []
+    scenes, texts = unseen_prompts(RETRIEVAL_PAIRS * RETRIEVAL_ROUNDS, seed + 1)
+    order = list(range(len(scenes)))
+    generator(seed, "retrieval").shuffle(order)
+    for first in range(0, len(order), RETRIEVAL_PAIRS):
+        chosen = order[first : first + RETRIEVAL_PAIRS]
+        pictures = stacked([draw(scenes[i]) for i in chosen])
+        rounds.append(retrieval(clip, pipe.tokenizer, Examples(pictures, tuple(texts[i] for i in chosen))))
+    to_text, to_picture = torch.tensor(rounds).mean(0).tolist()
+    return to_text, to_picture
+
+
+def photo_pictures(folder: Path) -> torch.Tensor:
+    """Return a folder's photographs, cut to squares and reduced to 64x64, as uint8."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpeg", ".jpg", ".png"})
+    photos = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+    return stacked([ImageOps.fit(photo, (SIZE, SIZE), Image.Resampling.LANCZOS) for photo in photos])
+
+
+@torch.no_grad()
+def psnr(pipe: StableDiffusionPipeline, pictures: torch.Tensor) -> float:
+    """Return the mean peak signal-to-noise ratio (dB) of uint8 pictures after the autoencoder."""
+    restored = unscaled(pipe.vae.decode(encoded(pipe.vae, pictures)).sample)
+    errors = (restored.float() - pictures.float()).square().mean((1, 2, 3))
+    return (10 * torch.log10(255**2 / errors)).mean().item()
+
+
+def parameter_counts(pipe: StableDiffusionPipeline, clip: CLIPModel) -> dict[str, int]:
+    """Return the number of parameters of each network."""
+    networks = {"unet": pipe.unet, "vae": pipe.vae, "text_encoder": pipe.text_encoder, "clip": clip}
+    return {name: sum(value.numel() for value in network.parameters()) for name, network in networks.items()}
+
+
+def share(right: torch.Tensor) -> float:
+    """Return the share of true values."""
+    return right.float().mean().item()
+
+
+def grid(pipe: StableDiffusionPipeline, prompts: list[str], columns: int, seed: int = 7) -> Image.Image:
+    """Return a sheet of one picture per prompt, row by row."""
+    pictures = sampled(pipe, prompts, seed)
+    rows = -(-len(prompts) // columns)
+    sheet = Image.new("RGB", (columns * (SIZE + 2) - 2, rows * (SIZE + 2) - 2), (255, 255, 255))
+    for index, picture in enumerate(pictures):
+        tile = Image.fromarray(picture.permute(1, 2, 0).numpy())
+        sheet.paste(tile, (index % columns * (SIZE + 2), index // columns * (SIZE + 2)))
+    return sheet
+
+
+def as_record(figures: Figures) -> dict[str, object]:
+    """Return the figures as plain values for JSON."""
+    return asdict(figures)
