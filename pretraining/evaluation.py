@@ -99,13 +99,13 @@ def sampled(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> tor
 
 
 def mean_retrieval(clip: CLIPModel, pipe: StableDiffusionPipeline, seed: int) -> tuple[float, float]:
-    """Return top-1 retrieval among 64 unseen pairs, both ways, averaged over some rounds of new pairs."""
+    """Return top-1 retrieval among 64 unseen pairs of different combinations, both ways, averaged over some rounds."""
     rounds = []
-    scenes, texts = unseen_prompts(RETRIEVAL_PAIRS * RETRIEVAL_ROUNDS, seed + 1)
-    order = list(range(len(scenes)))
-    generator(seed, "retrieval").shuffle(order)
-    for first in range(0, len(order), RETRIEVAL_PAIRS):
-        chosen = order[first : first + RETRIEVAL_PAIRS]
+    combinations = len(held_out_combinations())
+    scenes, texts = unseen_prompts(combinations * RETRIEVAL_ROUNDS, seed + 1)
+    for number in range(RETRIEVAL_ROUNDS):
+        among = generator(seed, "retrieval", number).sample(range(combinations), RETRIEVAL_PAIRS)
+        chosen = [number * combinations + k for k in among]
         pictures = stacked([draw(scenes[i]) for i in chosen])
         rounds.append(retrieval(clip, pipe.tokenizer, Examples(pictures, tuple(texts[i] for i in chosen))))
     to_text, to_picture = torch.tensor(rounds).mean(0).tolist()

@@ -15,7 +15,7 @@ from pretraining.clip import build_clip, train_clip, train_picture_tower
 from pretraining.denoiser import build_denoiser, prepare, train_denoiser
 from pretraining.export import export, text_tower
 from pretraining.judge import Judge, train_judge
-from pretraining.tokenizer import CAPTIONS_READ, write_json, write_tokenizer
+from pretraining.tokenizer import write_json, write_tokenizer
 from pretraining.training import Plan, finished, part, seconds_spent
 
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -23,9 +23,9 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 AUTOENCODER = Plan("autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800)
 CLIP = Plan("clip", steps=500, batch=64, learning_rate=1e-3, warm_up=100, average=0.99, save_every=100, horizon=1100)
-DENOISER = Plan("denoiser", steps=3300, batch=32, learning_rate=8e-4, warm_up=200, average=0.998, save_every=200)
-PICTURE_TOWER = Plan("picture_tower", steps=600, batch=64, learning_rate=7e-4, warm_up=50, average=0.99, save_every=100)
-JUDGE = Plan("judge", steps=1500, batch=64, learning_rate=2e-3, warm_up=100, average=0.99, save_every=500)
+DENOISER = Plan("denoiser", steps=3800, batch=32, learning_rate=8e-4, warm_up=200, average=0.998, save_every=200)
+PICTURE_TOWER = Plan("picture_tower", steps=250, batch=64, learning_rate=7e-4, warm_up=20, average=0.98, save_every=50)
+JUDGE = Plan("judge", steps=800, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class Budget:
     drawn: int = 20_000
     photos: int = 1200
     judge_pictures: int = 8000
-    captions_read: int = CAPTIONS_READ
 
     @property
     def plans(self) -> dict[str, Plan]:
@@ -58,7 +57,6 @@ QUICK = Budget(
     drawn=16,
     photos=4,
     judge_pictures=16,
-    captions_read=300,
 )
 """Shows in seconds that the stages fit together; what comes out is no model."""
 
@@ -74,8 +72,8 @@ class Stages:
         work.mkdir(parents=True, exist_ok=True)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """Learn the vocabulary, which takes seconds, and read it back."""
-        return write_tokenizer(self.work / "tokenizer", captions_read=self.budget.captions_read)
+        """Write the vocabulary and read it back."""
+        return write_tokenizer(self.work / "tokenizer")
 
     def autoencoder(self) -> AutoencoderKL:
         """Train the autoencoder, or read it back."""

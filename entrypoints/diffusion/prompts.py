@@ -17,8 +17,8 @@ BUILTIN_CONTEXTS = (
     "a photo of {} on a dotted black background",
     "a photo of {} on a checkered purple background",
     "a drawing of {} on a pink background",
-    "a photo of a large {} on a blue background",
-    "a photo of a small {} on a green background",
+    "a picture of {} on a striped blue background",
+    "a drawing of {} on a checkered green background",
     "a picture of {} on a dotted red background",
     "a photo of {} on a gradient orange background",
     "a painting of {} on a checkered black background",
@@ -99,6 +99,11 @@ class Question:
     before: str
     after: str
     text: str
+
+
+def with_article(noun: str) -> str:
+    """Return a noun as it stands in a caption: "a dog", "an owl"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def contexts(recipe: Recipe, *, style: bool = False) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from entrypoints.diffusion.evaluation import draw_validation, evaluate
 from entrypoints.diffusion.families import BaseModel
 from entrypoints.diffusion.loop import fit
 from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import Question, contexts
+from entrypoints.diffusion.prompts import Question, contexts, with_article
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.tuners import Full, Lora, Tuner
 from orchestrator.contract.recipes.dreambooth import DreamBooth
@@ -54,7 +54,7 @@ def questions(recipe: DreamBooth) -> list[Question]:
     """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
     words = recipe.instance_prompt.split()
     subject = words[words.index(recipe.rare_token) :]  # "a photo of sks dog" is about "sks dog"
-    named, plain = " ".join(subject), " ".join(subject[1:] or ["thing"])
+    named, plain = (with_article(" ".join(words)) for words in (subject, subject[1:] or ["thing"]))
     return [
         Question(context.format(named), context.format(named), context.format(plain)) for context in contexts(recipe)
     ]

@@ -9,7 +9,7 @@ from entrypoints.diffusion.evaluation import draw_validation, evaluate
 from entrypoints.diffusion.failures import TrainingError
 from entrypoints.diffusion.loop import fit
 from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
+from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates, with_article
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.tuners import Embeddings
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
@@ -54,7 +54,7 @@ def _mentions(caption: str | None, placeholder: str) -> bool:
 
 def questions(recipe: TextualInversion) -> list[Question]:
     """Ask the base model by the initializer and the tuned one by the new word; CLIP is told the initializer."""
-    known, new = recipe.initializer_token, recipe.placeholder_token
+    known, new = with_article(recipe.initializer_token), recipe.placeholder_token
     return [
         Question(context.format(known), context.format(new), context.format(known))
         for context in contexts(recipe, style=recipe.learnable_property == "style")

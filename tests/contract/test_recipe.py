@@ -51,9 +51,18 @@ def test_a_value_longer_than_the_service_takes_is_refused_before_it_is_sent() ->
         DreamBooth(instance_prompt="sks " + "x" * MAX_VALUE_CHARACTERS)
 
 
-def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token() -> None:
-    recipe = DreamBooth(instance_prompt="a photo of ohwx man", rare_token="ohwx")
-    assert recipe.model_dump()["class_prompt"] == "a photo of man"
+@pytest.mark.parametrize(
+    ("instance", "of_class"),
+    [
+        ("a photo of ohwx man", "a photo of a man"),
+        ("a photo of a ohwx man", "a photo of a man"),
+        ("ohwx owl in the sun", "an owl in the sun"),
+        ("my ohwx dog", "my dog"),
+    ],
+)
+def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance: str, of_class: str) -> None:
+    recipe = DreamBooth(instance_prompt=instance, rare_token="ohwx")
+    assert recipe.model_dump()["class_prompt"] == of_class
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def run(settings: Settings) -> Run:
     return run
 
 
-def test_the_first_command_of_a_newcomer_makes_an_adapter(run: Run) -> None:
+def test_the_first_command_of_a_newcomer_makes_an_adapter(settings: Settings, run: Run) -> None:
     job = run(*DREAMBOOTH)
     adapter = Path(job["adapter"])
     manifest = AdapterManifest.read(adapter)
@@ -46,6 +46,9 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(run: Run) -> None:
         *("subject_similarity_before", "subject_similarity_after", "subject_similarity_ceiling"),
         *("prompt_fidelity_before", "prompt_fidelity_after"),
     }
+    # What the adapter says of its data and code is what lies in the store under that hash.
+    assert (settings.store / "data" / manifest.dataset_sha256).is_dir()
+    assert (settings.store / "code" / manifest.bundle_sha256).is_dir()
     again = run(*DREAMBOOTH)
     assert (again["name"], again["started"]) == (job["name"], job["started"])
     for file in adapter.iterdir():

@@ -13,7 +13,7 @@ from pretraining.tokenizer import MAX_LENGTH, write_tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), captions_read=3000)
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.mark.parametrize("word", [*COLOURS, *KINDS, "background", "photo", "dog"])
@@ -36,6 +36,6 @@ def test_captions_fit(tokenizer: CLIPTokenizer) -> None:
     assert sum(length <= MAX_LENGTH for length in lengths) > 0.99 * len(lengths)
 
 
-def test_learning_twice_gives_the_same_files(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
-    again = write_tokenizer(tmp_path, captions_read=3000)
+def test_writing_twice_gives_the_same_files(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    again = write_tokenizer(tmp_path)
     assert again.get_vocab() == tokenizer.get_vocab()

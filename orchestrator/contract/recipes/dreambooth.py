@@ -7,6 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.recipe import BUILTIN, Recipe
 
+_ARTICLES = {"a", "an", "the", "my", "our", "your", "his", "her", "their", "this", "that"}
+
 
 class DreamBooth(Recipe):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
@@ -20,7 +22,7 @@ class DreamBooth(Recipe):
     instance_prompt: str
     """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
     class_prompt: str = ""
-    """Prompt of the class pictures; the instance prompt without the rare token when left out."""
+    """Prompt of the class pictures; when left out, the instance prompt with "a" for the rare token."""
     tuner: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
     rank: int = Field(8, ge=1, le=256)
@@ -52,7 +54,13 @@ class DreamBooth(Recipe):
             return data
         words = str(data.get("instance_prompt", "")).split()
         rare = data.get("rare_token", "sks")
-        return {**data, "class_prompt": " ".join(word for word in words if word != rare)}
+        if rare not in words:
+            return data
+        place = words.index(rare)
+        before, after = words[:place], [word for word in words[place:] if word != rare]
+        if after and not (before and before[-1].lower() in _ARTICLES):
+            before.append("an" if after[0][0].lower() in "aeiou" else "a")  # "of sks dog" is "of a dog"
+        return {**data, "class_prompt": " ".join([*before, *after])}
 
     @field_validator("instance_prompt")
     @classmethod
