@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 AUTOENCODER = Plan("autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800)
 CLIP = Plan("clip", steps=500, batch=64, learning_rate=1e-3, warm_up=100, average=0.99, save_every=100, horizon=1100)
 DENOISER = Plan("denoiser", steps=3800, batch=32, learning_rate=8e-4, warm_up=200, average=0.998, save_every=200)
-PICTURE_TOWER = Plan("picture_tower", steps=250, batch=64, learning_rate=7e-4, warm_up=20, average=0.98, save_every=50)
+PICTURE_TOWER = Plan("picture_tower", steps=200, batch=64, learning_rate=7e-4, warm_up=20, average=0.98, save_every=50)
 JUDGE = Plan("judge", steps=800, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
 
 
