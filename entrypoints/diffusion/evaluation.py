@@ -82,7 +82,9 @@ def measure(
 
 
 def draw_validation(run: Run, base: BaseModel, step: int) -> None:
-    """Draw the recipe's validation prompts with the model as it is after `step`."""
+    """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
+    if not run.recipe.validation_prompts:
+        return
     training = base.unet.training
     base.unet.eval()
     emit(Phase(name="validation", of=len(run.recipe.validation_prompts)))

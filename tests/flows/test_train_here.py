@@ -100,7 +100,12 @@ def test_ctrl_c_asks_once_and_leaves_no_half_written_adapter(settings: Settings,
     terminal, side = pty.openpty()
     words = [*DREAMBOOTH, "-s", "steps=500", "--name", "mine"]
     client = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *words], stdin=side, stdout=side, stderr=side, start_new_session=True
+        [sys.executable, "-m", "orchestrator", *words],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )
     os.close(side)
     _read_until(terminal, b"training")

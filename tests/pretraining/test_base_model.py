@@ -10,6 +10,7 @@ from transformers import CLIPModel
 from pretraining.examples import drawn_scenes, stacked
 from pretraining.export import BYTE_LIMIT, weight_bytes
 from pretraining.pictures import draw
+from pretraining.scenes import SHAPES
 
 FOLDER = Path(__file__).parents[2] / "orchestrator" / "assets" / "base_model"
 
@@ -39,6 +40,16 @@ def test_every_resolution_has_attention_for_lora_to_act_on(pipe: StableDiffusion
 def test_the_clips_text_tower_is_the_pipelines(pipe: StableDiffusionPipeline) -> None:
     clip = CLIPModel.from_pretrained(FOLDER / "clip").text_model.state_dict()
     assert all(torch.equal(value, clip[name]) for name, value in pipe.text_encoder.state_dict().items())
+
+
+def test_the_text_states_tell_shapes_apart(pipe: StableDiffusionPipeline) -> None:
+    states = []
+    for shape in SHAPES:
+        ids = pipe.tokenizer(f"a photo of a red {shape}", return_tensors="pt").input_ids
+        states.append(pipe.text_encoder(ids).last_hidden_state[0, -2])  # at the shape's word
+    norm = torch.stack(states).norm(dim=-1).mean()
+    nearest = min((a - b).norm() for index, a in enumerate(states) for b in states[:index])
+    assert nearest > 0.3 * norm
 
 
 def test_it_draws_pictures_and_the_seed_decides_which(pipe: StableDiffusionPipeline) -> None:
