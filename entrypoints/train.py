@@ -8,12 +8,17 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from entrypoints.diffusion.stop import StopFlag, Stopped
 from orchestrator.contract.environment import EXIT_FAILED, EXIT_STOPPED, Environment
 from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.recipe import from_hyperparameters
+
+if TYPE_CHECKING:
+    from entrypoints.diffusion.failures import TrainingError
 
 # cuBLAS repeats its sums only with a fixed workspace; libraries read these when they are imported.
 SETTINGS = {
@@ -59,9 +64,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
 
 def report(environment: Environment, error: Exception) -> None:
     """Say what happened, why, and what to do: as an event and in the failure file; a traceback only for a bug."""
-    from entrypoints.diffusion.failures import failure_of
-
-    known = failure_of(error)
+    known = _known(error)
     if known is None:
         traceback.print_exc()
         message, next_step = f"Unexpected {type(error).__name__}: {error}", "Report this with the log of the job."
@@ -69,7 +72,16 @@ def report(environment: Environment, error: Exception) -> None:
     else:
         failed = Failed(kind=known.kind, message=known.message, next_step=known.next_step)
     emit(failed)
-    environment.write_failure(f"{failed.message}\nNext: {failed.next_step}" if failed.next_step else failed.message)
+    with suppress(OSError):  # on a full disk the event has to do
+        environment.write_failure(f"{failed.message}\nNext: {failed.next_step}" if failed.next_step else failed.message)
+
+
+def _known(error: Exception) -> "TrainingError | None":
+    try:
+        from entrypoints.diffusion.failures import failure_of
+    except (ImportError, OSError):  # torch itself cannot be imported: then that is the error
+        return None
+    return failure_of(error)
 
 
 def quieten() -> None:

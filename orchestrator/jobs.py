@@ -12,7 +12,7 @@ from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import Problem, did_you_mean
-from orchestrator.errors import JobError, JobExistsError
+from orchestrator.errors import DatasetError, JobError, JobExistsError
 from orchestrator.explanations import Explanation, explain
 from orchestrator.requests import IDENTITY_TAG, JobInputs, Request, folder_of, job_name, training_job
 from orchestrator.settings import Settings
@@ -101,6 +101,7 @@ def plan(spec: JobSpec, settings: Settings, store: FolderStore) -> Plan:
     Raises DatasetError when the pictures cannot be trained on.
     """
     dataset = datasets.inspect(spec.images, resolution=spec.recipe.resolution)
+    _insist_on_word(dataset, spec.recipe.caption_word)
     with store.staging() as folder:
         datasets.prepare(dataset, folder)
         dataset_sha256 = tree_sha256(hash_files(folder))
@@ -115,6 +116,20 @@ def plan(spec: JobSpec, settings: Settings, store: FolderStore) -> Plan:
         output=(settings.adapters / (spec.name or job_name(spec, identity))).as_uri(),
     )
     return Plan(request=training_job(spec, inputs), warnings=dataset.warnings)
+
+
+def _insist_on_word(dataset: datasets.Dataset, word: str | None) -> None:
+    """Raise DatasetError for captions from which the word that is to be learnt is missing: it would never be seen."""
+    if word is None:
+        return
+    problems = [
+        Problem(where=str(picture.file), what=f'its caption does not hold "{word}"', fix="add the word to the caption")
+        for picture in dataset.pictures
+        if picture.caption is not None and word not in picture.caption.split()
+    ]
+    if problems:
+        next_step = "mend the captions or take them out of the folder, then submit again"
+        raise DatasetError("The captions would not teach the new word.", next_step=next_step, problems=problems)
 
 
 class Submission(NamedTuple):

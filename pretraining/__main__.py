@@ -13,7 +13,7 @@ from pretraining.stages import QUICK, Budget, Stages
 from pretraining.subject import write_subject
 from pretraining.tokenizer import write_json
 
-STAGES = ("subject", "autoencoder", "clip", "denoiser", "picture-tower", "judge", "export", "evaluate", "all")
+STAGES = ("subject", "autoencoder", "text-tower", "denoiser", "picture-tower", "judge", "export", "evaluate", "all")
 ASSETS = Path(__file__).parents[1] / "orchestrator" / "assets"
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         measure(stages, base_model, wanted)
     if wanted.stage == "denoiser":
         stages.denoiser(base_model)
-    elif wanted.stage in {"autoencoder", "clip", "picture-tower", "judge"}:
+    elif wanted.stage in {"autoencoder", "text-tower", "picture-tower", "judge"}:
         getattr(stages, wanted.stage.replace("-", "_"))()
 
 

@@ -87,4 +87,7 @@ class Questions(nn.Module):
         """Return how often each question is answered rightly."""
         truth = torch.tensor([answers(scene) for scene in scenes])
         parts = self.layer(embeddings).split(self.sizes, dim=1)
-        return {name: (part.argmax(1) == truth[:, k]).float().mean().item() for k, (name, part) in enumerate(zip(QUESTIONS, parts, strict=True))}
+        return {
+            name: (part.argmax(1) == truth[:, k]).float().mean().item()
+            for k, (name, part) in enumerate(zip(QUESTIONS, parts, strict=True))
+        }

@@ -11,6 +11,7 @@ from pretraining.training import Plan, fit, gradients_of, randomness
 
 CROP = 32  # twice the steps per second for the same number of pixels; the network is convolutional
 KL_WEIGHT = 1e-4
+DISTURBANCE = 0.15  # of the latents' own spread: a denoiser's latents are never quite right, and must still decode well
 FLIPPED_SHARE = 0.5
 ENCODE_BATCH = 64
 
@@ -53,7 +54,8 @@ def train_autoencoder(plan: Plan, folder: Path, pictures: int) -> AutoencoderKL:
 def autoencoder_loss(network: AutoencoderKL, pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return squared plus absolute pixel error plus a little KL, for pictures (batch, 3, height, width) in -1..1."""
     posterior = network.encode(pictures).latent_dist
-    latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
+    spread = posterior.std + DISTURBANCE * posterior.mean.detach().std()
+    latents = posterior.mean + spread * torch.randn(posterior.mean.shape, generator=generator)
     error = network.decode(latents).sample - pictures
     kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
     return 4 * error.square().mean() + error.abs().mean() + KL_WEIGHT * kl

@@ -63,7 +63,7 @@ def stage_table(budget: Budget, seconds: dict[str, float], parameters: dict[str,
             f"{budget.diet:,} pictures, crops of 32x32",
         ),
         (
-            budget.clip,
+            budget.text_tower,
             "`clip/`, `text_encoder/`",
             "CLIPModel, 4+4 layers of width 128",
             parameters["clip"],

@@ -8,21 +8,26 @@ things.
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from pretraining.attributes import Questions
 from pretraining.captions import caption
 from pretraining.examples import Examples, photographic, scaled, stacked
 from pretraining.pictures import SIZE, draw
 from pretraining.scenes import COLOURS, SHAPES, Scene, draw_monster, draw_scene, generator, held_out
 from pretraining.tokenizer import MAX_LENGTH
-from pretraining.training import Plan, fit, gradients_of, randomness
+from pretraining.training import Plan, fit, gradients_in_threads, gradients_of, randomness
 
 WIDTH = 128
 PHOTOS_PER_BATCH = 4
+QUESTIONS_WEIGHT = 1.0
+WORD_SPREAD, PLACE_SPREAD = 0.5, 0.1  # standard deviations of untrained embeddings
 FAMILY = 3  # scenes that differ from each other in one thing
 
 
@@ -45,37 +50,79 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
-def train_clip(plan: Plan, folder: Path, tokenizer: CLIPTokenizer, photos: int) -> CLIPModel:
-    """Train both towers on drawn scenes and a few photo crops; return the averaged network."""
+def embed_texts(network: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
+    """Return text embeddings (batch, width), not normalised."""
+    return network.text_projection(network.text_model(input_ids=ids).pooler_output)
+
+
+def embed_pictures(network: CLIPModel, pictures: torch.Tensor) -> torch.Tensor:
+    """Return picture embeddings (batch, width), not normalised, for pictures (batch, 3, 64, 64) in -1..1."""
+    return network.visual_projection(network.vision_model(pixel_values=pictures).pooler_output)
+
+
+class Learner(nn.Module):
+    """A CLIP with the questions that its towers learn to answer; the questions are not exported."""
+
+    def __init__(self, network: CLIPModel) -> None:
+        """Spread untrained words far apart, so that no two of them mean the same by neglect."""
+        super().__init__()
+        self.clip, self.questions = network, Questions(WIDTH)
+        embeddings = network.text_model.embeddings
+        nn.init.normal_(embeddings.token_embedding.weight, std=WORD_SPREAD)
+        nn.init.normal_(embeddings.position_embedding.weight, std=PLACE_SPREAD)
+
+
+def build_learner(tokenizer: CLIPTokenizer) -> Learner:
+    """Return an untrained learner."""
+    return Learner(build_clip(tokenizer))
+
+
+def train_text_tower(plan: Plan, folder: Path, tokenizer: CLIPTokenizer) -> Learner:
+    """Train the text tower on captions alone: it learns to tell what each says of its scene."""
     torch.manual_seed(plan.seed)
-    network = build_clip(tokenizer)
-    fit(network, plan, gradients_of(matching(plan, network, tokenizer, photos)), folder)
-    return network
+    learner = build_learner(tokenizer)
+    learner.clip.requires_grad_(requires_grad=False)
+    learner.clip.text_model.requires_grad_(requires_grad=True)
+    learner.clip.text_projection.requires_grad_(requires_grad=True)
+
+    def loss(scenes: list[Scene], captions: list[str]) -> torch.Tensor:
+        return learner.questions.loss(embed_texts(learner.clip, tokens(tokenizer, captions)), scenes)
+
+    def losses(step: int) -> list[Callable[[], torch.Tensor]]:
+        rng = generator(plan.seed, plan.name, step)
+        scenes = [draw_scene(rng) for _ in range(plan.batch)]
+        captions = [caption(scene, rng) for scene in scenes]
+        half = plan.batch // 2
+        return [partial(loss, scenes[:half], captions[:half]), partial(loss, scenes[half:], captions[half:])]
+
+    fit(learner, plan, gradients_in_threads(learner, losses), folder)
+    return learner
 
 
-def train_picture_tower(
-    plan: Plan, folder: Path, network: CLIPModel, tokenizer: CLIPTokenizer, photos: int
-) -> CLIPModel:
-    """Train the picture tower on, against a text tower that stays as it is (Zhai et al. 2022, arXiv 2111.07991).
+def train_picture_tower(plan: Plan, folder: Path, learner: Learner, tokenizer: CLIPTokenizer, photos: int) -> Learner:
+    """Train the picture tower to match a text tower that stays as it is (Zhai et al. 2022, arXiv 2111.07991).
 
-    The denoiser learns from the text tower's states, so from then on they must not change; the picture tower and both
-    projections may.
+    The denoiser learns from the text tower's states, so they must not change. Beside the contrast, the picture tower
+    answers the same questions from its own embedding.
     """
-    network.text_model.requires_grad_(requires_grad=False)
-    fit(network, plan, gradients_of(matching(plan, network, tokenizer, photos)), folder)
-    return network
-
-
-def matching(plan: Plan, network: CLIPModel, tokenizer: CLIPTokenizer, photos: int) -> Callable[[int], torch.Tensor]:
-    """Return the loss of a step as a function of the step."""
+    learner.clip.text_model.requires_grad_(requires_grad=False)
+    learner.clip.text_projection.requires_grad_(requires_grad=False)
+    learner.clip.vision_model.requires_grad_(requires_grad=True)
+    learner.clip.visual_projection.requires_grad_(requires_grad=True)
+    learner.clip.logit_scale.requires_grad_(requires_grad=True)
     pool = photographic(plan.seed, "clip-photos", photos)
 
     def loss(step: int) -> torch.Tensor:
-        batch = batch_of_step(plan, step, pool)
+        batch, scenes = batch_of_step(plan, step, pool)
         pictures = disturbed(scaled(batch.pictures), randomness(plan, step))
-        return contrastive_loss(network, tokens(tokenizer, batch.captions), pictures)
+        seen = embed_pictures(learner.clip, pictures)
+        with torch.no_grad():
+            told = embed_texts(learner.clip, tokens(tokenizer, batch.captions))
+        contrast = contrastive_loss(told, seen, learner.clip.logit_scale)
+        return contrast + QUESTIONS_WEIGHT * learner.questions.loss(seen[: len(scenes)], scenes)
 
-    return loss
+    fit(learner, plan, gradients_of(loss), folder)
+    return learner
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: tuple[str, ...] | list[str], *, full: bool = False) -> torch.Tensor:
@@ -86,15 +133,17 @@ def tokens(tokenizer: CLIPTokenizer, captions: tuple[str, ...] | list[str], *, f
     ).input_ids
 
 
-def contrastive_loss(network: CLIPModel, ids: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+def contrastive_loss(told: torch.Tensor, seen: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of finding the right text for each picture and the reverse."""
-    logits = network(input_ids=ids, pixel_values=pictures).logits_per_image.clamp(max=100)
+    logits = (
+        functional.normalize(seen, dim=-1) @ functional.normalize(told, dim=-1).T * logit_scale.exp().clamp(max=100)
+    )
     right = torch.arange(len(logits))
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
 
 
-def batch_of_step(plan: Plan, step: int, pool: Examples) -> Examples:
-    """Return one batch: families of much alike scenes, and a few photo crops."""
+def batch_of_step(plan: Plan, step: int, pool: Examples) -> tuple[Examples, list[Scene]]:
+    """Return one batch, families of much alike scenes and then a few photo crops, and the scenes."""
     rng = generator(plan.seed, plan.name, step)
     scenes: list[Scene] = []
     while len(scenes) < plan.batch - PHOTOS_PER_BATCH:
@@ -103,7 +152,8 @@ def batch_of_step(plan: Plan, step: int, pool: Examples) -> Examples:
     scenes = scenes[: plan.batch - PHOTOS_PER_BATCH]
     chosen = rng.sample(range(len(pool.captions)), PHOTOS_PER_BATCH)
     pictures = torch.cat([stacked([draw(scene) for scene in scenes]), pool.pictures[chosen]])
-    return Examples(pictures, (*(caption(scene, rng) for scene in scenes), *(pool.captions[i] for i in chosen)))
+    captions = (*(caption(scene, rng) for scene in scenes), *(pool.captions[i] for i in chosen))
+    return Examples(pictures, captions), scenes
 
 
 def altered(scene: Scene, rng: random.Random) -> Scene:

@@ -82,14 +82,20 @@ def save_network(network: torch.nn.Module, folder: Path) -> None:
         name: value.to(torch.float16) if value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
-    kind = type(network)
-    copy = (
-        kind(network.config) if isinstance(network, transformers.PreTrainedModel) else kind.from_config(network.config)
-    )
+    copy = untrained_copy(network)
     copy.half().load_state_dict(halves)
     copy.save_pretrained(folder)
     if isinstance(network, transformers.PreTrainedModel):
         state_float32(folder / "config.json")
+
+
+def untrained_copy(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a new network of the same class and config."""
+    kind = type(network)
+    if isinstance(network, transformers.PreTrainedModel):
+        return kind(network.config)
+    # diffusers lists the fields that were never given, and would reset them although they were registered since
+    return kind.from_config({name: value for name, value in network.config.items() if name != "_use_default_values"})
 
 
 def state_float32(path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import safe_open
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from pretraining.autoencoder import build_autoencoder, train_autoencoder
-from pretraining.clip import build_clip, train_clip, train_picture_tower
+from pretraining.clip import Learner, build_learner, train_picture_tower, train_text_tower
 from pretraining.denoiser import build_denoiser, prepare, train_denoiser
 from pretraining.export import export, text_tower
 from pretraining.judge import Judge, train_judge
@@ -22,10 +22,10 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 AUTOENCODER = Plan("autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800)
-CLIP = Plan("clip", steps=500, batch=64, learning_rate=1e-3, warm_up=100, average=0.99, save_every=100, horizon=1100)
-DENOISER = Plan("denoiser", steps=3800, batch=32, learning_rate=8e-4, warm_up=200, average=0.998, save_every=200)
-PICTURE_TOWER = Plan("picture_tower", steps=200, batch=64, learning_rate=7e-4, warm_up=20, average=0.98, save_every=50)
-JUDGE = Plan("judge", steps=800, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
+TEXT_TOWER = Plan("text_tower", steps=300, batch=96, learning_rate=1e-3, warm_up=50, average=0.98, save_every=50)
+DENOISER = Plan("denoiser", steps=4000, batch=32, learning_rate=8e-4, warm_up=100, average=0.998, save_every=200)
+PICTURE_TOWER = Plan("picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=50)
+JUDGE = Plan("judge", steps=2000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Budget:
     """How much of everything: by default what the published model took."""
 
     autoencoder: Plan = AUTOENCODER
-    clip: Plan = CLIP
+    text_tower: Plan = TEXT_TOWER
     denoiser: Plan = DENOISER
     picture_tower: Plan = PICTURE_TOWER
     judge: Plan = JUDGE
@@ -86,26 +86,26 @@ class Stages:
         write_json(factor, network.config.scaling_factor)
         return network
 
-    def clip(self) -> CLIPModel:
-        """Train both towers of the CLIP, or read them back; from here on the text tower stays as it is."""
-        plan, tokenizer = self.budget.clip, self.tokenizer()
+    def text_tower(self) -> Learner:
+        """Train the text tower, or read it back; from here on it stays as it is."""
+        plan, tokenizer = self.budget.text_tower, self.tokenizer()
         if self._finished(plan):
-            return self._averaged(build_clip(tokenizer), plan)
-        return train_clip(plan, self.work, tokenizer, self.budget.clip_photos)
+            return self._averaged(build_learner(tokenizer), plan)
+        return train_text_tower(plan, self.work, tokenizer)
 
-    def picture_tower(self) -> CLIPModel:
-        """Train the picture tower on, or read the finished CLIP back."""
+    def picture_tower(self) -> Learner:
+        """Train the picture tower to match the text tower, or read the finished CLIP back."""
         plan, tokenizer = self.budget.picture_tower, self.tokenizer()
         if self._finished(plan):
-            return self._averaged(build_clip(tokenizer), plan)
-        return train_picture_tower(plan, self.work, self.clip(), tokenizer, self.budget.clip_photos)
+            return self._averaged(build_learner(tokenizer), plan)
+        return train_picture_tower(plan, self.work, self.text_tower(), tokenizer, self.budget.clip_photos)
 
     def denoiser(self, assets: Path | None = None) -> UNet2DConditionModel:
         """Train the denoiser, or read it back; `assets` gets the model so far whenever the state is saved."""
         plan = self.budget.denoiser
         if self._finished(plan):
             return self._averaged(build_denoiser(), plan)
-        clip, autoencoder = self.clip(), self.autoencoder()
+        clip, autoencoder = self.text_tower().clip, self.autoencoder()
         counts = (self.budget.drawn, self.budget.photos)
         examples = prepare(self.seed, counts, self.work, text_tower(clip), self.tokenizer(), autoencoder)
 
@@ -128,7 +128,7 @@ class Stages:
 
     def export(self, assets: Path) -> int:
         """Train what is missing and write the base model; return the bytes of its weights."""
-        return export(assets, self.picture_tower(), self.autoencoder(), self.denoiser(), self.work / "tokenizer")
+        return export(assets, self.picture_tower().clip, self.autoencoder(), self.denoiser(), self.work / "tokenizer")
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds that each finished stage took, as its state file records them."""

@@ -40,7 +40,7 @@ class Identity(BaseModel):
     bundle: str
     """sha256 of the code."""
     base_model: str
-    """Fingerprint of the base model."""
+    """Fingerprint of the base model, and hash of its settings."""
 
 
 class Manifest(BaseModel):
@@ -54,7 +54,7 @@ class Manifest(BaseModel):
     """The run it belongs to."""
     threads: int
     """CPU threads of the run: other numbers of them round differently."""
-    scaler: dict[str, float] = {}
+    scaler: dict[str, int | float] = {}
     """State of the gradient scaler, empty without one."""
     tensors: FileDigest
     """Digest of the tensors' file."""
@@ -72,7 +72,8 @@ def save(root: Path, manifest: Manifest, tensors: dict[str, Tensor], keep: int) 
     """
     final = folder_of(root, manifest.step)
     draft = root / f".{final.name}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in root.glob(f".{PREFIX}*.draft"):  # of a run that was killed while it saved
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         _write(draft, manifest, tensors)
@@ -179,10 +180,20 @@ def _insist_on(identity: Identity, manifest: Manifest, folder: Path) -> None:
 
 
 def _drop_older(root: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints up to `step`, the one that was verified just now."""
+    """Delete all but the newest `keep` whole checkpoints up to `step`, the one that was verified just now."""
     done = [folder for folder in newest_first(root) if folder.name <= folder_of(root, step).name]
-    for folder in done[keep:]:
-        shutil.rmtree(folder, ignore_errors=True)
+    whole = [folder for folder in done if _is_sealed(folder)]
+    for folder in done:
+        if folder not in whole[:keep]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_sealed(folder: Path) -> bool:
+    try:
+        _read_sealed(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def recorded_threads(root: Path) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from entrypoints.diffusion.data import Picture
-from entrypoints.diffusion.families import BaseModel
+from entrypoints.diffusion.families import BaseModel, settings_sha256
 from entrypoints.diffusion.randomness import keyed_seed
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.sampling import Wanted, batch_size, draw_batch
@@ -33,7 +33,9 @@ def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
     """Return a hash of everything that the pictures depend on."""
     recipe = run.recipe
     sampling = {"resolution": recipe.resolution, "steps": recipe.inference_steps, "guidance": recipe.guidance_scale}
-    facts = {"model": base.reference.fingerprint, "prompt": prompt, "count": count, "seed": recipe.seed, **sampling}
+    model = {"weights": base.reference.fingerprint, "settings": settings_sha256(base.folder)}
+    machine = {"device": run.device.type, "batch": batch_size(run)}
+    facts = {"prompt": prompt, "count": count, "seed": recipe.seed, **model, **sampling, **machine}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

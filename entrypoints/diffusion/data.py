@@ -84,9 +84,10 @@ def encode_moments(base: BaseModel, images: list[Image.Image]) -> Tensor:
     Pictures go through the autoencoder one at a time: what one is encoded to does not depend on its neighbours.
     """
     moments = []
-    for image in images:
-        posterior = base.vae.encode(to_tensor(image).to(base.device)).latent_dist
-        moments.append(torch.stack([posterior.mean, posterior.std], dim=1))
+    with torch.autocast(base.device.type, enabled=False):  # half precision overflows in some autoencoders
+        for image in images:
+            posterior = base.vae.encode(to_tensor(image).to(base.device)).latent_dist
+            moments.append(torch.stack([posterior.mean, posterior.std], dim=1))
     scaling_factor: float = base.vae.config.scaling_factor
     return torch.cat(moments) * scaling_factor
 

@@ -85,11 +85,14 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
     if not run.recipe.validation_prompts:
         return
-    training = base.unet.training
-    base.unet.eval()
+    modules = (base.unet, base.text_encoder)
+    training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
     emit(Phase(name="validation", of=len(run.recipe.validation_prompts)))
     images = draw(run, base, [Wanted(prompt, run.recipe.seed) for prompt in run.recipe.validation_prompts])
-    base.unet.train(training)
+    for module, mode in zip(modules, training, strict=True):
+        module.train(mode)
     for number, image in enumerate(images):
         run.write_sample(image, f"step-{step:06d}-{number}.png")
     emit(Phase(name="training", of=run.recipe.steps))

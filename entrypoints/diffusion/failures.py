@@ -53,8 +53,9 @@ def _is_disk_full(error: BaseException) -> bool:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # torch has no class of its own for the CPU allocator's refusal
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    # torch has no class of its own for these
+    signs = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def _first_line(error: BaseException) -> str:

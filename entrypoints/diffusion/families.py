@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.failures import TrainingError, failure_of
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.digest import hash_file, tree_sha256
 from orchestrator.contract.families import family_of
@@ -24,9 +23,15 @@ from orchestrator.contract.families import family_of
 Conditions = dict[str, Tensor]
 
 CLIP_FOLDER = "clip"
-# Everything of the diffusers layout but pickles, and weights of another precision ("model.fp16.safetensors").
-HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+WEIGHT_PARTS = ("unet", "vae", "text_encoder")
+SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
+# What is used of the diffusers layout, and nothing else: no pickles, no single-file checkpoints beside the folders,
+# no weights of another precision ("model.fp16.safetensors").
+HUB_FILES = ["model_index.json"] + [
+    f"{part}/*.{ending}" for part in (*SETTING_PARTS, CLIP_FOLDER) for ending in ("json", "txt", "safetensors")
+]
 HUB_OTHER_VARIANTS = ["*.*.safetensors"]
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 NEXT_STEP = (
     'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
 )
@@ -100,20 +105,29 @@ class BaseModel:
 def load_base_model(folder: Path, model_id: str, revision: str | None, device: torch.device) -> BaseModel:
     """Load the model in `folder`, safetensors only and no code of its own; raises TrainingError("base-model")."""
     try:
-        family = family_of(folder)
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise TrainingError(
-            "base-model", f'The base model "{model_id}" cannot be loaded: {error}', NEXT_STEP
-        ) from error
+        base = _load(folder, model_id, revision, device)
+    except Exception as error:  # loaders of strangers' files raise anything
+        if failure_of(error):  # out of memory, disk full
+            raise
+        message = f'The base model "{model_id}" cannot be loaded: {type(error).__name__}: {error}'
+        raise TrainingError("base-model", message, NEXT_STEP) from error
+    if base.prediction_type not in PREDICTION_TYPES:
+        message = f'The base model "{model_id}" predicts "{base.prediction_type}", which cannot be trained.'
+        raise TrainingError("base-model", message, f"Choose one that predicts {' or '.join(PREDICTION_TYPES)}.")
+    return base
+
+
+def _load(folder: Path, model_id: str, revision: str | None, device: torch.device) -> BaseModel:
+    family = family_of(folder)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder,
+        use_safetensors=True,
+        local_files_only=True,
+        torch_dtype=torch.float32,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         module.requires_grad_(False)
@@ -132,8 +146,17 @@ def _load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
 
 def fingerprint(folder: Path) -> str:
     """Return one hash over the weight files of denoiser, autoencoder and text encoder."""
-    parts = [name for name in ("unet", "vae", "text_encoder") if (folder / name).is_dir()]
-    paths = [path for part in parts for path in (folder / part).glob("*.safetensors") if path.name.count(".") == 1]
+    paths = [path for part in WEIGHT_PARTS for path in (folder / part).glob("*.safetensors")]
+    return _tree_hash(folder, [path for path in paths if path.name.count(".") == 1])
+
+
+def settings_sha256(folder: Path) -> str:
+    """Return one hash over everything beside the weights that changes what a model computes: configs, vocabulary."""
+    endings = ("*.json", "*.txt")
+    return _tree_hash(folder, [path for part in SETTING_PARTS for end in endings for path in (folder / part).glob(end)])
+
+
+def _tree_hash(folder: Path, paths: list[Path]) -> str:
     return tree_sha256({path.relative_to(folder).as_posix(): hash_file(path) for path in paths})
 
 
@@ -146,8 +169,10 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
         folder = Path(
             snapshot_download(model_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_VARIANTS)
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # of the Hub, of the network below it, of the name
+        if failure_of(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrainingError(
             "base-model", f'"{model_id}" is not to be had from Hugging Face: {reason}', NEXT_STEP
         ) from error

@@ -84,12 +84,13 @@ class Trainer:
         return total
 
     def _not_finite(self) -> TrainingError:
-        return TrainingError(
-            "nan-loss",
-            f"The loss is not a finite number at step {self.done + 1}; the last good checkpoint is kept.",
-            f"Lower learning_rate (now {self.recipe.learning_rate:g})"
-            + (", or use mixed_precision=bf16." if self.recipe.mixed_precision == "fp16" else "."),
-        )
+        advice = f"Lower learning_rate (now {self.recipe.learning_rate:g})"
+        if self.done == 0:
+            advice = "Check the base model: nothing was trained yet"
+        if self.recipe.mixed_precision == "fp16":
+            advice += ", or use mixed_precision=bf16"
+        message = f"The loss is not a finite number at step {self.done + 1}; earlier checkpoints are kept."
+        return TrainingError("nan-loss", message, f"{advice}.")
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights and AdamW's state of each, by name."""
@@ -162,7 +163,7 @@ def fit(
 
     Raises Stopped when the process was asked to end, after saving, and TrainingError("nan-loss").
     """
-    _prepare(base, run.recipe)
+    _prepare(base, run.recipe, tuner)
     trainer = Trainer(run, tuner.parameters)
     saver = Saver(run, run.identity(base), trainer)
     saver.resume()
@@ -198,10 +199,10 @@ def announce(trainer: Trainer, loss: float, seconds: float) -> None:
     emit(Step(step=step, of=recipe.steps, loss=loss, learning_rate=rate, seconds_per_step=seconds))
 
 
-def _prepare(base: BaseModel, recipe: Recipe) -> None:
-    """Put the models in training mode, which gradient checkpointing asks for; their dropout is keyed by the step."""
+def _prepare(base: BaseModel, recipe: Recipe, tuner: Tuner) -> None:
+    """Put what is trained in training mode, which gradient checkpointing asks for; its dropout is keyed by the step."""
     base.unet.train()
-    base.text_encoder.train()
+    base.text_encoder.train(tuner.trains_text_encoder)  # a frozen one must not drop anything: it is asked only once
     if recipe.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
         base.text_encoder.gradient_checkpointing_enable()

@@ -16,7 +16,7 @@ from PIL import Image
 from entrypoints.diffusion.checkpoint import Identity, recorded_threads
 from entrypoints.diffusion.data import Picture, read_pictures
 from entrypoints.diffusion.failures import TrainingError
-from entrypoints.diffusion.families import BaseModel, fetch_from_hub, is_hub_id, load_base_model
+from entrypoints.diffusion.families import BaseModel, fetch_from_hub, is_hub_id, load_base_model, settings_sha256
 from entrypoints.diffusion.stop import StopFlag
 from entrypoints.diffusion.tuners import Tuner
 from orchestrator.contract.adapter import AdapterManifest
@@ -36,8 +36,8 @@ class Run:
     recipe: Recipe
     stop: StopFlag = field(default_factory=StopFlag)
     device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    rank: int = field(default_factory=lambda: int(os.environ.get("RANK", "0")))
-    ranks: int = field(default_factory=lambda: int(os.environ.get("WORLD_SIZE", "1")))
+    rank: int = 0
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         """Make arithmetic repeatable: a resumed run must end in the same bytes."""
@@ -89,7 +89,7 @@ class Run:
             recipe=recipe,
             dataset=self.dataset_sha256,
             bundle=self.bundle_sha256,
-            base_model=base.reference.fingerprint,
+            base_model=f"{base.reference.fingerprint} {settings_sha256(base.folder)}",
         )
 
     def write_sample(self, image: Image.Image, name: str) -> None:

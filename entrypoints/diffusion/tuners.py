@@ -156,9 +156,8 @@ def single_token(base: BaseModel, word: str) -> int:
 def add_word(base: BaseModel, placeholder: str, vectors: int) -> int:
     """Add the tokens "<x>", "<x>_1", ... to the tokenizer, as diffusers does, and return the first id."""
     words = [placeholder, *(f"{placeholder}_{number}" for number in range(1, vectors))]
-    taken = [
-        word for word in words if word in base.tokenizer.get_vocab() or f"{word}</w>" in base.tokenizer.get_vocab()
-    ]
+    vocabulary = base.tokenizer.get_vocab()
+    taken = [word for word in words if {word, word.lower(), f"{word.lower()}</w>"} & vocabulary.keys()]
     if taken:
         raise TrainingError(
             "token",
@@ -166,7 +165,20 @@ def add_word(base: BaseModel, placeholder: str, vectors: int) -> int:
             f'Choose a new word, for example placeholder_token="<my-{taken[0].strip("<>")}>".',
         )
     base.tokenizer.add_tokens(words)
+    _insist_on_reading(base, placeholder, words)
     return int(base.tokenizer.convert_tokens_to_ids(placeholder))
+
+
+def _insist_on_reading(base: BaseModel, placeholder: str, words: list[str]) -> None:
+    """Raise TrainingError("token") unless a prompt with the placeholder is read as exactly the new tokens."""
+    prompt = base.pipeline.maybe_convert_prompt(placeholder, base.tokenizer)
+    read = base.tokenizer(prompt, add_special_tokens=False).input_ids
+    if read != base.tokenizer.convert_tokens_to_ids(words):
+        raise TrainingError(
+            "token",
+            f'This model does not read "{placeholder}" as a word of its own.',
+            f'Write it in lower case and angle brackets: placeholder_token="<{placeholder.strip("<>").lower()}>".',
+        )
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

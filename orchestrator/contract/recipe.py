@@ -130,6 +130,11 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def caption_word(self) -> str | None:
+        """The word that every caption has to hold, if the recipe teaches one."""
+        return None
+
+    @property
     def trigger(self) -> str:
         """The words that call the subject up in a prompt."""
         raise NotImplementedError

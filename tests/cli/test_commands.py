@@ -179,3 +179,15 @@ def test_one_damaged_job_does_not_hide_the_others(run: Run, settings: Settings, 
     (settings.jobs / "damaged" / "request.json").write_text("")
     assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == [ended_job.name]
     assert "damaged" in run("jobs", "list").stderr
+
+
+def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name, colour, caption in (("one", "red", "a sks dog asleep"), ("two", "blue", "a dog asleep")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption)
+    result = run("submit", "dreambooth", "--images", str(tmp_path), "--prompt", "a photo of sks dog")
+    assert result.returncode == 3
+    assert "two.png" in result.stderr
+    assert "one.png" not in result.stderr

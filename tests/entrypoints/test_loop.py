@@ -124,13 +124,6 @@ def test_other_ways_to_compute_give_about_the_same_loss(
     assert other != plain
 
 
-def test_the_scaler_goes_on_where_it_was(job: Any, run: Any) -> None:
-    environment = job(tiny.dreambooth(mixed_precision="fp16", checkpoint_steps=2, evaluation_prompts=0))
-    run(environment)
-    manifest = checkpoint.read_manifest(checkpoint.folder_of(environment.checkpoints, 2))
-    assert manifest.scaler["scale"] > 1
-
-
 def test_validation_pictures_are_drawn_and_change_nothing(job: Any, run: Any) -> None:
     with_pictures = job(tiny.dreambooth(validation_prompts=("sks dog", "a dog"), validation_steps=2), "with")
     events = run(with_pictures)

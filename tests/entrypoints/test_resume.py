@@ -32,6 +32,7 @@ RECIPES = {
         warmup_steps=1,
         prior_preservation=False,
     ),
+    "lora in fp16": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, mixed_precision="fp16"),
     "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
 }
 

@@ -72,11 +72,18 @@ def test_a_lora_sits_on_every_attention_projection(base: BaseModel) -> None:
     assert projections == expected
 
 
-@pytest.mark.parametrize("placeholder", ["dog", "a"])
+@pytest.mark.parametrize("placeholder", ["dog", "a", "Dog", "DOG"])
 def test_a_placeholder_that_exists_is_refused(base: BaseModel, placeholder: str) -> None:
     with pytest.raises(TrainingError, match="in the vocabulary") as caught:
         Embeddings(base, placeholder=placeholder, initializer="dog", vectors=1)
     assert caught.value.kind == "token"
+
+
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_a_placeholder_that_would_be_read_as_something_else_is_refused(base: BaseModel, vectors: int) -> None:
+    with pytest.raises(TrainingError, match="does not read") as caught:
+        Embeddings(base, placeholder="<My-Dog>", initializer="dog", vectors=vectors)
+    assert "<my-dog>" in caught.value.next_step
 
 
 @pytest.mark.parametrize("initializer", ["puppy", "reddog"])

@@ -86,6 +86,11 @@ class DreamBooth(Recipe):
         return value
 
     @property
+    def caption_word(self) -> str | None:
+        """The rare token: a caption takes the place of the instance prompt."""
+        return self.rare_token
+
+    @property
     def trigger(self) -> str:
         """The rare token with its class: the instance prompt."""
         return self.instance_prompt

@@ -33,6 +33,11 @@ class TextualInversion(Recipe):
         return {**super().defaults(chosen), **builtin}
 
     @property
+    def caption_word(self) -> str | None:
+        """The placeholder token: a caption takes the place of a template."""
+        return self.placeholder_token
+
+    @property
     def trigger(self) -> str:
         """The placeholder token."""
         return self.placeholder_token
