@@ -59,7 +59,10 @@ class ProcessTarget:
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
-        return self._job(name).describe()
+        try:
+            return self._job(name).describe()
+        except FileNotFoundError:  # discarded while it was looked at
+            raise _no_job(name) from None
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
