@@ -44,7 +44,7 @@ class DreamBooth(Recipe):
         full = chosen.get("tuner", "lora") == "full"
         if chosen.get("base_model", BUILTIN) != BUILTIN:
             return {"learning_rate": 5e-6 if full else 1e-4}
-        rates = {"learning_rate": 2e-4 if full else 2e-3}
+        rates = {"learning_rate": 1e-4 if full else 1e-3}
         return {**super().defaults(chosen), **rates, "steps": 300, "batch_size": 4, "class_images": 32}
 
     @model_validator(mode="before")
