@@ -12,7 +12,9 @@ from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import Problem, did_you_mean
+from orchestrator.contract.words import holds_word
 from orchestrator.errors import DatasetError, JobError, JobExistsError
+from orchestrator.hashes import HashMemory
 from orchestrator.explanations import Explanation, explain
 from orchestrator.requests import IDENTITY_TAG, JobInputs, Request, folder_of, job_name, training_job
 from orchestrator.settings import Settings
@@ -106,7 +108,7 @@ def plan(spec: JobSpec, settings: Settings, store: FolderStore) -> Plan:
         datasets.prepare(dataset, folder)
         dataset_sha256 = tree_sha256(hash_files(folder))
         training = store.put_tree("data", folder)
-    identity = spec.identity(dataset_sha256)
+    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
     base_model = spec.base_model_folder
     inputs = JobInputs(
         identity=identity,
@@ -125,7 +127,7 @@ def _insist_on_word(dataset: datasets.Dataset, word: str | None) -> None:
     problems = [
         Problem(where=str(picture.file), what=f'its caption does not hold "{word}"', fix="add the word to the caption")
         for picture in dataset.pictures
-        if picture.caption is not None and word not in picture.caption.split()
+        if picture.caption is not None and not holds_word(picture.caption, word)
     ]
     if problems:
         next_step = "mend the captions or take them out of the folder, then submit again"
@@ -209,8 +211,8 @@ def find(name: str, target: Target) -> Job:
         return Job(target, matches[0])
     if matches:
         raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step="type more of the name")
-    hint = did_you_mean(name, names) if names else "no job was submitted yet"
-    raise JobError(f'There is no job "{name}"; {hint}', next_step="python -m orchestrator jobs list")
+    hint = did_you_mean(name, names) if names else "no job was submitted yet."
+    raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step="python -m orchestrator jobs list")
 
 
 def local_target(settings: Settings) -> Target:

@@ -6,15 +6,18 @@ Everything that can be known without a network is checked here, and all problems
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, field_validator
 
-from orchestrator.contract.families import family_of
+from orchestrator.contract.digest import FileDigest, hash_file
+from orchestrator.contract.families import family_of, files_sha256, model_files
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
+from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
 from orchestrator.settings import expanded
 
@@ -25,6 +28,12 @@ SAMPLE_IMAGES = ASSETS / "sample"
 MAX_NAME = 40
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_ADVICE = {
+    "images": "name the folder that holds your pictures: --images DIR",
+    "base_model": "name another model: --base-model MODEL",
+    "name": "choose another name: --name NAME",
+}
+"""What to do when this part of a job is the only one at fault; the recipe's settings are no help then."""
 Built = TypeVar("Built")
 
 
@@ -64,14 +73,15 @@ class JobSpec(BaseModel):
             raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
         return value
 
-    def identity(self, dataset_sha256: str) -> str:
+    def identity(self, dataset_sha256: str, hash_of: Callable[[Path], FileDigest] = hash_file) -> str:
         """Return the hash that tells this job from every other: the same work on the same pictures, the same hash.
 
-        The code is no part of it, so that a run goes on after an upgrade.
+        A base model that lies here is known by its content, one of the Hub by its name. The code is no part of it, so
+        that a run goes on after an upgrade.
         """
         settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
         folder = self.base_model_folder
-        base = _likeness(folder) if folder and self.recipe.base_model != BUILTIN else self.recipe.base_model
+        base = files_sha256(folder, model_files(folder), hash_of) if folder else self.recipe.base_model
         parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -101,7 +111,7 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
         settings["base_model"] = fields["base_model"]
     recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
-    problems += _base_model_problems(settings.get("base_model", BUILTIN))
+    problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
     # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
     job = {"images": fields.get("images", SAMPLE_IMAGES), "name": fields.get("name"), "recipe": recipe or Recipe()}
     spec = _collect(problems, lambda: JobSpec.model_validate(job), JobSpec.model_fields)
@@ -115,17 +125,40 @@ def read_job_file(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content, doubled = yaml.safe_load(text), _doubled_keys(yaml.compose(text, yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
     if not isinstance(content, dict):
         raise SpecError(f"{path} is not a job file", next_step="begin it with `recipe: dreambooth`; see examples/")
+    if doubled:
+        raise SpecError(
+            f"{path} says things twice.", problems=doubled, next_step="leave one of each, then submit again"
+        )
     images, base_model = content.get("images"), content.get("base_model")
     if isinstance(images, str) and images and not images.startswith("~"):
         content["images"] = path.parent / images
-    if isinstance(base_model, str) and (path.parent / base_model).is_dir():
+    if isinstance(base_model, str) and base_model and (path.parent / base_model).is_dir():
         content["base_model"] = str(path.parent / base_model)
     return content
+
+
+def _doubled_keys(root: Any) -> list[Problem]:  # a yaml.Node
+    """Find what yaml would silently take the last of: keys that stand twice in the file or in its `settings`."""
+    from yaml import MappingNode
+
+    blocks = [root, *(value for _, value in root.value)] if isinstance(root, MappingNode) else []
+    problems = []
+    for block in blocks:
+        keys = [key for key, _ in block.value] if isinstance(block, MappingNode) else []
+        first = {key.value: key for key in reversed(keys)}
+        problems += [_doubled(key, first[key.value]) for key in keys if key is not first[key.value]]
+    return problems
+
+
+def _doubled(key: Any, first: Any) -> Problem:  # yaml.ScalarNode
+    line, earlier = key.start_mark.line + 1, first.start_mark.line + 1
+    return Problem(where=str(key.value), what=f"stands in line {earlier} and again in line {line}")
 
 
 def parse_words(pairs: Iterable[str]) -> dict[str, str]:
@@ -165,6 +198,9 @@ def _typed(recipe: type[Recipe], words: Mapping[str, str], problems: list[Proble
 
 def declaration(name: object) -> type[Recipe]:
     """Return a recipe's declaration; raises SpecError with a suggestion when there is none."""
+    if name is None:
+        message = "The job names no recipe; its file needs a line such as `recipe: dreambooth`."
+        raise SpecError(message, next_step="python -m orchestrator recipes list")
     try:
         return recipe_class(str(name))
     except ValueError as error:
@@ -206,9 +242,13 @@ def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dic
 
 
 def _in_words_of_the_command(problem: Problem, recipe: type[Recipe]) -> Problem:
-    if problem.where == recipe.prompt_field and problem.what == MISSING:
-        return problem.model_copy(update={"fix": 'say what the pictures show with --prompt "..."'})
-    return problem
+    field = recipe.model_fields.get(problem.where)
+    if field is None or not problem.what.endswith((MISSING, NOT_ONE_WORD)):
+        return problem
+    example = (field.examples or [field.default])[0]
+    as_prompt = problem.where == recipe.prompt_field
+    words = f'--prompt "{example}"' if as_prompt else f"-s {shlex.quote(f'{problem.where}={example}')}"
+    return problem.model_copy(update={"fix": f"write, for example: {words}"})
 
 
 def _base_model_folder(base_model: str) -> Path | None:
@@ -218,22 +258,28 @@ def _base_model_folder(base_model: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _likeness(folder: Path) -> list[tuple[str, int]]:
-    """Return what tells one model folder from another at a glance; training compares the hashes themselves."""
-    return sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.glob("*/*.safetensors"))
-
-
-def _base_model_problems(base_model: object) -> list[Problem]:
-    if base_model == BUILTIN or not isinstance(base_model, str):  # what is no string has been said
+def _base_model_problems(base_model: object, revision: object) -> list[Problem]:
+    if not isinstance(base_model, str):  # has been said
         return []
-    fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
+    problems = []
+    of_hub = _HUB_ID.fullmatch(base_model) is not None and not expanded(base_model).exists()
+    if not of_hub and base_model != BUILTIN and (fault := _fault_of(base_model)):
+        fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
+        problems.append(Problem(where="base_model", what=fault, fix=fix))
+    if not of_hub and revision is not None:
+        what = "is a commit of a Hugging Face model, and the base model is none"
+        problems.append(Problem(where="base_revision", what=what, fix="leave it out"))
+    return problems
+
+
+def _fault_of(base_model: str) -> str:
+    if not base_model:
+        return "is empty"
     try:
-        folder = expanded(base_model)
-        if folder.exists() or not _HUB_ID.fullmatch(base_model):
-            family_of(folder)
+        family_of(expanded(base_model))
     except ValueError as error:
-        return [Problem(where="base_model", what=str(error), fix=fix)]
-    return []
+        return str(error)
+    return ""
 
 
 def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterable[str]) -> Built | None:
@@ -247,10 +293,12 @@ def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterabl
 def _spec_error(declaration: type[Recipe], problems: list[Problem]) -> SpecError:
     count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
     name = declaration.recipe_name()
+    fields = {problem.where for problem in problems}
+    advice = _ADVICE.get(*fields, "") if len(fields) == 1 else ""
     return SpecError(
         f"The {name} job has {count}; nothing was started.",
         problems=problems,
-        next_step=f"python -m orchestrator recipes show {name}",
+        next_step=advice or f"python -m orchestrator recipes show {name}",
     )
 
 

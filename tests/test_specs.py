@@ -13,6 +13,19 @@ def problems(fields: dict[str, Any]) -> dict[str, str]:
     return {problem.where: problem.render() for problem in raised.value.problems}
 
 
+def write_model(folder: Path, weights: bytes = b"weights") -> Path:
+    """Write what a base model's folder looks like from outside."""
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text("{}")
+        (folder / part / "model.safetensors").write_bytes(weights)
+    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
+        (folder / file).parent.mkdir()
+        (folder / file).write_text("{}")
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return folder
+
+
 def test_nothing_but_a_recipe_means_the_sample_subject_on_the_built_in_model() -> None:
     for recipe in ("dreambooth", "textual-inversion"):
         spec = build_spec({"recipe": recipe})
@@ -60,8 +73,72 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    assert "FluxPipeline" in problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    found = problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+    assert "StableDiffusionXLPipeline; only Stable Diffusion 1 and 2" in found
+
+
+def test_everything_a_model_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "unet" / "model.safetensors").rename(model / "unet" / "model.bin")
+    (model / "vae" / "model.safetensors").rename(model / "vae" / "model.fp16.safetensors")
+    (model / "scheduler" / "scheduler_config.json").unlink()
+    found = problems({"recipe": "dreambooth", "base_model": str(model)})["base_model"]
+    assert all(f"{part}/ has no" in found for part in ("unet", "vae", "scheduler"))
+    assert "text_encoder" not in found
+
+
+@pytest.mark.parametrize("write", ["command", "job file"])
+def test_an_empty_base_model_is_not_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    monkeypatch.chdir(write_model(tmp_path / "model"))
+    job = tmp_path / "model" / "job.yaml"
+    job.write_text('recipe: dreambooth\nbase_model: ""\n')
+    fields = {"recipe": "dreambooth", "base_model": ""} if write == "command" else read_job_file(job)
+    assert "is empty" in problems(fields)["base_model"]
+
+
+def test_a_commit_is_for_models_of_the_hub(tmp_path: Path) -> None:
+    settings = {"base_revision": "abc"}
+    for base_model in ("builtin", str(write_model(tmp_path / "model"))):
+        assert set(problems({"recipe": "dreambooth", "base_model": base_model, "settings": settings})) == {
+            "base_revision"
+        }
+    assert build_spec({"recipe": "dreambooth", "base_model": "org/model", "settings": settings})
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"prompt": "a photo of X"}, "placeholder_token", '--prompt "<my-dog>"'),
+        ({}, "placeholder_token", '--prompt "<my-dog>"'),
+        ({}, "initializer_token", "-s initializer_token=dog"),
+        ({"settings": {"initializer_token": "a dog"}}, "initializer_token", "-s initializer_token=dog"),
+    ],
+)
+def test_a_word_that_is_missing_or_none_is_asked_for_with_an_example(
+    tmp_path: Path, fields: dict[str, Any], field: str, words: str
+) -> None:
+    found = problems({"recipe": "textual-inversion", "images": tmp_path, **fields})[field]
+    assert words in found
+    assert "pattern" not in found
+
+
+def test_a_field_like_no_other_is_not_answered_with_all_of_them() -> None:
+    found = problems({"recipe": "dreambooth", "settings": {"qqqq": 1}})["qqqq"]
+    assert "steps" not in found
+
+
+def test_the_next_step_is_about_what_is_wrong() -> None:
+    def next_step(**fields: Any) -> str:
+        with pytest.raises(SpecError) as raised:
+            build_spec({"recipe": "dreambooth", **fields})
+        return raised.value.next_step
+
+    nowhere = {"images": "/no/such/folder", "prompt": "a sks dog"}
+    assert "--images DIR" in next_step(**nowhere)
+    assert next_step(**nowhere, settings={"steps": 0}) == "python -m orchestrator recipes show dreambooth"
 
 
 def test_a_hub_id_is_taken_at_its_word() -> None:
@@ -143,6 +220,24 @@ def test_a_job_file_that_is_none(tmp_path: Path, text: str) -> None:
         read_job_file(tmp_path / "job.yaml")
 
 
+@pytest.mark.parametrize("text", ["images: dog\n", "recipe:\n"])
+def test_a_job_file_without_a_recipe_says_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(SpecError, match="names no recipe"):
+        build_spec(read_job_file(tmp_path / "job.yaml"))
+
+
+def test_a_key_that_stands_twice_is_not_chosen_from(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("recipe: dreambooth\nname: a\nsettings:\n  steps: 5\n  seed: 1\n  steps: 7\nname: b\n")
+    with pytest.raises(SpecError) as raised:
+        read_job_file(job)
+    assert [problem.render() for problem in raised.value.problems] == [
+        "name: stands in line 2 and again in line 7",
+        "steps: stands in line 4 and again in line 6",
+    ]
+
+
 def test_a_yaml_tag_does_not_run_code(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("recipe: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(SpecError):
@@ -173,8 +268,21 @@ def test_the_identity_changes_with_whatever_changes_the_result() -> None:
 def test_the_identity_does_not_depend_on_how_a_folder_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    write_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     ways = ["model", "./model/", str(tmp_path / "model")]
     assert len({build_spec({"recipe": "dreambooth", "base_model": way}).identity("data") for way in ways}) == 1
+
+
+def test_models_of_equal_sizes_and_other_content_are_other_jobs(tmp_path: Path) -> None:
+    def identity(name: str) -> str:
+        return build_spec({"recipe": "dreambooth", "base_model": str(tmp_path / name)}).identity("data")
+
+    for name in ("one", "same", "clipped", "scheduled"):
+        write_model(tmp_path / name)
+    write_model(tmp_path / "other", weights=b"WEIGHTS")
+    (tmp_path / "clipped" / "clip").mkdir()
+    (tmp_path / "clipped" / "clip" / "model.safetensors").touch()
+    (tmp_path / "scheduled" / "scheduler" / "scheduler_config.json").write_text('{"beta": 1}')
+    assert identity("one") == identity("same")
+    assert len({identity(name) for name in ("one", "other", "clipped", "scheduled")}) == 4

@@ -17,14 +17,17 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from entrypoints.diffusion.failures import TrainingError, failure_of
 from orchestrator.contract.adapter import BaseModelReference
-from orchestrator.contract.digest import hash_file, tree_sha256
-from orchestrator.contract.families import family_of
+from orchestrator.contract.families import (
+    CLIP_FOLDER,
+    SETTING_PARTS,
+    family_of,
+    files_sha256,
+    setting_files,
+    weight_files,
+)
 
 Conditions = dict[str, Tensor]
 
-CLIP_FOLDER = "clip"
-WEIGHT_PARTS = ("unet", "vae", "text_encoder")
-SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
 # What is used of the diffusers layout, and nothing else: no pickles, no single-file checkpoints beside the folders,
 # no weights of another precision ("model.fp16.safetensors").
 HUB_FILES = ["model_index.json"] + [
@@ -146,18 +149,12 @@ def _load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
 
 def fingerprint(folder: Path) -> str:
     """Return one hash over the weight files of denoiser, autoencoder and text encoder."""
-    paths = [path for part in WEIGHT_PARTS for path in (folder / part).glob("*.safetensors")]
-    return _tree_hash(folder, [path for path in paths if path.name.count(".") == 1])
+    return files_sha256(folder, weight_files(folder))
 
 
 def settings_sha256(folder: Path) -> str:
     """Return one hash over everything beside the weights that changes what a model computes: configs, vocabulary."""
-    endings = ("*.json", "*.txt")
-    return _tree_hash(folder, [path for part in SETTING_PARTS for end in endings for path in (folder / part).glob(end)])
-
-
-def _tree_hash(folder: Path, paths: list[Path]) -> str:
-    return tree_sha256({path.relative_to(folder).as_posix(): hash_file(path) for path in paths})
+    return files_sha256(folder, setting_files(folder))
 
 
 def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
@@ -173,9 +170,9 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
         if failure_of(error):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            "base-model", f'"{model_id}" is not to be had from Hugging Face: {reason}', NEXT_STEP
-        ) from error
+        # A path with a slip of the pen can look like an id.
+        message = f'There is no folder "{model_id}", and Hugging Face does not give out a model of that name: {reason}'
+        raise TrainingError("base-model", message, NEXT_STEP) from error
     return folder, folder.name  # the cache names a snapshot by its commit
 
 

@@ -101,11 +101,6 @@ class Question:
     text: str
 
 
-def with_article(noun: str) -> str:
-    """Return a noun as it stands in a caption: "a dog", "an owl"."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
-
-
 def contexts(recipe: Recipe, *, style: bool = False) -> tuple[str, ...]:
     """Return the evaluation contexts that suit a recipe's base model, `evaluation_prompts` of them."""
     if style:

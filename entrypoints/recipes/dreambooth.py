@@ -10,10 +10,11 @@ from entrypoints.diffusion.evaluation import draw_validation, evaluate
 from entrypoints.diffusion.families import BaseModel
 from entrypoints.diffusion.loop import fit
 from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import Question, contexts, with_article
+from entrypoints.diffusion.prompts import Question, contexts
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.tuners import Full, Lora, Tuner
 from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.words import with_article, words_around
 
 
 def train(recipe: DreamBooth, run: Run) -> None:
@@ -52,9 +53,9 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
 
 def questions(recipe: DreamBooth) -> list[Question]:
     """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
-    words = recipe.instance_prompt.split()
-    subject = words[words.index(recipe.rare_token) :]  # "a photo of sks dog" is about "sks dog"
-    named, plain = (with_article(" ".join(words)) for words in (subject, subject[1:] or ["thing"]))
+    _, of_class = words_around(recipe.instance_prompt, recipe.rare_token)  # "a photo of sks dog" is about "sks dog"
+    subject = " ".join([recipe.rare_token, *of_class])
+    named, plain = with_article(subject), with_article(" ".join(of_class) or "thing")
     return [
         Question(context.format(named), context.format(named), context.format(plain)) for context in contexts(recipe)
     ]

@@ -9,10 +9,11 @@ from entrypoints.diffusion.evaluation import draw_validation, evaluate
 from entrypoints.diffusion.failures import TrainingError
 from entrypoints.diffusion.loop import fit
 from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates, with_article
+from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.tuners import Embeddings
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
+from orchestrator.contract.words import holds_word, with_article
 
 
 def train(recipe: TextualInversion, run: Run) -> None:
@@ -49,7 +50,7 @@ def templates(recipe: TextualInversion, pictures: list[Picture]) -> PromptsOf:
 
 
 def _mentions(caption: str | None, placeholder: str) -> bool:
-    return caption is None or placeholder in caption
+    return caption is None or holds_word(caption, placeholder)
 
 
 def questions(recipe: TextualInversion) -> list[Question]:

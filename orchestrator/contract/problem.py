@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 MISSING = "is missing"
+_MAX_CHOICES = 10  # more than these are no help in a message
 
 
 class Problem(BaseModel):
@@ -27,10 +28,12 @@ class Problem(BaseModel):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean "x"?` for the known word closest to `word`, or the whole choice when none is close."""
+    """Return `did you mean "x"?` for the known word closest to `word`; when none is close, the choice if it is small."""
     choices = sorted(known)
     close = get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else f"choose from: {', '.join(choices)}"
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return f"choose from: {', '.join(choices)}" if 0 < len(choices) <= _MAX_CHOICES else ""
 
 
 def problems_of(error: ValidationError, known_fields: Iterable[str] = ()) -> list[Problem]:

@@ -58,6 +58,11 @@ def test_a_value_longer_than_the_service_takes_is_refused_before_it_is_sent() ->
         ("a photo of a ohwx man", "a photo of a man"),
         ("ohwx owl in the sun", "an owl in the sun"),
         ("my ohwx dog", "my dog"),
+        ("a ohwx owl", "an owl"),
+        ("An ohwx dog", "A dog"),
+        ("a photo of ohwx, a toy", "a photo of a toy"),
+        ("a photo of an ohwx-dog", "a photo of a dog"),
+        ("ohwx dog beside ohwx dog", "a dog beside dog"),
     ],
 )
 def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance: str, of_class: str) -> None:
@@ -69,6 +74,9 @@ def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance
     ("fields", "field", "cause"),
     [
         ({"instance_prompt": "a photo of a dog"}, "instance_prompt", "lacks the rare token"),
+        ({"instance_prompt": "a photo of masks"}, "instance_prompt", "lacks the rare token"),
+        ({"instance_prompt": "sks dog", "class_prompt": "a sks, dog"}, "class_prompt", "holds the rare token"),
+        ({"instance_prompt": "sks dog", "rare_token": "s k"}, "rare_token", "not one word"),
         ({"instance_prompt": "sks"}, "class_prompt", "nothing but"),
         ({"instance_prompt": "sks dog", "class_prompt": "a sks dog"}, "class_prompt", "holds the rare token"),
         ({"instance_prompt": "sks dog", "steps": 0}, "steps", "greater than or equal to 1"),

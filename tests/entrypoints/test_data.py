@@ -98,8 +98,8 @@ def test_templates_name_the_placeholder(tmp_path: Path) -> None:
 
 
 def test_a_caption_without_the_placeholder_is_refused(tmp_path: Path) -> None:
-    row = {"file_name": "1.png", "text": "a dog"}
-    (tiny.write_pictures(tmp_path) / "metadata.jsonl").write_text(json.dumps(row))
+    rows = [{"file_name": "1.png", "text": "no<my-dog>s"}, {"file_name": "2.png", "text": "<my-dog>, asleep"}]
+    (tiny.write_pictures(tmp_path) / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(TrainingError, match=r'captions of 1\.png do not mention "<my-dog>"'):
         templates(tiny.textual_inversion(), read_pictures(tmp_path))
 

@@ -95,6 +95,8 @@ def test_clip_is_never_asked_about_the_subjects_own_word() -> None:
     assert all("sks dog" in question.before == question.after for question in of_dreambooth)
     assert not any("sks" in question.text for question in of_dreambooth)
     assert all("dog" in question.text for question in of_dreambooth)
+    (aside,) = dreambooth.questions(tiny.dreambooth(instance_prompt="a photo of sks, a dog"))
+    assert ("sks a dog" in aside.after, "sks" in aside.text, "of a dog" in aside.text) == (True, False, True)
     of_inversion = textual_inversion.questions(tiny.textual_inversion(evaluation_prompts=8))
     assert all("<my-dog>" in question.after for question in of_inversion)
     assert not any("<" in question.text + question.before for question in of_inversion)

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.recipe import BUILTIN, Recipe
-
-_ARTICLES = {"a", "an", "the", "my", "our", "your", "his", "her", "their", "this", "that"}
+from orchestrator.contract.words import Word, holds_word, without_word
 
 
 class DreamBooth(Recipe):
@@ -17,12 +16,12 @@ class DreamBooth(Recipe):
     prompt_field: ClassVar[str | None] = "instance_prompt"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}
 
-    rare_token: str = Field("sks", min_length=1, pattern=r"^\S+$")
+    rare_token: Word = "sks"
     """The word that comes to mean the subject."""
-    instance_prompt: str
+    instance_prompt: str = Field(examples=["a photo of sks dog"])
     """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
     class_prompt: str = ""
-    """Prompt of the class pictures; when left out, the instance prompt with "a" for the rare token."""
+    """Prompt of the class pictures; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
     rank: int = Field(8, ge=1, le=256)
@@ -52,21 +51,14 @@ class DreamBooth(Recipe):
     def _derive_class_prompt(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
         if not isinstance(data, Mapping) or data.get("class_prompt"):
             return data
-        words = str(data.get("instance_prompt", "")).split()
-        rare = data.get("rare_token", "sks")
-        if rare not in words:
-            return data
-        place = words.index(rare)
-        before, after = words[:place], [word for word in words[place:] if word != rare]
-        if after and not (before and before[-1].lower() in _ARTICLES):
-            before.append("an" if after[0][0].lower() in "aeiou" else "a")  # "of sks dog" is "of a dog"
-        return {**data, "class_prompt": " ".join([*before, *after])}
+        prompt, rare = str(data.get("instance_prompt", "")), str(data.get("rare_token", "sks"))
+        return {**data, "class_prompt": without_word(prompt, rare)} if holds_word(prompt, rare) else data
 
     @field_validator("instance_prompt")
     @classmethod
     def _holds_rare_token(cls, value: str, info: ValidationInfo) -> str:
         rare = info.data.get("rare_token")
-        if rare is not None and rare not in value.split():
+        if rare is not None and not holds_word(value, rare):
             raise ValueError(
                 f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} dog", '
                 "or name a word of your own with -s rare_token=WORD"
@@ -77,7 +69,7 @@ class DreamBooth(Recipe):
     @classmethod
     def _names_class_alone(cls, value: str, info: ValidationInfo) -> str:
         rare = info.data.get("rare_token")
-        if rare is not None and rare in value.split():
+        if rare is not None and holds_word(value, rare):
             raise ValueError(
                 f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a dog"'
             )

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from orchestrator.contract.recipe import BUILTIN, Recipe
+from orchestrator.contract.words import Word
 
 
 class TextualInversion(Recipe):
@@ -15,9 +16,9 @@ class TextualInversion(Recipe):
     prompt_field: ClassVar[str | None] = "placeholder_token"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"placeholder_token": "<subject>", "initializer_token": "monster"}
 
-    placeholder_token: str = Field(min_length=1, pattern=r"^\S+$")
+    placeholder_token: Word = Field(examples=["<my-dog>"])
     """The new word; must not be in the vocabulary yet, so put it in angle brackets: "<my-dog>"."""
-    initializer_token: str = Field(min_length=1, pattern=r"^\S+$")
+    initializer_token: Word = Field(examples=["dog"])
     """A word of the vocabulary, a single token, from which the new vectors start."""
     vectors: int = Field(1, ge=1, le=32)
     """Embedding rows of the new word; more of them hold more detail and are harder to edit."""
