@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.events import Failed, Step, Warned, parse
+from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _EVIDENCE_LINES = 5
@@ -28,48 +28,46 @@ class Explanation(BaseModel):
 
 def explain(description: JobDescription, log: Iterable[str], checkpoint_step: int | None) -> Explanation:
     """Read the log of the latest attempt once and say what it means for this status."""
-    step, failed, plain = _digest(log)
-    done = f"{step[0]} of {step[1]} steps are done" if step else "no step is done yet"
-    name = description.name
+    progress, failed, plain = _digest(log)
+    done = progress or (f"{checkpoint_step} steps are done" if checkpoint_step else "no step is done yet")
+    retry = f"A retry goes on {'from the beginning' if checkpoint_step is None else f'from step {checkpoint_step}'}."
+    reason, verb = description.failure_reason, "retry"
     evidence: tuple[str, ...] = ()
     match description.status:
         case JobStatus.FAILED:
-            cause = f"{description.failure_reason or 'It failed without a reason.'} {done.capitalize()}."
-            next_step, evidence = description.next_step or _go_on(name, checkpoint_step), _evidence(failed, plain)
+            cause = f"{reason or 'It failed without a reason.'} {done.capitalize()}. {retry}"
+            evidence = _evidence(failed, plain)
         case JobStatus.STOPPED:
-            cause, next_step = f"It was asked to stop; {done}.", _go_on(name, checkpoint_step)
+            cause = f"{reason or 'It was asked to stop.'} {done.capitalize()}. {retry}"
         case JobStatus.COMPLETED:
-            cause, next_step = "It is complete.", f"python -m orchestrator jobs show {name}"
+            cause, verb = "It is complete.", "show"
         case JobStatus.STOPPING:
-            cause, next_step = f"It is stopping; {done}.", f"python -m orchestrator jobs wait {name}"
+            cause, verb = f"It is stopping; {done}.", "wait"
         case JobStatus.IN_PROGRESS:
-            cause, next_step = f"It is running; {done}.", f"python -m orchestrator jobs logs -f {name}"
+            cause, verb = f"It is running; {done}.", "wait"
+    next_step = description.next_step or f"python -m orchestrator jobs {verb} {description.name}"
     return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
 
 
-def _digest(log: Iterable[str]) -> tuple[tuple[int, int] | None, Failed | None, list[str]]:
-    """Return the last step with the number of all, the failure that was reported, and the last plain lines."""
-    step: tuple[int, int] | None = None
-    failed: Failed | None = None
+def _digest(log: Iterable[str]) -> tuple[str, Failed | None, list[str]]:
+    """Return how far the attempt came, the failure that was reported, and the last plain lines."""
+    progress, failed = "", None
     plain: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     for line in log:
         match parse(line):
-            case Step(step=done, of=of):
-                step = (done, of)
+            case Step(step=step, of=of):
+                progress = f"{step} of {of} steps are done"
+            case Resumed(step=step):
+                progress = f"{step} steps are done"
             case Failed() as reported:
                 failed = reported
             case Warned(message=message):
                 plain.append(message)
             case None if line.strip():
                 plain.append(line)
-    return step, failed, list(plain)
+    return progress, failed, list(plain)
 
 
 def _evidence(failed: Failed | None, plain: list[str]) -> tuple[str, ...]:
     # What a library printed before an orderly failure is noise; before a crash it is all there is.
     return (f"{failed.kind}: {failed.message}",) if failed and failed.kind != "bug" else tuple(plain)
-
-
-def _go_on(name: str, checkpoint_step: int | None) -> str:
-    where = "from the beginning" if checkpoint_step is None else f"from step {checkpoint_step}"
-    return f"python -m orchestrator jobs retry {name}  (goes on {where})"

@@ -14,8 +14,8 @@ from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import Problem, did_you_mean
 from orchestrator.contract.words import holds_word
 from orchestrator.errors import DatasetError, JobError, JobExistsError
-from orchestrator.hashes import HashMemory
 from orchestrator.explanations import Explanation, explain
+from orchestrator.hashes import HashMemory
 from orchestrator.requests import IDENTITY_TAG, JobInputs, Request, folder_of, job_name, training_job
 from orchestrator.settings import Settings
 from orchestrator.specs import JobSpec
@@ -23,6 +23,8 @@ from orchestrator.storage import FolderStore
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 from orchestrator.targets.process import ProcessTarget
 
+GRACE_SECONDS = 120.0  # what the service gives a container between SIGTERM and SIGKILL
+_LOST = "What came after its newest checkpoint is lost."
 ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -52,9 +54,23 @@ class Job:
             pass
         return self.describe()
 
-    def stop(self) -> None:
-        """Ask the job to save a checkpoint and end."""
-        self.target.stop(self.name)
+    def stop(self, *, now: bool = False, grace_seconds: float = GRACE_SECONDS) -> JobDescription:
+        """Ask the job to save a checkpoint and end, kill it when it has not after the grace or at once if `now`.
+
+        Returns how it ended.
+        """
+        if now:
+            self.target.kill(self.name, f"It was killed at once, as asked. {_LOST}")
+        else:
+            self.target.stop(self.name)
+            if not self.target.wait_for_end(self.name, grace_seconds):
+                reason = f"It did not end within {grace_seconds:.0f} s of the request to stop and was killed."
+                self.target.kill(self.name, f"{reason} {_LOST}")
+        return self.wait()
+
+    def remove(self, *, adapter: bool) -> None:
+        """Forget the ended job and let go of its name, with its adapter if so asked; raises JobError while it runs."""
+        self.target.discard(self.name, adapter=adapter)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint; raises JobError when the job is complete or has not ended."""
@@ -62,7 +78,7 @@ class Job:
         if status not in ENDED_EARLY:
             raise JobError(
                 f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
-                next_step=f"python -m orchestrator jobs show {self.name}",
+                next_step=f"python -m orchestrator jobs {'show' if status.is_final else 'wait'} {self.name}",
             )
         self.target.resume(self.name)
 
@@ -190,8 +206,9 @@ def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
         return _begin_anew(job, request, JobStatus.FAILED)
     if not resume:
         raise JobError(
-            f"This job ended early before; its checkpoint at step {step} is kept.",
-            next_step="submit with --resume to go on from it, or with --restart to begin anew",
+            f"This job ended early before; its checkpoint at step {step} is kept. Submitted with --resume it goes on "
+            "from there, with --restart it begins anew.",
+            next_step=f"python -m orchestrator jobs retry {job.name}",
         )
     job.resume()
     return Submission(job, started=True)
@@ -210,7 +227,7 @@ def find(name: str, target: Target) -> Job:
     if len(matches) == 1:
         return Job(target, matches[0])
     if matches:
-        raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step="type more of the name")
+        raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step="python -m orchestrator jobs list")
     hint = did_you_mean(name, names) if names else "no job was submitted yet."
     raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step="python -m orchestrator jobs list")
 

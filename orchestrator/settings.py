@@ -23,11 +23,16 @@ class Settings(BaseModel):
     def from_environment(cls) -> "Settings":
         """Read the settings of this process."""
         chosen = os.environ.get(HOME_VARIABLE)
+        named = f'{HOME_VARIABLE} is set to "{chosen}"' if chosen else f"{HOME_VARIABLE} is not set"
+        next_step = f"export {HOME_VARIABLE}=~/orchestrator"
         try:
-            return cls(home=expanded(chosen) if chosen else user_data_path("orchestrator"))
-        except ValueError as error:
-            message = f"{HOME_VARIABLE} is no folder: {error}."
-            raise MachineError(message, next_step=f"set {HOME_VARIABLE} to a folder of yours") from error
+            home = expanded(chosen) if chosen else user_data_path("orchestrator")
+            obstacle = _obstacle(home)
+        except (ValueError, OSError) as error:
+            raise MachineError(f"{named}, which is no folder: {error}.", next_step=next_step) from error
+        if obstacle:
+            raise MachineError(f"{named}, and {obstacle}.", next_step=next_step)
+        return cls(home=home)
 
     @property
     def jobs(self) -> Path:
@@ -48,6 +53,14 @@ class Settings(BaseModel):
     def cache(self) -> Path:
         """Can be deleted at any time."""
         return self.home / "cache"
+
+
+def _obstacle(home: Path) -> str:
+    """Return why nothing can be kept in `home`, a folder that is there or has to be made, or an empty text."""
+    there = next(path for path in (home, *home.parents) if path.exists())
+    if not there.is_dir():
+        return f"{there} is a file"
+    return "" if os.access(there, os.R_OK | os.W_OK | os.X_OK) else f"{there} cannot be written"
 
 
 def expanded(path: str | Path) -> Path:

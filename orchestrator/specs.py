@@ -124,9 +124,11 @@ def read_job_file(path: Path) -> dict[str, Any]:
     """Read a YAML job file; its folders are taken from where the file lies."""
     import yaml
 
+    from orchestrator.job_file import doubled_keys
+
     try:
         text = path.read_text(encoding="utf-8")
-        content, doubled = yaml.safe_load(text), _doubled_keys(yaml.compose(text, yaml.SafeLoader))
+        content, doubled = yaml.safe_load(text), doubled_keys(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
     if not isinstance(content, dict):
@@ -141,24 +143,6 @@ def read_job_file(path: Path) -> dict[str, Any]:
     if isinstance(base_model, str) and base_model and (path.parent / base_model).is_dir():
         content["base_model"] = str(path.parent / base_model)
     return content
-
-
-def _doubled_keys(root: Any) -> list[Problem]:  # a yaml.Node
-    """Find what yaml would silently take the last of: keys that stand twice in the file or in its `settings`."""
-    from yaml import MappingNode
-
-    blocks = [root, *(value for _, value in root.value)] if isinstance(root, MappingNode) else []
-    problems = []
-    for block in blocks:
-        keys = [key for key, _ in block.value] if isinstance(block, MappingNode) else []
-        first = {key.value: key for key in reversed(keys)}
-        problems += [_doubled(key, first[key.value]) for key in keys if key is not first[key.value]]
-    return problems
-
-
-def _doubled(key: Any, first: Any) -> Problem:  # yaml.ScalarNode
-    line, earlier = key.start_mark.line + 1, first.start_mark.line + 1
-    return Problem(where=str(key.value), what=f"stands in line {earlier} and again in line {line}")
 
 
 def parse_words(pairs: Iterable[str]) -> dict[str, str]:
@@ -293,12 +277,11 @@ def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterabl
 def _spec_error(declaration: type[Recipe], problems: list[Problem]) -> SpecError:
     count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
     name = declaration.recipe_name()
-    fields = {problem.where for problem in problems}
-    advice = _ADVICE.get(*fields, "") if len(fields) == 1 else ""
+    advice = {_ADVICE.get(problem.where) for problem in problems}
     return SpecError(
         f"The {name} job has {count}; nothing was started.",
         problems=problems,
-        next_step=advice or f"python -m orchestrator recipes show {name}",
+        next_step=(len(advice) == 1 and advice.pop()) or f"python -m orchestrator recipes show {name}",
     )
 
 

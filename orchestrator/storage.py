@@ -4,6 +4,7 @@ A folder that exists is complete: it is assembled beside its place and renamed i
 """
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.contract.digest import hash_files, tree_sha256
+
+_SCRATCH = ".scratch-"
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class FolderStore:
@@ -22,9 +26,8 @@ class FolderStore:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Yield an empty folder on the store's own disk; it is gone afterwards unless `put_tree` took it."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="staging-", dir=self.root, ignore_cleanup_errors=True) as folder:
-            content = Path(folder) / "content"
+        with scratch_folder(self.root) as folder:
+            content = folder / "content"
             content.mkdir()
             yield content
 
@@ -63,6 +66,25 @@ def _rename_into_place(folder: Path, place: Path) -> None:
     except OSError:
         if not place.is_dir():
             raise
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, from which a rename goes to any place of that disk; it is gone afterwards."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def sweep(parent: Path, now: float) -> None:
+    """Remove the scratch folders that killed processes left in `parent`; one of the last day may be in use."""
+    for folder in parent.glob(f"{_SCRATCH}*"):
+        try:
+            abandoned = now - folder.stat().st_mtime > _ABANDONED_SECONDS
+        except FileNotFoundError:  # its owner has just removed it
+            continue
+        if abandoned:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_tree(folder: Path) -> None:

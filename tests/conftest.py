@@ -57,12 +57,12 @@ def checkpoint(step):
     (root / "checkpoints" / f"step-{step:08d}").mkdir(exist_ok=True)
     emit(event="checkpoint", step=step)
 
-def finish(weights=b"weights", claimed=None):
-    (root / "model" / "weights.safetensors").write_bytes(weights)
+def finish(weights=b"weights", claimed=None, name="weights.safetensors"):
+    (root / "model" / name).write_bytes(weights)
     digest = {"sha256": hashlib.sha256(claimed or weights).hexdigest(), "size": len(weights)}
     base = {"id": "builtin", "fingerprint": "f", "family": "sd"}
     manifest = {"recipe": "dreambooth", "config": {}, "base_model": base, "dataset_sha256": "d", "trigger": "sks",
-                "bundle_sha256": "b", "libraries": {}, "files": {"weights.safetensors": digest}}
+                "bundle_sha256": "b", "libraries": {}, "files": {name: digest}}
     (root / "model" / "adapter.json").write_text(json.dumps(manifest))
 
 def block():

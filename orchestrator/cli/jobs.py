@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def jobs() -> None:
-    """List, watch, stop, resume and explain jobs."""
+    """List, watch, stop, resume, explain and remove jobs."""
 
 
 @jobs.command("list")
@@ -69,25 +69,42 @@ def logs(name: str, follow: bool, as_json: bool) -> None:
 @json_option
 def wait(name: str, as_json: bool) -> None:
     """Wait for a job's end; the exit code says whether it ended well."""
-    from orchestrator.cli.progress import follow
+    from orchestrator.cli.progress import follow, leaving
     from orchestrator.cli.results import print_outcome
 
     job = _find(name)
-    follow(job, quiet=as_json)
+    with leaving(job):
+        follow(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 
 @jobs.command()
 @click.argument("name")
+@click.option("--now", is_flag=True, help="Kill it at once; what came after its newest checkpoint is lost.")
 @json_option
-def stop(name: str, as_json: bool) -> None:
-    """Save a checkpoint and stop; `jobs retry` goes on from it."""
+def stop(name: str, now: bool, as_json: bool) -> None:
+    """Save a checkpoint and stop; `jobs retry` goes on from it. After two minutes a job that does not end is killed."""
+    from orchestrator.cli.progress import leaving
     from orchestrator.cli.results import print_job
 
     job = _find(name)
-    job.stop()
-    job.wait()
+    with leaving(job):
+        job.stop(now=now)
     print_job(job, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--adapter", is_flag=True, help="Remove its adapter too.")
+@json_option
+def remove(name: str, adapter: bool, as_json: bool) -> None:
+    """Forget a job that has ended, and all its files but the adapter."""
+    job = _find(name)
+    job.remove(adapter=adapter)
+    if as_json:
+        print_json({"removed": job.name, "adapter": adapter})
+    else:
+        click.echo(f"Removed {job.name}{' and its adapter' if adapter else ''}.")
 
 
 @jobs.command()
@@ -96,13 +113,14 @@ def stop(name: str, as_json: bool) -> None:
 @json_option
 def retry(name: str, detach: bool, as_json: bool) -> None:
     """Go on with a job that ended early, from its newest checkpoint."""
-    from orchestrator.cli.progress import follow_own
+    from orchestrator.cli.progress import follow_own, leaving
     from orchestrator.cli.results import print_outcome
 
     job = _find(name)
     job.resume()
     if not detach:
-        follow_own(job, quiet=as_json)
+        with leaving(job):
+            follow_own(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 

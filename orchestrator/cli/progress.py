@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
 from orchestrator.jobs import Job
+from orchestrator.targets.base import JobStatus
 from orchestrator.terminal import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -31,15 +33,29 @@ def follow_own(job: Job, *, quiet: bool) -> None:
         _ask_to_stop(job)
 
 
+@contextmanager
+def leaving(job: Job) -> Iterator[None]:
+    """Say, when Ctrl-C ends the watching, that it does not end the job."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(f"\n{_goes_on(job)}", err=True)
+        raise click.Abort from None
+
+
+def _goes_on(job: Job) -> str:
+    state = "is stopping" if job.describe().status is JobStatus.STOPPING else "goes on without you"
+    return f"{job.name} {state}. Watch it with: python -m orchestrator jobs wait {job.name}"
+
+
 def _ask_to_stop(job: Job) -> None:
     question = f"\nStop {job.name}? Its checkpoint is kept. No leaves it running"
     stop = click.confirm(question, default=True, err=True) if sys.stdin.isatty() else True
     if not stop:
-        click.echo(f"It goes on. Watch it with: python -m orchestrator jobs logs -f {job.name}", err=True)
+        click.echo(_goes_on(job), err=True)
         return
-    job.stop()
     click.echo("Saving a checkpoint and stopping ...", err=True)
-    job.wait()
+    job.stop()
 
 
 def _draw_bar(events: Iterator[Event]) -> None:

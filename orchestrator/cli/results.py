@@ -41,6 +41,7 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
     values["seconds"] = _seconds(description)
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
     values["adapter"] = str(job.adapter_folder()) if manifest else None
+    values["loading"] = manifest.loading(job.adapter_folder()) if manifest else []
     values["metrics"] = manifest.metrics if manifest else {}
     return values
 
@@ -62,6 +63,7 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
         facts += [("adapter", str(folder)), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
         if CONTACT_SHEET_FILE in manifest.files:
             facts.append(("pictures", str(folder / CONTACT_SHEET_FILE)))
+        facts += [("load" if n == 0 else "", line) for n, line in enumerate(manifest.loading(folder))]
     return facts
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
 @click.option("--restart", is_flag=True, help="Begin the same job anew.")
 @click.option("--dry-run", is_flag=True, help="Print the request and start nothing.")
-@click.option("--detach", is_flag=True, help="Return at once; see `jobs logs -f`.")
+@click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job.")
 @json_option
 def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: bool, as_json: bool, **given: Any) -> None:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
@@ -33,7 +33,7 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
     submit job.yaml --resume
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator import jobs
-    from orchestrator.cli.progress import follow, follow_own
+    from orchestrator.cli.progress import follow, follow_own, leaving
     from orchestrator.cli.results import print_outcome
     from orchestrator.settings import Settings
     from orchestrator.storage import DryStore, FolderStore
@@ -52,7 +52,8 @@ def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: boo
     if not started:
         click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
     if not detach:
-        (follow_own if started else follow)(job, quiet=as_json)
+        with leaving(job):
+            (follow_own if started else follow)(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 

@@ -16,6 +16,13 @@ from orchestrator.contract.digest import FileDigest, hash_files
 MANIFEST_FILE = "adapter.json"
 HEADER_KEY = "orchestrator"
 CONTACT_SHEET_FILE = "contact_sheet.png"
+_LOADING = {
+    "pytorch_lora_weights.safetensors": "pipe.load_lora_weights({folder})",
+    "learned_embeds.safetensors": "pipe.load_textual_inversion({folder})",
+    "unet/config.json": 'pipe.unet = UNet2DConditionModel.from_pretrained({folder}, subfolder="unet")',
+    "text_encoder/config.json": 'pipe.text_encoder = CLIPTextModel.from_pretrained({folder}, subfolder="text_encoder")',
+}
+"""File of an adapter to the line of Python that puts it into a diffusers pipeline."""
 
 
 class BaseModelReference(BaseModel):
@@ -75,6 +82,10 @@ class AdapterManifest(BaseModel):
     def read(cls, folder: Path) -> "AdapterManifest":
         """Read `adapter.json`; raises FileNotFoundError or pydantic's ValidationError."""
         return cls.model_validate_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+
+    def loading(self, folder: Path) -> list[str]:
+        """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers."""
+        return [line.format(folder=repr(str(folder))) for file, line in _LOADING.items() if file in self.files]
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""

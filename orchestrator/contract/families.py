@@ -15,7 +15,7 @@ WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
 _SETTINGS = ("*.json", "*.txt")
 _NEEDED = {
-    **{part: ("config.json",) for part in WEIGHT_PARTS},
+    **dict.fromkeys(WEIGHT_PARTS, ("config.json",)),
     "tokenizer": ("vocab.json", "tokenizer.json"),
     "scheduler": ("scheduler_config.json",),
 }

@@ -28,7 +28,7 @@ class Problem(BaseModel):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean "x"?` for the known word closest to `word`; when none is close, the choice if it is small."""
+    """Return `did you mean "x"?` for the known word closest to `word`, or else a choice that is small."""
     choices = sorted(known)
     close = get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:

@@ -42,7 +42,7 @@ class JobDescription(BaseModel):
     ended: AwareDatetime | None = None
     """When its latest attempt ended."""
     failure_reason: str | None = None
-    """What happened and why, when it failed."""
+    """What happened and why, when it failed or had to be killed."""
     next_step: str | None = None
     """What to type or change next, when the job itself knows."""
     output: str
@@ -58,8 +58,8 @@ class Target(Protocol):
     def resume(self, name: str) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
 
-    def discard(self, name: str) -> None:
-        """Forget an ended job and all its files but the adapter."""
+    def discard(self, name: str, *, adapter: bool = False) -> None:
+        """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
@@ -69,6 +69,9 @@ class Target(Protocol):
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
+
+    def kill(self, name: str, reason: str) -> None:
+        """End a job that does not stop, without a checkpoint; returns at once."""
 
     def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
         """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""

@@ -5,7 +5,7 @@ jobs/NAME/
   request.json   the CreateTrainingJob request, written once: with it the folder is a job
   state.json     what the worker has said of its latest attempt, replaced as a whole
   lock           locked by the worker and the training process for as long as one of them lives
-  stop           is there when somebody asked the running attempt to stop
+  stop           is there when somebody asked the running attempt to stop; holds the reason if it was killed
   log.txt        what the training process printed, all attempts
   ml/            the job's /opt/ml
 ```
@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +26,10 @@ from typing import IO
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.events import Failed, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import IDENTITY_TAG, Request, folder_of
-from orchestrator.storage import write_atomically
+from orchestrator.storage import scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _POLL_SECONDS = 0.05
@@ -84,7 +84,7 @@ class JobFolder:
         except (OSError, ValueError) as error:
             raise JobError(
                 f"The job {self.name} is damaged: its request cannot be read ({error}).",
-                next_step=f"remove {self.path}",
+                next_step=f"python -m orchestrator jobs remove {self.name}",
             ) from error
         return request
 
@@ -118,8 +118,13 @@ class JobFolder:
 
     def discard(self) -> None:
         """Remove the job and everything of it in one step; its lock has to be held."""
-        with tempfile.TemporaryDirectory(prefix=".discarded-", dir=self.path.parent) as grave:
-            self.path.rename(Path(grave) / self.name)
+        with scratch_folder(self.path.parent) as grave:
+            self.path.rename(grave / self.name)
+
+    def drop_leftovers(self) -> None:
+        """Remove what nobody needs once the adapter is published: training's own copy of it, and the checkpoints."""
+        for folder in (self.environment.model, self.environment.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, seconds: float) -> IO[str] | None:
         """Return the locked file, which keeps the lock until it is closed, or None if others hold it for `seconds`."""
@@ -156,8 +161,7 @@ class JobFolder:
         running = self.is_running()
         request, state = self.request(), self.state()
         status = self._status(running, state)
-        silent = status is JobStatus.FAILED and (state is None or not state.status.is_final)
-        failed = state if state and status is JobStatus.FAILED else None
+        reason, next_step = self._ending(status, state)
         return JobDescription(
             name=self.name,
             status=status,
@@ -165,15 +169,37 @@ class JobFolder:
             created=datetime.fromtimestamp((self.path / "request.json").stat().st_mtime, UTC),
             started=state.started if state else None,
             ended=state.ended if state and status.is_final else None,
-            failure_reason=_WITHOUT_A_WORD if silent else failed and failed.failure_reason,
-            next_step=failed and failed.next_step,
+            failure_reason=reason,
+            next_step=next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
         )
 
     def _status(self, running: bool, state: AttemptState | None) -> JobStatus:
         if running:
             return JobStatus.STOPPING if self.stop_requested() else JobStatus.IN_PROGRESS
-        return state.status if state and state.status.is_final else JobStatus.FAILED
+        if state and state.status.is_final:
+            return state.status
+        return JobStatus.STOPPED if self.kill_reason() else JobStatus.FAILED
+
+    def _ending(self, status: JobStatus, state: AttemptState | None) -> tuple[str | None, str | None]:
+        """Return why the attempt ended as it did and what to do about it, from the best witness there is."""
+        if not status.is_final:
+            return None, None
+        if state and state.status.is_final:
+            return state.failure_reason, state.next_step
+        if reason := self.kill_reason():
+            return reason, None
+        failed = self._reported_failure(state)  # the worker was killed, or had no room on the disk for its last word
+        return (failed.message, failed.next_step or None) if failed else (_WITHOUT_A_WORD, None)
+
+    def _reported_failure(self, state: AttemptState | None) -> Failed | None:
+        """Return the last failure that the attempt's log holds."""
+        if state is None or not self.log.exists():
+            return None
+        with self.log.open("rb") as log:
+            log.seek(state.log_start)
+            events = [parse(line.decode(errors="replace")) for line in log]
+        return next((event for event in reversed(events) if isinstance(event, Failed)), None)
 
     def stop_requested(self) -> bool:
         """Return whether somebody asked the running attempt to stop."""
@@ -182,6 +208,17 @@ class JobFolder:
     def request_stop(self) -> None:
         """Ask the running attempt to stop; the worker looks for this file."""
         (self.path / "stop").touch()
+
+    def request_kill(self, reason: str) -> None:
+        """Note why the running attempt is about to be killed, before it is."""
+        write_atomically(self.path / "stop", reason)
+
+    def kill_reason(self) -> str:
+        """Return why the attempt was killed on request, or an empty text when it was not."""
+        try:
+            return (self.path / "stop").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
     def checkpoint_step(self) -> int | None:
         """Return the steps of the newest complete checkpoint, told from the folders' names."""

@@ -1,6 +1,7 @@
 """Jobs as processes on this machine: needs nothing but Python and the `train` extra."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from typing import IO
 from orchestrator.errors import JobError, JobExistsError, MachineError
 from orchestrator.requests import Request, folder_of
 from orchestrator.settings import Settings
-from orchestrator.targets.base import JobDescription
+from orchestrator.storage import sweep
+from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.job_folder import JobFolder
-from orchestrator.targets.publication import reserve
+from orchestrator.targets.publication import reserve, withdraw
 
 _POLL_SECONDS = 0.1
 _LOCK_SECONDS = 10.0  # a killed worker's training process ends with its next line of output
@@ -27,17 +29,23 @@ _MIN_FREE_BYTES = 500_000_000
 class ProcessTarget:
     """Runs a request as a detached process whose state is a folder."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, lock_seconds: float = _LOCK_SECONDS) -> None:
         self.settings = settings
+        self.lock_seconds = lock_seconds
 
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""
         self._check_machine()
+        self._sweep()
         job = JobFolder(self.settings.jobs / request["TrainingJobName"])
-        with self._lock(job) as lock:
+        with self._lock(job, JobExistsError(job.name)) as lock:
             if job.exists():
                 raise JobExistsError(job.name)
-            reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job.name)
+            try:
+                reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+            except JobError:
+                job.discard()  # it holds nothing but its lock
+                raise
             job.begin(request)
             self._start_worker(job, lock)
 
@@ -45,16 +53,21 @@ class ProcessTarget:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
         self._check_machine()
         job = self._job(name)
-        with self._lock(job) as lock:
+        with self._lock(job, _running(name, "wait")) as lock:
             if not job.exists():
                 raise _no_job(name)
+            if (state := job.state()) and state.status is JobStatus.COMPLETED:  # another retry was quicker
+                raise JobError(f"The job {name} is complete.", next_step=f"python -m orchestrator jobs show {name}")
+            reserve(job.output, job)
             job.forget_attempt()
             self._start_worker(job, lock)
 
-    def discard(self, name: str) -> None:
-        """Forget an ended job and all its files but the adapter."""
+    def discard(self, name: str, *, adapter: bool = False) -> None:
+        """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""
         job = self._job(name)
-        with self._lock(job):
+        with self._lock(job, _running(name, "stop")):
+            if adapter:
+                withdraw(job.output, job)
             job.discard()
 
     def describe(self, name: str) -> JobDescription:
@@ -75,10 +88,15 @@ class ProcessTarget:
         if not job.is_running():
             return
         job.request_stop()
-        state = job.state()
-        # The training process if there is one: it also ends when the worker was killed. Before, the worker asks it.
-        if state and (pid := state.training_pid):
-            _terminate(pid)
+        _signal_training(job, signal.SIGTERM)
+
+    def kill(self, name: str, reason: str) -> None:
+        """End a job that does not stop, without a checkpoint; returns at once."""
+        job = self._job(name)
+        if not job.is_running():
+            return
+        job.request_kill(reason)
+        _signal_training(job, signal.SIGKILL)
 
     def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
         """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""
@@ -119,13 +137,14 @@ class ProcessTarget:
             raise _no_job(name)
         return job
 
-    def _lock(self, job: JobFolder) -> IO[str]:
+    def _lock(self, job: JobFolder, held: JobError) -> IO[str]:
+        """Return the job's lock; raises `held` when it is a job and another process keeps the lock."""
         # Nothing to wait for when another submit of the same job is under way.
-        lock = job.lock(_LOCK_SECONDS if not job.exists() or not job.is_running() else 0)
+        lock = job.lock(self.lock_seconds if not job.exists() or not job.is_running() else 0)
         if lock is not None:
             return lock
         if job.exists():
-            raise JobExistsError(job.name)
+            raise held
         raise JobError(
             f"The job {job.name} is being started.", next_step=f"python -m orchestrator jobs show {job.name}"
         )
@@ -147,7 +166,11 @@ class ProcessTarget:
                 check=False,
             )
         if started.returncode != 0:
-            raise MachineError("The job could not be started.", next_step=f"cat {errors}")
+            raise MachineError("The job could not be started.", next_step=f"cat {shlex.quote(str(errors))}")
+
+    def _sweep(self) -> None:
+        for folder in (self.settings.jobs, self.settings.adapters, self.settings.store):
+            sweep(folder, time.time())
 
     def _check_machine(self) -> None:
         if find_spec("torch") is None or find_spec("diffusers") is None:
@@ -166,6 +189,10 @@ class ProcessTarget:
 
 def _no_job(name: str) -> JobError:
     return JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
+
+
+def _running(name: str, next_verb: str) -> JobError:
+    return JobError(f"The job {name} is running already.", next_step=f"python -m orchestrator jobs {next_verb} {name}")
 
 
 def _created(job: JobFolder) -> float:
@@ -190,8 +217,12 @@ def _ctrl_c_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
-def _terminate(pid: int) -> None:
+def _signal_training(job: JobFolder, number: int) -> None:
+    """Signal the training process if there is one: it ends also when the worker was killed; before, the worker does."""
+    state = job.state()
+    if state is None or state.training_pid is None:
+        return
     try:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(state.training_pid, number)
     except ProcessLookupError:  # it has just ended by itself
         return

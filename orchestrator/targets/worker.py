@@ -59,6 +59,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001  (what is not said here is never said)
             ending = self._broken(error)
         self.job.write_state(self.state.model_copy(update={"ended": datetime.now(UTC), **ending}))
+        if ending["status"] is JobStatus.COMPLETED:  # not before it is said: a retry would need them
+            self.job.drop_leftovers()
 
     def _train(self) -> dict[str, Any]:
         process = self.process = self._start()
@@ -92,13 +94,15 @@ class Worker:
 
     def _pass_on_stop(self) -> None:
         if self.process is not None:
-            self.process.terminate()
+            (self.process.kill if self.job.kill_reason() else self.process.terminate)()
 
     def _ending(self, code: int, failed: Failed | None) -> dict[str, Any]:
         if code == EXIT_STOPPED or (code == -signal.SIGTERM and self.job.stop_requested()):
             return {"status": JobStatus.STOPPED, "exit_code": code}
+        if code == -signal.SIGKILL and (reason := self.job.kill_reason()):
+            return {"status": JobStatus.STOPPED, "failure_reason": reason, "exit_code": code}
         if code == 0:
-            publish(self.job.environment.model, self.job.output, self.job.name)
+            publish(self.job.environment.model, self.job.output, self.job)
             return {"status": JobStatus.COMPLETED, "exit_code": code}
         if failed is not None:
             return _failed(failed.message, failed.next_step, code)

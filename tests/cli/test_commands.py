@@ -1,6 +1,9 @@
 """The command line as a person or a script meets it: as a process, with real arguments."""
 
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,6 +156,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(run: Run, settings: Settings,
     client.stderr.close()
 
 
+def test_a_removed_job_is_gone(run: Run, settings: Settings, ended_job: Job) -> None:
+    assert json.loads(run("jobs", "remove", "first", "--json").stdout) == {"removed": "first-job", "adapter": False}
+    assert not (settings.jobs / ended_job.name).exists()
+    assert "no job" in run("jobs", "show", "first").stderr
+
+
+def test_a_complete_job_is_shown_with_the_line_that_loads_it(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("finish(name='pytorch_lora_weights.safetensors')", name="done"))
+    Job(target, "done").wait()
+    line = f"pipe.load_lora_weights({str(settings.adapters / 'done')!r})"
+    assert line in run("jobs", "show", "done").stdout
+    assert json.loads(run("jobs", "show", "done", "--json").stdout)["loading"] == [line]
+
+
 def test_a_stopped_job_is_no_success(run: Run, settings: Settings, training_request: Callable[..., Request]) -> None:
     ProcessTarget(settings).create(training_request("block()", name="slow"))
     assert json.loads(run("jobs", "stop", "slow", "--json").stdout)["status"] == "Stopped"
@@ -161,13 +181,71 @@ def test_a_stopped_job_is_no_success(run: Run, settings: Settings, training_requ
     assert "jobs retry slow" in result.stderr
 
 
+@pytest.fixture
+def listening_to_ctrl_c() -> None:
+    """A test run in the background ignores Ctrl-C, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_who_stops_waiting_does_not_stop_the_job(
+    settings: Settings, training_request: Callable[..., Request], listening_to_ctrl_c: None
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("block()", name="slow"))
+    command = [sys.executable, "-m", "orchestrator", "jobs", "wait", "slow"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as client:
+        assert client.stderr is not None
+        assert client.stderr.readline() == "starting\n"
+        client.send_signal(signal.SIGINT)
+        words = client.stderr.read()
+    assert client.returncode == 130
+    assert "slow goes on" in words
+    assert "jobs wait slow" in words
+    assert target.describe("slow").status == "InProgress"
+    Job(target, "slow").stop(now=True)
+
+
+def test_ctrl_c_at_the_question_leaves_the_job_running(
+    settings: Settings, training_request: Callable[..., Request], listening_to_ctrl_c: None
+) -> None:
+    target = ProcessTarget(settings)
+    script = """
+    if not list((root / "checkpoints").iterdir()):
+        checkpoint(5)
+        sys.exit(1)
+    emit(event="phase", name="second attempt")
+    block()
+    """
+    target.create(training_request(script, name="slow"))
+    Job(target, "slow").wait()
+    terminal, side = pty.openpty()
+    command = [sys.executable, "-m", "orchestrator", "jobs", "retry", "slow"]
+    client = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+    for seen in (b"second attempt", b"Stop slow?"):
+        _read_until(terminal, seen)
+        client.send_signal(signal.SIGINT)
+    _read_until(terminal, b"slow goes on without you. Watch it with: python -m orchestrator jobs wait slow")
+    assert client.wait() == 130
+    os.close(terminal)
+    assert target.describe("slow").status == "InProgress"
+    Job(target, "slow").stop(now=True)
+
+
+def _read_until(terminal: int, text: bytes) -> None:
+    seen = b""
+    while text not in seen:
+        seen += os.read(terminal, 4096)  # raises OSError, and fails the test, when the client ends before
+
+
 def test_a_home_that_cannot_be_is_one_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for home in ("~nobody-of-that-name/x", "/dev/null/x"):
         monkeypatch.setenv("ORCHESTRATOR_HOME", home)
-        result = run("submit", "dreambooth")
-        assert result.returncode == 5
-        assert "Traceback" not in result.stderr
-        assert "Next: " in result.stderr
+        for words in (("submit", "dreambooth"), ("jobs", "list")):
+            result = run(*words)
+            assert result.returncode == 5
+            assert f'ORCHESTRATOR_HOME is set to "{home}"' in result.stderr
+            assert "Next: export ORCHESTRATOR_HOME=" in result.stderr
 
 
 def test_the_version_needs_no_installation(run: Run) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
+from orchestrator.contract.digest import FileDigest
 
 
 @pytest.fixture
@@ -53,3 +54,16 @@ def test_equal_runs_write_equal_bytes(adapter: Path) -> None:
     first = (adapter / "adapter.json").read_bytes()
     manifest().write(adapter)
     assert (adapter / "adapter.json").read_bytes() == first
+
+
+def test_each_kind_of_adapter_says_how_it_is_loaded() -> None:
+    def lines(*files: str) -> list[str]:
+        digests = {file: FileDigest(sha256="0", size=0) for file in files}
+        return manifest().model_copy(update={"files": digests}).loading(Path("/a"))
+
+    assert lines("learned_embeds.safetensors", "contact_sheet.png") == ["pipe.load_textual_inversion('/a')"]
+    full = lines("unet/config.json", "unet/weights.safetensors", "text_encoder/config.json")
+    assert full == [
+        "pipe.unet = UNet2DConditionModel.from_pretrained('/a', subfolder=\"unet\")",
+        "pipe.text_encoder = CLIPTextModel.from_pretrained('/a', subfolder=\"text_encoder\")",
+    ]

@@ -79,7 +79,7 @@ def test_a_stopped_run_is_not_begun_anew_silently_and_resumes(settings: Settings
     stopped = run("jobs", "stop", name)
     follower.communicate()
     assert (stopped["status"], stopped["adapter"]) == ("Stopped", None)
-    assert "--resume" in run(*words)["error"]["next"]
+    assert run(*words)["error"]["next"] == f"python -m orchestrator jobs retry {name}"
     assert run(*words, "--resume")["status"] == "Completed"
     log = (settings.jobs / name / "log.txt").read_text()
     assert f'{{"event":"resumed","step":{stopped["checkpoint_step"]}}}' in log

@@ -5,40 +5,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import BLOCKED_AT_STEP_5, MakeRequest, start, training_pid
 
 from orchestrator.contract.events import parse
 from orchestrator.errors import JobError
 from orchestrator.jobs import Job, Plan, Submission, submit
 from orchestrator.requests import Request
-from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.job_folder import JobFolder
 from orchestrator.targets.process import ProcessTarget
-
-MakeRequest = Callable[..., Request]
-BLOCKED_AT_STEP_5 = "checkpoint(5); emit(event='phase', name=str(os.getpid())); block()"
-
-
-@pytest.fixture
-def target(settings: Settings) -> ProcessTarget:
-    return ProcessTarget(settings)
-
-
-def start(target: ProcessTarget, request: Request) -> Job:
-    target.create(request)
-    return Job(target, request["TrainingJobName"])
-
-
-def training_pid(job: Job) -> int:
-    """Wait for the script to say its process id, which it does before it blocks."""
-    for event in job.events(follow=True):
-        if event.event == "phase" and event.name.isdigit():
-            return int(event.name)
-    raise AssertionError("the script ended before it blocked")
 
 
 def test_a_job_that_ends_well_leaves_a_verified_adapter(target: ProcessTarget, training_request: MakeRequest) -> None:
@@ -57,20 +35,6 @@ def test_an_adapter_that_does_not_match_its_manifest_is_not_published(
     assert description.status is JobStatus.FAILED
     assert "weights.safetensors" in str(description.failure_reason)
     assert not job.adapter_folder().exists()
-
-
-def test_a_taken_adapter_name_is_refused_before_anything_is_spent(
-    target: ProcessTarget, training_request: MakeRequest, settings: Settings
-) -> None:
-    first = training_request("finish(b'first')", name="first")
-    start(target, first)
-    second = training_request("finish(b'second')", name="second")
-    second["OutputDataConfig"] = first["OutputDataConfig"]
-    with pytest.raises(JobError, match="taken by the job first"):
-        target.create(second)
-    assert target.names() == ["first"]
-    Job(target, "first").wait()
-    assert (settings.adapters / "first" / "weights.safetensors").read_bytes() == b"first"
 
 
 def test_the_failure_a_job_reports_is_what_it_failed_of(target: ProcessTarget, training_request: MakeRequest) -> None:
@@ -98,7 +62,8 @@ def test_a_killed_training_process_is_a_failed_job_that_names_the_signal(
     description = job.wait()
     assert description.status is JobStatus.FAILED
     assert "SIGKILL" in str(description.failure_reason)
-    assert "step 5" in job.explain().next_step
+    assert "from step 5" in job.explain().cause
+    assert job.explain().next_step == "python -m orchestrator jobs retry job"
 
 
 def test_when_all_processes_are_killed_the_job_is_not_called_running(

@@ -16,7 +16,7 @@ class DreamBooth(Recipe):
     prompt_field: ClassVar[str | None] = "instance_prompt"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}
 
-    rare_token: Word = "sks"
+    rare_token: Word = Field("sks")
     """The word that comes to mean the subject."""
     instance_prompt: str = Field(examples=["a photo of sks dog"])
     """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
