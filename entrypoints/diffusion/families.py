@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
@@ -25,12 +24,6 @@ Conditions = dict[str, Tensor]
 CLIP_FOLDER = "clip"
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
-# What is used of the diffusers layout, and nothing else: no pickles, no single-file checkpoints beside the folders,
-# no weights of another precision ("model.fp16.safetensors").
-HUB_FILES = ["model_index.json"] + [
-    f"{part}/*.{ending}" for part in (*SETTING_PARTS, CLIP_FOLDER) for ending in ("json", "txt", "safetensors")
-]
-HUB_OTHER_VARIANTS = ["*.*.safetensors"]
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 NEXT_STEP = (
     'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
@@ -158,30 +151,6 @@ def settings_sha256(folder: Path) -> str:
 
 def _tree_hash(folder: Path, paths: list[Path]) -> str:
     return tree_sha256({path.relative_to(folder).as_posix(): hash_file(path) for path in paths})
-
-
-def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
-    """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
-
-    Raises TrainingError("base-model") when it cannot be had.
-    """
-    try:
-        folder = Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_VARIANTS)
-        )
-    except Exception as error:  # of the Hub, of the network below it, of the name
-        if failure_of(error):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            "base-model", f'"{model_id}" is not to be had from Hugging Face: {reason}', NEXT_STEP
-        ) from error
-    return folder, folder.name  # the cache names a snapshot by its commit
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name looks like "owner/model" rather than a path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
