@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, field_validator
 
 from orchestrator.contract.digest import FileDigest, hash_file
-from orchestrator.contract.families import family_of, files_sha256, model_files
+from orchestrator.contract.families import family_of, files_sha256, model_files, native_resolution
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
@@ -109,6 +109,7 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     problems += _place_prompt(recipe_type, fields, settings)
     if "base_model" in fields:
         settings["base_model"] = fields["base_model"]
+    settings = {**_native_settings(settings.get("base_model", BUILTIN)), **settings}
     recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
     problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
@@ -211,6 +212,18 @@ def _mapping(settings: object, problems: list[Problem]) -> dict[str, Any]:
 
 def _sample_settings(recipe: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {} if "images" in fields else dict(recipe.sample_defaults)
+
+
+def _native_settings(base_model: object) -> dict[str, Any]:
+    """Return the resolution of a model folder that names its own; of a model on the Hub nothing is known offline."""
+    if base_model == BUILTIN or not isinstance(base_model, str):  # the recipes know the built-in model's
+        return {}
+    try:
+        folder = _base_model_folder(base_model)
+    except ValueError:  # a home of nobody: _base_model_problems says so
+        return {}
+    native = native_resolution(folder) if folder else None
+    return {} if native is None else {"resolution": native}
 
 
 def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:

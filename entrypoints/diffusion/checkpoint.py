@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.machine import Machine
 from entrypoints.diffusion.weights import on_cpu
 from orchestrator.contract.digest import FileDigest, hash_file
 
@@ -52,8 +53,8 @@ class Manifest(BaseModel):
     """Optimizer steps done."""
     identity: Identity
     """The run it belongs to."""
-    threads: int
-    """CPU threads of the run: other numbers of them round differently."""
+    machine: Machine
+    """What it was computed on."""
     scaler: dict[str, int | float] = {}
     """State of the gradient scaler, empty without one."""
     tensors: FileDigest
@@ -200,7 +201,7 @@ def recorded_threads(root: Path) -> int | None:
     """Return the CPU threads of the run that left checkpoints here, None without one."""
     for folder in newest_first(root):
         try:
-            return _read_sealed(folder).threads
+            return _read_sealed(folder).machine.threads
         except ValueError:
             continue
     return None

@@ -34,7 +34,7 @@ def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
     recipe = run.recipe
     sampling = {"resolution": recipe.resolution, "steps": recipe.inference_steps, "guidance": recipe.guidance_scale}
     model = {"weights": base.reference.fingerprint, "settings": settings_sha256(base.folder)}
-    machine = {"device": run.device.type, "batch": batch_size(run)}
+    machine = {"batch": batch_size(run), **run.machine.model_dump()}
     facts = {"prompt": prompt, "count": count, "seed": recipe.seed, **model, **sampling, **machine}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
@@ -19,7 +18,6 @@ from entrypoints.diffusion.failures import TrainingError, failure_of
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import (
     CLIP_FOLDER,
-    SETTING_PARTS,
     family_of,
     files_sha256,
     setting_files,
@@ -28,12 +26,6 @@ from orchestrator.contract.families import (
 
 Conditions = dict[str, Tensor]
 
-# What is used of the diffusers layout, and nothing else: no pickles, no single-file checkpoints beside the folders,
-# no weights of another precision ("model.fp16.safetensors").
-HUB_FILES = ["model_index.json"] + [
-    f"{part}/*.{ending}" for part in (*SETTING_PARTS, CLIP_FOLDER) for ending in ("json", "txt", "safetensors")
-]
-HUB_OTHER_VARIANTS = ["*.*.safetensors"]
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 NEXT_STEP = (
     'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
@@ -155,30 +147,6 @@ def fingerprint(folder: Path) -> str:
 def settings_sha256(folder: Path) -> str:
     """Return one hash over everything beside the weights that changes what a model computes: configs, vocabulary."""
     return files_sha256(folder, setting_files(folder))
-
-
-def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
-    """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
-
-    Raises TrainingError("base-model") when it cannot be had.
-    """
-    try:
-        folder = Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_VARIANTS)
-        )
-    except Exception as error:  # of the Hub, of the network below it, of the name
-        if failure_of(error):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        # A path with a slip of the pen can look like an id.
-        message = f'There is no folder "{model_id}", and Hugging Face does not give out a model of that name: {reason}'
-        raise TrainingError("base-model", message, NEXT_STEP) from error
-    return folder, folder.name  # the cache names a snapshot by its commit
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name looks like "owner/model" rather than a path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:

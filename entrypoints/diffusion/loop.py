@@ -11,6 +11,7 @@ from torch import Tensor
 from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.failures import TrainingError
 from entrypoints.diffusion.families import BaseModel
+from entrypoints.diffusion.machine import Machine
 from entrypoints.diffusion.randomness import keyed_seed
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.stop import Stopped
@@ -21,6 +22,10 @@ from orchestrator.contract.recipe import Recipe
 
 AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NOT_YET = FileDigest(sha256="", size=0)
+
+
+class NotFiniteError(Exception):
+    """A step came to no finite number, and the weights are as they were before it."""
 
 
 class LossesOf(Protocol):
@@ -54,15 +59,16 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.recipe.mixed_precision == "fp16")
 
     def take_step(self, losses_of: LossesOf) -> float:
-        """Do one optimizer step and return its loss; TrainingError("nan-loss") before a bad one touches the weights."""
+        """Do one optimizer step and return its loss; NotFiniteError before a bad one touches the weights."""
         torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", self.run.rank, self.done))
         loss = self._backward(losses_of(self.done, self.run.rank, self.run.ranks))
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.max_grad_norm)
-        # An infinite gradient is the scaler's to skip; without one it would ruin the weights. The only sync of a step.
-        value = (loss if self.scaler.is_enabled() else torch.where(norm.isfinite(), loss, norm)).item()
+        value, length = torch.stack([loss, norm]).tolist()  # the only sync of a step
         if not math.isfinite(value):
-            raise self._not_finite()
+            raise NotFiniteError("loss is not a finite number")
+        if not math.isfinite(length) and not self._scaler_can_skip():
+            raise NotFiniteError("gradients are not finite numbers")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.done)
         self.scaler.step(self.optimizer)
@@ -83,14 +89,16 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def _not_finite(self) -> TrainingError:
-        advice = f"Lower learning_rate (now {self.recipe.learning_rate:g})"
-        if self.done == 0:
-            advice = "Check the base model: nothing was trained yet"
-        if self.recipe.mixed_precision == "fp16":
-            advice += ", or use mixed_precision=bf16"
-        message = f"The loss is not a finite number at step {self.done + 1}; earlier checkpoints are kept."
-        return TrainingError("nan-loss", message, f"{advice}.")
+    def _scaler_can_skip(self) -> bool:
+        """Whether infinite gradients may come of the scaler's factor: it leaves such a step out and halves it.
+
+        Without scaling, or with a factor that is below one already, they are infinite by themselves.
+        """
+        return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+
+    def is_finite(self) -> bool:
+        """Whether all weights are finite numbers."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.parameters.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights and AdamW's state of each, by name."""
@@ -132,6 +140,12 @@ class Saver:
             self.trainer.restore(manifest, checkpoint.load_tensors(folder, self.run.device))
             self.saved = manifest.step
             emit(Resumed(step=manifest.step))
+            self._compare_machines(manifest.machine)
+
+    def _compare_machines(self, then: Machine) -> None:
+        if differences := then.differences(self.run.machine):
+            message = f"The run goes on elsewhere than it began: {', '.join(differences)}"
+            emit(Warned(message=f"{message}. Its bytes may differ from those of an uninterrupted run."))
 
     def due(self) -> bool:
         """Whether the recipe wants a checkpoint after this step."""
@@ -146,7 +160,7 @@ class Saver:
         manifest = checkpoint.Manifest(
             step=self.trainer.done,
             identity=self.identity,
-            threads=torch.get_num_threads(),
+            machine=self.run.machine,
             scaler=self.trainer.scaler.state_dict(),
             tensors=NOT_YET,
         )
@@ -161,7 +175,7 @@ def fit(
 ) -> None:
     """Train to the recipe's last step, from the newest checkpoint on; `validate` draws pictures now and then.
 
-    Raises Stopped when the process was asked to end, after saving, and TrainingError("nan-loss").
+    Raises Stopped when the process was asked to end, and TrainingError("nan-loss"), both after saving.
     """
     _prepare(base, run.recipe, tuner)
     trainer = Trainer(run, tuner.parameters)
@@ -173,6 +187,10 @@ def fit(
     except Stopped:
         saver.save()
         raise
+    except NotFiniteError as error:
+        if trainer.is_finite():
+            saver.save()
+        raise _nan_loss(trainer, saver, error) from error
     saver.save()
     base.unet.eval()
     base.text_encoder.eval()
@@ -182,6 +200,8 @@ def _steps(
     run: Run, trainer: Trainer, saver: Saver, losses_of: LossesOf, validate: Callable[[int], None] | None
 ) -> None:
     recipe, began, first = run.recipe, time.monotonic(), trainer.done
+    if validate and first and first % recipe.validation_steps == 0:
+        validate(first)  # the run was perhaps cut off between the checkpoint and these pictures
     while trainer.done < recipe.steps:
         loss = trainer.take_step(losses_of)
         announce(trainer, loss, (time.monotonic() - began) / (trainer.done - first))
@@ -190,6 +210,18 @@ def _steps(
         run.stop.check()
         if validate and trainer.done % recipe.validation_steps == 0:
             validate(trainer.done)
+
+
+def _nan_loss(trainer: Trainer, saver: Saver, error: NotFiniteError) -> TrainingError:
+    """Say at which step it ended, what is left, and what to change."""
+    kept = f"the checkpoint at step {saver.saved} is kept" if saver.saved else "there is no checkpoint"
+    rate = trainer.recipe.learning_rate
+    advice = f"Submit again with a lower rate: -s learning_rate={rate / 10:g}"
+    if trainer.done == 0:
+        advice = "Check the base model: nothing was trained yet"
+    if trainer.scaler.is_enabled():
+        advice += ", or in another arithmetic: -s mixed_precision=bf16"
+    return TrainingError("nan-loss", f"The {error} at step {trainer.done + 1}; {kept}.", f"{advice}.")
 
 
 def announce(trainer: Trainer, loss: float, seconds: float) -> None:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -16,16 +15,17 @@ from PIL import Image
 from entrypoints.diffusion.checkpoint import Identity, recorded_threads
 from entrypoints.diffusion.data import Picture, read_pictures
 from entrypoints.diffusion.failures import TrainingError
-from entrypoints.diffusion.families import BaseModel, fetch_from_hub, is_hub_id, load_base_model, settings_sha256
+from entrypoints.diffusion.families import BaseModel, load_base_model, settings_sha256
+from entrypoints.diffusion.hub import fetch_pinned, is_hub_id
+from entrypoints.diffusion.machine import Machine, library_versions, this_machine
 from entrypoints.diffusion.stop import StopFlag
 from entrypoints.diffusion.tuners import Tuner
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
-from orchestrator.contract.events import Sample, emit
+from orchestrator.contract.events import Sample, Warned, emit
+from orchestrator.contract.families import native_resolution
 from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
-
-LIBRARIES = ("torch", "diffusers", "peft", "transformers", "safetensors")
 
 
 @dataclass
@@ -45,9 +45,24 @@ class Run:
         torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
+    @property
+    def machine(self) -> Machine:
+        """What it computes on."""
+        return this_machine(self.device)
+
     @cached_property
     def _base_model_source(self) -> tuple[Path, str | None]:
         """Folder of the base model and its commit on the Hub, if it is from there."""
+        folder, revision = self._find_base_model()
+        native, resolution = native_resolution(folder), self.recipe.resolution
+        if native not in (None, resolution):
+            message = (
+                f"The base model draws {native}x{native} pictures and is trained at {resolution}x{resolution} here"
+            )
+            emit(Warned(message=f"{message}; unless you mean it, submit again with -s resolution={native}."))
+        return folder, revision
+
+    def _find_base_model(self) -> tuple[Path, str | None]:
         folder = self.environment.channel(BASE_MODEL_CHANNEL)
         if folder is not None:
             return folder, self.recipe.base_revision
@@ -57,7 +72,7 @@ class Run:
                 f'The base model "{self.recipe.base_model}" did not reach the job (no channel {BASE_MODEL_CHANNEL}).',
                 "Check that the folder exists on the machine you submit from, then submit again.",
             )
-        return fetch_from_hub(self.recipe.base_model, self.recipe.base_revision)
+        return fetch_pinned(self.recipe.base_model, self.recipe.base_revision, self.environment.checkpoints)
 
     def load_base_model(self) -> BaseModel:
         """Load a pristine copy of the base model."""
@@ -111,7 +126,7 @@ class Run:
             bundle_sha256=self.bundle_sha256,
             trigger=self.recipe.trigger,
             metrics=metrics,
-            libraries={name: version(name) for name in LIBRARIES},
+            libraries=library_versions(),
         )
         draft = _empty_folder(self.environment.model.with_name(".model.draft"))
         tuner.save(draft, manifest.header())

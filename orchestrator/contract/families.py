@@ -22,6 +22,22 @@ _NEEDED = {
 """Part to the files of which it has one."""
 
 
+def native_resolution(folder: Path) -> int | None:
+    """Return the side in pixels of the square pictures a model was trained on; None when its files do not say so.
+
+    That is the denoiser's latents (`sample_size`) times the autoencoder's scale, which halves once less than it has
+    blocks. Files that cannot be read are for whoever loads the model to complain about.
+    """
+    try:
+        latents = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))["sample_size"]
+        blocks = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["block_out_channels"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(latents, int) or not isinstance(blocks, list) or not blocks:
+        return None
+    return latents << (len(blocks) - 1)
+
+
 def family_of(folder: Path) -> str:
     """Return the family of the model in `folder`; raises ValueError that says all that is wrong with it."""
     index = folder / "model_index.json"

@@ -42,7 +42,7 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random."""
     resolution: int = Field(512, ge=32, le=2048, multiple_of=8)
-    """Side of the training pictures in pixels (built-in model: 64)."""
+    """Side of the training pictures in pixels; a model folder's own where it names one (built-in model: 64)."""
     random_crop: bool = False
     """Cut each picture at another place every time; the centre otherwise, which is encoded only once."""
     steps: int = Field(500, ge=1)
@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     """Newest checkpoints to keep; an older one goes only after a newer one was verified."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts to draw during training."""
-    validation_steps: int = Field(100, ge=1)
+    validation_steps: int = Field(100, ge=1, validate_default=True)
     """Draw the validation prompts after every so many steps."""
     evaluation_prompts: int = Field(8, ge=0, le=16)
     """Prompts of the contact sheet and of the closing figures; 0 leaves both out."""
@@ -117,6 +117,17 @@ class Recipe(BaseModel):
         if value is not None and steps is not None and value > steps:
             raise ValueError(
                 f"every {value} steps never occurs in a run of {steps}; leave it out to save by the minute"
+            )
+        return value
+
+    @field_validator("validation_steps")
+    @classmethod
+    def _validation_occurs(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if info.data.get("validation_prompts") and steps is not None and value > steps:
+            raise ValueError(
+                f"every {value} steps never occurs in a run of {steps}, which leaves the validation prompts undrawn; "
+                f"write -s validation_steps={max(1, steps // 4)}"
             )
         return value
 

@@ -81,6 +81,7 @@ def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance
         ({"instance_prompt": "sks dog", "class_prompt": "a sks dog"}, "class_prompt", "holds the rare token"),
         ({"instance_prompt": "sks dog", "steps": 0}, "steps", "greater than or equal to 1"),
         ({"instance_prompt": "sks dog", "steps": 10, "checkpoint_steps": 11}, "checkpoint_steps", "never occurs"),
+        ({"instance_prompt": "sks dog", "steps": 10, "validation_prompts": ["a"]}, "validation_steps", "never occurs"),
         ({"instance_prompt": "sks dog", "steps": 10, "warmup_steps": 10}, "warmup_steps", "leaves nothing"),
         ({"instance_prompt": "sks dog", "resolution": 100}, "resolution", "multiple of 8"),
         ({"instance_prompt": "sks dog", "keep_checkpoints": 1}, "keep_checkpoints", "greater than or equal to 2"),

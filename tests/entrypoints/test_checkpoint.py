@@ -8,13 +8,15 @@ import torch
 from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.checkpoint import Identity, Manifest
 from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.machine import Machine
 from orchestrator.contract.digest import FileDigest
 
 IDENTITY = Identity(recipe="r", dataset="d", bundle="b", base_model="m")
+MACHINE = Machine(device="cpu (AVX2)", threads=3, libraries={"torch": "2"})
 
 
 def write(root: Path, step: int, keep: int = 5) -> Path:
-    manifest = Manifest(step=step, identity=IDENTITY, threads=3, tensors=FileDigest(sha256="", size=0))
+    manifest = Manifest(step=step, identity=IDENTITY, machine=MACHINE, tensors=FileDigest(sha256="", size=0))
     checkpoint.save(root, manifest, {"weight/a": torch.full((4,), float(step))}, keep)
     return checkpoint.folder_of(root, step)
 
@@ -30,7 +32,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert found == folder
     assert complaints == []
     assert manifest
-    assert (manifest.step, manifest.threads) == (7, 3)
+    assert (manifest.step, manifest.machine) == (7, MACHINE)
     assert torch.equal(checkpoint.load_tensors(folder, torch.device("cpu"))["weight/a"], torch.full((4,), 7.0))
 
 

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from entrypoints import train
 from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.failures import TrainingError, failure_of
-from entrypoints.diffusion.families import fetch_from_hub, fingerprint, load_base_model
+from entrypoints.diffusion.families import fingerprint, load_base_model
+from entrypoints.diffusion.hub import fetch_from_hub
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NEWER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
 
 
 @pytest.fixture
@@ -194,6 +196,29 @@ def test_a_hub_model_is_trained_offline(job: Any, main: Any) -> None:
     manifest = json.loads((environment.model / "adapter.json").read_text())
     assert manifest["base_model"]["id"] == "someone/tiny"
     assert manifest["base_model"]["revision"] == COMMIT
+
+
+def test_a_hub_model_that_moves_on_does_not_move_the_run(job: Any, main: Any, hub: Path, tmp_path: Path) -> None:
+    recipe = tiny.textual_inversion(base_model="someone/tiny", evaluation_prompts=0)
+    environment = job(recipe, base_model=None)
+    assert main(environment)[0] == 0
+    newer = tiny.write_base_model(tmp_path / "newer", prediction_type="epsilon")
+    (hub / "snapshots" / NEWER_COMMIT).symlink_to(newer, target_is_directory=True)
+    (hub / "refs" / "main").write_text(NEWER_COMMIT)
+    status, events, _ = main(environment)
+    assert status == 0
+    assert {"event": "resumed", "step": recipe.steps} in events
+    assert json.loads((environment.model / "adapter.json").read_text())["base_model"]["revision"] == COMMIT
+    fresh = job(recipe, "fresh", base_model=None)
+    main(fresh)
+    assert json.loads((fresh.model / "adapter.json").read_text())["base_model"]["revision"] == NEWER_COMMIT
+
+
+def test_another_size_than_the_models_own_is_remarked_on(job: Any, main: Any) -> None:
+    environment = job(tiny.textual_inversion(resolution=2 * tiny.SIDE, steps=1, evaluation_prompts=0))
+    _, events, _ = main(environment)
+    (warning,) = [event["message"] for event in events if event["event"] == "warning"]
+    assert f"resolution={tiny.SIDE}" in warning
 
 
 @pytest.mark.usefixtures("hub")

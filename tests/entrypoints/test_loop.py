@@ -1,5 +1,6 @@
 """The training loop: its arithmetic, when it saves, and when it gives up."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from safetensors.torch import load_file, save_file
 from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.data import latents_of
 from entrypoints.diffusion.failures import TrainingError
-from entrypoints.diffusion.families import load_base_model
-from entrypoints.diffusion.loop import Trainer, learning_rate
+from entrypoints.diffusion.families import BaseModel, load_base_model
+from entrypoints.diffusion.loop import LossesOf, Trainer, fit, learning_rate
 from entrypoints.diffusion.objective import Objective, PromptEncoder, Stream
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.stop import StopFlag
-from entrypoints.diffusion.tuners import Full
+from entrypoints.diffusion.tuners import Full, Lora, Tuner
 from entrypoints.recipes.dreambooth import captions
 from entrypoints.train import run_recipe
+from orchestrator.contract.environment import Environment
 
 
 def checkpoints_of(environment: Any) -> list[int]:
@@ -60,6 +62,37 @@ def test_accumulated_gradients_equal_those_of_a_bigger_batch(base_folder: Path, 
         torch.testing.assert_close(in_turn[name], tensor, atol=1e-6, rtol=1e-4)
 
 
+def first_losses(job: Any, run: Any, field: str, values: list[float | None]) -> list[float]:
+    """Return the loss of a run's first step under several values of a field."""
+
+    def loss(number: int, value: float | None) -> float:
+        recipe = tiny.dreambooth(steps=1, evaluation_prompts=0, **{field: value})
+        return float(next(event["loss"] for event in run(job(recipe, f"job-{number}")) if event["event"] == "step"))
+
+    return [loss(number, value) for number, value in enumerate(values)]
+
+
+def test_the_loss_of_the_class_has_its_weight(job: Any, run: Any) -> None:
+    subject_alone, once, three_times = first_losses(job, run, "prior_loss_weight", [0, 1, 3])
+    assert once - subject_alone > 0.1
+    assert three_times - subject_alone == pytest.approx(3 * (once - subject_alone), rel=1e-4)
+
+
+def test_min_snr_weighs_the_loss(job: Any, run: Any) -> None:
+    plain, low, twice_as_high, beyond_all = first_losses(job, run, "snr_gamma", [None, 1e-4, 2e-4, 1e9])
+    assert low < 1e-3 * plain
+    assert twice_as_high == pytest.approx(2 * low, rel=0.01)  # below every sample's ratio the loss is linear in gamma
+    assert low < beyond_all < plain  # of v: snr / (snr + 1)
+
+
+def test_gradients_are_cut_to_the_longest_allowed(job: Any, run: Any) -> None:
+    environment = job(tiny.dreambooth(steps=1, max_grad_norm=1e-4, evaluation_prompts=0))
+    run(environment)
+    tensors = checkpoint.load_tensors(checkpoint.folder_of(environment.checkpoints, 1), torch.device("cpu"))
+    momenta = torch.cat([tensor.flatten() for name, tensor in tensors.items() if name.startswith("exp_avg/")])
+    assert momenta.norm().item() == pytest.approx((1 - 0.9) * 1e-4, rel=1e-2)  # AdamW's beta is 0.9
+
+
 def test_training_lowers_the_loss(job: Any, run: Any) -> None:
     recipe = tiny.dreambooth(steps=60, tuner="full", batch_size=4, learning_rate=3e-3, prior_preservation=False)
     events = run(job(recipe.model_copy(update={"evaluation_prompts": 0})))
@@ -67,16 +100,16 @@ def test_training_lowers_the_loss(job: Any, run: Any) -> None:
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(job: Any, run: Any) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_trained(job: Any, run: Any) -> None:
     # rates near 1 on every weight: the activations pass float32's range within a few steps
-    recipe = tiny.dreambooth(steps=200, checkpoint_steps=1, learning_rate=0.99, tuner="full", weight_decay=1e3)
+    recipe = tiny.dreambooth(steps=200, learning_rate=0.99, tuner="full", weight_decay=1e3)
     environment = job(recipe)
     with pytest.raises(TrainingError, match=r"at step \d+") as caught:
         run(environment)
     assert caught.value.kind == "nan-loss"
     assert "learning_rate" in caught.value.next_step
-    last = checkpoints_of(environment)[0]
-    assert f"step {last + 1};" in caught.value.message
+    (last,) = checkpoints_of(environment)
+    assert f"step {last + 1}; the checkpoint at step {last} is kept" in caught.value.message
     tensors = checkpoint.load_tensors(checkpoint.folder_of(environment.checkpoints, last), torch.device("cpu"))
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
@@ -90,9 +123,41 @@ def test_a_damaged_autoencoder_ends_the_run_before_anything_is_saved(
     weights["quant_conv.bias"].fill_(float("inf"))
     save_file(weights, path, metadata={"format": "pt"})
     environment = job(tiny.dreambooth(prior_preservation=False), base_model=folder)
-    with pytest.raises(TrainingError, match="at step 1;"):
+    with pytest.raises(TrainingError, match="at step 1; there is no checkpoint"):
         run(environment)
     assert checkpoints_of(environment) == []
+
+
+def losses_with_bad_gradients(tuner: Tuner, bad_steps: range) -> LossesOf:
+    """Return an objective whose loss is always finite, and whose gradients are not at some steps."""
+
+    def losses_of(step: int, rank: int, ranks: int) -> Iterator[torch.Tensor]:
+        total = torch.stack([parameter.square().sum() for parameter in tuner.parameters.values()]).sum()
+        yield (0 * total).sqrt() if step in bad_steps else total  # the slope of a root at 0 is infinite
+
+    return losses_of
+
+
+def fit_with_bad_gradients(job: Any, base: BaseModel, bad_steps: range) -> Any:
+    recipe = tiny.dreambooth(steps=60, mixed_precision="fp16")
+    run = Run(job(recipe), recipe)
+    tuner = Lora(base, rank=2, alpha=2, text_encoder=False, seed=0)
+    fit(run, base, tuner, losses_with_bad_gradients(tuner, bad_steps))
+    return run.environment
+
+
+def test_gradients_that_no_factor_makes_finite_end_the_run(job: Any, base: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"gradients are not finite numbers at step \d+; the check") as caught:
+        fit_with_bad_gradients(job, base, range(3, 60))
+    assert caught.value.kind == "nan-loss"
+    assert "bf16" in caught.value.next_step
+    (last,) = checkpoints_of(Environment(root=tmp_path / "job"))
+    assert f"at step {last + 1}; the checkpoint at step {last} is kept" in caught.value.message
+    assert last > 3 + 16  # halved from 65536
+
+
+def test_a_few_steps_that_overflow_are_left_out(job: Any, base: BaseModel) -> None:
+    assert checkpoints_of(fit_with_bad_gradients(job, base, range(3, 13))) == [60]
 
 
 def test_checkpoints_by_steps_and_at_the_end(job: Any, run: Any) -> None:

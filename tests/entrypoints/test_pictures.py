@@ -43,6 +43,12 @@ def test_class_pictures_that_were_cut_off_are_completed_with_the_same_bytes(draw
     assert [picture.path.read_bytes() for picture in pictures] == whole
 
 
+def test_class_pictures_of_other_threads_are_others(drawing: Run, base: BaseModel) -> None:
+    first = class_pictures(drawing, base, "a dog", 1)
+    torch.set_num_threads(2)
+    assert class_pictures(drawing, base, "a dog", 1) != first
+
+
 @pytest.mark.parametrize("change", [{"seed": 5}, {"guidance_scale": 2.0}, {"inference_steps": 3}, {"resolution": 16}])
 def test_class_pictures_of_other_settings_are_others(drawing: Run, base: BaseModel, change: dict[str, Any]) -> None:
     first = class_pictures(drawing, base, "a dog", 1)

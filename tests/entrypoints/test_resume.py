@@ -1,5 +1,6 @@
 """A run that is cut off, however, and started again ends in the same bytes as one that was not."""
 
+import io
 import json
 import os
 import shutil
@@ -7,14 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+import torch
 
-from entrypoints.diffusion.checkpoint import MANIFEST_FILE, folder_of
+from entrypoints.diffusion.checkpoint import MANIFEST_FILE, folder_of, load_tensors, newest_first, read_manifest, save
 from entrypoints.diffusion.failures import TrainingError
+from entrypoints.diffusion.stop import StopFlag, Stopped
+from entrypoints.train import run_recipe
 from orchestrator.contract.digest import hash_files
 from orchestrator.contract.environment import EXIT_STOPPED, ROOT_VARIABLE, Environment
 
@@ -45,9 +50,67 @@ def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: An
     shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))
     events = run(resumed)
     assert {"event": "resumed", "step": 2} in events
+    assert not [event for event in events if event["event"] == "warning"]
     assert hash_files(resumed.model) == hash_files(whole.model)
     last = recipe.steps
     assert hash_files(folder_of(resumed.checkpoints, last)) == hash_files(folder_of(whole.checkpoints, last))
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(job: Any, run: Any) -> None:
+    recipe = RECIPES["textual inversion"]
+    whole, resumed = job(recipe, "whole"), job(recipe, "resumed")
+    run(whole)
+    shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))
+    torch.set_num_threads(2)
+    run(resumed)
+    assert torch.get_num_threads() == 1
+    assert read_manifest(folder_of(resumed.checkpoints, recipe.steps)).machine.threads == 1
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(job: Any, run: Any) -> None:
+    environment = job(RECIPES["textual inversion"])
+    run(environment)
+    folder = folder_of(environment.checkpoints, 3)
+    manifest, tensors = read_manifest(folder), load_tensors(folder, torch.device("cpu"))
+    libraries = {**manifest.machine.libraries, "diffusers": "0.1"}
+    machine = manifest.machine.model_copy(update={"device": "cuda (NVIDIA H100)", "libraries": libraries})
+    save(environment.checkpoints, manifest.model_copy(update={"machine": machine}), tensors, keep=2)
+    events = run(environment)
+    assert {"event": "resumed", "step": 3} in events
+    (warning,) = [event["message"] for event in events if event["event"] == "warning"]
+    assert "device (was cuda (NVIDIA H100)" in warning
+    assert "diffusers (was 0.1" in warning
+    assert "torch" not in warning
+
+
+def test_validation_pictures_of_the_last_step_before_a_stop_are_not_lost(job: Any, run: Any) -> None:
+    recipe = tiny.textual_inversion(validation_prompts=("a dog",), validation_steps=2, evaluation_prompts=0)
+    whole, stopped = job(recipe, "whole"), job(recipe, "stopped")
+    run(whole)
+    stop = StopFlag()
+    with pytest.raises(Stopped), redirect_stdout(StopAfter(2, stop)):
+        run_recipe(stopped, stop)
+    assert newest_step(stopped) == 2
+    run(stopped)
+    assert hash_files(stopped.samples) == hash_files(whole.samples) != {}
+
+
+def newest_step(environment: Environment) -> int:
+    """Return the step of the newest checkpoint."""
+    return int(next(newest_first(environment.checkpoints)).name.rpartition("-")[2])
+
+
+class StopAfter(io.StringIO):
+    """A log whose reader asks the job to end as soon as it reads of a step."""
+
+    def __init__(self, step: int, stop: StopFlag) -> None:
+        super().__init__()
+        self.step, self.stop = step, stop
+
+    def write(self, text: str) -> int:
+        event = json.loads(text)
+        self.stop.asked |= event["event"] == "step" and event["step"] == self.step
+        return super().write(text)
 
 
 def test_a_damaged_checkpoint_is_passed_over(job: Any, run: Any) -> None:
