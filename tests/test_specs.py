@@ -142,21 +142,17 @@ def test_the_next_step_is_about_what_is_wrong() -> None:
     assert next_step(**nowhere, settings={"steps": 0}) == "python -m orchestrator recipes show dreambooth"
 
 
-def write_model(folder: Path, latents: object) -> str:
-    """Write what a model folder says of itself, with an autoencoder that halves three times."""
-    for name, content in {
-        "model_index.json": {"_class_name": "StableDiffusionPipeline"},
-        "unet/config.json": {"sample_size": latents},
-        "vae/config.json": {"block_out_channels": [1, 1, 1, 1]},
-    }.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(content))
+def sized_model(folder: Path, latents: object) -> str:
+    """Write a model folder that says of its size, with an autoencoder that halves three times."""
+    write_model(folder)
+    (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": latents}))
+    (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 1, 1, 1]}))
     return str(folder)
 
 
 @pytest.mark.parametrize(("latents", "resolution"), [(96, 768), (32, 256), ([64, 96], 512), (None, 512)])
 def test_a_model_folder_knows_its_resolution(tmp_path: Path, latents: object, resolution: int) -> None:
-    fields = {"recipe": "dreambooth", "base_model": write_model(tmp_path, latents)}
+    fields = {"recipe": "dreambooth", "base_model": sized_model(tmp_path / "model", latents)}
     assert build_spec(fields).recipe.resolution == resolution
     assert build_spec(fields, {"resolution": "128"}).recipe.resolution == 128
     assert build_spec({**fields, "settings": {"resolution": 160}}).recipe.resolution == 160
