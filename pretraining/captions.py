@@ -60,12 +60,12 @@ def caption(scene: Scene, rng: random.Random) -> str:
     return f"{opening} {text}".strip()
 
 
-def full_prompt(scene: Scene, rng: random.Random) -> str:
-    """Return a caption that names kind, colour, background and its pattern: the form that evaluation asks for."""
+def full_prompt(scene: Scene, rng: random.Random, *, sized: bool) -> str:
+    """Return a caption that names kind, colour, background and its pattern, and if `sized` a size other than medium."""
     pattern = scene.background.pattern
     ground = f"{scene.background.colour} background"
     ground = ground if pattern == "plain" else f"{'gradient' if pattern == 'gradient' else pattern} {ground}"
-    size = f"{scene.size} " if scene.size != "medium" else ""
+    size = f"{scene.size} " if sized and scene.size != "medium" else ""
     opening = rng.choice(("a photo of", "a picture of", "an image of", "a drawing of"))
     return f"{opening} {article(f'{size}{scene.colour} {scene.kind}')} on {article(ground)}"
 

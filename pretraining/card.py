@@ -6,7 +6,10 @@ from pretraining.evaluation import GUIDANCE, SAMPLING_STEPS, Figures
 from pretraining.scenes import COLOURS, HELD_OUT_ONE_IN, PATTERNS, SHAPES
 from pretraining.stages import Budget, Stages
 
-MACHINE = "2 cores of an AMD EPYC (Zen 1), no GPU, shared with other work"
+MACHINE = (
+    "2 cores of an Intel Xeon with AVX-512 (autoencoder and text tower: of an AMD EPYC, Zen 1, in an earlier run whose "
+    "exported weights the later stages read), no GPU, shared with other work"
+)
 
 SHEET_PROMPTS = (
     "a photo of a red circle on a blue background",

@@ -35,6 +35,8 @@ class Figures:
     kind: float
     colour: float
     background: float
+    small_prompts: int
+    following_small: float
     judge_accuracy: float
     picture_to_text: float
     text_to_picture: float
@@ -50,6 +52,8 @@ def evaluate(folder: Path, judge: Judge, photos: Path | None, prompts: int, seed
     clip = CLIPModel.from_pretrained(folder / "clip").eval()
     scenes, texts = unseen_prompts(prompts, seed)
     right = verdicts(judge, sampled(pipe, texts, seed), scenes)
+    small, small_texts = small_ones(*unseen_prompts(prompts, seed, sized=True))
+    right_small = verdicts(judge, sampled(pipe, small_texts, seed), small)
     drawn = verdicts(judge, stacked([draw(scene) for scene in scenes]), scenes)
     to_text, to_picture = mean_retrieval(clip, pipe, seed)
     return Figures(
@@ -58,6 +62,8 @@ def evaluate(folder: Path, judge: Judge, photos: Path | None, prompts: int, seed
         kind=share(right["kind"]),
         colour=share(right["colour"]),
         background=share(right["background"]),
+        small_prompts=len(small),
+        following_small=share(right_small["kind"] & right_small["colour"]),
         judge_accuracy=share(drawn["kind"] & drawn["colour"]),
         picture_to_text=to_text,
         text_to_picture=to_picture,
@@ -75,7 +81,13 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     return pipe
 
 
-def unseen_prompts(count: int, seed: int) -> tuple[list[Scene], list[str]]:
+def small_ones(scenes: list[Scene], texts: list[str]) -> tuple[list[Scene], list[str]]:
+    """Return the scenes with a small object, and their prompts."""
+    small = [index for index, scene in enumerate(scenes) if scene.size == "small"]
+    return [scenes[index] for index in small], [texts[index] for index in small]
+
+
+def unseen_prompts(count: int, seed: int, *, sized: bool = False) -> tuple[list[Scene], list[str]]:
     """Return scenes of held-out combinations, each of them used about equally often, and a full prompt for each."""
     combinations = held_out_combinations()
     scenes, texts = [], []
@@ -83,7 +95,7 @@ def unseen_prompts(count: int, seed: int) -> tuple[list[Scene], list[str]]:
         kind, colour, ground = combinations[len(scenes) % len(combinations)]
         rng = generator(seed, "prompt", len(scenes))
         scenes.append(place(rng, kind, colour, draw_background(rng, ground)))
-        texts.append(full_prompt(scenes[-1], rng))
+        texts.append(full_prompt(scenes[-1], rng, sized=sized))
     return scenes, texts
 
 
@@ -102,7 +114,7 @@ def mean_retrieval(clip: CLIPModel, pipe: StableDiffusionPipeline, seed: int) ->
     """Return top-1 retrieval among 64 unseen pairs of different combinations, both ways, averaged over some rounds."""
     rounds = []
     combinations = len(held_out_combinations())
-    scenes, texts = unseen_prompts(combinations * RETRIEVAL_ROUNDS, seed + 1)
+    scenes, texts = unseen_prompts(combinations * RETRIEVAL_ROUNDS, seed + 1, sized=True)
     for number in range(RETRIEVAL_ROUNDS):
         among = generator(seed, "retrieval", number).sample(range(combinations), RETRIEVAL_PAIRS)
         chosen = [number * combinations + k for k in among]

@@ -23,9 +23,11 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 AUTOENCODER = Plan("autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800)
 TEXT_TOWER = Plan("text_tower", steps=300, batch=96, learning_rate=1e-3, warm_up=50, average=0.98, save_every=50)
-DENOISER = Plan("denoiser", steps=4000, batch=32, learning_rate=8e-4, warm_up=100, average=0.998, save_every=200)
-PICTURE_TOWER = Plan("picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=50)
-JUDGE = Plan("judge", steps=2000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
+DENOISER = Plan("denoiser", steps=8500, batch=64, learning_rate=1e-3, warm_up=200, average=0.999, save_every=250)
+PICTURE_TOWER = Plan(
+    "picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=100
+)
+JUDGE = Plan("judge", steps=3000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Budget:
     clip_photos: int = 3000
     drawn: int = 20_000
     photos: int = 1200
-    judge_pictures: int = 8000
+    judge_pictures: int = 24_000
 
     @property
     def plans(self) -> dict[str, Plan]:

@@ -30,7 +30,7 @@ class TextualInversion(Recipe):
         """Return rates that suit the size of the base model; embeddings are never decayed towards zero."""
         if chosen.get("base_model", BUILTIN) != BUILTIN:
             return {"learning_rate": 5e-4, "steps": 3000, "weight_decay": 0.0}
-        builtin = {"learning_rate": 1e-2, "steps": 300, "batch_size": 4, "vectors": 4, "weight_decay": 0.0}
+        builtin = {"learning_rate": 2e-2, "steps": 300, "batch_size": 4, "vectors": 4, "weight_decay": 0.0}
         return {**super().defaults(chosen), **builtin}
 
     @property
