@@ -20,9 +20,12 @@ from orchestrator.contract.recipe import from_hyperparameters
 if TYPE_CHECKING:
     from entrypoints.diffusion.failures import TrainingError
 
-# cuBLAS repeats its sums only with a fixed workspace; libraries read these when they are imported.
+# cuBLAS repeats its sums only with a fixed workspace. OpenMP's threads wait for one another by spinning, which is the
+# quickest on an idle machine and, where a neighbour has one of the cores, makes a step take twenty times as long; so
+# they spin shortly and then sleep. Libraries read these when they are imported.
 SETTINGS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "GOMP_SPINCOUNT": "2000",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
