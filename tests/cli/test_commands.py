@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -222,14 +223,25 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     command = [sys.executable, "-m", "orchestrator", "jobs", "retry", "slow"]
     client = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
     os.close(side)
-    for seen in (b"second attempt", b"Stop slow?"):
-        _read_until(terminal, seen)
-        client.send_signal(signal.SIGINT)
-    _read_until(terminal, b"slow goes on without you. Watch it with: python -m orchestrator jobs wait slow")
+    _read_until(terminal, b"second attempt")
+    client.send_signal(signal.SIGINT)
+    _read_until(terminal, b"Stop slow?")
+    _interrupt_until(
+        terminal, client, b"slow goes on without you. Watch it with: python -m orchestrator jobs wait slow"
+    )
     assert client.wait() == 130
     os.close(terminal)
     assert target.describe("slow").status == "InProgress"
     Job(target, "slow").stop(now=True)
+
+
+def _interrupt_until(terminal: int, client: "subprocess.Popen[bytes]", text: bytes) -> None:
+    """Press Ctrl-C until the text comes: Python misses one between printing a question and waiting for its answer."""
+    seen = b""
+    while text not in seen:
+        client.send_signal(signal.SIGINT)
+        while text not in seen and select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 4096)
 
 
 def _read_until(terminal: int, text: bytes) -> None:
