@@ -1,0 +1,67 @@
+"""A SageMaker that runs, for tests: strict about requests, real about work, in the test's hands for time and faults.
+
+See README.md beside this file.
+"""
+
+from .calls import Call, RecordedCall
+from .clock import Clock, ManualClock, WallClock
+from .faults import (
+    Fault,
+    access_denied,
+    clock_skew,
+    connection_reset,
+    expired_token,
+    internal_error,
+    lost_answer,
+    read_timeout,
+    refusal,
+    throttling,
+    unavailable,
+)
+from .in_process import in_process, install
+from .server import SimulatorServer
+from .simulator import SageMakerSimulator, SimulatorError
+from .training.container import Image
+from .training.faults import (
+    FailIn,
+    Interruption,
+    capacity_shortage,
+    failed_health_check,
+    image_pull_failure,
+    internal_server_error,
+)
+from .training.job import TrainingJob
+from .training.timeline import Timeline
+
+__all__ = [
+    "Call",
+    "Clock",
+    "FailIn",
+    "Fault",
+    "Image",
+    "Interruption",
+    "ManualClock",
+    "RecordedCall",
+    "SageMakerSimulator",
+    "SimulatorError",
+    "SimulatorServer",
+    "Timeline",
+    "TrainingJob",
+    "WallClock",
+    "access_denied",
+    "capacity_shortage",
+    "clock_skew",
+    "connection_reset",
+    "expired_token",
+    "failed_health_check",
+    "image_pull_failure",
+    "in_process",
+    "install",
+    "internal_error",
+    "internal_server_error",
+    "lost_answer",
+    "read_timeout",
+    "refusal",
+    "throttling",
+    "unavailable",
+]
