@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.report import write_section
 from orchestrator import jobs
 from orchestrator.contract.events import Phase
+from orchestrator.plans import plan_here
 from orchestrator.settings import Settings
 from orchestrator.specs import build_spec
 from orchestrator.storage import FolderStore
@@ -88,10 +89,10 @@ def kill_through(settings: Settings, name: str, kills: int, dice: random.Random,
 def _submit(settings: Settings, name: str) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
-    plan = jobs.plan(spec, settings, FolderStore(settings.store))
+    plan = plan_here(spec, settings, FolderStore(settings.store))
     target = jobs.local_target(settings)
     if plan.request["TrainingJobName"] in target.names():
-        return jobs.find(plan.request["TrainingJobName"], target)
+        return jobs.find(plan.request["TrainingJobName"], [target])
     return jobs.submit(plan, target).job
 
 

@@ -1,20 +1,26 @@
-"""Writes docs/commands.md and docs/recipes.md from the command line's help and the recipes' fields.
+"""Writes the pages of docs/ that follow from the code: commands.md, recipes.md and aws-errors.md.
 
 `python docs/generate.py` writes them; with --check it fails when they have drifted from the code.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+import yaml
 
+from orchestrator import aws_errors
+from orchestrator.aws import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.recipe import recipe_class, recipe_names
 
 DOCS = Path(__file__).parent
+MATRIX = DOCS.parent / "tests" / "faults" / "matrix.yaml"
 HELP = cli.context_settings["help_option_names"]
 _PROGRAM = "python -m orchestrator"
+_QUOTA = "aws service-quotas request-service-quota-increase ..., written out"
 _NOTICE = "<!-- Written by docs/generate.py; `make docs` renews it. -->\n"
 
 
@@ -45,9 +51,60 @@ def _recipe_section(name: str) -> str:
     return "\n".join([title, head, *rows]) + "\n"
 
 
+def aws_errors_page() -> str:
+    """Return what comes of each fault, and what each error of AWS means."""
+    matrix = yaml.safe_load(MATRIX.read_text())
+    makes = _operations(matrix["operations"]["making"])
+    return "\n".join(
+        [
+            _NOTICE,
+            "# When AWS fails\n",
+            f"A request is sent {ATTEMPTS} times at most. One that makes or starts something ({makes}) is sent",
+            f"{ATTEMPTS_WHEN_LOST} times at most once an attempt may have been carried out, and ends in a",
+            "LostAnswerError: what was asked for may be there, and the command looks before it asks again. Bringing",
+            "files to or from the bucket goes on for half a minute longer.\n",
+            "## What comes of each fault\n",
+            "Each cell is a test over every operation: " + _operations(matrix["operations"]["asked"]) + ".\n",
+            "| fault | other requests | requests that make something | but |\n| --- | --- | --- | --- |",
+            *(_fault_row(fault) for fault in matrix["faults"]),
+            "\n## What each error means\n",
+            "| AWS says | error (exit code) | cause | next command |\n| --- | --- | --- | --- |",
+            *(_error_row(row) for row in (*aws_errors.TABLE, aws_errors.REST)),
+            "",
+        ]
+    )
+
+
+def _operations(services: dict[str, list[str]]) -> str:
+    return ", ".join(f"{service}:{name}" for service, names in services.items() for name in names)
+
+
+def _fault_row(fault: dict[str, Any]) -> str:
+    special = [f"{where}: {_outcome(outcome)}" for where, outcome in fault.get("except", {}).items()]
+    return f"| {fault['name']} | {_outcome(fault['asked'])} | {_outcome(fault['making'])} | {', '.join(special)} |"
+
+
+def _outcome(stated: list[Any]) -> str:
+    outcome, attempts = stated[:2]
+    return f"{outcome}, {attempts} attempt{'s' if attempts > 1 else ''}"
+
+
+def _error_row(row: aws_errors.Row) -> str:
+    names = ", ".join(row.names.split())
+    only = "".join([f' with "{row.pattern}"' if row.pattern else "", f" from {row.service}" if row.service else ""])
+    next_step = row.next_step.format_map({"raise_quota": _QUOTA, "region": "REGION", "action": "the action"})
+    cause = row.cause.format_map({"quota": "", "region": "REGION", "action": "the action"})
+    cells = [names + only, f"{row.error.__name__} ({row.error.exit_code})", cause, next_step]
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "\\<") for cell in cells) + " |"
+
+
 def main() -> int:
     """Write the pages, or with --check compare them."""
-    pages = {DOCS / "commands.md": commands_page(), DOCS / "recipes.md": recipes_page()}
+    pages = {
+        DOCS / "commands.md": commands_page(),
+        DOCS / "recipes.md": recipes_page(),
+        DOCS / "aws-errors.md": aws_errors_page(),
+    }
     if "--check" not in sys.argv:
         for path, text in pages.items():
             path.write_text(text)

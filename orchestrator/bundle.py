@@ -6,15 +6,15 @@ A job always runs the bundle it was submitted with, also when it is resumed afte
 import shutil
 from pathlib import Path
 
-from orchestrator.storage import FolderStore
+from orchestrator.storage import TreeStore
 
 _PACKAGE = Path(__file__).parent
 _INSTALLED = _PACKAGE / "_entrypoints"  # where the wheel carries them; a checkout has them beside the package
 ENTRYPOINTS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "entrypoints"
 
 
-def store_bundle(store: FolderStore) -> Path:
-    """Put the bundle into the store and return its root, which becomes the job's PYTHONPATH."""
+def store_bundle(store: TreeStore) -> str:
+    """Put the bundle into the store and return the URI of its root, which becomes the job's PYTHONPATH."""
     with store.staging() as folder:
         _copy_python(_PACKAGE / "contract", folder / "orchestrator" / "contract")
         # An empty package of its own: a namespace package would lose to an installed `orchestrator`.

@@ -5,7 +5,16 @@ OrchestratorError
 ├── DatasetError     the person who chose the pictures
 ├── JobError         the person who watches jobs: a job failed, is missing, or is in the way
 │   └── JobExistsError
-└── MachineError     the person who owns this machine: disk, memory, missing packages
+├── MachineError     the person who owns this machine: disk, memory, missing packages
+├── AccountError     the person who owns the AWS account
+│   ├── CredentialsError   none, expired, wrong region, a clock that is off
+│   ├── AccessError        a permission is missing, or the bucket is another account's
+│   ├── QuotaError         the account may not have that many of these
+│   ├── CapacityError      AWS has none of these now
+│   ├── MissingError       a stack, role, bucket, image or object that is not there
+│   └── ConflictError      a thing of that name is there, or was changed meanwhile
+└── ServiceError     nobody: AWS does not answer or answers with 5xx; try again
+    └── LostAnswerError    the request may have been carried out: the caller must look
 
 Each carries what happened, why, and the next command to type; `__main__` prints them and nothing else does.
 """
@@ -19,6 +28,9 @@ class OrchestratorError(Exception):
     """A failure with its cause and the next thing to type."""
 
     exit_code = 1
+
+    code = ""
+    """The word a service has for the failure, as "ResourceLimitExceeded"."""
 
     def __init__(self, message: str, *, next_step: str = "", problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
@@ -63,3 +75,43 @@ class MachineError(OrchestratorError):
     """This machine lacks something: disk, memory, a package."""
 
     exit_code = 5
+
+
+class AccountError(OrchestratorError):
+    """The AWS account, or the way this machine is signed in to it, does not allow what was asked."""
+
+    exit_code = 6
+
+
+class CredentialsError(AccountError):
+    """This machine is not signed in to AWS, or to the wrong place: no or expired credentials, region, clock."""
+
+
+class AccessError(AccountError):
+    """The signed-in identity may not do this, or the thing belongs to another account."""
+
+
+class QuotaError(AccountError):
+    """The account's quota is used up or was never raised."""
+
+
+class CapacityError(AccountError):
+    """AWS has no such instances free at the moment."""
+
+
+class MissingError(AccountError):
+    """Something the request names is not there: a stack, role, bucket, image, object."""
+
+
+class ConflictError(AccountError):
+    """A thing of that name is there already, or it changed between being read and being written."""
+
+
+class ServiceError(OrchestratorError):
+    """AWS or the way to it failed; what was asked for was not done and can be asked for again."""
+
+    exit_code = 7
+
+
+class LostAnswerError(ServiceError):
+    """The request was sent and no answer came: it may have been carried out, so look before asking again."""

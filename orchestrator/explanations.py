@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
+from orchestrator.signatures import Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _EVIDENCE_LINES = 5
@@ -32,21 +33,32 @@ def explain(description: JobDescription, log: Iterable[str], checkpoint_step: in
     done = progress or (f"{checkpoint_step} steps are done" if checkpoint_step else "no step is done yet")
     retry = f"A retry goes on {'from the beginning' if checkpoint_step is None else f'from step {checkpoint_step}'}."
     reason, verb = description.failure_reason, "retry"
+    # What the training side, or the worker of this machine, has said of itself needs no guessing.
+    said = description.region is None or (failed is not None and failed.kind != "bug")
+    known = None if said else diagnose(reason, plain)
     evidence: tuple[str, ...] = ()
     match description.status:
         case JobStatus.FAILED:
-            cause = f"{reason or 'It failed without a reason.'} {done.capitalize()}. {retry}"
-            evidence = _evidence(failed, plain)
+            cause = f"{_cause(reason, known) or 'It failed without a reason.'} {done.capitalize()}. {retry}"
+            evidence = (known.evidence,) if known else _evidence(failed, plain)
         case JobStatus.STOPPED:
-            cause = f"{reason or 'It was asked to stop.'} {done.capitalize()}. {retry}"
+            cause = f"{_cause(reason, known) or 'It was asked to stop.'} {done.capitalize()}. {retry}"
         case JobStatus.COMPLETED:
             cause, verb = "It is complete.", "show"
         case JobStatus.STOPPING:
             cause, verb = f"It is stopping; {done}.", "wait"
         case JobStatus.IN_PROGRESS:
             cause, verb = f"It is running; {done}.", "wait"
-    next_step = description.next_step or f"python -m orchestrator jobs {verb} {description.name}"
+    usual = f"python -m orchestrator jobs {verb} {description.name}"
+    told = known.signature.next_step.format(job=description.name) if known and verb == "retry" else usual
+    next_step = description.next_step or told
     return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
+
+
+def _cause(reason: str | None, known: Diagnosis | None) -> str:
+    """Return the service's words, and what they mean when that is known."""
+    words = [reason.rstrip(".") + "." if reason else "", known.signature.cause if known else ""]
+    return " ".join(filter(None, words))
 
 
 def _digest(log: Iterable[str]) -> tuple[str, Failed | None, list[str]]:

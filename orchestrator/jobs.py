@@ -1,29 +1,25 @@
 """Submit jobs and watch them, on any target."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-from orchestrator import datasets
-from orchestrator.bundle import store_bundle
-from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
-from orchestrator.contract.digest import hash_files, tree_sha256
+from orchestrator.adapters import read_manifest
+from orchestrator.aws import Aws
+from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.events import Event, parse
-from orchestrator.contract.problem import Problem, did_you_mean
-from orchestrator.contract.words import holds_word
-from orchestrator.errors import DatasetError, JobError, JobExistsError
+from orchestrator.contract.problem import did_you_mean
+from orchestrator.errors import JobError, JobExistsError, MissingError
 from orchestrator.explanations import Explanation, explain
-from orchestrator.hashes import HashMemory
-from orchestrator.requests import IDENTITY_TAG, JobInputs, Request, folder_of, job_name, training_job
-from orchestrator.settings import Settings
-from orchestrator.specs import JobSpec
-from orchestrator.storage import FolderStore
+from orchestrator.plans import Plan
+from orchestrator.requests import Request, identity_of
+from orchestrator.settings import AwsSettings, Settings
+from orchestrator.storage import S3Store, folder_of
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 from orchestrator.targets.process import ProcessTarget
+from orchestrator.targets.sagemaker import SageMakerTarget
 
 GRACE_SECONDS = 120.0  # what the service gives a container between SIGTERM and SIGKILL
+_LIST = "python -m orchestrator jobs list"
 _LOST = "What came after its newest checkpoint is lost."
 ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
 
@@ -86,68 +82,13 @@ class Job:
         """Return why the job stands where it does, the evidence, and what to do."""
         return explain(self.describe(), self.log_lines(latest_attempt=True), self.target.checkpoint_step(self.name))
 
-    def adapter_folder(self) -> Path:
-        """Return the folder the finished adapter lies in."""
-        return folder_of(self.describe().output)
-
     def manifest(self) -> AdapterManifest | None:
-        """Return the adapter's manifest, or None while there is no adapter."""
+        """Return the adapter's manifest, or None while there is no adapter; raises JobError when it is damaged."""
+        store = self.target.store
         try:
-            return AdapterManifest.read(self.adapter_folder())
-        except FileNotFoundError:
+            return read_manifest(store, store.name(self.describe().output))
+        except MissingError:
             return None
-        except ValueError as error:
-            folder = self.adapter_folder()
-            message = f"{folder / MANIFEST_FILE} cannot be read; it was changed, or a newer version wrote it."
-            raise JobError(message, next_step="submit the job again with --restart") from error
-
-
-class Plan(BaseModel):
-    """What a submit would start."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    request: Request
-    """The CreateTrainingJob request."""
-    warnings: tuple[Problem, ...]
-    """What is odd about the pictures."""
-
-
-def plan(spec: JobSpec, settings: Settings, store: FolderStore) -> Plan:
-    """Look at the pictures, store what the job reads, and return the request; starts nothing.
-
-    Raises DatasetError when the pictures cannot be trained on.
-    """
-    dataset = datasets.inspect(spec.images, resolution=spec.recipe.resolution)
-    _insist_on_word(dataset, spec.recipe.caption_word)
-    with store.staging() as folder:
-        datasets.prepare(dataset, folder)
-        dataset_sha256 = tree_sha256(hash_files(folder))
-        training = store.put_tree("data", folder)
-    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
-    base_model = spec.base_model_folder
-    inputs = JobInputs(
-        identity=identity,
-        training=training.as_uri(),
-        base_model=base_model.as_uri() if base_model else None,
-        bundle=store_bundle(store).as_uri(),
-        output=(settings.adapters / (spec.name or job_name(spec, identity))).as_uri(),
-    )
-    return Plan(request=training_job(spec, inputs), warnings=dataset.warnings)
-
-
-def _insist_on_word(dataset: datasets.Dataset, word: str | None) -> None:
-    """Raise DatasetError for captions from which the word that is to be learnt is missing: it would never be seen."""
-    if word is None:
-        return
-    problems = [
-        Problem(where=str(picture.file), what=f'its caption does not hold "{word}"', fix="add the word to the caption")
-        for picture in dataset.pictures
-        if picture.caption is not None and not holds_word(picture.caption, word)
-    ]
-    if problems:
-        next_step = "mend the captions or take them out of the folder, then submit again"
-        raise DatasetError("The captions would not teach the new word.", next_step=next_step, problems=problems)
 
 
 class Submission(NamedTuple):
@@ -177,7 +118,7 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
         return _go_on(job, request, resume=resume)
     if status is JobStatus.COMPLETED and job.manifest() is None:
         raise JobError(
-            f"The job {job.name} is complete, but its adapter is gone from {job.adapter_folder()}.",
+            f"The job {job.name} is complete, but its adapter is gone from {place_of(job.describe().output)}.",
             next_step="submit it again with --restart",
         )
     return Submission(job, started=False)
@@ -187,7 +128,7 @@ def _create(job: Job, request: Request) -> Submission:
     try:
         job.target.create(request)
     except JobExistsError:  # another submit of the same job was quicker
-        if job.describe().identity != _identity(request):
+        if job.describe().identity != identity_of(request):
             raise
         return Submission(job, started=False)
     return Submission(job, started=True)
@@ -196,8 +137,8 @@ def _create(job: Job, request: Request) -> Submission:
 def _begin_anew(job: Job, request: Request, status: JobStatus) -> Submission:
     if not status.is_final:
         raise JobError(f"The job {job.name} is running.", next_step=f"python -m orchestrator jobs stop {job.name}")
-    job.target.discard(job.name)
-    return _create(job, request)
+    job.target.restart(request)
+    return Submission(job, started=True)
 
 
 def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
@@ -214,24 +155,43 @@ def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
     return Submission(job, started=True)
 
 
-def _identity(request: Request) -> str:
-    return next(str(tag["Value"]) for tag in request["Tags"] if tag["Key"] == IDENTITY_TAG)
+def find(name: str, targets: Sequence[Target]) -> Job:
+    """Return the job of that name, or the only one that begins with it; raises JobError.
 
-
-def find(name: str, target: Target) -> Job:
-    """Return the job of that name, or the only one that begins with it; raises JobError."""
-    names = target.names()
+    Targets are asked in their order, and the next one only when the one before has no such job.
+    """
     if not name:
-        raise JobError("The name of the job is empty.", next_step="python -m orchestrator jobs list")
-    matches = [known for known in names if known == name] or [known for known in names if known.startswith(name)]
-    if len(matches) == 1:
-        return Job(target, matches[0])
-    if matches:
-        raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step="python -m orchestrator jobs list")
-    hint = did_you_mean(name, names) if names else "no job was submitted yet."
-    raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step="python -m orchestrator jobs list")
+        raise JobError("The name of the job is empty.", next_step=_LIST)
+    known: list[str] = []
+    for target in targets:
+        names = target.names()
+        matches = [one for one in names if one == name] or [one for one in names if one.startswith(name)]
+        if len(matches) == 1:
+            return Job(target, matches[0])
+        if matches:
+            raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step=_LIST)
+        known += names
+    hint = did_you_mean(name, known) if known else "no job was submitted yet."
+    raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step=_LIST)
+
+
+def place_of(uri: str) -> str:
+    """Return where an adapter is, as a person writes it: a folder's path, or the URI in a bucket."""
+    return str(folder_of(uri)) if uri.startswith("file:") else uri
 
 
 def local_target(settings: Settings) -> Target:
     """Return the target of this machine."""
     return ProcessTarget(settings)
+
+
+def sagemaker_target(account: AwsSettings) -> Target:
+    """Return the target of an account."""
+    aws = Aws(account.region)
+    return SageMakerTarget(aws, S3Store(aws, account.bucket, account.account_id))
+
+
+def targets(settings: Settings) -> list[Target]:
+    """Return every target there is: this machine, and the account once it is set up."""
+    account = settings.aws()
+    return [local_target(settings), *([sagemaker_target(account)] if account else [])]

@@ -3,21 +3,31 @@
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
 
-from pathlib import Path
+import re
+import shlex
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, TRAINING_CHANNEL
+from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import to_hyperparameters
+from orchestrator.errors import SpecError
+from orchestrator.metric_definitions import metric_definitions
+from orchestrator.placement import Placement
+from orchestrator.settings import AwsSettings
 from orchestrator.specs import JobSpec
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
 
 IDENTITY_TAG = "orchestrator:identity"
+RECIPE_TAG = "orchestrator:recipe"
+OWNER_TAG = "orchestrator:owner"
 BUNDLE_CHANNEL = "code"
+
+_NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
+_TAG_CHARACTERS = 256
 
 
 class JobInputs(BaseModel):
@@ -37,13 +47,41 @@ class JobInputs(BaseModel):
     """Where the adapter goes."""
 
 
+class Place(BaseModel):
+    """What the service needs to know beside the job: whose account, which machines, who asks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    account: AwsSettings
+    """The account it runs in."""
+    placement: Placement
+    """The instance and its limits."""
+    owner: str
+    """Who submits; becomes a tag."""
+
+
 def job_name(spec: JobSpec, identity: str) -> str:
     """Return the same name for the same job: the adapter's or the recipe's, and ten digits of the identity."""
     return f"{spec.name or spec.recipe.recipe_name()}-{identity[:10]}"
 
 
-def training_job(spec: JobSpec, inputs: JobInputs) -> Request:
-    """Return the CreateTrainingJob request for a job."""
+def training_job(spec: JobSpec, inputs: JobInputs, place: Place | None = None) -> Request:
+    """Return the CreateTrainingJob request for a job: on this machine, or with a `place` for the service."""
+    request = _training_job(spec, inputs)
+    return request if place is None else _in_the_cloud(request, spec, inputs, place)
+
+
+def adapter_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
+    """Return the prefix below which all versions of a job's adapter lie; the service adds `JOB/output/model/`."""
+    return f"s3://{account.bucket}/adapters/{spec.name or job_name(spec, identity)}"
+
+
+def checkpoint_uri(account: AwsSettings, identity: str) -> str:
+    """Return where a job's checkpoints lie: whatever its name and instance, equal work goes on from them."""
+    return f"s3://{account.bucket}/checkpoints/{identity}/"
+
+
+def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
     channels = {TRAINING_CHANNEL: inputs.training, BUNDLE_CHANNEL: inputs.bundle}
     if inputs.base_model is not None:
         channels[BASE_MODEL_CHANNEL] = inputs.base_model
@@ -56,8 +94,105 @@ def training_job(spec: JobSpec, inputs: JobInputs) -> Request:
         "HyperParameters": to_hyperparameters(spec.recipe),
         "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],
         "OutputDataConfig": {"S3OutputPath": inputs.output, "CompressionType": "NONE"},
-        "Tags": [{"Key": IDENTITY_TAG, "Value": inputs.identity}],
+        "Tags": [_tag(IDENTITY_TAG, inputs.identity)],
     }
+
+
+def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Place) -> Request:
+    compute, account = spec.compute, place.account
+    isolated = _isolated(spec, inputs)
+    whole = {
+        **request,
+        "AlgorithmSpecification": {
+            "TrainingImage": account.training_image,
+            **request["AlgorithmSpecification"],
+            "MetricDefinitions": metric_definitions(),
+        },
+        "RoleArn": account.role_arn,
+        "OutputDataConfig": {**request["OutputDataConfig"], **_key("KmsKeyId", account)},
+        "ResourceConfig": _resources(spec, place),
+        "StoppingCondition": _limits(place.placement),
+        "EnableManagedSpotTraining": compute.spot,
+        "CheckpointConfig": {
+            "S3Uri": checkpoint_uri(account, inputs.identity),
+            "LocalPath": str(DEFAULT_ROOT / "checkpoints"),
+        },
+        "Environment": _environment(isolated=isolated),
+        "EnableNetworkIsolation": isolated,
+        "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
+        "TensorBoardOutputConfig": {"S3OutputPath": f"s3://{account.bucket}/tensorboard"},
+        "InfraCheckConfig": {"EnableInfraCheck": False},  # minutes of a paid GPU, for clusters
+        "Tags": [*request["Tags"], _tag(RECIPE_TAG, spec.recipe.recipe_name()), _tag(OWNER_TAG, place.owner)],
+    }
+    if account.subnets:
+        whole["VpcConfig"] = {"Subnets": [*account.subnets], "SecurityGroupIds": [*account.security_groups]}
+    if compute.retry_attempts:
+        whole["RetryStrategy"] = {"MaximumRetryAttempts": compute.retry_attempts}
+    return whole
+
+
+def _resources(spec: JobSpec, place: Place) -> Request:
+    compute, chosen = spec.compute, place.placement.instance
+    resources: Request = {
+        "InstanceType": chosen.name,
+        "InstanceCount": compute.instance_count,
+        "VolumeSizeInGB": compute.volume_gb,
+    }
+    if chosen.disk_gb is None:  # a disk built in has a key of its own, and the service refuses another
+        resources |= _key("VolumeKmsKeyId", place.account)
+    if compute.warm_pool_minutes:
+        resources["KeepAlivePeriodInSeconds"] = compute.warm_pool_minutes * 60
+    return resources
+
+
+def _limits(placement: Placement) -> Request:
+    limits = {"MaxRuntimeInSeconds": placement.cost.runtime_seconds}
+    return limits if placement.wait_seconds is None else {**limits, "MaxWaitTimeInSeconds": placement.wait_seconds}
+
+
+def _environment(*, isolated: bool) -> dict[str, str]:
+    variables = {
+        "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**variables, "HF_HUB_OFFLINE": "1"} if isolated else variables
+
+
+def _isolated(spec: JobSpec, inputs: JobInputs) -> bool:
+    """Return whether the container is cut off; raises SpecError when it is to be and has to fetch its model."""
+    brings_model = inputs.base_model is not None
+    if spec.compute.network_isolation and not brings_model:
+        model = spec.recipe.base_model
+        what = f'"{model}" is fetched by the job itself, which an isolated container cannot'
+        raise SpecError(
+            "The job cannot be isolated; nothing was started.",
+            problems=[Problem(where="compute.network_isolation", what=what, fix="name its folder with --base-model")],
+            next_step=f"hf download {shlex.quote(model)} --local-dir ./base-model",
+        )
+    return brings_model if spec.compute.network_isolation is None else spec.compute.network_isolation
+
+
+def _key(field: str, account: AwsSettings) -> Request:
+    return {field: account.kms_key_arn} if account.kms_key_arn else {}
+
+
+def _tag(key: str, value: str) -> Request:
+    return {"Key": key, "Value": _NO_TAG_CHARACTER.sub("-", value)[:_TAG_CHARACTERS]}
+
+
+def renamed(request: Request, name: str, *, anew: bool = False) -> Request:
+    """Return the request of another attempt of the same job; one that begins `anew` gets checkpoints of its own."""
+    attempt = {**request, "TrainingJobName": name}
+    if anew:
+        config = request["CheckpointConfig"]
+        attempt["CheckpointConfig"] = {**config, "S3Uri": f"{config['S3Uri'].rstrip('/')}-{name.rpartition('-')[2]}/"}
+    return attempt
+
+
+def identity_of(request: Request) -> str:
+    """Return the hash of the whole job, from its tag."""
+    return next(str(tag["Value"]) for tag in request["Tags"] if tag["Key"] == IDENTITY_TAG)
 
 
 def channel_uris(request: Request) -> dict[str, str]:
@@ -65,11 +200,6 @@ def channel_uris(request: Request) -> dict[str, str]:
     return {
         channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
     }
-
-
-def folder_of(uri: str) -> Path:
-    """Return the folder a `file://` URI names."""
-    return Path(unquote(urlsplit(uri).path))
 
 
 def _channel(name: str, uri: str) -> Request:

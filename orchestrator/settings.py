@@ -1,14 +1,68 @@
-"""Where things lie on this machine."""
+"""Where things lie: on this machine, and in the AWS account that `infra up` prepared."""
 
+import getpass
+import json
 import os
 from pathlib import Path
+from typing import Any, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orchestrator.contract.problem import problems_of
 from orchestrator.errors import MachineError
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
+OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
+_LISTS = ("subnets", "security_groups")
+
+
+class AwsSettings(BaseModel):
+    """What `infra up` made in an account; the stack's outputs have the same names in CamelCase."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    stack_name: str = "orchestrator"
+    """The CloudFormation stack all of it belongs to."""
+    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$")
+    """AWS region of everything below."""
+    account_id: str = Field(pattern=r"^\d{12}$")
+    """The account; every bucket has to belong to it."""
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    """Holds what jobs read and write."""
+    role_arn: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
+    """The role that jobs run as."""
+    submit_policy_arn: str | None = None
+    """The policy to attach to whoever submits jobs."""
+    training_image: str
+    """The container that jobs run in, with its tag or digest."""
+    inference_image: str | None = None
+    """The container that endpoints run in."""
+    kms_key_arn: str | None = None
+    """The key everything is encrypted with; AWS's own when left out."""
+    subnets: tuple[str, ...] = Field((), max_length=16)
+    """Subnets jobs run in; none for no VPC."""
+    security_groups: tuple[str, ...] = Field((), max_length=5)
+    """Security groups of jobs in those subnets."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups go together; give both, or neither")
+        return self
+
+    @classmethod
+    def placeholder(cls, region: str | None = None) -> Self:
+        """Return settings in the right shape that belong to nobody: for a plan without an account."""
+        chosen = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        account = "0" * 12
+        return cls(
+            region=chosen,
+            account_id=account,
+            bucket=f"orchestrator-{account}-{chosen}",
+            role_arn=f"arn:aws:iam::{account}:role/not-yet-made-by-infra-up",
+            training_image=f"{account}.dkr.ecr.{chosen}.amazonaws.com/orchestrator-training:not-yet-pushed",
+        )
 
 
 class Settings(BaseModel):
@@ -53,6 +107,60 @@ class Settings(BaseModel):
     def cache(self) -> Path:
         """Can be deleted at any time."""
         return self.home / "cache"
+
+    @property
+    def aws_file(self) -> Path:
+        """What `infra up` has noted of the account."""
+        return self.home / "aws.json"
+
+    def aws(self) -> AwsSettings | None:
+        """Return the account's settings, or None before `infra up`; raises MachineError when they cannot be used.
+
+        Each field can be set by ORCHESTRATOR_<FIELD> instead; lists are written with commas.
+        """
+        fields = {**self._noted(), **_from_variables()}
+        if not fields:
+            return None
+        try:
+            return AwsSettings.model_validate(fields)
+        except ValidationError as error:
+            raise MachineError(
+                f"The settings of the AWS account ({self.aws_file} and ORCHESTRATOR_ variables) cannot be used.",
+                problems=problems_of(error),
+                next_step="python -m orchestrator infra show",
+            ) from error
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            noted = json.loads(self.aws_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.aws_file, str(error)) from error
+        if not isinstance(noted, dict):
+            raise _unreadable(self.aws_file, "it is no JSON object")
+        return noted
+
+
+def owner() -> str:
+    """Return who submits: ORCHESTRATOR_OWNER, or the login name."""
+    try:
+        return os.environ.get(OWNER_VARIABLE) or getpass.getuser()
+    except (KeyError, OSError):  # a process of a user without a name, as in some containers
+        return "unknown"
+
+
+def _from_variables() -> dict[str, Any]:
+    given = {name: os.environ.get(f"ORCHESTRATOR_{name.upper()}") for name in AwsSettings.model_fields}
+    return {
+        name: [part.strip() for part in value.split(",") if part.strip()] if name in _LISTS else value
+        for name, value in given.items()
+        if value
+    }
+
+
+def _unreadable(path: Path, why: str) -> MachineError:
+    return MachineError(f"{path} cannot be read: {why}.", next_step="python -m orchestrator infra show")
 
 
 def _obstacle(home: Path) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
+from orchestrator.compute import Budget, Compute, insist_on_checkpoint
 from orchestrator.contract.digest import FileDigest, hash_file
 from orchestrator.contract.families import family_of, files_sha256, model_files, native_resolution
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
@@ -48,6 +49,10 @@ class JobSpec(BaseModel):
     """Folder with the training pictures."""
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; the job's name when left out."""
+    compute: Compute = Compute()
+    """Machines of a job on SageMaker; a job on this machine heeds it not."""
+    budget: Budget = Budget()
+    """What a job on SageMaker may cost."""
 
     @field_validator("images", mode="before")
     @classmethod
@@ -73,11 +78,18 @@ class JobSpec(BaseModel):
             raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
         return value
 
+    @field_validator("compute")
+    @classmethod
+    def _survives_interruptions(cls, value: Compute, info: ValidationInfo) -> Compute:
+        if "recipe" in info.data:
+            insist_on_checkpoint(info.data["recipe"], value, value.max_runtime_minutes * 60)
+        return value
+
     def identity(self, dataset_sha256: str, hash_of: Callable[[Path], FileDigest] = hash_file) -> str:
         """Return the hash that tells this job from every other: the same work on the same pictures, the same hash.
 
         A base model that lies here is known by its content, one of the Hub by its name. The code is no part of it, so
-        that a run goes on after an upgrade.
+        that a run goes on after an upgrade; nor are the machines and the budget, so that it goes on elsewhere.
         """
         settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
         folder = self.base_model_folder
@@ -94,7 +106,8 @@ class JobSpec(BaseModel):
 def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError that carries every problem found.
 
-    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model` and `settings` (the recipe's fields);
+    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
+    `compute` and `budget` (the fields of those);
     `words` are settings typed on the command line, which come before those. Without pictures of their own, a person
     gets the built-in sample subject and the prompt that goes with it.
     """
@@ -114,8 +127,9 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
     problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
     # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
-    job = {"images": fields.get("images", SAMPLE_IMAGES), "name": fields.get("name"), "recipe": recipe or Recipe()}
-    spec = _collect(problems, lambda: JobSpec.model_validate(job), JobSpec.model_fields)
+    job: dict[str, Any] = {key: fields[key] for key in ("name", "compute", "budget") if key in fields}
+    job |= {"images": fields.get("images", SAMPLE_IMAGES), "recipe": recipe or Recipe()}
+    spec = _collect(problems, lambda: JobSpec.model_validate(job), [*Compute.model_fields, *Budget.model_fields])
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
     return spec
@@ -193,7 +207,7 @@ def declaration(name: object) -> type[Recipe]:
 
 
 def _unknown_keys(fields: Mapping[str, Any]) -> list[Problem]:
-    known = {"recipe", "images", "name", "prompt", "base_model", "settings"}
+    known = {"recipe", "images", "name", "prompt", "base_model", "settings", "compute", "budget"}
     return [
         Problem(where=str(key), what="there is no such field", fix=did_you_mean(str(key), known))
         for key in fields

@@ -4,6 +4,7 @@ import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,16 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An installation of its own, for this process and for the commands it starts."""
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "a home, #1 100% é"))
     return Settings.from_environment()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds the AWS SDK would have waited between attempts: its own clock, which no setting reaches."""
+    import botocore.endpoint
+
+    seconds: list[float] = []
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=seconds.append))
+    return seconds
 
 
 @pytest.fixture

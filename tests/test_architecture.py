@@ -28,7 +28,8 @@ def imported_by(*words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("submit", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")]
+    "words",
+    [("--help",), ("submit", "--help"), ("jobs", "--help"), ("recipes", "show", "--help"), ("infra", "up", "--help")],
 )
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     modules = imported_by(*words)
@@ -38,6 +39,29 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
 
 def test_listing_recipes_needs_no_torch() -> None:
     assert imported_by("recipes", "list").isdisjoint(HEAVY - {"pydantic"})
+
+
+def test_a_dry_run_imports_no_sdk_of_aws() -> None:
+    modules = imported_by("submit", "dreambooth", "--dry-run")
+    assert "pydantic" in modules
+    assert modules.isdisjoint({"boto3", "botocore", "s3transfer", "sagemaker"})
+
+
+def test_planning_for_a_bucket_imports_no_sdk_and_opens_no_socket(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    code = f"""
+import sys
+sys.addaudithook(lambda event, _: event.startswith("socket.") and sys.exit(event))
+import orchestrator.aws
+from orchestrator.storage import DryS3Store, S3Store
+from pathlib import Path
+S3Store(orchestrator.aws.Aws("eu-west-1"), "bucket", "123456789012")
+print(DryS3Store("bucket").put_tree("data", Path({str(tmp_path)!r})))
+assert not {{"boto3", "botocore"}} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert outcome.stdout.startswith("s3://bucket/data/")
 
 
 def test_every_recipe_is_a_declaration_and_an_implementation_of_one_name() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.bundle import store_bundle
-from orchestrator.storage import DryStore, FolderStore
+from orchestrator.storage import DryStore, FolderStore, folder_of
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return store_bundle(FolderStore(tmp_path / "store"))
+    return folder_of(store_bundle(FolderStore(tmp_path / "store")))
 
 
 def run(code: str, bundle: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -34,13 +34,16 @@ def test_the_bundle_wins_over_an_installed_package(bundle: Path, tmp_path: Path)
 
 
 def test_equal_code_is_stored_once_under_its_hash(bundle: Path, tmp_path: Path) -> None:
-    assert store_bundle(FolderStore(tmp_path / "store")) == bundle
+    assert store_bundle(FolderStore(tmp_path / "store")) == bundle.as_uri()
     assert len(list(bundle.parent.iterdir())) == 1
     assert len(bundle.name) == 64
 
 
 def test_a_dry_store_names_the_same_place_and_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
-    assert store_bundle(DryStore(tmp_path / "elsewhere")).name == bundle.name
+    dry = DryStore(tmp_path / "elsewhere")
+    uri = store_bundle(dry)
+    assert folder_of(uri).name == bundle.name
+    assert "entrypoints/train.py" in dry.trees[uri]
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -3,6 +3,8 @@
 import click
 
 from orchestrator import __version__
+from orchestrator.cli.adapters import adapters
+from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.recipes import recipes
 from orchestrator.cli.submit import submit
@@ -18,5 +20,7 @@ def cli() -> None:
 
 
 cli.add_command(submit)
+cli.add_command(adapters)
 cli.add_command(jobs)
 cli.add_command(recipes)
+cli.add_command(infra)

@@ -9,8 +9,10 @@ from orchestrator.cli.output import json_option, print_facts, print_json, print_
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.jobs import Job
-    from orchestrator.targets.base import Target
+    from orchestrator.targets.base import JobDescription, Target
 
 
 @click.group()
@@ -22,21 +24,31 @@ def jobs() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List all jobs, the oldest first."""
-    from orchestrator.errors import JobError
-
-    target, descriptions = _target(), []
-    for name in target.names():
-        try:
-            descriptions.append(target.describe(name))
-        except JobError as error:  # one damaged job must not hide the others
-            click.echo(printable(f"Warning: {error.message}"), err=True)
+    descriptions = [description for target in _targets() for description in _descriptions(target)]
     if as_json:
         print_json([description.model_dump(mode="json") for description in descriptions])
     elif not descriptions:
         click.echo("No jobs yet. Begin with: python -m orchestrator submit dreambooth")
     else:
-        rows = [(one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}") for one in descriptions]
-        print_table(("JOB", "STATUS", "SUBMITTED"), rows)
+        rows = [
+            (one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}", one.instance_type or "here")
+            for one in descriptions
+        ]
+        print_table(("JOB", "STATUS", "SUBMITTED", "RUNS ON"), rows)
+
+
+def _descriptions(target: "Target") -> "Iterator[JobDescription]":
+    """Yield the jobs of a target; one that is damaged, or a target that cannot be reached, must not hide the others."""
+    from orchestrator.errors import OrchestratorError
+
+    try:
+        for name in target.names():
+            try:
+                yield target.describe(name)
+            except OrchestratorError as error:
+                click.echo(printable(f"Warning: {error.message}"), err=True)
+    except OrchestratorError as error:
+        click.echo(printable(f"Warning: {error.render()}", keep="\n"), err=True)
 
 
 @jobs.command()
@@ -139,14 +151,14 @@ def explain(name: str, as_json: bool) -> None:
     print_facts([("next", explanation.next_step)])
 
 
-def _target() -> "Target":
-    from orchestrator.jobs import local_target
+def _targets() -> "list[Target]":
+    from orchestrator.jobs import targets
     from orchestrator.settings import Settings
 
-    return local_target(Settings.from_environment())
+    return targets(Settings.from_environment())
 
 
 def _find(name: str) -> "Job":
     from orchestrator.jobs import find
 
-    return find(name, _target())
+    return find(name, _targets())

@@ -1,5 +1,6 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -8,7 +9,9 @@ from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
 from orchestrator.errors import JobError
-from orchestrator.jobs import ENDED_EARLY, Job
+from orchestrator.instances import instance
+from orchestrator.jobs import ENDED_EARLY, Job, place_of
+from orchestrator.pricing import actual, dollars
 from orchestrator.targets.base import JobDescription, JobStatus
 
 
@@ -40,17 +43,21 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
     values = description.model_dump(mode="json")
     values["seconds"] = _seconds(description)
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
-    values["adapter"] = str(job.adapter_folder()) if manifest else None
-    values["loading"] = manifest.loading(job.adapter_folder()) if manifest else []
+    place = place_of(description.output)
+    values["adapter"] = place if manifest else None
+    values["loading"] = manifest.loading(place) if manifest else []
+    values["usd"] = None if (usd := cost(description)) is None else float(usd)
     values["metrics"] = manifest.metrics if manifest else {}
     return values
 
 
 def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> list[tuple[str, str]]:
-    facts = [("job", job.name), ("status", description.status.value), ("submitted", _clock(description))]
+    facts = [("job", job.name), ("status", _status(description)), ("submitted", _clock(description))]
     seconds = _seconds(description)
     if seconds is not None:
         facts.append(("seconds", f"{seconds:.0f}"))
+    if (usd := cost(description)) is not None:
+        facts.append(("cost", f"{dollars(usd)} for {description.billable_seconds} billed seconds, by the list price"))
     if manifest is None and (last := _last_step(job)):
         facts.append(("progress", f"step {last.step} of {last.of}, loss {last.loss:.4f}"))
     if manifest is None and (step := job.target.checkpoint_step(job.name)) is not None:
@@ -58,12 +65,12 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if manifest is not None:
-        folder = job.adapter_folder()
+        place = place_of(description.output)
         megabytes = sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors")) / 1e6
-        facts += [("adapter", str(folder)), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
+        facts += [("adapter", place), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
         if CONTACT_SHEET_FILE in manifest.files:
-            facts.append(("pictures", str(folder / CONTACT_SHEET_FILE)))
-        facts += [("load" if n == 0 else "", line) for n, line in enumerate(manifest.loading(folder))]
+            facts.append(("pictures", f"{place.rstrip('/')}/{CONTACT_SHEET_FILE}"))
+        facts += [("load" if n == 0 else "", line) for n, line in enumerate(manifest.loading(place))]
     return facts
 
 
@@ -82,6 +89,19 @@ def _last_step(job: Job) -> Step | None:
     for event in job.events(latest_attempt=True):
         last = event if isinstance(event, Step) else last
     return last
+
+
+def cost(description: JobDescription) -> Decimal | None:
+    """Return what the latest attempt cost by the list price; None where nothing is billed, or not yet."""
+    if description.billable_seconds is None or description.region is None or description.instance_type is None:
+        return None
+    chosen = instance(description.instance_type)
+    return actual(chosen, description.instance_count, description.region, description.billable_seconds)
+
+
+def _status(description: JobDescription) -> str:
+    stage = description.stage
+    return description.status.value if stage in {None, description.status.value} else f"{description.status}: {stage}"
 
 
 def _seconds(description: JobDescription) -> float | None:

@@ -1,7 +1,8 @@
 """`submit`: from photos and a prompt to an adapter."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -9,7 +10,10 @@ from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
+    from orchestrator.plans import Plan
+    from orchestrator.settings import Settings
     from orchestrator.specs import JobSpec
+    from orchestrator.targets.base import Target
 
 
 @click.command()
@@ -19,42 +23,105 @@ if TYPE_CHECKING:
 @click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id.")
 @click.option("--name", help="Name of the adapter; the job's name when left out.")
 @click.option("-s", "--set", "pairs", metavar="FIELD=VALUE", multiple=True, help="Set any field of the recipe.")
+@click.option("--target", type=click.Choice(["local", "sagemaker"]), default="local", help="Where to train.")
+@click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.")
+@click.option("--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible.")
+@click.option("--max-usd", metavar="USD", help="On SageMaker: the most the job may cost; sets its time limit.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
 @click.option("--restart", is_flag=True, help="Begin the same job anew.")
-@click.option("--dry-run", is_flag=True, help="Print the request and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the request and start nothing; makes no call.")
+@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
 @click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job.")
 @json_option
-def submit(what: str, *, resume: bool, restart: bool, dry_run: bool, detach: bool, as_json: bool, **given: Any) -> None:
+def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> None:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
 
     \b
     submit dreambooth
     submit dreambooth --images ./dog --prompt "a photo of sks dog" -s steps=400
     submit job.yaml --resume
+    submit job.yaml --target sagemaker --max-usd 3
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
-    from orchestrator import jobs
-    from orchestrator.cli.progress import follow, follow_own, leaving
-    from orchestrator.cli.results import print_outcome
     from orchestrator.settings import Settings
+
+    start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
+    if start.resume and start.restart:
+        raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
+    settings, spec = Settings.from_environment(), _spec(what, given)
+    if target == "local":
+        _submit_here(spec, settings, start, dry_run=dry_run)
+    else:
+        _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, ask=not yes)
+
+
+class _Start(NamedTuple):
+    """How a person wants a job to be started and shown."""
+
+    resume: bool
+    restart: bool
+    detach: bool
+    as_json: bool
+
+
+def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
+    from orchestrator.jobs import local_target
+    from orchestrator.plans import plan_here
     from orchestrator.storage import DryStore, FolderStore
 
-    if resume and restart:
-        raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
-    settings = Settings.from_environment()
-    store = DryStore(settings.store) if dry_run else FolderStore(settings.store)
-    plan = jobs.plan(_spec(what, given), settings, store)
-    for warning in plan.warnings:
-        click.echo(printable(f"Warning: {warning.render()}"), err=True)
+    plan = plan_here(spec, settings, DryStore(settings.store) if dry_run else FolderStore(settings.store))
+    _warn(plan)
     if dry_run:
         print_json(plan.request)
         return
-    job, started = jobs.submit(plan, jobs.local_target(settings), resume=resume, restart=restart)
+    _begin(plan, local_target(settings), start)
+
+
+def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, ask: bool) -> None:
+    from orchestrator.cli.plans import print_plan
+    from orchestrator.jobs import sagemaker_target
+    from orchestrator.plans import plan_on_sagemaker
+    from orchestrator.settings import AwsSettings
+    from orchestrator.storage import DryS3Store
+
+    account = settings.aws()
+    dry_store = DryS3Store((account or AwsSettings.placeholder()).bucket)
+    plan = plan_on_sagemaker(spec, settings, account or AwsSettings.placeholder(), dry_store)
+    _warn(plan)
+    if dry_run:
+        print_plan(plan, dry_store.trees, as_json=start.as_json, ready=account is not None)
+        return
+    if account is None:
+        from orchestrator.errors import AccountError
+
+        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    if not start.as_json:
+        print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
+    if ask and sys.stdin.isatty():
+        click.confirm("Submit it?", default=True, abort=True, err=True)
+    target = sagemaker_target(account)
+    _begin(plan_on_sagemaker(spec, settings, account, target.store), target, start)
+
+
+def _warn(plan: "Plan") -> None:
+    for warning in plan.warnings:
+        click.echo(printable(f"Warning: {warning.render()}"), err=True)
+
+
+def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
+    from orchestrator import jobs
+    from orchestrator.cli.progress import follow, follow_own, leaving
+    from orchestrator.cli.results import print_outcome
+
+    job, started = jobs.submit(plan, target, resume=start.resume, restart=start.restart)
     if not started:
         click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
-    if not detach:
+    if not start.detach:
         with leaving(job):
-            (follow_own if started else follow)(job, quiet=as_json)
-    print_outcome(job, as_json=as_json)
+            (follow_own if started else follow)(job, quiet=start.as_json)
+    print_outcome(job, as_json=start.as_json)
+
+
+_COMPUTE = ("instance_type", "spot")
 
 
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
@@ -62,4 +129,10 @@ def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
 
     words = parse_words(given.pop("pairs"))
     fields: dict[str, Any] = read_job_file(Path(what)) if what.endswith((".yaml", ".yml")) else {"recipe": what}
-    return build_spec({**fields, **{key: value for key, value in given.items() if value is not None}}, words)
+    said = {key: value for key, value in given.items() if value is not None}
+    compute = {key: said.pop(key) for key in _COMPUTE if key in said}
+    budget = {"max_usd": said.pop("max_usd")} if "max_usd" in said else {}
+    for name, part in (("compute", compute), ("budget", budget)):
+        if part:
+            said[name] = {**(fields.get(name) or {}), **part}
+    return build_spec({**fields, **said}, words)

@@ -83,9 +83,9 @@ class AdapterManifest(BaseModel):
         """Read `adapter.json`; raises FileNotFoundError or pydantic's ValidationError."""
         return cls.model_validate_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
 
-    def loading(self, folder: Path) -> list[str]:
+    def loading(self, folder: str) -> list[str]:
         """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers."""
-        return [line.format(folder=repr(str(folder))) for file, line in _LOADING.items() if file in self.files]
+        return [line.format(folder=repr(folder)) for file, line in _LOADING.items() if file in self.files]
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""

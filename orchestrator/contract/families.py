@@ -10,6 +10,7 @@ FAMILIES = {"StableDiffusionPipeline": "sd"}
 """Pipeline class to the name of its family."""
 SUPPORTED = "only Stable Diffusion 1 and 2 (StableDiffusionPipeline) can be personalised"
 
+INDEX_FILE = "model_index.json"
 CLIP_FOLDER = "clip"
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
@@ -40,11 +41,11 @@ def native_resolution(folder: Path) -> int | None:
 
 def family_of(folder: Path) -> str:
     """Return the family of the model in `folder`; raises ValueError that says all that is wrong with it."""
-    index = folder / "model_index.json"
+    index = folder / INDEX_FILE
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
     if not index.is_file():
-        raise ValueError(f"{folder} holds no model_index.json; a model in the diffusers layout has one")
+        raise ValueError(f"{folder} holds no {INDEX_FILE}; a model in the diffusers layout has one")
     try:
         pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", "nothing"))
     except (ValueError, AttributeError) as error:
@@ -81,7 +82,7 @@ def setting_files(folder: Path) -> list[Path]:
 def model_files(folder: Path) -> list[Path]:
     """Return every file of a model that a run reads, the CLIP it is judged by too."""
     clip = folder / CLIP_FOLDER
-    return [*weight_files(folder), *setting_files(folder), *_weights_in(clip), *_settings_in(clip)]
+    return [folder / INDEX_FILE, *weight_files(folder), *setting_files(folder), *_weights_in(clip), *_settings_in(clip)]
 
 
 def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], FileDigest] = hash_file) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from orchestrator.requests import Request
+from orchestrator.storage import Store
 
 
 class JobStatus(StrEnum):
@@ -33,6 +34,8 @@ class JobDescription(BaseModel):
     """Name of the job."""
     status: JobStatus
     """Where it stands."""
+    stage: str | None = None
+    """What the service is doing for it: SecondaryStatus."""
     identity: str
     """Hash of the whole job, from its tag."""
     created: AwareDatetime
@@ -47,16 +50,30 @@ class JobDescription(BaseModel):
     """What to type or change next, when the job itself knows."""
     output: str
     """URI its adapter goes to."""
+    region: str | None = None
+    """AWS region it runs in; None on this machine."""
+    instance_type: str | None = None
+    """What it runs on, when that is paid for."""
+    instance_count: int = 1
+    """How many of them."""
+    billable_seconds: int | None = None
+    """What the service bills of its latest attempt, savings of spot counted in."""
 
 
 class Target(Protocol):
     """Runs and watches requests."""
+
+    store: Store
+    """Where its finished adapters are."""
 
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""
 
     def resume(self, name: str) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
+
+    def restart(self, request: Request) -> None:
+        """Begin an ended job anew, from the request of today and without its checkpoints."""
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""

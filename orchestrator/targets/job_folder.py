@@ -28,8 +28,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Failed, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import IDENTITY_TAG, Request, folder_of
-from orchestrator.storage import scratch_folder, write_atomically
+from orchestrator.requests import IDENTITY_TAG, Request
+from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _POLL_SECONDS = 0.05

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.errors import JobError, JobExistsError, MachineError
-from orchestrator.requests import Request, folder_of
+from orchestrator.requests import Request
 from orchestrator.settings import Settings
-from orchestrator.storage import sweep
+from orchestrator.storage import FolderStore, Store, folder_of, sweep
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.job_folder import JobFolder
 from orchestrator.targets.publication import reserve, withdraw
@@ -31,6 +31,7 @@ class ProcessTarget:
 
     def __init__(self, settings: Settings, *, lock_seconds: float = _LOCK_SECONDS) -> None:
         self.settings = settings
+        self.store: Store = FolderStore(settings.home)
         self.lock_seconds = lock_seconds
 
     def create(self, request: Request) -> None:
@@ -61,6 +62,11 @@ class ProcessTarget:
             reserve(job.output, job)
             job.forget_attempt()
             self._start_worker(job, lock)
+
+    def restart(self, request: Request) -> None:
+        """Begin an ended job anew, from the request of today and without its checkpoints."""
+        self.discard(request["TrainingJobName"])
+        self.create(request)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""

@@ -20,8 +20,8 @@ from typing import Any
 from orchestrator.contract.environment import CACHE_VARIABLE, EXIT_STOPPED, ROOT_VARIABLE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import BUNDLE_CHANNEL, channel_uris, folder_of
-from orchestrator.storage import write_atomically
+from orchestrator.requests import BUNDLE_CHANNEL, channel_uris
+from orchestrator.storage import folder_of, write_atomically
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.job_folder import AttemptState, JobFolder
 from orchestrator.targets.publication import publish

@@ -59,7 +59,7 @@ def test_equal_runs_write_equal_bytes(adapter: Path) -> None:
 def test_each_kind_of_adapter_says_how_it_is_loaded() -> None:
     def lines(*files: str) -> list[str]:
         digests = {file: FileDigest(sha256="0", size=0) for file in files}
-        return manifest().model_copy(update={"files": digests}).loading(Path("/a"))
+        return manifest().model_copy(update={"files": digests}).loading("/a")
 
     assert lines("learned_embeds.safetensors", "contact_sheet.png") == ["pipe.load_textual_inversion('/a')"]
     full = lines("unet/config.json", "unet/weights.safetensors", "text_encoder/config.json")

@@ -8,6 +8,7 @@ from running import BLOCKED_AT_STEP_5, MakeRequest, start, training_pid
 
 from orchestrator.errors import JobError
 from orchestrator.jobs import Job
+from orchestrator.storage import folder_of
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.job_folder import JobFolder
 from orchestrator.targets.process import ProcessTarget
@@ -30,7 +31,7 @@ def test_a_published_adapter_is_the_only_one_and_its_checkpoints_are_gone(
     ml = JobFolder(target.settings.jobs / job.name).environment
     assert not ml.model.exists()
     assert not ml.checkpoints.exists()
-    assert (job.adapter_folder() / "weights.safetensors").exists()
+    assert (folder_of(job.describe().output) / "weights.safetensors").exists()
     assert job.explain().cause == "It is complete."
 
 

@@ -12,8 +12,10 @@ from running import BLOCKED_AT_STEP_5, MakeRequest, start, training_pid
 
 from orchestrator.contract.events import parse
 from orchestrator.errors import JobError
-from orchestrator.jobs import Job, Plan, Submission, submit
+from orchestrator.jobs import Job, Submission, submit
+from orchestrator.plans import Plan
 from orchestrator.requests import Request
+from orchestrator.storage import folder_of
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.job_folder import JobFolder
 from orchestrator.targets.process import ProcessTarget
@@ -24,7 +26,7 @@ def test_a_job_that_ends_well_leaves_a_verified_adapter(target: ProcessTarget, t
     assert job.wait().status is JobStatus.COMPLETED
     manifest = job.manifest()
     assert manifest is not None
-    assert manifest.damaged_files(job.adapter_folder()) == []
+    assert manifest.damaged_files(folder_of(job.describe().output)) == []
 
 
 def test_an_adapter_that_does_not_match_its_manifest_is_not_published(
@@ -34,7 +36,7 @@ def test_an_adapter_that_does_not_match_its_manifest_is_not_published(
     description = job.wait()
     assert description.status is JobStatus.FAILED
     assert "weights.safetensors" in str(description.failure_reason)
-    assert not job.adapter_folder().exists()
+    assert not folder_of(job.describe().output).exists()
 
 
 def test_the_failure_a_job_reports_is_what_it_failed_of(target: ProcessTarget, training_request: MakeRequest) -> None:
@@ -161,7 +163,7 @@ def test_restarts_at_once_leave_one_whole_job(target: ProcessTarget, training_re
         assert job.wait().status is JobStatus.COMPLETED
         manifest = job.manifest()
         assert manifest is not None
-        assert manifest.damaged_files(job.adapter_folder()) == []
+        assert manifest.damaged_files(folder_of(job.describe().output)) == []
     assert [path.name for path in target.settings.jobs.iterdir()] == ["job"]
 
 
@@ -195,7 +197,7 @@ def test_a_restart_replaces_the_jobs_own_adapter(target: ProcessTarget, training
     request["OutputDataConfig"]["S3OutputPath"] = (target.settings.adapters / "job").as_uri()
     job = start(target, request)
     assert job.wait().status is JobStatus.COMPLETED
-    assert (job.adapter_folder() / "weights.safetensors").read_bytes() == b"new"
+    assert (folder_of(job.describe().output) / "weights.safetensors").read_bytes() == b"new"
 
 
 def test_a_running_job_is_not_started_twice(target: ProcessTarget, training_request: MakeRequest) -> None:

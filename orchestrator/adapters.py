@@ -1,0 +1,104 @@
+"""Finished adapters, wherever they were published: on this machine, in the bucket, or both.
+
+An adapter is a folder below `adapters/NAME/` with its manifest; in a bucket the service puts the job's name and
+`output/model/` between, so that a name can have several, of which the newest counts.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
+from orchestrator.contract.problem import did_you_mean
+from orchestrator.errors import JobError
+from orchestrator.storage import Store
+
+PREFIX = "adapters/"
+_MANIFEST = re.compile(rf"{PREFIX}(?P<name>[^/]+)/(?:(?P<job>[^/]+)/output/model/)?{re.escape(MANIFEST_FILE)}")
+_LIST = "python -m orchestrator adapters list"
+
+
+class Adapter(BaseModel):
+    """A published adapter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """What it is called."""
+    job: str | None
+    """The training job that left it in the bucket; None for one of this machine."""
+    uri: str
+    """Where it is."""
+    prefix: str
+    """The same within its store."""
+    published: AwareDatetime
+    """When it was written."""
+    manifest: AdapterManifest
+    """What it is made from, and the sha256 of each file."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files but the manifest."""
+        return sum(digest.size for digest in self.manifest.files.values())
+
+
+class Registry:
+    """The adapters of one or more stores."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores = stores
+
+    def newest(self) -> list[Adapter]:
+        """Return the newest adapter of each name in each store, sorted by name."""
+        found = [self._read(store, *entry) for store in self.stores for entry in _newest(store)]
+        return sorted(found, key=lambda adapter: (adapter.name, adapter.uri))
+
+    def find(self, name: str) -> Adapter:
+        """Return the adapter of that name, the newest when there are several; raises JobError."""
+        found = [self._read(store, *entry) for store in self.stores for entry in _newest(store, name)]
+        if not found:
+            known = {entry[0] for store in self.stores for entry in _newest(store)}
+            hint = did_you_mean(name, known) if known else "nothing was published yet."
+            raise JobError(f'There is no adapter "{name}"{hint and f"; {hint}"}', next_step=_LIST)
+        return max(found, key=lambda adapter: adapter.published)
+
+    def pull(self, adapter: Adapter, folder: Path) -> None:
+        """Bring an adapter to a new folder: every file verified against the manifest, all of them or nothing."""
+        self._store_of(adapter).get_tree_at(adapter.prefix, folder)
+
+    def _store_of(self, adapter: Adapter) -> Store:
+        return next(store for store in self.stores if store.uri(adapter.prefix) == adapter.uri)
+
+    def _read(self, store: Store, name: str, key: str, published: AwareDatetime) -> Adapter:
+        prefix = key.removesuffix(MANIFEST_FILE)
+        match = _MANIFEST.fullmatch(key)
+        return Adapter(
+            name=name,
+            job=match["job"] if match else None,
+            uri=store.uri(prefix),
+            prefix=prefix,
+            published=published,
+            manifest=read_manifest(store, prefix),
+        )
+
+
+def read_manifest(store: Store, prefix: str) -> AdapterManifest:
+    """Return the manifest of the adapter below a prefix; raises MissingError, or JobError when it is not one."""
+    prefix = f"{prefix.rstrip('/')}/"
+    try:
+        return AdapterManifest.model_validate(store.get_json(f"{prefix}{MANIFEST_FILE}"))
+    except ValidationError as error:
+        message = f"{store.uri(prefix)}{MANIFEST_FILE} cannot be read; it was changed, or a newer version wrote it."
+        raise JobError(message, next_step="submit the job again with --restart") from error
+
+
+def _newest(store: Store, name: str = "") -> Iterable[tuple[str, str, AwareDatetime]]:
+    """Return name, manifest's key and time of the newest adapter of each name, or of one."""
+    newest: dict[str, tuple[str, str, AwareDatetime]] = {}
+    for key, listed in store.list_prefix(f"{PREFIX}{name}/" if name else PREFIX).items():
+        match = _MANIFEST.fullmatch(key)
+        if match and (match["name"] not in newest or newest[match["name"]][2] < listed.modified):
+            newest[match["name"]] = match["name"], key, listed.modified
+    return newest.values()

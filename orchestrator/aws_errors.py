@@ -1,0 +1,267 @@
+"""What each failure of AWS means to a person: one table from error code or SDK exception to an error of ours.
+
+Codes differ by service for one and the same thing, so a row lists all of them; rows are tried from the top. Knows names
+only and imports no SDK.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from orchestrator.errors import (
+    AccessError,
+    AccountError,
+    CapacityError,
+    ConflictError,
+    CredentialsError,
+    LostAnswerError,
+    MachineError,
+    MissingError,
+    OrchestratorError,
+    QuotaError,
+    ServiceError,
+    SpecError,
+)
+
+_LONGEST_EVIDENCE = 600  # characters; "encoded authorization messages" run to thousands
+
+
+class Failure(NamedTuple):
+    """What the SDK said, without the SDK's types."""
+
+    names: tuple[str, ...]
+    """The error code and HTTP status of an answer, or the names of an exception's classes, nearest first."""
+    message: str
+    status: int = 0
+    """HTTP status; 0 when no answer came."""
+    service: str = ""
+    operation: str = ""
+    region: str = ""
+    """Where the thing is when the failure says so, else where it was asked for."""
+    answer_lost: bool = False
+    """True when an attempt of a request that makes something may have been carried out."""
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    names: str
+    """Error codes and exception names, with spaces between."""
+    error: type[OrchestratorError]
+    cause: str
+    next_step: str
+    pattern: str = ""
+    """When given, the message must hold this (a regular expression)."""
+    service: str = ""
+    """When given, only this service's answers."""
+
+
+_SIGN_IN = "aws configure  (or: aws sso login)"
+_SIGN_IN_AGAIN = "aws sso login  (or renew your access keys: aws configure)"
+_SET_REGION = "export AWS_REGION=us-east-1  (the region your stack is in)"
+_LATER = "try again in a minute"
+_CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
+_INFRA = "python -m orchestrator infra show"
+_INVALID = "ValidationException ValidationError"
+_MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
+
+# fmt: off
+# (a table reads as one)
+TABLE = (
+    Row("NoCredentialsError NoAuthTokenError", CredentialsError, "this machine has no AWS credentials", _SIGN_IN),
+    Row(
+        "ExpiredToken ExpiredTokenException TokenRefreshRequired UnauthorizedSSOTokenError SSOTokenLoadError"
+        " LoginRefreshRequired LoginTokenLoadError",
+        CredentialsError, "the AWS session has expired", _SIGN_IN_AGAIN),
+    Row("TokenRetrievalError", CredentialsError, "the AWS session has expired", _SIGN_IN_AGAIN, "expired|refresh"),
+    Row(
+        "PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOError LoginError"
+        " MetadataRetrievalError RefreshWithMFAUnsupportedError UnknownCredentialError"
+        " UnknownTokenProviderError",
+        CredentialsError, "the AWS credentials could not be read", _SIGN_IN),
+    Row("ProfileNotFound", CredentialsError, "there is no AWS profile of that name", "aws configure list-profiles"),
+    Row(
+        "ConfigParseError ConfigNotFound InvalidConfigError InvalidRetryConfigurationError"
+        " InvalidDefaultsMode InvalidIMDSEndpointError InvalidIMDSEndpointModeError InvalidProxiesConfigError",
+        CredentialsError, "the AWS configuration cannot be read", "mend ~/.aws/config and ~/.aws/credentials"),
+    Row(
+        "RequestTimeTooSkewed RequestExpired RequestInTheFuture",
+        CredentialsError, "this machine's clock is off", _CLOCK),
+    Row(
+        "SignatureDoesNotMatch InvalidSignatureException InvalidSignature",
+        CredentialsError, "this machine's clock is off", _CLOCK, "signature expired|not yet current|skew"),
+    Row(
+        "SignatureDoesNotMatch InvalidSignatureException InvalidSignature InvalidClientTokenId InvalidToken"
+        " UnrecognizedClientException UnrecognizedClient InvalidAccessKeyId AuthFailure NotSignedUp"
+        " MissingAuthenticationToken MissingAuthenticationTokenException IncompleteSignature"
+        " IncompleteSignatureException",
+        CredentialsError, "AWS does not know these credentials", _SIGN_IN),
+    Row("NoRegionError", CredentialsError, "no AWS region is set", _SET_REGION),
+    Row("UnknownRegion", CredentialsError, 'there is no AWS region "{region}"', _SET_REGION),
+    Row("InvalidRegionError", CredentialsError, "the AWS region cannot be one", _SET_REGION),
+    Row(
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301",
+        CredentialsError, "the bucket is in another region", "export AWS_REGION={region}"),
+    Row(
+        "UnknownEndpointError ServiceNotInRegionError EndpointVariantError EndpointProviderError"
+        " UnknownRegionError OptInRequired SubscriptionRequiredException",
+        CredentialsError, "the service is not to be had in this region", _SET_REGION),
+    Row(
+        "InvalidEndpointConfigurationError InvalidDNSNameError InvalidHostLabelError",
+        CredentialsError, "the address of the service is not valid", "check AWS_ENDPOINT_URL and AWS_REGION"),
+    Row(
+        "AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException"
+        " UnauthorizedOperation NotAuthorized 403",
+        AccessError, "{action} is not allowed", "ask the account's owner to allow {action} for you",
+        "not authorized to perform"),
+    Row(
+        "AccessDenied AllAccessDisabled 403 Forbidden",
+        AccessError, "the bucket belongs to another account, or {action} is not allowed in it", _INFRA, service="s3"),
+    Row(
+        "AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException"
+        " UnauthorizedOperation NotAuthorized KMSAccessDeniedException KMS.AccessDeniedException 401 403",
+        AccessError, "{action} is not allowed", "ask the account's owner to allow {action} for you"),
+    Row(
+        _INVALID,
+        AccessError, "the service may not act in the role", _INFRA,
+        "could not assume role|cannot be assumed|unable to assume|not authorized to assume"),
+    Row(
+        "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded"
+        " ServiceQuotaExceededException TooManyBuckets InstanceLimitExceeded",
+        QuotaError, "the account's quota{quota} does not allow it", "{raise_quota}"),
+    Row(
+        "InsufficientInstanceCapacity InsufficientCapacityException CapacityError InsufficientCapacity",
+        CapacityError, "AWS has no such instances free now", "try again later, or take another instance type"),
+    Row(
+        _INVALID,
+        CapacityError, "AWS has no such instances free now", "try again later, or take another instance type",
+        "insufficient capacity|unable to provision"),
+    Row(
+        "400", CredentialsError, "AWS refused without saying why; most often the session has expired",
+        "aws sts get-caller-identity  (it says why)", "^bad request$"),
+    Row("NoSuchBucket", MissingError, "there is no such bucket", "python -m orchestrator infra up"),
+    Row(
+        "NoSuchKey NoSuchUpload NoSuchVersion NoSuchEntity ResourceNotFound ResourceNotFoundException"
+        " RepositoryNotFoundException ImageNotFoundException StackNotFoundException ChangeSetNotFound"
+        " ChangeSetNotFoundException NotFoundException NotFound 404",
+        MissingError, "it is not there", _INFRA),
+    Row(_INVALID, MissingError, "it is not there", _INFRA, _MISSING),
+    Row(
+        "ResourceInUse ResourceInUseException AlreadyExistsException EntityAlreadyExists"
+        " RepositoryAlreadyExistsException ImageAlreadyExistsException BucketAlreadyExists"
+        " BucketAlreadyOwnedByYou PreconditionFailed ConditionalRequestConflict ConflictException"
+        " OperationAborted InvalidChangeSetStatus InvalidChangeSetStatusException TokenAlreadyExistsException"
+        " OperationInProgressException 409 412",
+        ConflictError, "it is there already, or somebody changes it now", "look at what is there, then try again"),
+    Row(
+        f"{_INVALID} ParamValidationError InvalidParameterException InvalidParameterValue InvalidParameter"
+        " InvalidParameterCombination InvalidInput MalformedPolicyDocument MissingParameter InvalidRequest"
+        " InvalidBucketName InvalidArgument InvalidRequestException EntityTooLarge",
+        SpecError, "AWS does not accept the request", "mend what it names and try again"),
+    Row(
+        "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException"
+        " SlowDown TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded"
+        " ProvisionedThroughputExceededException TransactionInProgressException PriorRequestNotComplete"
+        " EC2ThrottledException 429 CapacityNotAvailableError",
+        ServiceError, "AWS gets too many requests from this account and went on refusing", _LATER),
+    Row(
+        "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError"
+        " ChecksumError IncompleteBody IncompleteReadError ResponseStreamingError",
+        ServiceError, "the bytes were damaged or cut off on their way", _LATER),
+    Row(
+        "SSLError",
+        MachineError, "the certificate of the service is not trusted",
+        "behind a company proxy, set AWS_CA_BUNDLE to its certificate file"),
+    Row("ProxyConnectionError", MachineError, "the proxy does not answer", "check HTTPS_PROXY"),
+    Row(
+        "EndpointConnectionError ConnectionError",
+        ServiceError, "the service cannot be reached", "check the network, AWS_REGION and AWS_ENDPOINT_URL"),
+    Row("ConnectTimeoutError", ServiceError, "the service cannot be reached", "check the network"),
+    Row(
+        "ReadTimeoutError ConnectionClosedError HTTPClientError RequestTimeout RequestTimeoutException"
+        " WaiterError",
+        ServiceError, "no answer came", _LATER),
+    Row(
+        "InternalError InternalFailure InternalServerError InternalServerException InternalException"
+        " ServerException ServiceUnavailable ServiceUnavailableException ServiceFailure 500 502 503 504",
+        ServiceError, "the service itself failed", "try again in a minute; see https://health.aws.amazon.com"),
+    Row("MissingDependencyException", MachineError, "a package is missing", "pip install 'botocore[crt]'"),
+)
+# fmt: on
+
+REST = Row("BotoCoreError", AccountError, "the AWS SDK refused", "check the AWS configuration: aws configure list")
+
+
+def error_for(failure: Failure, doing: str, *, not_found: str = "") -> OrchestratorError:
+    """Return our error for a failure while `doing` ("submit the job"); `not_found` is typed when it is missing."""
+    row = find_row(failure)
+    if failure.answer_lost and row.error is not ConflictError:  # a conflict says by itself: look
+        row = Row("", LostAnswerError, "no answer came, and it may have been done all the same", row.next_step)
+    facts = _Facts(_facts(failure))
+    next_step = not_found if not_found and row.error is MissingError else row.next_step.format_map(facts)
+    error = row.error(f"Could not {doing}: {row.cause.format_map(facts)}.{_evidence(failure)}", next_step=next_step)
+    error.code = failure.names[0]
+    return error
+
+
+def find_row(failure: Failure) -> Row:
+    """Return the table's row for a failure: its first name that the table knows decides."""
+    for name in failure.names:
+        for row in TABLE:
+            if name in row.names.split() and _applies(row, failure):
+                return row
+    return REST if failure.status == 0 else _by_status(failure.status)
+
+
+def known_names() -> Iterable[str]:
+    """Return every name the table has a row for."""
+    return (name for row in TABLE for name in row.names.split())
+
+
+def _applies(row: Row, failure: Failure) -> bool:
+    right_service = not row.service or row.service == failure.service
+    return right_service and (not row.pattern or re.search(row.pattern, failure.message, re.IGNORECASE) is not None)
+
+
+def _by_status(status: int) -> Row:
+    if status >= 500:  # noqa: PLR2004  (HTTP's own border)
+        return Row("", ServiceError, "the service itself failed", _LATER)
+    return Row("", AccountError, "AWS refused", "read what AWS said above")
+
+
+def _evidence(failure: Failure) -> str:
+    said = " ".join(failure.message.split())[:_LONGEST_EVIDENCE]
+    return f" ({failure.names[0]}{': ' + said if said else ''})"
+
+
+class _Facts(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return f"({key} unknown)"
+
+
+def _facts(failure: Failure) -> dict[str, str]:
+    """Return what the sentences of the table can name."""
+    action = re.search(r"not authorized to perform:? ([\w-]+:\w+)", failure.message)
+    by_name = f"{failure.service}:{failure.operation}" if failure.service else failure.operation or "this"
+    quota = re.search(r"limit '([\w .()-]+)' is (\d+)", failure.message)
+    facts = {
+        "action": action[1] if action else by_name,
+        "quota": f' "{quota[1]}" is {quota[2]} and' if quota else "",
+        "raise_quota": _raise_quota(failure.message, quota[1] if quota else "", failure.region),
+    }
+    return facts | ({"region": failure.region} if failure.region else {})
+
+
+def _raise_quota(message: str, name: str, region: str) -> str:
+    """Return the command that asks AWS for a higher quota, or the page to do it on when the quota has no name."""
+    if not name:
+        return "raise the quota at https://console.aws.amazon.com/servicequotas"
+    wanted = sum(int(number) for number in re.findall(r"(?:utilization of|delta of) (\d+)", message))
+    where = f" --region {region}" if region else ""
+    query = shlex.quote(f"Quotas[?QuotaName=='{name}'].QuotaCode")
+    code = f"aws service-quotas list-service-quotas --service-code sagemaker --query {query} --output text{where}"
+    return (
+        "aws service-quotas request-service-quota-increase --service-code sagemaker"
+        f' --desired-value {max(wanted, 1)}{where} --quota-code "$({code})"'
+    )

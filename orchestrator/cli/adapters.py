@@ -1,0 +1,90 @@
+"""`adapters`: what was trained, here and in the account."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from orchestrator.adapters import Adapter, Registry
+
+
+@click.group()
+def adapters() -> None:
+    """List, show and fetch finished adapters."""
+
+
+@adapters.command("list")
+@json_option
+def list_adapters(as_json: bool) -> None:
+    """List the adapters of this machine and of the account, the newest of each name."""
+    from orchestrator.jobs import place_of
+
+    found = _registry().newest()
+    if as_json:
+        print_json([_as_json(adapter) for adapter in found])
+    elif not found:
+        click.echo("No adapters yet. Begin with: python -m orchestrator submit dreambooth")
+    else:
+        rows = [(one.name, one.manifest.recipe, f"{one.bytes / 1e6:.2f} MB", place_of(one.uri)) for one in found]
+        print_table(("ADAPTER", "RECIPE", "SIZE", "WHERE"), rows)
+
+
+@adapters.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what an adapter is made from and how to use it."""
+    from orchestrator.jobs import place_of
+
+    adapter = _registry().find(name)
+    if as_json:
+        print_json(_as_json(adapter))
+        return
+    manifest = adapter.manifest
+    base = manifest.base_model
+    print_facts(
+        [
+            ("adapter", adapter.name),
+            ("where", place_of(adapter.uri)),
+            ("recipe", manifest.recipe),
+            ("say", f'"{manifest.trigger}"'),
+            ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),
+            ("pictures", manifest.dataset_sha256[:12]),
+            ("code", manifest.bundle_sha256[:12]),
+            *((name.replace("_", " "), f"{figure:.3f}") for name, figure in manifest.metrics.items()),
+            *(
+                (f"file {name}", f"{digest.size} bytes, sha256 {digest.sha256}")
+                for name, digest in manifest.files.items()
+            ),
+        ]
+    )
+
+
+@adapters.command()
+@click.argument("name")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="New folder; the adapter's name when left out.")
+@json_option
+def pull(name: str, folder: Path | None, as_json: bool) -> None:
+    """Bring an adapter here: each file is verified, and the folder is whole or absent."""
+    registry = _registry()
+    adapter, place = registry.find(name), folder or Path(name)
+    registry.pull(adapter, place.resolve())
+    if as_json:
+        print_json({**_as_json(adapter), "folder": str(place.resolve())})
+        return
+    print_facts([("adapter", str(place)), *(("load", line) for line in adapter.manifest.loading(str(place)))])
+
+
+def _as_json(adapter: "Adapter") -> dict[str, Any]:
+    return adapter.model_dump(mode="json", exclude={"prefix"})
+
+
+def _registry() -> "Registry":
+    from orchestrator.adapters import Registry
+    from orchestrator.jobs import targets
+    from orchestrator.settings import Settings
+
+    return Registry([target.store for target in targets(Settings.from_environment())])

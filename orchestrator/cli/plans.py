@@ -1,0 +1,61 @@
+"""How a plan is shown: what would be uploaded, where it runs and why, what it can cost, and the exact request."""
+
+from collections.abc import Mapping
+
+import click
+
+from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.contract.digest import FileDigest
+from orchestrator.plans import Plan
+
+Trees = Mapping[str, Mapping[str, FileDigest]]
+_NOT_READY = "no account is set up yet: names of account, role and image are made up (python -m orchestrator infra up)"
+
+
+def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request: bool = True) -> None:
+    """Print a plan for SageMaker: facts and the request, or one JSON value."""
+    if as_json:
+        print_json(_as_json(plan, trees, ready=ready))
+        return
+    print_facts(_facts(plan, ready=ready))
+    click.echo()
+    print_table(("UPLOAD (ONCE)", "FILES", "SIZE"), [_row(uri, files) for uri, files in trees.items()])
+    if request:
+        click.echo()
+        print_json(plan.request)
+
+
+def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
+    place = plan.placement
+    facts = [("job", str(plan.request["TrainingJobName"]))]
+    if place is not None:
+        facts += [
+            ("instance", f"{place.instance.describe()} in {place.region}"),
+            ("why", place.why),
+            (
+                "memory",
+                place.memory.describe() if place.memory else "cannot be estimated: the model's size is not known",
+            ),
+            ("cost", place.cost.describe()),
+            ("limit", f"{place.cost.runtime_seconds // 60} minutes of running"),
+            ("quota", f"{place.quota}: at least {plan.request['ResourceConfig']['InstanceCount']}"),
+        ]
+    return facts if ready else [*facts, ("note", _NOT_READY)]
+
+
+def _row(uri: str, files: Mapping[str, FileDigest]) -> tuple[str, str, str]:
+    return uri, str(len(files)), f"{sum(digest.size for digest in files.values()) / 1e6:.2f} MB"
+
+
+def _as_json(plan: Plan, trees: Trees, *, ready: bool) -> dict[str, object]:
+    uploads = [
+        {"uri": uri, "files": {name: digest.model_dump() for name, digest in files.items()}}
+        for uri, files in trees.items()
+    ]
+    return {
+        "request": plan.request,
+        "uploads": uploads,
+        "placement": plan.placement.model_dump(mode="json") if plan.placement else None,
+        "warnings": [warning.model_dump() for warning in plan.warnings],
+        "account_set_up": ready,
+    }

@@ -1,0 +1,229 @@
+"""Jobs as SageMaker training jobs.
+
+The service is the only memory: which jobs there are, what they were asked to do and how they ended is read from it, so
+that any machine with access sees the same. A job that is gone on with is a new attempt (`attempts.py`) with the request
+of the one before, and so with its checkpoints and its code.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.aws import Aws, calling
+from orchestrator.contract.events import Phase
+from orchestrator.errors import ConflictError, JobError, JobExistsError, LostAnswerError, MissingError, ServiceError
+from orchestrator.requests import IDENTITY_TAG, Request, identity_of, renamed
+from orchestrator.storage import Store
+from orchestrator.targets.attempts import attempt_name, attempts_of, job_of, number_of
+from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.cloudwatch import TrainingLog
+
+POLL_SECONDS = 5.0
+_LOOKS = 3
+"""How often a create whose answer was lost is looked for, and asked for again, before that is said."""
+_PATIENCE = 60
+"""Failed polls in a row after which following a job gives up; five minutes at `POLL_SECONDS`."""
+_CHECKPOINT = re.compile(r"/step-(\d+)/checkpoint\.json$")
+_ENDED_BY_THE_CLOCK = {"MaxRuntimeExceeded": "time limit", "MaxWaitTimeExceeded": "limit of waiting for spot capacity"}
+
+
+class SageMakerTarget:
+    """Runs a request on instances of the account."""
+
+    def __init__(self, aws: Aws, store: Store, poll_seconds: float = POLL_SECONDS) -> None:
+        self.aws = aws
+        self.store = store
+        self.poll_seconds = poll_seconds
+
+    def create(self, request: Request) -> None:
+        """Start a job, or find it started; raises JobExistsError when another one has its name.
+
+        CreateTrainingJob has no token to make it idempotent, but its name is unique: after a lost answer the job is
+        looked for, and asked for again only when it is not there.
+        """
+        name = request["TrainingJobName"]
+        for looks_left in reversed(range(_LOOKS)):
+            try:
+                with calling(f"submit the job {name}", not_found="python -m orchestrator infra up"):
+                    self._client.create_training_job(**request)
+            except ConflictError:  # of an earlier attempt whose answer was lost, or of another submit of this job
+                return self._insist_on_identity(request)
+            except LostAnswerError:
+                if self._exists(name):
+                    return self._insist_on_identity(request)
+                if not looks_left:
+                    raise
+            else:
+                return None
+        return None
+
+    def resume(self, name: str) -> None:
+        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
+        latest = self._attempts(name)[-1]
+        described = self._describe(latest)
+        self.create(renamed(self._request_of(described), attempt_name(name, number_of(latest) + 1)))
+
+    def restart(self, request: Request) -> None:
+        """Begin an ended job anew; its earlier attempts stay in the account's list, their checkpoints too."""
+        name = request["TrainingJobName"]
+        attempt = attempt_name(name, number_of(self._attempts(name)[-1]) + 1)
+        self.create(renamed(request, attempt, anew=True))
+
+    def discard(self, name: str, *, adapter: bool = False) -> None:
+        """Delete an ended job's entries from the account's list; raises JobError while it runs.
+
+        What it left in the bucket stays there: the bucket keeps versions, and `infra down` is the one that empties it.
+        """
+        if adapter:
+            raise JobError(
+                f"The adapter of {name} is in the bucket, where others may use it; it is not removed with its job.",
+                next_step=f"python -m orchestrator jobs remove {name}",
+            )
+        for attempt in self._attempts(name):
+            with calling(f"remove the job {attempt}"):
+                self._client.delete_training_job(TrainingJobName=attempt)
+
+    def describe(self, name: str) -> JobDescription:
+        """Return what is known of a job; raises JobError when there is none."""
+        attempts = self._attempts(name)
+        latest = self._describe(attempts[-1])
+        first = latest if len(attempts) == 1 else self._describe(attempts[0])
+        resources, artifacts = latest["ResourceConfig"], latest.get("ModelArtifacts", {})
+        return JobDescription(
+            name=name,
+            status=JobStatus(latest["TrainingJobStatus"]),
+            stage=latest["SecondaryStatus"],
+            identity=self._tags(latest).get(IDENTITY_TAG, ""),
+            created=first["CreationTime"],
+            started=latest.get("TrainingStartTime"),
+            ended=latest.get("TrainingEndTime"),
+            failure_reason=_reason(latest),
+            output=artifacts.get("S3ModelArtifacts") or latest["OutputDataConfig"]["S3OutputPath"],
+            region=self.aws.region,
+            instance_type=resources.get("InstanceType"),
+            instance_count=resources.get("InstanceCount", 1),
+            billable_seconds=latest.get("BillableTimeInSeconds"),
+        )
+
+    def names(self) -> list[str]:
+        """Return the names of all jobs, the oldest first."""
+        return list(dict.fromkeys(job for name in self._list() if (job := job_of(name))))
+
+    def stop(self, name: str) -> None:
+        """Ask a job to save a checkpoint and end; returns at once."""
+        latest = self._attempts(name)[-1]
+        if JobStatus(self._describe(latest)["TrainingJobStatus"]).is_final:
+            return
+        with calling(f"stop the job {name}"):
+            self._client.stop_training_job(TrainingJobName=latest)
+
+    def kill(self, name: str, reason: str) -> None:  # noqa: ARG002  (the service has a word of its own for it)
+        """Ask once more: the service itself kills a container that has not ended two minutes after being asked."""
+        self.stop(name)
+
+    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+        """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`.
+
+        While following, each new stage of the service ("Starting", "Downloading", ...) comes as a line of its own.
+        """
+        attempts = self._attempts(name)
+        for attempt in attempts[-1:] if latest_attempt else attempts:
+            yield from self._follow(attempt) if follow else TrainingLog(self.aws, attempt).fresh_lines()
+
+    def wait_for_end(self, name: str, seconds: float) -> bool:
+        """Wait until the job has ended, `seconds` at most; return whether it has."""
+        latest = self._attempts(name)[-1]
+        deadline = time.monotonic() + seconds
+        while not JobStatus(self._describe(latest)["TrainingJobStatus"]).is_final:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(self.poll_seconds)
+        return True
+
+    def checkpoint_step(self, name: str) -> int | None:
+        """Return the optimizer steps of the newest checkpoint, or None when there is none."""
+        config = self._describe(self._attempts(name)[-1])["CheckpointConfig"]
+        keys = self.store.list_prefix(self.store.name(config["S3Uri"]))
+        steps = [int(match[1]) for key in keys if (match := _CHECKPOINT.search(key))]
+        return max(steps, default=None)
+
+    @property
+    def _client(self) -> Any:
+        return self.aws.client("sagemaker")
+
+    def _follow(self, attempt: str) -> Iterator[str]:
+        log, stage, failures = TrainingLog(self.aws, attempt), "", 0
+        while True:
+            try:
+                described = self._describe(attempt)  # before the log, so that its last lines are not missed
+                if described["SecondaryStatus"] != stage:
+                    stage = described["SecondaryStatus"]
+                    yield Phase(name=stage).model_dump_json()
+                yield from log.fresh_lines()
+            except ServiceError:
+                failures += 1
+                if failures > _PATIENCE:
+                    raise
+            else:
+                failures = 0
+                if JobStatus(described["TrainingJobStatus"]).is_final:
+                    break
+            time.sleep(self.poll_seconds)
+        time.sleep(self.poll_seconds)  # the last lines reach CloudWatch a little after the job's end
+        yield from log.fresh_lines()
+
+    def _attempts(self, name: str) -> list[str]:
+        attempts = attempts_of(name, self._list(NameContains=name))
+        if not attempts:
+            raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
+        return attempts
+
+    def _list(self, **conditions: str) -> list[str]:
+        """Return the names of training jobs, the oldest first."""
+        pages = self._client.get_paginator("list_training_jobs").paginate(
+            SortBy="CreationTime", SortOrder="Ascending", **conditions
+        )
+        with calling("list the jobs"):
+            return [one["TrainingJobName"] for page in pages for one in page["TrainingJobSummaries"]]
+
+    def _describe(self, attempt: str) -> Any:
+        with calling(f"look at the job {attempt}", not_found="python -m orchestrator jobs list"):
+            return self._client.describe_training_job(TrainingJobName=attempt)
+
+    def _exists(self, attempt: str) -> bool:
+        try:
+            self._describe(attempt)
+        except MissingError:
+            return False
+        return True
+
+    def _insist_on_identity(self, request: Request) -> None:
+        name = request["TrainingJobName"]
+        if self._tags(self._describe(name)).get(IDENTITY_TAG) != identity_of(request):
+            raise JobExistsError(name)
+
+    def _tags(self, described: Any) -> dict[str, str]:
+        pages = self._client.get_paginator("list_tags").paginate(ResourceArn=described["TrainingJobArn"])
+        with calling("read the job's tags"):
+            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+    def _request_of(self, described: Any) -> Request:
+        """Return the request that made a job, out of its description."""
+        members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
+        tags = [{"Key": key, "Value": value} for key, value in self._tags(described).items()]
+        return {**{name: described[name] for name in members if name in described}, "Tags": tags}
+
+
+def _reason(described: Any) -> str | None:
+    """Return why a job ended before its end, in the service's words or, for a time limit, in ours."""
+    limit = _ENDED_BY_THE_CLOCK.get(described["SecondaryStatus"])
+    if limit:
+        return f"It reached its {limit} of {_minutes(described):.0f} minutes."
+    return described.get("FailureReason") or None
+
+
+def _minutes(described: Any) -> float:
+    condition = described["StoppingCondition"]
+    waited = described["SecondaryStatus"] == "MaxWaitTimeExceeded"
+    return float(condition["MaxWaitTimeInSeconds" if waited else "MaxRuntimeInSeconds"]) / 60

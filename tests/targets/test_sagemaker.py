@@ -1,0 +1,230 @@
+"""Jobs on SageMaker through the real target, and a SageMaker that runs them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from account import BUCKET, REGION, furnish, training_request, use_default_session
+from moto import mock_aws
+from sagemaker_simulator import (
+    SageMakerSimulator,
+    capacity_shortage,
+    failed_health_check,
+    faults,
+    image_pull_failure,
+    in_process,
+)
+
+from orchestrator.aws import Aws
+from orchestrator.contract.events import parse
+from orchestrator.errors import JobError, JobExistsError
+from orchestrator.jobs import Job
+from orchestrator.requests import IDENTITY_TAG
+from orchestrator.storage import S3Store
+from orchestrator.targets.base import JobStatus
+from orchestrator.targets.sagemaker import SageMakerTarget
+
+JOB = "mine-0123456789"
+ACCOUNT = "123456789012"
+Ask = Callable[..., Any]
+
+STEPS = """
+    done = sorted((root / "checkpoints").glob("step-*/checkpoint.json"))
+    figures = {"step": len(done) + 1, "of": 9, "loss": 1, "learning_rate": 1, "seconds_per_step": 1}
+    print(json.dumps({"event": "step", **figures}))
+    folder = root / "checkpoints" / f"step-{len(done) + 1:08d}"
+    folder.mkdir()
+    (folder / "checkpoint.json").write_text("{}")
+    (root / "model" / "attempt").write_text(str(len(done)))
+"""
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with mock_aws(), SageMakerSimulator() as made, in_process(made):
+        use_default_session()
+        furnish()
+        yield made
+
+
+@pytest.fixture
+def target(simulator: SageMakerSimulator) -> SageMakerTarget:
+    aws = Aws(REGION)
+    simulator.seconds_per_call["DescribeTrainingJob"] = 30  # a client that polls lets time go by
+    return SageMakerTarget(aws, S3Store(aws, BUCKET, ACCOUNT), poll_seconds=0)
+
+
+def request(script: str = "pass", *, identity: str = "a" * 64, **fields: Any) -> Any:
+    checkpoints = {"S3Uri": f"s3://{BUCKET}/checkpoints/{identity}/", "LocalPath": "/opt/ml/checkpoints"}
+    tags = [{"Key": IDENTITY_TAG, "Value": identity}]
+    return training_request(script, name=JOB, CheckpointConfig=checkpoints, Tags=tags, **fields)
+
+
+def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request(STEPS))
+    assert target.names() == [JOB]
+    assert target.describe(JOB).status is JobStatus.IN_PROGRESS
+    assert target.wait_for_end(JOB, seconds=60)
+    found = target.describe(JOB)
+    assert (found.status, found.identity, found.stage) == (JobStatus.COMPLETED, "a" * 64, "Completed")
+    assert found.output.endswith(f"/{JOB}/output/model/")
+    assert found.billable_seconds
+    assert found.instance_type == request()["ResourceConfig"]["InstanceType"]
+    assert target.checkpoint_step(JOB) == 1
+
+
+def test_following_shows_the_stages_and_every_line_once(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    simulator.seconds_per_call["DescribeTrainingJob"] = 10
+    target.create(request("for number in range(300): say(number)"))
+    lines = list(target.log_lines(JOB, follow=True))
+    assert [line for line in lines if line.isdigit()] == [str(number) for number in range(300)]
+    stages = [event.name for line in lines if (event := parse(line)) is not None and event.event == "phase"]
+    assert [stage for stage in stages if stage in {"Downloading", "Uploading"}] == ["Downloading", "Uploading"]
+    assert stages[-1] == "Completed"
+    assert list(target.log_lines(JOB, follow=False)) == [str(number) for number in range(300)]
+
+
+@pytest.mark.parametrize("fault", [faults.connection_reset, faults.internal_error, faults.throttling])
+def test_the_log_is_whole_although_the_service_fails(
+    simulator: SageMakerSimulator, target: SageMakerTarget, fault: Ask
+) -> None:
+    target.create(request("for number in range(300): say(number)"))
+    simulator.faults.add(fault(), "GetLogEvents", service="logs", times=12, skip=1)
+    lines = list(target.log_lines(JOB, follow=True))
+    assert [line for line in lines if line.isdigit()] == [str(number) for number in range(300)]
+
+
+def test_a_reader_whose_token_has_expired_goes_on_by_the_clock(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("for number in range(300): say(number)"))
+    refusal = faults.refusal("InvalidParameterException", "The specified nextToken is expired.")
+    simulator.faults.add(refusal, "GetLogEvents", service="logs", skip=1)
+    lines = list(target.log_lines(JOB, follow=True))
+    assert [line for line in lines if line.isdigit()] == [str(number) for number in range(300)]
+
+
+def test_a_job_is_gone_on_with_from_its_checkpoints(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request(STEPS + "    sys.exit(1 if len(done) < 2 else 0)"))
+    target.wait_for_end(JOB, seconds=60)
+    failed = target.describe(JOB)
+    assert failed.status is JobStatus.FAILED
+    for _ in range(2):
+        target.resume(JOB)
+        target.wait_for_end(JOB, seconds=60)
+    found = target.describe(JOB)
+    assert found.status is JobStatus.COMPLETED
+    assert found.created == failed.created
+    assert found.output.endswith(f"/{JOB}-r3/output/model/")
+    assert found.identity == "a" * 64
+    assert target.names() == [JOB]
+    assert target.checkpoint_step(JOB) == 3
+    assert len(list(target.log_lines(JOB, follow=False))) == 3
+    assert len(list(target.log_lines(JOB, follow=False, latest_attempt=True))) == 1
+
+
+def test_a_job_begun_anew_has_none_of_its_checkpoints(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request(STEPS))
+    target.wait_for_end(JOB, seconds=60)
+    target.restart(request(STEPS))
+    target.wait_for_end(JOB, seconds=60)
+    assert target.checkpoint_step(JOB) == 1
+    target.resume(JOB)
+    target.wait_for_end(JOB, seconds=60)
+    assert target.checkpoint_step(JOB) == 2
+
+
+def test_a_stopped_job_is_stopped(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request("signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); block()"))
+    simulator.run_until(JOB, "Training")
+    target.stop(JOB)
+    target.wait_for_end(JOB, seconds=60)
+    assert target.describe(JOB).status is JobStatus.STOPPED
+    target.stop(JOB)
+
+
+def test_a_job_that_reached_its_time_limit_says_so(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    limit = {"MaxRuntimeInSeconds": 600}
+    target.create(request("signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); block()", StoppingCondition=limit))
+    simulator.run_until(JOB, "Training")
+    target.wait_for_end(JOB, seconds=60)
+    found = target.describe(JOB)
+    assert (found.status, found.failure_reason) == (JobStatus.STOPPED, "It reached its time limit of 10 minutes.")
+
+
+def test_a_job_of_that_name_and_another_identity_is_in_the_way(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request())
+    with pytest.raises(JobExistsError):
+        target.create(request(identity="b" * 64))
+
+
+def test_there_is_no_job_of_another_name(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request())
+    with pytest.raises(JobError, match="no job"):
+        target.describe("mine-01234")
+
+
+def test_jobs_of_others_are_not_listed(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    boto3.client("sagemaker").create_training_job(**{**request(), "TrainingJobName": "somebody-elses"})
+    assert target.names() == []
+
+
+@pytest.mark.parametrize("fault", ["lost", "lost twice", "timeout", "never sent"])
+def test_a_lost_answer_makes_one_job(simulator: SageMakerSimulator, target: SageMakerTarget, fault: str) -> None:
+    made = {
+        "lost": (faults.lost_answer(), 1),
+        "lost twice": (faults.lost_answer(), 2),
+        "timeout": (faults.read_timeout(after_commit=True), 3),
+        "never sent": (faults.read_timeout(after_commit=False), 3),
+    }
+    answer, times = made[fault]
+    simulator.faults.add(answer, "CreateTrainingJob", times=times)
+    target.create(request())
+    committed = [one for one in simulator.requests.of("CreateTrainingJob") if one.committed]
+    assert len(committed) == 1
+    assert target.names() == [JOB]
+
+
+def test_a_request_that_is_gone_on_with_is_the_one_of_before(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    target.resume(JOB)
+    first, second = (dict(one.parameters) for one in simulator.requests.of("CreateTrainingJob"))
+    assert second.pop("TrainingJobName") == f"{first.pop('TrainingJobName')}-r2"
+    assert {name: second[name] for name in first} == first
+    assert not any(value for name, value in second.items() if name not in first)  # flags the service adds, all off
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "next_step"),
+    [
+        (capacity_shortage, "no such instances free", "--instance-type"),
+        (image_pull_failure, "image could not be pulled", "infra show"),
+        (failed_health_check, "not healthy", f"jobs retry {JOB}"),
+    ],
+)
+def test_what_the_service_failed_at_is_explained(
+    simulator: SageMakerSimulator, target: SageMakerTarget, fault: Ask, words: str, next_step: str
+) -> None:
+    simulator.inject(fault())
+    target.create(request())
+    target.wait_for_end(JOB, seconds=60)
+    explanation = Job(target, JOB).explain()
+    assert words in explanation.cause
+    assert next_step in explanation.next_step
+    assert explanation.evidence == (target.describe(JOB).failure_reason,)
+
+
+def test_memory_that_ran_out_is_told_from_the_log(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request("say('torch.OutOfMemoryError: CUDA out of memory.'); sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    explanation = Job(target, JOB).explain()
+    assert "Memory ran out" in explanation.cause
+    assert explanation.evidence == ("torch.OutOfMemoryError: CUDA out of memory.",)
