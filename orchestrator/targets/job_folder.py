@@ -131,7 +131,10 @@ class JobFolder:
         deadline = time.monotonic() + seconds
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("w")
+            try:
+                file = (self.path / "lock").open("w")
+            except FileNotFoundError:  # the job was discarded since the line before
+                continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
