@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator import datasets
 from orchestrator.bundle import store_bundle
-from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
+from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.families import model_files
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import holds_word
@@ -32,22 +32,6 @@ class Plan(BaseModel):
     """What is odd about the pictures or the place, and no reason to refuse."""
     placement: Placement | None = None
     """Instance, limits and price; None on this machine."""
-
-
-class Upload(BaseModel):
-    """A folder that a job reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    uri: str
-    """Where it goes; its last part is the hash of its content, so that it goes there once."""
-    files: dict[str, FileDigest]
-    """Every file of it."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(digest.size for digest in self.files.values())
 
 
 def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
