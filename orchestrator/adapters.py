@@ -84,6 +84,12 @@ class Registry:
         )
 
 
+def name_of(prefix: str) -> str | None:
+    """Return the name of the adapter below a prefix of a store, or None when none can be there."""
+    match = _MANIFEST.fullmatch(f"{prefix.rstrip('/')}/{MANIFEST_FILE}")
+    return match["name"] if match else None
+
+
 def read_manifest(store: Store, prefix: str) -> AdapterManifest:
     """Return the manifest of the adapter below a prefix; raises MissingError, or JobError when it is not one."""
     prefix = f"{prefix.rstrip('/')}/"

@@ -13,7 +13,7 @@ from orchestrator.explanations import Explanation, explain
 from orchestrator.plans import Plan
 from orchestrator.requests import Request, identity_of
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.storage import S3Store, folder_of
+from orchestrator.storage import Progress, S3Store, folder_of
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 from orchestrator.targets.process import ProcessTarget
 from orchestrator.targets.sagemaker import SageMakerTarget
@@ -68,15 +68,18 @@ class Job:
         """Forget the ended job and let go of its name, with its adapter if so asked; raises JobError while it runs."""
         self.target.discard(self.name, adapter=adapter)
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint; raises JobError when the job is complete or has not ended."""
+    def resume(self, machines: Request | None = None) -> None:
+        """Go on from the newest checkpoint, on the machines of another request if one is given.
+
+        Raises JobError when the job is complete or has not ended.
+        """
         status = self.describe().status
         if status not in ENDED_EARLY:
             raise JobError(
                 f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
                 next_step=f"python -m orchestrator jobs {'show' if status.is_final else 'wait'} {self.name}",
             )
-        self.target.resume(self.name)
+        self.target.resume(self.name, machines)
 
     def explain(self) -> Explanation:
         """Return why the job stands where it does, the evidence, and what to do."""
@@ -151,7 +154,7 @@ def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
             "from there, with --restart it begins anew.",
             next_step=f"python -m orchestrator jobs retry {job.name}",
         )
-    job.resume()
+    job.resume(request)
     return Submission(job, started=True)
 
 
@@ -185,10 +188,10 @@ def local_target(settings: Settings) -> Target:
     return ProcessTarget(settings)
 
 
-def sagemaker_target(account: AwsSettings) -> Target:
-    """Return the target of an account."""
+def sagemaker_target(account: AwsSettings, progress: Progress | None = None) -> Target:
+    """Return the target of an account; `progress` is told of what travels to the bucket and back."""
     aws = Aws(account.region)
-    return SageMakerTarget(aws, S3Store(aws, account.bucket, account.account_id))
+    return SageMakerTarget(aws, S3Store(aws, account.bucket, account.account_id, progress=progress))
 
 
 def targets(settings: Settings) -> list[Target]:

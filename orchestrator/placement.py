@@ -1,7 +1,5 @@
 """Which instance a job gets, for how long at most, and for how much: worked out from its spec alone, without a call."""
 
-from typing import NamedTuple
-
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import architecture
@@ -42,17 +40,29 @@ class Placement(BaseModel):
     """What is odd and no reason to refuse."""
 
 
-class Fallback(NamedTuple):
-    """What could stand in for an instance that cannot be had."""
-
-    instance: Instance
-    cost: WorstCase
-
-
 def place(spec: JobSpec, region: str) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with every problem at once."""
     memory = estimate(spec.recipe, _architecture(spec))
     chosen, why = _choose(spec, memory, region)
+    return _placed(spec, chosen, why, memory, region)
+
+
+def stand_ins(spec: JobSpec, placed: Placement) -> list[Placement]:
+    """Return where the same job could run when its instance cannot be had, priced anew, the cheapest first.
+
+    Each has as many GPUs with at least as much memory. What the budget does not pay for is left out.
+    """
+    found = []
+    for other in fallbacks(placed.instance):
+        try:
+            why = f"It stands in for {placed.instance.name}."
+            found.append(_placed(spec, other, why, placed.memory, placed.region))
+        except SpecError:
+            continue
+    return found
+
+
+def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | None, region: str) -> Placement:
     fit = memory.fit(chosen.gpu) if memory else Fit.CANNOT_TELL
     seconds = _runtime(spec, chosen, region)
     return Placement(
@@ -66,21 +76,6 @@ def place(spec: JobSpec, region: str) -> Placement:
         quota=f"{chosen.name} for {'spot ' if spec.compute.spot else ''}training job usage",
         warnings=tuple(_warnings(spec, chosen, memory)),
     )
-
-
-def stand_ins(spec: JobSpec, chosen: Instance, region: str) -> list[Fallback]:
-    """Return what the same job could run on when `chosen` cannot be had, priced anew, the cheapest first.
-
-    What the budget does not pay for is left out.
-    """
-    found = []
-    for other in fallbacks(chosen):
-        try:
-            seconds = _runtime(spec, other, region)
-        except SpecError:
-            continue
-        found.append(Fallback(other, worst_case(other, spec.compute, region, seconds)))
-    return found
 
 
 def _architecture(spec: JobSpec) -> Architecture | None:

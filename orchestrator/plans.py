@@ -14,7 +14,7 @@ from orchestrator.contract.words import holds_word
 from orchestrator.credentials import insist_on_no_secret
 from orchestrator.errors import DatasetError
 from orchestrator.hashes import HashMemory
-from orchestrator.placement import Placement, place
+from orchestrator.placement import Placement, place, stand_ins
 from orchestrator.requests import JobInputs, Place, Request, adapter_uri, job_name, training_job
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs import JobSpec
@@ -32,6 +32,8 @@ class Plan(BaseModel):
     """What is odd about the pictures or the place, and no reason to refuse."""
     placement: Placement | None = None
     """Instance, limits and price; None on this machine."""
+    stand_ins: tuple["Plan", ...] = ()
+    """The same job on other instances, should this one not be to be had: the cheapest first."""
 
 
 def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
@@ -60,8 +62,15 @@ def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, s
         base_model=_store_model(store, folder) if folder else None,
         output=adapter_uri(account, spec, stored.identity),
     )
-    request = training_job(spec, inputs, Place(account=account, placement=placement, owner=owner()))
-    return Plan(request=request, warnings=(*stored.warnings, *placement.warnings), placement=placement)
+    first, *others = (
+        Plan(
+            request=training_job(spec, inputs, Place(account=account, placement=placed, owner=owner())),
+            warnings=(*stored.warnings, *placed.warnings),
+            placement=placed,
+        )
+        for placed in (placement, *stand_ins(spec, placement))
+    )
+    return first.model_copy(update={"stand_ins": tuple(others)})
 
 
 class _Stored(NamedTuple):

@@ -26,6 +26,7 @@ RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
 BUNDLE_CHANNEL = "code"
 
+_MACHINE_FIELDS = {"ResourceConfig", "StoppingCondition", "EnableManagedSpotTraining", "RetryStrategy"}
 _NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
 _TAG_CHARACTERS = 256
 
@@ -188,6 +189,12 @@ def renamed(request: Request, name: str, *, anew: bool = False) -> Request:
         config = request["CheckpointConfig"]
         attempt["CheckpointConfig"] = {**config, "S3Uri": f"{config['S3Uri'].rstrip('/')}-{name.rpartition('-')[2]}/"}
     return attempt
+
+
+def moved(request: Request, machines: Request) -> Request:
+    """Return a request with the machines, limits and retries of another one, and with nothing else of it."""
+    kept = {field: value for field, value in request.items() if field not in _MACHINE_FIELDS}
+    return kept | {field: value for field, value in machines.items() if field in _MACHINE_FIELDS}
 
 
 def identity_of(request: Request) -> str:

@@ -41,7 +41,7 @@ TABLE = (
         "capacity",
         r"CapacityError|insufficient (instance )?capacity|unable to provision requested",
         "AWS had no such instances free. Nothing was billed.",
-        "python -m orchestrator jobs retry {job}  # later, or submit with another --instance-type",
+        "python -m orchestrator jobs retry {job}  # later; or submit again with --fallback or another --instance-type",
     ),
     _signature(
         "quota",

@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.instances import instance
 from orchestrator.memory import Fit
 from orchestrator.placement import place, stand_ins
 from orchestrator.specs import SAMPLE_IMAGES, JobSpec, build_spec
@@ -93,11 +92,12 @@ def test_gpus_that_nothing_uses_are_pointed_out() -> None:
 
 
 def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
-    chosen = instance("ml.g4dn.xlarge")
-    unlimited = stand_ins(spec(), chosen, HOME)
+    unlimited = stand_ins(spec(), place(spec(), HOME))
     assert [one.cost.usd for one in unlimited] == sorted(one.cost.usd for one in unlimited)
     assert unlimited[0].cost.usd > place(spec(), HOME).cost.usd
-    limited = stand_ins(spec(budget={"max_usd": 0.2}), chosen, HOME)
+    assert all("ml.g4dn.xlarge" in one.why and one.fit is Fit.FITS for one in unlimited)
+    poor = spec(budget={"max_usd": 0.2})
+    limited = stand_ins(poor, place(poor, HOME))
     assert 0 < len(limited) < len(unlimited)
     assert all(float(one.cost.usd) <= 0.2 for one in limited)
 

@@ -7,6 +7,7 @@ import click
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.digest import FileDigest
 from orchestrator.plans import Plan
+from orchestrator.pricing import dollars
 
 Trees = Mapping[str, Mapping[str, FileDigest]]
 _NOT_READY = "no account is set up yet: names of account, role and image are made up (python -m orchestrator infra up)"
@@ -39,8 +40,14 @@ def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
             ("cost", place.cost.describe()),
             ("limit", f"{place.cost.runtime_seconds // 60} minutes of running"),
             ("quota", f"{place.quota}: at least {plan.request['ResourceConfig']['InstanceCount']}"),
+            ("stand-ins", ", ".join(_stand_ins(plan)) or "none within the budget"),
         ]
     return facts if ready else [*facts, ("note", _NOT_READY)]
+
+
+def _stand_ins(plan: Plan) -> list[str]:
+    places = [one.placement for one in plan.stand_ins if one.placement]
+    return [f"{place.instance.name} (at most {dollars(place.cost.usd)})" for place in places]
 
 
 def _row(uri: str, files: Mapping[str, FileDigest]) -> tuple[str, str, str]:
@@ -56,6 +63,7 @@ def _as_json(plan: Plan, trees: Trees, *, ready: bool) -> dict[str, object]:
         "request": plan.request,
         "uploads": uploads,
         "placement": plan.placement.model_dump(mode="json") if plan.placement else None,
+        "stand_ins": [one.placement.model_dump(mode="json") for one in plan.stand_ins if one.placement],
         "warnings": [warning.model_dump() for warning in plan.warnings],
         "account_set_up": ready,
     }

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
 from orchestrator.jobs import Job
+from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
 from orchestrator.terminal import printable
 
@@ -41,6 +42,54 @@ def leaving(job: Job) -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"\n{_goes_on(job)}", err=True)
         raise click.Abort from None
+
+
+@contextmanager
+def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
+    """Yield what a store tells of the bytes that travel, shown as a bar a tree; what is there already is not shown."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _byte_bars() as bars:
+            yield bars
+    else:
+        yield _byte_lines()
+
+
+def _byte_lines() -> StorageProgress:
+    begun: set[str] = set()
+
+    def progress(what: str, done: int, of: int) -> None:
+        if done == of and what in begun:
+            click.echo(f"{what}: all sent", err=True)
+        elif done < of and what not in begun:
+            begun.add(what)
+            click.echo(f"{what}: sending {of / 1e6:.2f} MB", err=True)
+
+    return progress
+
+
+@contextmanager
+def _byte_bars() -> Iterator[StorageProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description:<16}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, of: int) -> None:
+            if what not in tasks and done < of:
+                tasks[what] = bars.add_task(f"sending {what}", total=of)
+            if what in tasks:
+                bars.update(tasks[what], completed=done)
+
+        yield progress
 
 
 def _goes_on(job: Job) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from orchestrator.adapters import name_of
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
@@ -45,7 +46,7 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
     place = place_of(description.output)
     values["adapter"] = place if manifest else None
-    values["loading"] = manifest.loading(place) if manifest else []
+    values["loading"] = manifest.loading(_folder(job, place)) if manifest else []
     values["usd"] = None if (usd := cost(description)) is None else float(usd)
     values["metrics"] = manifest.metrics if manifest else {}
     return values
@@ -70,8 +71,16 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
         facts += [("adapter", place), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
         if CONTACT_SHEET_FILE in manifest.files:
             facts.append(("pictures", f"{place.rstrip('/')}/{CONTACT_SHEET_FILE}"))
-        facts += [("load" if n == 0 else "", line) for n, line in enumerate(manifest.loading(place))]
+        folder = _folder(job, place)
+        if folder != place:
+            facts.append(("fetch", f"python -m orchestrator adapters pull {folder}"))
+        facts += [("load" if n == 0 else "", line) for n, line in enumerate(manifest.loading(folder))]
     return facts
+
+
+def _folder(job: Job, place: str) -> str:
+    """Return the folder to load an adapter from: where it is, or where `adapters pull` brings it."""
+    return place if not place.startswith("s3:") else name_of(job.target.store.name(place)) or place
 
 
 def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:

@@ -10,6 +10,7 @@ from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
+    from orchestrator.jobs import Job
     from orchestrator.plans import Plan
     from orchestrator.settings import Settings
     from orchestrator.specs import JobSpec
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 @click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.")
 @click.option("--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible.")
 @click.option("--max-usd", metavar="USD", help="On SageMaker: the most the job may cost; sets its time limit.")
+@click.option(
+    "--fallback", is_flag=True, help="On SageMaker: take what can stand in when an instance is not to be had."
+)
+@click.option("--wait-minutes", type=click.FloatRange(0), default=0.0, help="On SageMaker: ask again for so long then.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
 @click.option("--restart", is_flag=True, help="Begin the same job anew.")
 @click.option("--dry-run", is_flag=True, help="Print the request and start nothing; makes no call.")
@@ -61,6 +66,8 @@ class _Start(NamedTuple):
     restart: bool
     detach: bool
     as_json: bool
+    fallback: bool
+    wait_minutes: float
 
 
 def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
@@ -78,6 +85,7 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, ask: bool) -> None:
     from orchestrator.cli.plans import print_plan
+    from orchestrator.cli.progress import uploading
     from orchestrator.jobs import sagemaker_target
     from orchestrator.plans import plan_on_sagemaker
     from orchestrator.settings import AwsSettings
@@ -98,8 +106,10 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
     if ask and sys.stdin.isatty():
         click.confirm("Submit it?", default=True, abort=True, err=True)
-    target = sagemaker_target(account)
-    _begin(plan_on_sagemaker(spec, settings, account, target.store), target, start)
+    with uploading(quiet=start.as_json) as progress:
+        target = sagemaker_target(account, progress)
+        plan = plan_on_sagemaker(spec, settings, account, target.store)
+    _begin(plan, target, start)
 
 
 def _warn(plan: "Plan") -> None:
@@ -108,17 +118,30 @@ def _warn(plan: "Plan") -> None:
 
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
-    from orchestrator import jobs
-    from orchestrator.cli.progress import follow, follow_own, leaving
+    from orchestrator.acquisition import Patience, acquire
     from orchestrator.cli.results import print_outcome
 
-    job, started = jobs.submit(plan, target, resume=start.resume, restart=start.restart)
+    def run(way: "Plan", again: bool) -> "Job":
+        return _run(way, target, start, again=again)
+
+    def told(text: str) -> None:
+        click.echo(printable(text), err=True)
+
+    job = acquire(plan, run, Patience(start.fallback, start.wait_minutes), told)
+    print_outcome(job, as_json=start.as_json)
+
+
+def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job":
+    from orchestrator import jobs
+    from orchestrator.cli.progress import follow, follow_own, leaving
+
+    job, started = jobs.submit(plan, target, resume=start.resume or again, restart=start.restart and not again)
     if not started:
         click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
     if not start.detach:
         with leaving(job):
             (follow_own if started else follow)(job, quiet=start.as_json)
-    print_outcome(job, as_json=start.as_json)
+    return job
 
 
 _COMPUTE = ("instance_type", "spot")

@@ -10,13 +10,14 @@ from orchestrator.storage.folder import (
     write_atomically,
 )
 from orchestrator.storage.s3 import DryS3Store, S3Store
-from orchestrator.storage.store import Listed, Store, TreeStore
+from orchestrator.storage.store import Listed, Progress, Store, TreeStore
 
 __all__ = [
     "DryS3Store",
     "DryStore",
     "FolderStore",
     "Listed",
+    "Progress",
     "S3Store",
     "Store",
     "TreeStore",

@@ -69,7 +69,7 @@ class S3Store:
         files = hash_files(folder)
         tree = tree_sha256(files)
         prefix, manifest = f"{kind}/{tree}/", f"manifests/{kind}/{tree}.json"
-        meter = Meter(sum(digest.size for digest in files.values()), self._progress)
+        meter = Meter(kind, sum(digest.size for digest in files.values()), self._progress)
         if self._bucket.head(manifest) is not None:
             meter.add(meter.total)
         else:
@@ -145,7 +145,7 @@ class S3Store:
         problems = unsafe_names({name: digest.size for name, digest in files.items()})
         if problems:
             raise AccountError(f"{self._bucket.uri(prefix)} cannot be written to a disk.", problems=problems)
-        meter = Meter(sum(digest.size for digest in files.values()), self._progress)
+        meter = Meter(prefix.partition("/")[0], sum(digest.size for digest in files.values()), self._progress)
         with ThreadPoolExecutor(THREADS) as pool:
             at_once(
                 pool, lambda name: fetch(self._patient, prefix + name, folder / name, files[name], meter), list(files)

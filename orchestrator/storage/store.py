@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-Progress = Callable[[int, int], None]
-"""Is told the bytes done and the bytes of the whole, from any thread."""
+Progress = Callable[[str, int, int], None]
+"""Is told what travels ("data", "models", ...), the bytes done and the bytes of the whole, from any thread."""
 
 
 class Listed(NamedTuple):

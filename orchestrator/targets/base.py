@@ -69,8 +69,11 @@ class Target(Protocol):
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""
 
-    def resume(self, name: str) -> None:
-        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
+    def resume(self, name: str, machines: Request | None = None) -> None:
+        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
+
+        Where machines are chosen, those of the request `machines` take the place of the job's, if one is given.
+        """
 
     def restart(self, request: Request) -> None:
         """Begin an ended job anew, from the request of today and without its checkpoints."""

@@ -50,7 +50,7 @@ class ProcessTarget:
             job.begin(request)
             self._start_worker(job, lock)
 
-    def resume(self, name: str) -> None:
+    def resume(self, name: str, machines: Request | None = None) -> None:  # noqa: ARG002  (there is one machine)
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
         self._check_machine()
         job = self._job(name)

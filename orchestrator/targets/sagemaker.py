@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.aws import Aws, calling
 from orchestrator.contract.events import Phase
 from orchestrator.errors import ConflictError, JobError, JobExistsError, LostAnswerError, MissingError, ServiceError
-from orchestrator.requests import IDENTITY_TAG, Request, identity_of, renamed
+from orchestrator.requests import IDENTITY_TAG, Request, identity_of, moved, renamed
 from orchestrator.storage import Store
 from orchestrator.targets.attempts import attempt_name, attempts_of, job_of, number_of
 from orchestrator.targets.base import JobDescription, JobStatus
@@ -58,11 +58,15 @@ class SageMakerTarget:
                 return None
         return None
 
-    def resume(self, name: str) -> None:
-        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
+    def resume(self, name: str, machines: Request | None = None) -> None:
+        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
+
+        It gets the machines and limits of the request `machines` if one is given.
+        """
         latest = self._attempts(name)[-1]
-        described = self._describe(latest)
-        self.create(renamed(self._request_of(described), attempt_name(name, number_of(latest) + 1)))
+        request = self._request_of(self._describe(latest))
+        request = moved(request, machines) if machines else request
+        self.create(renamed(request, attempt_name(name, number_of(latest) + 1)))
 
     def restart(self, request: Request) -> None:
         """Begin an ended job anew; its earlier attempts stay in the account's list, their checkpoints too."""

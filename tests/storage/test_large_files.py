@@ -18,7 +18,7 @@ OWNER_HEADER = "x-amz-expected-bucket-owner"
 
 
 def in_parts(bucket: Bucket, meter: Meter | None = None) -> Uploader:
-    return Uploader(bucket, meter or Meter(0), parts_above=6 * MEBIBYTE, part_bytes=5 * MEBIBYTE)
+    return Uploader(bucket, meter or Meter("models", 0), parts_above=6 * MEBIBYTE, part_bytes=5 * MEBIBYTE)
 
 
 def open_uploads(aws: Aws) -> list[str]:
@@ -28,7 +28,7 @@ def open_uploads(aws: Aws) -> list[str]:
 
 def test_a_large_file_goes_in_parts_with_checksums_and_only_once(bucket: Bucket, wire: Wire, large: Upload) -> None:
     counted: list[int] = []
-    in_parts(bucket, Meter(11 * MEBIBYTE, lambda done, _: counted.append(done))).send([large], {})
+    in_parts(bucket, Meter("models", 11 * MEBIBYTE, lambda _what, done, _of: counted.append(done))).send([large], {})
     assert wire.count("UploadPart") == 3
     checked = [request for request in wire.requests if b"x-amz-checksum-sha256" in str(request.headers).encode()]
     assert len(checked) == 3

@@ -166,17 +166,17 @@ def test_an_expired_session_is_named_although_the_first_request_gets_no_reason(
 
 
 def test_progress_goes_up_to_the_whole_both_ways(aws: Aws, wire: Wire, tree: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    store = S3Store(aws, "orchestrator-bucket", "123456789012", progress=lambda done, of: told.append((done, of)))
+    told: list[tuple[str, int, int]] = []
+    store = S3Store(aws, "orchestrator-bucket", "123456789012", progress=lambda *news: told.append(news))
     uri = store.put_tree("data", tree)
     assert told == sorted(told)
-    assert told[-1] == (3002, 3002)
+    assert told[-1] == ("data", 3002, 3002)
     told.clear()
     store.put_tree("data", tree)
-    assert told == [(3002, 3002)]
+    assert told == [("data", 3002, 3002)]
     told.clear()
     store.get_tree(uri, tmp_path / "back")
-    assert told[-1] == (3002, 3002)
+    assert told[-1] == ("data", 3002, 3002)
 
 
 def test_a_changed_object_is_refused_and_nothing_stays(store: S3Store, tree: Path, aws: Aws, tmp_path: Path) -> None:

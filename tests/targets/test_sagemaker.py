@@ -1,19 +1,17 @@
 """Jobs on SageMaker through the real target, and a SageMaker that runs them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
-from account import BUCKET, REGION, furnish, training_request, use_default_session
-from moto import mock_aws
+from account import BUCKET, REGION, training_request
 from sagemaker_simulator import (
     SageMakerSimulator,
     capacity_shortage,
     failed_health_check,
     faults,
     image_pull_failure,
-    in_process,
 )
 
 from orchestrator.aws import Aws
@@ -38,16 +36,6 @@ STEPS = """
     (folder / "checkpoint.json").write_text("{}")
     (root / "model" / "attempt").write_text(str(len(done)))
 """
-
-
-@pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws(), SageMakerSimulator() as made, in_process(made):
-        use_default_session()
-        furnish()
-        yield made
 
 
 @pytest.fixture
