@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: commands.md, recipes.md and aws-errors.md.
+"""Writes the pages of docs/ that follow from the code: commands, recipes, job files and errors of AWS.
 
 `python docs/generate.py` writes them; with --check it fails when they have drifted from the code.
 """
@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 import yaml
+from pydantic import BaseModel
 
 from orchestrator import aws_errors
 from orchestrator.aws import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
+from orchestrator.compute import Budget, Compute
 from orchestrator.contract.recipe import recipe_class, recipe_names
+from orchestrator.specs import JobSpec
 
 DOCS = Path(__file__).parent
 MATRIX = DOCS.parent / "tests" / "faults" / "matrix.yaml"
@@ -49,6 +52,51 @@ def _recipe_section(name: str) -> str:
     head = "| field | default (built-in model) | what it does |\n| --- | --- | --- |"
     rows = [f"| `{field}` | {default} | {meaning} |" for field, default, meaning in setting_rows(recipe)]
     return "\n".join([title, head, *rows]) + "\n"
+
+
+def job_files_page() -> str:
+    """Return a table of the fields of a job file, those of a recipe excepted."""
+    named = {name: str(JobSpec.model_fields[name].description) for name in ("images", "name")}
+    job = [(name, _no_default(name), named.get(name) or meaning) for name, meaning in _JOB_FIELDS.items()]
+    return "\n".join(
+        [
+            _NOTICE,
+            "# Job files\n",
+            "YAML; see [examples](../examples). What is left out has its default. The fields of `compute` and",
+            "`budget` can be said on the command line too: `-s compute.spot=true`.\n",
+            *_fields_section("job", job),
+            *_fields_section("compute", _rows_of(Compute)),
+            *_fields_section("budget", _rows_of(Budget)),
+        ]
+    )
+
+
+_JOB_FIELDS = {
+    "recipe": "Name of a recipe, see [recipes](recipes.md).",
+    "images": "",
+    "prompt": "What is on the pictures, with the rare token.",
+    "base_model": "builtin, a folder in the diffusers layout, or a Hugging Face id.",
+    "name": "",
+    "settings": "Fields of the recipe.",
+    "compute": "See below.",
+    "budget": "See below.",
+}
+
+
+def _no_default(name: str) -> str:
+    return {"recipe": "required", "images": "the sample subject", "base_model": "builtin"}.get(name, "-")
+
+
+def _rows_of(model: type[BaseModel]) -> list[tuple[str, str, str]]:
+    fields = model.model_fields.items()
+    return [
+        (name, "-" if field.default is None else str(field.default), str(field.description)) for name, field in fields
+    ]
+
+
+def _fields_section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
+    head = f"## {title}\n\n| field | default | what it does |\n| --- | --- | --- |"
+    return [head, *(f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows), ""]
 
 
 def aws_errors_page() -> str:
@@ -103,6 +151,7 @@ def main() -> int:
     pages = {
         DOCS / "commands.md": commands_page(),
         DOCS / "recipes.md": recipes_page(),
+        DOCS / "job-files.md": job_files_page(),
         DOCS / "aws-errors.md": aws_errors_page(),
     }
     if "--check" not in sys.argv:

@@ -35,6 +35,7 @@ _ADVICE = {
     "name": "choose another name: --name NAME",
 }
 """What to do when this part of a job is the only one at fault; the recipe's settings are no help then."""
+_PARTS = ("compute", "budget")
 Built = TypeVar("Built")
 
 
@@ -108,16 +109,18 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
 
     `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
     `compute` and `budget` (the fields of those);
-    `words` are settings typed on the command line, which come before those. Without pictures of their own, a person
-    gets the built-in sample subject and the prompt that goes with it.
+    `words` are settings typed on the command line, which come before those; `compute.spot` and the like are the fields
+    of those parts. Without pictures of their own, a person gets the built-in sample subject and the prompt that goes
+    with it.
     """
     fields = {key: value for key, value in fields.items() if value is not None}
+    fields, words = _parted(fields, words or {})
     recipe_type = declaration(fields.get("recipe"))
     problems = _unknown_keys(fields)
     settings = {
         **_sample_settings(recipe_type, fields),
         **_mapping(fields.get("settings"), problems),
-        **_typed(recipe_type, words or {}, problems),
+        **_typed(recipe_type, words, problems),
     }
     problems += _place_prompt(recipe_type, fields, settings)
     if "base_model" in fields:
@@ -127,7 +130,7 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
     problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
     # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
-    job: dict[str, Any] = {key: fields[key] for key in ("name", "compute", "budget") if key in fields}
+    job: dict[str, Any] = {key: fields[key] for key in ("name", *_PARTS) if key in fields}
     job |= {"images": fields.get("images", SAMPLE_IMAGES), "recipe": recipe or Recipe()}
     spec = _collect(problems, lambda: JobSpec.model_validate(job), [*Compute.model_fields, *Budget.model_fields])
     if problems or spec is None:
@@ -177,6 +180,17 @@ def parse_words(pairs: Iterable[str]) -> dict[str, str]:
     return words
 
 
+def _parted(fields: dict[str, Any], words: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Move words such as `compute.volume_gb=200` to the part of the job that they name."""
+    settings = dict(words)
+    for name in _PARTS:
+        said = {key: settings.pop(key) for key in words if key.startswith(f"{name}.")}
+        if said and isinstance(fields.get(name, {}), dict):
+            typed = {key.removeprefix(f"{name}."): None if word == "null" else word for key, word in said.items()}
+            fields = {**fields, name: {**fields.get(name, {}), **typed}}
+    return fields, settings
+
+
 def _typed(recipe: type[Recipe], words: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
     """Give words the shape of their fields: a list is written as JSON, `null` is none, pydantic does the rest."""
     typed: dict[str, Any] = {}
@@ -207,7 +221,7 @@ def declaration(name: object) -> type[Recipe]:
 
 
 def _unknown_keys(fields: Mapping[str, Any]) -> list[Problem]:
-    known = {"recipe", "images", "name", "prompt", "base_model", "settings", "compute", "budget"}
+    known = {"recipe", "images", "name", "prompt", "base_model", "settings", *_PARTS}
     return [
         Problem(where=str(key), what="there is no such field", fix=did_you_mean(str(key), known))
         for key in fields

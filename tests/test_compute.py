@@ -92,3 +92,14 @@ def test_waiting_for_spot_ends_within_what_the_service_allows() -> None:
     assert machines.wait_seconds(longest * 60) == longest * 60
     assert spec(compute={"spot": True}).compute.wait_seconds(3600) == 3600 + 12 * 3600
     assert spec().compute.wait_seconds(3600) is None
+
+
+def test_machines_and_money_can_be_said_on_the_command_line() -> None:
+    words = {"compute.volume_gb": "200", "compute.spot": "true", "budget.max_usd": "3.50", "steps": "12"}
+    job = build_spec({"recipe": "dreambooth", "compute": {"volume_gb": 100, "retry_attempts": 1}}, words)
+    assert (job.compute.volume_gb, job.compute.spot, job.compute.retry_attempts) == (200, True, 1)
+    assert str(job.budget.max_usd) == "3.50"
+    assert job.recipe.steps == 12
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth"}, {"compute.volume_gb": "much", "compute.disk": "3"})
+    assert {problem.where for problem in raised.value.problems} == {"compute.volume_gb", "compute.disk"}

@@ -42,7 +42,15 @@ class TreeManifest(BaseModel):
     """Every file by its relative path."""
 
 
-class S3Store:
+class _Staging:
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield an empty folder of this machine that is gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+            yield Path(folder)
+
+
+class S3Store(_Staging):
     """A store in a bucket of `owner`, the twelve digits of an account; every call of it names both."""
 
     def __init__(
@@ -57,12 +65,6 @@ class S3Store:
         self._bucket = Bucket(aws, bucket, owner, sleep=sleep)
         self._patient = self._bucket.patient()
         self._progress = progress
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield an empty folder of this machine that is gone afterwards."""
-        with _temporary_folder() as folder:
-            yield folder
 
     def put_tree(self, kind: str, folder: Path) -> str:
         """Upload a folder unless it is there and return `s3://bucket/kind/<tree sha256>/`."""
@@ -158,19 +160,13 @@ class S3Store:
         return kind, tree
 
 
-class DryS3Store:
+class DryS3Store(_Staging):
     """Names the places an S3 store would use; makes no call and needs no credentials."""
 
     def __init__(self, bucket: str) -> None:
         self._name = bucket
         self.trees: dict[str, dict[str, FileDigest]] = {}
         """The files of each tree that would be uploaded unless it is there, by the tree's URI."""
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield an empty folder of this machine that is gone afterwards."""
-        with _temporary_folder() as folder:
-            yield folder
 
     def put_tree(self, kind: str, folder: Path) -> str:
         """Return the URI `folder` would get."""
@@ -184,9 +180,3 @@ def _put_text(bucket: Bucket, key: str, text: str, *, new: bool) -> None:
     content = text.encode()
     put = bucket.put_new if new else bucket.put
     put(key, content, FileDigest(sha256=sha256(content).hexdigest(), size=len(content)))
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-        yield Path(folder)
