@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.jobs import Job
-    from orchestrator.targets.base import JobDescription, Target
+    from orchestrator.targets.base import JobSummary, Target
 
 
 @click.group()
@@ -24,29 +24,29 @@ def jobs() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List all jobs, the oldest first."""
-    descriptions = [description for target in _targets() for description in _descriptions(target)]
+    summaries = [summary for target in _targets() for summary in _summaries(target)]
     if as_json:
-        print_json([description.model_dump(mode="json") for description in descriptions])
-    elif not descriptions:
+        print_json([summary.model_dump(mode="json") for summary in summaries])
+    elif not summaries:
         click.echo("No jobs yet. Begin with: python -m orchestrator submit dreambooth")
     else:
         rows = [
-            (one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}", one.instance_type or "here")
-            for one in descriptions
+            (one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}", one.region or "here")
+            for one in summaries
         ]
         print_table(("JOB", "STATUS", "SUBMITTED", "RUNS ON"), rows)
 
 
-def _descriptions(target: "Target") -> "Iterator[JobDescription]":
+def _summaries(target: "Target") -> "Iterator[JobSummary]":
     """Yield the jobs of a target; one that is damaged, or a target that cannot be reached, must not hide the others."""
     from orchestrator.errors import OrchestratorError
 
     try:
-        for name in target.names():
-            try:
-                yield target.describe(name)
-            except OrchestratorError as error:
-                click.echo(printable(f"Warning: {error.message}"), err=True)
+        for summary in target.summaries():
+            if isinstance(summary, OrchestratorError):
+                click.echo(printable(f"Warning: {summary.message}"), err=True)
+            else:
+                yield summary
     except OrchestratorError as error:
         click.echo(printable(f"Warning: {error.render()}", keep="\n"), err=True)
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.requests import Request
 from orchestrator.storage import Store
 
@@ -23,6 +24,21 @@ class JobStatus(StrEnum):
     def is_final(self) -> bool:
         """Whether the job has ended."""
         return self in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
+
+
+class JobSummary(BaseModel):
+    """What a list says of a job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Name of the job."""
+    status: JobStatus
+    """Where it stands."""
+    created: AwareDatetime
+    """When it was first submitted."""
+    region: str | None = None
+    """AWS region it runs in; None on this machine."""
 
 
 class JobDescription(BaseModel):
@@ -83,6 +99,9 @@ class Target(Protocol):
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
+
+    def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
+        """Yield every job, the oldest first, in as few calls as a list takes; an error stands for an unreadable one."""
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""

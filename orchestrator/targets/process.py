@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from orchestrator.errors import JobError, JobExistsError, MachineError
+from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
 from orchestrator.storage import FolderStore, Store, folder_of, sweep
-from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.job_folder import JobFolder
 from orchestrator.targets.publication import reserve, withdraw
 
@@ -82,6 +82,16 @@ class ProcessTarget:
             return self._job(name).describe()
         except FileNotFoundError:  # discarded while it was looked at
             raise _no_job(name) from None
+
+    def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
+        """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
+        for name in self.names():
+            try:
+                found = self.describe(name)
+            except OrchestratorError as error:
+                yield error
+            else:
+                yield JobSummary(name=name, status=found.status, created=found.created)
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""

@@ -12,11 +12,19 @@ from typing import Any
 
 from orchestrator.aws import Aws, calling
 from orchestrator.contract.events import Phase
-from orchestrator.errors import ConflictError, JobError, JobExistsError, LostAnswerError, MissingError, ServiceError
+from orchestrator.errors import (
+    ConflictError,
+    JobError,
+    JobExistsError,
+    LostAnswerError,
+    MissingError,
+    OrchestratorError,
+    ServiceError,
+)
 from orchestrator.requests import IDENTITY_TAG, Request, identity_of, moved, renamed
 from orchestrator.storage import Store
 from orchestrator.targets.attempts import attempt_name, attempts_of, job_of, number_of
-from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.cloudwatch import TrainingLog
 
 POLL_SECONDS = 5.0
@@ -110,9 +118,20 @@ class SageMakerTarget:
             billable_seconds=latest.get("BillableTimeInSeconds"),
         )
 
+    def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
+        """Yield every job, the oldest first, with the status of its latest attempt: a call for a hundred attempts."""
+        jobs: dict[str, list[Any]] = {}
+        for listed in self._listed():
+            if job := job_of(listed["TrainingJobName"]):
+                jobs.setdefault(job, []).append(listed)
+        for name, attempts in jobs.items():
+            latest = max(attempts, key=lambda one: number_of(one["TrainingJobName"]))
+            status, created = JobStatus(latest["TrainingJobStatus"]), attempts[0]["CreationTime"]
+            yield JobSummary(name=name, status=status, created=created, region=self.aws.region)
+
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        return list(dict.fromkeys(job for name in self._list() if (job := job_of(name))))
+        return list(dict.fromkeys(job for one in self._listed() if (job := job_of(one["TrainingJobName"]))))
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
@@ -178,18 +197,18 @@ class SageMakerTarget:
         yield from log.fresh_lines()
 
     def _attempts(self, name: str) -> list[str]:
-        attempts = attempts_of(name, self._list(NameContains=name))
+        attempts = attempts_of(name, [one["TrainingJobName"] for one in self._listed(NameContains=name)])
         if not attempts:
             raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
         return attempts
 
-    def _list(self, **conditions: str) -> list[str]:
-        """Return the names of training jobs, the oldest first."""
+    def _listed(self, **conditions: str) -> list[Any]:
+        """Return what the list says of each training job, the oldest first."""
         pages = self._client.get_paginator("list_training_jobs").paginate(
             SortBy="CreationTime", SortOrder="Ascending", **conditions
         )
         with calling("list the jobs"):
-            return [one["TrainingJobName"] for page in pages for one in page["TrainingJobSummaries"]]
+            return [one for page in pages for one in page["TrainingJobSummaries"]]
 
     def _describe(self, attempt: str) -> Any:
         with calling(f"look at the job {attempt}", not_found="python -m orchestrator jobs list"):

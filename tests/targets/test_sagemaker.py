@@ -20,7 +20,7 @@ from orchestrator.errors import JobError, JobExistsError
 from orchestrator.jobs import Job
 from orchestrator.requests import IDENTITY_TAG
 from orchestrator.storage import S3Store
-from orchestrator.targets.base import JobStatus
+from orchestrator.targets.base import JobStatus, JobSummary
 from orchestrator.targets.sagemaker import SageMakerTarget
 
 JOB = "mine-0123456789"
@@ -112,6 +112,19 @@ def test_a_job_is_gone_on_with_from_its_checkpoints(simulator: SageMakerSimulato
     assert target.checkpoint_step(JOB) == 3
     assert len(list(target.log_lines(JOB, follow=False))) == 3
     assert len(list(target.log_lines(JOB, follow=False, latest_attempt=True))) == 1
+
+
+def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    created = target.describe(JOB).created
+    target.resume(JOB)
+    before = sum(simulator.requests.counts().values())
+    (listed,) = target.summaries()
+    assert sum(simulator.requests.counts().values()) == before + 1
+    assert listed == JobSummary(name=JOB, status=JobStatus.IN_PROGRESS, created=created, region=REGION)
 
 
 def test_a_job_begun_anew_has_none_of_its_checkpoints(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
