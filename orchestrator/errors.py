@@ -67,8 +67,8 @@ class JobError(OrchestratorError):
 class JobExistsError(JobError):
     """There is a job of that name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"The job {name} exists.", next_step=f"python -m orchestrator jobs show {name}")
+    def __init__(self, name: str, how: str = "exists") -> None:
+        super().__init__(f"The job {name} {how}.", next_step=f"python -m orchestrator jobs show {name}")
 
 
 class MachineError(OrchestratorError):

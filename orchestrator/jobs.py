@@ -1,6 +1,6 @@
 """Submit jobs and watch them, on any target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from orchestrator.adapters import read_manifest
@@ -113,7 +113,7 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
     if job.name not in target.names():
         if resume:
             raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
-        return _create(job, request)
+        return _start(job, request, lambda: target.create(request))
     status = job.describe().status
     if restart:
         return _begin_anew(job, request, status)
@@ -127,21 +127,10 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
     return Submission(job, started=False)
 
 
-def _create(job: Job, request: Request) -> Submission:
-    try:
-        job.target.create(request)
-    except JobExistsError:  # another submit of the same job was quicker
-        if job.describe().identity != identity_of(request):
-            raise
-        return Submission(job, started=False)
-    return Submission(job, started=True)
-
-
 def _begin_anew(job: Job, request: Request, status: JobStatus) -> Submission:
     if not status.is_final:
         raise JobError(f"The job {job.name} is running.", next_step=f"python -m orchestrator jobs stop {job.name}")
-    job.target.restart(request)
-    return Submission(job, started=True)
+    return _start(job, request, lambda: job.target.restart(request))
 
 
 def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
@@ -154,7 +143,16 @@ def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
             "from there, with --restart it begins anew.",
             next_step=f"python -m orchestrator jobs retry {job.name}",
         )
-    job.resume(request)
+    return _start(job, request, lambda: job.target.resume(job.name, request))
+
+
+def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
+    try:
+        start()
+    except JobExistsError:  # another submit of the same job was quicker
+        if job.describe().identity != identity_of(request):
+            raise
+        return Submission(job, started=False)
     return Submission(job, started=True)
 
 

@@ -71,16 +71,13 @@ class SageMakerTarget:
 
         It gets the machines and limits of the request `machines` if one is given.
         """
-        latest = self._attempts(name)[-1]
-        request = self._request_of(self._describe(latest))
-        request = moved(request, machines) if machines else request
-        self.create(renamed(request, attempt_name(name, number_of(latest) + 1)))
+        latest = self._ended(name)
+        request = self._request_of(latest)
+        self.create(renamed(moved(request, machines) if machines else request, _next_attempt(latest)))
 
     def restart(self, request: Request) -> None:
         """Begin an ended job anew; its earlier attempts stay in the account's list, their checkpoints too."""
-        name = request["TrainingJobName"]
-        attempt = attempt_name(name, number_of(self._attempts(name)[-1]) + 1)
-        self.create(renamed(request, attempt, anew=True))
+        self.create(renamed(request, _next_attempt(self._ended(request["TrainingJobName"])), anew=True))
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended job's entries from the account's list; raises JobError while it runs.
@@ -202,6 +199,16 @@ class SageMakerTarget:
             raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
         return attempts
 
+    def _ended(self, name: str) -> Any:
+        """Return the latest attempt's description; raises JobExistsError when it runs: somebody was quicker.
+
+        The next attempt's number follows from this one look, so that two who go on with a job make one attempt.
+        """
+        latest = self._describe(self._attempts(name)[-1])
+        if not JobStatus(latest["TrainingJobStatus"]).is_final:
+            raise JobExistsError(name, "is running already")
+        return latest
+
     def _listed(self, **conditions: str) -> list[Any]:
         """Return what the list says of each training job, the oldest first."""
         pages = self._client.get_paginator("list_training_jobs").paginate(
@@ -236,6 +243,11 @@ class SageMakerTarget:
         members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
         tags = [{"Key": key, "Value": value} for key, value in self._tags(described).items()]
         return {**{name: described[name] for name in members if name in described}, "Tags": tags}
+
+
+def _next_attempt(latest: Any) -> str:
+    name = latest["TrainingJobName"]
+    return attempt_name(str(job_of(name)), number_of(name) + 1)
 
 
 def _reason(described: Any) -> str | None:
