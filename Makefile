@@ -38,6 +38,7 @@ bench: setup
 
 bench-kill: setup
 	$(RUN)/python -m benchmarks.kill
+	$(RUN)/python -m benchmarks.interruptions
 
 base-model: setup
 	$(RUN)/python -m pretraining all

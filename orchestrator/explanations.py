@@ -10,6 +10,13 @@ from orchestrator.signatures import Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 
 _EVIDENCE_LINES = 5
+# Stages of the service in which no container runs: before the first, and again when its machine was taken back.
+_WITHOUT_CONTAINER = {
+    **dict.fromkeys(
+        ("Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"), "waits for an instance"
+    ),
+    **dict.fromkeys(("Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"), "gets its instance ready"),
+}
 
 
 class Explanation(BaseModel):
@@ -48,11 +55,20 @@ def explain(description: JobDescription, log: Iterable[str], checkpoint_step: in
         case JobStatus.STOPPING:
             cause, verb = f"It is stopping; {done}.", "wait"
         case JobStatus.IN_PROGRESS:
-            cause, verb = f"It is running; {done}.", "wait"
+            cause, verb = _under_way(description.stage or "", progress, done, checkpoint_step), "wait"
     usual = f"python -m orchestrator jobs {verb} {description.name}"
     told = known.signature.next_step.format(job=description.name) if known and verb == "retry" else usual
     next_step = description.next_step or told
     return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
+
+
+def _under_way(stage: str, progress: str, done: str, checkpoint_step: int | None) -> str:
+    """Say what a job does that has not ended; `progress` is what a container of this attempt came to."""
+    if stage not in _WITHOUT_CONTAINER:
+        return f"It is running; {done}."
+    lost = "Its instance was taken back. " if progress or stage == "Interrupted" else ""
+    start = "begins" if checkpoint_step is None else f"goes on from step {checkpoint_step}"
+    return f"{lost}It {_WITHOUT_CONTAINER[stage]} ({stage}) and then {start} by itself."
 
 
 def _cause(reason: str | None, known: Diagnosis | None) -> str:

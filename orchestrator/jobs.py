@@ -1,6 +1,7 @@
 """Submit jobs and watch them, on any target."""
 
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from orchestrator.adapters import read_manifest
@@ -10,7 +11,9 @@ from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import JobError, JobExistsError, MissingError
 from orchestrator.explanations import Explanation, explain
+from orchestrator.instances import instance
 from orchestrator.plans import Plan
+from orchestrator.pricing import actual
 from orchestrator.requests import Request, identity_of
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import Progress, S3Store, folder_of
@@ -179,6 +182,15 @@ def find(name: str, targets: Sequence[Target]) -> Job:
 def place_of(uri: str) -> str:
     """Return where an adapter is, as a person writes it: a folder's path, or the URI in a bucket."""
     return str(folder_of(uri)) if uri.startswith("file:") else uri
+
+
+def cost(description: JobDescription) -> Decimal | None:
+    """Return what all attempts that have ended cost by the list price; None where nothing is billed, or not yet."""
+    region = description.region
+    if region is None or not description.bills:
+        return None
+    costs = (actual(instance(one.instance_type), one.instance_count, region, one.seconds) for one in description.bills)
+    return sum(costs, Decimal(0))
 
 
 def local_target(settings: Settings) -> Target:

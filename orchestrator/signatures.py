@@ -105,7 +105,12 @@ TABLE = (
         "AWS took the spot instance back, or had none within the limit of waiting.",
         _RETRY,
     ),
-    _signature("time-limit", r"reached its time limit|MaxRuntime", "The job reached its time limit.", _RETRY),
+    _signature(
+        "time-limit",
+        r"reached its time limit|MaxRuntime",
+        "Each retry may run as long, and cost as much, again.",
+        _RETRY,
+    ),
     _signature("service", r"InternalServerError|internal error", "The service itself failed.", _RETRY),
 )
 

@@ -1,6 +1,5 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
-from decimal import Decimal
 from typing import Any
 
 import click
@@ -10,9 +9,8 @@ from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
 from orchestrator.errors import JobError
-from orchestrator.instances import instance
-from orchestrator.jobs import ENDED_EARLY, Job, place_of
-from orchestrator.pricing import actual, dollars
+from orchestrator.jobs import ENDED_EARLY, Job, cost, place_of
+from orchestrator.pricing import dollars
 from orchestrator.targets.base import JobDescription, JobStatus
 
 
@@ -58,7 +56,7 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
     if seconds is not None:
         facts.append(("seconds", f"{seconds:.0f}"))
     if (usd := cost(description)) is not None:
-        facts.append(("cost", f"{dollars(usd)} for {description.billable_seconds} billed seconds, by the list price"))
+        facts.append(("cost", f"{dollars(usd)} for {_billed(description)}, by the list price"))
     if manifest is None and (last := _last_step(job)):
         facts.append(("progress", f"step {last.step} of {last.of}, loss {last.loss:.4f}"))
     if manifest is None and (step := job.target.checkpoint_step(job.name)) is not None:
@@ -100,12 +98,11 @@ def _last_step(job: Job) -> Step | None:
     return last
 
 
-def cost(description: JobDescription) -> Decimal | None:
-    """Return what the latest attempt cost by the list price; None where nothing is billed, or not yet."""
-    if description.billable_seconds is None or description.region is None or description.instance_type is None:
-        return None
-    chosen = instance(description.instance_type)
-    return actual(chosen, description.instance_count, description.region, description.billable_seconds)
+def _billed(description: JobDescription) -> str:
+    bills = description.bills
+    attempts = f" in {len(bills)} attempts" if len(bills) > 1 else ""
+    going_on = "" if description.status.is_final else " so far"
+    return f"{sum(bill.seconds for bill in bills)} billed seconds{attempts}{going_on}"
 
 
 def _status(description: JobDescription) -> str:

@@ -41,6 +41,19 @@ class JobSummary(BaseModel):
     """AWS region it runs in; None on this machine."""
 
 
+class Bill(BaseModel):
+    """What the service bills of an attempt that has ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    instance_type: str
+    """What it ran on."""
+    instance_count: int
+    """How many of them."""
+    seconds: int
+    """Billable seconds, the saving of spot counted in."""
+
+
 class JobDescription(BaseModel):
     """What is known of a job now."""
 
@@ -72,8 +85,8 @@ class JobDescription(BaseModel):
     """What it runs on, when that is paid for."""
     instance_count: int = 1
     """How many of them."""
-    billable_seconds: int | None = None
-    """What the service bills of its latest attempt, savings of spot counted in."""
+    bills: tuple[Bill, ...] = ()
+    """What is billed of it: one for each attempt that has ended, none on this machine."""
 
 
 class Target(Protocol):

@@ -7,6 +7,7 @@ of the one before, and so with its checkpoints and its code.
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from orchestrator.errors import (
 from orchestrator.requests import IDENTITY_TAG, Request, identity_of, moved, renamed
 from orchestrator.storage import Store
 from orchestrator.targets.attempts import attempt_name, attempts_of, job_of, number_of
-from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
+from orchestrator.targets.base import Bill, JobDescription, JobStatus, JobSummary
 from orchestrator.targets.cloudwatch import TrainingLog
 
 POLL_SECONDS = 5.0
@@ -32,7 +33,10 @@ _LOOKS = 3
 """How often a create whose answer was lost is looked for, and asked for again, before that is said."""
 _PATIENCE = 60
 """Failed polls in a row after which following a job gives up; five minutes at `POLL_SECONDS`."""
-_CHECKPOINT = re.compile(r"/step-(\d+)/checkpoint\.json$")
+_WORKING = "Training"
+"""The stage in which the container prints; what it printed comes before whatever stage follows."""
+_CHECKPOINT = re.compile(r"/step-(\d+)/(checkpoint\.json|tensors\.safetensors)$")
+_CHECKPOINT_FILES = 2
 _ENDED_BY_THE_CLOCK = {"MaxRuntimeExceeded": "time limit", "MaxWaitTimeExceeded": "limit of waiting for spot capacity"}
 
 
@@ -95,16 +99,15 @@ class SageMakerTarget:
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
-        attempts = self._attempts(name)
-        latest = self._describe(attempts[-1])
-        first = latest if len(attempts) == 1 else self._describe(attempts[0])
+        attempts = [self._describe(attempt) for attempt in self._attempts(name)]
+        latest = attempts[-1]
         resources, artifacts = latest["ResourceConfig"], latest.get("ModelArtifacts", {})
         return JobDescription(
             name=name,
             status=JobStatus(latest["TrainingJobStatus"]),
             stage=latest["SecondaryStatus"],
             identity=self._tags(latest).get(IDENTITY_TAG, ""),
-            created=first["CreationTime"],
+            created=attempts[0]["CreationTime"],
             started=latest.get("TrainingStartTime"),
             ended=latest.get("TrainingEndTime"),
             failure_reason=_reason(latest),
@@ -112,7 +115,7 @@ class SageMakerTarget:
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),
             instance_count=resources.get("InstanceCount", 1),
-            billable_seconds=latest.get("BillableTimeInSeconds"),
+            bills=tuple(_bill(each) for each in attempts if "BillableTimeInSeconds" in each),
         )
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
@@ -162,11 +165,14 @@ class SageMakerTarget:
         return True
 
     def checkpoint_step(self, name: str) -> int | None:
-        """Return the optimizer steps of the newest checkpoint, or None when there is none."""
+        """Return the optimizer steps of the newest checkpoint, or None when there is none.
+
+        One whose files have not all arrived, because the machine was lost while they were copied, does not count.
+        """
         config = self._describe(self._attempts(name)[-1])["CheckpointConfig"]
         keys = self.store.list_prefix(self.store.name(config["S3Uri"]))
-        steps = [int(match[1]) for key in keys if (match := _CHECKPOINT.search(key))]
-        return max(steps, default=None)
+        files = Counter(int(match[1]) for key in keys if (match := _CHECKPOINT.search(key)))
+        return max((step for step, count in files.items() if count == _CHECKPOINT_FILES), default=None)
 
     @property
     def _client(self) -> Any:
@@ -177,21 +183,25 @@ class SageMakerTarget:
         while True:
             try:
                 described = self._describe(attempt)  # before the log, so that its last lines are not missed
-                if described["SecondaryStatus"] != stage:
-                    stage = described["SecondaryStatus"]
+                now, ended = described["SecondaryStatus"], JobStatus(described["TrainingJobStatus"]).is_final
+                if ended:
+                    time.sleep(self.poll_seconds)  # the last lines reach CloudWatch a little after the job's end
+                if now == _WORKING != stage:
+                    stage = now
                     yield Phase(name=stage).model_dump_json()
                 yield from log.fresh_lines()
+                if now != stage:
+                    stage = now
+                    yield Phase(name=stage).model_dump_json()
             except ServiceError:
                 failures += 1
                 if failures > _PATIENCE:
                     raise
             else:
                 failures = 0
-                if JobStatus(described["TrainingJobStatus"]).is_final:
-                    break
+                if ended:
+                    return
             time.sleep(self.poll_seconds)
-        time.sleep(self.poll_seconds)  # the last lines reach CloudWatch a little after the job's end
-        yield from log.fresh_lines()
 
     def _attempts(self, name: str) -> list[str]:
         attempts = attempts_of(name, [one["TrainingJobName"] for one in self._listed(NameContains=name)])
@@ -256,6 +266,15 @@ def _reason(described: Any) -> str | None:
     if limit:
         return f"It reached its {limit} of {_minutes(described):.0f} minutes."
     return described.get("FailureReason") or None
+
+
+def _bill(described: Any) -> Bill:
+    resources = described["ResourceConfig"]
+    return Bill(
+        instance_type=resources["InstanceType"],
+        instance_count=resources["InstanceCount"],
+        seconds=described["BillableTimeInSeconds"],
+    )
 
 
 def _minutes(described: Any) -> float:

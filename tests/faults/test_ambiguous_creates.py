@@ -137,8 +137,9 @@ class Case:
         status = {"failed": "Failed", "stopped,": "Stopped", "complete,": "Completed"}[self.history.split()[0]]
         self.world.simulator.show(self.name, status, status)
         if status == "Stopped":
-            key = f"checkpoints/{self.name}/step-00000002/checkpoint.json"
-            boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+            for file in ("checkpoint.json", "tensors.safetensors"):
+                key = f"checkpoints/{self.name}/step-00000002/{file}"
+                boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
 
     def disturb(self) -> None:
         """Arrange what happens on the way."""

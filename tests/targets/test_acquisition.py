@@ -25,6 +25,7 @@ COUNTING = """
     done = sorted((root / "checkpoints").glob("step-*/checkpoint.json"))
     folder = root / "checkpoints" / f"step-{len(done) + 1:08d}"
     folder.mkdir()
+    (folder / "tensors.safetensors").write_text("")
     (folder / "checkpoint.json").write_text("{}")
     say("found", len(done))
     if not done and SPOT: block()
@@ -154,7 +155,7 @@ def test_waiting_has_an_end(simulator: SageMakerSimulator, target: SageMakerTarg
 def test_a_spot_job_that_lost_its_instance_goes_on_elsewhere_from_its_checkpoint(
     simulator: SageMakerSimulator, target: SageMakerTarget
 ) -> None:
-    simulator.inject(Interruption(when_synced="step-00000001/checkpoint.json"))
+    simulator.inject(Interruption(when_logged="found", notice=True))
     plan = planned(spot=True)
     target.create(plan.request)
     simulator.run_until(JOB, "Training")

@@ -7,6 +7,7 @@ import boto3
 import pytest
 from account import BUCKET, REGION, training_request
 from sagemaker_simulator import (
+    Interruption,
     SageMakerSimulator,
     capacity_shortage,
     failed_health_check,
@@ -15,9 +16,12 @@ from sagemaker_simulator import (
 )
 
 from orchestrator.aws import Aws
+from orchestrator.cli.progress import follow
+from orchestrator.cli.results import print_job
 from orchestrator.contract.events import parse
 from orchestrator.errors import JobError, JobExistsError
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, cost
+from orchestrator.pricing import dollars
 from orchestrator.requests import IDENTITY_TAG
 from orchestrator.storage import S3Store
 from orchestrator.targets.base import JobStatus, JobSummary
@@ -33,6 +37,7 @@ STEPS = """
     print(json.dumps({"event": "step", **figures}))
     folder = root / "checkpoints" / f"step-{len(done) + 1:08d}"
     folder.mkdir()
+    (folder / "tensors.safetensors").touch()
     (folder / "checkpoint.json").write_text("{}")
     (root / "model" / "attempt").write_text(str(len(done)))
 """
@@ -59,7 +64,7 @@ def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator,
     found = target.describe(JOB)
     assert (found.status, found.identity, found.stage) == (JobStatus.COMPLETED, "a" * 64, "Completed")
     assert found.output.endswith(f"/{JOB}/output/model/")
-    assert found.billable_seconds
+    assert found.bills[0].seconds
     assert found.instance_type == request()["ResourceConfig"]["InstanceType"]
     assert target.checkpoint_step(JOB) == 1
 
@@ -127,6 +132,82 @@ def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
     assert listed == JobSummary(name=JOB, status=JobStatus.IN_PROGRESS, created=created, region=REGION)
 
 
+def test_every_attempt_is_counted_in_what_a_job_costs(
+    simulator: SageMakerSimulator, target: SageMakerTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.create(request(STEPS + "    sys.exit(0 if done else 1)"))
+    target.wait_for_end(JOB, seconds=60)
+    first = cost(target.describe(JOB))
+    assert first
+    cheaper = request(STEPS, ResourceConfig={**request()["ResourceConfig"], "InstanceType": "ml.g4dn.xlarge"})
+    target.restart(cheaper)
+    print_job(Job(target, JOB), as_json=False)
+    assert f"{dollars(first)} for" in (said := capsys.readouterr().out)
+    assert "billed seconds so far" in said
+    target.wait_for_end(JOB, seconds=60)
+    found = target.describe(JOB)
+    assert [bill.instance_type for bill in found.bills] == ["ml.g5.xlarge", "ml.g4dn.xlarge"]
+    second = cost(found.model_copy(update={"bills": found.bills[1:]}))
+    assert second
+    assert cost(found) == first + second
+    print_job(Job(target, JOB), as_json=False)
+    assert (
+        f"{dollars(first + second)} for {sum(bill.seconds for bill in found.bills)} billed seconds in 2 attempts"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_a_checkpoint_that_has_not_arrived_whole_does_not_count(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request(STEPS))
+    target.wait_for_end(JOB, seconds=60)
+    half = f"checkpoints/{'a' * 64}/step-00000002/"
+    for file in ("checkpoint.json", "tensors.safetensors"):
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=half + file, Body=b"{}")
+        assert target.checkpoint_step(JOB) == (1 if file == "checkpoint.json" else 2)
+
+
+SPOT = {
+    "EnableManagedSpotTraining": True,
+    "StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200},
+}
+
+
+def test_who_watches_sees_each_stage_behind_what_was_said_before_it(
+    simulator: SageMakerSimulator, target: SageMakerTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator.seconds_per_call["DescribeTrainingJob"] = 4
+    simulator.inject(Interruption(when_logged="resumed", notice=True))
+    said = 'print(json.dumps({"event": "resumed", "step": len(done)}), flush=True)'
+    target.create(request(f"{STEPS}\n    {said}\n    block() if not done else None", **SPOT))
+    simulator.run_until(JOB, "Interrupted")
+    follow(Job(target, JOB), quiet=False)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("step")]
+    until_it_works = ["Starting", "Pending", "Downloading", "Training"]
+    assert lines[:6] == ["resumed at step 0", "Interrupted", *until_it_works]
+    assert lines[6:] == ["resumed at step 1", "Uploading", "Completed"]
+    follow(Job(target, JOB), quiet=False)
+    assert capsys.readouterr().err.splitlines()[-2:] == ["resumed at step 1", "Completed"]
+
+
+def test_a_job_that_waits_for_another_instance_is_explained(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.inject(Interruption(when_logged="blocked", notice=True))
+    target.create(request(STEPS + "    block()", **SPOT))
+    job = Job(target, JOB)
+    simulator.run_until(JOB, "Pending")
+    assert job.explain().cause == "It waits for an instance (Pending) and then begins by itself."
+    simulator.run_until(JOB, "Interrupted")
+    lost = "Its instance was taken back. It waits for an instance ({}) and then goes on from step 1 by itself."
+    assert job.explain().cause == lost.format("Interrupted")
+    simulator.capacity["ml.g5.xlarge"] = 0
+    simulator.run_until(JOB, "Pending")
+    assert job.explain().cause == lost.format("Pending")
+    assert job.explain().next_step == f"python -m orchestrator jobs wait {JOB}"
+
+
 def test_a_job_begun_anew_has_none_of_its_checkpoints(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     target.create(request(STEPS))
     target.wait_for_end(JOB, seconds=60)
@@ -154,6 +235,9 @@ def test_a_job_that_reached_its_time_limit_says_so(simulator: SageMakerSimulator
     target.wait_for_end(JOB, seconds=60)
     found = target.describe(JOB)
     assert (found.status, found.failure_reason) == (JobStatus.STOPPED, "It reached its time limit of 10 minutes.")
+    explanation = Job(target, JOB).explain()
+    assert "may run as long, and cost as much, again" in explanation.cause
+    assert explanation.next_step == f"python -m orchestrator jobs retry {JOB}"
 
 
 def test_a_job_of_that_name_and_another_identity_is_in_the_way(

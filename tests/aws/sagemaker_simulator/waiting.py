@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .training.driver import JobDriver
     from .training.job import TrainingJob
 
-_PATIENCE = 60.0  # seconds of real time; what takes longer is broken
+_PATIENCE = 300.0  # seconds of real time, for a container that trains on a busy machine; what takes longer is broken
 
 
 class Waiting:
