@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: commands, recipes, job files and errors of AWS.
+"""Writes the pages of docs/ that follow from the code: commands, recipes, job files, AWS's errors, permissions.
 
 `python docs/generate.py` writes them; with --check it fails when they have drifted from the code.
 """
@@ -21,6 +21,7 @@ from orchestrator.specs import JobSpec
 
 DOCS = Path(__file__).parent
 MATRIX = DOCS.parent / "tests" / "faults" / "matrix.yaml"
+NEEDS = DOCS.parent / "tests" / "permissions" / "needs.yaml"
 HELP = cli.context_settings["help_option_names"]
 _PROGRAM = "python -m orchestrator"
 _QUOTA = "aws service-quotas request-service-quota-increase ..., written out"
@@ -146,6 +147,34 @@ def _error_row(row: aws_errors.Row) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "\\<") for cell in cells) + " |"
 
 
+def permissions_page() -> str:
+    """Return who may do what, and the step that cannot be done without it."""
+    grants = yaml.safe_load(NEEDS.read_text())["grants"]
+    return "\n".join(
+        [
+            _NOTICE,
+            "# Permissions\n",
+            "What `infra/stack.yaml` grants, and nothing else. Each line is a test: the action is taken away, and",
+            "the step that is named fails. The last column leads to AWS's documentation where nothing else says that",
+            "its service asks for the action. Whoever makes the stack (`infra up`, `infra down`) needs far more.\n",
+            *(_grant_section(grant) for grant in grants),
+        ]
+    )
+
+
+def _grant_section(grant: dict[str, Any]) -> str:
+    title = f"## {grant['who']}\n\n`{grant['resource']}` of the template.\n"
+    head = "| action | step that needs it | what for | documented |\n| --- | --- | --- | --- |"
+    rows = [_need_row(action, about) for action, about in grant["actions"].items()]
+    return "\n".join([title, head, *rows]) + "\n"
+
+
+def _need_row(action: str, about: dict[str, Any]) -> str:
+    below = ", ".join(f"`{prefix}/`: {step}" for prefix, step in about.get("below", {}).items())
+    source = f"[AWS]({about['documented']})" if "documented" in about else ""
+    return f"| `{action}` | {below or about['step']} | {about['for']} | {source} |"
+
+
 def main() -> int:
     """Write the pages, or with --check compare them."""
     pages = {
@@ -153,6 +182,7 @@ def main() -> int:
         DOCS / "recipes.md": recipes_page(),
         DOCS / "job-files.md": job_files_page(),
         DOCS / "aws-errors.md": aws_errors_page(),
+        DOCS / "permissions.md": permissions_page(),
     }
     if "--check" not in sys.argv:
         for path, text in pages.items():

@@ -64,6 +64,16 @@ _LATER = "try again in a minute"
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
 _INFRA = "python -m orchestrator infra show"
 _INVALID = "ValidationException ValidationError"
+_S3_ACTIONS = {
+    "CompleteMultipartUpload": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "HeadObject": "GetObject",
+    "ListObjectVersions": "ListBucketVersions",
+    "ListObjectsV2": "ListBucket",
+    "UploadPart": "PutObject",
+}
+"""Operations that policies know by another name."""
 _MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off
@@ -243,7 +253,8 @@ class _Facts(dict[str, str]):
 def _facts(failure: Failure) -> dict[str, str]:
     """Return what the sentences of the table can name."""
     action = re.search(r"not authorized to perform:? ([\w-]+:\w+)", failure.message)
-    by_name = f"{failure.service}:{failure.operation}" if failure.service else failure.operation or "this"
+    operation = _S3_ACTIONS.get(failure.operation, failure.operation)
+    by_name = f"{failure.service}:{operation}" if failure.service else operation or "this"
     quota = re.search(r"limit '([\w .()-]+)' is (\d+)", failure.message)
     facts = {
         "action": action[1] if action else by_name,

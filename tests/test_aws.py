@@ -228,6 +228,15 @@ def test_what_is_missing_can_come_with_a_better_command() -> None:
     assert error_for(Failure(("AccessDenied",), ""), "do it", not_found="infra up").next_step != "infra up"
 
 
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [("ListObjectsV2", "s3:ListBucket"), ("UploadPart", "s3:PutObject"), ("GetObject", "s3:GetObject")],
+)
+def test_a_refusal_without_reasons_names_the_action_that_policies_know(operation: str, action: str) -> None:
+    refusal = Failure(("AccessDenied", "403"), "Access Denied", 403, service="s3", operation=operation)
+    assert f"or {action} is not allowed" in error_for(refusal, "do it").message
+
+
 def test_an_error_of_somebody_else_passes() -> None:
     with pytest.raises(ZeroDivisionError), calling("divide"):
         1 / 0  # noqa: B018

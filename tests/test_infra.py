@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -16,6 +15,7 @@ from orchestrator.aws import Aws
 from orchestrator.errors import AccountError, JobError, MissingError, SpecError
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.stack import StackEvent
+from tests.template import template as read_template
 
 # moto makes no bucket policies; the template's own is looked at below
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
@@ -192,25 +192,9 @@ def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
 # ---------------------------------------------------------------------------------------------- the template itself
 
 
-class _Template(yaml.SafeLoader):
-    """Reads a template's short functions (`!Ref`) as what stands behind them."""
-
-
-def _plain(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Template.add_multi_constructor("!", _plain)
-
-
 @pytest.fixture(scope="module")
 def template() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.load(infra.TEMPLATE.read_text(), Loader=_Template)  # noqa: S506  (a SafeLoader)
-    return loaded
+    return read_template()
 
 
 def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:

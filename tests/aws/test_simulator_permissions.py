@@ -8,8 +8,7 @@ import boto3
 import pytest
 from account import BUCKET, ROLE, bare_request, spot, training_request
 from botocore.exceptions import ClientError
-from moto.core import enable_iam_authentication
-from sagemaker_simulator import SageMakerSimulator
+from sagemaker_simulator import SageMakerSimulator, enforce_policies
 
 JOBS = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/*"
 CALLER = {
@@ -29,8 +28,12 @@ WORKER = {
     "ecr:BatchCheckLayerAvailability": "*",
     "ecr:BatchGetImage": "*",
     "ecr:GetDownloadUrlForLayer": "arn:aws:ecr:eu-west-1:123456789012:repository/training",
+    "logs:DescribeLogStreams": "*",
+    "cloudwatch:PutMetricData": "*",
+    "kms:Encrypt": "*",
     "kms:GenerateDataKey": "*",
     "kms:Decrypt": "*",
+    "kms:CreateGrant": "*",
     **{f"ec2:{action}": "*" for action in ("CreateNetworkInterface", "CreateNetworkInterfacePermission")},
     **{f"ec2:{action}": "*" for action in ("DeleteNetworkInterface", "DeleteNetworkInterfacePermission")},
     **{
@@ -64,7 +67,8 @@ def client(simulator: SageMakerSimulator) -> Iterator[Caller]:
         VpcConfig={"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
         **spot(),
     )
-    request["OutputDataConfig"]["KmsKeyId"] = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
+    request["OutputDataConfig"]["KmsKeyId"] = key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
+    request["ResourceConfig"] |= {"InstanceType": "ml.p3.2xlarge", "VolumeKmsKeyId": key}
     iam = boto3.client("iam")
     iam.create_user(UserName="somebody")
     keys = iam.create_access_key(UserName="somebody")["AccessKey"]
@@ -78,7 +82,7 @@ def client(simulator: SageMakerSimulator) -> Iterator[Caller]:
         made.submit = lambda: made.create_training_job(**request)
         return made
 
-    enforcement = enable_iam_authentication()
+    enforcement = enforce_policies()
     yield make
     enforcement.__exit__(None, None, None)
 
@@ -109,7 +113,9 @@ def test_a_role_that_may_not_list_the_data_is_refused_at_once(client: Caller) ->
         ("s3:PutObject", "Checkpoint upload failed:AccessDenied"),
         ("ecr:BatchGetImage", "Cannot pull algorithm container"),
         ("ec2:DescribeVpcs", "not authorized to perform: ec2:DescribeVpcs"),
-        ("kms:GenerateDataKey", "Artifact upload failed:AccessDenied"),
+        ("kms:GenerateDataKey", "Checkpoint upload failed:AccessDenied (PutObject)"),
+        ("kms:Encrypt", "Artifact upload failed:AccessDenied"),
+        ("kms:CreateGrant", "not authorized to perform: kms:CreateGrant"),
     ],
 )
 def test_a_role_without_an_action_fails_where_it_is_needed(

@@ -5,6 +5,7 @@ See README.md beside this file.
 
 from .calls import Call, RecordedCall
 from .clock import Clock, ManualClock, WallClock
+from .enforcement import enforce_policies
 from .faults import (
     Fault,
     access_denied,
@@ -52,6 +53,7 @@ __all__ = [
     "capacity_shortage",
     "clock_skew",
     "connection_reset",
+    "enforce_policies",
     "expired_token",
     "failed_health_check",
     "image_pull_failure",

@@ -1,21 +1,27 @@
-"""Who may do what, from the policies moto's IAM holds: only while moto enforces them (`enable_iam_authentication`).
+"""Who may do what, from the policies moto's IAM holds: only while they are enforced.
 
-moto itself sees to S3, CloudWatch and the rest. Here are the actions of SageMaker, and what the service does with the
-job's role without an API call that moto could see.
+moto, or `enforce_policies`, sees to S3, CloudWatch and the rest. Here are the actions of SageMaker, and what the
+service does with the job's role without an API call that moto could see.
+https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createtrainingjob-perms
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from . import principals
 from .calls import Call
 from .errors import ServiceError
+from .policies import Access
 from .roles import SERVICE
 
-_VPC_ACTIONS = (
-    "CreateNetworkInterface",
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+"""Of the metrics in CloudWatch."""
+_INTERFACE_ACTIONS = (
     "CreateNetworkInterfacePermission",
     "DeleteNetworkInterface",
     "DeleteNetworkInterfacePermission",
+)
+_LOOKS = (
     "DescribeDhcpOptions",
     "DescribeNetworkInterfaces",
     "DescribeSecurityGroups",
@@ -45,12 +51,13 @@ def check_caller(call: Call) -> None:
     except CreateAccessKeyFailure:
         message = "The security token included in the request is invalid."
         raise ServiceError("UnrecognizedClientException", message) from None
-    for action, resource in _needed(call):
-        if not _allow(key.collect_policies(), action, resource):
+    caller = principals.of_access_key(key)
+    for access in _needed(call):
+        if not principals.may(caller, access):
             raise ServiceError(
                 "AccessDeniedException",
-                f"User: {key.arn} is not authorized to perform: {action} on resource: {resource} because no "
-                f"identity-based policy allows the {action} action",
+                f"User: {key.arn} is not authorized to perform: {access.action} on resource: {access.resource} because "
+                f"no identity-based policy allows the {access.action} action",
             )
 
 
@@ -60,50 +67,50 @@ def missing_for_image(role_arn: str, image: str) -> str | None:
     account, _, _, region, *_ = registry.split(".")
     name = path.partition("@")[0].partition(":")[0]
     repository = f"arn:aws:ecr:{region}:{account}:repository/{name}"
-    needed = [("ecr:GetAuthorizationToken", "*"), *((f"ecr:{action}", repository) for action in _ECR_ACTIONS)]
+    needed = [Access("ecr:GetAuthorizationToken"), *(Access(f"ecr:{action}", repository) for action in _ECR_ACTIONS)]
     return _missing(role_arn, needed)
 
 
-def missing_for_vpc(role_arn: str) -> str | None:
+def missing_for_vpc(role_arn: str, region: str, config: dict[str, Any]) -> str | None:
     """Return the first action a role lacks to put network interfaces into a VPC."""
-    return _missing(role_arn, [(f"ec2:{action}", "*") for action in _VPC_ACTIONS])
+    here = f"arn:aws:ec2:{region}:{role_arn.split(':')[4]}"
+    interface = f"{here}:network-interface/*"
+    places = [f"{here}:subnet/{one}" for one in config["Subnets"]]
+    places += [f"{here}:security-group/{one}" for one in config["SecurityGroupIds"]]
+    needed = [Access(f"ec2:{action}") for action in _LOOKS]
+    needed += [Access("ec2:CreateNetworkInterface", place) for place in (interface, *places)]
+    needed += [Access(f"ec2:{action}", interface) for action in _INTERFACE_ACTIONS]
+    return _missing(role_arn, needed)
 
 
-def missing_for_key(role_arn: str, kms_key: str) -> str | None:
-    """Return the first action a role lacks to encrypt a job's output."""
-    return _missing(role_arn, [("kms:GenerateDataKey", kms_key), ("kms:Decrypt", kms_key)])
+def missing_for_output(role_arn: str, kms_key: str) -> str | None:
+    """Return the action a role lacks to name a key for a job's output; what S3 does with the key comes on top."""
+    return _missing(role_arn, [Access("kms:Encrypt", kms_key)])
 
 
-def _needed(call: Call) -> Iterator[tuple[str, str]]:
+def missing_for_volume(role_arn: str, kms_key: str) -> str | None:
+    """Return the action a role lacks to have a job's volumes encrypted."""
+    return _missing(role_arn, [Access("kms:CreateGrant", kms_key, {"kms:GrantIsForAWSResource": "true"})])
+
+
+def missing_for_metrics(role_arn: str) -> str | None:
+    """Return the action a role lacks to write a job's metrics."""
+    return _missing(role_arn, [Access("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": NAMESPACE})])
+
+
+def _needed(call: Call) -> Iterator[Access]:
     parameters = call.parameters
     own = f"arn:aws:sagemaker:{call.region}:{call.account}:training-job/{parameters.get('TrainingJobName', '')}"
     resource = parameters.get("ResourceArn") or (own if "TrainingJobName" in parameters else "*")
-    yield f"sagemaker:{call.operation}", resource
+    yield Access(f"sagemaker:{call.operation}", resource)
     if call.operation.startswith("Create") and "RoleArn" in parameters:
-        yield "iam:PassRole", parameters["RoleArn"]
+        yield Access("iam:PassRole", parameters["RoleArn"], {"iam:PassedToService": SERVICE})
     if call.operation.startswith("Create") and parameters.get("Tags"):
-        yield "sagemaker:AddTags", resource
+        yield Access("sagemaker:AddTags", resource)
 
 
-def _missing(role_arn: str, needed: Iterable[tuple[str, str]]) -> str | None:
+def _missing(role_arn: str, needed: Iterable[Access]) -> str | None:
     if not are_enforced():
         return None
-    policies = _role_policies(role_arn)
-    return next((action for action, resource in needed if not _allow(policies, action, resource)), None)
-
-
-def _role_policies(role_arn: str) -> list[Any]:
-    from moto.iam.models import iam_backends
-
-    backend = iam_backends[role_arn.split(":")[4]]["aws"]
-    name = role_arn.rpartition("/")[2]
-    inline = [backend.get_role_policy(name, policy)[1] for policy in backend.list_role_policies(name)]
-    return [*inline, *backend.list_attached_role_policies(name)[0]]
-
-
-def _allow(policies: Iterable[Any], action: str, resource: str) -> bool:
-    from moto.iam.access_control import IAMPolicy, PermissionResult
-
-    conditions = {"iam:PassedToService": SERVICE}
-    results = [IAMPolicy(policy).is_action_permitted(action, resource, None, conditions) for policy in policies]
-    return PermissionResult.PERMITTED in results and PermissionResult.DENIED not in results
+    role = principals.of_role(role_arn)
+    return next((access.action for access in needed if not principals.may(role, access)), None)

@@ -1,8 +1,8 @@
 """Execution roles, as moto's IAM and STS know them: in this process, so that no permission is needed to look."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+
+from .policies import Access, allows
 
 SERVICE = "sagemaker.amazonaws.com"
 
@@ -15,14 +15,14 @@ def account_of(access_key: str | None) -> str:
     return get_account_id_from(access_key) if access_key else DEFAULT_ACCOUNT_ID
 
 
-def trusts_service(role_arn: str) -> bool:
-    """Return whether a role exists and lets SageMaker assume it."""
+def trusts_service(role_arn: str, job_arn: str) -> bool:
+    """Return whether a role exists and lets SageMaker assume it for a job: conditions on whose job it is count."""
     from moto.iam.models import iam_backends
 
-    account = role_arn.split(":")[4]
-    roles = iam_backends[account]["aws"].roles.values()
-    documents = [role.assume_role_policy_document for role in roles if role.arn == role_arn]
-    return any(_allows(statement) for document in documents for statement in _statements(document))
+    roles = iam_backends[role_arn.split(":")[4]]["aws"].roles.values()
+    trust = [json.loads(role.assume_role_policy_document) for role in roles if role.arn == role_arn]
+    context = {"aws:SourceAccount": job_arn.split(":")[4], "aws:SourceArn": job_arn}
+    return allows(trust, Access("sts:AssumeRole", context=context), SERVICE)
 
 
 def assume(role_arn: str, region: str) -> dict[str, str]:
@@ -36,20 +36,3 @@ def assume(role_arn: str, region: str) -> dict[str, str]:
         "aws_secret_access_key": role.secret_access_key,
         "aws_session_token": role.session_token,
     }
-
-
-def _statements(document: Any) -> Iterator[dict[str, Any]]:
-    content = json.loads(document) if isinstance(document, str) else document
-    statements = content["Statement"]
-    yield from statements if isinstance(statements, list) else [statements]
-
-
-def _allows(statement: dict[str, Any]) -> bool:
-    principal = statement.get("Principal", {})
-    services = principal.get("Service", []) if isinstance(principal, dict) else []
-    actions = statement.get("Action", [])
-    return (
-        statement.get("Effect") == "Allow"
-        and SERVICE in ([services] if isinstance(services, str) else services)
-        and "sts:AssumeRole" in ([actions] if isinstance(actions, str) else actions)
-    )

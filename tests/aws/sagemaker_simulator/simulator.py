@@ -188,7 +188,7 @@ class SageMakerSimulator(Waiting):
         return Image() if self.images is None else self.images.get(uri)
 
     def trusts_service(self, job: TrainingJob) -> bool:
-        return not self.check_roles or roles.trusts_service(job.role)
+        return not self.check_roles or roles.trusts_service(job.role, job.arn)
 
     def client_for(self, job: TrainingJob, service: str) -> Any:
         """Return a client that may do what the job's role may."""

@@ -102,7 +102,7 @@ class Attempt:
 
     def upload(self) -> None:
         """Put the model and the output data where the job's output goes."""
-        if self._kms_key and (action := permissions.missing_for_key(self.job.role, self._kms_key)):
+        if self._kms_key and (action := permissions.missing_for_output(self.job.role, self._kms_key)):
             raise JobFailedError(f"ClientError: Artifact upload failed:AccessDenied ({action}): {self._kms_key}")
         upload = Upload(self.simulator.client_for(self.job, "s3"), self.job.output, self._kms_key)
         try:
@@ -112,8 +112,17 @@ class Attempt:
             else:
                 upload.folder(self.layout.model, "model")
                 upload.folder(self.layout.output_data, "data")
+            self._upload_board()
         except ClientError as error:
             raise JobFailedError(f"ClientError: Artifact upload failed:{described(error)}") from error
+
+    def _upload_board(self) -> None:
+        config = self.job.request.get("TensorBoardOutputConfig")
+        if config is None:
+            return
+        s3 = self.simulator.client_for(self.job, "s3")
+        place = f"{config['S3OutputPath'].rstrip('/')}/{self.job.name}"
+        Upload(s3, place, self._kms_key).folder(self.layout.board, "tensorboard-output")
 
     def terminate(self) -> None:
         """Ask the container to end."""

@@ -77,11 +77,19 @@ class JobDriver:
             pause = self.timeline.capacity_retry
             self._then("Pending", pause, lambda: self._launch(patience - pause))
             return
-        if "VpcConfig" in self.job.request and (action := permissions.missing_for_vpc(self.job.role)):
+        if action := self._missing_to_launch():
             raise JobFailedError(f"ClientError: The role {self.job.role} is not authorized to perform: {action}")
         self._instances_since = self.clock.now()
         self._enter(self._name("Pending", "PreparingTrainingStack"), "Preparing the instances for training...")
         self._then("Preparing", self.timeline.preparing, self._download)
+
+    def _missing_to_launch(self) -> str | None:
+        """Return an action the role lacks to have the instances the job asks for."""
+        job, volume_key = self.job, self.job.request["ResourceConfig"].get("VolumeKmsKeyId")
+        missing = permissions.missing_for_volume(job.role, volume_key) if volume_key else None
+        if missing is None and "VpcConfig" in job.request:
+            missing = permissions.missing_for_vpc(job.role, job.region, job.request["VpcConfig"])
+        return missing
 
     def _download(self) -> None:
         self._instances_since = self.clock.now()  # from here on they are paid for

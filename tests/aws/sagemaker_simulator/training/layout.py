@@ -26,6 +26,8 @@ class Layout:
         self.job = job
         self.model = root / "model"
         self.output_data = root / "output" / "data"
+        board = job.request.get("TensorBoardOutputConfig", {}).get("LocalPath", "/opt/ml/output/tensorboard")
+        self.board = root / board.removeprefix("/opt/ml/").strip("/")
         self.failure_file = root / "output" / "failure"
         self.config = root / "input" / "config"
         local = job.request.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")

@@ -9,6 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from sagemaker_simulator import permissions
+
 from .job import TrainingJob
 
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -27,7 +29,8 @@ class LogStream:
         definitions = job.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self.metrics = [(one["Name"], re.compile(one["Regex"])) for one in definitions]
         self._is_there = self._create()
-        """A role that may not write logs trains without."""
+        """A role that may not write logs trains without, and one that may not write metrics has none."""
+        self._has_metrics = permissions.missing_for_metrics(job.role) is None
 
     def write(self, line: str) -> None:
         """Add a line, and read the job's metrics from it."""
@@ -36,14 +39,16 @@ class LogStream:
         if self._is_there:
             names = {"logGroupName": GROUP, "logStreamName": self.name}
             self._is_there = _is_allowed(lambda: self.logs.put_log_events(logEvents=[event], **names))
-        for name, pattern in self.metrics:
+        for name, pattern in self.metrics if self._has_metrics else ():
             if (value := _number(pattern.search(line))) is not None:
                 self.job.metrics[name] = (value, self.now())
 
     def _create(self) -> bool:
         names = {"logGroupName": GROUP, "logStreamName": self.name}
-        return _is_allowed(lambda: self.logs.create_log_group(logGroupName=GROUP)) and _is_allowed(
-            lambda: self.logs.create_log_stream(**names)
+        return (
+            _is_allowed(lambda: self.logs.create_log_group(logGroupName=GROUP))
+            and _is_allowed(lambda: self.logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self.name))
+            and _is_allowed(lambda: self.logs.create_log_stream(**names))
         )
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+_PARTS_ABOVE_BYTES = 8 * 2**20  # boto3's own border
+
 
 def split(uri: str) -> tuple[str, str]:
     """Return bucket and key of an S3 URI."""
@@ -54,8 +56,12 @@ class Upload:
         self.encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
     def put(self, path: Path, name: str) -> None:
+        """Put a file: in parts when it is large, which are given up when one does not arrive."""
         with path.open("rb") as body:
-            self.s3.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, **self.encryption)
+            if path.stat().st_size > _PARTS_ABOVE_BYTES:
+                self.s3.upload_fileobj(body, self.bucket, self.prefix + name, ExtraArgs=self.encryption)
+            else:
+                self.s3.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, **self.encryption)
 
     def folder(self, folder: Path, name: str) -> None:
         """Put every file of a folder under a name."""

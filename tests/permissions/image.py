@@ -1,0 +1,62 @@
+"""What the jobs of these tests run in place of Python: trains nothing, and leaves all that training leaves.
+
+The first attempt writes two checkpoints and waits to be stopped; the next one lets go of the older and ends well.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+root = Path(os.environ["ORCHESTRATOR_ML_ROOT"])
+LARGE = 9 * 2**20  # bytes; more than the service sends in one piece
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def checkpoint(step: int) -> None:
+    folder = root / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir()
+    (folder / "checkpoint.json").write_text("{}")
+    figures = {"step": step, "of": 3, "loss": 0.5, "learning_rate": 1e-4, "seconds_per_step": 0.1}
+    say(json.dumps({"event": "step", **figures}))
+
+
+def finish(weights: bytes) -> None:
+    (root / "model" / "pytorch_lora_weights.safetensors").write_bytes(weights)
+    board = root / "output" / "tensorboard"
+    board.mkdir(parents=True, exist_ok=True)
+    (board / "events").write_text("figures")
+    digest = {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)}
+    manifest = {
+        "recipe": "dreambooth",
+        "config": {},
+        "base_model": {"id": "builtin", "fingerprint": "f", "family": "sd"},
+        "dataset_sha256": "d",
+        "trigger": "sks",
+        "bundle_sha256": "b",
+        "libraries": {},
+        "files": {"pytorch_lora_weights.safetensors": digest},
+    }
+    (root / "model" / "adapter.json").write_text(json.dumps(manifest))
+
+
+earlier = root / "checkpoints" / "step-00000001" / "checkpoint.json"
+if earlier.exists():
+    earlier.unlink()
+    checkpoint(3)
+    finish(b"weights")
+else:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    checkpoint(1)
+    checkpoint(2)
+    if os.environ["TRAINING_JOB_NAME"].startswith("large"):
+        finish(bytes(LARGE))
+    say("waits to be stopped")
+    while True:
+        signal.pause()

@@ -1,0 +1,150 @@
+"""What the policies of the template do not allow: nothing beyond the product's own ways through."""
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from sagemaker_simulator import permissions, roles
+
+from orchestrator import infra
+from orchestrator.aws import calling
+from orchestrator.errors import AccessError
+from orchestrator.settings import Settings
+from orchestrator.storage.bucket import Bucket
+from tests.permissions.conftest import REGION
+from tests.permissions.walk import World
+
+Client = Callable[[str], Any]
+
+
+def _nobody(_event: object) -> None:
+    """Hear what happens and say nothing."""
+
+
+def _bucket(world: World) -> Bucket:
+    return Bucket(world.submitter, world.account.bucket, world.account.account_id)
+
+
+def _put(prefix: str) -> Callable[[World], object]:
+    return lambda world: _bucket(world).call("put_object", Key=f"{prefix}/dog/adapter.json", Body=b"{}")
+
+
+def _ask(service: str, operation: str, **parameters: Any) -> Callable[[World], object]:
+    return lambda world: getattr(world.submitter.client(service), operation)(**parameters)
+
+
+FORBIDDEN_TO_WHO_SUBMITS: dict[str, Callable[[World], object]] = {
+    "writing an adapter": _put("adapters"),
+    "writing a checkpoint": _put("checkpoints"),
+    "writing beside all prefixes": _put("elsewhere"),
+    "deleting what is stored": lambda world: _bucket(world).call("delete_object", Key="data/x"),
+    "changing the stack": lambda world: infra.up(world.submitter, Settings.from_environment(), {}, told=_nobody),
+    "removing the stack": lambda world: infra.down(world.submitter, Settings.from_environment(), told=_nobody),
+    "reading another stack": _ask("cloudformation", "describe_stacks", StackName="another"),
+    "reading another log": _ask("logs", "describe_log_streams", logGroupName="/aws/lambda/another"),
+    "writing a log": _ask("logs", "create_log_group", logGroupName="/aws/sagemaker/TrainingJobs"),
+    "changing one's rights": _ask("iam", "list_users"),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN_TO_WHO_SUBMITS)
+def test_whoever_submits_cannot_do_more(world: World, what: str) -> None:
+    with pytest.raises(AccessError), calling(what):
+        FORBIDDEN_TO_WHO_SUBMITS[what](world)
+
+
+def test_whoever_submits_can_hand_on_the_jobs_role_alone(world: World) -> None:
+    world.owner("iam").create_role(RoleName="powerful", AssumeRolePolicyDocument='{"Statement": []}')
+    request = {
+        "TrainingJobName": "mine",
+        "RoleArn": f"arn:aws:iam::{world.account.account_id}:role/powerful",
+        "AlgorithmSpecification": {"TrainingImage": world.account.training_image, "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": f"s3://{world.account.bucket}/adapters/mine"},
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    }
+    with pytest.raises(AccessError, match="iam:PassRole is not allowed"), calling("submit"):
+        world.submitter.client("sagemaker").create_training_job(**request)
+
+
+@pytest.fixture(scope="module")
+def job(world: World) -> Client:
+    """Make clients that may what a job may."""
+    credentials = roles.assume(world.account.role_arn, REGION)
+    return lambda service: boto3.client(service, **credentials)
+
+
+@pytest.fixture(scope="module")
+def _objects(world: World) -> None:
+    for prefix in ("adapters", "checkpoints", "manifests", "elsewhere"):
+        world.owner("s3").put_object(Bucket=world.account.bucket, Key=f"{prefix}/x", Body=b"x")
+
+
+@pytest.mark.usefixtures("_objects")
+@pytest.mark.parametrize(
+    ("operation", "asked"),
+    [
+        ("delete_object", {"Key": "adapters/x"}),
+        ("delete_object", {"Key": "data/x"}),
+        ("put_object", {"Key": "data/x"}),
+        ("put_object", {"Key": "code/x"}),
+        ("put_object", {"Key": "manifests/x"}),
+        ("get_object", {"Key": "adapters/x"}),
+        ("get_object", {"Key": "manifests/x"}),
+        ("get_object", {"Key": "elsewhere/x"}),
+        ("list_objects_v2", {}),
+        ("list_objects_v2", {"Prefix": "manifests/"}),
+    ],
+    ids=str,
+)
+def test_a_job_reaches_its_own_prefixes_alone(world: World, job: Client, operation: str, asked: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        getattr(job("s3"), operation)(Bucket=world.account.bucket, **asked)
+
+
+@pytest.mark.usefixtures("_objects")
+def test_a_job_lets_go_of_its_own_checkpoints(world: World, job: Client) -> None:
+    job("s3").delete_object(Bucket=world.account.bucket, Key="checkpoints/x")
+    assert "Contents" not in job("s3").list_objects_v2(Bucket=world.account.bucket, Prefix="checkpoints/x")
+
+
+def test_a_job_writes_no_other_log(job: Client) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        job("logs").create_log_group(logGroupName="/aws/lambda/another")
+
+
+def test_a_job_writes_no_other_metrics(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permissions, "NAMESPACE", "AWS/Billing")
+    assert permissions.missing_for_metrics(world.account.role_arn) == "cloudwatch:PutMetricData"
+
+
+def test_a_job_pulls_no_other_image(world: World) -> None:
+    role, image = world.account.role_arn, world.account.training_image
+    assert permissions.missing_for_image(role, image) is None
+    assert permissions.missing_for_image(role, image.replace("orchestrator-training", "another"))
+
+
+def test_the_key_is_good_for_the_bucket_alone(world: World, job: Client) -> None:
+    for client in (world.submitter.client("kms"), job("kms")):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.generate_data_key(KeyId=world.account.kms_key_arn, KeySpec="AES_256")
+
+
+def test_the_bucket_is_closed_to_whom_nobody_can_listen_to(world: World) -> None:
+    asked = {"Bucket": world.account.bucket, "Key": "data/secret", "Body": b"x"}
+    world.owner("s3").put_object(**asked)
+    with pytest.raises(ClientError, match="AccessDenied"):  # the owner, who may everything
+        world.owner("s3", endpoint_url=f"http://s3.{REGION}.amazonaws.com").put_object(**asked)
+
+
+@pytest.mark.parametrize(
+    ("account", "region", "is_trusted"),
+    [("123456789012", REGION, True), ("210987654321", REGION, False), ("123456789012", "us-east-1", False)],
+)
+def test_the_role_is_taken_on_for_this_stacks_jobs_alone(
+    world: World, account: str, region: str, is_trusted: bool
+) -> None:
+    job_arn = f"arn:aws:sagemaker:{region}:{account}:training-job/job"
+    assert roles.trusts_service(world.account.role_arn, job_arn) is is_trusted
