@@ -6,6 +6,7 @@ OrchestratorError
 ├── JobError         the person who watches jobs: a job failed, is missing, or is in the way
 │   └── JobExistsError
 ├── MachineError     the person who owns this machine: disk, memory, missing packages
+├── HubError         the person with the Hugging Face account: not signed in, terms of a model not accepted
 ├── AccountError     the person who owns the AWS account
 │   ├── CredentialsError   none, expired, wrong region, a clock that is off
 │   ├── AccessError        a permission is missing, or the bucket is another account's
@@ -13,7 +14,7 @@ OrchestratorError
 │   ├── CapacityError      AWS has none of these now
 │   ├── MissingError       a stack, role, bucket, image or object that is not there
 │   └── ConflictError      a thing of that name is there, or was changed meanwhile
-└── ServiceError     nobody: AWS does not answer or answers with 5xx; try again
+└── ServiceError     nobody: AWS or the Hub does not answer or answers with 5xx; try again
     └── LostAnswerError    the request may have been carried out: the caller must look
 
 Each carries what happened, why, and the next command to type; `__main__` prints them and nothing else does.
@@ -77,6 +78,12 @@ class MachineError(OrchestratorError):
     exit_code = 5
 
 
+class HubError(OrchestratorError):
+    """The Hugging Face Hub does not give this machine a model that it has."""
+
+    exit_code = 8
+
+
 class AccountError(OrchestratorError):
     """The AWS account, or the way this machine is signed in to it, does not allow what was asked."""
 
@@ -108,7 +115,7 @@ class ConflictError(AccountError):
 
 
 class ServiceError(OrchestratorError):
-    """AWS or the way to it failed; what was asked for was not done and can be asked for again."""
+    """AWS, the Hub or the way to them failed; what was asked for was not done and can be asked for again."""
 
     exit_code = 7
 

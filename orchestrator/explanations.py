@@ -58,7 +58,8 @@ def explain(description: JobDescription, log: Iterable[str], checkpoint_step: in
             cause, verb = _under_way(description.stage or "", progress, done, checkpoint_step), "wait"
     usual = f"python -m orchestrator jobs {verb} {description.name}"
     told = known.signature.next_step.format(job=description.name) if known and verb == "retry" else usual
-    next_step = description.next_step or told
+    own = failed.next_step if said and failed is not None and verb == "retry" else ""
+    next_step = description.next_step or own or told
     return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
 
 

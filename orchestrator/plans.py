@@ -1,24 +1,32 @@
 """What a submit would start: pictures looked at, inputs stored or only named, and the request. Starts nothing."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import datasets
+from orchestrator.base_models import MirroredModel, find_mirrored, store_model
 from orchestrator.bundle import store_bundle
 from orchestrator.contract.digest import hash_files, tree_sha256
-from orchestrator.contract.families import model_files
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import holds_word
 from orchestrator.credentials import insist_on_no_secret
 from orchestrator.errors import DatasetError
 from orchestrator.hashes import HashMemory
 from orchestrator.placement import Placement, place, stand_ins
-from orchestrator.requests import JobInputs, Place, Request, adapter_uri, job_name, training_job
+from orchestrator.requests import (
+    JobInputs,
+    Place,
+    Request,
+    adapter_uri,
+    insist_on_model,
+    job_name,
+    mirror_command,
+    training_job,
+)
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs import JobSpec
-from orchestrator.storage import TreeStore
+from orchestrator.storage import DryS3Store, Store, TreeStore
 
 
 class Plan(BaseModel):
@@ -34,6 +42,8 @@ class Plan(BaseModel):
     """Instance, limits and price; None on this machine."""
     stand_ins: tuple["Plan", ...] = ()
     """The same job on other instances, should this one not be to be had: the cheapest first."""
+    mirrored: MirroredModel | None = None
+    """The copy of a Hub model that the job reads; None when it has a model of another kind, or fetches it itself."""
 
 
 def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
@@ -48,29 +58,68 @@ def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
     return Plan(request=training_job(spec, inputs), warnings=stored.warnings)
 
 
-def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, store: TreeStore) -> Plan:
+def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, store: Store | DryS3Store) -> Plan:
     """Plan a job of an account; raises SpecError or DatasetError, before anything is stored, when it cannot run.
 
-    With a store that only names places this makes no call at all.
+    With a store that only names places this makes no call at all, and so cannot know what is mirrored.
+
+    A job whose Hub model is mirrored reads the copy, and its hyperparameters name the commit of the copy. The job's
+    identity is that of what was asked for, mirrored or not: the same submit stays the same job when a copy was made
+    between the two, and a job that ended early goes on with the request it began with.
     """
     placement = place(spec, account.region)
     insist_on_no_secret(spec.model_dump(mode="json", exclude={"images"}))
+    mirrored, warnings = _find_model(spec, store)
     stored = _store(spec, settings, store)
-    folder = spec.base_model_folder
     inputs = JobInputs(
         **stored.uris,
-        base_model=_store_model(store, folder) if folder else None,
+        base_model=_model_uri(spec, store, mirrored),
         output=adapter_uri(account, spec, stored.identity),
     )
     first, *others = (
         Plan(
-            request=training_job(spec, inputs, Place(account=account, placement=placed, owner=owner())),
-            warnings=(*stored.warnings, *placed.warnings),
+            request=training_job(
+                _pinned(spec, mirrored), inputs, Place(account=account, placement=placed, owner=owner())
+            ),
+            warnings=(*stored.warnings, *placed.warnings, *warnings),
             placement=placed,
+            mirrored=mirrored,
         )
         for placed in (placement, *stand_ins(spec, placement))
     )
     return first.model_copy(update={"stand_ins": tuple(others)})
+
+
+def _find_model(spec: JobSpec, store: Store | DryS3Store) -> tuple[MirroredModel | None, tuple[Problem, ...]]:
+    """Return the mirrored copy of a Hub model, and what is not known of it; raises SpecError when it must be there."""
+    if spec.base_model_folder is not None:
+        return None, ()
+    if isinstance(store, DryS3Store):
+        what = "is read from its copy in the bucket; without one, which a submit finds out, "
+        what += (
+            "the job is refused" if spec.compute.network_isolation else "the job fetches it from the Hugging Face Hub"
+        )
+        return None, (Problem(where=f'base_model "{spec.recipe.base_model}"', what=what, fix=mirror_command(spec)),)
+    mirrored = find_mirrored(store, spec.recipe.base_model, spec.recipe.base_revision)
+    insist_on_model(spec, brings_model=mirrored is not None)
+    return mirrored, ()
+
+
+def _model_uri(spec: JobSpec, store: Store | DryS3Store, mirrored: MirroredModel | None) -> str | None:
+    """Return where the base model of a job is, or None when the job fetches it from the Hub itself."""
+    if (folder := spec.base_model_folder) is not None:
+        return store_model(store, folder)
+    if mirrored is not None:
+        return mirrored.uri
+    # only a copy will do for a job that is to be isolated, and a store that cannot be asked may have one
+    return store.uri("models/the-mirrored-copy/") if spec.compute.network_isolation else None
+
+
+def _pinned(spec: JobSpec, mirrored: MirroredModel | None) -> JobSpec:
+    """Return the spec with the commit of the copy it reads: the channel itself does not say what it is."""
+    if mirrored is None:
+        return spec
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"base_revision": mirrored.commit})})
 
 
 class _Stored(NamedTuple):
@@ -93,16 +142,6 @@ def _store(spec: JobSpec, settings: Settings, store: TreeStore) -> _Stored:
         training = store.put_tree("data", folder)
     identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
     return _Stored(identity, training, store_bundle(store), dataset.warnings)
-
-
-def _store_model(store: TreeStore, model: Path) -> str:
-    """Store what a base model consists of and nothing else that lies in its folder."""
-    with store.staging() as folder:
-        for path in model_files(model):
-            link = folder / path.relative_to(model)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-        return store.put_tree("models", folder)
 
 
 def _insist_on_word(dataset: datasets.Dataset, word: str | None) -> None:

@@ -41,7 +41,7 @@ class JobInputs(BaseModel):
     training: str
     """The prepared pictures."""
     base_model: str | None
-    """The base model, or None when the job fetches it from the Hub itself."""
+    """The base model, a mirrored one too, or None when the job fetches it from the Hub itself."""
     bundle: str
     """The code."""
     output: str
@@ -163,15 +163,26 @@ def _environment(*, isolated: bool) -> dict[str, str]:
 def _isolated(spec: JobSpec, inputs: JobInputs) -> bool:
     """Return whether the container is cut off; raises SpecError when it is to be and has to fetch its model."""
     brings_model = inputs.base_model is not None
+    insist_on_model(spec, brings_model=brings_model)
+    return brings_model if spec.compute.network_isolation is None else spec.compute.network_isolation
+
+
+def insist_on_model(spec: JobSpec, *, brings_model: bool) -> None:
+    """Raise SpecError for a job that is to be cut off from the network and has to fetch its base model."""
     if spec.compute.network_isolation and not brings_model:
         model = spec.recipe.base_model
         what = f'"{model}" is fetched by the job itself, which an isolated container cannot'
         raise SpecError(
             "The job cannot be isolated; nothing was started.",
-            problems=[Problem(where="compute.network_isolation", what=what, fix="name its folder with --base-model")],
-            next_step=f"hf download {shlex.quote(model)} --local-dir ./base-model",
+            problems=[Problem(where="compute.network_isolation", what=what, fix="put a copy of it into the bucket")],
+            next_step=f"{mirror_command(spec)}  # then submit again",
         )
-    return brings_model if spec.compute.network_isolation is None else spec.compute.network_isolation
+
+
+def mirror_command(spec: JobSpec) -> str:
+    """Return what to type so that a job finds its Hub model in the bucket."""
+    words = ["python", "-m", "orchestrator", "models", "mirror", spec.recipe.base_model]
+    return shlex.join(words if spec.recipe.base_revision is None else [*words, "--revision", spec.recipe.base_revision])
 
 
 def _key(field: str, account: AwsSettings) -> Request:

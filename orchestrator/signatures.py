@@ -54,7 +54,7 @@ TABLE = (
         r"GatedRepo|gated repo|access to model .+ is restricted|must be authenticated to access"
         r"|40[13] Client Error.+huggingface",
         "The base model is gated: the job has no token that may read it, and none should leave your machine.",
-        "hf download MODEL --local-dir ./base-model  # then submit with --base-model ./base-model",
+        "python -m orchestrator models mirror MODEL  # on your machine; then submit the same job again",
     ),
     _signature(
         "image-pull",

@@ -28,7 +28,8 @@ SAMPLE_IMAGES = ASSETS / "sample"
 
 MAX_NAME = 40
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+"""What a name on the Hugging Face Hub looks like."""
 _ADVICE = {
     "images": "name the folder that holds your pictures: --images DIR",
     "base_model": "name another model: --base-model MODEL",
@@ -287,7 +288,7 @@ def _base_model_problems(base_model: object, revision: object) -> list[Problem]:
     if not isinstance(base_model, str):  # has been said
         return []
     problems = []
-    of_hub = _HUB_ID.fullmatch(base_model) is not None and not expanded(base_model).exists()
+    of_hub = HUB_ID.fullmatch(base_model) is not None and not expanded(base_model).exists()
     if not of_hub and base_model != BUILTIN and (fault := _fault_of(base_model)):
         fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
         problems.append(Problem(where="base_model", what=fault, fix=fix))

@@ -135,7 +135,7 @@ def test_a_job_that_brings_its_model_is_cut_off_from_the_network() -> None:
 def test_a_job_cannot_fetch_its_model_from_isolation() -> None:
     with pytest.raises(SpecError, match="isolated") as raised:
         request(brings_model=False, compute={"network_isolation": True}, **HUB)
-    assert "hf download stable-diffusion-v1-5/" in raised.value.next_step
+    assert "models mirror stable-diffusion-v1-5/" in raised.value.next_step
 
 
 def test_traffic_between_hosts_is_encrypted_when_there_is_any() -> None:

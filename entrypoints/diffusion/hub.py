@@ -5,18 +5,17 @@ import os
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError
 
 from entrypoints.diffusion.failures import TrainingError, failure_of
 from entrypoints.diffusion.families import NEXT_STEP
-from orchestrator.contract.families import CLIP_FOLDER, SETTING_PARTS
+from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
 
-# What is used of the diffusers layout, and nothing else: no pickles, no single-file checkpoints beside the folders,
-# no weights of another precision ("model.fp16.safetensors").
-HUB_FILES = ["model_index.json"] + [
-    f"{part}/*.{ending}" for part in (*SETTING_PARTS, CLIP_FOLDER) for ending in ("json", "txt", "safetensors")
-]
-HUB_OTHER_VARIANTS = ["*.*.safetensors"]
 PIN_FILE = "base_model.json"
+_TO_A_GATED_MODEL = (
+    "accept its terms at https://huggingface.co/{model}, sign in with: hf auth login; then submit again "
+    "on this machine, or for SageMaker first: python -m orchestrator models mirror {model}"
+)
 
 
 def fetch_pinned(model_id: str, revision: str | None, checkpoints: Path) -> tuple[Path, str]:
@@ -61,12 +60,17 @@ def _write(path: Path, text: str) -> None:
 def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
 
-    Raises TrainingError("base-model") when it cannot be had.
+    Raises TrainingError("base-model") when it cannot be had, "gated-model" when its terms stand in the way.
     """
     try:
         folder = Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_OTHER_VARIANTS)
+            snapshot_download(
+                model_id, revision=revision, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_OTHER_VARIANTS]
+            )
         )
+    except GatedRepoError as error:
+        message = f'"{model_id}" is gated on the Hugging Face Hub, and the job has no token that may read it.'
+        raise TrainingError("gated-model", message, _TO_A_GATED_MODEL.format(model=model_id)) from error
     except Exception as error:  # of the Hub, of the network below it, of the name
         if failure_of(error):
             raise

@@ -99,7 +99,9 @@ class Run:
 
     def identity(self, base: BaseModel) -> Identity:
         """Return what a checkpoint of this run must agree on."""
-        recipe = hashlib.sha256(json.dumps(to_hyperparameters(self.recipe), sort_keys=True).encode()).hexdigest()
+        # What a branch was resolved to, and where, does not matter: the model itself is in the identity.
+        values = to_hyperparameters(self.recipe.model_copy(update={"base_revision": None}))
+        recipe = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
         return Identity(
             recipe=recipe,
             dataset=self.dataset_sha256,

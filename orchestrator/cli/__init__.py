@@ -6,6 +6,7 @@ from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
 from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
+from orchestrator.cli.models import models
 from orchestrator.cli.recipes import recipes
 from orchestrator.cli.submit import submit
 
@@ -22,5 +23,6 @@ def cli() -> None:
 cli.add_command(submit)
 cli.add_command(adapters)
 cli.add_command(jobs)
+cli.add_command(models)
 cli.add_command(recipes)
 cli.add_command(infra)

@@ -109,6 +109,8 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
     with uploading(quiet=start.as_json) as progress:
         target = sagemaker_target(account, progress)
         plan = plan_on_sagemaker(spec, settings, account, target.store)
+    if plan.mirrored is not None:
+        click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
     _begin(plan, target, start)
 
 

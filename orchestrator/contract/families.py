@@ -1,8 +1,8 @@
 """Which base models can be personalised, and which files of the diffusers layout make one."""
 
 import json
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path, PurePath, PurePosixPath
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 
@@ -15,12 +15,21 @@ CLIP_FOLDER = "clip"
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
 _SETTINGS = ("*.json", "*.txt")
+_WEIGHTS = "*.safetensors"
 _NEEDED = {
     **dict.fromkeys(WEIGHT_PARTS, ("config.json",)),
     "tokenizer": ("vocab.json", "tokenizer.json"),
     "scheduler": ("scheduler_config.json",),
 }
 """Part to the files of which it has one."""
+
+HUB_FILES = (
+    INDEX_FILE,
+    *(f"{part}/{kind}" for part in (*SETTING_PARTS, CLIP_FOLDER) for kind in (*_SETTINGS, _WEIGHTS)),
+)
+"""Patterns of what is fetched of a model on the Hub: no pickles, no single-file checkpoints beside the folders."""
+HUB_OTHER_VARIANTS = ("*.*.safetensors",)
+"""Patterns of what is left out of that: weights of another precision ("model.fp16.safetensors")."""
 
 
 def native_resolution(folder: Path) -> int | None:
@@ -46,26 +55,33 @@ def family_of(folder: Path) -> str:
         raise ValueError(f"there is no folder {folder}")
     if not index.is_file():
         raise ValueError(f"{folder} holds no {INDEX_FILE}; a model in the diffusers layout has one")
+    family = family_in(index, str(folder))
+    missing = missing_parts({path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()})
+    if missing:
+        raise ValueError(f"{folder} is not a whole model: {'; '.join(missing)}")
+    return family
+
+
+def family_in(index: Path, model: str) -> str:
+    """Return the family that the index of a `model` names; raises ValueError for one that cannot be trained."""
     try:
         pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", "nothing"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{index} cannot be read as JSON: {error}") from error
     if pipeline not in FAMILIES:
-        raise ValueError(f"{folder} is a {pipeline}; {SUPPORTED}")
-    missing = _missing(folder)
-    if missing:
-        raise ValueError(f"{folder} is not a whole model: {'; '.join(missing)}")
+        raise ValueError(f"{model} is a {pipeline}; {SUPPORTED}")
     return FAMILIES[pipeline]
 
 
-def _missing(folder: Path) -> list[str]:
-    """Return what the model in `folder` lacks of its parts."""
+def missing_parts(names: Collection[str]) -> list[str]:
+    """Return what a model lacks of its parts, from the names of its files alone: "unet/config.json"."""
     absent = [
-        f"{part}/ has no {' or '.join(names)}"
-        for part, names in _NEEDED.items()
-        if not any((folder / part / name).is_file() for name in names)
+        f"{part}/ has no {' or '.join(files)}"
+        for part, files in _NEEDED.items()
+        if not any(f"{part}/{file}" in names for file in files)
     ]
-    bare = [part for part in WEIGHT_PARTS if not _weights_in(folder / part)]
+    weights = {name.partition("/")[0] for name in names if _is_weights(PurePosixPath(name))}
+    bare = [part for part in WEIGHT_PARTS if part not in weights]
     return [*absent, *(f"{part}/ has no weights in the safetensors format" for part in bare)]
 
 
@@ -91,8 +107,12 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], 
 
 
 def _weights_in(part: Path) -> list[Path]:
+    return [path for path in part.glob(_WEIGHTS) if _is_weights(path)]
+
+
+def _is_weights(path: PurePath) -> bool:
     # "model.fp16.safetensors" is another precision of the same weights, which nothing reads.
-    return [path for path in part.glob("*.safetensors") if path.name.count(".") == 1]
+    return path.match(_WEIGHTS) and path.name.count(".") == 1
 
 
 def _settings_in(part: Path) -> list[Path]:

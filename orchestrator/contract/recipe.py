@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     base_model: str = BUILTIN
     """Model to personalise: "builtin", a folder in the diffusers layout, or a Hugging Face id."""
     base_revision: str | None = None
-    """Commit of a Hugging Face model; resolved to the newest when left out."""
+    """Commit of a Hugging Face model; the newest, or on SageMaker that of the mirrored copy, when left out."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random."""
     resolution: int = Field(512, ge=32, le=2048, multiple_of=8)

@@ -171,9 +171,13 @@ class DryS3Store(_Staging):
     def put_tree(self, kind: str, folder: Path) -> str:
         """Return the URI `folder` would get."""
         files = hash_files(folder)
-        uri = f"s3://{self._name}/{kind}/{tree_sha256(files)}/"
+        uri = self.uri(f"{kind}/{tree_sha256(files)}/")
         self.trees[uri] = files
         return uri
+
+    def uri(self, name: str) -> str:
+        """Return where an object or a prefix would be."""
+        return f"s3://{self._name}/{name}"
 
 
 def _put_text(bucket: Bucket, key: str, text: str, *, new: bool) -> None:

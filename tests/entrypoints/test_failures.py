@@ -18,7 +18,9 @@ from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.failures import TrainingError, failure_of
 from entrypoints.diffusion.families import fingerprint, load_base_model
 from entrypoints.diffusion.hub import fetch_from_hub
+from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
+from tests.hub.server import ask_only, serving
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -212,6 +214,31 @@ def test_a_hub_model_that_moves_on_does_not_move_the_run(job: Any, main: Any, hu
     fresh = job(recipe, "fresh", base_model=None)
     main(fresh)
     assert json.loads((fresh.model / "adapter.json").read_text())["base_model"]["revision"] == NEWER_COMMIT
+
+
+def test_a_run_goes_on_with_the_same_model_from_a_mirrored_copy(
+    job: Any, main: Any, hub: Path, base_folder: Path
+) -> None:
+    recipe = tiny.textual_inversion(base_model="someone/tiny", evaluation_prompts=0)
+    fetched = job(recipe, base_model=None)
+    assert main(fetched)[0] == 0
+    mirrored = job(recipe.model_copy(update={"base_revision": COMMIT}), base_model=base_folder)
+    status, events, _ = main(mirrored)
+    assert status == 0
+    assert {"event": "resumed", "step": recipe.steps} in events
+    reference = AdapterManifest.read(mirrored.model).base_model
+    assert (reference.id, reference.revision) == ("someone/tiny", COMMIT)
+
+
+def test_a_gated_model_says_where_a_token_is_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        ask_only(server, tmp_path, monkeypatch)
+        server.add("someone/gated", {"model_index.json": b"{}"}, gated=True)
+        with pytest.raises(TrainingError, match="is gated on the Hugging Face Hub") as caught:
+            fetch_from_hub("someone/gated", None)
+    assert caught.value.kind == "gated-model"
+    assert "hf auth login" in caught.value.next_step
+    assert "models mirror someone/gated" in caught.value.next_step
 
 
 def test_another_size_than_the_models_own_is_remarked_on(job: Any, main: Any) -> None:

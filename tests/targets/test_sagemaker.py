@@ -313,3 +313,14 @@ def test_memory_that_ran_out_is_told_from_the_log(simulator: SageMakerSimulator,
     explanation = Job(target, JOB).explain()
     assert "Memory ran out" in explanation.cause
     assert explanation.evidence == ("torch.OutOfMemoryError: CUDA out of memory.",)
+
+
+def test_what_a_job_says_of_its_own_failure_is_the_next_step(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    words = {"event": "failed", "kind": "gated-model", "message": "It is gated.", "next_step": "mirror it"}
+    target.create(request(f"say(json.dumps({words!r})); sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    explanation = Job(target, JOB).explain()
+    assert explanation.next_step == "mirror it"
+    assert explanation.evidence == ("gated-model: It is gated.",)

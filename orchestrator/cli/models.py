@@ -1,0 +1,86 @@
+"""`models`: base models in the account's bucket."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.terminal import printable
+
+if TYPE_CHECKING:
+    from orchestrator.storage import Store
+
+
+@click.group()
+def models() -> None:
+    """Copy models of the Hugging Face Hub into the account's bucket, for jobs on SageMaker."""
+
+
+@models.command()
+@click.argument("hf_id", metavar="HF_ID")
+@click.option("--revision", metavar="R", help="Branch, tag or commit; the default branch when left out.")
+@json_option
+def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
+    """Copy a model into the bucket, once; jobs on SageMaker read it there.
+
+    They are then cut off from the network, and fetch nothing while they are paid for.
+
+    A gated model needs your token on this machine alone (`hf auth login`). Said again, this looks whether the branch
+    has moved on, and copies nothing when it has not.
+    """
+    from orchestrator import base_models
+
+    model, is_new = base_models.mirror(_store(), hf_id, revision, _say)
+    if as_json:
+        print_json({**model.model_dump(mode="json"), "new": is_new})
+        return
+    print_facts(
+        [
+            ("model", model.id),
+            ("revision", model.revision),
+            ("commit", model.commit),
+            ("copy", f"{model.uri} ({'new' if is_new else 'was there already'})"),
+            ("size", f"{model.bytes / 1e9:.2f} GB"),
+            ("use", f"python -m orchestrator submit RECIPE --target sagemaker --base-model {model.id}"),
+        ]
+    )
+
+
+@models.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List the models that have a copy in the bucket, the newest of each first."""
+    from orchestrator.base_models import list_mirrored
+
+    found = list_mirrored(_store())
+    if as_json:
+        print_json([model.model_dump(mode="json") for model in found])
+    elif not found:
+        click.echo("No models yet. Copy one with: python -m orchestrator models mirror HF_ID")
+    else:
+        rows = [
+            (
+                one.id,
+                one.revision,
+                one.commit[:12],
+                f"{one.bytes / 1e9:.2f} GB",
+                f"{one.mirrored.astimezone():%Y-%m-%d %H:%M}",
+            )
+            for one in found
+        ]
+        print_table(("MODEL", "REVISION", "COMMIT", "SIZE", "MIRRORED"), rows)
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)
+
+
+def _store() -> "Store":
+    from orchestrator.errors import AccountError
+    from orchestrator.jobs import sagemaker_target
+    from orchestrator.settings import Settings
+
+    account = Settings.from_environment().aws()
+    if account is None:
+        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    return sagemaker_target(account).store
