@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: setup demo test check docs lock bench bench-kill base-model clean
+.PHONY: setup demo test check docs lock lock-image bench bench-kill base-model clean
 
 setup: $(VENV)/.dev
 
@@ -29,6 +29,7 @@ check: setup
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/python docs/generate.py --check
+	$(RUN)/python containers/lock.py --check
 
 docs: setup
 	$(RUN)/python docs/generate.py
@@ -49,6 +50,14 @@ lock:
 	.venv-lock/bin/pip install --quiet ".[dev]"
 	echo "# Every package that \`make setup\` installs, exactly. \`make lock\` renews it." > constraints.txt
 	.venv-lock/bin/pip freeze --exclude orchestrator | sed 's/+cpu//' >> constraints.txt
+	rm -r .venv-lock
+	$(MAKE) lock-image
+
+# What the training image installs, with the versions of constraints.txt; another content is another tag of the image.
+lock-image:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet packaging uv
+	.venv-lock/bin/python containers/lock.py
 	rm -r .venv-lock
 
 clean:

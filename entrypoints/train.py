@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from entrypoints.diffusion.stop import StopFlag, Stopped
-from orchestrator.contract.environment import EXIT_FAILED, EXIT_STOPPED, Environment
+from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
 from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.recipe import from_hyperparameters
 
@@ -57,9 +57,12 @@ def main() -> int:
 
 def run_recipe(environment: Environment, stop: StopFlag) -> None:
     """Decode the recipe and hand it to the module of its name."""
-    from entrypoints.diffusion.run import Run  # brings torch: seconds, and after the settings
+    from entrypoints.diffusion.machine import insist_on_gpu  # brings torch: seconds, and after the settings
+    from entrypoints.diffusion.run import Run
 
     quieten()
+    if environment.root == DEFAULT_ROOT:  # in a container of the service; elsewhere the CPU may be what is meant
+        insist_on_gpu()
     recipe = from_hyperparameters(environment.hyperparameters())
     module = import_module(f"entrypoints.recipes.{recipe.recipe_name().replace('-', '_')}")
     module.train(recipe, Run(environment, recipe, stop))

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator import __version__
 from orchestrator.aws import Aws, calling
 from orchestrator.aws_errors import Failure, error_for
 from orchestrator.errors import AccountError, JobError, MissingError, SpecError
+from orchestrator.images import image_tag
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.stack import Stack, StackEvent
 from orchestrator.storage import write_atomically
@@ -29,7 +29,7 @@ PARAMETERS = {
     "MonthlyBudgetUsd": "50",
     "Subnets": "",
     "SecurityGroups": "",
-    "ImageTag": __version__,
+    "ImageTag": image_tag(),
     "LogGroup": "make",
     "LogDays": "90",
     "CheckpointDays": "30",
@@ -88,7 +88,7 @@ def up(aws: Aws, settings: Settings, wanted: Mapping[str, str], *, name: str = S
         raise SpecError(message, next_step="python -m orchestrator infra up --help")
     stack = Stack(aws, name)
     before = stack.parameters() or {"LogGroup": "leave" if _log_group_exists(aws) else "make"}
-    parameters = {**PARAMETERS, **before, "ImageTag": __version__, **wanted}
+    parameters = {**PARAMETERS, **before, "ImageTag": image_tag(), **wanted}
     known = {key: value for key, value in parameters.items() if key in PARAMETERS}  # an older stack may have others
     for event in stack.apply(TEMPLATE.read_text(encoding="utf-8"), known):
         told(event)

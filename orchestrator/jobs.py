@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from orchestrator import images
 from orchestrator.adapters import read_manifest
 from orchestrator.aws import Aws
 from orchestrator.contract.adapter import AdapterManifest
@@ -202,6 +203,14 @@ def sagemaker_target(account: AwsSettings, progress: Progress | None = None) -> 
     """Return the target of an account; `progress` is told of what travels to the bucket and back."""
     aws = Aws(account.region)
     return SageMakerTarget(aws, S3Store(aws, account.bucket, account.account_id, progress=progress))
+
+
+def insist_on_image(account: AwsSettings) -> None:
+    """Raise MissingError when the account has no image for its jobs: one would find that out after minutes of waiting.
+
+    Whoever submits asks before anything is uploaded.
+    """
+    images.insist_on_image(Aws(account.region), account)
 
 
 def targets(settings: Settings) -> list[Target]:

@@ -61,7 +61,7 @@ TABLE = (
         r"Cannot ?Pull .{0,20}container|(unable|failed|not able) to (pull|download|access) .{0,40}image"
         r"|repository .+ does not exist|image .{0,200}(not found|does not exist)|no basic auth credentials",
         "The training image could not be pulled.",
-        "python -m orchestrator infra show",
+        "python -m orchestrator infra image",
     ),
     _signature(
         "disk-full",

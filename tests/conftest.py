@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, Request
 from orchestrator.settings import Settings
+from tests.stand_ins.docker import DockerStandIn
 
 # Two test processes share two cores: torch threads of their own would only wait for one another. Commands inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +31,15 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds: list[float] = []
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=seconds.append))
     return seconds
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerStandIn:
+    """A docker on PATH that builds nothing, for this process and for the commands it starts."""
+    stand_in = DockerStandIn(tmp_path / "docker")
+    monkeypatch.setenv("DOCKER_STAND_IN", str(stand_in.folder))
+    monkeypatch.setenv("PATH", str(stand_in.program.parent), prepend=os.pathsep)
+    return stand_in
 
 
 @pytest.fixture

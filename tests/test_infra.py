@@ -10,11 +10,13 @@ from click.testing import CliRunner, Result
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 
-from orchestrator import __version__, infra
+from orchestrator import infra
 from orchestrator.aws import Aws
 from orchestrator.errors import AccountError, JobError, MissingError, SpecError
+from orchestrator.images import image_tag
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.stack import StackEvent
+from tests.stand_ins.docker import DockerStandIn
 from tests.template import template as read_template
 
 # moto makes no bucket policies; the template's own is looked at below
@@ -66,9 +68,8 @@ def test_the_stack_is_made_and_its_outputs_are_this_machines_settings(aws: Aws, 
     assert account.region == "eu-west-1"
     assert buckets(aws) == [account.bucket]
     assert aws.client("iam").get_role(RoleName=account.role_arn.rpartition("/")[2])["Role"]["Arn"] == account.role_arn
-    assert account.training_image.startswith(
-        f"{DEFAULT_ACCOUNT_ID}.dkr.ecr.eu-west-1.amazonaws.com/orchestrator-training:"
-    )
+    registry = f"{DEFAULT_ACCOUNT_ID}.dkr.ecr.eu-west-1.amazonaws.com"
+    assert account.training_image == f"{registry}/orchestrator-training:{image_tag()}"
     assert told
 
 
@@ -215,7 +216,7 @@ def test_outputs_are_the_fields_of_the_settings(template: dict[str, Any]) -> Non
 
 
 def test_the_parameters_are_those_the_client_knows(template: dict[str, Any]) -> None:
-    defaults = {name: str(one.get("Default", __version__)) for name, one in template["Parameters"].items()}
+    defaults = {name: str(one.get("Default", image_tag())) for name, one in template["Parameters"].items()}
     assert defaults == infra.PARAMETERS
 
 
@@ -298,12 +299,25 @@ def test_the_commands_tell_a_story(settings: Settings) -> None:
     assert "CREATE_COMPLETE" in made.stderr
     assert "role arn" in made.stdout
     assert "$1 a month" in made.stdout
+    assert "Next: python -m orchestrator infra image" in made.stdout
     shown = run("show", "--json")
     assert json.loads(shown.stdout)["stack_name"] == "mine"  # the name was noted
     assert shown.stderr == ""
     removed = run("down").stdout
     assert "Removed the stack mine" in removed
     assert "Left: " in removed
+
+
+def test_the_image_is_built_and_pushed_by_one_command(settings: Settings, docker: DockerStandIn) -> None:
+    with pytest.raises(MissingError) as raised:
+        run("image")
+    assert raised.value.next_step == "python -m orchestrator infra up"
+    assert docker.calls() == []
+    run("up", "--stack-name", "mine")
+    pushed = run("image")
+    assert pushed.stdout == f"Pushed {json.loads(run('show', '--json').stdout)['training_image']}\n"
+    assert "Successfully tagged" in pushed.stderr
+    assert run("image", "--build-only").stdout == f"Built orchestrator-training:{image_tag()}\n"
 
 
 def test_half_a_network_is_refused_before_anything_is_made(aws: Aws, settings: Settings) -> None:

@@ -9,6 +9,7 @@ from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.aws import Aws
+    from orchestrator.images import Image
     from orchestrator.settings import AwsSettings, Settings
     from orchestrator.stack import StackEvent
 
@@ -39,10 +40,35 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     What an option set before stays when the option is left out.
     """
     from orchestrator import infra as work
+    from orchestrator.images import is_missing
 
     aws, settings, name = _opened(region, stack_name)
     account = work.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
     _print_account(account, as_json=as_json)
+    if not as_json and is_missing(aws, account):
+        click.echo("\nNext: python -m orchestrator infra image  (it builds the image that jobs run in)")
+
+
+@infra.command()
+@_stack_options
+@click.option("--build-only", is_flag=True, help="Build it for this machine and push nothing; needs no account.")
+@click.option("--platform", metavar="OS/ARCH", default="linux/amd64", help="What it runs on; linux/amd64.")
+@json_option
+def image(region: str | None, stack_name: str | None, build_only: bool, platform: str, as_json: bool) -> None:
+    """Build the image that jobs run in with docker and push it; it is safe to say this twice.
+
+    It holds Python and the libraries of training; each job brings its own code.
+    """
+    from orchestrator import images
+    from orchestrator import infra as work
+
+    told = _telling_lines(quiet=as_json)
+    if build_only:
+        made = images.build(platform=platform, told=told)
+    else:
+        aws, settings, name = _opened(region, stack_name)
+        made = images.publish(aws, work.show(aws, settings, name=name), platform=platform, told=told)
+    _print_image(made, as_json=as_json)
 
 
 @infra.command()
@@ -117,6 +143,20 @@ def _telling(*, quiet: bool) -> Any:  # a function of an event
         click.echo(printable(line), err=True)
 
     return tell
+
+
+def _telling_lines(*, quiet: bool) -> Any:  # a function of a line
+    return lambda line: None if quiet else click.echo(printable(line), err=True)
+
+
+def _print_image(made: "Image", *, as_json: bool) -> None:
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+        return
+    done = "Pushed" if made.pushed else "Built" if made.built else "There already:"
+    click.echo(f"{done} {printable(made.image)}")
+    if made.warning:
+        click.echo(f"Warning: {printable(made.warning)}", err=True)
 
 
 def _print_account(account: "AwsSettings", *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from entrypoints.diffusion import checkpoint
 from entrypoints.diffusion.failures import TrainingError, failure_of
 from entrypoints.diffusion.families import fingerprint, load_base_model
 from entrypoints.diffusion.hub import fetch_from_hub
+from entrypoints.diffusion.machine import insist_on_gpu
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
 from tests.hub.server import ask_only, serving
@@ -162,6 +163,17 @@ def test_too_little_memory() -> None:
     assert failure
     assert failure.kind == "out-of-memory"
     assert "batch_size" in failure.next_step
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_a_gpu_that_torch_cannot_use_is_not_paid_for(tmp_path: Path) -> None:
+    driver = tmp_path / "version"
+    insist_on_gpu(driver)  # without a driver there is no GPU, and the CPU is what was chosen
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03\nGCC version: 12\n")
+    with pytest.raises(TrainingError, match=r"535\.54\.03") as raised:
+        insist_on_gpu(driver)
+    assert raised.value.kind == "driver"
+    assert "--instance-type" in raised.value.next_step
 
 
 def test_other_errors_are_not_explained_away() -> None:

@@ -69,12 +69,14 @@ def run(settings: Settings, service: SimulatorServer, hub: HubServer, tmp_path: 
     return run
 
 
+@pytest.mark.usefixtures("docker")
 @pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto's CloudFormation leaves out of the stack
 def test_a_gated_model_is_trained_on_without_a_token_in_the_job(
     service: SimulatorServer, hub: HubServer, run: Run, tmp_path: Path
 ) -> None:
     requests = service.simulator.requests
     run("infra", "up")
+    run("infra", "image")
     model = run("models", "mirror", MODEL)
     assert model["new"]
     assert model["commit"] == hub.models[MODEL].refs["main"]

@@ -13,6 +13,7 @@ from sagemaker_simulator import Image, SageMakerSimulator, SimulatorServer, Wall
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.settings import Settings
+from tests.stand_ins.docker import DockerStandIn
 
 SHORT = ["-s", "steps=4", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=2", "-s", "inference_steps=3"]
 DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=2"]
@@ -71,10 +72,19 @@ def answer(process: "subprocess.Popen[str]") -> Any:
 
 @pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto's CloudFormation leaves out of the stack
 def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
-    settings: Settings, service: SimulatorServer, start: Start, run: Run, tmp_path: Path
+    settings: Settings, service: SimulatorServer, start: Start, run: Run, docker: DockerStandIn, tmp_path: Path
 ) -> None:
     stack = run("infra", "up")
     assert settings.aws_file.is_file(), stack
+
+    # Without the image a job could not start: nothing is sent for it.
+    refused = run(*DREAMBOOTH, *ON_SAGEMAKER, "--name", "mine")["error"]
+    assert (refused["kind"], refused["next"]) == ("MissingError", "python -m orchestrator infra image")
+    assert service.simulator.requests.count("PutObject", service="s3") == 0
+    pushed = {"image": stack["training_image"], "built": True, "pushed": True, "warning": ""}
+    assert run("infra", "image") == pushed
+    assert run("infra", "image") == {**pushed, "built": False, "pushed": False}
+
     words = ["submit", "textual-inversion", *SHORT, "--name", "word", *ON_SAGEMAKER]
     first, second = (answer(one) for one in [start(*DREAMBOOTH, *ON_SAGEMAKER, "--name", "mine"), start(*words)])
     assert (first["status"], second["status"]) == ("Completed", "Completed"), (first, second)

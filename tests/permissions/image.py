@@ -22,6 +22,7 @@ def say(line: str) -> None:
 def checkpoint(step: int) -> None:
     folder = root / "checkpoints" / f"step-{step:08d}"
     folder.mkdir()
+    (folder / "tensors.safetensors").write_text("")
     (folder / "checkpoint.json").write_text("{}")
     figures = {"step": step, "of": 3, "loss": 0.5, "learning_rate": 1e-4, "seconds_per_step": 0.1}
     say(json.dumps({"event": "step", **figures}))

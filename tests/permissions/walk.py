@@ -16,7 +16,7 @@ from sagemaker_simulator import SageMakerSimulator
 
 from orchestrator.aws import Aws
 from orchestrator.cli import cli
-from orchestrator.errors import MachineError
+from orchestrator.errors import MachineError, MissingError
 from orchestrator.settings import AwsSettings
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.meter import Meter
@@ -102,6 +102,16 @@ def infra_show(walk: Walk) -> None:
     assert walk.run("infra", "show")["bucket"] == walk.world.account.bucket
 
 
+def submit_without_image(walk: Walk) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCHESTRATOR_TRAINING_IMAGE", f"{walk.world.account.training_image}-not-pushed")
+        try:
+            walk.submit(f"early-{walk.name}")
+        except MissingError:
+            return
+    raise AssertionError("a job without its image was submitted")
+
+
 def submit(walk: Walk) -> None:
     walk.job = walk.submit(walk.name)
 
@@ -172,7 +182,7 @@ def large_upload_that_fails(walk: Walk) -> None:
     upload = Upload(f"models/{walk.name}/large", path, 11 * MEBIBYTE, "0" * 64)
     account = walk.world.account
     bucket = Bucket(walk.world.submitter, account.bucket, account.account_id)
-    uploader = Uploader(bucket, Meter(0), parts_above=6 * MEBIBYTE, part_bytes=5 * MEBIBYTE)
+    uploader = Uploader(bucket, Meter("models", 0), parts_above=6 * MEBIBYTE, part_bytes=5 * MEBIBYTE)
     with pytest.raises(MachineError, match="changed while it was sent"):  # its hash is another one
         uploader.send([upload], {})
     assert walk.uploads() == [], "half of it stays in the bucket"
@@ -189,6 +199,7 @@ def large_adapter_that_fails(walk: Walk) -> None:
 Step = Callable[[Walk], None]
 STEPS: dict[str, Step] = {
     "infra show": infra_show,
+    "submit without its image": submit_without_image,
     "submit": submit,
     "submit again": submit_again,
     "jobs list": jobs_list,

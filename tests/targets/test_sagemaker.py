@@ -291,7 +291,7 @@ def test_a_request_that_is_gone_on_with_is_the_one_of_before(
     ("fault", "words", "next_step"),
     [
         (capacity_shortage, "no such instances free", "--instance-type"),
-        (image_pull_failure, "image could not be pulled", "infra show"),
+        (image_pull_failure, "image could not be pulled", "infra image"),
         (failed_health_check, "not healthy", f"jobs retry {JOB}"),
     ],
 )

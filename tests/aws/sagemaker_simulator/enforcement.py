@@ -75,6 +75,8 @@ def _accesses(response: Any, asked: Any, resource: str) -> Iterator[Access]:
         about = json.loads(asked._body)
         group, stream = about.get("logGroupName", ""), about.get("logStreamName", "")
         yield Access(asked._action, f"{here}:log-group:{group}:log-stream:{stream}")
+    elif service == "ecr" and "repositoryName" in (about := json.loads(asked._body)):
+        yield Access(asked._action, f"{here}:repository/{about['repositoryName']}")
     elif service == "cloudformation":
         name = response.querystring.get("StackName", ["*"])[0]
         yield Access(asked._action, name if name.startswith("arn:") else f"{here}:stack/{name}/*")
