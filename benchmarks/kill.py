@@ -91,7 +91,7 @@ def _submit(settings: Settings, name: str) -> jobs.Job:
     spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
     plan = plan_here(spec, settings, FolderStore(settings.store))
     target = jobs.local_target(settings)
-    if plan.request["TrainingJobName"] in target.names():
+    if target.has(plan.request["TrainingJobName"]):
         return jobs.find(plan.request["TrainingJobName"], [target])
     return jobs.submit(plan, target).job
 

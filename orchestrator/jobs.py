@@ -114,7 +114,7 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
     """
     request = planned.request
     job = Job(target, request["TrainingJobName"])
-    if job.name not in target.names():
+    if not target.has(job.name):
         if resume:
             raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
         return _start(job, request, lambda: target.create(request))

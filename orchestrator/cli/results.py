@@ -16,18 +16,20 @@ from orchestrator.targets.base import JobDescription, JobStatus
 
 def print_outcome(job: Job, *, as_json: bool) -> None:
     """Print where a submitted job stands; raises JobError when it failed or was stopped."""
-    status = job.describe().status
-    if status in ENDED_EARLY:
+    description = job.describe()
+    if description.status in ENDED_EARLY:
         explanation = job.explain()
-        raise JobError(f"{job.name}: {status}. {explanation.cause}", next_step=explanation.next_step)
-    print_job(job, as_json=as_json)
+        raise JobError(f"{job.name}: {description.status}. {explanation.cause}", next_step=explanation.next_step)
+    _print(job, description, as_json=as_json)
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
     """Print a job with everything known of it."""
-    description, manifest = job.describe(), None
-    if description.status is JobStatus.COMPLETED:
-        manifest = job.manifest()
+    _print(job, job.describe(), as_json=as_json)
+
+
+def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
+    manifest = job.manifest() if description.status is JobStatus.COMPLETED else None
     if as_json:
         print_json(job_json(job, description, manifest))
         return

@@ -85,8 +85,6 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, ask: bool) -> None:
     from orchestrator.cli.plans import print_plan
-    from orchestrator.cli.progress import uploading
-    from orchestrator.jobs import insist_on_image, sagemaker_target
     from orchestrator.plans import plan_on_sagemaker
     from orchestrator.settings import AwsSettings
     from orchestrator.storage import DryS3Store
@@ -102,6 +100,9 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
         from orchestrator.errors import AccountError
 
         raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    from orchestrator.cli.progress import uploading  # not before: a dry run does without what watches jobs
+    from orchestrator.jobs import insist_on_image, sagemaker_target
+
     insist_on_image(account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)

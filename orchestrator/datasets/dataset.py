@@ -25,6 +25,8 @@ class Picture(BaseModel):
     """The file as it was when it was looked at."""
     pixels_sha256: str
     """Hash of the pixels that training gets: equal for copies in different files."""
+    as_is: bool
+    """Training gets the file itself, without its metadata."""
 
 
 class Dataset(BaseModel):

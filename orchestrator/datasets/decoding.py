@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.datasets.metadata import carries_metadata
+from orchestrator.datasets.metadata import carries_metadata, without_metadata
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +57,7 @@ class Decoded(NamedTuple):
     """Of the upright original, before it was scaled down."""
     height: int
     as_is: bool
-    """The file itself can be used: nothing was changed, and it holds nothing but pixels."""
+    """The file itself can be used once `without_metadata` has seen to it: no pixel was changed."""
     remarks: tuple[Defect, ...]
     """What training can live with."""
 
@@ -78,7 +78,8 @@ def decode(data: bytes, *, resolution: int) -> Decoded:
         orientation, remarks = _orientation(image)
         scaled = _scaled(image.convert("L" if image.mode in {"1", "L", "LA"} else "RGB"), resolution)
         plain, more_remarks = _to_srgb(scaled, image.info.get("icc_profile"))
-    as_is = image.mode == "RGB" and plain.size == image.size and not carries_metadata(data)
+    unchanged = image.mode == "RGB" and plain.size == image.size and plain is scaled and orientation not in UPRIGHT
+    as_is = unchanged and not carries_metadata(without_metadata(data))
     width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
     remarks = (*_size_remarks(image, resolution), *remarks, *more_remarks)
     return Decoded(_upright(plain, orientation), width, height, as_is, remarks)

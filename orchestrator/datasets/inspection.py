@@ -67,5 +67,6 @@ def _look_at(
         caption=caption,
         digest=FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data)),
         pixels_sha256=own.pixels_sha256,
+        as_is=decoded.as_is,
     )
     return picture, own

@@ -116,6 +116,9 @@ class Target(Protocol):
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
         """Yield every job, the oldest first, in as few calls as a list takes; an error stands for an unreadable one."""
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a job of that name; unlike `names`, takes no longer the more jobs there are."""
+
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
 

@@ -93,6 +93,11 @@ class ProcessTarget:
             else:
                 yield JobSummary(name=name, status=found.status, created=found.created)
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a job of that name."""
+        job = JobFolder(self.settings.jobs / name)
+        return job.path.parent == self.settings.jobs and job.exists()
+
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
         jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
@@ -148,10 +153,9 @@ class ProcessTarget:
         return self._job(name).checkpoint_step()
 
     def _job(self, name: str) -> JobFolder:
-        job = JobFolder(self.settings.jobs / name)
-        if job.path.parent != self.settings.jobs or not job.exists():
+        if not self.has(name):
             raise _no_job(name)
-        return job
+        return JobFolder(self.settings.jobs / name)
 
     def _lock(self, job: JobFolder, held: JobError) -> IO[str]:
         """Return the job's lock; raises `held` when it is a job and another process keeps the lock."""

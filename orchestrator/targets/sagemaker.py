@@ -31,6 +31,8 @@ from orchestrator.targets.cloudwatch import TrainingLog
 POLL_SECONDS = 5.0
 _LOOKS = 3
 """How often a create whose answer was lost is looked for, and asked for again, before that is said."""
+_PAGE = 100
+"""Jobs in one answer of the list; the service's own choice is ten."""
 _PATIENCE = 60
 """Failed polls in a row after which following a job gives up; five minutes at `POLL_SECONDS`."""
 _WORKING = "Training"
@@ -129,6 +131,10 @@ class SageMakerTarget:
             status, created = JobStatus(latest["TrainingJobStatus"]), attempts[0]["CreationTime"]
             yield JobSummary(name=name, status=status, created=created, region=self.aws.region)
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a job of that name: the service looks for it, whatever else the account runs."""
+        return bool(self._found(name))
+
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
         return list(dict.fromkeys(job for one in self._listed() if (job := job_of(one["TrainingJobName"]))))
@@ -204,7 +210,7 @@ class SageMakerTarget:
             time.sleep(self.poll_seconds)
 
     def _attempts(self, name: str) -> list[str]:
-        attempts = attempts_of(name, [one["TrainingJobName"] for one in self._listed(NameContains=name)])
+        attempts = self._found(name)
         if not attempts:
             raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
         return attempts
@@ -219,10 +225,13 @@ class SageMakerTarget:
             raise JobExistsError(name, "is running already")
         return latest
 
+    def _found(self, name: str) -> list[str]:
+        return attempts_of(name, [one["TrainingJobName"] for one in self._listed(NameContains=name)])
+
     def _listed(self, **conditions: str) -> list[Any]:
         """Return what the list says of each training job, the oldest first."""
         pages = self._client.get_paginator("list_training_jobs").paginate(
-            SortBy="CreationTime", SortOrder="Ascending", **conditions
+            SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": _PAGE}, **conditions
         )
         with calling("list the jobs"):
             return [one for page in pages for one in page["TrainingJobSummaries"]]

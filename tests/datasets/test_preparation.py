@@ -34,9 +34,9 @@ def pixels(data: bytes) -> Image.Image:
     return image
 
 
-def with_position() -> Image.Exif:
+def with_position(orientation: int = 6) -> Image.Exif:
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     exif[0x010F] = "N52-secret camera"
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
@@ -109,7 +109,10 @@ def test_what_no_decoder_reports_is_gone_too(
     data = buffer.getvalue()
     place = len(data) if position is None else position
     folder.add("a.img", data[:place] + addition + data[place:])
-    assert b"N52-secret" not in prepared(folder, tmp_path / "out")["a.png"]
+    (result,) = prepared(folder, tmp_path / "out").values()
+    assert b"N52-secret" not in result
+    assert not carries_metadata(result)
+    assert pixels(result).tobytes() == pixels(data).tobytes()
 
 
 def test_every_mode_becomes_rgb(folder: Folder, draw: Draw, tmp_path: Path) -> None:
@@ -122,9 +125,22 @@ def test_every_mode_becomes_rgb(folder: Folder, draw: Draw, tmp_path: Path) -> N
 
 
 def test_lossy_pictures_keep_their_pixels(folder: Folder, draw: Draw, tmp_path: Path) -> None:
-    original = folder.add("a.jpg", draw(), comment=b"spoils the copy")
+    original = folder.add("a.webp", draw(), exif=with_position(1))
     result = pixels(prepared(folder, tmp_path / "out")["a.png"])
     assert result.tobytes() == Image.open(original).tobytes()
+
+
+def test_a_jpeg_is_copied_without_its_metadata(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    bare = folder.add("bare.jpg", draw(1), progressive=True).read_bytes()
+    folder.add("a.jpg", draw(1), progressive=True, exif=with_position(1), xmp=b"N52-secret", comment=b"N52-secret")
+    assert prepared(folder, tmp_path / "out") == {"bare.jpg": bare, "a.jpg": bare}
+
+
+def test_of_several_pictures_in_a_jpeg_the_first_is_taken(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    several = folder.add("a.jpg", draw(1), format="MPO", save_all=True, append_images=[draw(2)]).read_bytes()
+    result = prepared(folder, tmp_path / "out")["a.jpg"]
+    assert result.count(b"\xff\xd8\xff") == 1
+    assert pixels(result).tobytes() == pixels(several).tobytes()
 
 
 def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path) -> None:
@@ -134,11 +150,13 @@ def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path)
     folder.add("equal.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=srgb.tobytes())
     folder.add("swapped.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=swapped)
     folder.add("unfit.png", Image.new("RGB", (64, 64), (20, 80, 30)), icc_profile=lab.tobytes())
+    folder.add("photo.jpg", Image.new("RGB", (64, 64), (200, 80, 40)), icc_profile=swapped, quality=100)
     files = prepared(folder, tmp_path / "out")
     assert not any(pixels(data).info for data in files.values())
     assert _distance(files["equal.png"], (200, 80, 30)) <= 2
     assert _distance(files["swapped.png"], (80, 200, 30)) <= 3
     assert _distance(files["unfit.png"], (20, 80, 30)) == 0
+    assert _distance(files["photo.png"], (80, 200, 40)) <= 3
 
 
 def linear_grey_profile() -> bytes:
@@ -177,7 +195,7 @@ def test_large_photos_are_scaled_to_four_training_resolutions(folder: Folder, dr
 
 def test_names_stay_unique(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("A.png", draw(1))
-    folder.add("a.jpg", draw(2), comment=b"makes it a PNG")
+    folder.add("a.jpg", draw(2), exif=with_position())  # makes it a PNG
     folder.add("a.png", draw(3))
     folder.add("a.txt", "of both")
     folder.add("A.txt", "of the other")

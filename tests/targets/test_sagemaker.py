@@ -15,12 +15,14 @@ from sagemaker_simulator import (
     image_pull_failure,
 )
 
+from orchestrator import jobs
 from orchestrator.aws import Aws
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import parse
 from orchestrator.errors import JobError, JobExistsError
 from orchestrator.jobs import Job, cost
+from orchestrator.plans import Plan
 from orchestrator.pricing import dollars
 from orchestrator.requests import IDENTITY_TAG
 from orchestrator.storage import S3Store
@@ -246,6 +248,25 @@ def test_a_job_of_that_name_and_another_identity_is_in_the_way(
     target.create(request())
     with pytest.raises(JobExistsError):
         target.create(request(identity="b" * 64))
+
+
+def test_a_submit_does_not_list_the_whole_account(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    plan = Plan(request=request(), warnings=())
+    assert jobs.submit(plan, target).started
+    assert not jobs.submit(plan, target).started
+    lists = simulator.requests.of("ListTrainingJobs")
+    assert lists
+    assert {one.parameters.get("NameContains") for one in lists} == {JOB}
+
+
+def test_the_list_of_jobs_comes_by_the_hundred(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    names = [f"mine-{number:010x}" for number in range(101)]
+    wanted = request()
+    for name in names:
+        boto3.client("sagemaker").create_training_job(**{**wanted, "TrainingJobName": name})
+    simulator.requests.clear()
+    assert target.names() == names
+    assert simulator.requests.count("ListTrainingJobs") == 2
 
 
 def test_there_is_no_job_of_another_name(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:

@@ -20,6 +20,8 @@ class Call:
     """Of SageMaker's operations only."""
     access_key: str | None = None
     session_token: str | None = None
+    body_bytes: int = 0
+    """Of the request's body as it came over the wire; behind a URL only."""
 
 
 @dataclass

@@ -163,7 +163,7 @@ def _call(environ: Environ, body: bytes) -> Call:
         service = _NAMES.get(signing_name, signing_name)
         operation = _operation(environ, body, target, service)
     token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN")
-    return Call(service, operation, account_of(access_key), region, {}, access_key, token)
+    return Call(service, operation, account_of(access_key), region, {}, access_key, token, len(body))
 
 
 def _operation(environ: Environ, body: bytes, target: str, service: str) -> str:
