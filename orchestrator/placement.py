@@ -13,6 +13,7 @@ from orchestrator.pricing import WorstCase, runtime_for, worst_case
 from orchestrator.specs import JobSpec
 
 _UNKNOWN_MODEL_GIB = 20.0  # usable memory that a job of unknown size gets at least
+BUDGET_FIELD = "budget.max_usd"
 
 
 class Placement(BaseModel):
@@ -120,7 +121,7 @@ def _runtime(spec: JobSpec, chosen: Instance, region: str) -> int:
     where = "compute"
     try:
         if budget is not None:
-            where = "budget.max_usd"
+            where = BUDGET_FIELD
             seconds = min(seconds, runtime_for(budget, chosen, spec.compute, region))
         insist_on_checkpoint(spec.recipe, spec.compute, seconds)
     except ValueError as error:

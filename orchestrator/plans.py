@@ -1,6 +1,8 @@
 """What a submit would start: pictures looked at, inputs stored or only named, and the request. Starts nothing."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +30,22 @@ from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs import JobSpec
 from orchestrator.storage import DryS3Store, Store, TreeStore
 
+Made = TypeVar("Made")
+
+
+class Shared:
+    """What jobs that are planned together have in common: it is looked at and stored for the first of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, make: Callable[..., Made], *words: Any) -> Made:  # anything that can be a key
+        """Return what `make` makes of the words, and the same again when they are the same."""
+        if (make, words) not in self._made:
+            self._made[make, words] = make(*words)
+        made: Made = self._made[make, words]
+        return made
+
 
 class Plan(BaseModel):
     """What a submit would start."""
@@ -46,9 +64,9 @@ class Plan(BaseModel):
     """The copy of a Hub model that the job reads; None when it has a model of another kind, or fetches it itself."""
 
 
-def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
+def plan_here(spec: JobSpec, settings: Settings, store: TreeStore, shared: Shared | None = None) -> Plan:
     """Plan a job of this machine; raises DatasetError when the pictures cannot be trained on."""
-    stored = _store(spec, settings, store)
+    stored = _store(spec, settings, store, shared or Shared())
     base_model = spec.base_model_folder
     inputs = JobInputs(
         **stored.uris,
@@ -58,7 +76,9 @@ def plan_here(spec: JobSpec, settings: Settings, store: TreeStore) -> Plan:
     return Plan(request=training_job(spec, inputs), warnings=stored.warnings)
 
 
-def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, store: Store | DryS3Store) -> Plan:
+def plan_on_sagemaker(
+    spec: JobSpec, settings: Settings, account: AwsSettings, store: Store | DryS3Store, shared: Shared | None = None
+) -> Plan:
     """Plan a job of an account; raises SpecError or DatasetError, before anything is stored, when it cannot run.
 
     With a store that only names places this makes no call at all, and so cannot know what is mirrored.
@@ -67,13 +87,14 @@ def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, s
     identity is that of what was asked for, mirrored or not: the same submit stays the same job when a copy was made
     between the two, and a job that ended early goes on with the request it began with.
     """
+    shared = shared or Shared()
     placement = place(spec, account.region)
     insist_on_no_secret(spec.model_dump(mode="json", exclude={"images"}))
-    mirrored, warnings = _find_model(spec, store)
-    stored = _store(spec, settings, store)
+    mirrored, warnings = _find_model(spec, store, shared)
+    stored = _store(spec, settings, store, shared)
     inputs = JobInputs(
         **stored.uris,
-        base_model=_model_uri(spec, store, mirrored),
+        base_model=_model_uri(spec, store, mirrored, shared),
         output=adapter_uri(account, spec, stored.identity),
     )
     first, *others = (
@@ -90,7 +111,9 @@ def plan_on_sagemaker(spec: JobSpec, settings: Settings, account: AwsSettings, s
     return first.model_copy(update={"stand_ins": tuple(others)})
 
 
-def _find_model(spec: JobSpec, store: Store | DryS3Store) -> tuple[MirroredModel | None, tuple[Problem, ...]]:
+def _find_model(
+    spec: JobSpec, store: Store | DryS3Store, shared: Shared
+) -> tuple[MirroredModel | None, tuple[Problem, ...]]:
     """Return the mirrored copy of a Hub model, and what is not known of it; raises SpecError when it must be there."""
     if spec.base_model_folder is not None:
         return None, ()
@@ -100,15 +123,15 @@ def _find_model(spec: JobSpec, store: Store | DryS3Store) -> tuple[MirroredModel
             "the job is refused" if spec.compute.network_isolation else "the job fetches it from the Hugging Face Hub"
         )
         return None, (Problem(where=f'base_model "{spec.recipe.base_model}"', what=what, fix=mirror_command(spec)),)
-    mirrored = find_mirrored(store, spec.recipe.base_model, spec.recipe.base_revision)
+    mirrored = shared.once(find_mirrored, store, spec.recipe.base_model, spec.recipe.base_revision)
     insist_on_model(spec, brings_model=mirrored is not None)
     return mirrored, ()
 
 
-def _model_uri(spec: JobSpec, store: Store | DryS3Store, mirrored: MirroredModel | None) -> str | None:
+def _model_uri(spec: JobSpec, store: Store | DryS3Store, mirrored: MirroredModel | None, shared: Shared) -> str | None:
     """Return where the base model of a job is, or None when the job fetches it from the Hub itself."""
     if (folder := spec.base_model_folder) is not None:
-        return store_model(store, folder)
+        return shared.once(store_model, store, folder)
     if mirrored is not None:
         return mirrored.uri
     # only a copy will do for a job that is to be isolated, and a store that cannot be asked may have one
@@ -133,15 +156,23 @@ class _Stored(NamedTuple):
         return {"identity": self.identity, "training": self.training, "bundle": self.bundle}
 
 
-def _store(spec: JobSpec, settings: Settings, store: TreeStore) -> _Stored:
-    dataset = datasets.inspect(spec.images, resolution=spec.recipe.resolution)
+def _store(spec: JobSpec, settings: Settings, store: TreeStore, shared: Shared) -> _Stored:
+    dataset = shared.once(_inspect, spec.images, spec.recipe.resolution)
     _insist_on_word(dataset, spec.recipe.caption_word)
+    dataset_sha256, training = shared.once(_store_pictures, store, dataset)
+    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
+    return _Stored(identity, training, shared.once(store_bundle, store), dataset.warnings)
+
+
+def _inspect(images: Path, resolution: int) -> datasets.Dataset:
+    return datasets.inspect(images, resolution=resolution)
+
+
+def _store_pictures(store: TreeStore, dataset: datasets.Dataset) -> tuple[str, str]:
+    """Store what training gets of the pictures; return its hash and URI."""
     with store.staging() as folder:
         datasets.prepare(dataset, folder)
-        dataset_sha256 = tree_sha256(hash_files(folder))
-        training = store.put_tree("data", folder)
-    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
-    return _Stored(identity, training, store_bundle(store), dataset.warnings)
+        return tree_sha256(hash_files(folder)), store.put_tree("data", folder)
 
 
 def _insist_on_word(dataset: datasets.Dataset, word: str | None) -> None:

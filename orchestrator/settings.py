@@ -99,6 +99,11 @@ class Settings(BaseModel):
         return self.home / "adapters"
 
     @property
+    def sweeps(self) -> Path:
+        """One folder a sweep: its contact sheet and what came of each job."""
+        return self.home / "sweeps"
+
+    @property
     def store(self) -> Path:
         """Data sets and code bundles, by their hash."""
         return self.home / "store"

@@ -76,7 +76,7 @@ class JobSpec(BaseModel):
     @classmethod
     def _names_a_job(cls, value: str | None) -> str | None:
         # A training job's name has 63 characters; a hyphen and ten digits of it are ours.
-        if value is not None and not (len(value) <= MAX_NAME and _NAME.fullmatch(value)):
+        if value is not None and not is_name(value):
             raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
         return value
 
@@ -105,6 +105,17 @@ class JobSpec(BaseModel):
         return _base_model_folder(self.recipe.base_model)
 
 
+def is_name(text: str) -> bool:
+    """Return whether an adapter can be called so."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def is_list(recipe: type[Recipe], field: str) -> bool:
+    """Return whether a field of a recipe holds several values, so that it is typed as a JSON list."""
+    declared = recipe.model_fields.get(field)
+    return declared is not None and get_origin(declared.annotation) is tuple
+
+
 def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError that carries every problem found.
 
@@ -118,14 +129,11 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     fields, words = _parted(fields, words or {})
     recipe_type = declaration(fields.get("recipe"))
     problems = _unknown_keys(fields)
-    settings = {
-        **_sample_settings(recipe_type, fields),
-        **_mapping(fields.get("settings"), problems),
-        **_typed(recipe_type, words, problems),
-    }
+    settings = {**_sample_settings(recipe_type, fields), **_mapping(fields.get("settings"), problems)}
     problems += _place_prompt(recipe_type, fields, settings)
     if "base_model" in fields:
         settings["base_model"] = fields["base_model"]
+    settings |= _typed(recipe_type, words, problems)
     settings = {**_native_settings(settings.get("base_model", BUILTIN)), **settings}
     recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
@@ -196,10 +204,9 @@ def _typed(recipe: type[Recipe], words: Mapping[str, str], problems: list[Proble
     """Give words the shape of their fields: a list is written as JSON, `null` is none, pydantic does the rest."""
     typed: dict[str, Any] = {}
     for key, word in words.items():
-        field = recipe.model_fields.get(key)
         if word == "null":
             typed[key] = None
-        elif field is not None and get_origin(field.annotation) is tuple:
+        elif is_list(recipe, key):
             try:
                 typed[key] = json.loads(word)
             except ValueError:

@@ -41,7 +41,7 @@ def imported_by(*words: str) -> set[str]:
 @pytest.mark.parametrize(
     "words",
     [
-        *(("--help",), ("submit", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")),
+        *(("--help",), ("submit", "--help"), ("sweep", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")),
         *(("infra", "up", "--help"), ("models", "mirror", "--help")),
     ],
 )
@@ -55,8 +55,10 @@ def test_listing_recipes_needs_no_torch() -> None:
     assert imported_by("recipes", "list").isdisjoint(HEAVY - {"pydantic"})
 
 
-def test_a_dry_run_imports_no_sdk_of_aws() -> None:
-    modules = imported_by("submit", "dreambooth", "--dry-run")
+@pytest.mark.parametrize("words", [("submit", "dreambooth"), ("sweep", "dreambooth", "-s", "rank=4,8")], ids=str)
+@pytest.mark.parametrize("target", ["local", "sagemaker"])
+def test_a_dry_run_imports_no_sdk_of_aws(words: tuple[str, ...], target: str) -> None:
+    modules = imported_by(*words, "--dry-run", "--target", target)
     assert "pydantic" in modules
     assert modules.isdisjoint({"boto3", "botocore", "s3transfer", "sagemaker"})
 

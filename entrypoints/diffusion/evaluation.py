@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from entrypoints.diffusion import metrics
-from entrypoints.diffusion.contact_sheet import contact_sheet
+from entrypoints.diffusion.contact_sheet import contact_sheet, sheet_layout
 from entrypoints.diffusion.data import Picture, crop_square, read_image
 from entrypoints.diffusion.families import BaseModel
 from entrypoints.diffusion.prompts import Question
 from entrypoints.diffusion.run import Run
 from entrypoints.diffusion.sampling import Wanted, draw
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
+from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 
 DIGITS = 4  # of a figure: the rest is noise
@@ -24,18 +26,21 @@ class Evaluation:
     """What is known of a finished adapter."""
 
     metrics: dict[str, float]
-    sheet: Image.Image | None
+    sheet: Image.Image | None = None
+    layout: SheetLayout | None = None
 
     def save_sheet(self, folder: Path) -> None:
-        """Write the contact sheet, if one was drawn."""
-        if self.sheet:
-            self.sheet.save(folder / CONTACT_SHEET_FILE, format="PNG")
+        """Write the contact sheet, if one was drawn, and in it where its pictures are."""
+        if self.sheet and self.layout:
+            text = PngInfo()
+            text.add_itxt(LAYOUT_KEY, self.layout.model_dump_json())
+            self.sheet.save(folder / CONTACT_SHEET_FILE, format="PNG", pnginfo=text)
 
 
 def evaluate(run: Run, tuned: BaseModel, questions: Sequence[Question], pictures: Sequence[Picture]) -> Evaluation:
     """Draw every question with a pristine base model and with the tuned one, and compare with the real pictures."""
     if not questions:
-        return Evaluation({}, None)
+        return Evaluation({})
     seeds = [run.recipe.seed + number for number in range(run.recipe.evaluation_seeds)]
     total = 2 * len(questions) * len(seeds)
     emit(Phase(name="contact sheet", of=total))
@@ -47,8 +52,9 @@ def evaluate(run: Run, tuned: BaseModel, questions: Sequence[Question], pictures
     if figures:
         emit(Metrics(values=figures))
     title = f"{run.recipe.recipe_name()}: {run.recipe.trigger}"
-    rows = [question.after for question in questions]
-    return Evaluation(figures, contact_sheet(title, rows, real, before, after, run.recipe.evaluation_seeds))
+    rows = [SheetRow(prompt=question.after, text=question.text) for question in questions]
+    layout = sheet_layout(title, rows, len(real), len(seeds))
+    return Evaluation(figures, contact_sheet(layout, real, before, after), layout)
 
 
 def _draw(

@@ -9,6 +9,7 @@ from orchestrator.cli.jobs import jobs
 from orchestrator.cli.models import models
 from orchestrator.cli.recipes import recipes
 from orchestrator.cli.submit import submit
+from orchestrator.cli.sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +22,7 @@ def cli() -> None:
 
 
 cli.add_command(submit)
+cli.add_command(sweep)
 cli.add_command(adapters)
 cli.add_command(jobs)
 cli.add_command(models)

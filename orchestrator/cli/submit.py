@@ -1,11 +1,11 @@
 """`submit`: from photos and a prompt to an adapter."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from orchestrator.cli.job_options import job_options, spec_fields
 from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("what", metavar="RECIPE|JOB.yaml")
-@click.option("--images", metavar="DIR", help="Folder with your pictures; the built-in sample subject when left out.")
-@click.option("--prompt", help='What is on them, with the rare token: "a photo of sks dog".')
-@click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id.")
-@click.option("--name", help="Name of the adapter; the job's name when left out.")
-@click.option("-s", "--set", "pairs", metavar="FIELD=VALUE", multiple=True, help="Set any field of the recipe.")
-@click.option("--target", type=click.Choice(["local", "sagemaker"]), default="local", help="Where to train.")
-@click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.")
-@click.option("--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible.")
-@click.option("--max-usd", metavar="USD", help="On SageMaker: the most the job may cost; sets its time limit.")
+@job_options(
+    setting="FIELD=VALUE",
+    sets="Set any field of the recipe.",
+    max_usd="On SageMaker: the most the job may cost; sets its time limit.",
+)
 @click.option(
     "--fallback", is_flag=True, help="On SageMaker: take what can stand in when an instance is not to be had."
 )
@@ -148,18 +143,8 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
     return job
 
 
-_COMPUTE = ("instance_type", "spot")
-
-
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
-    from orchestrator.specs import build_spec, parse_words, read_job_file
+    from orchestrator.specs import build_spec, parse_words
 
     words = parse_words(given.pop("pairs"))
-    fields: dict[str, Any] = read_job_file(Path(what)) if what.endswith((".yaml", ".yml")) else {"recipe": what}
-    said = {key: value for key, value in given.items() if value is not None}
-    compute = {key: said.pop(key) for key in _COMPUTE if key in said}
-    budget = {"max_usd": said.pop("max_usd")} if "max_usd" in said else {}
-    for name, part in (("compute", compute), ("budget", budget)):
-        if part:
-            said[name] = {**(fields.get(name) or {}), **part}
-    return build_spec({**fields, **said}, words)
+    return build_spec(spec_fields(what, given), words)

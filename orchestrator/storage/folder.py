@@ -3,6 +3,7 @@
 A folder that exists is complete: it is assembled beside its place and renamed into it.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,6 +72,18 @@ class FolderStore:
                 raise MachineError(f"{place / MANIFEST_FILE} cannot be read.") from error
             if damage:
                 raise MachineError(f"The adapter in {place} is damaged: {', '.join(damage)}.")
+
+    def get_file(self, name: str, digest: FileDigest) -> bytes:
+        """Return the bytes of a file; raises MissingError, or MachineError when they are not what the digest says."""
+        path = self._place(name)
+        try:
+            same = path.stat().st_size == digest.size  # before a file that grew is read
+            content = path.read_bytes() if same else b""
+        except FileNotFoundError as error:
+            raise MissingError(f"There is no {path}.") from error
+        if not same or hashlib.sha256(content).hexdigest() != digest.sha256:
+            raise MachineError(f"{path} is not what was stored.")
+        return content
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Write a value to the file `name`; when it has to be `new`, raises ConflictError if another one is there."""
@@ -216,13 +229,13 @@ def sync_tree(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old text or the new one, and never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file so that a reader sees the old content or the new one, and never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

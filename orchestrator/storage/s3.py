@@ -114,6 +114,12 @@ class S3Store(_Staging):
         with arriving(folder) as draft:
             self._fetch_all(prefix, listed, draft)
 
+    def get_file(self, name: str, digest: FileDigest) -> bytes:
+        """Return the bytes of an object; raises MissingError, or AccountError when they are not what it should be."""
+        with self.staging() as folder:
+            fetch(self._patient, name, folder / "file", digest, Meter("file", digest.size))
+            return (folder / "file").read_bytes()
+
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Store a value under a key; when it has to be `new`, raises ConflictError if another one is there."""
         _put_text(self._bucket, name, to_json(value), new=new)

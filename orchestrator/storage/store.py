@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator.contract.digest import FileDigest
+
 Progress = Callable[[str, int, int], None]
 """Is told what travels ("data", "models", ...), the bytes done and the bytes of the whole, from any thread."""
 
@@ -43,6 +45,10 @@ class Store(TreeStore, Protocol):
 
     def get_tree_at(self, prefix: str, folder: Path) -> None:
         """Bring the adapter below `prefix` to `folder`, as a job left it: every file verified by its own manifest."""
+        ...
+
+    def get_file(self, name: str, digest: FileDigest) -> bytes:
+        """Return the bytes of a small file, verified; raises MissingError, or another error when it was changed."""
         ...
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:

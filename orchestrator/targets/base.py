@@ -85,6 +85,8 @@ class JobDescription(BaseModel):
     """What it runs on, when that is paid for."""
     instance_count: int = 1
     """How many of them."""
+    runtime_limit_seconds: int | None = None
+    """How long its latest attempt may run, when that is paid for."""
     bills: tuple[Bill, ...] = ()
     """What is billed of it: one for each attempt that has ended, none on this machine."""
 

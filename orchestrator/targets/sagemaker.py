@@ -117,6 +117,7 @@ class SageMakerTarget:
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),
             instance_count=resources.get("InstanceCount", 1),
+            runtime_limit_seconds=latest["StoppingCondition"].get("MaxRuntimeInSeconds"),
             bills=tuple(_bill(each) for each in attempts if "BillableTimeInSeconds" in each),
         )
 

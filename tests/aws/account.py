@@ -40,7 +40,8 @@ def use_default_session() -> None:
 
 
 def furnish() -> None:
-    """Make the bucket and the role every job needs, and two channels' objects."""
+    """Make the bucket, the role and the image every job needs, and two channels' objects."""
+    push(IMAGE)
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket=BUCKET, Key="data/one.txt", Body=b"1")
@@ -48,6 +49,16 @@ def furnish() -> None:
     trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
     iam = boto3.client("iam")
     iam.create_role(RoleName="training", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+
+
+def push(image: str) -> None:
+    """Put an image of nothing into the registry that its name says, with its repository if that is not there."""
+    ecr = boto3.client("ecr")
+    repository, tag = image.partition("/")[2].split(":")
+    if repository not in {one["repositoryName"] for one in ecr.describe_repositories()["repositories"]}:
+        ecr.create_repository(repositoryName=repository)
+    manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}'
+    ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest)
 
 
 def training_request(script: str = "pass", *, name: str = "job", **fields: Any) -> Request:

@@ -54,6 +54,10 @@ BAD = [
     ("submit", "dreambooth", "--images", "/no/such/folder", "--prompt", "a photo of sks dog"),
     ("submit", "dreambooth", "--resume", "--restart"),
     ("submit", "no-such-job.yaml"),
+    ("sweep", "dreambooth", "-s", "rank=4"),
+    ("sweep", "dreambooth", "-s", "rank=4,0", "-s", "stepz=1,2"),
+    ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "0.1"),
+    ("sweep", "no-such-job.yaml", "-s", "rank=4,8"),
     ("jobs", "show", "nothing"),
     ("jobs", "shw"),
     ("jobs", "wait"),
@@ -93,6 +97,17 @@ def test_json_is_all_there_is_on_stdout(run: Run, words: tuple[str, ...]) -> Non
     result = run(*words, "--json")
     assert result.returncode == 0
     json.loads(result.stdout)
+
+
+def test_a_sweep_is_planned_without_an_account_and_as_json(run: Run, settings: Settings) -> None:
+    words = ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "2", "--dry-run")
+    plan = json.loads(run(*words, "--json").stdout)
+    assert [job["settings"] for job in plan["jobs"]] == [{"rank": "4"}, {"rank": "8"}]
+    assert 1.9 < plan["usd"] <= 2
+    alone = json.loads(run("submit", "dreambooth", "-s", "rank=8", "--dry-run").stdout)
+    assert plan["jobs"][1]["request"]["TrainingJobName"] == alone["TrainingJobName"]
+    assert "at most $2.00 for 2 jobs" in run(*words).stdout
+    assert not settings.home.exists()
 
 
 def test_a_failed_job_is_shown_explained_and_waited_for_truthfully(run: Run, ended_job: Job) -> None:

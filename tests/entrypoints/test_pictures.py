@@ -10,11 +10,12 @@ from PIL import Image
 
 from entrypoints.diffusion import metrics
 from entrypoints.diffusion.class_images import class_pictures
-from entrypoints.diffusion.contact_sheet import contact_sheet
+from entrypoints.diffusion.contact_sheet import contact_sheet, sheet_layout
 from entrypoints.diffusion.families import BaseModel
 from entrypoints.diffusion.prompts import contexts
 from entrypoints.diffusion.run import Run
 from entrypoints.recipes import dreambooth, textual_inversion
+from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
 
 
 @pytest.fixture
@@ -121,9 +122,28 @@ def test_a_sheet_shows_every_picture() -> None:
     real, *drawn = (
         Image.new("RGB", (64, 64), colour) for colour in [(90, 60, 30), *colours, (10, 90, 200), (70, 0, 70)]
     )
-    sheet = contact_sheet("a title", ["one prompt", "another prompt"], [real], drawn[:4], drawn[4:], 2)
-    found = {colour for _, colour in sheet.getcolors(maxcolors=1 << 24) or []}
-    assert {image.getpixel((0, 0)) for image in [real, *drawn]} <= found
+    rows = [SheetRow(prompt=text, text=text) for text in ("one prompt", "another prompt")]
+    layout = sheet_layout("a title", rows, 1, 2)
+    sheet = contact_sheet(layout, [real], drawn[:4], drawn[4:])
+    shown = [
+        sheet.crop(layout.box(block, row, column)).getcolors()
+        for block in (layout.real, layout.before, layout.after)
+        for row in range(block.rows)
+        for column in range(block.columns)
+    ]
+    assert shown == [[(layout.tile**2, image.getpixel((0, 0)))] for image in [real, *drawn]]
+
+
+def test_a_sheet_says_in_its_own_file_what_it_shows(job: Any, run: Any) -> None:
+    environment = job(tiny.textual_inversion(evaluation_prompts=2, evaluation_seeds=3))
+    run(environment)
+    sheet = Image.open(environment.model / "contact_sheet.png")
+    layout = SheetLayout.model_validate_json(sheet.text[LAYOUT_KEY])
+    questions = textual_inversion.questions(tiny.textual_inversion(evaluation_prompts=2))
+    assert [row.prompt for row in layout.rows] == [question.after for question in questions]
+    assert [row.text for row in layout.rows] == [question.text for question in questions]
+    assert (layout.before.columns, layout.after.columns) == (3, 3)
+    assert all(end <= side for end, side in zip(layout.pixels(), sheet.size, strict=True))
 
 
 def test_the_tuned_model_does_not_leak_into_the_pictures_before(job: Any, run: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from account import push
 from moto import mock_aws
 from sagemaker_simulator import Image, SageMakerSimulator, enforce_policies, in_process
 
@@ -39,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             warnings.filterwarnings("ignore", message="Tried to parse")  # what moto leaves out of the stack
             account = infra.up(Aws(REGION), settings, NETWORK, told=lambda _event: None)
         _close_the_bucket(account.bucket)
-        _push_image(account.training_image)
+        push(account.training_image)
         owner = functools.cache(functools.partial(boto3.client, **_hire("owner", policy=json.dumps(_EVERYTHING))))
         keys = _hire("ada", managed=account.submit_policy_arn)
         patch.setenv("AWS_ACCESS_KEY_ID", keys["aws_access_key_id"])
@@ -56,12 +57,6 @@ def _close_the_bucket(bucket: str) -> None:
     arn = f"arn:aws:s3:::{bucket}"
     document = document.replace("${Bucket.Arn}", arn).replace('"Bucket.Arn"', f'"{arn}"')
     boto3.client("s3").put_bucket_policy(Bucket=bucket, Policy=document)
-
-
-def _push_image(image: str) -> None:
-    repository, tag = image.partition("/")[2].split(":")
-    manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}'
-    boto3.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest)
 
 
 _EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}

@@ -141,6 +141,18 @@ def test_a_damaged_adapter_does_not_come_at_all(
     assert list(tmp_path.glob(".incoming-*")) == []
 
 
+def test_one_file_of_an_adapter_comes_verified(
+    any_store: Store, output: Callable[..., str], digest_of: Callable
+) -> None:
+    prefix = output()
+    assert any_store.get_file(f"{prefix}/samples/1.png", digest_of(b"png")) == b"png"
+    for other in (b"pnG", b"pn", b"png and more"):
+        with pytest.raises(OrchestratorError):
+            any_store.get_file(f"{prefix}/samples/1.png", digest_of(other))
+    with pytest.raises(MissingError):
+        any_store.get_file(f"{prefix}/samples/2.png", digest_of(b"png"))
+
+
 def test_a_dry_store_names_the_same_uri_and_lists_what_would_be_stored(
     store: S3Store, tree: Path, tmp_path: Path
 ) -> None:

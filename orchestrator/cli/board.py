@@ -1,0 +1,95 @@
+"""How several jobs are watched: a line for each, redrawn on a terminal, printed now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.contract.events import Event, Item, Phase, Step, Warned
+from orchestrator.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from orchestrator.sweeps.running import Watcher
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def board(labels: Sequence[str], *, quiet: bool) -> "Iterator[Watcher]":
+    """Yield the board that suits whoever looks: none, a terminal, or a file."""
+    labels = [printable(label) for label in labels]
+    if quiet:
+        yield _Silence()
+    elif sys.stderr.isatty():
+        with _progress() as progress:
+            yield _Bars(progress, labels)
+    else:
+        yield _Lines(labels)
+
+
+class _Silence:
+    def says(self, number: int, event: Event) -> None:
+        pass
+
+    def stands(self, number: int, words: str) -> None:
+        pass
+
+
+class _Lines:
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = labels
+        self._last = [0.0] * len(labels)
+
+    def says(self, number: int, event: Event) -> None:
+        match event:
+            case Phase(name=name):
+                self.stands(number, name)
+            case Warned(message=message):
+                self.stands(number, f"Warning: {message}")
+            case Step(step=step, of=of, loss=loss):
+                if time.monotonic() - self._last[number] > _SECONDS_BETWEEN_LINES or step == of:
+                    self._last[number] = time.monotonic()
+                    self.stands(number, f"step {step}/{of}  loss {loss:.4f}")
+
+    def stands(self, number: int, words: str) -> None:
+        click.echo(f"{self.labels[number]}: {printable(words)}", err=True)
+
+
+class _Bars:
+    def __init__(self, progress: "Progress", labels: Sequence[str]) -> None:
+        self.progress = progress
+        self.tasks = [progress.add_task(label, total=None, start=False, words="waits") for label in labels]
+
+    def says(self, number: int, event: Event) -> None:
+        task = self.tasks[number]
+        match event:
+            case Phase(name=name, of=of):
+                self.progress.reset(task, total=of or None, words=printable(name))
+            case Step(step=step, of=of, loss=loss):
+                self.progress.update(task, completed=step, total=of, words=f"training, loss {loss:.4f}")
+            case Item(done=done, of=of):
+                self.progress.update(task, completed=done, total=of)
+            case Warned(message=message):
+                text = printable(f"{self.progress.tasks[number].description}: {message}")
+                self.progress.console.print(text, markup=False, highlight=False)
+
+    def stands(self, number: int, words: str) -> None:
+        self.progress.update(self.tasks[number], words=printable(words))
+
+
+def _progress() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,236 @@
+"""`sweep`: several jobs that differ in a few settings, and one picture to choose among their adapters by."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from orchestrator.cli.job_options import job_options, spec_fields
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.terminal import printable
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+    from orchestrator.sweeps.grid import Variant
+    from orchestrator.sweeps.record import JobResult, SweepRecord
+    from orchestrator.sweeps.running import Entry, SweepRun
+    from orchestrator.targets.base import Target
+
+
+class _Start(NamedTuple):
+    """How a person wants a sweep to be run and shown."""
+
+    parallel: int | None
+    resume: bool
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+
+@click.command()
+@job_options(
+    setting="FIELD=A,B,...",
+    sets="Values of a field of the recipe, or one for all; a JSON list for values that hold commas.",
+    max_usd="On SageMaker: the most all jobs together may cost; each gets an equal share.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(min=1),
+    help="Jobs at a time; one on this machine, all on SageMaker when left out.",
+)
+@click.option("--resume", is_flag=True, help="Go on with jobs that ended early.")
+@click.option("--dry-run", is_flag=True, help="Show every job and start none; makes no call.")
+@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
+@json_option
+def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None, **given: Any) -> int:
+    """Train an adapter for each combination of settings and show them side by side.
+
+    A job that was done before is not run again: the same command goes on where it was left. With --name each adapter's
+    name says its settings too.
+
+    \b
+    sweep dreambooth -s rank=4,8,16
+    sweep job.yaml -s rank=4,8 -s learning_rate=1e-4,5e-4 -s steps=300
+    sweep job.yaml -s 'instance_prompt=["a photo of sks, a dog", "sks dog"]'
+    sweep job.yaml -s rank=4,8,16 --target sagemaker --max-usd 10
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.settings import Settings
+    from orchestrator.sweeps.budget import with_shares
+    from orchestrator.sweeps.grid import expand
+
+    start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
+    settings, fields = Settings.from_environment(), spec_fields(what, given)
+    variants = expand(fields, pairs)
+    if target == "sagemaker":
+        return _on_sagemaker(with_shares(variants, max_usd), settings, start, max_usd)
+    return _here(variants, settings, start)
+
+
+def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
+    from orchestrator.jobs import local_target
+    from orchestrator.storage import DryStore, FolderStore
+    from orchestrator.sweeps.planning import plan_sweep
+
+    entries = plan_sweep(variants, settings, None, DryStore(settings.store))
+    _show_plan(entries, start)
+    if start.dry_run:
+        return 0
+    entries = plan_sweep(variants, settings, None, FolderStore(settings.store))
+    return _run(entries, local_target(settings), settings, start, None)
+
+
+def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
+    from orchestrator.jobs import insist_on_image, sagemaker_target
+    from orchestrator.settings import AwsSettings
+    from orchestrator.storage import DryS3Store
+    from orchestrator.sweeps.planning import plan_sweep
+    from orchestrator.sweeps.running import check
+
+    account = settings.aws()
+    planned_for = account or AwsSettings.placeholder()
+    entries = plan_sweep(variants, settings, planned_for, DryS3Store(planned_for.bucket))
+    _show_plan(entries, start)
+    if start.dry_run:
+        return 0
+    if account is None:
+        from orchestrator.errors import AccountError
+
+        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    insist_on_image(account)
+    target = sagemaker_target(account)
+    check(entries, target)
+    _ask(start, capped=max_usd is not None)
+    entries = plan_sweep(variants, settings, account, target.store)
+    return _run(entries, target, settings, start, max_usd)
+
+
+def _ask(start: _Start, *, capped: bool) -> None:
+    """Ask before money is spent; where nobody can be asked, a cap stands for the answer."""
+    if start.yes:
+        return
+    if sys.stdin.isatty():
+        click.confirm("Start them?", default=True, abort=True, err=True)
+    elif not capped:
+        from orchestrator.errors import SpecError
+
+        message = "A sweep without a cap has to be agreed to, and there is no terminal to ask on; nothing was started."
+        raise SpecError(message, next_step="add --max-usd USD, or --yes")
+
+
+def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
+    for warning in dict.fromkeys(warning for entry in entries for warning in entry.plan.warnings):
+        click.echo(printable(f"Warning: {warning.render()}"), err=True)
+    if start.dry_run and start.as_json:
+        print_json(_plan_json(entries))
+    elif not start.as_json:
+        _print_plan(entries)
+
+
+def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
+    from orchestrator.sweeps.budget import total_worst_case
+
+    total = total_worst_case([entry.plan for entry in entries])
+    jobs = [
+        {
+            "settings": dict(entry.variant.settings),
+            **entry.plan.model_dump(mode="json", exclude={"warnings", "stand_ins"}),
+        }
+        for entry in entries
+    ]
+    return {"jobs": jobs, "usd": None if total is None else float(total)}
+
+
+def _print_plan(entries: Sequence["Entry"]) -> None:
+    from orchestrator.pricing import dollars
+    from orchestrator.sweeps.budget import total_worst_case
+
+    total = total_worst_case([entry.plan for entry in entries])
+    rows = []
+    for entry in entries:
+        place, row = entry.plan.placement, [*entry.variant.settings.values(), entry.name]
+        if place is not None:
+            row += [place.instance.name, f"{place.cost.runtime_seconds // 60} min", dollars(place.cost.usd)]
+        rows.append(row)
+    columns = [*_heads(entries), "JOB", *(["INSTANCE", "LIMIT", "AT MOST"] if total is not None else [])]
+    print_table(columns, rows)
+    if total is not None:
+        print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
+
+
+def _heads(entries: Sequence["Entry"]) -> list[str]:
+    return [field.upper() for field in entries[0].variant.settings]
+
+
+def _run(entries: Sequence["Entry"], target: "Target", settings: "Settings", start: _Start, max_usd: str | None) -> int:
+    from orchestrator.cli.board import board
+    from orchestrator.sweeps.refusal import label
+    from orchestrator.sweeps.results import results_of
+    from orchestrator.sweeps.running import SweepRun
+
+    here = entries[0].plan.placement is None
+    parallel = start.parallel or (1 if here else len(entries))
+    labels = [label(entry.variant.settings) for entry in entries]
+    run = SweepRun(entries, target, parallel=parallel, resume=start.resume)
+    with _leaving(run), board(labels, quiet=start.as_json) as watcher:
+        endings = run.run(watcher)
+    record = results_of(entries, endings, settings.sweeps, None if here else max_usd)
+    return _print_record(record, as_json=start.as_json)
+
+
+@contextmanager
+def _leaving(run: "SweepRun") -> Iterator[None]:
+    """Say, when Ctrl-C ends the watching, what goes on and how to come back to it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        names = ", ".join(job.name for job in run.running.values()) or "No job"
+        waiting = len(run.entries) - len(run.running) - len(run.endings)
+        words = f"\n{names} {'go' if len(run.running) > 1 else 'goes'} on without you"
+        words += f"; {waiting} more were not started." if waiting else "."
+        click.echo(f"{words} The same command goes on with the sweep: {_same_command()}", err=True)
+        raise click.Abort from None
+
+
+def _same_command() -> str:
+    return f"python -m orchestrator {shlex.join(sys.argv[1:])}"
+
+
+def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
+    from orchestrator.errors import JobError
+
+    failed = [job for job in record.jobs if not job.is_complete]
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return JobError.exit_code if failed else 0
+    _print_jobs(record)
+    if failed:
+        raise JobError(
+            f"{len(failed)} of {len(record.jobs)} jobs left no adapter. Once they have, the same command puts all side "
+            f"by side: {_same_command()}",
+            next_step=failed[0].next_step,
+        )
+    return 0
+
+
+def _print_jobs(record: "SweepRecord") -> None:
+    heads = [*(field.upper() for field in record.jobs[0].settings), "JOB", "STATUS", "SIMILARITY", "FIDELITY"]
+    paid = any(job.usd is not None for job in record.jobs)
+    click.echo()
+    print_table([*heads, "COST"] if paid else heads, [_row(job, paid=paid) for job in record.jobs])
+    click.echo()
+    for job in record.jobs:
+        if job.why:
+            click.echo(printable(f"{job.job}: {job.why}"))
+    for remark in record.remarks:
+        click.echo(printable(f"Note: {remark}"))
+    print_facts([("pictures", record.contact_sheet or "none"), ("record", record.file)])
+
+
+def _row(job: "JobResult", *, paid: bool) -> list[str]:
+    figures = [job.metrics.get(f"{name}_after") for name in ("subject_similarity", "prompt_fidelity")]
+    row = [*job.settings.values(), job.job, str(job.status or "not started")]
+    row += ["-" if figure is None else f"{figure:.3f}" for figure in figures]
+    return [*row, "-" if job.usd is None else f"${job.usd:.4f}"] if paid else row

@@ -1,0 +1,79 @@
+"""The money of a sweep: one total, divided before anything starts, so that nothing can cost more.
+
+Why that holds: each job gets the same share, in whole cents rounded down, and a share becomes a limit in seconds that
+the service itself enforces (`pricing.runtime_for` counts the two minutes of stopping and a warm pool in; retries of
+the service and interruptions count towards the same limit). A sweep starts each job once at most. A job that
+runs already has the limit it was submitted with, and is refused when its share does not pay for that.
+All by the list prices of `assets/instances.json`; the next sweep has a total of its own.
+"""
+
+from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.compute import Budget
+from orchestrator.contract.problem import Problem, problems_of
+from orchestrator.errors import SpecError
+from orchestrator.instances import instance
+from orchestrator.plans import Plan
+from orchestrator.pricing import CENT, dollars, worst_case
+from orchestrator.specs import JobSpec
+from orchestrator.sweeps.grid import Variant
+from orchestrator.targets.base import JobDescription
+
+
+def with_shares(variants: Sequence[Variant], max_usd: Any) -> list[Variant]:  # a number of the command line, or None
+    """Give each job its share of the total; a job's own budget stays if it is lower. Raises SpecError."""
+    total = _total(max_usd)
+    if total is None:
+        return list(variants)
+    share = (total / len(variants)).quantize(CENT, ROUND_FLOOR)
+    if not share:
+        raise _refused(f"{dollars(total)} is less than a cent for each of {len(variants)} jobs")
+    return [variant._replace(spec=_with_share(variant.spec, share)) for variant in variants]
+
+
+def total_worst_case(plans: Sequence[Plan]) -> Decimal | None:
+    """Return the most that all jobs together can cost, or None on this machine, which costs nothing."""
+    costs = [plan.placement.cost.usd for plan in plans if plan.placement is not None]
+    return sum(costs, Decimal()) if costs else None
+
+
+def insist_on_share(spec: JobSpec, description: JobDescription) -> None:
+    """Raise SpecError for a job that runs by a limit of its own which its share does not pay for."""
+    share, limit = spec.budget.max_usd, description.runtime_limit_seconds
+    if share is None or limit is None or description.instance_type is None or description.region is None:
+        return
+    compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
+    most = worst_case(instance(description.instance_type), compute, description.region, limit).usd
+    if most > share:
+        raise _refused(
+            f"{description.name} was submitted before and may still cost {dollars(most)}; its share is {dollars(share)}"
+        )
+
+
+def _total(max_usd: Any) -> Decimal | None:
+    try:
+        return Budget(max_usd=max_usd).max_usd
+    except ValidationError as error:
+        raise SpecError(
+            "The sweep's budget cannot be read; nothing was started.",
+            problems=problems_of(error),
+            next_step="write --max-usd 10",
+        ) from error
+
+
+def _with_share(spec: JobSpec, share: Decimal) -> JobSpec:
+    own = spec.budget.max_usd
+    budget = Budget(max_usd=share if own is None else min(own, share))
+    return spec.model_copy(update={"budget": budget})
+
+
+def _refused(what: str) -> SpecError:
+    return SpecError(
+        "The total does not pay for this sweep; nothing was started.",
+        problems=[Problem(where="--max-usd", what=what)],
+        next_step="allow more with --max-usd, or vary less",
+    )

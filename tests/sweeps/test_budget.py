@@ -1,0 +1,94 @@
+"""A total that nothing can exceed."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.plans import Plan
+from orchestrator.settings import AwsSettings, Settings
+from orchestrator.storage import DryS3Store
+from orchestrator.sweeps.budget import insist_on_share, total_worst_case, with_shares
+from orchestrator.sweeps.grid import expand
+from orchestrator.sweeps.planning import plan_sweep
+from orchestrator.targets.base import JobDescription, JobStatus
+
+
+def plans(settings: Settings, max_usd: str | None, **fields: Any) -> list[Plan]:
+    variants = with_shares(expand({"recipe": "dreambooth", **fields}, ["rank=4,8,16"]), max_usd)
+    account = AwsSettings.placeholder("eu-west-1")
+    return [entry.plan for entry in plan_sweep(variants, settings, account, DryS3Store(account.bucket))]
+
+
+@pytest.mark.parametrize("total", ["1", "2.50", "5.9999"])
+def test_the_worst_case_of_all_jobs_is_within_the_total(settings: Settings, total: str) -> None:
+    planned = plans(settings, total)
+    most = total_worst_case(planned)
+    assert most is not None
+    assert Decimal(total) - Decimal("0.1") < most <= Decimal(total)
+    limits = {plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in planned}
+    assert len(limits) == 1
+    assert limits.pop() < 4 * 3600
+
+
+def test_a_lower_budget_of_the_job_itself_stays(settings: Settings) -> None:
+    costs = [plan.placement.cost.usd for plan in plans(settings, "30", budget={"max_usd": 1}) if plan.placement]
+    assert len(costs) == 3
+    assert max(costs) <= 1
+
+
+def test_without_a_total_every_job_may_run_as_long_as_it_may_alone(settings: Settings) -> None:
+    assert {plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans(settings, None)} == {4 * 3600}
+
+
+@pytest.mark.parametrize("total", ["0.10", "0.02", "0", "-1", "much"])
+def test_a_total_that_pays_for_no_run_is_refused(settings: Settings, total: str) -> None:
+    with pytest.raises(SpecError, match="nothing was started"):
+        plans(settings, total)
+
+
+class Counted(DryS3Store):
+    """Notes what is put into it."""
+
+    def __init__(self) -> None:
+        super().__init__("bucket")
+        self.kinds: list[str] = []
+
+    def put_tree(self, kind: str, folder: Path) -> str:
+        self.kinds.append(kind)
+        return super().put_tree(kind, folder)
+
+
+def test_what_all_jobs_read_is_looked_at_and_stored_once(settings: Settings) -> None:
+    store = Counted()
+    variants = expand({"recipe": "dreambooth"}, ["rank=4,8,16"])
+    entries = plan_sweep(variants, settings, AwsSettings.placeholder(), store)
+    assert sorted(store.kinds) == ["code", "data", "models"]
+    assert len({entry.name for entry in entries}) == 3
+    plan_sweep(expand({"recipe": "dreambooth"}, ["resolution=64,128"]), settings, AwsSettings.placeholder(), store)
+    assert store.kinds.count("data") == 3  # pictures are prepared for a resolution
+
+
+def test_what_is_wrong_with_the_places_of_jobs_is_said_together_and_without_a_secret(settings: Settings) -> None:
+    secret = "hf_" + "a1" * 15
+    variants = expand({"recipe": "dreambooth"}, ["batch_size=1,100000", f"class_prompt=a monster,{secret}"])
+    with pytest.raises(SpecError) as caught:
+        plan_sweep(variants, settings, AwsSettings.placeholder(), Counted())
+    assert [problem.where.partition(":")[0] for problem in caught.value.problems] == [
+        "batch_size=1 class_prompt=...",
+        "batch_size=100000",
+    ]
+    assert secret not in caught.value.render()
+
+
+def test_a_job_that_goes_on_by_a_limit_of_its_own_has_to_be_within_its_share() -> None:
+    (variant, *_) = with_shares(expand({"recipe": "dreambooth"}, ["rank=4,8"]), "2")
+    known: dict[str, Any] = {
+        "name": "mine", "status": JobStatus.STOPPED, "identity": "i", "created": "2026-01-01T00:00:00Z",
+        "output": "s3://b/o", "region": "eu-west-1", "instance_type": "ml.g5.xlarge",
+    }  # fmt: skip
+    insist_on_share(variant.spec, JobDescription(**known, runtime_limit_seconds=600))
+    with pytest.raises(SpecError, match="total does not pay"):
+        insist_on_share(variant.spec, JobDescription(**known, runtime_limit_seconds=4 * 3600))
