@@ -134,8 +134,9 @@ TABLE = (
         AccessError, "{action} is not allowed", "ask the account's owner to allow {action} for you"),
     Row(
         _INVALID,
-        AccessError, "the service may not act in the role", _INFRA,
-        "could not assume role|cannot be assumed|unable to assume|not authorized to assume"),
+        AccessError, "the service may not act in the role, or the role is not there", _INFRA,
+        "could not assume role|cannot be assumed|unable to assume|not authorized to assume|execution role arn"
+        "|cross-account pass role"),
     Row(
         "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded"
         " ServiceQuotaExceededException TooManyBuckets InstanceLimitExceeded",

@@ -11,15 +11,17 @@ from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
 
 _LOOKS = {
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}\b",
-    "an AWS access key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})\b",
-    "an API key": r"\bsk-[A-Za-z0-9_-]{20,}\b",
-    "a signed web token": r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}\b",
+    "a Hugging Face token": r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{20,}",
+    "an AWS access key": r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+    "an AWS session token": r"IQoJb3JpZ2lu[A-Za-z0-9/+=]{50,}",
+    "a GitHub token": r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",
+    "an API key": r"(?<![A-Za-z0-9])sk-(?=[\w-]*[A-Z])(?=[\w-]*\d)[A-Za-z0-9_-]{20,}",
+    "a signed web token": r"(?<![A-Za-z0-9])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@",
-    "an AWS secret key": r"(?<![A-Za-z0-9/+=])(?=[A-Za-z0-9/+]*[A-Z])(?=[A-Za-z0-9/+]*[a-z])(?=[A-Za-z0-9/+]*\d)"
-    r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
+    "a password in an address": r"://[^/\s:@]*:[^/\s@]+@",
+    # Forty random characters change often between capitals, small letters and digits; a path of that length does not.
+    "an AWS secret key": r"(?<![A-Za-z0-9/+])(?=[a-z0-9/+]*(?:[A-Z]+[a-z0-9/+]+){3}[A-Z])"
+    r"(?=[A-Za-z/+]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
 }
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _LOOKS.items()}
 
@@ -40,17 +42,18 @@ def insist_on_no_secret(values: Any) -> None:
         raise SpecError(
             "A secret would leave this machine; nothing was started.",
             problems=problems,
-            next_step="take it out, and renew it if others may have seen it",
+            next_step="take it out, submit again, and renew it if others may have seen it",
         )
 
 
-def _texts(values: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(values, str):
-        yield where, values
-    elif isinstance(values, dict):
-        for key, value in values.items():
-            yield from _texts(value, f"{where}.{key}".strip("."))
-            yield f"{where}.{key}".strip("."), str(key)
-    elif isinstance(values, (list, tuple)):
-        for number, value in enumerate(values):
-            yield from _texts(value, f"{where}[{number}]")
+def _texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            named = f"{where}.{'<hidden>' if looks_like(str(key)) else key}".strip(".")
+            yield named, str(key)
+            yield from _texts(inner, named)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{where}[{number}]")

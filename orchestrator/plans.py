@@ -26,7 +26,7 @@ from orchestrator.requests import (
     mirror_command,
     training_job,
 )
-from orchestrator.settings import AwsSettings, Settings, owner
+from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
 from orchestrator.specs import JobSpec
 from orchestrator.storage import DryS3Store, Store, TreeStore
 
@@ -66,7 +66,8 @@ class Plan(BaseModel):
 
 def plan_here(spec: JobSpec, settings: Settings, store: TreeStore, shared: Shared | None = None) -> Plan:
     """Plan a job of this machine; raises DatasetError when the pictures cannot be trained on."""
-    stored = _store(spec, settings, store, shared or Shared())
+    shared = shared or Shared()
+    stored = _store(spec, _inspected(spec, shared), settings, store, shared)
     base_model = spec.base_model_folder
     inputs = JobInputs(
         **stored.uris,
@@ -89,9 +90,10 @@ def plan_on_sagemaker(
     """
     shared = shared or Shared()
     placement = place(spec, account.region)
-    insist_on_no_secret(spec.model_dump(mode="json", exclude={"images"}))
+    dataset = _inspected(spec, shared)
+    insist_on_no_secret(_texts_that_leave(spec, dataset, account))
     mirrored, warnings = _find_model(spec, store, shared)
-    stored = _store(spec, settings, store, shared)
+    stored = _store(spec, dataset, settings, store, shared)
     inputs = JobInputs(
         **stored.uris,
         base_model=_model_uri(spec, store, mirrored, shared),
@@ -156,16 +158,30 @@ class _Stored(NamedTuple):
         return {"identity": self.identity, "training": self.training, "bundle": self.bundle}
 
 
-def _store(spec: JobSpec, settings: Settings, store: TreeStore, shared: Shared) -> _Stored:
+def _inspected(spec: JobSpec, shared: Shared) -> datasets.Dataset:
     dataset = shared.once(_inspect, spec.images, spec.recipe.resolution)
     _insist_on_word(dataset, spec.recipe.caption_word)
-    dataset_sha256, training = shared.once(_store_pictures, store, dataset)
-    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
-    return _Stored(identity, training, shared.once(store_bundle, store), dataset.warnings)
+    return dataset
 
 
 def _inspect(images: Path, resolution: int) -> datasets.Dataset:
     return datasets.inspect(images, resolution=resolution)
+
+
+def _texts_that_leave(spec: JobSpec, dataset: datasets.Dataset, account: AwsSettings) -> dict[str, Any]:
+    """Return what a person wrote and others can read later: in the request, its tags, and the stored pictures."""
+    return {
+        **spec.model_dump(mode="json", exclude={"images"}),
+        "pictures": {str(picture.file): picture.caption for picture in dataset.pictures},
+        OWNER_VARIABLE: owner(),
+        "training_image": account.training_image,
+    }
+
+
+def _store(spec: JobSpec, dataset: datasets.Dataset, settings: Settings, store: TreeStore, shared: Shared) -> _Stored:
+    dataset_sha256, training = shared.once(_store_pictures, store, dataset)
+    identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
+    return _Stored(identity, training, shared.once(store_bundle, store), dataset.warnings)
 
 
 def _store_pictures(store: TreeStore, dataset: datasets.Dataset) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from orchestrator.jobs import Job
     from orchestrator.plans import Plan
-    from orchestrator.settings import Settings
+    from orchestrator.settings import AwsSettings, Settings
     from orchestrator.specs import JobSpec
     from orchestrator.targets.base import Target
 
@@ -80,35 +80,44 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, ask: bool) -> None:
     from orchestrator.cli.plans import print_plan
-    from orchestrator.plans import plan_on_sagemaker
+    from orchestrator.plans import Shared, plan_on_sagemaker
     from orchestrator.settings import AwsSettings
     from orchestrator.storage import DryS3Store
 
-    account = settings.aws()
-    dry_store = DryS3Store((account or AwsSettings.placeholder()).bucket)
-    plan = plan_on_sagemaker(spec, settings, account or AwsSettings.placeholder(), dry_store)
+    account, shared = settings.aws(), Shared()
+    planned_for = account or AwsSettings.placeholder()
+    dry_store = DryS3Store(planned_for.bucket)
+    plan = plan_on_sagemaker(spec, settings, planned_for, dry_store, shared)
     _warn(plan)
     if dry_run:
         print_plan(plan, dry_store.trees, as_json=start.as_json, ready=account is not None)
         return
-    if account is None:
-        from orchestrator.errors import AccountError
+    # Not imported before: a dry run does without what watches jobs.
+    from orchestrator.cli.progress import uploading
+    from orchestrator.jobs import sagemaker_target
 
-        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
-    from orchestrator.cli.progress import uploading  # not before: a dry run does without what watches jobs
-    from orchestrator.jobs import insist_on_image, sagemaker_target
-
-    insist_on_image(account)
+    account = _ready(account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
     if ask and sys.stdin.isatty():
         click.confirm("Submit it?", default=True, abort=True, err=True)
     with uploading(quiet=start.as_json) as progress:
         target = sagemaker_target(account, progress)
-        plan = plan_on_sagemaker(spec, settings, account, target.store)
+        plan = plan_on_sagemaker(spec, settings, account, target.store, shared)
     if plan.mirrored is not None:
         click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
     _begin(plan, target, start)
+
+
+def _ready(account: "AwsSettings | None") -> "AwsSettings":
+    """Return an account in which jobs can start; raises AccountError without one, MissingError without its image."""
+    from orchestrator.errors import AccountError
+    from orchestrator.jobs import insist_on_image
+
+    if account is None:
+        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    insist_on_image(account)
+    return account
 
 
 def _warn(plan: "Plan") -> None:

@@ -14,7 +14,12 @@ INDEX_FILE = "model_index.json"
 CLIP_FOLDER = "clip"
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
-_SETTINGS = ("*.json", "*.txt")
+_SETTINGS = (
+    *("config.json", "generation_config.json", "scheduler_config.json", "*.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "preprocessor_config.json", "processor_config.json"),
+)
+"""What diffusers and transformers read of a part: notes and whatever else lies beside them stay where they are."""
 _WEIGHTS = "*.safetensors"
 _NEEDED = {
     **dict.fromkeys(WEIGHT_PARTS, ("config.json",)),

@@ -4,9 +4,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
-from orchestrator.contract.recipe import MAX_VALUE_CHARACTERS, from_hyperparameters, recipe_class, to_hyperparameters
+from orchestrator.contract.recipe import (
+    MAX_VALUE_CHARACTERS,
+    Recipe,
+    from_hyperparameters,
+    recipe_class,
+    to_hyperparameters,
+)
 
 DreamBooth = recipe_class("dreambooth")
 TextualInversion = recipe_class("textual-inversion")
@@ -49,6 +55,19 @@ def test_what_the_service_adds_is_left_out() -> None:
 def test_a_value_longer_than_the_service_takes_is_refused_before_it_is_sent() -> None:
     with pytest.raises(ValidationError, match="instance_prompt, class_prompt: longer than the 2500"):
         DreamBooth(instance_prompt="sks " + "x" * MAX_VALUE_CHARACTERS)
+
+
+def wide_recipe(settings: int) -> Recipe:
+    """Return a recipe of so many hyperparameters."""
+    extra = settings - len(to_hyperparameters(Recipe()))
+    fields: dict[str, Any] = {f"field_{number}": (int, 0) for number in range(extra)}
+    return create_model("Wide", __base__=Recipe, **fields)()
+
+
+def test_more_settings_than_the_service_takes_are_refused_before_they_are_sent() -> None:
+    assert len(to_hyperparameters(wide_recipe(100))) == 100
+    with pytest.raises(ValidationError, match="101 hyperparameters; a job takes at most 100"):
+        wide_recipe(101)
 
 
 @pytest.mark.parametrize(

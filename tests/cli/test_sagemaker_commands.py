@@ -1,0 +1,224 @@
+"""What a person can get wrong about a job on SageMaker: one message with the cause and the next act, and no job."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from account import BUCKET, IMAGE, REGION, ROLE, furnish, use_default_session
+from moto import mock_aws
+from PIL import Image
+from sagemaker_simulator import SageMakerSimulator, faults, in_process
+
+from orchestrator.__main__ import main
+from orchestrator.settings import AwsSettings, Settings
+from orchestrator.specs import BUILTIN_MODEL
+
+ACCOUNT = AwsSettings(region=REGION, account_id="123456789012", bucket=BUCKET, role_arn=ROLE, training_image=IMAGE)
+JOB = ("submit", "dreambooth")
+
+
+class Said(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SageMakerSimulator]:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(variable, str(tmp_path / "none"))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with mock_aws(config={"core": {"mock_credentials": False}}), SageMakerSimulator() as made, in_process(made):
+        use_default_session()
+        furnish()
+        yield made
+
+
+@pytest.fixture
+def run(
+    settings: Settings,
+    service: SageMakerSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a command line against an account that is set up."""
+    settings.home.mkdir(parents=True)
+    settings.aws_file.write_text(ACCOUNT.model_dump_json())
+
+    def run(*words: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *words, "--target", "sagemaker"])
+        code = main()
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+def assert_refused(said: Said, service: SageMakerSimulator, code: int, cause: str, act: str) -> None:
+    """One message with its cause and one thing to do; no traceback, and no job."""
+    error = said.errors[said.errors.index("Error: ") :]
+    assert said.code == code, said.errors
+    assert cause in error
+    assert [line for line in error.splitlines() if line.startswith(("Error: ", "Next: "))] == [
+        error.splitlines()[0],
+        error.splitlines()[-1],
+    ]
+    assert act in error.splitlines()[-1]
+    assert "Traceback" not in said.output + said.errors
+    assert all(not one.committed for one in service.requests.of("CreateTrainingJob"))
+
+
+# --- told on this machine: nothing is asked of AWS
+
+SHOW = "recipes show dreambooth"
+WORDS = [
+    (("--instance-type", "ml.g5.xlarg"), "ml.g5.xlarge", SHOW),
+    (("--instance-type", "ml.m5.xlarge"), "has no GPU", SHOW),
+    (("--instance-type", "g5.xlarge"), "ml.g5.xlarge", SHOW),
+    (("--name", "d" * 41), "40 at most", "--name NAME"),
+    (("--name", "../dog"), "is no name", "--name NAME"),
+    (("--max-usd", "0.02"), "allow at least", "change what is named"),
+    (("--max-usd", "-1"), "budget.max_usd", SHOW),
+    (("--max-usd", "much"), "budget.max_usd", SHOW),
+    (("--max-usd", "nan"), "budget.max_usd", SHOW),
+    (("--spot", "-s", "checkpoint_minutes=300"), "checkpoint_minutes=300", SHOW),
+    (("--spot", "--max-usd", "0.2", "-s", "checkpoint_minutes=60"), "checkpoint", "change what is named"),
+    (("-s", "compute.colour=red"), "compute.colour", SHOW),
+    (("--wait-minutes", "soon"), "is not a valid float", "submit --help"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "act"), WORDS, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_a_word_that_cannot_be_is_refused_before_anything_is_sent(
+    run: Run, service: SageMakerSimulator, words: tuple[str, ...], cause: str, act: str
+) -> None:
+    service.requests.clear()
+    assert_refused(run(*JOB, *words), service, 2, cause, act)
+    assert service.requests.counts() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "cause"),
+    [
+        ("compute: {instance_typ: ml.g5.xlarge}", (), "compute.instance_typ"),
+        ("compute: {spot: true, colour: red}\nbudget: {max_eur: 3}", (), "budget.max_eur"),
+        ("compute: fast", (), "compute"),
+        ("compute: fast", ("--spot",), "compute"),
+        ("compute: [ml.g5.xlarge]", ("--instance-type", "ml.g5.xlarge"), "compute"),
+        ("budget: 3", ("--max-usd", "3"), "budget"),
+        ("budget: 3", ("-s", "budget.max_usd=3"), "budget"),
+    ],
+)
+def test_a_job_file_that_says_what_there_is_not_is_refused(
+    run: Run, service: SageMakerSimulator, tmp_path: Path, text: str, words: tuple[str, ...], cause: str
+) -> None:
+    (tmp_path / "job.yaml").write_text(f"recipe: dreambooth\n{text}\n")
+    service.requests.clear()
+    assert_refused(run("submit", str(tmp_path / "job.yaml"), *words), service, 2, cause, SHOW)
+    assert service.requests.counts() == {}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "one.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["../one.png", "/etc/passwd", "..\\one.png"])
+def test_captions_of_pictures_elsewhere_are_refused(
+    run: Run, service: SageMakerSimulator, photos: Path, name: str
+) -> None:
+    (photos / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": "sks dog"}))
+    said = run(*JOB, "--images", str(photos), "--prompt", "a photo of sks dog")
+    assert_refused(said, service, 3, "points outside the folder", "mend or remove these files")
+
+
+def test_a_link_out_of_the_folder_is_refused(run: Run, service: SageMakerSimulator, photos: Path) -> None:
+    (photos.parent / "private.png").write_bytes((photos / "one.png").read_bytes())
+    (photos / "two.png").symlink_to(photos.parent / "private.png")
+    said = run(*JOB, "--images", str(photos), "--prompt", "a photo of sks dog")
+    assert_refused(said, service, 3, "two.png: is a link to a place outside", "mend or remove these files")
+
+
+def test_a_model_of_pickles_is_refused(run: Run, service: SageMakerSimulator, tmp_path: Path) -> None:
+    shutil.copytree(BUILTIN_MODEL, tmp_path / "model")
+    for weights in (tmp_path / "model").rglob("*.safetensors"):
+        weights.rename(weights.with_suffix(".bin"))
+    said = run(*JOB, "--base-model", str(tmp_path / "model"))
+    assert_refused(said, service, 2, "unet/ has no weights in the safetensors format", "--base-model MODEL")
+
+
+# --- told by the account
+
+
+def test_before_an_account_is_set_up_the_next_command_does_it(
+    run: Run, service: SageMakerSimulator, settings: Settings
+) -> None:
+    settings.aws_file.unlink()
+    assert_refused(run(*JOB), service, 6, "No AWS account is set up", "infra up")
+
+
+def test_a_region_that_cannot_be_one_is_named(
+    run: Run, service: SageMakerSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REGION", "moon")
+    assert_refused(run(*JOB), service, 5, "region", "infra show")
+
+
+def test_without_credentials_the_next_command_signs_in(
+    run: Run, service: SageMakerSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    assert_refused(run(*JOB), service, 6, "no AWS credentials", "aws configure")
+
+
+@pytest.mark.parametrize("operation", ["*", "CreateTrainingJob"])
+def test_an_expired_session_is_named_wherever_it_ends(run: Run, service: SageMakerSimulator, operation: str) -> None:
+    service.faults.add(faults.expired_token(), operation, service="sagemaker", times=99)
+    if operation == "*":
+        service.faults.add(faults.expired_token(), "*", service="s3", times=99)
+    assert_refused(run(*JOB), service, 6, "session has expired", "aws sso login")
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause", "act"),
+    [
+        ({"bucket": "no-such-bucket"}, "no such bucket", "infra up"),
+        ({"role_arn": "arn:aws:iam::123456789012:role/nobody"}, "role", "infra show"),
+        ({"role_arn": "arn:aws:iam::999999999999:role/training"}, "role", "infra show"),
+    ],
+    ids=["bucket", "role", "role of another account"],
+)
+def test_what_the_account_lacks_is_named(
+    run: Run, service: SageMakerSimulator, settings: Settings, changed: dict[str, str], cause: str, act: str
+) -> None:
+    settings.aws_file.write_text(ACCOUNT.model_copy(update=changed).model_dump_json())
+    assert_refused(run(*JOB), service, 6, cause, act)
+
+
+def test_a_bucket_of_another_account_is_named(run: Run, service: SageMakerSimulator) -> None:
+    service.faults.add(faults.refusal("AccessDenied", "Access Denied", 403), "*", service="s3", times=99)
+    assert_refused(run(*JOB), service, 6, "belongs to another account", "infra show")
+
+
+def test_an_instance_the_account_may_not_have_is_answered_with_the_request_for_it(
+    run: Run, service: SageMakerSimulator
+) -> None:
+    service.quotas["ml.g4dn.xlarge for training job usage"] = 0
+    said = run(*JOB)
+    assert_refused(said, service, 6, '"ml.g4dn.xlarge for training job usage" is 0', "--fallback")
+    assert "request-service-quota-increase" in said.errors
