@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, TRAINING_CHANNEL
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import to_hyperparameters
+from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
 from orchestrator.errors import SpecError
 from orchestrator.metric_definitions import metric_definitions
 from orchestrator.placement import Placement
@@ -92,11 +92,22 @@ def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python", "-m", "entrypoints.train"],
         },
-        "HyperParameters": to_hyperparameters(spec.recipe),
+        "HyperParameters": to_hyperparameters(_sent_recipe(spec)),
         "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],
         "OutputDataConfig": {"S3OutputPath": inputs.output, "CompressionType": "NONE"},
         "Tags": [_tag(IDENTITY_TAG, inputs.identity)],
     }
+
+
+def _sent_recipe(spec: JobSpec) -> Recipe:
+    """Return the recipe as the job gets it: with the name of a base model's folder, not the place it lies in.
+
+    That place tells of this machine, and an adapter would hold it; equal work elsewhere is now equal to the byte.
+    """
+    folder = spec.base_model_folder
+    if folder is None or spec.recipe.base_model == BUILTIN:
+        return spec.recipe
+    return spec.recipe.model_copy(update={"base_model": f"./{folder.name}"})
 
 
 def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Place) -> Request:

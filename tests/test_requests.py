@@ -1,18 +1,21 @@
-"""The whole request, as plain JSON files that a reviewer can read: `python tests/test_requests.py` writes them anew."""
+"""The whole request, as plain JSON files that a reviewer can read.
+
+`PYTHONPATH=.:tests/aws python tests/test_requests.py` writes them anew.
+"""
 
 import json
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_model import complaints
+from sagemaker_simulator import complaint
 
 from orchestrator.errors import SpecError
 from orchestrator.placement import place
 from orchestrator.requests import JobInputs, Place, Request, adapter_uri, training_job
 from orchestrator.settings import AwsSettings
-from orchestrator.specs import SAMPLE_IMAGES, build_spec
+from orchestrator.specs import BUILTIN_MODEL, SAMPLE_IMAGES, build_spec
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 IDENTITY = "0123456789abcdef" * 4
@@ -74,7 +77,7 @@ def test_the_request_is_the_one_that_was_reviewed(name: str) -> None:
 
 @pytest.mark.parametrize("name", cases())
 def test_the_service_has_nothing_against_the_request(name: str) -> None:
-    assert complaints(cases()[name]) == []
+    assert complaint(cases()[name]) is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_the_service_has_nothing_against_the_request(name: str) -> None:
     ids=lambda spoilt: next(iter(spoilt)),
 )
 def test_a_spoilt_request_is_found_out(spoilt: Request) -> None:
-    assert complaints({**request(), **spoilt}) != []
+    assert complaint({**request(), **spoilt}) is not None
 
 
 def test_a_request_for_this_machine_is_the_one_for_the_service_without_the_service() -> None:
@@ -157,12 +160,21 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn
 
 
+@pytest.mark.parametrize("name", ["model", "builtin", "org"])
+def test_where_a_base_model_lies_is_not_told(tmp_path: Path, name: str) -> None:
+    places = [tmp_path / "home of ada" / name, tmp_path / "home of bo" / name]
+    for place_of_model in places:
+        shutil.copytree(BUILTIN_MODEL, place_of_model)
+    one, other = (request(base_model=str(place_of_model)) for place_of_model in places)
+    assert one == other
+    assert json.loads(one["HyperParameters"]["base_model"]) == f"./{name}"
+
+
 @pytest.mark.parametrize("owner", ["DOMAIN\\ada", "ada <a@b.c>", "Æda ☃ Łovelace", "a" * 300, "x\ny\x1b"])
 def test_whatever_a_person_is_called_makes_a_tag(owner: str) -> None:
-    assert complaints(request(owner=owner)) == []
+    assert complaint(request(owner=owner)) is None
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     for name, made in cases().items():
         (SNAPSHOTS / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,8 +18,7 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from PIL import Image
 
-ENDINGS = {b"\x89": (".png",), b"\xff": (".jpg", ".jpeg"), b"R": (".webp",)}  # by the first byte of the file
-MAX_STEM = 200  # bytes; leaves room for a number and an ending in the 255 that a file name may have
+ENDINGS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
 
 def prepare(dataset: Dataset, destination: Path) -> None:
@@ -30,7 +28,8 @@ def prepare(dataset: Dataset, destination: Path) -> None:
     thumbnail or profile. A file that is all that already is copied byte for byte, and a JPEG that is all but the last
     is copied without its metadata; any other becomes a lossless PNG. A picture whose short side is more than 4 times
     the training resolution is first scaled down to that (Lanczos), because a large photograph as PNG is ten times its
-    size. `metadata.jsonl` has a line for each captioned picture. Equal datasets give equal bytes. On any failure the
+    size. `metadata.jsonl` has a line for each captioned picture. Pictures are numbered in their order: file names tell
+    of people and places, and training needs none of them. Equal datasets give equal bytes. On any failure the
     destination is left empty. Raises DatasetError when a
     picture has changed since it was inspected, MachineError when writing fails.
     """
@@ -50,17 +49,15 @@ def prepare(dataset: Dataset, destination: Path) -> None:
 
 def _write(dataset: Dataset, destination: Path) -> None:
     findings = Findings()
-    taken: set[str] = set()
     lines = []
-    for picture in dataset.pictures:
+    for number, picture in enumerate(dataset.pictures, 1):
         try:
             source = _reread(dataset, picture)
         except UnusableError as error:
             for defect in error.defects:
                 findings.problem(str(picture.file), *defect)
             continue
-        name = _free_name(picture.file, source, taken)
-        taken.add(_folded(name))
+        name = f"{number:05}{_ending(source)}"
         _write_picture(source, destination / name)
         if picture.caption is not None:
             lines.append(json.dumps({"file_name": name, "text": picture.caption}) + "\n")
@@ -93,20 +90,8 @@ def _write_picture(source: _Source, path: Path) -> None:
         source.image.save(path, format="PNG", compress_level=3)  # 3 times as fast as 6, 2 % larger
 
 
-def _free_name(file: Path, source: _Source, taken: set[str]) -> str:
-    """Return the original's base name, numbered where another picture has it in any spelling."""
-    plain = "".join(character if character.isprintable() else "_" for character in file.stem)
-    stem = plain.encode()[:MAX_STEM].decode(errors="ignore")
-    endings = ENDINGS[source.data[:1]] if source.image is None else (".png",)
-    ending = file.suffix.lower() if file.suffix.lower() in endings else endings[0]
-    name, number = f"{stem}{ending}", 2
-    while _folded(name) in taken:
-        name, number = f"{stem}-{number}{ending}", number + 1
-    return name
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+def _ending(source: _Source) -> str:
+    return ENDINGS[source.data[:1]] if source.image is None else ".png"
 
 
 def _empty(folder: Path) -> None:

@@ -9,11 +9,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.aws import Aws, calling
 from orchestrator.contract.events import Phase
 from orchestrator.errors import (
+    AccountError,
     ConflictError,
     JobError,
     JobExistsError,
@@ -54,23 +56,22 @@ class SageMakerTarget:
         """Start a job, or find it started; raises JobExistsError when another one has its name.
 
         CreateTrainingJob has no token to make it idempotent, but its name is unique: after a lost answer the job is
-        looked for, and asked for again only when it is not there.
+        looked for, and asked for again only when it is not there. Raises LostAnswerError when no look tells.
         """
         name = request["TrainingJobName"]
         for looks_left in reversed(range(_LOOKS)):
             try:
                 with calling(f"submit the job {name}", not_found="python -m orchestrator infra up"):
                     self._client.create_training_job(**request)
-            except ConflictError:  # of an earlier attempt whose answer was lost, or of another submit of this job
-                return self._insist_on_identity(request)
-            except LostAnswerError:
-                if self._exists(name):
-                    return self._insist_on_identity(request)
-                if not looks_left:
+            except ConflictError as conflict:  # with an attempt whose answer was lost, or another submit of this job
+                self._insist_on_identity(request, conflict)
+            except LostAnswerError as lost:
+                if not self._exists(name, lost):
+                    if looks_left:
+                        continue
                     raise
-            else:
-                return None
-        return None
+                self._insist_on_identity(request, lost)
+            return
 
     def resume(self, name: str, machines: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
@@ -241,16 +242,19 @@ class SageMakerTarget:
         with calling(f"look at the job {attempt}", not_found="python -m orchestrator jobs list"):
             return self._client.describe_training_job(TrainingJobName=attempt)
 
-    def _exists(self, attempt: str) -> bool:
-        try:
-            self._describe(attempt)
-        except MissingError:
-            return False
+    def _exists(self, attempt: str, doubt: OrchestratorError) -> bool:
+        with _doubting(doubt):
+            try:
+                self._describe(attempt)
+            except MissingError:
+                return False
         return True
 
-    def _insist_on_identity(self, request: Request) -> None:
+    def _insist_on_identity(self, request: Request, doubt: OrchestratorError) -> None:
         name = request["TrainingJobName"]
-        if self._tags(self._describe(name)).get(IDENTITY_TAG) != identity_of(request):
+        with _doubting(doubt):
+            identity = self._tags(self._describe(name)).get(IDENTITY_TAG)
+        if identity != identity_of(request):
             raise JobExistsError(name)
 
     def _tags(self, described: Any) -> dict[str, str]:
@@ -263,6 +267,18 @@ class SageMakerTarget:
         members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
         tags = [{"Key": key, "Value": value} for key, value in self._tags(described).items()]
         return {**{name: described[name] for name in members if name in described}, "Tags": tags}
+
+
+@contextmanager
+def _doubting(doubt: OrchestratorError) -> Iterator[None]:
+    """Let a look that fails not hide that a job may have been started: what is raised then is the doubt and this."""
+    try:
+        yield
+    except (AccountError, ServiceError) as error:
+        raise LostAnswerError(
+            f"{doubt.message} Whether the job runs could not be seen either: {error.message}",
+            next_step=f"{error.next_step}; then submit again: a job that was started is found, not started twice",
+        ) from error
 
 
 def _next_attempt(latest: Any) -> str:

@@ -360,7 +360,7 @@ def test_names_cannot_steer_the_terminal(folder: Folder, draw: Draw) -> None:
 def test_a_name_that_is_not_text_is_taken_all_the_same(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     draw().save(folder.path / "e\udcff.png")
     datasets.prepare(folder.inspect(), tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["e_.png"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["00001.png"]
 
 
 def test_damaged_exif_does_not_cost_the_picture(folder: Folder, draw: Draw) -> None:

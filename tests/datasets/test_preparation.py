@@ -55,7 +55,7 @@ def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tm
     for original in folder.path.iterdir():
         assert b"N52-secret" in original.read_bytes()
     files = prepared(folder, tmp_path / "out")
-    assert list(files) == ["a.png", "b.png", "c.png"]
+    assert list(files) == ["00001.png", "00002.png", "00003.png"]
     for data in files.values():
         assert not [secret for secret in SECRETS if secret in data]
         assert not pixels(data).info
@@ -68,20 +68,24 @@ def test_pictures_come_out_upright(folder: Folder, draw: Draw, tmp_path: Path, o
     exif[0x0112] = orientation
     original = folder.add("a.png", draw(), exif=exif)
     expected = ImageOps.exif_transpose(Image.open(original))
-    result = pixels(prepared(folder, tmp_path / "out")["a.png"])
+    result = pixels(prepared(folder, tmp_path / "out")["00001.png"])
     assert (result.size, result.tobytes()) == (expected.size, expected.tobytes())
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.webp"])
-def test_a_file_of_nothing_but_pixels_is_copied(folder: Folder, draw: Draw, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "ending"), [("a.png", "png"), ("a.jpg", "jpg"), ("a.jpeg", "jpg"), ("a.webp", "webp")]
+)
+def test_a_file_of_nothing_but_pixels_is_copied(
+    folder: Folder, draw: Draw, tmp_path: Path, name: str, ending: str
+) -> None:
     original = folder.add(name, draw())
-    assert prepared(folder, tmp_path / "out") == {name: original.read_bytes()}
+    assert prepared(folder, tmp_path / "out") == {f"00001.{ending}": original.read_bytes()}
 
 
 def test_progressive_and_optimised_files_are_copied_too(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("a.jpg", draw(1), progressive=True, restart_marker_blocks=3)
     folder.add("b.webp", draw(2), lossless=True)
-    assert list(prepared(folder, tmp_path / "out")) == ["a.jpg", "b.webp"]
+    assert list(prepared(folder, tmp_path / "out")) == ["00001.jpg", "00002.webp"]
 
 
 def png_chunk(kind: bytes, content: bytes = b"N52-secret") -> bytes:
@@ -118,27 +122,28 @@ def test_what_no_decoder_reports_is_gone_too(
 def test_every_mode_becomes_rgb(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     for seed, mode in enumerate(["1", "L", "LA", "P", "RGBA"]):
         folder.add(f"{mode}.png", draw(seed).convert(mode))
-    for name, data in prepared(folder, tmp_path / "out").items():
-        original = Image.open(folder.path / name).convert("RGB")
+    originals = sorted(folder.path.iterdir())
+    for path, data in zip(originals, prepared(folder, tmp_path / "out").values(), strict=True):
+        original = Image.open(path).convert("RGB")
         assert pixels(data).mode == "RGB"
         assert pixels(data).tobytes() == original.tobytes()
 
 
 def test_lossy_pictures_keep_their_pixels(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     original = folder.add("a.webp", draw(), exif=with_position(1))
-    result = pixels(prepared(folder, tmp_path / "out")["a.png"])
+    result = pixels(prepared(folder, tmp_path / "out")["00001.png"])
     assert result.tobytes() == Image.open(original).tobytes()
 
 
 def test_a_jpeg_is_copied_without_its_metadata(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     bare = folder.add("bare.jpg", draw(1), progressive=True).read_bytes()
     folder.add("a.jpg", draw(1), progressive=True, exif=with_position(1), xmp=b"N52-secret", comment=b"N52-secret")
-    assert prepared(folder, tmp_path / "out") == {"bare.jpg": bare, "a.jpg": bare}
+    assert prepared(folder, tmp_path / "out") == {"00001.jpg": bare, "00002.jpg": bare}
 
 
 def test_of_several_pictures_in_a_jpeg_the_first_is_taken(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     several = folder.add("a.jpg", draw(1), format="MPO", save_all=True, append_images=[draw(2)]).read_bytes()
-    result = prepared(folder, tmp_path / "out")["a.jpg"]
+    result = prepared(folder, tmp_path / "out")["00001.jpg"]
     assert result.count(b"\xff\xd8\xff") == 1
     assert pixels(result).tobytes() == pixels(several).tobytes()
 
@@ -153,10 +158,10 @@ def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path)
     folder.add("photo.jpg", Image.new("RGB", (64, 64), (200, 80, 40)), icc_profile=swapped, quality=100)
     files = prepared(folder, tmp_path / "out")
     assert not any(pixels(data).info for data in files.values())
-    assert _distance(files["equal.png"], (200, 80, 30)) <= 2
-    assert _distance(files["swapped.png"], (80, 200, 30)) <= 3
-    assert _distance(files["unfit.png"], (20, 80, 30)) == 0
-    assert _distance(files["photo.png"], (80, 200, 40)) <= 3
+    assert _distance(files["00001.png"], (200, 80, 30)) <= 2
+    assert _distance(files["00003.png"], (80, 200, 30)) <= 3
+    assert _distance(files["00004.png"], (20, 80, 30)) == 0
+    assert _distance(files["00002.png"], (80, 200, 40)) <= 3
 
 
 def linear_grey_profile() -> bytes:
@@ -176,8 +181,8 @@ def test_a_grey_picture_may_have_a_profile_of_either_kind(folder: Folder, tmp_pa
     folder.add("rgb.png", grey, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert not [warning for warning in folder.warnings() if "profile" in warning]
     files = prepared(folder, tmp_path / "out")
-    assert _distance(files["linear.png"], (137, 137, 137)) <= 2  # IEC 61966-2-1: 64/255 in linear light
-    assert _distance(files["rgb.png"], (64, 64, 64)) <= 1
+    assert _distance(files["00001.png"], (137, 137, 137)) <= 2  # IEC 61966-2-1: 64/255 in linear light
+    assert _distance(files["00002.png"], (64, 64, 64)) <= 1
 
 
 def _distance(data: bytes, colour: tuple[int, int, int]) -> int:
@@ -190,10 +195,13 @@ def test_large_photos_are_scaled_to_four_training_resolutions(folder: Folder, dr
     folder.add("a.jpg", draw(1, (1024, 512)))
     folder.add("b.jpg", draw(2, (512, 256)))
     files = prepared(folder, tmp_path / "out")
-    assert {name: pixels(data).size for name, data in files.items()} == {"a.png": (512, 256), "b.jpg": (512, 256)}
+    assert {name: pixels(data).size for name, data in files.items()} == {
+        "00001.png": (512, 256),
+        "00002.jpg": (512, 256),
+    }
 
 
-def test_names_stay_unique(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_names_stay_here_and_the_order_stays(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("A.png", draw(1))
     folder.add("a.jpg", draw(2), exif=with_position())  # makes it a PNG
     folder.add("a.png", draw(3))
@@ -201,12 +209,12 @@ def test_names_stay_unique(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("A.txt", "of the other")
     folder.add("wrong.jpg", draw(4), format="PNG")
     files = prepared(folder, tmp_path / "out")
-    assert sorted(files) == ["A.png", "a-2.png", "a-3.png", "metadata.jsonl", "wrong.png"]
+    assert list(files) == ["00001.png", "00002.png", "00003.png", "00004.png", "metadata.jsonl"]
     lines = [json.loads(line) for line in files["metadata.jsonl"].decode().splitlines()]
     assert lines == [
-        {"file_name": "A.png", "text": "of the other"},
-        {"file_name": "a-2.png", "text": "of both"},
-        {"file_name": "a-3.png", "text": "of both"},
+        {"file_name": "00001.png", "text": "of the other"},
+        {"file_name": "00002.png", "text": "of both"},
+        {"file_name": "00003.png", "text": "of both"},
     ]
 
 

@@ -16,11 +16,11 @@ from sagemaker_simulator import (
 )
 
 from orchestrator import jobs
-from orchestrator.aws import Aws
+from orchestrator.aws import ATTEMPTS_WHEN_LOST, Aws
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import parse
-from orchestrator.errors import JobError, JobExistsError
+from orchestrator.errors import JobError, JobExistsError, LostAnswerError
 from orchestrator.jobs import Job, cost
 from orchestrator.plans import Plan
 from orchestrator.pricing import dollars
@@ -293,6 +293,20 @@ def test_a_lost_answer_makes_one_job(simulator: SageMakerSimulator, target: Sage
     target.create(request())
     committed = [one for one in simulator.requests.of("CreateTrainingJob") if one.committed]
     assert len(committed) == 1
+    assert target.names() == [JOB]
+
+
+@pytest.mark.parametrize("look", ["DescribeTrainingJob", "ListTags"])
+@pytest.mark.parametrize("fault", [faults.throttling, faults.expired_token, faults.lost_answer])
+def test_a_look_that_fails_does_not_hide_that_the_job_may_run(
+    simulator: SageMakerSimulator, target: SageMakerTarget, waits: list[float], look: str, fault: Ask
+) -> None:
+    simulator.faults.add(faults.lost_answer(), "CreateTrainingJob", times=ATTEMPTS_WHEN_LOST)
+    simulator.faults.add(fault(), look, times=20)
+    with pytest.raises(LostAnswerError) as caught:
+        target.create(request())
+    assert "submit again" in caught.value.next_step
+    simulator.faults.clear()
     assert target.names() == [JOB]
 
 

@@ -20,6 +20,7 @@ from .faults import (
     unavailable,
 )
 from .in_process import in_process, install
+from .rules import complaint
 from .server import SimulatorServer
 from .simulator import SageMakerSimulator, SimulatorError
 from .training.container import Image
@@ -52,6 +53,7 @@ __all__ = [
     "access_denied",
     "capacity_shortage",
     "clock_skew",
+    "complaint",
     "connection_reset",
     "enforce_policies",
     "expired_token",

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .calls import Call
-from .errors import invalid
+from .errors import ServiceError, invalid
+from .validation import validate
 
 _MAX_RUNTIME = 28 * 24 * 3600
 _IMAGE = re.compile(
@@ -25,6 +26,16 @@ def check_training_job(call: Call) -> None:
     for rule in _RULES:
         for fault in rule(call, call.parameters):
             raise invalid(fault)
+
+
+def complaint(request: Request) -> str | None:
+    """Return what the service would have against a CreateTrainingJob request, or None; nothing is sent or kept."""
+    try:
+        validate("CreateTrainingJob", request)
+        check_training_job(Call("sagemaker", "CreateTrainingJob", request["RoleArn"].split(":")[4], "", request))
+    except ServiceError as refusal:
+        return refusal.message
+    return None
 
 
 def _needs_what_a_container_needs(_: Call, request: Request) -> Iterator[str]:

@@ -38,8 +38,8 @@ def create_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str
     with simulator.creating:  # of two creates at once only one succeeds
         _check_name(simulator, job)
         _check_quota(simulator, job)
+        simulator.tags[arn] = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}  # nobody sees it without
         simulator.jobs(job.account, job.region)[job.name] = job
-    simulator.tags[arn] = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
     driver = simulator.drive(JobDriver(simulator, job, simulator.job_faults(job.name)))
     simulator.clock.run_now(driver.start)
     return {"TrainingJobArn": arn}
