@@ -3,6 +3,7 @@
 Hyperparameters, environment and tags of a job can be read by everyone who may describe it, and stay readable.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -23,12 +24,27 @@ _LOOKS = {
     "an AWS secret key": r"(?<![A-Za-z0-9/+])(?=[a-z0-9/+]*(?:[A-Z]+[a-z0-9/+]+){3}[A-Z])"
     r"(?=[A-Za-z/+]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
 }
+_NAMED_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_SHORTEST = 12
+"""Characters of a variable's value that is taken for a secret; a shorter one could be a word of a prompt."""
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _LOOKS.items()}
 
 
 def looks_like(text: str) -> str | None:
     """Return what kind of secret a text seems to hold, or None."""
-    return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), None)
+    return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), None) or _own_secret(text)
+
+
+def _own_secret(text: str) -> str | None:
+    """Find what a variable of this process that is named like a secret holds: many keys have no looks of their own."""
+    return next(
+        (
+            f"the value of {name}"
+            for name, value in os.environ.items()
+            if _NAMED_SECRET.search(name) and len(value) >= _SHORTEST and value in text
+        ),
+        None,
+    )
 
 
 def insist_on_no_secret(values: Any) -> None:

@@ -62,6 +62,13 @@ def test_what_is_no_secret_may_leave(text: str) -> None:
     assert looks_like(text) is None
 
 
+def test_what_a_variable_keeps_secret_is_known_without_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567")
+    monkeypatch.setenv("SHORT_TOKEN", "dog")
+    assert looks_like("run 0123456789abcdef0123456789abcdef01234567") == "the value of WANDB_API_KEY"
+    assert looks_like("a photo of sks dog") is None
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"

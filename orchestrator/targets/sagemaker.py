@@ -9,32 +9,19 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.aws import Aws, calling
+from orchestrator.aws import Aws
 from orchestrator.contract.events import Phase
-from orchestrator.errors import (
-    AccountError,
-    ConflictError,
-    JobError,
-    JobExistsError,
-    LostAnswerError,
-    MissingError,
-    OrchestratorError,
-    ServiceError,
-)
-from orchestrator.requests import IDENTITY_TAG, Request, identity_of, moved, renamed
+from orchestrator.errors import JobError, JobExistsError, OrchestratorError, ServiceError
+from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed
 from orchestrator.storage import Store
-from orchestrator.targets.attempts import attempt_name, attempts_of, job_of, number_of
+from orchestrator.targets.attempts import attempt_name, job_of, number_of
 from orchestrator.targets.base import Bill, JobDescription, JobStatus, JobSummary
 from orchestrator.targets.cloudwatch import TrainingLog
+from orchestrator.targets.training_jobs import TrainingJobs
 
 POLL_SECONDS = 5.0
-_LOOKS = 3
-"""How often a create whose answer was lost is looked for, and asked for again, before that is said."""
-_PAGE = 100
-"""Jobs in one answer of the list; the service's own choice is ten."""
 _PATIENCE = 60
 """Failed polls in a row after which following a job gives up; five minutes at `POLL_SECONDS`."""
 _WORKING = "Training"
@@ -49,29 +36,13 @@ class SageMakerTarget:
 
     def __init__(self, aws: Aws, store: Store, poll_seconds: float = POLL_SECONDS) -> None:
         self.aws = aws
+        self._jobs = TrainingJobs(aws)
         self.store = store
         self.poll_seconds = poll_seconds
 
     def create(self, request: Request) -> None:
-        """Start a job, or find it started; raises JobExistsError when another one has its name.
-
-        CreateTrainingJob has no token to make it idempotent, but its name is unique: after a lost answer the job is
-        looked for, and asked for again only when it is not there. Raises LostAnswerError when no look tells.
-        """
-        name = request["TrainingJobName"]
-        for looks_left in reversed(range(_LOOKS)):
-            try:
-                with calling(f"submit the job {name}", not_found="python -m orchestrator infra up"):
-                    self._client.create_training_job(**request)
-            except ConflictError as conflict:  # with an attempt whose answer was lost, or another submit of this job
-                self._insist_on_identity(request, conflict)
-            except LostAnswerError as lost:
-                if not self._exists(name, lost):
-                    if looks_left:
-                        continue
-                    raise
-                self._insist_on_identity(request, lost)
-            return
+        """Start a job, or find it started; raises JobExistsError when another one has its name."""
+        self._jobs.create(request)
 
     def resume(self, name: str, machines: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
@@ -79,7 +50,9 @@ class SageMakerTarget:
         It gets the machines and limits of the request `machines` if one is given.
         """
         latest = self._ended(name)
-        request = self._request_of(latest)
+        if JobStatus(latest["TrainingJobStatus"]) is JobStatus.COMPLETED:  # another retry was quicker
+            raise JobError(f"The job {name} is complete.", next_step=f"python -m orchestrator jobs show {name}")
+        request = self._jobs.request_of(latest)
         self.create(renamed(moved(request, machines) if machines else request, _next_attempt(latest)))
 
     def restart(self, request: Request) -> None:
@@ -96,20 +69,19 @@ class SageMakerTarget:
                 f"The adapter of {name} is in the bucket, where others may use it; it is not removed with its job.",
                 next_step=f"python -m orchestrator jobs remove {name}",
             )
-        for attempt in self._attempts(name):
-            with calling(f"remove the job {attempt}"):
-                self._client.delete_training_job(TrainingJobName=attempt)
+        for attempt in self._jobs.attempts(name):
+            self._jobs.delete(attempt)
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
-        attempts = [self._describe(attempt) for attempt in self._attempts(name)]
+        attempts = [self._jobs.describe(attempt) for attempt in self._jobs.attempts(name)]
         latest = attempts[-1]
         resources, artifacts = latest["ResourceConfig"], latest.get("ModelArtifacts", {})
         return JobDescription(
             name=name,
             status=JobStatus(latest["TrainingJobStatus"]),
             stage=latest["SecondaryStatus"],
-            identity=self._tags(latest).get(IDENTITY_TAG, ""),
+            identity=self._jobs.tags(latest).get(IDENTITY_TAG, ""),
             created=attempts[0]["CreationTime"],
             started=latest.get("TrainingStartTime"),
             ended=latest.get("TrainingEndTime"),
@@ -125,7 +97,7 @@ class SageMakerTarget:
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
         """Yield every job, the oldest first, with the status of its latest attempt: a call for a hundred attempts."""
         jobs: dict[str, list[Any]] = {}
-        for listed in self._listed():
+        for listed in self._jobs.listed():
             if job := job_of(listed["TrainingJobName"]):
                 jobs.setdefault(job, []).append(listed)
         for name, attempts in jobs.items():
@@ -135,19 +107,17 @@ class SageMakerTarget:
 
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name: the service looks for it, whatever else the account runs."""
-        return bool(self._found(name))
+        return bool(self._jobs.found(name))
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        return list(dict.fromkeys(job for one in self._listed() if (job := job_of(one["TrainingJobName"]))))
+        return list(dict.fromkeys(job for one in self._jobs.listed() if (job := job_of(one["TrainingJobName"]))))
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
-        latest = self._attempts(name)[-1]
-        if JobStatus(self._describe(latest)["TrainingJobStatus"]).is_final:
-            return
-        with calling(f"stop the job {name}"):
-            self._client.stop_training_job(TrainingJobName=latest)
+        latest = self._jobs.latest(name)
+        if not JobStatus(latest["TrainingJobStatus"]).is_final:
+            self._jobs.stop(latest["TrainingJobName"])
 
     def kill(self, name: str, reason: str) -> None:  # noqa: ARG002  (the service has a word of its own for it)
         """Ask once more: the service itself kills a container that has not ended two minutes after being asked."""
@@ -158,15 +128,15 @@ class SageMakerTarget:
 
         While following, each new stage of the service ("Starting", "Downloading", ...) comes as a line of its own.
         """
-        attempts = self._attempts(name)
+        attempts = self._jobs.attempts(name)
         for attempt in attempts[-1:] if latest_attempt else attempts:
             yield from self._follow(attempt) if follow else TrainingLog(self.aws, attempt).fresh_lines()
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
-        latest = self._attempts(name)[-1]
+        latest = self._jobs.attempts(name)[-1]
         deadline = time.monotonic() + seconds
-        while not JobStatus(self._describe(latest)["TrainingJobStatus"]).is_final:
+        while not JobStatus(self._jobs.describe(latest)["TrainingJobStatus"]).is_final:
             if time.monotonic() > deadline:
                 return False
             time.sleep(self.poll_seconds)
@@ -177,20 +147,16 @@ class SageMakerTarget:
 
         One whose files have not all arrived, because the machine was lost while they were copied, does not count.
         """
-        config = self._describe(self._attempts(name)[-1])["CheckpointConfig"]
+        config = self._jobs.latest(name)["CheckpointConfig"]
         keys = self.store.list_prefix(self.store.name(config["S3Uri"]))
         files = Counter(int(match[1]) for key in keys if (match := _CHECKPOINT.search(key)))
         return max((step for step, count in files.items() if count == _CHECKPOINT_FILES), default=None)
-
-    @property
-    def _client(self) -> Any:
-        return self.aws.client("sagemaker")
 
     def _follow(self, attempt: str) -> Iterator[str]:
         log, stage, failures = TrainingLog(self.aws, attempt), "", 0
         while True:
             try:
-                described = self._describe(attempt)  # before the log, so that its last lines are not missed
+                described = self._jobs.describe(attempt)  # before the log, so that its last lines are not missed
                 now, ended = described["SecondaryStatus"], JobStatus(described["TrainingJobStatus"]).is_final
                 if ended:
                     time.sleep(self.poll_seconds)  # the last lines reach CloudWatch a little after the job's end
@@ -211,74 +177,15 @@ class SageMakerTarget:
                     return
             time.sleep(self.poll_seconds)
 
-    def _attempts(self, name: str) -> list[str]:
-        attempts = self._found(name)
-        if not attempts:
-            raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
-        return attempts
-
     def _ended(self, name: str) -> Any:
         """Return the latest attempt's description; raises JobExistsError when it runs: somebody was quicker.
 
         The next attempt's number follows from this one look, so that two who go on with a job make one attempt.
         """
-        latest = self._describe(self._attempts(name)[-1])
+        latest = self._jobs.latest(name)
         if not JobStatus(latest["TrainingJobStatus"]).is_final:
             raise JobExistsError(name, "is running already")
         return latest
-
-    def _found(self, name: str) -> list[str]:
-        return attempts_of(name, [one["TrainingJobName"] for one in self._listed(NameContains=name)])
-
-    def _listed(self, **conditions: str) -> list[Any]:
-        """Return what the list says of each training job, the oldest first."""
-        pages = self._client.get_paginator("list_training_jobs").paginate(
-            SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": _PAGE}, **conditions
-        )
-        with calling("list the jobs"):
-            return [one for page in pages for one in page["TrainingJobSummaries"]]
-
-    def _describe(self, attempt: str) -> Any:
-        with calling(f"look at the job {attempt}", not_found="python -m orchestrator jobs list"):
-            return self._client.describe_training_job(TrainingJobName=attempt)
-
-    def _exists(self, attempt: str, doubt: OrchestratorError) -> bool:
-        with _doubting(doubt):
-            try:
-                self._describe(attempt)
-            except MissingError:
-                return False
-        return True
-
-    def _insist_on_identity(self, request: Request, doubt: OrchestratorError) -> None:
-        name = request["TrainingJobName"]
-        with _doubting(doubt):
-            identity = self._tags(self._describe(name)).get(IDENTITY_TAG)
-        if identity != identity_of(request):
-            raise JobExistsError(name)
-
-    def _tags(self, described: Any) -> dict[str, str]:
-        pages = self._client.get_paginator("list_tags").paginate(ResourceArn=described["TrainingJobArn"])
-        with calling("read the job's tags"):
-            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-
-    def _request_of(self, described: Any) -> Request:
-        """Return the request that made a job, out of its description."""
-        members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
-        tags = [{"Key": key, "Value": value} for key, value in self._tags(described).items()]
-        return {**{name: described[name] for name in members if name in described}, "Tags": tags}
-
-
-@contextmanager
-def _doubting(doubt: OrchestratorError) -> Iterator[None]:
-    """Let a look that fails not hide that a job may have been started: what is raised then is the doubt and this."""
-    try:
-        yield
-    except (AccountError, ServiceError) as error:
-        raise LostAnswerError(
-            f"{doubt.message} Whether the job runs could not be seen either: {error.message}",
-            next_step=f"{error.next_step}; then submit again: a job that was started is found, not started twice",
-        ) from error
 
 
 def _next_attempt(latest: Any) -> str:

@@ -121,6 +121,26 @@ def test_a_job_is_gone_on_with_from_its_checkpoints(simulator: SageMakerSimulato
     assert len(list(target.log_lines(JOB, follow=False, latest_attempt=True))) == 1
 
 
+def test_a_job_that_lists_do_not_name_yet_is_known_to_its_maker(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.list_lag_seconds = 3600
+    target.create(request("sys.exit(0 if 'r2' in os.environ['TRAINING_JOB_NAME'] else 1)"))
+    assert target.wait_for_end(JOB, seconds=60)
+    assert target.describe(JOB).status is JobStatus.FAILED
+    target.resume(JOB)
+    assert target.describe(JOB).status is JobStatus.IN_PROGRESS
+    assert target.wait_for_end(JOB, seconds=60)
+    assert target.describe(JOB).status is JobStatus.COMPLETED
+
+
+def test_a_complete_job_is_not_gone_on_with(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request())
+    target.wait_for_end(JOB, seconds=60)
+    with pytest.raises(JobError, match="is complete"):
+        target.resume(JOB)
+
+
 def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
     simulator: SageMakerSimulator, target: SageMakerTarget
 ) -> None:
@@ -211,9 +231,10 @@ def test_a_job_that_waits_for_another_instance_is_explained(
 
 
 def test_a_job_begun_anew_has_none_of_its_checkpoints(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
-    target.create(request(STEPS))
+    script = f"{STEPS}    sys.exit(1)"
+    target.create(request(script))
     target.wait_for_end(JOB, seconds=60)
-    target.restart(request(STEPS))
+    target.restart(request(script))
     target.wait_for_end(JOB, seconds=60)
     assert target.checkpoint_step(JOB) == 1
     target.resume(JOB)

@@ -79,6 +79,8 @@ class SageMakerSimulator(Waiting):
         """Instances that can be had, by type; no entry, as many as one likes."""
         self.seconds_per_call: dict[str, float] = {}
         """How far each call of an operation moves a manual clock: for clients that poll."""
+        self.list_lag_seconds = 0.0
+        """How old a job has to be for lists to name it: what the service promises of its lists is not written down."""
         self.tags: dict[str, dict[str, str]] = {}
         self.creating = threading.Lock()
         self.errors: list[Exception] = []

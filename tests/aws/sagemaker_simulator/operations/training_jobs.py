@@ -1,6 +1,6 @@
 """The operations on training jobs."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -63,7 +63,9 @@ def stop_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str, 
 
 def list_training_jobs(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
     asked = call.parameters
-    jobs = sorted(simulator.jobs(call.account, call.region).values(), key=_SORTS[asked.get("SortBy", "CreationTime")])
+    listed_until = simulator.clock.now() - timedelta(seconds=simulator.list_lag_seconds)
+    known = [job for job in simulator.jobs(call.account, call.region).values() if job.created <= listed_until]
+    jobs = sorted(known, key=_SORTS[asked.get("SortBy", "CreationTime")])
     if asked.get("SortOrder", "Ascending") == "Descending":
         jobs.reverse()
     found, token = page([job for job in jobs if _is_asked_for(job, asked)], asked, default=_PAGE)
