@@ -1,40 +1,23 @@
 """A gated model of the Hub, copied into the bucket once, and a job that trains on the copy cut off from the network."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_simulator import Image, SageMakerSimulator, SimulatorServer, WallClock
+from sagemaker_simulator import SimulatorServer
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import files_sha256, weight_files
-from orchestrator.settings import Settings
 from orchestrator.specs import BUILTIN_MODEL
+from tests.flows.conftest import Run, Start
 from tests.hub.server import HubServer, files_of, serving
 
 MODEL = "somebody/shapes"
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"  # noqa: S105  (of the Hub below)
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=0", "-s", "class_images=2", "-s", "inference_steps=2"]
 SUBMIT = ["submit", "dreambooth", "--base-model", MODEL, *SHORT, "-s", "resolution=64", "--name", "mine"]
-Run = Callable[..., Any]
-
-
-class AnyImage(dict[str, Image]):
-    """Every image is this interpreter with one torch thread."""
-
-    def get(self, key: str, default: Any = None) -> Image:  # noqa: ARG002
-        return Image(environment={"OMP_NUM_THREADS": "1"}, toolkit=False)
-
-
-@pytest.fixture
-def service() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
-        yield server
 
 
 @pytest.fixture
@@ -46,25 +29,15 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def run(settings: Settings, service: SimulatorServer, hub: HubServer, tmp_path: Path) -> Run:
+def run(start: Start, variables: dict[str, str], hub: HubServer, tmp_path: Path) -> Run:
     """Run a command of somebody who is signed in to both, and return what it printed as JSON."""
-    variables = {
-        "AWS_ENDPOINT_URL": service.url,
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        "AWS_REGION": "eu-west-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "huggingface"),
-        "HF_TOKEN": TOKEN,
-    }
+    variables |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "huggingface"), "HF_TOKEN": TOKEN}
 
     def run(*words: str) -> Any:
-        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
-        assert TOKEN not in result.stdout + result.stderr
-        assert result.stdout, result.stderr
-        return json.loads(result.stdout)
+        output, errors = start(*words).communicate()
+        assert TOKEN not in output + errors
+        assert output, errors
+        return json.loads(output)
 
     return run
 

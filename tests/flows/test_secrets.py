@@ -3,10 +3,7 @@
 import base64
 import gzip
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,13 @@ from planted import (
     plant_model,
     plant_pictures,
 )
-from sagemaker_simulator import Image, SageMakerSimulator, SimulatorServer, WallClock
+from sagemaker_simulator import SimulatorServer
 
 from orchestrator.settings import Settings
+from tests.flows.conftest import Run, Start
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
 DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=1", "--prompt", "a photo of sks monster"]
-Run = Callable[..., Any]
-
-
-class AnyImage(dict[str, Image]):
-    def get(self, key: str, default: Any = None) -> Image:  # noqa: ARG002
-        return Image(environment={"OMP_NUM_THREADS": "1"}, toolkit=False)
 
 
 class Wire:
@@ -54,12 +46,6 @@ class Wire:
 
 
 @pytest.fixture
-def service() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
-        yield server
-
-
-@pytest.fixture
 def wire(service: SimulatorServer) -> Wire:
     wire = Wire(service._server.app)
     service._server.app = wire
@@ -76,25 +62,15 @@ def person(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(settings: Settings, service: SimulatorServer, person: Path) -> Run:
+def run(start: Start, variables: dict[str, str], person: Path) -> Run:
     """Run a command as that person and return what it printed as JSON."""
-    variables = {
-        **VARIABLES,
-        "HOME": str(person / "kim"),
-        "HF_HOME": str(person / "kim" / ".cache" / "huggingface"),
-        "AWS_ENDPOINT_URL": service.url,
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_REGION": "eu-west-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    hub = {"HOME": str(person / "kim"), "HF_HOME": str(person / "kim" / ".cache" / "huggingface")}
+    variables |= {**VARIABLES, **hub}
 
     def run(*words: str) -> Any:
-        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
-        done = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, check=False, env={**os.environ, **variables}
-        )
-        assert found_in([done.stdout, done.stderr]) == set()
-        return json.loads(done.stdout)
+        output, errors = start(*words).communicate()
+        assert found_in([output.encode(), errors.encode()]) == set()
+        return json.loads(output)
 
     return run
 

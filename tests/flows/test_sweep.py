@@ -5,17 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from sagemaker_simulator import SageMakerSimulator, SimulatorServer, WallClock
+from sagemaker_simulator import SimulatorServer
 
 from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetBlock, SheetLayout
 from orchestrator.settings import Settings
-from tests.flows.test_train_on_sagemaker import AnyImage
 from tests.sweeps.seeking import FAINT, INK, places, written
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=2", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
@@ -109,38 +107,25 @@ def test_ctrl_c_leaves_the_running_job_and_says_how_to_go_on(settings: Settings)
     assert "python -m orchestrator sweep dreambooth -s rank=2,4" in said
 
 
-@pytest.fixture
-def service() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
-        yield server
-
-
 @pytest.mark.usefixtures("docker")
 @pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto's CloudFormation leaves out of the stack
 def test_ranks_are_swept_on_sagemaker_where_the_quota_allows_one_job(
-    settings: Settings, service: SimulatorServer, tmp_path: Path
+    settings: Settings, service: SimulatorServer, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    account = {
-        "AWS_ENDPOINT_URL": service.url,
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        "AWS_REGION": "eu-west-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    run("infra", "up", **account)
-    run("infra", "image", **account)
+    run("infra", "up", **variables)
+    run("infra", "image", **variables)
     simulator = service.simulator
     simulator.quotas["ml.g4dn.xlarge for training job usage"] = 1
     words = [*SWEEP, "-s", "rank=2,4", "--target", "sagemaker"]
 
     # A total that pays for none, and none at all where nobody can be asked: not a thing is stored or started.
     puts = simulator.requests.count("PutObject", service="s3")
-    assert "share" in run(*words, "--max-usd", "0.10", **account)["error"]["problems"][0]["where"]
-    assert "--max-usd" in run(*words, **account)["error"]["next"]
+    assert "share" in run(*words, "--max-usd", "0.10", **variables)["error"]["problems"][0]["where"]
+    assert "--max-usd" in run(*words, **variables)["error"]["next"]
     assert simulator.requests.count("PutObject", service="s3") == puts
     assert simulator.requests.count("CreateTrainingJob") == 0
 
-    record = run(*words, "--max-usd", "3", **account)
+    record = run(*words, "--max-usd", "3", **variables)
     assert [job["status"] for job in record["jobs"]] == ["Completed", "Completed"], record
     assert all(0 < job["usd"] < 1.5 for job in record["jobs"])
     first, second = (simulator.job(job["job"]) for job in record["jobs"])
@@ -151,11 +136,11 @@ def test_ranks_are_swept_on_sagemaker_where_the_quota_allows_one_job(
     sheets = {}
     for job in record["jobs"]:
         folder = tmp_path / job["job"]
-        run("adapters", "pull", job["job"], "--to", str(folder), **account)
+        run("adapters", "pull", job["job"], "--to", str(folder), **variables)
         sheets[job["settings"]["rank"]] = folder / "contact_sheet.png"
     insist_on_columns(Image.open(record["contact_sheet"]), sheets)
 
     made = len(asked)
-    again = run(*words, "--max-usd", "3", **account)
+    again = run(*words, "--max-usd", "3", **variables)
     assert again == record
     assert simulator.requests.count("CreateTrainingJob") == made

@@ -1,73 +1,18 @@
 """From photos to an adapter on SageMaker: the real commands as processes, a stack, real training, over loopback."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sagemaker_simulator import Image, SageMakerSimulator, SimulatorServer, WallClock
+from sagemaker_simulator import SimulatorServer
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.settings import Settings
+from tests.flows.conftest import Run, Start, answer
 from tests.stand_ins.docker import DockerStandIn
 
 SHORT = ["-s", "steps=4", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=2", "-s", "inference_steps=3"]
 DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=2"]
 ON_SAGEMAKER = ["--target", "sagemaker", "--max-usd", "3"]
-Run = Callable[..., Any]
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-class AnyImage(dict[str, Image]):
-    """Every image is this interpreter with one torch thread, as the commands of the tests have."""
-
-    def get(self, key: str, default: Any = None) -> Image:  # noqa: ARG002
-        return Image(environment={"OMP_NUM_THREADS": "1"}, toolkit=False)
-
-
-@pytest.fixture
-def service() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
-        yield server
-
-
-@pytest.fixture
-def start(settings: Settings, service: SimulatorServer) -> Start:
-    """Start a command that talks to the service with credentials of its own."""
-    variables = {
-        "AWS_ENDPOINT_URL": service.url,
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        "AWS_REGION": "eu-west-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-    def start(*words: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        return subprocess.Popen(command, text=True, env={**os.environ, **variables}, **pipes)
-
-    return start
-
-
-@pytest.fixture
-def run(start: Start) -> Run:
-    """Run a command to its end and return what it printed as JSON."""
-
-    def run(*words: str) -> Any:
-        return answer(start(*words))
-
-    return run
-
-
-def answer(process: "subprocess.Popen[str]") -> Any:
-    output, errors = process.communicate()
-    assert output, errors
-    return json.loads(output)
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse")  # what moto's CloudFormation leaves out of the stack
