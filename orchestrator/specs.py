@@ -147,48 +147,6 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     return spec
 
 
-def read_job_file(path: Path) -> dict[str, Any]:
-    """Read a YAML job file; its folders are taken from where the file lies."""
-    import yaml
-
-    from orchestrator.job_file import doubled_keys
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        content, doubled = yaml.safe_load(text), doubled_keys(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
-    if not isinstance(content, dict):
-        raise SpecError(f"{path} is not a job file", next_step="begin it with `recipe: dreambooth`; see examples/")
-    if doubled:
-        raise SpecError(
-            f"{path} says things twice.", problems=doubled, next_step="leave one of each, then submit again"
-        )
-    images, base_model = content.get("images"), content.get("base_model")
-    if isinstance(images, str) and images and not images.startswith("~"):
-        content["images"] = path.parent / images
-    if isinstance(base_model, str) and base_model and (path.parent / base_model).is_dir():
-        content["base_model"] = str(path.parent / base_model)
-    return content
-
-
-def parse_words(pairs: Iterable[str]) -> dict[str, str]:
-    """Take `key=value` words apart; raises SpecError that names every word that is none."""
-    words = {}
-    problems = []
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if equals and key.strip():
-            words[key.strip()] = value
-        else:
-            problems.append(Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300"))
-    if problems:
-        raise SpecError(
-            "The settings cannot be read.", problems=problems, next_step="python -m orchestrator submit --help"
-        )
-    return words
-
-
 def _parted(fields: dict[str, Any], words: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Move words such as `compute.volume_gb=200` to the part of the job that they name."""
     settings = dict(words)

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.specs import JobSpec, build_spec, read_job_file
+from orchestrator.job_file import read_job_file
+from orchestrator.specs import JobSpec, build_spec
 
 
 def problems(**fields: Any) -> dict[str, str]:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.specs import SAMPLE_IMAGES, build_spec, parse_words, read_job_file
+from orchestrator.job_file import parse_words, read_job_file
+from orchestrator.specs import SAMPLE_IMAGES, build_spec
 
 
 def problems(fields: dict[str, Any]) -> dict[str, str]:

@@ -153,7 +153,8 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
 
 
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
-    from orchestrator.specs import build_spec, parse_words
+    from orchestrator.job_file import parse_words
+    from orchestrator.specs import build_spec
 
     words = parse_words(given.pop("pairs"))
     return build_spec(spec_fields(what, given), words)
