@@ -1,6 +1,7 @@
 """What a submit would start: pictures looked at, inputs stored or only named, and the request. Starts nothing."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import holds_word
 from orchestrator.credentials import insist_on_no_secret
-from orchestrator.errors import DatasetError
+from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.hashes import HashMemory
 from orchestrator.placement import Placement, place, stand_ins
 from orchestrator.requests import (
@@ -89,9 +90,7 @@ def plan_on_sagemaker(
     between the two, and a job that ended early goes on with the request it began with.
     """
     shared = shared or Shared()
-    placement = place(spec, account.region)
-    dataset = _inspected(spec, shared)
-    insist_on_no_secret(_texts_that_leave(spec, dataset, account))
+    placement, dataset = _checked(spec, account, shared)
     mirrored, warnings = _find_model(spec, store, shared)
     stored = _store(spec, dataset, settings, store, shared)
     inputs = JobInputs(
@@ -111,6 +110,38 @@ def plan_on_sagemaker(
         for placed in (placement, *stand_ins(spec, placement))
     )
     return first.model_copy(update={"stand_ins": tuple(others)})
+
+
+def _checked(spec: JobSpec, account: AwsSettings, shared: Shared) -> tuple[Placement, datasets.Dataset]:
+    """Place the job, look at its pictures and for secrets; raises one error with all that is wrong."""
+    errors: list[OrchestratorError] = []
+    with _collecting(errors):
+        placement = place(spec, account.region)
+    with _collecting(errors):
+        dataset = _inspected(spec, shared)
+        insist_on_no_secret(_texts_of(dataset))
+    with _collecting(errors):
+        insist_on_no_secret(_texts_of_request(spec, account))
+    if errors:
+        raise _all_in_one(errors)
+    return placement, dataset
+
+
+@contextmanager
+def _collecting(errors: list[OrchestratorError]) -> Iterator[None]:
+    try:
+        yield
+    except OrchestratorError as error:
+        errors.append(error)
+
+
+def _all_in_one(errors: list[OrchestratorError]) -> OrchestratorError:
+    """Return the first error with the words and the problems of all."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    message = " ".join(f"{error.message.rstrip('.')}." for error in errors)
+    return type(first)(message, next_step=first.next_step, problems=[one for error in errors for one in error.problems])
 
 
 def _find_model(
@@ -168,11 +199,15 @@ def _inspect(images: Path, resolution: int) -> datasets.Dataset:
     return datasets.inspect(images, resolution=resolution)
 
 
-def _texts_that_leave(spec: JobSpec, dataset: datasets.Dataset, account: AwsSettings) -> dict[str, Any]:
-    """Return what a person wrote and others can read later: in the request, its tags, and the stored pictures."""
+def _texts_of(dataset: datasets.Dataset) -> dict[str, Any]:
+    """Return what a person wrote of the pictures; captions lie beside them in the bucket."""
+    return {"pictures": {str(picture.file): picture.caption for picture in dataset.pictures}}
+
+
+def _texts_of_request(spec: JobSpec, account: AwsSettings) -> dict[str, Any]:
+    """Return what a person wrote and others can read later in the request and its tags."""
     return {
         **spec.model_dump(mode="json", exclude={"images"}),
-        "pictures": {str(picture.file): picture.caption for picture in dataset.pictures},
         OWNER_VARIABLE: owner(),
         "training_image": account.training_image,
     }
