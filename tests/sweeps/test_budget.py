@@ -77,7 +77,7 @@ def test_what_is_wrong_with_the_places_of_jobs_is_said_together_and_without_a_se
     with pytest.raises(SpecError) as caught:
         plan_sweep(variants, settings, AwsSettings.placeholder(), Counted())
     assert [problem.where.partition(":")[0] for problem in caught.value.problems] == [
-        "batch_size=1 class_prompt=...",
+        "class_prompt=...",
         "batch_size=100000",
     ]
     assert secret not in caught.value.render()
