@@ -1,18 +1,22 @@
 """Getting a job its machines: what cannot be had for want of quota or capacity is tried elsewhere, or again later.
 
 A quota refuses a job when it is created. Want of capacity shows later, as a job that failed before it began, or that
-waited for spot capacity in vain. To a person both are the same: no machine.
+waited for spot capacity in vain. To a person both are the same: no machine. All that is tried costs together no more
+than the first of it was allowed to.
 """
 
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import NamedTuple
 
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import AccountError, CapacityError, QuotaError
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, cost
 from orchestrator.plans import Plan
+from orchestrator.pricing import dollars
 from orchestrator.signatures import diagnose
+from orchestrator.targets.base import JobDescription
 
 ROUND_SECONDS = 60.0
 _NO_SPOT = "MaxWaitTimeExceeded"
@@ -44,14 +48,19 @@ def acquire(
     """
     ways = [plan, *plan.stand_ins] if patience.fallback else [plan]
     deadline = clock() + patience.minutes * 60
-    again = False
+    again, spent = False, Decimal()
     while True:
         refusals: dict[str, AccountError] = {}
         for way in ways:
+            if (rest := way.after_spending(spent)) is None:
+                refusals[_type_of(way)] = _spent(plan, spent)
+                continue
             try:
-                job = start(way, again)
+                job = start(rest, again)
                 again = True
-                want = _want(job)
+                found = job.describe()
+                want = _want(found)
+                spent += _bill(found)
             except (QuotaError, CapacityError) as error:
                 want = error
             if want is None:
@@ -66,13 +75,24 @@ def acquire(
         sleep(min(left, ROUND_SECONDS))
 
 
-def _want(job: Job) -> AccountError | None:
+def _want(found: JobDescription) -> AccountError | None:
     """Return what a job lacked when it ended without a machine, or None."""
-    found = job.describe()
     known = diagnose(found.failure_reason) if found.region else None
     if found.stage == _NO_SPOT or (known is not None and known.signature.kind == "capacity"):
-        return CapacityError(f"{job.name}: {found.failure_reason}", next_step="try again later")
+        return CapacityError(f"{found.name}: {found.failure_reason}", next_step="try again later")
     return None
+
+
+def _bill(found: JobDescription) -> Decimal:
+    """Return what the latest attempt cost: on spot it may have run for hours and lost its machine."""
+    latest = found.model_copy(update={"bills": found.bills[-1:]})
+    return (cost(latest) if found.started else None) or Decimal()
+
+
+def _spent(plan: Plan, usd: Decimal) -> AccountError:
+    name = plan.request["TrainingJobName"]
+    message = f"{name} has cost {dollars(usd)}, and what is left of its limit pays for no run."
+    return CapacityError(message, next_step=f"python -m orchestrator jobs retry {name}")
 
 
 def _type_of(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from orchestrator.instances import instance
 LONGEST_MINUTES = 28 * 24 * 60  # of MaxRuntimeInSeconds
 SHORTEST_MINUTES = 5  # pulling the image and loading the model take this long
 SPOT_PATIENCE_MINUTES = 12 * 60
+MOST_USD = 10_000_000  # more than a hundred of the dearest instances cost in the longest run
 START_SECONDS = 300  # of a run go by before its first step
 
 
@@ -76,7 +77,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    max_usd: Decimal | None = Field(None, gt=0)
+    max_usd: Decimal | None = Field(None, gt=0, le=MOST_USD)
     """Most dollars the job may cost: the service stops it before it costs more."""
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws import Aws, calling
 from orchestrator.aws_errors import Failure, error_for
-from orchestrator.errors import AccountError, JobError, MissingError, SpecError
+from orchestrator.errors import AccountError, JobError, MachineError, MissingError, SpecError
 from orchestrator.images import image_tag
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.stack import Stack, StackEvent
@@ -107,7 +107,7 @@ def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bo
     """
     stack = Stack(aws, name)
     if stack.status() is None:
-        settings.aws_file.unlink(missing_ok=True)
+        _forget(settings, aws, name)
         return Removal(removed=False, objects=0, left=())
     outputs, kept_log = stack.outputs(), stack.parameters().get("LogGroup") == "make"
     bucket = _Bucket(aws, outputs["Bucket"]) if "Bucket" in outputs else None
@@ -117,11 +117,21 @@ def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bo
     deleted = bucket.empty() if bucket else 0
     for event in stack.delete():
         told(event)
-    settings.aws_file.unlink(missing_ok=True)
+    _forget(settings, aws, name)
     left = [f"the log group {LOG_GROUP}, which other jobs of the account use too"] if kept_log else []
     if key := outputs.get("KmsKeyArn"):
         left.append(f"the key {key}, which is deleted in 30 days and can be had back until then")
     return Removal(removed=True, objects=deleted, left=tuple(left))
+
+
+def _forget(settings: Settings, aws: Aws, name: str) -> None:
+    """Forget what was noted of a stack that is gone; another one that was noted stays."""
+    try:
+        noted = settings.aws()
+    except MachineError:  # it is of no use to anybody
+        noted = None
+    if noted is None or (noted.stack_name, noted.region) == (name, aws.region):
+        settings.aws_file.unlink(missing_ok=True)
 
 
 class _Bucket:

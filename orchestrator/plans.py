@@ -1,7 +1,9 @@
 """What a submit would start: pictures looked at, inputs stored or only named, and the request. Starts nothing."""
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator import datasets
 from orchestrator.base_models import MirroredModel, find_mirrored, store_model
 from orchestrator.bundle import store_bundle
+from orchestrator.compute import SHORTEST_MINUTES
 from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import holds_word
@@ -63,6 +66,20 @@ class Plan(BaseModel):
     """The same job on other instances, should this one not be to be had: the cheapest first."""
     mirrored: MirroredModel | None = None
     """The copy of a Hub model that the job reads; None when it has a model of another kind, or fetches it itself."""
+
+    def after_spending(self, usd: Decimal) -> "Plan | None":
+        """Return the plan with a limit that leaves so much of its worst case unspent; None when no run is left."""
+        if self.placement is None or not usd:
+            return self
+        cost = self.placement.cost
+        seconds = cost.runtime_seconds - math.ceil(usd / cost.usd_per_hour * 3600)
+        if seconds < SHORTEST_MINUTES * 60:
+            return None
+        cost = cost.model_copy(update={"usd": cost.usd - usd, "runtime_seconds": seconds})
+        limits = {**self.request["StoppingCondition"], "MaxRuntimeInSeconds": seconds}
+        request = {**self.request, "StoppingCondition": limits}
+        placement = self.placement.model_copy(update={"cost": cost})
+        return self.model_copy(update={"request": request, "placement": placement})
 
 
 def plan_here(spec: JobSpec, settings: Settings, store: TreeStore, shared: Shared | None = None) -> Plan:

@@ -26,7 +26,13 @@ RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
 BUNDLE_CHANNEL = "code"
 
-_MACHINE_FIELDS = {"ResourceConfig", "StoppingCondition", "EnableManagedSpotTraining", "RetryStrategy"}
+_MACHINE_FIELDS = {
+    "ResourceConfig",
+    "StoppingCondition",
+    "EnableManagedSpotTraining",
+    "RetryStrategy",
+    "EnableInterContainerTrafficEncryption",  # follows from the number of instances
+}
 _NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
 _TAG_CHARACTERS = 256
 
@@ -78,7 +84,7 @@ def adapter_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
 
 
 def checkpoint_uri(account: AwsSettings, identity: str) -> str:
-    """Return where a job's checkpoints lie: whatever its name and instance, equal work goes on from them."""
+    """Return where a job's checkpoints lie: it goes on from them on whatever instance."""
     return f"s3://{account.bucket}/checkpoints/{identity}/"
 
 
@@ -204,13 +210,14 @@ def _tag(key: str, value: str) -> Request:
     return {"Key": key, "Value": _NO_TAG_CHARACTER.sub("-", value)[:_TAG_CHARACTERS]}
 
 
-def renamed(request: Request, name: str, *, anew: bool = False) -> Request:
-    """Return the request of another attempt of the same job; one that begins `anew` gets checkpoints of its own."""
-    attempt = {**request, "TrainingJobName": name}
-    if anew:
-        config = request["CheckpointConfig"]
-        attempt["CheckpointConfig"] = {**config, "S3Uri": f"{config['S3Uri'].rstrip('/')}-{name.rpartition('-')[2]}/"}
-    return attempt
+def renamed(request: Request, name: str) -> Request:
+    """Return the request of another attempt of the same job."""
+    return {**request, "TrainingJobName": name}
+
+
+def with_checkpoints(request: Request, uri: str) -> Request:
+    """Return a request whose checkpoints lie elsewhere."""
+    return {**request, "CheckpointConfig": {**request["CheckpointConfig"], "S3Uri": uri}}
 
 
 def moved(request: Request, machines: Request) -> Request:

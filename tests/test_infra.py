@@ -161,6 +161,13 @@ def test_down_without_adapters_needs_no_word_and_can_be_said_twice(aws: Aws, set
     assert (again.removed, again.left) == (False, ())
 
 
+def test_down_forgets_no_other_stack(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    assert not infra.down(aws, settings, name="orchestrater", told=Told()).removed
+    assert not infra.down(Aws("us-east-1"), settings, told=Told()).removed
+    assert settings.aws() == account
+
+
 def test_more_versions_than_one_request_can_delete(
     aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from orchestrator.targets.base import Target
 
 
+_A_WEEK = 7 * 24 * 60  # in minutes
+
+
 @click.command()
 @job_options(
     setting="FIELD=VALUE",
@@ -26,7 +29,13 @@ if TYPE_CHECKING:
 @click.option(
     "--fallback", is_flag=True, help="On SageMaker: take what can stand in when an instance is not to be had."
 )
-@click.option("--wait-minutes", type=click.FloatRange(0), default=0.0, help="On SageMaker: ask again for so long then.")
+@click.option(
+    "--wait-minutes",
+    metavar="N",
+    type=click.IntRange(0, _A_WEEK),
+    default=0,
+    help="On SageMaker: ask again for so long then.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
 @click.option("--restart", is_flag=True, help="Begin the same job anew.")
 @click.option("--dry-run", is_flag=True, help="Print the request and start nothing; makes no call.")
@@ -62,7 +71,7 @@ class _Start(NamedTuple):
     detach: bool
     as_json: bool
     fallback: bool
-    wait_minutes: float
+    wait_minutes: int
 
 
 def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:

@@ -49,8 +49,9 @@ def expand(fields: Mapping[str, Any], pairs: Iterable[str]) -> list[Variant]:
     specs = _distinct(_build_all(fields, lists))
     if len(specs) == 1:
         raise _no_sweep()
-    typed = [{field: getattr(spec.recipe, field) for field in lists} for spec in specs]
-    varied = [field for field in lists if len({_text(values[field]) for values in typed}) > 1]
+    fields_of_recipe = [field for field in lists if not _is_of_machines(field)]
+    typed = [{field: getattr(spec.recipe, field) for field in fields_of_recipe} for spec in specs]
+    varied = [field for field in fields_of_recipe if len({_text(values[field]) for values in typed}) > 1]
     settings = [{field: _text(values[field]) for field in varied} for values in typed]
     stem = specs[0].name or recipe.recipe_name()
     return [Variant(stem, *pair) for pair in zip(settings, _named(specs, typed), strict=True)]
@@ -74,9 +75,16 @@ def _lists(recipe: type[Recipe], pairs: Sequence[str]) -> dict[str, tuple[str, .
         lists[field] = _values(recipe, field, word)
         if not lists[field] or ("" in lists[field] and "," in word and not word.startswith("[")):
             problems.append(Problem(where=field, what=f'"{word}" holds an empty value', fix="leave it out"))
+        if _is_of_machines(field) and len(lists[field]) > 1:
+            problems.append(Problem(where=field, what="is the same for all jobs of a sweep", fix="give it one value"))
     if problems:
         raise SpecError("The settings cannot be read.", problems=problems, next_step="mend them and sweep again")
     return lists
+
+
+def _is_of_machines(field: str) -> bool:
+    """Return whether a field is one of `compute.` or `budget.`, which make no other job of the same recipe."""
+    return "." in field
 
 
 def _values(recipe: type[Recipe], field: str, word: str) -> tuple[str, ...]:

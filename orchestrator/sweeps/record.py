@@ -30,7 +30,7 @@ class JobResult(BaseModel):
     metrics: dict[str, float] = {}
     """Figures measured on the finished adapter."""
     usd: float | None = None
-    """What its latest attempt cost by the list price; None on this machine."""
+    """What all its attempts cost by the list price; None on this machine."""
 
     @property
     def is_complete(self) -> bool:

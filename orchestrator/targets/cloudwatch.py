@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogE
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from orchestrator.aws import Aws, calling
@@ -68,11 +69,15 @@ class LogStream:
 
 
 class TrainingLog:
-    """The log of one training job: a stream for each start of its container, a spot instance's restart included."""
+    """The log of one training job: a stream for each start of its container, a spot instance's restart included.
 
-    def __init__(self, aws: Aws, job: str) -> None:
+    A job that was removed leaves its streams behind, and the next one of its name has none of them.
+    """
+
+    def __init__(self, aws: Aws, job: str, created: datetime) -> None:
         self.client = aws.client("logs")
         self.job = job
+        self.created = created
         self._streams: dict[str, LogStream] = {}
 
     def fresh_lines(self) -> Iterator[str]:
@@ -90,4 +95,6 @@ class TrainingLog:
                 streams = [stream for page in pages for stream in page["logStreams"]]
         except MissingError:  # the group appears with the account's first job
             return []
-        return [stream["logStreamName"] for stream in sorted(streams, key=lambda one: one["creationTime"])]
+        since = int(self.created.timestamp() * 1000)
+        own = [stream for stream in streams if stream["creationTime"] >= since]
+        return [stream["logStreamName"] for stream in sorted(own, key=lambda one: one["creationTime"])]

@@ -5,6 +5,7 @@ that any machine with access sees the same. A job that is gone on with is a new 
 of the one before, and so with its checkpoints and its code.
 """
 
+import itertools
 import re
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 from orchestrator.aws import Aws
 from orchestrator.contract.events import Phase
 from orchestrator.errors import JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed
+from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, with_checkpoints
 from orchestrator.storage import Store
 from orchestrator.targets.attempts import attempt_name, job_of, number_of
 from orchestrator.targets.base import Bill, JobDescription, JobStatus, JobSummary
@@ -42,7 +43,7 @@ class SageMakerTarget:
 
     def create(self, request: Request) -> None:
         """Start a job, or find it started; raises JobExistsError when another one has its name."""
-        self._jobs.create(request)
+        self._jobs.create(self._begun_anew(request))
 
     def resume(self, name: str, machines: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
@@ -53,11 +54,11 @@ class SageMakerTarget:
         if JobStatus(latest["TrainingJobStatus"]) is JobStatus.COMPLETED:  # another retry was quicker
             raise JobError(f"The job {name} is complete.", next_step=f"python -m orchestrator jobs show {name}")
         request = self._jobs.request_of(latest)
-        self.create(renamed(moved(request, machines) if machines else request, _next_attempt(latest)))
+        self._jobs.create(renamed(moved(request, machines) if machines else request, _next_attempt(latest)))
 
     def restart(self, request: Request) -> None:
         """Begin an ended job anew; its earlier attempts stay in the account's list, their checkpoints too."""
-        self.create(renamed(request, _next_attempt(self._ended(request["TrainingJobName"])), anew=True))
+        self.create(renamed(request, _next_attempt(self._ended(request["TrainingJobName"]))))
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended job's entries from the account's list; raises JobError while it runs.
@@ -69,7 +70,10 @@ class SageMakerTarget:
                 f"The adapter of {name} is in the bucket, where others may use it; it is not removed with its job.",
                 next_step=f"python -m orchestrator jobs remove {name}",
             )
-        for attempt in self._jobs.attempts(name):
+        attempts = self._jobs.attempts(name)
+        if not self._jobs.status(attempts[-1]).is_final:
+            raise JobError(f"The job {name} is running.", next_step=f"python -m orchestrator jobs stop {name}")
+        for attempt in attempts:
             self._jobs.delete(attempt)
 
     def describe(self, name: str) -> JobDescription:
@@ -115,9 +119,7 @@ class SageMakerTarget:
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
-        latest = self._jobs.latest(name)
-        if not JobStatus(latest["TrainingJobStatus"]).is_final:
-            self._jobs.stop(latest["TrainingJobName"])
+        self._jobs.stop(self._jobs.attempts(name)[-1])
 
     def kill(self, name: str, reason: str) -> None:  # noqa: ARG002  (the service has a word of its own for it)
         """Ask once more: the service itself kills a container that has not ended two minutes after being asked."""
@@ -130,13 +132,13 @@ class SageMakerTarget:
         """
         attempts = self._jobs.attempts(name)
         for attempt in attempts[-1:] if latest_attempt else attempts:
-            yield from self._follow(attempt) if follow else TrainingLog(self.aws, attempt).fresh_lines()
+            yield from self._follow(attempt) if follow else self._log(self._jobs.describe(attempt)).fresh_lines()
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
         latest = self._jobs.attempts(name)[-1]
         deadline = time.monotonic() + seconds
-        while not JobStatus(self._jobs.describe(latest)["TrainingJobStatus"]).is_final:
+        while not self._jobs.status(latest).is_final:
             if time.monotonic() > deadline:
                 return False
             time.sleep(self.poll_seconds)
@@ -153,10 +155,12 @@ class SageMakerTarget:
         return max((step for step, count in files.items() if count == _CHECKPOINT_FILES), default=None)
 
     def _follow(self, attempt: str) -> Iterator[str]:
-        log, stage, failures = TrainingLog(self.aws, attempt), "", 0
+        log: TrainingLog | None = None
+        stage, failures = "", 0
         while True:
             try:
                 described = self._jobs.describe(attempt)  # before the log, so that its last lines are not missed
+                log = log or self._log(described)
                 now, ended = described["SecondaryStatus"], JobStatus(described["TrainingJobStatus"]).is_final
                 if ended:
                     time.sleep(self.poll_seconds)  # the last lines reach CloudWatch a little after the job's end
@@ -176,6 +180,17 @@ class SageMakerTarget:
                 if ended:
                     return
             time.sleep(self.poll_seconds)
+
+    def _log(self, described: Any) -> TrainingLog:
+        return TrainingLog(self.aws, described["TrainingJobName"], described["CreationTime"])
+
+    def _begun_anew(self, request: Request) -> Request:
+        """Return a request whose checkpoints have a place of their own: those of removed jobs stay in the bucket."""
+        uri = request["CheckpointConfig"]["S3Uri"].rstrip("/")
+        places = (f"{uri}/" if number == 1 else f"{uri}-r{number}/" for number in itertools.count(1))
+        taken = list(self.store.list_prefix(self.store.name(uri)))
+        free = next(one for one in places if not any(key.startswith(self.store.name(one)) for key in taken))
+        return with_checkpoints(request, free)
 
     def _ended(self, name: str) -> Any:
         """Return the latest attempt's description; raises JobExistsError when it runs: somebody was quicker.

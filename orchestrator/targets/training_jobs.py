@@ -17,10 +17,13 @@ from orchestrator.errors import (
     MissingError,
     OrchestratorError,
     ServiceError,
+    SpecError,
 )
 from orchestrator.requests import IDENTITY_TAG, Request, identity_of
 from orchestrator.targets.attempts import attempts_of
+from orchestrator.targets.base import JobStatus
 
+_LIST = "python -m orchestrator jobs list"
 _LOOKS = 3
 """How often a create whose answer was lost is looked for, and asked for again, before that is said."""
 _PAGE = 100
@@ -33,6 +36,7 @@ class TrainingJobs:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._created: set[str] = set()  # by this object: the service's list can lag behind its answers
+        self._ours: set[str] = set()  # known to bear our tag: others in the account may only be called like ours
 
     def create(self, request: Request) -> None:
         """Start a job, or find it started; raises JobExistsError when another one has its name.
@@ -69,15 +73,20 @@ class TrainingJobs:
         return attempts_of(name, {*self._created, *(one["TrainingJobName"] for one in self.listed(NameContains=name))})
 
     def attempts(self, name: str) -> list[str]:
-        """Return the attempts of a job, in their order; raises JobError when there is no such job."""
+        """Return a job's attempts, in their order; raises JobError when there are none, or they are somebody else's."""
         attempts = self.found(name)
         if not attempts:
-            raise JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
+            raise JobError(f'There is no job "{name}".', next_step=_LIST)
+        if name not in self._ours:
+            if IDENTITY_TAG not in self.tags(self.describe(attempts[-1])):
+                message = f"The training job {name} is in the account, and was not submitted with orchestrator."
+                raise JobError(message, next_step=_LIST)
+            self._ours.add(name)
         return attempts
 
     def describe(self, attempt: str) -> Any:
         """Return DescribeTrainingJob's answer."""
-        with calling(f"look at the job {attempt}", not_found="python -m orchestrator jobs list"):
+        with calling(f"look at the job {attempt}", not_found=_LIST):
             return self._client.describe_training_job(TrainingJobName=attempt)
 
     def latest(self, name: str) -> Any:
@@ -96,10 +105,19 @@ class TrainingJobs:
         tags = [{"Key": key, "Value": value} for key, value in self.tags(described).items()]
         return {**{name: described[name] for name in members if name in described}, "Tags": tags}
 
+    def status(self, attempt: str) -> JobStatus:
+        """Return where a job stands."""
+        return JobStatus(self.describe(attempt)["TrainingJobStatus"])
+
     def stop(self, attempt: str) -> None:
-        """Ask for the end of a job that runs."""
-        with calling(f"stop the job {attempt}"):
-            self._client.stop_training_job(TrainingJobName=attempt)
+        """Ask for the end of a job if it runs."""
+        try:
+            if self.status(attempt) is JobStatus.IN_PROGRESS:
+                with calling(f"stop the job {attempt}"):
+                    self._client.stop_training_job(TrainingJobName=attempt)
+        except SpecError:  # the service refuses to stop what it is stopping, and what has ended meanwhile
+            if self.status(attempt) is JobStatus.IN_PROGRESS:
+                raise
 
     def delete(self, attempt: str) -> None:
         """Take an ended job from the account's list."""

@@ -93,7 +93,9 @@ WORDS = [
     (("--spot", "-s", "checkpoint_minutes=300"), "checkpoint_minutes=300", SHOW),
     (("--spot", "--max-usd", "0.2", "-s", "checkpoint_minutes=60"), "checkpoint", "change what is named"),
     (("-s", "compute.colour=red"), "compute.colour", SHOW),
-    (("--wait-minutes", "soon"), "is not a valid float", "submit --help"),
+    (("--max-usd", "1e30"), "budget.max_usd", SHOW),
+    (("--wait-minutes", "soon"), "is not a valid integer", "submit --help"),
+    (("--wait-minutes", "nan"), "is not a valid integer", "submit --help"),
 ]
 
 

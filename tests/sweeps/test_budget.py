@@ -43,7 +43,7 @@ def test_without_a_total_every_job_may_run_as_long_as_it_may_alone(settings: Set
     assert {plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans(settings, None)} == {4 * 3600}
 
 
-@pytest.mark.parametrize("total", ["0.10", "0.02", "0", "-1", "much"])
+@pytest.mark.parametrize("total", ["0.10", "0.02", "0", "-1", "much", "1e400"])
 def test_a_total_that_pays_for_no_run_is_refused(settings: Settings, total: str) -> None:
     with pytest.raises(SpecError, match="nothing was started"):
         plans(settings, total)

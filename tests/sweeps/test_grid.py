@@ -100,6 +100,13 @@ def test_a_field_that_stands_twice_is_refused() -> None:
     assert refused("rank=4", "rank=8").problems[0].what == "stands twice"
 
 
+def test_machines_and_money_are_the_same_for_all_jobs_and_part_of_no_name() -> None:
+    found = grid("rank=4,8", "compute.volume_gb=200", "budget.max_usd=3", name="dog")
+    assert [(one.spec.compute.volume_gb, one.spec.budget.max_usd) for one in found] == [(200, 3)] * 2
+    assert [one.spec.name for one in found] == names("rank=4,8", name="dog")
+    assert "same for all jobs" in refused("rank=4,8", "budget.max_usd=1,2").problems[0].what
+
+
 def test_there_is_a_most() -> None:
     assert str(MOST_JOBS) in refused(f"seed={','.join(map(str, range(MOST_JOBS + 1)))}").message
 

@@ -10,9 +10,10 @@ from orchestrator import jobs
 from orchestrator.acquisition import Patience, acquire
 from orchestrator.aws import Aws
 from orchestrator.errors import AccountError, CapacityError, QuotaError
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, cost
 from orchestrator.placement import Placement, place, stand_ins
 from orchestrator.plans import Plan
+from orchestrator.pricing import STOP_SECONDS
 from orchestrator.requests import IDENTITY_TAG, Request
 from orchestrator.specs import build_spec
 from orchestrator.storage import S3Store
@@ -163,3 +164,23 @@ def test_a_spot_job_that_lost_its_instance_goes_on_elsewhere_from_its_checkpoint
     job = run(target, plan, fallback=True)
     assert (job.describe().status, job.describe().instance_type) == (JobStatus.COMPLETED, SECOND)
     assert [line for line in job.log_lines() if line.startswith("found")] == ["found 0", "found 1"]
+
+
+def test_what_is_tried_after_a_machine_was_lost_costs_together_no_more_than_the_plan(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.inject(Interruption(when_logged="found", notice=True))
+    plan = planned(spot=True)
+    target.create(plan.request)
+    simulator.run_until(JOB, "Training")
+    simulator.clock.advance(3600)
+    simulator.capacity[FIRST] = 0
+    job = run(target, plan, fallback=True)
+    found, second = job.describe(), simulator.job(f"{JOB}-r2").request
+    assert found.instance_type == SECOND
+    placed = plan.stand_ins[0].placement
+    assert placed
+    lost = cost(found.model_copy(update={"bills": found.bills[:1]}))
+    assert lost
+    seconds = second["StoppingCondition"]["MaxRuntimeInSeconds"]
+    assert lost + placed.cost.usd_per_hour * (seconds + STOP_SECONDS) / 3600 <= placed.cost.usd

@@ -1,6 +1,7 @@
 """Jobs on SageMaker through the real target, and a SageMaker that runs them."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -240,6 +241,94 @@ def test_a_job_begun_anew_has_none_of_its_checkpoints(simulator: SageMakerSimula
     target.resume(JOB)
     target.wait_for_end(JOB, seconds=60)
     assert target.checkpoint_step(JOB) == 2
+
+
+def test_what_a_removed_job_left_in_the_bucket_is_not_gone_on_from(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    """Neither when the job is submitted again, nor when it is begun anew for the second time."""
+    begin = [target.create, target.restart]
+    for start in begin:
+        start(request(STEPS))
+        target.wait_for_end(JOB, seconds=60)
+    target.discard(JOB)
+    for start in begin:
+        start(request(STEPS))
+        assert target.checkpoint_step(JOB) is None
+        target.wait_for_end(JOB, seconds=60)
+        assert target.checkpoint_step(JOB) == 1
+
+
+def test_a_job_has_none_of_the_log_of_a_removed_one(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    simulator.clock.advance_to(datetime.now(UTC))  # CloudWatch's own clock is the machine's
+    target.create(request("say('old')"))
+    target.wait_for_end(JOB, seconds=60)
+    target.discard(JOB)
+    streams = boto3.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
+    simulator.clock.advance_to(datetime.fromtimestamp(streams[-1]["creationTime"] / 1000 + 1, UTC))
+    target.create(request("say('new')"))
+    target.wait_for_end(JOB, seconds=60)
+    assert "old" not in list(target.log_lines(JOB, follow=False))
+    assert "old" not in list(target.log_lines(JOB, follow=True))
+
+
+def test_a_job_that_is_stopping_can_be_told_so_again(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    """By somebody else too, and by whoever has waited for two minutes and is out of patience."""
+    target.create(request("signal.signal(signal.SIGTERM, lambda *_: say('soon')); block()"))
+    simulator.run_until(JOB, "Training")
+    target.stop(JOB)
+    assert target.describe(JOB).status is JobStatus.STOPPING
+    target.stop(JOB)
+    assert Job(target, JOB).stop(grace_seconds=0).status is JobStatus.STOPPED
+
+
+def test_a_job_that_somebody_stops_in_the_same_moment_is_stopped(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("block()"))
+    simulator.run_until(JOB, "Training")
+
+    def somebody(**_: Any) -> None:
+        simulator.show(JOB, "Stopping", "Stopping")
+
+    target.aws.client("sagemaker").meta.events.register("before-call.sagemaker.StopTrainingJob", somebody)
+    target.stop(JOB)
+    assert simulator.requests.count("StopTrainingJob") == 1
+    assert target.describe(JOB).status is JobStatus.STOPPING
+
+
+def test_a_job_that_runs_loses_none_of_its_attempts(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    target.create(request("sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    target.resume(JOB)
+    with pytest.raises(JobError) as raised:
+        target.discard(JOB)
+    assert raised.value.next_step == f"python -m orchestrator jobs stop {JOB}"
+    assert [one["TrainingJobName"] for one in target._jobs.listed()] == [JOB, f"{JOB}-r2"]
+
+
+def test_somebody_elses_job_that_is_called_like_ours_is_left_alone(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    """Many tools put the seconds since 1970 behind a name, which are ten digits too."""
+    theirs = "xgboost-1700000000"
+    target.aws.client("sagemaker").create_training_job(**training_request("sys.exit(1)", name=theirs))
+    simulator.run_until(theirs, "Failed")
+    acts: list[Ask] = [target.resume, target.stop, target.discard, target.describe, target.checkpoint_step]
+    for act in acts:
+        with pytest.raises(JobError, match="not submitted with orchestrator"):
+            act(theirs)
+    assert target.aws.client("sagemaker").describe_training_job(TrainingJobName=theirs)["TrainingJobStatus"] == "Failed"
+
+
+def test_several_instances_talk_to_each_other_encrypted_when_a_job_goes_on_on_them(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("sys.exit(1)", EnableInterContainerTrafficEncryption=False))
+    target.wait_for_end(JOB, seconds=60)
+    resources = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 30}
+    target.resume(JOB, request(ResourceConfig=resources, EnableInterContainerTrafficEncryption=True))
+    assert simulator.job(f"{JOB}-r2").request["EnableInterContainerTrafficEncryption"]
 
 
 def test_a_stopped_job_is_stopped(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
