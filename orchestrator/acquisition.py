@@ -64,6 +64,8 @@ def acquire(
             except (QuotaError, CapacityError) as error:
                 want = error
             if want is None:
+                if refusals:
+                    told(f"{_type_of(way)} it is.")
                 return job
             refusals[_type_of(way)] = want
             if len(ways) > 1:

@@ -164,9 +164,12 @@ def _call_of(context: dict[str, Any]) -> dict[str, Any]:
 def _failure_of(error: Exception) -> Failure | None:
     """Return what an SDK error says, or None for an error of somebody else."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, ClientError):
         return _refusal(error)
+    if isinstance(error, ResponseParserError):  # no error of the SDK's own tree
+        return Failure(("ResponseParserError",), "")
     if not isinstance(error, BotoCoreError):
         return None
     names = tuple(kind.__name__ for kind in type(error).__mro__)

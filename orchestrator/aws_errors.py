@@ -184,6 +184,9 @@ TABLE = (
         "SSLError",
         MachineError, "the certificate of the service is not trusted",
         "behind a company proxy, set AWS_CA_BUNDLE to its certificate file"),
+    Row(
+        "ResponseParserError",
+        MachineError, "what answered does not speak as AWS does", "check AWS_ENDPOINT_URL and this network's proxy"),
     Row("ProxyConnectionError", MachineError, "the proxy does not answer", "check HTTPS_PROXY"),
     Row(
         "EndpointConnectionError ConnectionError",

@@ -15,6 +15,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         content, doubled = yaml.safe_load(text), _doubled_keys(text)
+    except FileNotFoundError as error:
+        raise SpecError(f"There is no file {path}.", next_step="check the path; examples/ has files to copy") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
     if not isinstance(content, dict):

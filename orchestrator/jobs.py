@@ -10,7 +10,7 @@ from orchestrator.aws import Aws
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import did_you_mean
-from orchestrator.errors import JobError, JobExistsError, MissingError
+from orchestrator.errors import AccountError, JobError, JobExistsError, MissingError, ServiceError
 from orchestrator.explanations import Explanation, explain
 from orchestrator.instances import instance
 from orchestrator.plans import Plan
@@ -161,21 +161,30 @@ def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
 
 
 def find(name: str, targets: Sequence[Target]) -> Job:
-    """Return the job of that name, or the only one that begins with it; raises JobError.
+    """Return the job of that name, the first target's, or the only one of all that begins with it; raises JobError.
 
-    Targets are asked in their order, and the next one only when the one before has no such job.
+    A target that cannot be reached hides none of the others' jobs.
     """
     if not name:
         raise JobError("The name of the job is empty.", next_step=_LIST)
+    matches: list[Job] = []
     known: list[str] = []
     for target in targets:
-        names = target.names()
-        matches = [one for one in names if one == name] or [one for one in names if one.startswith(name)]
-        if len(matches) == 1:
-            return Job(target, matches[0])
-        if matches:
-            raise JobError(f'"{name}" could be any of: {", ".join(matches)}.', next_step=_LIST)
+        try:
+            names = target.names()
+        except (AccountError, ServiceError):
+            if not matches:
+                raise
+            continue
+        if name in names:
+            return Job(target, name)
+        matches += [Job(target, one) for one in names if one.startswith(name)]
         known += names
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        choices = ", ".join(f"{job.name} ({job.target.place})" for job in matches)
+        raise JobError(f'"{name}" could be any of: {choices}.', next_step="write more of the name, or add --target")
     hint = did_you_mean(name, known) if known else "no job was submitted yet."
     raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step=_LIST)
 

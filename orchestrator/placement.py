@@ -134,9 +134,11 @@ def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) ->
     if spec.recipe.mixed_precision == "bf16" and not chosen.gpu.bf16:
         what = f"{chosen.gpu.name} GPUs do not compute in bf16"
         found.append(Problem(where="mixed_precision", what=what, fix="use fp16, or an ml.g5 or newer instance"))
-    gpus = chosen.gpus * spec.compute.instance_count
-    if gpus > 1:
-        what = f"{gpus} GPUs are paid for, and training uses one of them"
+    if spec.compute.instance_count > 1:
+        what = f"{spec.compute.instance_count} instances are paid for, and training uses one of them"
+        found.append(Problem(where="compute.instance_count", what=what, fix="leave it out"))
+    if chosen.gpus > 1:
+        what = f"{chosen.gpus} GPUs are paid for, and training uses one of them"
         found.append(Problem(where="compute.instance_type", what=what, fix=f"use {_single(chosen)}"))
     return [warning for warning in found if warning is not None]
 

@@ -15,6 +15,7 @@ from orchestrator.bundle import store_bundle
 from orchestrator.compute import SHORTEST_MINUTES
 from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.words import holds_word
 from orchestrator.credentials import insist_on_no_secret
 from orchestrator.errors import DatasetError, OrchestratorError
@@ -31,7 +32,7 @@ from orchestrator.requests import (
     training_job,
 )
 from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
-from orchestrator.specs import JobSpec
+from orchestrator.specs import SAMPLE_IMAGES, JobSpec
 from orchestrator.storage import DryS3Store, Store, TreeStore
 
 Made = TypeVar("Made")
@@ -212,6 +213,15 @@ def _inspected(spec: JobSpec, shared: Shared) -> datasets.Dataset:
     return dataset
 
 
+def _doubts(spec: JobSpec) -> tuple[Problem, ...]:
+    """Return what is odd about pictures and model together: the built-in one has never seen a photograph."""
+    if spec.recipe.base_model != BUILTIN or spec.images == SAMPLE_IMAGES:
+        return ()
+    what = "the built-in model knows drawn shapes and no photographs: of those it learns colours more than forms"
+    fix = "name another with --base-model, or train all of it, as the README says"
+    return (Problem(where="base_model", what=what, fix=fix),)
+
+
 def _inspect(images: Path, resolution: int) -> datasets.Dataset:
     return datasets.inspect(images, resolution=resolution)
 
@@ -233,7 +243,7 @@ def _texts_of_request(spec: JobSpec, account: AwsSettings) -> dict[str, Any]:
 def _store(spec: JobSpec, dataset: datasets.Dataset, settings: Settings, store: TreeStore, shared: Shared) -> _Stored:
     dataset_sha256, training = shared.once(_store_pictures, store, dataset)
     identity = spec.identity(dataset_sha256, HashMemory(settings.cache / "hashes").digest)
-    return _Stored(identity, training, shared.once(store_bundle, store), dataset.warnings)
+    return _Stored(identity, training, shared.once(store_bundle, store), (*dataset.warnings, *_doubts(spec)))
 
 
 def _store_pictures(store: TreeStore, dataset: datasets.Dataset) -> tuple[str, str]:

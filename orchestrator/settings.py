@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from orchestrator.errors import MachineError
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
+_REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
 
 
@@ -24,7 +26,7 @@ class AwsSettings(BaseModel):
 
     stack_name: str = "orchestrator"
     """The CloudFormation stack all of it belongs to."""
-    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d+$")
+    region: str = Field(pattern=_REGION)
     """AWS region of everything below."""
     account_id: str = Field(pattern=r"^\d{12}$")
     """The account; every bucket has to belong to it."""
@@ -55,6 +57,9 @@ class AwsSettings(BaseModel):
     def placeholder(cls, region: str | None = None) -> Self:
         """Return settings in the right shape that belong to nobody: for a plan without an account."""
         chosen = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        if not re.fullmatch(_REGION, chosen):
+            message = f'"{chosen}" is no AWS region.'
+            raise MachineError(message, next_step="export AWS_REGION=us-east-1  (the region you want to train in)")
         account = "0" * 12
         return cls(
             region=chosen,

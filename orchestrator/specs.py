@@ -30,13 +30,14 @@ MAX_NAME = 40
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 """What a name on the Hugging Face Hub looks like."""
+_PARTS = ("compute", "budget")
 _ADVICE = {
     "images": "name the folder that holds your pictures: --images DIR",
     "base_model": "name another model: --base-model MODEL",
     "name": "choose another name: --name NAME",
+    **dict.fromkeys(_PARTS, "change what is named above, then submit again; docs/job-files.md has every field"),
 }
 """What to do when this part of a job is the only one at fault; the recipe's settings are no help then."""
-_PARTS = ("compute", "budget")
 Built = TypeVar("Built")
 
 
@@ -284,7 +285,7 @@ def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterabl
 def _spec_error(declaration: type[Recipe], problems: list[Problem]) -> SpecError:
     count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
     name = declaration.recipe_name()
-    advice = {_ADVICE.get(problem.where) for problem in problems}
+    advice = {_ADVICE.get(problem.where.partition(".")[0]) for problem in problems}
     return SpecError(
         f"The {name} job has {count}; nothing was started.",
         problems=problems,

@@ -1,12 +1,14 @@
 """What a person says of a job on the command line: the same flags for one job and for several."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 _COMPUTE = ("instance_type", "spot")
+_FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 
 
 def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any]:
@@ -34,6 +36,33 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
         return command
 
     return add
+
+
+def insist_on_sagemaker(target: str, given: Mapping[str, Any]) -> None:
+    """Raise SpecError for flags of SageMaker that were typed for a job of this machine: it would not heed them."""
+    from orchestrator.errors import SpecError
+
+    typed = [f"--{name.replace('_', '-')}" for name in _FOR_SAGEMAKER if given.get(name)]
+    if target == "local" and typed:
+        raise SpecError(
+            f"{' and '.join(typed)} can only be said of a job on SageMaker; nothing was started.",
+            next_step="add --target sagemaker, or leave it out",
+        )
+
+
+def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
+    """Ask before money is spent; where nobody can be asked, a cap stands for the answer. Raises SpecError or Exit."""
+    from orchestrator.errors import SpecError
+
+    if yes:
+        return
+    if sys.stdin.isatty():
+        if not click.confirm(question, default=False, err=True):
+            click.echo("Nothing was started.", err=True)
+            raise click.exceptions.Exit(1)
+    elif not capped:
+        message = "What may cost money without a cap has to be agreed to, and there is no terminal to ask on."
+        raise SpecError(f"{message} Nothing was started.", next_step="add --max-usd USD, or --yes")
 
 
 def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:

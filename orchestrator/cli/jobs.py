@@ -1,7 +1,7 @@
 """`jobs`: watch what was submitted."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from orchestrator.targets.base import JobSummary, Target
 
 
+def job_argument(command: Any) -> Any:  # click's decorators take any function
+    """Give a command the name of a job, of which a few letters are enough, and the place it is looked for in."""
+    choice = click.option("--target", type=click.Choice(["local", "sagemaker"]), help="Where to look for the job.")
+    return click.argument("name")(choice(command))
+
+
 @click.group()
 def jobs() -> None:
     """List, watch, stop, resume, explain and remove jobs."""
@@ -24,7 +30,8 @@ def jobs() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List all jobs, the oldest first."""
-    summaries = [summary for target in _targets() for summary in _summaries(target)]
+    found = [summary for target in _targets() for summary in _summaries(target)]
+    summaries = sorted(found, key=lambda summary: summary.created)
     if as_json:
         print_json([summary.model_dump(mode="json") for summary in summaries])
     elif not summaries:
@@ -52,24 +59,24 @@ def _summaries(target: "Target") -> "Iterator[JobSummary]":
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @json_option
-def show(name: str, as_json: bool) -> None:
+def show(name: str, target: str | None, as_json: bool) -> None:
     """Show a job, its progress, and its adapter once there is one."""
     from orchestrator.cli.results import print_job
 
-    print_job(_find(name), as_json=as_json)
+    print_job(_find(name, target), as_json=as_json)
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @json_option
-def logs(name: str, follow: bool, as_json: bool) -> None:
+def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     """Print a job's log; with --json its events alone, one a line."""
     from orchestrator.contract.events import parse
 
-    for line in _find(name).log_lines(follow=follow):
+    for line in _find(name, target).log_lines(follow=follow):
         if not as_json:
             click.echo(printable(line, keep="\t"))
         elif parse(line) is not None:
@@ -77,41 +84,46 @@ def logs(name: str, follow: bool, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @json_option
-def wait(name: str, as_json: bool) -> None:
+def wait(name: str, target: str | None, as_json: bool) -> None:
     """Wait for a job's end; the exit code says whether it ended well."""
     from orchestrator.cli.progress import follow, leaving
     from orchestrator.cli.results import print_outcome
 
-    job = _find(name)
+    job = _find(name, target)
     with leaving(job):
         follow(job, quiet=as_json)
     print_outcome(job, as_json=as_json)
 
 
 @jobs.command()
-@click.argument("name")
-@click.option("--now", is_flag=True, help="Kill it at once; what came after its newest checkpoint is lost.")
+@job_argument
+@click.option(
+    "--now", is_flag=True, help="Kill it at once; what came after its newest checkpoint is lost. Not on SageMaker."
+)
 @json_option
-def stop(name: str, now: bool, as_json: bool) -> None:
+def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
     """Save a checkpoint and stop; `jobs retry` goes on from it. After two minutes a job that does not end is killed."""
     from orchestrator.cli.progress import leaving
     from orchestrator.cli.results import print_job
 
-    job = _find(name)
+    job = _find(name, target)
     with leaving(job):
         job.stop(now=now)
     print_job(job, as_json=as_json)
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @click.option("--adapter", is_flag=True, help="Remove its adapter too.")
 @json_option
-def remove(name: str, adapter: bool, as_json: bool) -> None:
-    """Forget a job that has ended, and all its files but the adapter."""
-    job = _find(name)
+def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
+    """Forget a job that has ended, and all its files but the adapter.
+
+    A job on SageMaker leaves the account's list; the bucket lets go of its checkpoints by itself.
+    """
+    job = _find(name, target)
     job.remove(adapter=adapter)
     if as_json:
         print_json({"removed": job.name, "adapter": adapter})
@@ -120,15 +132,15 @@ def remove(name: str, adapter: bool, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @click.option("--detach", is_flag=True, help="Return at once.")
 @json_option
-def retry(name: str, detach: bool, as_json: bool) -> None:
+def retry(name: str, target: str | None, detach: bool, as_json: bool) -> None:
     """Go on with a job that ended early, from its newest checkpoint."""
     from orchestrator.cli.progress import follow_own, leaving
     from orchestrator.cli.results import print_outcome
 
-    job = _find(name)
+    job = _find(name, target)
     job.resume()
     if not detach:
         with leaving(job):
@@ -137,11 +149,11 @@ def retry(name: str, detach: bool, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("name")
+@job_argument
 @json_option
-def explain(name: str, as_json: bool) -> None:
+def explain(name: str, target: str | None, as_json: bool) -> None:
     """Say why a job stands where it does, show the evidence, and name the next command."""
-    explanation = _find(name).explain()
+    explanation = _find(name, target).explain()
     if as_json:
         print_json(explanation.model_dump(mode="json"))
         return
@@ -158,7 +170,7 @@ def _targets() -> "list[Target]":
     return targets(Settings.from_environment())
 
 
-def _find(name: str) -> "Job":
+def _find(name: str, where: str | None) -> "Job":
     from orchestrator.jobs import find
 
-    return find(name, _targets())
+    return find(name, [target for target in _targets() if where in {None, target.kind}])

@@ -20,7 +20,7 @@ def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request:
         return
     print_facts(_facts(plan, ready=ready))
     click.echo()
-    print_table(("UPLOAD (ONCE)", "FILES", "SIZE"), [_row(uri, files) for uri, files in trees.items()])
+    print_table(("UPLOAD, IF NOT THERE", "FILES", "SIZE"), [_row(uri, files) for uri, files in trees.items()])
     if request:
         click.echo()
         print_json(plan.request)

@@ -54,6 +54,8 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
 
 def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> list[tuple[str, str]]:
     facts = [("job", job.name), ("status", _status(description)), ("submitted", _clock(description))]
+    if description.instance_type:
+        facts.append(("runs on", f"{description.instance_count} x {description.instance_type} in {description.region}"))
     seconds = _seconds(description)
     if seconds is not None:
         facts.append(("seconds", f"{seconds:.0f}"))

@@ -1,11 +1,10 @@
 """`submit`: from photos and a prompt to an adapter."""
 
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import job_options, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, insist_on_sagemaker, job_options, spec_fields
 from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
@@ -53,6 +52,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.settings import Settings
 
+    insist_on_sagemaker(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
         raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
@@ -60,7 +60,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     if target == "local":
         _submit_here(spec, settings, start, dry_run=dry_run)
     else:
-        _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, ask=not yes)
+        _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
 
 
 class _Start(NamedTuple):
@@ -87,7 +87,7 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
     _begin(plan, local_target(settings), start)
 
 
-def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, ask: bool) -> None:
+def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
     from orchestrator.cli.plans import print_plan
     from orchestrator.plans import Shared, plan_on_sagemaker
     from orchestrator.settings import AwsSettings
@@ -108,8 +108,7 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
     account = _ready(account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
-    if ask and sys.stdin.isatty():
-        click.confirm("Submit it?", default=True, abort=True, err=True)
+    ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
     with uploading(quiet=start.as_json) as progress:
         target = sagemaker_target(account, progress)
         plan = plan_on_sagemaker(spec, settings, account, target.store, shared)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import job_options, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, insist_on_sagemaker, job_options, spec_fields
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
 from orchestrator.terminal import printable
 
@@ -61,6 +61,7 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
     from orchestrator.sweeps.budget import with_shares
     from orchestrator.sweeps.grid import expand
 
+    insist_on_sagemaker(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings, fields = Settings.from_environment(), spec_fields(what, given)
     variants = expand(fields, pairs)
@@ -102,22 +103,9 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
     insist_on_image(account)
     target = sagemaker_target(account)
     check(entries, target)
-    _ask(start, capped=max_usd is not None)
+    ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
     entries = plan_sweep(variants, settings, account, target.store)
     return _run(entries, target, settings, start, max_usd)
-
-
-def _ask(start: _Start, *, capped: bool) -> None:
-    """Ask before money is spent; where nobody can be asked, a cap stands for the answer."""
-    if start.yes:
-        return
-    if sys.stdin.isatty():
-        click.confirm("Start them?", default=True, abort=True, err=True)
-    elif not capped:
-        from orchestrator.errors import SpecError
-
-        message = "A sweep without a cap has to be agreed to, and there is no terminal to ask on; nothing was started."
-        raise SpecError(message, next_step="add --max-usd USD, or --yes")
 
 
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:

@@ -168,7 +168,7 @@ def arriving(folder: Path) -> Iterator[Path]:
     Raises MachineError when something is at `folder` already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MachineError(f"{folder} is in the way.", next_step="take another folder, or an empty one")
+        raise MachineError(f"{folder} is in the way.", next_step="name a folder that is new or empty: --to FOLDER")
     with scratch_folder(folder.parent) as draft:
         content = draft / "content"
         content.mkdir()

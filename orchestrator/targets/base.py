@@ -96,6 +96,10 @@ class Target(Protocol):
 
     store: Store
     """Where its finished adapters are."""
+    kind: str
+    """What `--target` calls it: "local" or "sagemaker"."""
+    place: str
+    """Where its jobs run, in a word: "here", or the region."""
 
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""

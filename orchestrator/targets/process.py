@@ -31,6 +31,7 @@ class ProcessTarget:
 
     def __init__(self, settings: Settings, *, lock_seconds: float = _LOCK_SECONDS) -> None:
         self.settings = settings
+        self.kind, self.place = "local", "here"
         self.store: Store = FolderStore(settings.home)
         self.lock_seconds = lock_seconds
 

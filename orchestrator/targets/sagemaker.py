@@ -37,6 +37,7 @@ class SageMakerTarget:
 
     def __init__(self, aws: Aws, store: Store, poll_seconds: float = POLL_SECONDS) -> None:
         self.aws = aws
+        self.kind, self.place = "sagemaker", aws.region
         self._jobs = TrainingJobs(aws)
         self.store = store
         self.poll_seconds = poll_seconds
@@ -68,7 +69,7 @@ class SageMakerTarget:
         if adapter:
             raise JobError(
                 f"The adapter of {name} is in the bucket, where others may use it; it is not removed with its job.",
-                next_step=f"python -m orchestrator jobs remove {name}",
+                next_step=f"python -m orchestrator jobs remove {name}  # keeps the adapter",
             )
         attempts = self._jobs.attempts(name)
         if not self._jobs.status(attempts[-1]).is_final:

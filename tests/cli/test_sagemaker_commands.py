@@ -56,7 +56,7 @@ def run(
     settings.aws_file.write_text(ACCOUNT.model_dump_json())
 
     def run(*words: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["orchestrator", *words, "--target", "sagemaker"])
+        monkeypatch.setattr(sys, "argv", ["orchestrator", *words, "--target", "sagemaker", "--yes"])
         code = main()
         return Said(code, *capsys.readouterr())
 
@@ -79,21 +79,21 @@ def assert_refused(said: Said, service: SageMakerSimulator, code: int, cause: st
 
 # --- told on this machine: nothing is asked of AWS
 
-SHOW = "recipes show dreambooth"
+CHANGE = "change what is named"
 WORDS = [
-    (("--instance-type", "ml.g5.xlarg"), "ml.g5.xlarge", SHOW),
-    (("--instance-type", "ml.m5.xlarge"), "has no GPU", SHOW),
-    (("--instance-type", "g5.xlarge"), "ml.g5.xlarge", SHOW),
+    (("--instance-type", "ml.g5.xlarg"), "ml.g5.xlarge", CHANGE),
+    (("--instance-type", "ml.m5.xlarge"), "has no GPU", CHANGE),
+    (("--instance-type", "g5.xlarge"), "ml.g5.xlarge", CHANGE),
     (("--name", "d" * 41), "40 at most", "--name NAME"),
     (("--name", "../dog"), "is no name", "--name NAME"),
     (("--max-usd", "0.02"), "allow at least", "change what is named"),
-    (("--max-usd", "-1"), "budget.max_usd", SHOW),
-    (("--max-usd", "much"), "budget.max_usd", SHOW),
-    (("--max-usd", "nan"), "budget.max_usd", SHOW),
-    (("--spot", "-s", "checkpoint_minutes=300"), "checkpoint_minutes=300", SHOW),
+    (("--max-usd", "-1"), "budget.max_usd", CHANGE),
+    (("--max-usd", "much"), "budget.max_usd", CHANGE),
+    (("--max-usd", "nan"), "budget.max_usd", CHANGE),
+    (("--spot", "-s", "checkpoint_minutes=300"), "checkpoint_minutes=300", CHANGE),
     (("--spot", "--max-usd", "0.2", "-s", "checkpoint_minutes=60"), "checkpoint", "change what is named"),
-    (("-s", "compute.colour=red"), "compute.colour", SHOW),
-    (("--max-usd", "1e30"), "budget.max_usd", SHOW),
+    (("-s", "compute.colour=red"), "compute.colour", CHANGE),
+    (("--max-usd", "1e30"), "budget.max_usd", CHANGE),
     (("--wait-minutes", "soon"), "is not a valid integer", "submit --help"),
     (("--wait-minutes", "nan"), "is not a valid integer", "submit --help"),
 ]
@@ -127,7 +127,7 @@ def test_a_job_file_that_says_what_there_is_not_is_refused(
 ) -> None:
     (tmp_path / "job.yaml").write_text(f"recipe: dreambooth\n{text}\n")
     service.requests.clear()
-    assert_refused(run("submit", str(tmp_path / "job.yaml"), *words), service, 2, cause, SHOW)
+    assert_refused(run("submit", str(tmp_path / "job.yaml"), *words), service, 2, cause, CHANGE)
     assert service.requests.counts() == {}
 
 
@@ -224,3 +224,38 @@ def test_an_instance_the_account_may_not_have_is_answered_with_the_request_for_i
     said = run(*JOB)
     assert_refused(said, service, 6, '"ml.g4dn.xlarge for training job usage" is 0', "--fallback")
     assert "request-service-quota-increase" in said.errors
+
+
+# --- consent, and the place that is meant
+
+
+def test_nothing_is_spent_without_a_cap_where_nobody_can_be_asked(
+    settings: Settings, service: SageMakerSimulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.home.mkdir(parents=True)
+    settings.aws_file.write_text(ACCOUNT.model_dump_json())
+    service.requests.clear()
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, "--target", "sagemaker"])
+    assert main() == 2
+    assert "--max-usd USD, or --yes" in capsys.readouterr().err
+    assert service.requests.count("CreateTrainingJob") == 0
+    assert service.requests.of(service="s3") == []
+
+
+@pytest.mark.parametrize("words", [("--spot",), ("--max-usd", "3"), ("--fallback",), ("--wait-minutes", "5")])
+def test_flags_of_sagemaker_are_not_ignored_on_this_machine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, *words])
+    assert main() == 2
+    assert f"{words[0]} can only be said of a job on SageMaker" in capsys.readouterr().err
+    assert not settings.jobs.exists()
+
+
+def test_a_plan_for_a_region_that_is_none_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "mars-1")
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, "--target", "sagemaker", "--dry-run"])
+    assert main() == 5
+    assert '"mars-1" is no AWS region' in capsys.readouterr().err

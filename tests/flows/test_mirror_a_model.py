@@ -63,7 +63,7 @@ def test_a_gated_model_is_trained_on_without_a_token_in_the_job(
     assert run("models", "list") == [{name: model[name] for name in model if name != "new"}]
 
     hub.asked.clear()
-    job = run(*SUBMIT, "--target", "sagemaker")
+    job = run(*SUBMIT, "--target", "sagemaker", "--yes")
     assert job["status"] == "Completed", job
     assert hub.asked == []
     (request,) = (one.parameters for one in requests.of("CreateTrainingJob"))

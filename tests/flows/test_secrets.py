@@ -115,7 +115,7 @@ def test_no_secret_leaves_with_a_job_on_sagemaker(
 ) -> None:
     run("infra", "up")
     run("infra", "image")
-    job = run(*words, "--target", "sagemaker", "--name", "mine")
+    job = run(*words, "--target", "sagemaker", "--yes", "--name", "mine")
     assert job["status"] == "Completed", job
     run("adapters", "pull", "mine", "--to", str(person / "pulled"))
 
