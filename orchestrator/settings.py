@@ -11,7 +11,7 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.contract.problem import problems_of
-from orchestrator.errors import MachineError
+from orchestrator.errors import AccountError, MachineError
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
@@ -139,6 +139,13 @@ class Settings(BaseModel):
                 problems=problems_of(error),
                 next_step="python -m orchestrator infra show",
             ) from error
+
+    def account(self) -> AwsSettings:
+        """Return the account's settings; raises AccountError before `infra up`, and as `aws` does."""
+        account = self.aws()
+        if account is None:
+            raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+        return account
 
     def _noted(self) -> dict[str, Any]:
         try:

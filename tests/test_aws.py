@@ -10,7 +10,7 @@ from moto import mock_aws
 from orchestrator import aws_errors, errors
 from orchestrator.aws import ATTEMPTS, Aws, calling
 from orchestrator.aws_errors import Failure, error_for, find_row
-from tests.faults.wire import Wire, broken
+from tests.faults.wire import Wire, broken, response
 
 QUOTA = (
     "The account-level service limit 'ml.g5.xlarge for training job usage' is 0 Instances, with current utilization of "
@@ -240,3 +240,12 @@ def test_a_refusal_without_reasons_names_the_action_that_policies_know(operation
 def test_an_error_of_somebody_else_passes() -> None:
     with pytest.raises(ZeroDivisionError), calling("divide"):
         1 / 0  # noqa: B018
+
+
+def test_a_page_of_somebody_else_is_no_answer_of_aws(signed_in: None) -> None:
+    client = Aws("eu-west-1").client("cloudformation")
+    wire = Wire(client)
+    wire.answer("DescribeStacks", lambda _: response(200, "<html><p>Sign in to the network"))
+    with pytest.raises(errors.MachineError, match="does not speak as AWS does") as caught, calling("see the stack"):
+        client.describe_stacks()
+    assert "proxy" in caught.value.next_step

@@ -43,3 +43,13 @@ def test_a_single_fault_is_what_it_is(settings: Settings, photos: Path) -> None:
     error = refused(build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"}), settings)
     assert isinstance(error, DatasetError)
     assert [problem.where for problem in error.problems] == ["broken.png"]
+
+
+def test_photographs_for_the_built_in_model_are_doubted_and_its_own_subject_is_not(
+    settings: Settings, photos: Path
+) -> None:
+    (photos / "broken.png").unlink()
+    own = build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"})
+    for spec, doubts in ((own, ["base_model"]), (build_spec({"recipe": "dreambooth"}), [])):
+        plan = plan_on_sagemaker(spec, settings, ACCOUNT, DryS3Store(ACCOUNT.bucket))
+        assert [one.where for one in plan.warnings if one.where == "base_model"] == doubts

@@ -76,11 +76,7 @@ def _say(line: str) -> None:
 
 
 def _store() -> "Store":
-    from orchestrator.errors import AccountError
     from orchestrator.jobs import sagemaker_target
     from orchestrator.settings import Settings
 
-    account = Settings.from_environment().aws()
-    if account is None:
-        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
-    return sagemaker_target(account).store
+    return sagemaker_target(Settings.from_environment().account()).store

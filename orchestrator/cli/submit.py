@@ -11,7 +11,7 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from orchestrator.jobs import Job
     from orchestrator.plans import Plan
-    from orchestrator.settings import AwsSettings, Settings
+    from orchestrator.settings import Settings
     from orchestrator.specs import JobSpec
     from orchestrator.targets.base import Target
 
@@ -103,9 +103,10 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
         return
     # Not imported before: a dry run does without what watches jobs.
     from orchestrator.cli.progress import uploading
-    from orchestrator.jobs import sagemaker_target
+    from orchestrator.jobs import insist_on_image, sagemaker_target
 
-    account = _ready(account)
+    account = settings.account()
+    insist_on_image(account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
@@ -115,17 +116,6 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
     if plan.mirrored is not None:
         click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
     _begin(plan, target, start)
-
-
-def _ready(account: "AwsSettings | None") -> "AwsSettings":
-    """Return an account in which jobs can start; raises AccountError without one, MissingError without its image."""
-    from orchestrator.errors import AccountError
-    from orchestrator.jobs import insist_on_image
-
-    if account is None:
-        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
-    insist_on_image(account)
-    return account
 
 
 def _warn(plan: "Plan") -> None:

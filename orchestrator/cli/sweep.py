@@ -96,10 +96,7 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
     _show_plan(entries, start)
     if start.dry_run:
         return 0
-    if account is None:
-        from orchestrator.errors import AccountError
-
-        raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+    account = settings.account()
     insist_on_image(account)
     target = sagemaker_target(account)
     check(entries, target)

@@ -2,9 +2,14 @@
 
 import json
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import pytest
+from moto import mock_aws
+from sagemaker_simulator import SageMakerSimulator, in_process
 from sagemaker_simulator.validation import LOADER
 
 REGION = "eu-west-1"
@@ -37,6 +42,17 @@ def use_default_session() -> None:
     """Make a default session that reads each of botocore's models once for all tests."""
     boto3.setup_default_session()
     boto3.DEFAULT_SESSION._session.register_component("data_loader", LOADER)
+
+
+@contextmanager
+def open_account(patch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
+    """Open an account in this process that has all a job needs, and a simulator in it."""
+    patch.setenv("AWS_DEFAULT_REGION", REGION)
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with mock_aws(), SageMakerSimulator() as made, in_process(made):
+        use_default_session()
+        furnish()
+        yield made
 
 
 def furnish() -> None:

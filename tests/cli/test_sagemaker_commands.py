@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -259,3 +260,32 @@ def test_a_plan_for_a_region_that_is_none_says_so(
     monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, "--target", "sagemaker", "--dry-run"])
     assert main() == 5
     assert '"mars-1" is no AWS region' in capsys.readouterr().err
+
+
+class Terminal(StringIO):
+    """A person who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "jobs"), [("\n", 0), ("n\n", 0), ("y\n", 1)])
+def test_only_a_yes_is_one(
+    settings: Settings,
+    service: SageMakerSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+    jobs: int,
+) -> None:
+    settings.home.mkdir(parents=True)
+    settings.aws_file.write_text(ACCOUNT.model_dump_json())
+    monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, "--target", "sagemaker", "--max-usd", "3", "--detach"])
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert main() == (0 if jobs else 1)
+    said = capsys.readouterr()
+    assert ("Nothing was started." in said.err) == (jobs == 0)
+    assert service.requests.count("CreateTrainingJob") == jobs
+    # What travelled is told once; what a job runs on is told with it.
+    assert [line for line in said.err.splitlines() if line.startswith("code: ")][-1:] == ["code: all sent"] * jobs
+    assert (f"1 x ml.g4dn.xlarge in {REGION}" in said.out) == (jobs == 1)

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import boto3
 import pytest
-from account import BUCKET, REGION, bare_request, channel, furnish, use_default_session
-from moto import mock_aws
-from sagemaker_simulator import SageMakerSimulator, faults, in_process
+from account import BUCKET, REGION, bare_request, channel, open_account
+from sagemaker_simulator import SageMakerSimulator, faults
 
 from orchestrator import jobs
 from orchestrator.aws import Aws
@@ -90,11 +89,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) -> Iterator[World]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws(), SageMakerSimulator() as simulator, in_process(simulator):
-        use_default_session()
-        furnish()
+    with open_account(monkeypatch) as simulator:
         yield World(simulator, Client(), Client(), tmp_path)
 
 

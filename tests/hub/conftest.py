@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto import mock_aws
 
 from orchestrator.aws import Aws
 from orchestrator.storage import S3Store
 from tests.faults.wire import Wire
 from tests.hub.server import Files, HubServer, ask_only, serving
+from tests.storage.conftest import ACCOUNT, BUCKET, aws, wire
 
-ACCOUNT = "123456789012"  # moto's
-BUCKET = "orchestrator-bucket"
+__all__ = ["ACCOUNT", "BUCKET", "aws", "wire"]  # fixtures of a bucket: moto answers AWS's, the loopback Hub is let pass
 
 
 @pytest.fixture
@@ -21,21 +20,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with serving() as server:
         ask_only(server, tmp_path, monkeypatch)
         yield server
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> Iterator[Aws]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    # moto answers what goes to AWS; what goes to the loopback Hub passes.
-    with mock_aws():
-        yield Aws("us-east-1")
-
-
-@pytest.fixture
-def wire(aws: Aws) -> Wire:
-    aws.client("s3").create_bucket(Bucket=BUCKET)
-    return Wire(aws.client("s3"))
 
 
 @pytest.fixture

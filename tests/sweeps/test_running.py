@@ -7,10 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from account import BUCKET, REGION, furnish, use_default_session
+from account import BUCKET, REGION, open_account
 from account import training_request as sagemaker_request
-from moto import mock_aws
-from sagemaker_simulator import SageMakerSimulator, in_process
+from sagemaker_simulator import SageMakerSimulator
 
 from orchestrator.aws import Aws
 from orchestrator.contract.events import Event, Step
@@ -113,11 +112,7 @@ def test_or_as_many_at_a_time_as_was_said(settings: Settings, training_request: 
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws(), SageMakerSimulator() as made, in_process(made):
-        use_default_session()
-        furnish()
+    with open_account(monkeypatch) as made:
         made.seconds_per_call["DescribeTrainingJob"] = 30  # a client that polls lets time go by
         yield made
 

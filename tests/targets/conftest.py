@@ -1,9 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-from account import REGION, furnish, use_default_session
-from moto import mock_aws
-from sagemaker_simulator import SageMakerSimulator, in_process
+from account import open_account
+from sagemaker_simulator import SageMakerSimulator
 
 from orchestrator.settings import Settings
 from orchestrator.targets.process import ProcessTarget
@@ -16,9 +15,5 @@ def target(settings: Settings) -> ProcessTarget:
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws(), SageMakerSimulator() as made, in_process(made):
-        use_default_session()
-        furnish()
+    with open_account(monkeypatch) as made:
         yield made

@@ -75,7 +75,7 @@ def run(target: SageMakerTarget, plan: Plan, **given: Any) -> Job:
         job.wait()
         return job
 
-    return acquire(plan, start, patience, lambda _text: None, **given)
+    return acquire(plan, start, patience, given.pop("told", lambda _text: None), **given)
 
 
 def refused(target: SageMakerTarget, **given: Any) -> AccountError:
@@ -105,9 +105,12 @@ def test_a_quota_that_refuses_is_answered_with_what_could_stand_in(
 def test_the_first_stand_in_that_can_be_had_is_taken(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     quota(simulator, FIRST, 0)
     quota(simulator, SECOND, 0)
-    job = run(target, planned(), fallback=True)
+    told: list[str] = []
+    job = run(target, planned(), fallback=True, told=told.append)
     assert job.describe().status is JobStatus.COMPLETED
     assert job.describe().instance_type == "ml.g5.xlarge"
+    assert [line.split()[0] for line in told] == [FIRST, SECOND, "ml.g5.xlarge"]
+    assert told[-1] == "ml.g5.xlarge it is."
     assert target.names() == [JOB]
 
 
