@@ -3,4 +3,6 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "aws"))  # the SageMaker that runs is a package of the tests
+sys.path.append(
+    str(Path(__file__).parents[1] / "tests" / "simulator")
+)  # the SageMaker that runs is a package of the tests

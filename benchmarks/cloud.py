@@ -14,14 +14,14 @@ from account import BUCKET, IMAGE, REGION, ROLE, furnish, use_default_session
 from moto import mock_aws
 from sagemaker_simulator import Image, SageMakerSimulator, in_process
 
-from orchestrator import jobs
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.contract.events import Resumed, Step, parse
-from orchestrator.plans import plan_on_sagemaker
+from orchestrator.jobs import job as jobs
+from orchestrator.planning.plan import plan_on_sagemaker
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.specs import build_spec
+from orchestrator.specs.building import build_spec
 from orchestrator.storage import S3Store
-from orchestrator.targets.sagemaker import SageMakerTarget
+from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 RUNTIME_MINUTES = 60
 STEPS = 12

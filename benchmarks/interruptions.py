@@ -30,7 +30,7 @@ from benchmarks.cloud import (
     whole_checkpoints,
 )
 from benchmarks.report import write_section
-from orchestrator.targets.attempts import attempt_name
+from orchestrator.targets.sagemaker.attempts import attempt_name
 
 INTERRUPTIONS = 40
 KINDS = (

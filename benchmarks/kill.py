@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import write_section
-from orchestrator import jobs
 from orchestrator.contract.events import Phase
-from orchestrator.plans import plan_here
+from orchestrator.jobs import job as jobs
+from orchestrator.planning.plan import plan_here
 from orchestrator.settings import Settings
-from orchestrator.specs import build_spec
+from orchestrator.specs.building import build_spec
 from orchestrator.storage import FolderStore
 from orchestrator.targets.base import JobStatus
-from orchestrator.targets.job_folder import JobFolder
+from orchestrator.targets.local.job_folder import JobFolder
+from orchestrator.targets.opening import local_target
 
 KILLS = 100
 VICTIMS = ("training process", "worker", "both")
@@ -90,7 +91,7 @@ def _submit(settings: Settings, name: str) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
     plan = plan_here(spec, settings, FolderStore(settings.store))
-    target = jobs.local_target(settings)
+    target = local_target(settings)
     if target.has(plan.request["TrainingJobName"]):
         return jobs.find(plan.request["TrainingJobName"], [target])
     return jobs.submit(plan, target).job

@@ -30,7 +30,7 @@ from account import IMAGE, REGION, ROLE, furnish  # noqa: E402
 from sagemaker_simulator import SageMakerSimulator, SimulatorServer, access_denied  # noqa: E402
 
 from benchmarks.report import write_section  # noqa: E402
-from orchestrator.bundle import store_bundle  # noqa: E402
+from orchestrator.planning.bundle import store_bundle  # noqa: E402
 from orchestrator.storage import FolderStore, folder_of  # noqa: E402
 
 ROUNDS = 7

@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.report import write_section  # noqa: E402
-from entrypoints.diffusion.data import latents_of, read_pictures  # noqa: E402
-from entrypoints.diffusion.families import BaseModel, load_base_model  # noqa: E402
-from entrypoints.diffusion.loop import Trainer, announce  # noqa: E402
-from entrypoints.diffusion.loss import add_noise, training_target  # noqa: E402
-from entrypoints.diffusion.objective import Objective, PromptEncoder, Stream  # noqa: E402
-from entrypoints.diffusion.run import Run  # noqa: E402
+from entrypoints.models.ddpm import add_noise, training_target  # noqa: E402
+from entrypoints.models.stable_diffusion import BaseModel, load_base_model  # noqa: E402
 from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402
+from entrypoints.runtime.pictures import read_pictures  # noqa: E402
+from entrypoints.training.latents import latents_of  # noqa: E402
+from entrypoints.training.loop import Trainer, announce  # noqa: E402
+from entrypoints.training.objective import Objective, PromptEncoder, Stream  # noqa: E402
+from entrypoints.training.run import Run  # noqa: E402
 from orchestrator.contract.environment import Environment  # noqa: E402
 from orchestrator.contract.recipes.dreambooth import DreamBooth  # noqa: E402
 

@@ -11,13 +11,13 @@ import click
 import yaml
 from pydantic import BaseModel
 
-from orchestrator import aws_errors
-from orchestrator.aws import ATTEMPTS, ATTEMPTS_WHEN_LOST
+from orchestrator.aws import errors as aws_errors
+from orchestrator.aws.client import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
-from orchestrator.compute import Budget, Compute
 from orchestrator.contract.recipe import recipe_class, recipe_names
-from orchestrator.specs import JobSpec
+from orchestrator.specs.compute import Budget, Compute
+from orchestrator.specs.job import JobSpec
 
 DOCS = Path(__file__).parent
 MATRIX = DOCS.parent / "tests" / "faults" / "matrix.yaml"

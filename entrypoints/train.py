@@ -12,13 +12,13 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from entrypoints.diffusion.stop import StopFlag, Stopped
+from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
 from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.recipe import from_hyperparameters
 
 if TYPE_CHECKING:
-    from entrypoints.diffusion.failures import TrainingError
+    from entrypoints.runtime.failures import TrainingError
 
 # cuBLAS repeats its sums only with a fixed workspace. OpenMP's threads wait for one another by spinning, which is the
 # quickest on an idle machine and, where a neighbour has one of the cores, makes a step take twenty times as long; so
@@ -57,8 +57,8 @@ def main() -> int:
 
 def run_recipe(environment: Environment, stop: StopFlag) -> None:
     """Decode the recipe and hand it to the module of its name."""
-    from entrypoints.diffusion.machine import insist_on_gpu  # brings torch: seconds, and after the settings
-    from entrypoints.diffusion.run import Run
+    from entrypoints.runtime.machine import insist_on_gpu  # brings torch: seconds, and after the settings
+    from entrypoints.training.run import Run
 
     quieten()
     if environment.root == DEFAULT_ROOT:  # in a container of the service; elsewhere the CPU may be what is meant
@@ -84,7 +84,7 @@ def report(environment: Environment, error: Exception) -> None:
 
 def _known(error: Exception) -> "TrainingError | None":
     try:
-        from entrypoints.diffusion.failures import failure_of
+        from entrypoints.runtime.failures import failure_of
     except (ImportError, OSError):  # torch itself cannot be imported: then that is the error
         return None
     return failure_of(error)

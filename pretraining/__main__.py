@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from orchestrator.resources import ASSETS
 from pretraining.card import SHEET_PROMPTS, write_card
 from pretraining.evaluation import as_record, evaluate, grid, load_pipeline
 from pretraining.stages import QUICK, Budget, Stages
@@ -14,7 +15,6 @@ from pretraining.subject import write_subject
 from pretraining.tokenizer import write_json
 
 STAGES = ("subject", "autoencoder", "text-tower", "denoiser", "picture-tower", "judge", "export", "evaluate", "all")
-ASSETS = Path(__file__).parents[1] / "orchestrator" / "assets"
 
 
 def parser() -> argparse.ArgumentParser:

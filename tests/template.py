@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator import infra
+from orchestrator.resources import STACK_TEMPLATE
 
 
 class _Template(yaml.SafeLoader):
@@ -24,5 +24,5 @@ _Template.add_multi_constructor("!", _plain)
 
 def template() -> dict[str, Any]:
     """Return the template with each function replaced by its argument."""
-    loaded: dict[str, Any] = yaml.load(infra.TEMPLATE.read_text(), Loader=_Template)  # noqa: S506  (a SafeLoader)
+    loaded: dict[str, Any] = yaml.load(STACK_TEMPLATE.read_text(), Loader=_Template)  # noqa: S506  (a SafeLoader)
     return loaded

@@ -4,15 +4,18 @@ from functools import partial
 
 import torch
 
-from entrypoints.diffusion.class_images import class_pictures
-from entrypoints.diffusion.data import Picture, latents_of
-from entrypoints.diffusion.evaluation import draw_validation, evaluate
-from entrypoints.diffusion.families import BaseModel
-from entrypoints.diffusion.loop import fit
-from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import Question, contexts
-from entrypoints.diffusion.run import Run
-from entrypoints.diffusion.tuners import Full, Lora, Tuner
+from entrypoints.adapters.full import Full
+from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.tuner import Tuner
+from entrypoints.evaluation.before_and_after import draw_validation, evaluate
+from entrypoints.evaluation.prompts import Question, contexts
+from entrypoints.models.stable_diffusion import BaseModel
+from entrypoints.runtime.pictures import Picture
+from entrypoints.training.class_images import class_pictures
+from entrypoints.training.latents import latents_of
+from entrypoints.training.loop import fit
+from entrypoints.training.objective import Objective, PromptEncoder, PromptsOf, Stream
+from entrypoints.training.run import Run
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.words import with_article, words_around
 

@@ -4,14 +4,15 @@ from functools import partial
 
 import torch
 
-from entrypoints.diffusion.data import Picture, latents_of
-from entrypoints.diffusion.evaluation import draw_validation, evaluate
-from entrypoints.diffusion.failures import TrainingError
-from entrypoints.diffusion.loop import fit
-from entrypoints.diffusion.objective import Objective, PromptEncoder, PromptsOf, Stream
-from entrypoints.diffusion.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
-from entrypoints.diffusion.run import Run
-from entrypoints.diffusion.tuners import Embeddings
+from entrypoints.adapters.embeddings import Embeddings
+from entrypoints.evaluation.before_and_after import draw_validation, evaluate
+from entrypoints.evaluation.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.pictures import Picture
+from entrypoints.training.latents import latents_of
+from entrypoints.training.loop import fit
+from entrypoints.training.objective import Objective, PromptEncoder, PromptsOf, Stream
+from entrypoints.training.run import Run
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.contract.words import holds_word, with_article
 

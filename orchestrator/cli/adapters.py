@@ -8,7 +8,7 @@ import click
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from orchestrator.adapters import Adapter, Registry
+    from orchestrator.adapters.registry import Adapter, Registry
 
 
 @click.group()
@@ -20,7 +20,7 @@ def adapters() -> None:
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the adapters of this machine and of the account, the newest of each name."""
-    from orchestrator.jobs import place_of
+    from orchestrator.storage.folder import place_of
 
     found = _registry().newest()
     if as_json:
@@ -37,7 +37,7 @@ def list_adapters(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it."""
-    from orchestrator.jobs import place_of
+    from orchestrator.storage.folder import place_of
 
     adapter = _registry().find(name)
     if as_json:
@@ -83,8 +83,8 @@ def _as_json(adapter: "Adapter") -> dict[str, Any]:
 
 
 def _registry() -> "Registry":
-    from orchestrator.adapters import Registry
-    from orchestrator.jobs import targets
+    from orchestrator.adapters.registry import Registry
     from orchestrator.settings import Settings
+    from orchestrator.targets.opening import targets
 
     return Registry([target.store for target in targets(Settings.from_environment())])

@@ -8,10 +8,10 @@ from orchestrator.cli.output import json_option, print_facts, print_json, print_
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
-    from orchestrator.aws import Aws
-    from orchestrator.images import Image
+    from orchestrator.aws.client import Aws
+    from orchestrator.infra.stack import StackEvent
+    from orchestrator.infra.training_image import Image
     from orchestrator.settings import AwsSettings, Settings
-    from orchestrator.stack import StackEvent
 
 
 @click.group()
@@ -39,11 +39,11 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 
     What an option set before stays when the option is left out.
     """
-    from orchestrator import infra as work
-    from orchestrator.images import is_missing
+    from orchestrator.infra import account as infra_account
+    from orchestrator.infra.training_image import is_missing
 
     aws, settings, name = _opened(region, stack_name)
-    account = work.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
+    account = infra_account.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
         click.echo("\nNext: python -m orchestrator infra image  (it builds the image that jobs run in)")
@@ -59,15 +59,15 @@ def image(region: str | None, stack_name: str | None, build_only: bool, platform
 
     It holds Python and the libraries of training; each job brings its own code.
     """
-    from orchestrator import images
-    from orchestrator import infra as work
+    from orchestrator.infra import account as infra_account
+    from orchestrator.infra import training_image
 
     told = _telling_lines(quiet=as_json)
     if build_only:
-        made = images.build(platform=platform, told=told)
+        made = training_image.build(platform=platform, told=told)
     else:
         aws, settings, name = _opened(region, stack_name)
-        made = images.publish(aws, work.show(aws, settings, name=name), platform=platform, told=told)
+        made = training_image.publish(aws, infra_account.show(aws, settings, name=name), platform=platform, told=told)
     _print_image(made, as_json=as_json)
 
 
@@ -76,10 +76,10 @@ def image(region: str | None, stack_name: str | None, build_only: bool, platform
 @json_option
 def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
     """Show what there is and what is billed for it, and note it on this machine."""
-    from orchestrator import infra as work
+    from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
-    _print_account(work.show(aws, settings, name=name), as_json=as_json)
+    _print_account(infra_account.show(aws, settings, name=name), as_json=as_json)
 
 
 @infra.command()
@@ -88,11 +88,11 @@ def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
 @json_option
 def down(region: str | None, stack_name: str | None, delete_adapters: bool, as_json: bool) -> None:
     """Remove everything `infra up` made: bucket, roles, images, key."""
-    from orchestrator import infra as work
+    from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
     told = _telling(quiet=as_json)
-    removal = work.down(aws, settings, name=name, delete_adapters=delete_adapters, told=told)
+    removal = infra_account.down(aws, settings, name=name, delete_adapters=delete_adapters, told=told)
     if as_json:
         print_json(removal.model_dump(mode="json"))
         return
@@ -106,9 +106,9 @@ def down(region: str | None, stack_name: str | None, delete_adapters: bool, as_j
 
 def _opened(region: str | None, stack_name: str | None) -> tuple["Aws", "Settings", str]:
     """Return a session and the stack's name: as given, else as noted by an earlier command, else the usual ones."""
-    from orchestrator.aws import Aws
+    from orchestrator.aws.client import Aws
     from orchestrator.errors import MachineError
-    from orchestrator.infra import STACK
+    from orchestrator.infra.account import STACK
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
@@ -160,7 +160,7 @@ def _print_image(made: "Image", *, as_json: bool) -> None:
 
 
 def _print_account(account: "AwsSettings", *, as_json: bool) -> None:
-    from orchestrator.infra import BILLED
+    from orchestrator.infra.account import BILLED
 
     values = account.model_dump(mode="json")
     if as_json:

@@ -67,7 +67,7 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
 
 def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `specs.build_spec`: those of the job file, and over them what was typed."""
-    from orchestrator.job_file import read_job_file
+    from orchestrator.specs.job_file import read_job_file
 
     fields: dict[str, Any] = read_job_file(Path(what)) if what.endswith((".yaml", ".yml")) else {"recipe": what}
     said = {key: value for key, value in given.items() if value is not None}

@@ -11,7 +11,7 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.jobs import Job
+    from orchestrator.jobs.job import Job
     from orchestrator.targets.base import JobSummary, Target
 
 
@@ -164,13 +164,13 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
 
 
 def _targets() -> "list[Target]":
-    from orchestrator.jobs import targets
     from orchestrator.settings import Settings
+    from orchestrator.targets.opening import targets
 
     return targets(Settings.from_environment())
 
 
 def _find(name: str, where: str | None) -> "Job":
-    from orchestrator.jobs import find
+    from orchestrator.jobs.job import find
 
     return find(name, [target for target in _targets() if where in {None, target.kind}])

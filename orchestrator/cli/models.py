@@ -28,9 +28,9 @@ def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
     A gated model needs your token on this machine alone (`hf auth login`). Said again, this looks whether the branch
     has moved on, and copies nothing when it has not.
     """
-    from orchestrator import base_models
+    from orchestrator.models import mirror as mirroring
 
-    model, is_new = base_models.mirror(_store(), hf_id, revision, _say)
+    model, is_new = mirroring.mirror(_store(), hf_id, revision, _say)
     if as_json:
         print_json({**model.model_dump(mode="json"), "new": is_new})
         return
@@ -50,7 +50,7 @@ def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models that have a copy in the bucket, the newest of each first."""
-    from orchestrator.base_models import list_mirrored
+    from orchestrator.models.mirror import list_mirrored
 
     found = list_mirrored(_store())
     if as_json:
@@ -76,7 +76,7 @@ def _say(line: str) -> None:
 
 
 def _store() -> "Store":
-    from orchestrator.jobs import sagemaker_target
     from orchestrator.settings import Settings
+    from orchestrator.targets.opening import sagemaker_target
 
     return sagemaker_target(Settings.from_environment().account()).store

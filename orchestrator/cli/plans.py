@@ -6,8 +6,8 @@ import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.digest import FileDigest
-from orchestrator.plans import Plan
-from orchestrator.pricing import dollars
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.pricing import dollars
 
 Trees = Mapping[str, Mapping[str, FileDigest]]
 _NOT_READY = "no account is set up yet: names of account, role and image are made up (python -m orchestrator infra up)"

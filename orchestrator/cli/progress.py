@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
-from orchestrator.jobs import Job
+from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
 from orchestrator.terminal import printable

@@ -33,7 +33,7 @@ def list_recipes(as_json: bool) -> None:
 @json_option
 def show_recipe(name: str, as_json: bool) -> None:
     """Show every setting of a recipe, its default and what it does."""
-    from orchestrator.specs import declaration
+    from orchestrator.specs.building import declaration
 
     recipe = declaration(name)
     if as_json:

@@ -4,13 +4,14 @@ from typing import Any
 
 import click
 
-from orchestrator.adapters import name_of
+from orchestrator.adapters.registry import name_of
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
 from orchestrator.errors import JobError
-from orchestrator.jobs import ENDED_EARLY, Job, cost, place_of
-from orchestrator.pricing import dollars
+from orchestrator.jobs.job import ENDED_EARLY, Job, cost
+from orchestrator.planning.pricing import dollars
+from orchestrator.storage.folder import place_of
 from orchestrator.targets.base import JobDescription, JobStatus
 
 

@@ -9,10 +9,10 @@ from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
-    from orchestrator.jobs import Job
-    from orchestrator.plans import Plan
+    from orchestrator.jobs.job import Job
+    from orchestrator.planning.plan import Plan
     from orchestrator.settings import Settings
-    from orchestrator.specs import JobSpec
+    from orchestrator.specs.job import JobSpec
     from orchestrator.targets.base import Target
 
 
@@ -75,9 +75,9 @@ class _Start(NamedTuple):
 
 
 def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
-    from orchestrator.jobs import local_target
-    from orchestrator.plans import plan_here
+    from orchestrator.planning.plan import plan_here
     from orchestrator.storage import DryStore, FolderStore
+    from orchestrator.targets.opening import local_target
 
     plan = plan_here(spec, settings, DryStore(settings.store) if dry_run else FolderStore(settings.store))
     _warn(plan)
@@ -89,7 +89,7 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
     from orchestrator.cli.plans import print_plan
-    from orchestrator.plans import Shared, plan_on_sagemaker
+    from orchestrator.planning.plan import Shared, plan_on_sagemaker
     from orchestrator.settings import AwsSettings
     from orchestrator.storage import DryS3Store
 
@@ -102,11 +102,13 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
         print_plan(plan, dry_store.trees, as_json=start.as_json, ready=account is not None)
         return
     # Not imported before: a dry run does without what watches jobs.
+    from orchestrator.aws.client import Aws
     from orchestrator.cli.progress import uploading
-    from orchestrator.jobs import insist_on_image, sagemaker_target
+    from orchestrator.infra.training_image import insist_on_image
+    from orchestrator.targets.opening import sagemaker_target
 
     account = settings.account()
-    insist_on_image(account)
+    insist_on_image(Aws(account.region), account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
@@ -124,8 +126,8 @@ def _warn(plan: "Plan") -> None:
 
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
-    from orchestrator.acquisition import Patience, acquire
     from orchestrator.cli.results import print_outcome
+    from orchestrator.jobs.capacity import Patience, acquire
 
     def run(way: "Plan", again: bool) -> "Job":
         return _run(way, target, start, again=again)
@@ -138,10 +140,10 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
 
 
 def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job":
-    from orchestrator import jobs
     from orchestrator.cli.progress import follow, follow_own, leaving
+    from orchestrator.jobs.job import submit as submit_plan
 
-    job, started = jobs.submit(plan, target, resume=start.resume or again, restart=start.restart and not again)
+    job, started = submit_plan(plan, target, resume=start.resume or again, restart=start.restart and not again)
     if not started:
         click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
     if not start.detach:
@@ -151,8 +153,8 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
 
 
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
-    from orchestrator.job_file import parse_words
-    from orchestrator.specs import build_spec
+    from orchestrator.specs.building import build_spec
+    from orchestrator.specs.job_file import parse_words
 
     words = parse_words(given.pop("pairs"))
     return build_spec(spec_fields(what, given), words)

@@ -71,9 +71,9 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
 
 
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
-    from orchestrator.jobs import local_target
     from orchestrator.storage import DryStore, FolderStore
     from orchestrator.sweeps.planning import plan_sweep
+    from orchestrator.targets.opening import local_target
 
     entries = plan_sweep(variants, settings, None, DryStore(settings.store))
     _show_plan(entries, start)
@@ -84,11 +84,13 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
 
 
 def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
-    from orchestrator.jobs import insist_on_image, sagemaker_target
+    from orchestrator.aws.client import Aws
+    from orchestrator.infra.training_image import insist_on_image
     from orchestrator.settings import AwsSettings
     from orchestrator.storage import DryS3Store
     from orchestrator.sweeps.planning import plan_sweep
     from orchestrator.sweeps.running import check
+    from orchestrator.targets.opening import sagemaker_target
 
     account = settings.aws()
     planned_for = account or AwsSettings.placeholder()
@@ -97,7 +99,7 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
     if start.dry_run:
         return 0
     account = settings.account()
-    insist_on_image(account)
+    insist_on_image(Aws(account.region), account)
     target = sagemaker_target(account)
     check(entries, target)
     ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
@@ -129,7 +131,7 @@ def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
 
 
 def _print_plan(entries: Sequence["Entry"]) -> None:
-    from orchestrator.pricing import dollars
+    from orchestrator.planning.pricing import dollars
     from orchestrator.sweeps.budget import total_worst_case
 
     total = total_worst_case([entry.plan for entry in entries])

@@ -1,6 +1,7 @@
 """Which base models can be personalised, and which files of the diffusers layout make one."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -122,3 +123,7 @@ def _is_weights(path: PurePath) -> bool:
 
 def _settings_in(part: Path) -> list[Path]:
     return [path for ending in _SETTINGS for path in part.glob(ending)]
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+"""What a name on the Hugging Face Hub looks like."""

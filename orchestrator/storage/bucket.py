@@ -11,7 +11,7 @@ from pathlib import Path
 from time import sleep
 from typing import IO, Any, NamedTuple
 
-from orchestrator.aws import Aws, calling
+from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.digest import FileDigest
 from orchestrator.errors import AccountError, ConflictError, MissingError, ServiceError
 from orchestrator.storage.store import Listed

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.aws import calling
+from orchestrator.aws.client import calling
 from orchestrator.contract.digest import FileDigest
 from orchestrator.errors import AccountError, ServiceError
 from orchestrator.storage.bucket import Bucket

@@ -18,7 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
-from orchestrator.errors import ConflictError, MachineError, MissingError, SpecError
+from orchestrator.errors import (
+    ConflictError,
+    MachineError,
+    MissingError,
+    SpecError,
+)
 from orchestrator.storage.names import unsafe_names
 from orchestrator.storage.store import Listed
 
@@ -242,3 +247,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def place_of(uri: str) -> str:
+    """Return where an adapter is, as a person writes it: a folder's path, or the URI in a bucket."""
+    return str(folder_of(uri)) if uri.startswith("file:") else uri

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
 from orchestrator.errors import AccountError, MissingError, SpecError

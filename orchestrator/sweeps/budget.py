@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.compute import Budget
+from orchestrator.aws.instances import instance
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.errors import SpecError
-from orchestrator.instances import instance
-from orchestrator.plans import Plan
-from orchestrator.pricing import CENT, dollars, worst_case
-from orchestrator.specs import JobSpec
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.pricing import CENT, dollars, worst_case
+from orchestrator.specs.compute import Budget
+from orchestrator.specs.job import JobSpec
 from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobDescription
 

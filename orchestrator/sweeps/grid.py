@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.job_file import parse_words
-from orchestrator.specs import JobSpec, build_spec, declaration, is_list, is_name
+from orchestrator.specs.building import build_spec, declaration, is_list
+from orchestrator.specs.job import JobSpec, is_name
+from orchestrator.specs.job_file import parse_words
 from orchestrator.sweeps.refusal import refusal
 
 MOST_JOBS = 100

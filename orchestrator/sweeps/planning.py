@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.placement import BUDGET_FIELD
-from orchestrator.plans import Plan, Shared, plan_here, plan_on_sagemaker
+from orchestrator.planning.placement import BUDGET_FIELD
+from orchestrator.planning.plan import Plan, Shared, plan_here, plan_on_sagemaker
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.specs import JobSpec
+from orchestrator.specs.job import JobSpec
 from orchestrator.storage import DryS3Store, Store
 from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from orchestrator.contract.problem import Problem
-from orchestrator.credentials import looks_like
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.secret_scan import looks_like
 
 Words = Mapping[str, str]
 

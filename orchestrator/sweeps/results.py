@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.jobs import Job, cost, place_of
+from orchestrator.jobs.job import Job, cost
 from orchestrator.storage import write_atomically
+from orchestrator.storage.folder import place_of
 from orchestrator.sweeps.record import RECORD_FILE, SHEET_FILE, JobResult, SweepRecord
 from orchestrator.sweeps.running import Ending, Entry
 from orchestrator.targets.base import JobStatus

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from orchestrator import jobs
 from orchestrator.contract.events import Event
 from orchestrator.errors import OrchestratorError, QuotaError
-from orchestrator.jobs import Job
-from orchestrator.plans import Plan
+from orchestrator.jobs.job import Job, submit
+from orchestrator.planning.plan import Plan
 from orchestrator.sweeps.budget import insist_on_share
 from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobStatus, Target
@@ -91,7 +90,7 @@ class SweepRun:
         """Start a job, or find out that it cannot be; return False when it has to wait for one of the others."""
         entry = self.entries[number]
         try:
-            job, started = jobs.submit(entry.plan, self.target, resume=self.resume and entry.name in known)
+            job, started = submit(entry.plan, self.target, resume=self.resume and entry.name in known)
             final = not started and job.describe().status.is_final
         except QuotaError as error:
             if self.running:

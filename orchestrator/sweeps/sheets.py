@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetBlock, SheetLayout, SheetRow
 from orchestrator.errors import OrchestratorError
-from orchestrator.jobs import Job
+from orchestrator.jobs.job import Job
 from orchestrator.sweeps.record import JobResult
 
 MAX_BYTES = 64 * 2**20  # a sheet of 16 prompts and 16 seeds has 30 MB at most

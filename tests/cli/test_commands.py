@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.jobs import Job
+from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
-from orchestrator.targets.process import ProcessTarget
+from orchestrator.targets.local.process import ProcessTarget
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,7 +12,7 @@ import pytest
 from sagemaker_simulator import complaint
 
 from orchestrator.contract.digest import hash_files
-from orchestrator.specs import BUILTIN_MODEL, SAMPLE_IMAGES
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 
 ROOT = Path(__file__).parents[2]
 SUBMIT = ("submit", "dreambooth", "--target", "sagemaker", "--dry-run")

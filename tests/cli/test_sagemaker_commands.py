@@ -15,8 +15,8 @@ from PIL import Image
 from sagemaker_simulator import SageMakerSimulator, faults, in_process
 
 from orchestrator.__main__ import main
+from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.specs import BUILTIN_MODEL
 
 ACCOUNT = AwsSettings(region=REGION, account_id="123456789012", bucket=BUCKET, role_arn=ROLE, training_image=IMAGE)
 JOB = ("submit", "dreambooth")

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # entrypoints: reached by pa
 
 import tiny
 
-from entrypoints.diffusion.families import BaseModel, load_base_model
-from entrypoints.diffusion.stop import StopFlag
+from entrypoints.models.stable_diffusion import BaseModel, load_base_model
+from entrypoints.runtime.stop import StopFlag
 from entrypoints.train import run_recipe
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.recipe import Recipe

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from entrypoints import train
-from entrypoints.diffusion import checkpoint
-from entrypoints.diffusion.failures import TrainingError, failure_of
-from entrypoints.diffusion.families import fingerprint, load_base_model
-from entrypoints.diffusion.hub import fetch_from_hub
-from entrypoints.diffusion.machine import insist_on_gpu
+from entrypoints.models.hub import fetch_from_hub
+from entrypoints.models.stable_diffusion import fingerprint, load_base_model
+from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.runtime.machine import insist_on_gpu
+from entrypoints.training import checkpoint
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
-from tests.hub.server import ask_only, serving
+from tests.models.server import ask_only, serving
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -18,15 +18,15 @@ import pytest
 from account import BUCKET, REGION, bare_request, channel, open_account
 from sagemaker_simulator import SageMakerSimulator, faults
 
-from orchestrator import jobs
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.errors import JobError, OrchestratorError
-from orchestrator.jobs import Submission
-from orchestrator.plans import Plan
+from orchestrator.jobs import job as jobs
+from orchestrator.jobs.job import Submission
+from orchestrator.planning.plan import Plan
 from orchestrator.requests import IDENTITY_TAG, Request, channel_uris, identity_of
 from orchestrator.storage import S3Store
 from orchestrator.targets.base import JobStatus
-from orchestrator.targets.sagemaker import SageMakerTarget
+from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 ACCOUNT = "123456789012"
 CASES = int(os.environ.get("AMBIGUOUS_CREATES", "100"))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from orchestrator import errors
-from orchestrator.aws import Aws, calling
+from orchestrator.aws.client import Aws, calling
 from tests.faults.wire import Answer, Wire, broken
 
 MATRIX = yaml.safe_load(Path(__file__).with_name("matrix.yaml").read_text())

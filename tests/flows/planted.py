@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from orchestrator.specs import BUILTIN_MODEL, SAMPLE_IMAGES
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 
 MARK = "Zq7xPLANTED9kV3w"
 """Stands in every secret: most bytes are searched for this alone."""

@@ -21,10 +21,10 @@ from benchmarks.cloud import (
     uninterrupted,
     whole_checkpoints,
 )
-from orchestrator.jobs import Job
+from orchestrator.jobs.job import Job
 from orchestrator.settings import Settings
-from orchestrator.targets.attempts import attempt_name
 from orchestrator.targets.base import JobStatus
+from orchestrator.targets.sagemaker.attempts import attempt_name
 
 
 @pytest.fixture(scope="module")

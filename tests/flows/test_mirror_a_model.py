@@ -10,9 +10,9 @@ from sagemaker_simulator import SimulatorServer
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import files_sha256, weight_files
-from orchestrator.specs import BUILTIN_MODEL
+from orchestrator.resources import BUILTIN_MODEL
 from tests.flows.conftest import Run, Start
-from tests.hub.server import HubServer, files_of, serving
+from tests.models.server import HubServer, files_of, serving
 
 MODEL = "somebody/shapes"
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"  # noqa: S105  (of the Hub below)

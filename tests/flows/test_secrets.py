@@ -10,7 +10,11 @@ from typing import Any
 
 import boto3
 import pytest
-from planted import (
+from sagemaker_simulator import SimulatorServer
+
+from orchestrator.settings import Settings
+from tests.flows.conftest import Run, Start
+from tests.flows.planted import (
     VARIABLES,
     all_secrets,
     files_below,
@@ -19,10 +23,6 @@ from planted import (
     plant_model,
     plant_pictures,
 )
-from sagemaker_simulator import SimulatorServer
-
-from orchestrator.settings import Settings
-from tests.flows.conftest import Run, Start
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
 DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=1", "--prompt", "a photo of sks monster"]

@@ -17,9 +17,9 @@ from account import push
 from moto import mock_aws
 from sagemaker_simulator import Image, SageMakerSimulator, enforce_policies, in_process
 
-from orchestrator import aws as aws_module
-from orchestrator import infra
-from orchestrator.aws import Aws
+from orchestrator.aws import client as aws_module
+from orchestrator.aws.client import Aws
+from orchestrator.infra import account as infra
 from orchestrator.settings import HOME_VARIABLE, Settings
 from tests.permissions.grants import Grants
 from tests.permissions.walk import World
@@ -90,7 +90,7 @@ def _set_up_machine(patch: pytest.MonkeyPatch, settings: Settings, simulator: Sa
     patch.delenv("AWS_SESSION_TOKEN", raising=False)
     # Commands that wait let the simulator's time go by.
     waits = SimpleNamespace(sleep=simulator.clock.advance, monotonic=time.monotonic)
-    patch.setattr("orchestrator.targets.sagemaker.time", waits)
+    patch.setattr("orchestrator.targets.sagemaker.target.time", waits)
 
 
 def _hire(name: str, *, policy: str = "", managed: str | None = None) -> dict[str, str]:

@@ -8,9 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 from sagemaker_simulator import permissions, roles
 
-from orchestrator import infra
-from orchestrator.aws import calling
+from orchestrator.aws.client import calling
 from orchestrator.errors import AccessError
+from orchestrator.infra import account as infra
 from orchestrator.settings import Settings
 from orchestrator.storage.bucket import Bucket
 from tests.permissions.conftest import REGION

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from sagemaker_simulator import faults
 
+from orchestrator.aws.instances import instances
 from orchestrator.errors import OrchestratorError
-from orchestrator.instances import instances
 from tests.permissions.grants import actions_of, prefixes_of
 from tests.permissions.walk import STEPS, Walk, World
 from tests.template import template

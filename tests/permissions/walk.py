@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image as Picture
 from sagemaker_simulator import SageMakerSimulator
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.cli import cli
 from orchestrator.errors import MachineError, MissingError
 from orchestrator.settings import AwsSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.contract.digest import FileDigest
 from orchestrator.storage import S3Store
 from orchestrator.storage.bucket import Bucket

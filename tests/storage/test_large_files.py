@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.errors import AccessError, MachineError
 from orchestrator.storage import S3Store
 from orchestrator.storage.bucket import Bucket

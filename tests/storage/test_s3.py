@@ -10,7 +10,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto.core.models import botocore_stubber
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
 from orchestrator.errors import (
     AccessError,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.plans import Plan
+from orchestrator.planning.plan import Plan
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import DryS3Store
 from orchestrator.sweeps.budget import insist_on_share, total_worst_case, with_shares

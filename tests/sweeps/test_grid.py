@@ -7,7 +7,9 @@ import pytest
 
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
-from orchestrator.specs import SAMPLE_IMAGES, build_spec, is_name
+from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.specs.building import build_spec
+from orchestrator.specs.job import is_name
 from orchestrator.sweeps.grid import MOST_JOBS, Variant, expand
 from orchestrator.sweeps.refusal import refusal
 

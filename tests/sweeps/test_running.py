@@ -11,20 +11,20 @@ from account import BUCKET, REGION, open_account
 from account import training_request as sagemaker_request
 from sagemaker_simulator import SageMakerSimulator
 
-from orchestrator.aws import Aws
+from orchestrator.aws.client import Aws
 from orchestrator.contract.events import Event, Step
 from orchestrator.errors import QuotaError, SpecError
-from orchestrator.plans import Plan
+from orchestrator.planning.plan import Plan
 from orchestrator.requests import IDENTITY_TAG, Request
 from orchestrator.settings import Settings
-from orchestrator.specs import build_spec
+from orchestrator.specs.building import build_spec
 from orchestrator.storage import S3Store
 from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.results import results_of
 from orchestrator.sweeps.running import Entry, SweepRun, check
 from orchestrator.targets.base import JobStatus
-from orchestrator.targets.process import ProcessTarget
-from orchestrator.targets.sagemaker import SageMakerTarget
+from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 STEP = """
 emit(event="step", step=1, of=1, loss=1, learning_rate=1, seconds_per_step=1)

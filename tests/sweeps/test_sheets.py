@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from entrypoints.diffusion.contact_sheet import TILE, contact_sheet, sheet_layout
-from entrypoints.diffusion.evaluation import Evaluation
+from entrypoints.evaluation.before_and_after import Evaluation
+from entrypoints.evaluation.contact_sheet import TILE, contact_sheet, sheet_layout
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
 from orchestrator.sweeps.drawing import WIDEST, draw_sweep

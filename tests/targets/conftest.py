@@ -5,7 +5,7 @@ from account import open_account
 from sagemaker_simulator import SageMakerSimulator
 
 from orchestrator.settings import Settings
-from orchestrator.targets.process import ProcessTarget
+from orchestrator.targets.local.process import ProcessTarget
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What is trained of a base model, and the files it becomes."""

@@ -1,0 +1,32 @@
+"""What is trained of a base model, and the files it becomes.
+
+A tuner changes the model in place when it is made; `parameters` are then the only ones with gradients.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+
+class Tuner(Protocol):
+    """What the training loop and the adapter need to know of a way to tune."""
+
+    parameters: dict[str, nn.Parameter]
+    """What is trained, by a name that is the same in every run."""
+    trains_text_encoder: bool
+    """Whether prompt embeddings change while it trains."""
+
+    def save(self, folder: Path, header: Mapping[str, str]) -> None:
+        """Write the adapter's files; `header` goes into the safetensors' metadata."""
+
+
+def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Return the parameters that have gradients, named by module and place."""
+    return {
+        f"{part}.{name}": parameter
+        for part, module in modules.items()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    }

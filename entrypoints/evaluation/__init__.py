@@ -1,0 +1,1 @@
+"""What a trained adapter draws, and how it is judged."""

@@ -1,0 +1,1 @@
+"""Base models: loading, families, noise, drawing."""

@@ -1,0 +1,58 @@
+"""Pictures of the class, drawn by the base model before training (DreamBooth, arXiv 2208.12242, sec. 3.2), once.
+
+They are kept under a hash of all they depend on. A batch of them is always drawn as a whole and each file appears by
+a rename, so that two jobs at once, or a job that was killed half-way, come by the same bytes.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from entrypoints.models.sampling import Wanted, batch_size, draw_batch
+from entrypoints.models.stable_diffusion import BaseModel, settings_sha256
+from entrypoints.runtime.pictures import Picture
+from entrypoints.runtime.randomness import keyed_seed
+from entrypoints.training.run import Run
+from orchestrator.contract.events import Item, Phase, emit
+
+
+def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[Picture]:
+    """Return `count` pictures of the class, drawing those that are not in the cache."""
+    folder = run.environment.cache / "class_images" / cache_key(run, base, prompt, count)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:05d}.png" for number in range(count)]
+    if not all(path.is_file() for path in paths):
+        _draw_missing(run, base, prompt, paths)
+    return [Picture(path) for path in paths]
+
+
+def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
+    """Return a hash of everything that the pictures depend on."""
+    recipe = run.recipe
+    sampling = {"resolution": recipe.resolution, "steps": recipe.inference_steps, "guidance": recipe.guidance_scale}
+    model = {"weights": base.reference.fingerprint, "settings": settings_sha256(base.folder)}
+    machine = {"batch": batch_size(run), **run.machine.model_dump()}
+    facts = {"prompt": prompt, "count": count, "seed": recipe.seed, **model, **sampling, **machine}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _draw_missing(run: Run, base: BaseModel, prompt: str, paths: list[Path]) -> None:
+    emit(Phase(name="class images", of=len(paths)))
+    size = batch_size(run)
+    for start in range(0, len(paths), size):
+        batch = paths[start : start + size]
+        if not all(path.is_file() for path in batch):
+            numbers = range(start, start + len(batch))
+            wanted = [Wanted(prompt, keyed_seed(run.recipe.seed, "class image", number)) for number in numbers]
+            for path, image in zip(batch, draw_batch(run, base, wanted), strict=True):
+                _write(image, path)
+        emit(Item(done=start + len(batch), of=len(paths)))
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    image.save(draft, format="PNG")
+    draft.replace(path)

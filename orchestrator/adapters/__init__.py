@@ -1,0 +1,1 @@
+"""Finished adapters, here and in the account."""

@@ -1,0 +1,1 @@
+"""The one door to AWS: the client, its errors, the instance types."""

@@ -1,0 +1,1 @@
+"""What jobs need in an AWS account."""

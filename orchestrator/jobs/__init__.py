@@ -1,0 +1,1 @@
+"""Submit jobs and watch them, on any target."""

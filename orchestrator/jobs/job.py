@@ -1,0 +1,193 @@
+"""Submit jobs and watch them, on any target."""
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from orchestrator.adapters.registry import read_manifest
+from orchestrator.aws.instances import instance
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.events import Event, parse
+from orchestrator.contract.problem import did_you_mean
+from orchestrator.errors import AccountError, JobError, JobExistsError, MissingError, ServiceError
+from orchestrator.jobs.explanation import Explanation, explain
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.pricing import actual
+from orchestrator.requests import Request, identity_of
+from orchestrator.storage.folder import place_of
+from orchestrator.targets.base import JobDescription, JobStatus, Target
+
+GRACE_SECONDS = 120.0  # what the service gives a container between SIGTERM and SIGKILL
+_LIST = "python -m orchestrator jobs list"
+_LOST = "What came after its newest checkpoint is lost."
+ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
+
+
+class Job:
+    """A handle on a submitted job."""
+
+    def __init__(self, target: Target, name: str) -> None:
+        self.target = target
+        self.name = name
+
+    def describe(self) -> JobDescription:
+        """Return what is known of the job now."""
+        return self.target.describe(self.name)
+
+    def log_lines(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[str]:
+        """Yield the log's lines, new ones too until the job ends if `follow`."""
+        return self.target.log_lines(self.name, follow=follow, latest_attempt=latest_attempt)
+
+    def events(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[Event]:
+        """Yield what the job said of its progress."""
+        lines = self.log_lines(follow=follow, latest_attempt=latest_attempt)
+        return (event for line in lines if (event := parse(line)) is not None)
+
+    def wait(self) -> JobDescription:
+        """Wait for the end and return how it came."""
+        while not self.target.wait_for_end(self.name, seconds=60):
+            pass
+        return self.describe()
+
+    def stop(self, *, now: bool = False, grace_seconds: float = GRACE_SECONDS) -> JobDescription:
+        """Ask the job to save a checkpoint and end, kill it when it has not after the grace or at once if `now`.
+
+        Returns how it ended.
+        """
+        if now:
+            self.target.kill(self.name, f"It was killed at once, as asked. {_LOST}")
+        else:
+            self.target.stop(self.name)
+            if not self.target.wait_for_end(self.name, grace_seconds):
+                reason = f"It did not end within {grace_seconds:.0f} s of the request to stop and was killed."
+                self.target.kill(self.name, f"{reason} {_LOST}")
+        return self.wait()
+
+    def remove(self, *, adapter: bool) -> None:
+        """Forget the ended job and let go of its name, with its adapter if so asked; raises JobError while it runs."""
+        self.target.discard(self.name, adapter=adapter)
+
+    def resume(self, machines: Request | None = None) -> None:
+        """Go on from the newest checkpoint, on the machines of another request if one is given.
+
+        Raises JobError when the job is complete or has not ended.
+        """
+        status = self.describe().status
+        if status not in ENDED_EARLY:
+            raise JobError(
+                f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
+                next_step=f"python -m orchestrator jobs {'show' if status.is_final else 'wait'} {self.name}",
+            )
+        self.target.resume(self.name, machines)
+
+    def explain(self) -> Explanation:
+        """Return why the job stands where it does, the evidence, and what to do."""
+        return explain(self.describe(), self.log_lines(latest_attempt=True), self.target.checkpoint_step(self.name))
+
+    def manifest(self) -> AdapterManifest | None:
+        """Return the adapter's manifest, or None while there is no adapter; raises JobError when it is damaged."""
+        store = self.target.store
+        try:
+            return read_manifest(store, store.name(self.describe().output))
+        except MissingError:
+            return None
+
+
+class Submission(NamedTuple):
+    """What a submit came to."""
+
+    job: Job
+    started: bool
+    """False when the same job was submitted before and is attached to."""
+
+
+def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Submission:
+    """Start the planned job, or attach to it when it was submitted before.
+
+    A job that ended early is gone on with by `resume` and begun anew by `restart`; raises JobError when it has a
+    checkpoint and neither was said, so that nothing starts over silently.
+    """
+    request = planned.request
+    job = Job(target, request["TrainingJobName"])
+    if not target.has(job.name):
+        if resume:
+            raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
+        return _start(job, request, lambda: target.create(request))
+    status = job.describe().status
+    if restart:
+        return _begin_anew(job, request, status)
+    if status in ENDED_EARLY:
+        return _go_on(job, request, resume=resume)
+    if status is JobStatus.COMPLETED and job.manifest() is None:
+        raise JobError(
+            f"The job {job.name} is complete, but its adapter is gone from {place_of(job.describe().output)}.",
+            next_step="submit it again with --restart",
+        )
+    return Submission(job, started=False)
+
+
+def _begin_anew(job: Job, request: Request, status: JobStatus) -> Submission:
+    if not status.is_final:
+        raise JobError(f"The job {job.name} is running.", next_step=f"python -m orchestrator jobs stop {job.name}")
+    return _start(job, request, lambda: job.target.restart(request))
+
+
+def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
+    step = job.target.checkpoint_step(job.name)
+    if step is None:  # nothing to lose: begin anew, with the code of today
+        return _begin_anew(job, request, JobStatus.FAILED)
+    if not resume:
+        raise JobError(
+            f"This job ended early before; its checkpoint at step {step} is kept. Submitted with --resume it goes on "
+            "from there, with --restart it begins anew.",
+            next_step=f"python -m orchestrator jobs retry {job.name}",
+        )
+    return _start(job, request, lambda: job.target.resume(job.name, request))
+
+
+def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
+    try:
+        start()
+    except JobExistsError:  # another submit of the same job was quicker
+        if job.describe().identity != identity_of(request):
+            raise
+        return Submission(job, started=False)
+    return Submission(job, started=True)
+
+
+def find(name: str, targets: Sequence[Target]) -> Job:
+    """Return the job of that name, the first target's, or the only one of all that begins with it; raises JobError.
+
+    A target that cannot be reached hides none of the others' jobs.
+    """
+    if not name:
+        raise JobError("The name of the job is empty.", next_step=_LIST)
+    matches: list[Job] = []
+    known: list[str] = []
+    for target in targets:
+        try:
+            names = target.names()
+        except (AccountError, ServiceError):
+            if not matches:
+                raise
+            continue
+        if name in names:
+            return Job(target, name)
+        matches += [Job(target, one) for one in names if one.startswith(name)]
+        known += names
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        choices = ", ".join(f"{job.name} ({job.target.place})" for job in matches)
+        raise JobError(f'"{name}" could be any of: {choices}.', next_step="write more of the name, or add --target")
+    hint = did_you_mean(name, known) if known else "no job was submitted yet."
+    raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step=_LIST)
+
+
+def cost(description: JobDescription) -> Decimal | None:
+    """Return what all attempts that have ended cost by the list price; None where nothing is billed, or not yet."""
+    region = description.region
+    if region is None or not description.bills:
+        return None
+    costs = (actual(instance(one.instance_type), one.instance_count, region, one.seconds) for one in description.bills)
+    return sum(costs, Decimal(0))

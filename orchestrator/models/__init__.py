@@ -1,0 +1,1 @@
+"""Base models: copies of them in a store, the Hub, their size."""

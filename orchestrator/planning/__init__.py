@@ -1,0 +1,1 @@
+"""What a submit would start: instance, price, request. Makes no call."""

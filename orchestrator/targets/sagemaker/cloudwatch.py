@@ -1,0 +1,100 @@
+"""The log of a training job, read from CloudWatch without a lost or a doubled line.
+
+https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from orchestrator.aws.client import Aws, calling
+from orchestrator.errors import MissingError, SpecError
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+_FIRST_HOST = "algo-1"  # the only host that reports progress
+_READ = "read the job's log"
+
+
+class LogStream:
+    """One stream, read to its present end as often as one likes."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self.client = client
+        self.name = name
+        self._token = ""
+        self._latest = 0
+        """Timestamp (ms) of the newest line that was given out."""
+        self._given = 0
+        """How many lines of that timestamp were."""
+        self._repeated = 0
+        """How many of them the next page begins with again."""
+
+    def fresh_lines(self) -> Iterator[str]:
+        """Yield what was written since the last call.
+
+        The place in the stream moves on only with a page that has arrived, so whatever fails in between can be called
+        again; raises the errors of `calling`.
+        """
+        while True:
+            page = self._page()
+            yield from self._new_in(page["events"])
+            if page["nextForwardToken"] == self._token:
+                return
+            self._token = page["nextForwardToken"]
+
+    def _page(self) -> Any:
+        place = {"nextToken": self._token} if self._token else {"startTime": self._latest}
+        try:
+            return self._get(place)
+        except SpecError:  # a token is good for a day; after that, the clock says where to go on
+            if not self._token:
+                raise
+            self._token = ""
+            self._repeated = self._given
+            return self._get({"startTime": self._latest})
+
+    def _get(self, place: dict[str, Any]) -> Any:
+        with calling(_READ):
+            return self.client.get_log_events(logGroupName=GROUP, logStreamName=self.name, startFromHead=True, **place)
+
+    def _new_in(self, events: list[Any]) -> Iterator[str]:
+        for event in events:
+            if event["timestamp"] == self._latest and self._repeated:
+                self._repeated -= 1
+                continue
+            if event["timestamp"] != self._latest:
+                self._latest, self._given, self._repeated = event["timestamp"], 0, 0
+            self._given += 1
+            yield str(event["message"]).rstrip("\n")
+
+
+class TrainingLog:
+    """The log of one training job: a stream for each start of its container, a spot instance's restart included.
+
+    A job that was removed leaves its streams behind, and the next one of its name has none of them.
+    """
+
+    def __init__(self, aws: Aws, job: str, created: datetime) -> None:
+        self.client = aws.client("logs")
+        self.job = job
+        self.created = created
+        self._streams: dict[str, LogStream] = {}
+
+    def fresh_lines(self) -> Iterator[str]:
+        """Yield what was written since the last call; nothing while there is no log yet."""
+        for name in self._names():
+            stream = self._streams.setdefault(name, LogStream(self.client, name))
+            yield from stream.fresh_lines()
+
+    def _names(self) -> list[str]:
+        pages = self.client.get_paginator("describe_log_streams").paginate(
+            logGroupName=GROUP, logStreamNamePrefix=f"{self.job}/{_FIRST_HOST}"
+        )
+        try:
+            with calling(_READ):
+                streams = [stream for page in pages for stream in page["logStreams"]]
+        except MissingError:  # the group appears with the account's first job
+            return []
+        since = int(self.created.timestamp() * 1000)
+        own = [stream for stream in streams if stream["creationTime"] >= since]
+        return [stream["logStreamName"] for stream in sorted(own, key=lambda one: one["creationTime"])]

@@ -1,0 +1,73 @@
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from orchestrator.aws.instances import about, fallbacks, instance, instances, price, prices_as_of
+
+
+def test_the_table_says_when_it_was_read_and_what_is_approximate() -> None:
+    assert date(2026, 1, 1) < prices_as_of()
+    assert "https://aws.amazon.com/sagemaker/pricing/" in about()["note"]
+    assert about()["approximate"]
+
+
+def test_every_instance_is_one_the_service_has() -> None:
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    assert instances().keys() <= set(model.shape_for("TrainingInstanceType").enum)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("ml.g5.xlarg", 'did you mean "ml.g5.xlarge"'),
+        ("g5.xlarge", 'did you mean "ml.g5.xlarge"'),
+        ("ml.m5.xlarge", "has no GPU"),
+        ("ml.c7i-flex.large", "has no GPU"),
+        ("ml.t3.medium", "has no GPU"),
+        ("ml.trn1.32xlarge", "AWS's own chips"),
+        ("ml.p3.2xlarge", "too old"),
+        ("ml.p6-b200.48xlarge", "no instance type"),
+        ("", "no instance type"),
+    ],
+)
+def test_what_cannot_train_is_refused_with_the_reason_and_an_alternative(wrong: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r"ml\.[gp]") as raised:
+        instance(wrong)
+    assert said in str(raised.value)
+
+
+def test_prices_of_other_regions_are_marked_as_worked_out() -> None:
+    here, there = price(instance("ml.g5.xlarge"), "us-east-1"), price(instance("ml.g5.xlarge"), "eu-central-1")
+    assert not here.approximate
+    assert there.approximate
+    assert here.usd_per_hour == Decimal("1.4080") < there.usd_per_hour < 2
+
+
+def test_an_unknown_region_costs_as_much_as_the_dearest_known_one() -> None:
+    chosen = instance("ml.g6.xlarge")
+    unknown = price(chosen, "xx-nowhere-9")
+    assert unknown.usd_per_hour == price(chosen, "sa-east-1").usd_per_hour
+    assert unknown.approximate
+
+
+@pytest.mark.parametrize("name", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g5.12xlarge", "ml.p5.48xlarge"])
+def test_a_fallback_runs_the_same_job_with_no_less_memory(name: str) -> None:
+    chosen = instance(name)
+    found = fallbacks(chosen)
+    assert found
+    assert chosen not in found
+    assert [one.usd_per_hour for one in found] == sorted(one.usd_per_hour for one in found)
+    for one in found:
+        assert (one.gpus, one.gpu.usable_gib >= chosen.gpu.usable_gib) == (chosen.gpus, True)
+
+
+def test_a_model_of_gpu_that_is_short_is_not_the_only_thing_to_fall_back_on() -> None:
+    models = {one.gpu.name for one in fallbacks(instance("ml.g5.xlarge"))}
+    assert len(models - {"A10G"}) >= 3
+
+
+def test_the_largest_has_nothing_larger_to_fall_back_on() -> None:
+    assert fallbacks(instance("ml.g7e.48xlarge")) == []

@@ -1,0 +1,334 @@
+"""The real template in a mocked account: made, made again, shown, removed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+
+from orchestrator.aws.client import Aws
+from orchestrator.errors import AccountError, JobError, MissingError, SpecError
+from orchestrator.infra import account as infra
+from orchestrator.infra.stack import StackEvent
+from orchestrator.infra.training_image import image_tag
+from orchestrator.resources import STACK_TEMPLATE
+from orchestrator.settings import AwsSettings, Settings
+from tests.stand_ins.docker import DockerStandIn
+from tests.template import template as read_template
+
+# moto makes no bucket policies; the template's own is looked at below
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with mock_aws():
+        yield
+
+
+@pytest.fixture(scope="module")
+def aws() -> Aws:
+    """One session for all tests: its clients, which are slow to make, reach whatever mock is in force."""
+    return Aws("eu-west-1")
+
+
+class Told(list[StackEvent]):
+    def __call__(self, event: StackEvent) -> None:
+        self.append(event)
+
+
+def up(aws: Aws, settings: Settings, **wanted: str) -> tuple[AwsSettings, Told]:
+    told = Told()
+    return infra.up(aws, settings, wanted, told=told), told
+
+
+def put_adapter(aws: Aws, account: AwsSettings, versions: int = 2) -> None:
+    # moto leaves this property of a bucket out when it makes a stack
+    aws.client("s3").put_bucket_versioning(Bucket=account.bucket, VersioningConfiguration={"Status": "Enabled"})
+    for version in range(versions):
+        key = "adapters/dog/dog-0123456789/output/model/adapter.json"
+        aws.client("s3").put_object(Bucket=account.bucket, Key=key, Body=str(version).encode())
+
+
+def buckets(aws: Aws) -> list[str]:
+    return [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
+
+
+def test_the_stack_is_made_and_its_outputs_are_this_machines_settings(aws: Aws, settings: Settings) -> None:
+    account, told = up(aws, settings)
+    assert settings.aws() == account
+    assert account.account_id == DEFAULT_ACCOUNT_ID
+    assert account.region == "eu-west-1"
+    assert buckets(aws) == [account.bucket]
+    assert aws.client("iam").get_role(RoleName=account.role_arn.rpartition("/")[2])["Role"]["Arn"] == account.role_arn
+    registry = f"{DEFAULT_ACCOUNT_ID}.dkr.ecr.eu-west-1.amazonaws.com"
+    assert account.training_image == f"{registry}/orchestrator-training:{image_tag()}"
+    assert told
+
+
+def test_every_resource_is_told_of_once(aws: Aws, settings: Settings) -> None:
+    _, told = up(aws, settings)
+    assert told[-1].resource == "orchestrator"
+    assert told[-1].status == "CREATE_COMPLETE"
+    assert len({(event.at, event.resource, event.status) for event in told}) == len(told)
+
+
+def test_saying_it_twice_changes_nothing(aws: Aws, settings: Settings) -> None:
+    first, _ = up(aws, settings)
+    noted = settings.aws_file.read_bytes()
+    second, told = up(aws, settings)
+    assert (first, noted, []) == (second, settings.aws_file.read_bytes(), told)
+    assert aws.client("cloudformation").list_change_sets(StackName="orchestrator")["Summaries"] == []
+
+
+def test_what_was_set_before_stays_when_it_is_not_said_again(aws: Aws, settings: Settings) -> None:
+    up(aws, settings, Subnets="subnet-1,subnet-2", SecurityGroups="sg-1")
+    account, _ = up(aws, settings, LogDays="30")
+    assert account.subnets == ("subnet-1", "subnet-2")
+    assert account.security_groups == ("sg-1",)
+
+
+def test_a_log_group_that_is_there_already_is_left_alone(aws: Aws, settings: Settings) -> None:
+    aws.client("logs").create_log_group(logGroupName=infra.LOG_GROUP)
+    up(aws, settings)
+    parameters = aws.client("cloudformation").describe_stacks(StackName="orchestrator")["Stacks"][0]["Parameters"]
+    assert {"ParameterKey": "LogGroup", "ParameterValue": "leave"} in parameters
+
+
+def test_the_bucket_is_encrypted_with_the_stacks_key(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    s3 = aws.client("s3")
+    rule = s3.get_bucket_encryption(Bucket=account.bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
+    assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == account.kms_key_arn
+
+
+def test_show_notes_the_settings_on_another_machine(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    settings.aws_file.unlink()
+    assert infra.show(aws, settings) == account == settings.aws()
+
+
+def test_there_is_nothing_to_show_before_it_is_made(aws: Aws, settings: Settings) -> None:
+    with pytest.raises(MissingError) as raised:
+        infra.show(aws, settings)
+    assert "infra up" in raised.value.next_step
+    assert not settings.aws_file.exists()
+
+
+@pytest.mark.parametrize("name", ["Mine", "a b", "", "1st", "a" * 41])
+def test_a_name_that_cannot_be_is_refused_before_anything_is_made(aws: Aws, settings: Settings, name: str) -> None:
+    with pytest.raises(SpecError, match="no name"):
+        infra.up(aws, settings, {}, name=name, told=Told())
+    assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
+
+
+def test_down_keeps_a_bucket_with_adapters_and_everything_else(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    put_adapter(aws, account)
+    with pytest.raises(AccountError, match=r"dog \(1 in all\)") as raised:
+        infra.down(aws, settings, told=Told())
+    assert "--delete-adapters" in raised.value.next_step
+    assert infra.show(aws, settings) == account
+    assert aws.client("s3").list_objects_v2(Bucket=account.bucket)["KeyCount"] == 1
+
+
+def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    put_adapter(aws, account)
+    s3 = aws.client("s3")
+    s3.put_object(Bucket=account.bucket, Key="data/x", Body=b"")
+    s3.delete_object(Bucket=account.bucket, Key="data/x")  # leaves a version and a marker
+    s3.create_multipart_upload(Bucket=account.bucket, Key="data/large")
+    removal = infra.down(aws, settings, delete_adapters=True, told=Told())
+    assert (removal.removed, removal.objects) == (True, 4)
+    assert buckets(aws) == []
+    assert settings.aws() is None
+    assert any("30 days" in left for left in removal.left)
+
+
+def test_down_without_adapters_needs_no_word_and_can_be_said_twice(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    aws.client("s3").put_object(Bucket=account.bucket, Key="data/x", Body=b"")
+    assert infra.down(aws, settings, told=Told()).removed
+    again = infra.down(aws, settings, told=Told())
+    assert (again.removed, again.left) == (False, ())
+
+
+def test_down_forgets_no_other_stack(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    assert not infra.down(aws, settings, name="orchestrater", told=Told()).removed
+    assert not infra.down(Aws("us-east-1"), settings, told=Told()).removed
+    assert settings.aws() == account
+
+
+def test_more_versions_than_one_request_can_delete(
+    aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infra, "_AT_ONCE", 3)
+    account, _ = up(aws, settings)
+    put_adapter(aws, account, versions=8)
+    assert infra.down(aws, settings, delete_adapters=True, told=Told()).objects == 8
+
+
+def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
+    from moto.sagemaker.models import sagemaker_backends
+
+    account, _ = up(aws, settings)
+    aws.client("sagemaker").create_training_job(
+        TrainingJobName="dog-1",
+        RoleArn=account.role_arn,
+        AlgorithmSpecification={"TrainingImage": "i", "TrainingInputMode": "File"},
+        OutputDataConfig={"S3OutputPath": "s3://b/o"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+    )
+    job = sagemaker_backends[DEFAULT_ACCOUNT_ID]["eu-west-1"].training_jobs["dog-1"]
+    job.training_job_status = "InProgress"
+    with pytest.raises(JobError, match="dog-1"):
+        infra.down(aws, settings, told=Told())
+    job.role_arn = "arn:aws:iam::123456789012:role/somebody-else"
+    assert infra.down(aws, settings, told=Told()).removed
+
+
+# ---------------------------------------------------------------------------------------------- the template itself
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return read_template()
+
+
+def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in template["Resources"].values():
+        for key in ("PolicyDocument", "AssumeRolePolicyDocument"):
+            yield from resource["Properties"].get(key, {}).get("Statement", [])
+
+
+def test_the_template_has_nothing_that_aws_would_refuse() -> None:
+    from cfnlint.api import lint_file
+
+    assert [str(match) for match in lint_file(STACK_TEMPLATE)] == []
+
+
+def test_outputs_are_the_fields_of_the_settings(template: dict[str, Any]) -> None:
+    fields = {"".join(word.capitalize() for word in name.split("_")) for name in AwsSettings.model_fields}
+    assert set(template["Outputs"]) == fields
+
+
+def test_the_parameters_are_those_the_client_knows(template: dict[str, Any]) -> None:
+    defaults = {name: str(one.get("Default", image_tag())) for name, one in template["Parameters"].items()}
+    assert defaults == infra.PARAMETERS
+
+
+def test_replaced_adapters_can_be_had_back_and_nothing_piles_up(template: dict[str, Any]) -> None:
+    bucket = template["Resources"]["Bucket"]["Properties"]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    rules = {key for rule in bucket["LifecycleConfiguration"]["Rules"] for key in rule}
+    assert {"AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration"} <= rules
+
+
+def test_the_bucket_is_closed_to_the_public(template: dict[str, Any]) -> None:
+    blocked = template["Resources"]["Bucket"]["Properties"]["PublicAccessBlockConfiguration"]
+    assert len(blocked) == 4
+    assert set(blocked.values()) == {True}
+
+
+def test_the_bucket_refuses_what_is_not_encrypted_on_its_way(template: dict[str, Any]) -> None:
+    [refusal] = [one for one in statements(template) if "Bool" in one.get("Condition", {})]
+    assert (refusal["Effect"], refusal["Principal"], refusal["Action"]) == ("Deny", "*", "s3:*")
+    assert refusal["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert len(refusal["Resource"]) == 2
+
+
+def test_the_template_fits_into_a_request() -> None:
+    assert STACK_TEMPLATE.stat().st_size < 51_200
+
+
+def test_nothing_is_allowed_wholesale(template: dict[str, Any]) -> None:
+    for statement in statements(template):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        if statement["Effect"] == "Allow":
+            assert [action for action in actions if "*" in action] == []
+        if statement.get("Resource") == "*" and statement["Effect"] == "Allow":
+            only = (
+                "ecr:GetAuthorizationToken",
+                "cloudwatch:PutMetricData",
+                "sagemaker:ListTrainingJobs",
+                "ec2:Describe",
+            )
+            assert all(action.startswith(only) for action in actions)
+
+
+def test_the_role_can_be_taken_on_by_this_accounts_jobs_only(template: dict[str, Any]) -> None:
+    [trust] = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    keys = {key for condition in trust["Condition"].values() for key in condition}
+    assert keys == {"aws:SourceAccount", "aws:SourceArn"}
+
+
+def test_the_role_is_handed_to_the_service_alone(template: dict[str, Any]) -> None:
+    [passed] = [one for one in statements(template) if one["Action"] == "iam:PassRole"]
+    assert passed["Resource"] == "JobRole.Arn"
+    assert passed["Condition"]["StringEquals"] == {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+
+def test_images_are_scanned_and_cannot_be_replaced(template: dict[str, Any]) -> None:
+    repositories = [one for one in template["Resources"].values() if one["Type"] == "AWS::ECR::Repository"]
+    assert len(repositories) == 2
+    for repository in repositories:
+        assert repository["Properties"]["ImageScanningConfiguration"] == {"ScanOnPush": True}
+        assert repository["Properties"]["ImageTagMutability"] == "IMMUTABLE"
+        json.loads(repository["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"])
+
+
+def test_without_an_email_there_is_no_alarm(template: dict[str, Any]) -> None:
+    assert template["Resources"]["MonthlyBudget"]["Condition"] == "HasAlarm"
+    assert template["Parameters"]["AlarmEmail"]["Default"] == ""
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+def run(*words: str) -> Result:
+    from orchestrator.cli import cli
+
+    return CliRunner().invoke(cli, ["infra", *words], catch_exceptions=False)
+
+
+def test_the_commands_tell_a_story(settings: Settings) -> None:
+    made = run("up", "--stack-name", "mine")
+    assert "CREATE_COMPLETE" in made.stderr
+    assert "role arn" in made.stdout
+    assert "$1 a month" in made.stdout
+    assert "Next: python -m orchestrator infra image" in made.stdout
+    shown = run("show", "--json")
+    assert json.loads(shown.stdout)["stack_name"] == "mine"  # the name was noted
+    assert shown.stderr == ""
+    removed = run("down").stdout
+    assert "Removed the stack mine" in removed
+    assert "Left: " in removed
+
+
+def test_the_image_is_built_and_pushed_by_one_command(settings: Settings, docker: DockerStandIn) -> None:
+    with pytest.raises(MissingError) as raised:
+        run("image")
+    assert raised.value.next_step == "python -m orchestrator infra up"
+    assert docker.calls() == []
+    run("up", "--stack-name", "mine")
+    pushed = run("image")
+    assert pushed.stdout == f"Pushed {json.loads(run('show', '--json').stdout)['training_image']}\n"
+    assert "Successfully tagged" in pushed.stderr
+    assert run("image", "--build-only").stdout == f"Built orchestrator-training:{image_tag()}\n"
+
+
+def test_half_a_network_is_refused_before_anything_is_made(aws: Aws, settings: Settings) -> None:
+    result = run("up", "--subnet", "subnet-1")
+    assert result.exit_code == 2
+    assert buckets(aws) == []

@@ -1,0 +1,307 @@
+"""Models of a Hub that is served here, fetched by the real client library, and put into a bucket."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.aws.client import Aws
+from orchestrator.contract.families import files_sha256, model_files
+from orchestrator.errors import AccountError, HubError, MachineError, OrchestratorError, ServiceError, SpecError
+from orchestrator.models.mirror import Mirroring, find_mirrored, list_mirrored, mirror
+from orchestrator.storage import S3Store
+from tests.faults.wire import Wire
+from tests.models.conftest import BUCKET
+from tests.models.server import Answer, Files, HubServer, files_of
+
+MODEL = "org/model"
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"  # noqa: S105  (of the Hub below)
+Put = Callable[..., Mirroring]
+
+
+@pytest.fixture
+def put(store: S3Store) -> Put:
+    return lambda model_id=MODEL, revision=None: mirror(store, model_id, revision, lambda _line: None)
+
+
+def test_a_model_is_copied_with_what_a_run_reads_and_nothing_else(
+    hub: HubServer, store: S3Store, put: Put, files: Files, tmp_path: Path
+) -> None:
+    repository = hub.add(MODEL, files)
+    model, is_new = put()
+    store.get_tree(model.uri, tmp_path / "copy")
+    copied = files_of(tmp_path / "copy")
+    assert set(copied) == {name for name, content in files.items() if content != b"nothing reads this"}
+    assert copied == {name: files[name] for name in copied}
+    assert is_new
+    assert (model.id, model.revision, model.commit) == (MODEL, "main", repository.refs["main"])
+    assert model.bytes == sum(map(len, copied.values()))
+    # the hash that a job's identity has for the same model in a folder
+    assert model.sha256 == files_sha256(tmp_path / "copy", model_files(tmp_path / "copy"))
+
+
+def test_what_is_mirrored_is_found_by_branch_and_by_commit(
+    hub: HubServer, store: S3Store, put: Put, files: Files
+) -> None:
+    hub.add(MODEL, files)
+    model, _ = put()
+    for revision in (None, "main", model.commit):
+        assert find_mirrored(store, MODEL, revision) == model
+    assert find_mirrored(store, "Org/Model", None) == model  # the Hub ignores case
+    for model_id, revision in ((MODEL, "other"), ("org/other", None), ("org/..", None)):
+        assert find_mirrored(store, model_id, revision) is None
+
+
+def test_mirroring_twice_fetches_and_stores_nothing(
+    hub: HubServer, wire: Wire, put: Put, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(MODEL, files)
+    first = put()
+    hub.asked.clear()
+    wire.sent.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    again = put()
+    assert (again.model, again.is_new) == (first.model, False)
+    assert [one.path for one in hub.asked] == [f"/api/models/{MODEL}/revision/main"]
+    assert set(wire.sent) == {"GetObject", "ListObjectsV2"}
+
+
+def test_a_branch_that_moved_on_is_copied_anew_and_the_old_commit_stays(
+    hub: HubServer, store: S3Store, put: Put, files: Files
+) -> None:
+    repository = hub.add(MODEL, files)
+    old, _ = put()
+    repository.push({**files, "unet/model.safetensors": b"other weights"})
+    assert find_mirrored(store, MODEL, None) == old  # until it is mirrored again
+    new, is_new = put()
+    assert is_new
+    assert find_mirrored(store, MODEL, None) == new
+    assert find_mirrored(store, MODEL, old.commit) == old
+    assert old.uri != new.uri
+    assert list_mirrored(store) == [new, old]
+
+
+def test_another_name_of_a_commit_that_is_there_costs_one_small_object(
+    hub: HubServer, store: S3Store, wire: Wire, put: Put, files: Files
+) -> None:
+    repository = hub.add(MODEL, files)
+    first, _ = put()
+    repository.refs["refs/pr/1"] = first.commit
+    hub.asked.clear()
+    wire.sent.clear()
+    second, is_new = put(revision="refs/pr/1")
+    assert (second.uri, is_new) == (first.uri, False)
+    assert hub.downloads() == []
+    assert wire.count("PutObject") == 1
+    assert find_mirrored(store, MODEL, "refs/pr/1") == second
+    assert {one.revision for one in list_mirrored(store)} == {"main", "refs/pr/1"}
+
+
+def test_a_copy_that_lost_a_file_is_no_copy_and_is_made_whole(
+    hub: HubServer, store: S3Store, put: Put, files: Files, aws: Aws
+) -> None:
+    hub.add(MODEL, files)
+    model, _ = put()
+    tree = store.name(model.uri)
+    aws.client("s3").delete_object(Bucket=BUCKET, Key=f"{tree}unet/model.safetensors")
+    assert find_mirrored(store, MODEL, None) is None
+    with pytest.raises(AccountError, match="deleted") as raised:
+        put()
+    note = f"manifests/{tree.rstrip('/')}.json"
+    assert f"aws s3 rm s3://{BUCKET}/{note}" in raised.value.next_step
+    aws.client("s3").delete_object(Bucket=BUCKET, Key=note)
+    assert put().is_new
+    found = find_mirrored(store, MODEL, None)
+    assert found
+    assert found.uri == model.uri
+
+
+def index(pipeline: str) -> bytes:
+    return f'{{"_class_name": "{pipeline}"}}'.encode()
+
+
+def pickled(files: Files) -> Files:
+    return {name.replace("model.safetensors", "model.bin"): content for name, content in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda files: {**files, "model_index.json": index("StableDiffusionXLPipeline")}, "StableDiffusionXLPipeline"),
+        (pickled, "no weights in the safetensors format"),
+        (lambda _files: {"model.safetensors": b"all in one"}, "model_index.json"),
+        (lambda files: {**files, "model_index.json": b"<html>"}, "cannot be read"),
+    ],
+    ids=["another family", "pickles", "one file", "no JSON"],
+)
+def test_what_cannot_be_trained_is_refused_before_its_weights_are_fetched(
+    hub: HubServer, wire: Wire, put: Put, files: Files, spoil: Callable[[Files], Files], words: str
+) -> None:
+    hub.add(MODEL, spoil(files))
+    with pytest.raises(SpecError, match=words) as raised:
+        put()
+    assert "--base-model" in raised.value.next_step
+    assert all(path.endswith("model_index.json") for path in hub.downloads())
+    assert wire.count("PutObject") == 0
+
+
+def signed_in(hub: HubServer, monkeypatch: pytest.MonkeyPatch, *models: str) -> None:
+    hub.tokens[TOKEN] = set(models)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
+def test_a_gated_model_is_fetched_with_a_token_that_goes_nowhere_else(
+    hub: HubServer, wire: Wire, put: Put, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(MODEL, files, gated=True)
+    signed_in(hub, monkeypatch, MODEL)
+    model, _ = put()
+    # the library asks the Hub for other things too, once a process
+    by_token = {one.token for one in hub.asked if MODEL in one.path}
+    elsewhere = {one.token for one in hub.asked if MODEL not in one.path}
+    assert any(one.path.startswith("/stored/") for one in hub.asked)
+    assert (by_token, elsewhere) == ({TOKEN}, {None})
+    sent = [f"{request.url} {request.headers} {request.body!r}" for request in wire.requests]
+    assert sent
+    assert not any(TOKEN in text for text in [*sent, model.model_dump_json()])
+
+
+@pytest.mark.parametrize(
+    ("who", "words", "next_step"),
+    [
+        ("nobody", "gated, and this machine is not signed in", f"https://huggingface.co/{MODEL}, then: hf auth login"),
+        ("a stranger", "has not been given access", f"https://huggingface.co/{MODEL}, wait"),
+        ("somebody of old", "does not accept this machine's token", "hf auth login"),
+    ],
+)
+def test_a_gated_model_says_what_is_missing(
+    hub: HubServer, put: Put, files: Files, monkeypatch: pytest.MonkeyPatch, who: str, words: str, next_step: str
+) -> None:
+    hub.add(MODEL, files, gated=True)
+    if who != "nobody":
+        signed_in(hub, monkeypatch)
+    if who == "somebody of old":
+        hub.tokens.clear()
+    with pytest.raises(HubError, match=words) as raised:
+        put()
+    assert next_step in raised.value.next_step
+    assert TOKEN not in raised.value.render()
+
+
+@pytest.mark.parametrize(
+    ("model_id", "revision", "words", "next_step"),
+    [
+        ("org/nothing", None, 'no model "org/nothing"', "check the name"),
+        ("org/secret", None, 'no model "org/secret"', "if the model is private: hf auth login"),
+        (MODEL, "no-such-branch", 'no branch, tag or commit "no-such-branch"', f"{MODEL}/tree/main"),
+        (MODEL, "0" * 40, "no branch, tag or commit", f"{MODEL}/tree/main"),
+        ("gpt2", None, "no name of a model", "org/model"),
+        ("org/..", None, "no name of a model", "org/model"),
+        ("./base-model", None, "no name of a model", "org/model"),
+        (f"org/{TOKEN}", None, "A secret would leave", "take it out"),
+    ],
+)
+def test_a_model_that_is_not_there(
+    hub: HubServer, put: Put, files: Files, model_id: str, revision: str | None, words: str, next_step: str
+) -> None:
+    hub.add(MODEL, files)
+    hub.add("org/secret", files, private=True)
+    with pytest.raises(SpecError, match=words) as raised:
+        put(model_id, revision)
+    assert next_step in raised.value.next_step
+    assert TOKEN not in raised.value.render()
+
+
+@pytest.mark.parametrize("status", [500, 429, 200])
+def test_a_hub_that_is_not_well(hub: HubServer, put: Put, status: int) -> None:
+    hub.broken = Answer(status, {}, b"<html>")
+    with pytest.raises(ServiceError, match="Hugging Face Hub") as raised:
+        put()
+    assert "try again" in raised.value.next_step
+
+
+def test_what_is_cached_in_part_is_not_taken_for_the_model(
+    hub: HubServer, wire: Wire, put: Put, files: Files, tmp_path: Path
+) -> None:
+    repository = hub.add(MODEL, files)
+    hub.broken, hub.broken_at = Answer(403, {}), "/tree/"
+    snapshot = tmp_path / "cache" / "models--org--model" / "snapshots" / repository.refs["main"] / "unet"
+    snapshot.mkdir(parents=True)  # as somebody has left it who used this part alone
+    (snapshot / "config.json").write_bytes(files["unet/config.json"])
+    with pytest.raises(ServiceError, match="did not give out all"):
+        put()
+    assert wire.count("PutObject") == 0
+    hub.broken = None
+    assert put().is_new
+
+
+def test_a_token_of_too_narrow_rights(hub: HubServer, put: Put) -> None:
+    hub.broken = Answer(403, {})
+    with pytest.raises(HubError, match="does not let") as raised:
+        put()
+    assert "hf auth login" in raised.value.next_step
+
+
+def test_nobody_answers(hub: HubServer, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(ServiceError, match="cannot be reached") as raised:
+        put()
+    assert "HF_ENDPOINT" in raised.value.next_step
+
+
+def test_offline_by_choice(hub: HubServer, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MachineError, match="HF_HUB_OFFLINE") as raised:
+        put()
+    assert "unset HF_HUB_OFFLINE" in raised.value.next_step
+
+
+@pytest.mark.filterwarnings("ignore:Not enough free disk space")
+def test_a_disk_that_is_too_small(
+    hub: HubServer, wire: Wire, put: Put, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        hub.add(MODEL, {**files, "unet/model.safetensors": bytes(300_000)})
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(small))
+        with pytest.raises(MachineError, match="disk is full") as raised:
+            put()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert "HF_HOME" in raised.value.next_step
+    assert wire.count("PutObject") == 0
+
+
+def run(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "orchestrator", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("words", [("mirror", MODEL), ("list",)])
+def test_without_an_account_there_is_nowhere_to_put_a_model(words: tuple[str, ...]) -> None:
+    result = run("models", *words)
+    assert (result.returncode, result.stdout) == (6, "")
+    assert "Next: python -m orchestrator infra up" in result.stderr
+
+
+def test_the_client_says_which_package_is_missing(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as Python marks a module that cannot be imported
+    with pytest.raises(MachineError, match="not installed") as raised:
+        put()
+    assert raised.value.next_step == "pip install 'orchestrator[hub]'"
+
+
+def test_errors_are_those_of_the_house(hub: HubServer, put: Put, files: Files) -> None:
+    hub.add(MODEL, files)
+    hub.broken = Answer(418, {"X-Error-Message": "words of the Hub"})
+    with pytest.raises(OrchestratorError) as raised:
+        put()
+    assert "words of the Hub" not in raised.value.render()

@@ -1,0 +1,157 @@
+"""The estimate against what it claims to estimate: the tensors autograd keeps, counted without computing them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.aws.instances import instance
+from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
+from orchestrator.models import size as architecture
+from orchestrator.planning.memory import BAND, GIB, PIXELS_DRAWN_AT_ONCE, Fit, MemoryEstimate, estimate
+from orchestrator.resources import BUILTIN_MODEL
+
+SD15 = architecture.of_hub("stable-diffusion-v1-5/stable-diffusion-v1-5")
+SD15_UNET = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+}
+
+
+def dreambooth(**fields: Any) -> DreamBooth:
+    return DreamBooth(base_model="org/model", instance_prompt="a photo of sks dog", **fields)
+
+
+def gib(recipe: Recipe) -> float:
+    found = estimate(recipe, SD15)
+    assert found is not None
+    return found.gib
+
+
+def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: bool) -> int:
+    """Return the bytes a U-Net's forward pass keeps for its backward pass; the tensors are fakes without content."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        unet = UNet2DConditionModel(**config).requires_grad_(not frozen)
+        own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
+        kept: dict[int, Any] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.untyped_storage()._cdata not in own:
+                kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+            return tensor
+
+        noisy, words = torch.randn(1, 4, side, side), torch.randn(1, 77, config["cross_attention_dim"])
+        words.requires_grad_(frozen)
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+            output = unet(noisy, torch.zeros(1, dtype=torch.long), encoder_hidden_states=words, return_dict=False)
+        assert output[0].requires_grad
+        return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize(("tuner", "precision"), [("full", "no"), ("embedding", "bf16")])
+def test_activations_are_those_autograd_keeps(tuner: str, precision: str) -> None:
+    kept = kept_by_autograd(SD15_UNET, 64, frozen=tuner == "embedding", half=precision == "bf16")
+    recipe: Recipe = dreambooth(tuner="full", prior_preservation=False, mixed_precision=precision)
+    if tuner == "embedding":
+        fields = {"placeholder_token": "<dog>", "initializer_token": "dog", "mixed_precision": precision}
+        recipe = TextualInversion.model_validate({"base_model": "org/model", **fields})
+    found = estimate(recipe, SD15)
+    assert found is not None
+    assert BAND[0] < kept / GIB / found.parts["activations"] < BAND[1]
+
+
+def test_the_built_in_model_is_measured_from_its_files() -> None:
+    config = {
+        key: value
+        for key, value in json.loads((BUILTIN_MODEL / "unet" / "config.json").read_text()).items()
+        if not key.startswith("_")
+    }
+    recipe = DreamBooth(instance_prompt="sks dog", tuner="full", prior_preservation=False, batch_size=1, resolution=512)
+    found = estimate(recipe, architecture.of_folder(BUILTIN_MODEL))
+    assert found is not None
+    kept = kept_by_autograd(config, 512 // 4, frozen=False, half=False)
+    assert kept / GIB == pytest.approx(found.parts["activations"], rel=0.1)
+
+
+def test_parameters_are_counted_as_the_library_counts_them() -> None:
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    measured = architecture.of_folder(BUILTIN_MODEL)
+    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+        with torch.device("meta"):
+            model = kind.from_config(kind.load_config(BUILTIN_MODEL / part))
+        assert getattr(measured, part) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_well_known_model_has_the_figures_its_config_gives() -> None:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SD15_UNET)
+    assert SD15 is not None
+    assert SD15.unet == sum(parameter.numel() for parameter in unet.parameters())
+    shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
+    assert SD15.unet_lora == architecture._rank_one(shapes, architecture._UNET_PROJECTIONS)
+    blocks = architecture._block_channels({**unet.config, "layers_per_block": 2})
+    assert blocks == (SD15.resnet_channels, SD15.transformer_channels)
+
+
+def test_what_takes_more_memory_is_estimated_to() -> None:
+    assert gib(dreambooth()) < gib(dreambooth(batch_size=4)) < gib(dreambooth(batch_size=4, resolution=768))
+    assert gib(dreambooth()) < gib(dreambooth(tuner="full")) < gib(dreambooth(tuner="full", train_text_encoder=True))
+    assert gib(dreambooth(batch_size=8, mixed_precision="bf16")) < gib(dreambooth(batch_size=8))
+    assert gib(dreambooth(batch_size=8, gradient_checkpointing=True)) < gib(dreambooth(batch_size=8))
+    assert gib(dreambooth(batch_size=4, prior_preservation=False)) < gib(dreambooth(batch_size=4))
+
+
+def test_the_verdict_is_open_where_the_band_crosses_the_memory() -> None:
+    gpu = instance("ml.g5.xlarge").gpu  # 22 GiB of it can be used
+
+    def verdict(low: float, high: float) -> Fit:
+        return MemoryEstimate(gib=(low + high) / 2, low_gib=low, high_gib=high, parts={}).fit(gpu)
+
+    assert [verdict(10, 21), verdict(21, 23), verdict(22.1, 40)] == [Fit.FITS, Fit.CANNOT_TELL, Fit.DOES_NOT_FIT]
+
+
+def test_full_fine_tuning_is_not_promised_to_fit_where_it_is_known_to_be_tight() -> None:
+    found = estimate(dreambooth(tuner="full"), SD15)
+    assert found is not None
+    assert found.fit(instance("ml.g4dn.xlarge").gpu) is not Fit.FITS
+    assert found.fit(instance("ml.g6e.xlarge").gpu) is Fit.FITS
+
+
+def test_nothing_is_said_of_a_model_or_recipe_that_is_not_known() -> None:
+    assert architecture.of_hub("somebody/their-own-model") is None
+    assert estimate(dreambooth(), None) is None
+    assert estimate(Recipe(), SD15) is None
+
+
+def test_a_folder_that_is_no_model_cannot_be_measured(tmp_path: Path) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text((BUILTIN_MODEL / part / "config.json").read_text())
+    for content in (b"", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0not json", b'\x0e\0\0\0\0\0\0\0{"a":{"b":1}}  '):
+        (tmp_path / "unet" / "weights.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be measured"):
+            architecture.of_folder(tmp_path)
+
+
+def test_the_client_and_the_container_draw_equally_many_pictures_at_once() -> None:
+    from entrypoints.models.sampling import PIXELS_AT_ONCE_GPU
+
+    assert PIXELS_DRAWN_AT_ONCE == PIXELS_AT_ONCE_GPU

@@ -1,0 +1,116 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.planning.memory import Fit
+from orchestrator.planning.placement import place, stand_ins
+from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.specs.building import build_spec
+from orchestrator.specs.job import JobSpec
+
+HOME = "us-east-1"
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+def spec(base_model: str = SD15, **fields: Any) -> JobSpec:
+    prompt = "a photo of sks dog"
+    return build_spec(
+        {"recipe": "dreambooth", "images": SAMPLE_IMAGES, "prompt": prompt, "base_model": base_model, **fields}
+    )
+
+
+def refused(job: JobSpec) -> dict[str, str]:
+    with pytest.raises(SpecError) as raised:
+        place(job, HOME)
+    assert raised.value.next_step
+    return {problem.where: problem.render() for problem in raised.value.problems}
+
+
+def test_the_cheapest_instance_that_is_sure_to_be_enough_is_chosen() -> None:
+    small, large = place(spec(), HOME), place(spec(settings={"tuner": "full"}), HOME)
+    assert (small.instance.name, large.instance.name) == ("ml.g4dn.xlarge", "ml.g6e.xlarge")
+    assert small.fit is large.fit is Fit.FITS
+    assert small.memory is not None
+    assert f"({small.memory.low_gib:.1f} to {small.memory.high_gib:.1f})" in small.why
+    assert small.warnings == ()
+
+
+def test_bf16_is_not_sent_to_a_gpu_without_it() -> None:
+    assert place(spec(settings={"mixed_precision": "bf16"}), HOME).instance.gpu.bf16
+    forced = place(spec(settings={"mixed_precision": "bf16"}, compute={"instance_type": "ml.g4dn.xlarge"}), HOME)
+    assert [warning.where for warning in forced.warnings] == ["mixed_precision"]
+
+
+def test_an_instance_that_was_asked_for_is_kept_and_doubted() -> None:
+    job = spec(settings={"tuner": "full"}, compute={"instance_type": "ml.g4dn.xlarge"})
+    placed = place(job, HOME)
+    assert placed.instance.name == "ml.g4dn.xlarge"
+    assert "may be too small" in placed.warnings[0].what
+    crowded = spec(settings={"tuner": "full", "batch_size": 16}, compute={"instance_type": "ml.g4dn.xlarge"})
+    assert "is too small" in place(crowded, HOME).warnings[0].what
+
+
+def test_a_model_of_unknown_size_gets_room_and_a_warning() -> None:
+    placed = place(spec("somebody/their-own-model"), HOME)
+    assert placed.memory is None
+    assert placed.fit is Fit.CANNOT_TELL
+    assert placed.instance.gpu.usable_gib >= 20
+    assert "cannot be estimated" in placed.warnings[0].what
+
+
+def test_a_job_larger_than_every_gpu_is_refused_with_what_to_lower() -> None:
+    found = refused(spec(settings={"resolution": 2048, "batch_size": 16, "tuner": "full"}))
+    assert "batch_size" in found["compute.instance_type"]
+
+
+def test_the_budget_sets_the_limit_of_the_run() -> None:
+    rich, poor = place(spec(), HOME), place(spec(budget={"max_usd": 1}), HOME)
+    assert rich.cost.runtime_seconds == 240 * 60
+    assert 60 * 60 < poor.cost.runtime_seconds < rich.cost.runtime_seconds
+    assert poor.cost.usd <= 1 < rich.cost.usd
+    assert place(spec(budget={"max_usd": 1000}), HOME).cost == rich.cost
+
+
+def test_a_budget_that_trains_nothing_is_refused() -> None:
+    assert "allow at least" in refused(spec(budget={"max_usd": 0.02}))["budget.max_usd"]
+
+
+def test_a_budget_that_ends_a_spot_job_before_its_first_checkpoint_is_refused() -> None:
+    job = spec(compute={"spot": True}, budget={"max_usd": 0.2}, settings={"checkpoint_minutes": 30})
+    assert "checkpoint" in refused(job)["budget.max_usd"]
+
+
+def test_the_quota_has_the_name_that_the_console_gives_it() -> None:
+    assert place(spec(), HOME).quota == "ml.g4dn.xlarge for training job usage"
+    assert place(spec(compute={"spot": True}), HOME).quota == "ml.g4dn.xlarge for spot training job usage"
+
+
+def test_gpus_that_nothing_uses_are_pointed_out() -> None:
+    placed = place(spec(compute={"instance_type": "ml.g5.12xlarge"}), HOME)
+    assert "4 GPUs are paid for" in placed.warnings[0].what
+    assert "ml.g6.xlarge" in placed.warnings[0].fix
+
+
+def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
+    unlimited = stand_ins(spec(), place(spec(), HOME))
+    assert [one.cost.usd for one in unlimited] == sorted(one.cost.usd for one in unlimited)
+    assert unlimited[0].cost.usd > place(spec(), HOME).cost.usd
+    assert all("ml.g4dn.xlarge" in one.why and one.fit is Fit.FITS for one in unlimited)
+    poor = spec(budget={"max_usd": 0.2})
+    limited = stand_ins(poor, place(poor, HOME))
+    assert 0 < len(limited) < len(unlimited)
+    assert all(float(one.cost.usd) <= 0.2 for one in limited)
+
+
+def test_a_folder_whose_weights_cannot_be_read_has_no_known_size(tmp_path: Path) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+        (tmp_path / part / "model.safetensors").write_bytes(b"none")
+    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("{}")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    assert place(spec(str(tmp_path)), HOME).memory is None

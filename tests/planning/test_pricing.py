@@ -1,0 +1,88 @@
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.aws.instances import Instance, instance, instances, price
+from orchestrator.planning.pricing import STOP_SECONDS, actual, dollars, hourly, runtime_for, worst_case
+from orchestrator.specs.compute import Compute
+
+G5 = instance("ml.g5.xlarge")
+HOME = "us-east-1"
+
+
+def test_the_worst_case_is_the_price_of_all_instances_until_the_last_second() -> None:
+    worst = worst_case(G5, Compute(instance_count=3), HOME, 3600)
+    assert worst.usd == Decimal("4.37")  # 3 x 1.408 x (3600 + 120 s) / 3600 = 4.3648, rounded up
+    assert worst.usd_per_hour == Decimal("4.2240")
+    assert not worst.approximate
+
+
+def test_a_warm_pool_is_paid_for() -> None:
+    without, kept = (worst_case(G5, Compute(warm_pool_minutes=m), HOME, 3600).usd for m in (0, 60))
+    assert kept - without == Decimal("1.41")
+
+
+def test_a_volume_costs_only_where_no_disk_is_built_in() -> None:
+    bare = G5.model_copy(update={"disk_gb": None})
+    small, large = Compute(volume_gb=1), Compute(volume_gb=10_000)
+    assert hourly(G5, large, HOME) == hourly(G5, small, HOME)
+    assert hourly(bare, large, HOME) > hourly(bare, small, HOME)
+
+
+def test_spot_has_a_likely_range_and_the_worst_case_of_on_demand() -> None:
+    spot, on_demand = (worst_case(G5, Compute(spot=spot), HOME, 7200) for spot in (True, False))
+    assert spot.usd == on_demand.usd
+    assert spot.spot_usd is not None
+    assert spot.spot_usd[0] < spot.spot_usd[1] < spot.usd
+    assert "not promised" in spot.describe()
+    assert on_demand.spot_usd is None
+
+
+def test_an_approximate_price_is_said_to_be_one() -> None:
+    assert "about" in worst_case(G5, Compute(), "eu-west-1", 3600).describe()
+    assert "about" not in worst_case(G5, Compute(), HOME, 3600).describe()
+
+
+@settings(deadline=None)  # how quick the machine is, is no question here
+@given(
+    usd=st.decimals("0.30", "10000", places=3),
+    chosen=st.sampled_from(list(instances().values())),
+    count=st.integers(1, 8),
+    pool=st.integers(0, 60),
+)
+def test_a_job_limited_by_a_budget_never_costs_more(usd: Decimal, chosen: Instance, count: int, pool: int) -> None:
+    compute = Compute(instance_count=count, warm_pool_minutes=pool)
+    try:
+        seconds = runtime_for(usd, chosen, compute, HOME)
+    except ValueError:
+        assert worst_case(chosen, compute, HOME, 300).usd > usd
+        return
+    assert seconds >= 300
+    assert worst_case(chosen, compute, HOME, seconds).usd <= usd
+    assert worst_case(chosen, compute, HOME, seconds + 60).usd > usd - Decimal("0.01")
+
+
+def test_a_budget_too_small_to_train_says_what_would_do() -> None:
+    with pytest.raises(ValueError, match=r"allow at least \$0\.17") as raised:
+        runtime_for(Decimal("0.10"), G5, Compute(), HOME)
+    assert "0 minutes" in str(raised.value) or "2 minutes" in str(raised.value)
+    assert runtime_for(Decimal("0.17"), G5, Compute(), HOME) >= 300
+
+
+def test_the_actual_cost_comes_from_billable_seconds_of_every_instance() -> None:
+    assert actual(G5, 1, HOME, 3600) == price(G5, HOME).usd_per_hour
+    assert actual(G5, 2, HOME, 90) == Decimal("0.0704")
+    assert actual(G5, 1, HOME, 0) == 0
+
+
+def test_the_stop_that_the_service_allows_is_in_the_price() -> None:
+    assert STOP_SECONDS == 120
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [("1234.5", "$1,234.50"), ("0.0704", "$0.0704"), ("0", "$0.00"), ("3", "$3.00")]
+)
+def test_money_is_written_as_people_write_it(usd: str, text: str) -> None:
+    assert dollars(Decimal(usd)) == text

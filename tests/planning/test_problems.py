@@ -1,0 +1,57 @@
+"""What is wrong with a job is said in one go, before anything is stored."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import DatasetError, OrchestratorError, SpecError
+from orchestrator.planning.plan import plan_on_sagemaker
+from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.settings import AwsSettings, Settings
+from orchestrator.specs.building import build_spec
+from orchestrator.specs.job import JobSpec
+from orchestrator.storage import DryS3Store
+
+ACCOUNT = AwsSettings.placeholder()
+
+
+def refused(spec: JobSpec, settings: Settings) -> OrchestratorError:
+    store = DryS3Store(ACCOUNT.bucket)
+    with pytest.raises(OrchestratorError) as raised:
+        plan_on_sagemaker(spec, settings, ACCOUNT, store)
+    assert store.trees == {}
+    return raised.value
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    shutil.copytree(SAMPLE_IMAGES, tmp_path / "photos")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
+    return tmp_path / "photos"
+
+
+def test_money_pictures_and_secrets_are_complained_of_together(settings: Settings, photos: Path) -> None:
+    prompt = f"a photo of sks hf_{'a1B2' * 9}"
+    fields = {"recipe": "dreambooth", "images": photos, "prompt": prompt, "budget": {"max_usd": 0.02}}
+    error = refused(build_spec(fields), settings)
+    assert isinstance(error, SpecError)
+    assert {problem.where for problem in error.problems} >= {"budget.max_usd", "broken.png", "recipe.instance_prompt"}
+    assert "a1B2" not in error.render()
+    assert error.next_step
+
+
+def test_a_single_fault_is_what_it_is(settings: Settings, photos: Path) -> None:
+    error = refused(build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"}), settings)
+    assert isinstance(error, DatasetError)
+    assert [problem.where for problem in error.problems] == ["broken.png"]
+
+
+def test_photographs_for_the_built_in_model_are_doubted_and_its_own_subject_is_not(
+    settings: Settings, photos: Path
+) -> None:
+    (photos / "broken.png").unlink()
+    own = build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"})
+    for spec, doubts in ((own, ["base_model"]), (build_spec({"recipe": "dreambooth"}), [])):
+        plan = plan_on_sagemaker(spec, settings, ACCOUNT, DryS3Store(ACCOUNT.bucket))
+        assert [one.where for one in plan.warnings if one.where == "base_model"] == doubts

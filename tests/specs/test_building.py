@@ -1,0 +1,308 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.specs.building import build_spec
+from orchestrator.specs.job_file import parse_words, read_job_file
+
+
+def problems(fields: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(SpecError) as raised:
+        build_spec(fields)
+    return {problem.where: problem.render() for problem in raised.value.problems}
+
+
+def write_model(folder: Path, weights: bytes = b"weights") -> Path:
+    """Write what a base model's folder looks like from outside."""
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text("{}")
+        (folder / part / "model.safetensors").write_bytes(weights)
+    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
+        (folder / file).parent.mkdir()
+        (folder / file).write_text("{}")
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return folder
+
+
+def test_nothing_but_a_recipe_means_the_sample_subject_on_the_built_in_model() -> None:
+    for recipe in ("dreambooth", "textual-inversion"):
+        spec = build_spec({"recipe": recipe})
+        assert spec.images == SAMPLE_IMAGES
+        assert spec.recipe.base_model == "builtin"
+
+
+def test_all_problems_of_a_job_are_reported_at_once(tmp_path: Path) -> None:
+    settings = {"stepz": 1, "steps": 0, "rank": "many", "class_prompt": "a sks dog"}
+    found = problems(
+        {
+            "recipe": "dreambooth",
+            "images": tmp_path / "nothing",
+            "prompt": "a photo of a dog",
+            "name": "no spaces please",
+            "base_model": "./nowhere/at/all",
+            "colour": "red",
+            "settings": settings,
+        }
+    )
+    assert set(found) == {
+        *("images", "instance_prompt", "name", "base_model", "colour"),
+        *("stepz", "steps", "rank", "class_prompt"),
+    }
+    assert 'did you mean "steps"' in found["stepz"]
+    assert "does not exist" in found["images"]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dreamboth", "dreambooth"), ("textual_inversion", "textual-inversion")])
+def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(SpecError, match=f'did you mean "{meant}"'):
+        build_spec({"recipe": typed})
+
+
+def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
+    assert "without pictures" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
+
+
+def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
+    assert "--prompt" in problems({"recipe": "dreambooth", "images": tmp_path})["instance_prompt"]
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    assert "model_index.json" in problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+
+
+def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    found = problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+    assert "StableDiffusionXLPipeline; only Stable Diffusion 1 and 2" in found
+
+
+def test_everything_a_model_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "unet" / "model.safetensors").rename(model / "unet" / "model.bin")
+    (model / "vae" / "model.safetensors").rename(model / "vae" / "model.fp16.safetensors")
+    (model / "scheduler" / "scheduler_config.json").unlink()
+    found = problems({"recipe": "dreambooth", "base_model": str(model)})["base_model"]
+    assert all(f"{part}/ has no" in found for part in ("unet", "vae", "scheduler"))
+    assert "text_encoder" not in found
+
+
+@pytest.mark.parametrize("write", ["command", "job file"])
+def test_an_empty_base_model_is_not_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    monkeypatch.chdir(write_model(tmp_path / "model"))
+    job = tmp_path / "model" / "job.yaml"
+    job.write_text('recipe: dreambooth\nbase_model: ""\n')
+    fields = {"recipe": "dreambooth", "base_model": ""} if write == "command" else read_job_file(job)
+    assert "is empty" in problems(fields)["base_model"]
+
+
+def test_a_commit_is_for_models_of_the_hub(tmp_path: Path) -> None:
+    settings = {"base_revision": "abc"}
+    for base_model in ("builtin", str(write_model(tmp_path / "model"))):
+        assert set(problems({"recipe": "dreambooth", "base_model": base_model, "settings": settings})) == {
+            "base_revision"
+        }
+    assert build_spec({"recipe": "dreambooth", "base_model": "org/model", "settings": settings})
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"prompt": "a photo of X"}, "placeholder_token", '--prompt "<my-dog>"'),
+        ({}, "placeholder_token", '--prompt "<my-dog>"'),
+        ({}, "initializer_token", "-s initializer_token=dog"),
+        ({"settings": {"initializer_token": "a dog"}}, "initializer_token", "-s initializer_token=dog"),
+    ],
+)
+def test_a_word_that_is_missing_or_none_is_asked_for_with_an_example(
+    tmp_path: Path, fields: dict[str, Any], field: str, words: str
+) -> None:
+    found = problems({"recipe": "textual-inversion", "images": tmp_path, **fields})[field]
+    assert words in found
+    assert "pattern" not in found
+
+
+def test_a_field_like_no_other_is_not_answered_with_all_of_them() -> None:
+    found = problems({"recipe": "dreambooth", "settings": {"qqqq": 1}})["qqqq"]
+    assert "steps" not in found
+
+
+def test_the_next_step_is_about_what_is_wrong() -> None:
+    def next_step(**fields: Any) -> str:
+        with pytest.raises(SpecError) as raised:
+            build_spec({"recipe": "dreambooth", **fields})
+        return raised.value.next_step
+
+    nowhere = {"images": "/no/such/folder", "prompt": "a sks dog"}
+    assert "--images DIR" in next_step(**nowhere)
+    assert next_step(**nowhere, settings={"steps": 0}) == "python -m orchestrator recipes show dreambooth"
+
+
+def sized_model(folder: Path, latents: object) -> str:
+    """Write a model folder that says of its size, with an autoencoder that halves three times."""
+    write_model(folder)
+    (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": latents}))
+    (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 1, 1, 1]}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(("latents", "resolution"), [(96, 768), (32, 256), ([64, 96], 512), (None, 512)])
+def test_a_model_folder_knows_its_resolution(tmp_path: Path, latents: object, resolution: int) -> None:
+    fields = {"recipe": "dreambooth", "base_model": sized_model(tmp_path / "model", latents)}
+    assert build_spec(fields).recipe.resolution == resolution
+    assert build_spec(fields, {"resolution": "128"}).recipe.resolution == 128
+    assert build_spec({**fields, "settings": {"resolution": 160}}).recipe.resolution == 160
+
+
+def test_a_hub_id_is_taken_at_its_word() -> None:
+    assert build_spec({"recipe": "dreambooth", "base_model": "org/some-model"}).base_model_folder is None
+
+
+def test_words_become_what_their_fields_are() -> None:
+    pairs = [
+        "steps=12",
+        "validation_steps=6",
+        "learning_rate=1e-3",
+        "prior_preservation=false",
+        "snr_gamma=5",
+        'validation_prompts=["a","b"]',
+    ]
+    recipe = build_spec({"recipe": "dreambooth"}, parse_words(pairs)).recipe.model_dump()
+    assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
+    assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))
+
+
+def test_a_word_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path) -> None:
+    fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
+    recipe = build_spec(fields, parse_words(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
+    assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
+
+
+def test_words_that_cannot_be_read_are_all_named() -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_words(["steps", "=3"])
+    assert len(raised.value.problems) == 2
+
+
+def test_a_list_that_is_no_json_is_a_problem_among_others() -> None:
+    words = parse_words(["validation_prompts=[a", "steps=0"])
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth"}, words)
+    assert [problem.where for problem in raised.value.problems] == ["validation_prompts", "steps"]
+
+
+def test_words_come_before_the_job_files_settings() -> None:
+    fields = {"recipe": "dreambooth", "settings": {"steps": 5, "seed": 5}}
+    recipe = build_spec(fields, {"steps": "7"}).recipe
+    assert (recipe.steps, recipe.seed) == (7, 5)
+
+
+@pytest.mark.parametrize("settings", [[1, 2], "steps", 3])
+def test_settings_that_are_no_mapping_are_a_problem(settings: object) -> None:
+    assert "settings" in problems({"recipe": "dreambooth", "settings": settings})
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "-.inf"])
+def test_numbers_have_to_be_finite(tmp_path: Path, value: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(f"recipe: dreambooth\nsettings: {{prior_loss_weight: {value}}}\n")
+    assert "prior_loss_weight" in problems(read_job_file(job))
+
+
+@pytest.mark.parametrize("images", ["", "~no-such-user/photos"])
+def test_an_empty_or_unknown_folder_is_not_the_sample(images: str) -> None:
+    assert "images" in problems({"recipe": "dreambooth", "images": images})
+
+
+def test_a_home_of_nobody_is_no_base_model() -> None:
+    assert "base_model" in problems({"recipe": "dreambooth", "base_model": "~no-such-user/model"})
+
+
+def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
+    (tmp_path / "dog").mkdir()
+    job = tmp_path / "job.yaml"
+    job.write_text("recipe: dreambooth\nimages: dog\nprompt: a photo of sks dog\nsettings:\n  steps: 7\n")
+    spec = build_spec(read_job_file(job))
+    assert spec.images == tmp_path / "dog"
+    assert spec.recipe.steps == 7
+
+
+@pytest.mark.parametrize("text", ["- a list", "{", "just words", "\x00", ""])
+def test_a_job_file_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(SpecError, match=r"job\.yaml"):
+        read_job_file(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize("text", ["images: dog\n", "recipe:\n"])
+def test_a_job_file_without_a_recipe_says_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(SpecError, match="names no recipe"):
+        build_spec(read_job_file(tmp_path / "job.yaml"))
+
+
+def test_a_key_that_stands_twice_is_not_chosen_from(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("recipe: dreambooth\nname: a\nsettings:\n  steps: 5\n  seed: 1\n  steps: 7\nname: b\n")
+    with pytest.raises(SpecError) as raised:
+        read_job_file(job)
+    assert [problem.render() for problem in raised.value.problems] == [
+        "name: stands in line 2 and again in line 7",
+        "steps: stands in line 4 and again in line 6",
+    ]
+
+
+def test_a_yaml_tag_does_not_run_code(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("recipe: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(SpecError):
+        read_job_file(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize("name", ["dog", "my-dog-2", "A" * 40])
+def test_names_a_job_can_have(name: str) -> None:
+    assert build_spec({"recipe": "dreambooth", "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", "-dog", "a--b", "A" * 41, "dög"])
+def test_names_a_job_cannot_have(name: str) -> None:
+    assert "name" in problems({"recipe": "dreambooth", "name": name})
+
+
+def test_the_identity_changes_with_whatever_changes_the_result() -> None:
+    first = build_spec({"recipe": "dreambooth"})
+    others = [
+        build_spec({"recipe": "dreambooth", "settings": {"seed": 1}}),
+        build_spec({"recipe": "dreambooth", "name": "dog"}),
+        build_spec({"recipe": "textual-inversion"}),
+    ]
+    assert first.identity("data") == build_spec({"recipe": "dreambooth", "settings": {"seed": 0}}).identity("data")
+    assert len({spec.identity("data") for spec in [first, *others]} | {first.identity("other data")}) == 5
+
+
+def test_the_identity_does_not_depend_on_how_a_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    ways = ["model", "./model/", str(tmp_path / "model")]
+    assert len({build_spec({"recipe": "dreambooth", "base_model": way}).identity("data") for way in ways}) == 1
+
+
+def test_models_of_equal_sizes_and_other_content_are_other_jobs(tmp_path: Path) -> None:
+    def identity(name: str) -> str:
+        return build_spec({"recipe": "dreambooth", "base_model": str(tmp_path / name)}).identity("data")
+
+    for name in ("one", "same", "clipped", "scheduled"):
+        write_model(tmp_path / name)
+    write_model(tmp_path / "other", weights=b"WEIGHTS")
+    (tmp_path / "clipped" / "clip").mkdir()
+    (tmp_path / "clipped" / "clip" / "model.safetensors").touch()
+    (tmp_path / "scheduled" / "scheduler" / "scheduler_config.json").write_text('{"beta": 1}')
+    assert identity("one") == identity("same")
+    assert len({identity(name) for name in ("one", "other", "clipped", "scheduled")}) == 4
