@@ -30,6 +30,7 @@ check: setup
 	$(RUN)/lint-imports
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/python containers/lock.py --check
+	$(RUN)/python -m benchmarks.density
 
 docs: setup
 	$(RUN)/python docs/generate.py
