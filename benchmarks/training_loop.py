@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.report import write_section  # noqa: E402
-from entrypoints.models.ddpm import add_noise, training_target  # noqa: E402
-from entrypoints.models.stable_diffusion import BaseModel, load_base_model  # noqa: E402
+from entrypoints.models.base import BaseModel  # noqa: E402
+from entrypoints.models.loading import load_base_model  # noqa: E402
 from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402
 from entrypoints.runtime.pictures import read_pictures  # noqa: E402
+from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream  # noqa: E402
 from entrypoints.training.latents import latents_of  # noqa: E402
 from entrypoints.training.loop import Trainer, announce  # noqa: E402
-from entrypoints.training.objective import Objective, PromptEncoder, Stream  # noqa: E402
 from entrypoints.training.run import Run  # noqa: E402
 from orchestrator.contract.environment import Environment  # noqa: E402
 from orchestrator.contract.recipes.dreambooth import DreamBooth  # noqa: E402
@@ -39,13 +39,20 @@ WARM_UP = 2  # rounds that are not counted
 def bare_step(base: BaseModel, recipe: DreamBooth, parameters: list[Tensor]) -> Callable[[], None]:
     """Return one step and nothing around it: the batch is made once, beforehand."""
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, fused=True)
-    shape = (2 * recipe.batch_size, base.unet.config.in_channels, *(2 * [recipe.resolution // base.scale]))
+    shape = (
+        2 * recipe.batch_size,
+        base.denoiser.config.in_channels,
+        *(2 * [recipe.resolution // base.pipeline.vae_scale_factor]),
+    )
     latents, noise = torch.randn(shape), torch.randn(shape)
     timesteps = torch.randint(0, 1000, shape[:1])
     with torch.no_grad():
         conditions = base.encode_prompts([recipe.instance_prompt] * shape[0])
-    signal = base.alphas_cumprod()[timesteps]
-    noisy, target = add_noise(latents, noise, signal), training_target(base.prediction_type, latents, noise, signal)
+    signal = base.process.alphas_cumprod[timesteps]
+    noisy, target = (
+        add_noise(latents, noise, signal),
+        training_target(base.process.prediction_type, latents, noise, signal),
+    )
 
     def step() -> None:
         loss = torch.nn.functional.mse_loss(base.predict(noisy, timesteps, conditions), target)
@@ -63,12 +70,12 @@ def our_step(
     pictures = read_pictures(run.environment.root / "pictures")
     latents, prompts = latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt)
     streams = [Stream("instance", latents, prompts), Stream("class", latents, prompts)]
-    objective = Objective(base, recipe, streams, PromptEncoder(base, frozen=True))
-    trainer = Trainer(run, parameters)
+    objective = DenoisingObjective(base, recipe, streams, PromptEncoder(base, frozen=True))
+    trainer = Trainer(run, recipe, parameters, objective)
 
     def step() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            announce(trainer, trainer.take_step(objective.losses), 0.1)
+            announce(trainer, trainer.take_step(), 0.1)
 
     return step
 

@@ -1,6 +1,6 @@
-"""What a training job runs: environment -> recipe -> adapter, or the failure file.
+"""One process of a training job: environment -> recipe -> adapter, or the failure file.
 
-Progress goes to stdout as events (`orchestrator.contract.events`); everything else goes to stderr.
+`launch.py` starts it. Progress goes to stdout as events (`orchestrator.contract.events`), everything else to stderr.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
-from orchestrator.contract.events import Failed, Phase, emit
+from orchestrator.contract.events import Failed, Phase, emit, mute
 from orchestrator.contract.recipe import from_hyperparameters
 
 if TYPE_CHECKING:
@@ -34,14 +34,18 @@ SETTINGS = {
 }
 
 
-def main() -> int:
-    """Run the job described below `ORCHESTRATOR_ML_ROOT` and return its exit status."""
-    environment = Environment.from_variables()
+def apply_settings() -> None:
+    """Set the variables that libraries read when they are imported; what a person has set stands."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def main() -> int:
+    """Run this process's part of the job described below `ORCHESTRATOR_ML_ROOT` and return its exit status."""
+    environment = Environment.from_variables()
+    apply_settings()
     stop = StopFlag()
     stop.listen()
-    emit(Phase(name="loading"))
     try:
         run_recipe(environment, stop)
     except Stopped:
@@ -57,15 +61,21 @@ def main() -> int:
 
 def run_recipe(environment: Environment, stop: StopFlag) -> None:
     """Decode the recipe and hand it to the module of its name."""
-    from entrypoints.runtime.machine import insist_on_gpu  # brings torch: seconds, and after the settings
+    if os.environ.get("RANK", "0") != "0":
+        mute()
+    emit(Phase(name="loading"))
+    from entrypoints.runtime.machine import require_gpu  # brings torch: seconds, and after the settings
+    from entrypoints.runtime.ranks import Ranks
     from entrypoints.training.run import Run
 
     quieten()
     if environment.root == DEFAULT_ROOT:  # in a container of the service; elsewhere the CPU may be what is meant
-        insist_on_gpu()
+        require_gpu()
     recipe = from_hyperparameters(environment.hyperparameters())
     module = import_module(f"entrypoints.recipes.{recipe.recipe_name().replace('-', '_')}")
-    module.train(recipe, Run(environment, recipe, stop))
+    ranks = Ranks.from_variables()
+    module.train(recipe, Run(environment, recipe, stop, ranks))
+    ranks.disconnect()
 
 
 def report(environment: Environment, error: Exception) -> None:

@@ -1,6 +1,7 @@
 """What is trained of a base model, and the files it becomes.
 
-A tuner changes the model in place when it is made; `parameters` are then the only ones with gradients.
+A tuner changes the model in place when it is made; `parameters` are then the only ones with gradients. Each kind of
+adapter is one module with a tuner that saves it and a function `load` that puts it into a base model again.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,10 @@ from torch import nn
 class Tuner(Protocol):
     """What the training loop and the adapter need to know of a way to tune."""
 
+    kind: str
+    """Kind of the adapter it makes: the name of its module, and of the manifest's `kind`."""
+    parts: tuple[str, ...]
+    """Parts of the base model that the adapter changes, by the names of their folders."""
     parameters: dict[str, nn.Parameter]
     """What is trained, by a name that is the same in every run."""
     trains_text_encoder: bool
@@ -20,13 +25,14 @@ class Tuner(Protocol):
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
         """Write the adapter's files; `header` goes into the safetensors' metadata."""
+        ...
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return the parameters that have gradients, named by module and place."""
-    return {
-        f"{part}.{name}": parameter
-        for part, module in modules.items()
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad
-    }
+    """Return the parameters that have gradients, named by part and by their name within it."""
+    found: dict[str, nn.Parameter] = {}
+    for part, module in modules.items():
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                found[f"{part}.{name}"] = parameter
+    return found

@@ -10,8 +10,8 @@ from PIL.PngImagePlugin import PngInfo
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import contact_sheet, sheet_layout
 from entrypoints.evaluation.prompts import Question
+from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import Wanted, draw
-from entrypoints.models.stable_diffusion import BaseModel
 from entrypoints.runtime.pictures import Picture, crop_square, read_image
 from entrypoints.training.run import Run
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
@@ -91,7 +91,7 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
     if not run.recipe.validation_prompts:
         return
-    modules = (base.unet, base.text_encoder)
+    modules = (base.denoiser, *base.text_encoders.values())
     training = [module.training for module in modules]
     for module in modules:
         module.eval()

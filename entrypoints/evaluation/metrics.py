@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from entrypoints.models.stable_diffusion import BaseModel, vision_normalisation
+from entrypoints.models.base import BaseModel
+from entrypoints.models.loading import vision_normalisation
 from entrypoints.runtime.pictures import crop_square, to_tensor
 
 BATCH = 32
@@ -49,7 +50,7 @@ def judge_of(base: BaseModel) -> Judge | None:
     """Return the base model's CLIP, or None if it brings none."""
     if base.clip is None:
         return None
-    return Judge(base.clip, base.tokenizer, vision_normalisation(base.folder))
+    return Judge(base.clip, base.tokenizers[0], vision_normalisation(base.folder))
 
 
 def subject_similarity(pictures: Tensor, real: Tensor) -> float:

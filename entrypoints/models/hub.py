@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 
-from entrypoints.models.stable_diffusion import NEXT_STEP
+from entrypoints.models.loading import NEXT_STEP
 from entrypoints.runtime.failures import TrainingError, failure_of
 from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from entrypoints.models.stable_diffusion import BaseModel
+from entrypoints.models.base import BaseModel
 from entrypoints.training.run import Run
 
 PIXELS_AT_ONCE = 32 * 64 * 64  # of a batch on a CPU: enough to fill two cores
@@ -51,7 +51,7 @@ def draw_batch(run: Run, base: BaseModel, wanted: Sequence[Wanted]) -> list[Imag
     """Draw some pictures at once."""
 
     def heed_stop(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
-        run.stop.check()
+        run.check_stop_alone()
         return state
 
     recipe = run.recipe

@@ -9,12 +9,12 @@ from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation.before_and_after import draw_validation, evaluate
 from entrypoints.evaluation.prompts import Question, contexts
-from entrypoints.models.stable_diffusion import BaseModel
+from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import Picture
 from entrypoints.training.class_images import class_pictures
+from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
-from entrypoints.training.objective import Objective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.run import Run
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.words import with_article, words_around
@@ -24,17 +24,21 @@ def train(recipe: DreamBooth, run: Run) -> None:
     """Fine-tune on the subject's pictures and, to keep the class as it is, on the model's own pictures of it."""
     base = run.load_base_model()
     pictures = run.pictures()
-    latents = partial(latents_of, base, recipe)
-    streams = [Stream("instance", latents(pictures), captions(pictures, recipe.instance_prompt))]
+    subject = latents_of(base, recipe, pictures)
+    streams = [Stream("instance", subject, captions(pictures, recipe.instance_prompt))]
     if recipe.prior_preservation:
         of_class = class_pictures(run, base, recipe.class_prompt, recipe.class_images)
         prompts = captions(of_class, recipe.class_prompt)
-        streams.append(Stream("class", latents(of_class), prompts, weight=recipe.prior_loss_weight))
+        streams.append(Stream("class", latents_of(base, recipe, of_class), prompts, weight=recipe.prior_loss_weight))
+
     tuner = make_tuner(recipe, base)
-    objective = Objective(base, recipe, streams, PromptEncoder(base, frozen=not tuner.trains_text_encoder))
-    fit(run, base, tuner, objective.losses, partial(draw_validation, run, base))
-    evaluation = evaluate(run, base, questions(recipe), pictures)
-    run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+    encoder = PromptEncoder(base, frozen=not tuner.trains_text_encoder)
+    objective = DenoisingObjective(base, recipe, streams, encoder)
+    fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
+
+    if run.ranks.is_first:
+        evaluation = evaluate(run, base, questions(recipe), pictures)
+        run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
 
 
 def captions(pictures: list[Picture], prompt: str) -> PromptsOf:
@@ -50,8 +54,13 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
     """Return the low-rank adapter, or all weights."""
     if recipe.tuner == "full":
         return Full(base, text_encoder=recipe.train_text_encoder)
-    alpha = recipe.rank if recipe.alpha is None else recipe.alpha
-    return Lora(base, rank=recipe.rank, alpha=alpha, text_encoder=recipe.train_text_encoder, seed=recipe.seed)
+    return Lora(
+        base,
+        rank=recipe.rank,
+        alpha=recipe.lora_alpha,
+        text_encoder=recipe.train_text_encoder,
+        seed=recipe.seed,
+    )
 
 
 def questions(recipe: DreamBooth) -> list[Question]:

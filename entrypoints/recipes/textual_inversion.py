@@ -4,14 +4,14 @@ from functools import partial
 
 import torch
 
-from entrypoints.adapters.embeddings import Embeddings
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.evaluation.before_and_after import draw_validation, evaluate
 from entrypoints.evaluation.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import Picture
+from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
-from entrypoints.training.objective import Objective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.run import Run
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.contract.words import holds_word, with_article
@@ -21,17 +21,19 @@ def train(recipe: TextualInversion, run: Run) -> None:
     """Search the embedding rows with which the frozen model best explains the pictures."""
     base = run.load_base_model()
     pictures = run.pictures()
-    tuner = Embeddings(
+    tuner = Embedding(
         base,
         placeholder=recipe.placeholder_token,
         initializer=recipe.initializer_token,
         vectors=recipe.vectors,
     )
     stream = Stream("subject", latents_of(base, recipe, pictures), templates(recipe, pictures))
-    objective = Objective(base, recipe, [stream], PromptEncoder(base, frozen=False))
-    fit(run, base, tuner, objective.losses, partial(draw_validation, run, base))
-    evaluation = evaluate(run, base, questions(recipe), pictures)
-    run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+    objective = DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False))
+    fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
+
+    if run.ranks.is_first:
+        evaluation = evaluate(run, base, questions(recipe), pictures)
+        run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
 
 
 def templates(recipe: TextualInversion, pictures: list[Picture]) -> PromptsOf:

@@ -33,7 +33,7 @@ class Machine(BaseModel):
         return [f"{name} (was {then}, is {here})" for name, (then, here) in facts.items() if then != here]
 
 
-def insist_on_gpu(driver: Path = NVIDIA_DRIVER) -> None:
+def require_gpu(driver: Path = NVIDIA_DRIVER) -> None:
     """Raise TrainingError("driver") where there is a GPU that torch cannot use.
 
     Torch warns and goes on on the CPU, many times as slowly, and the GPU is paid for all the same.

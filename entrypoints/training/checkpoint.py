@@ -27,6 +27,7 @@ from orchestrator.contract.digest import FileDigest, hash_file
 TENSORS_FILE = "tensors.safetensors"
 MANIFEST_FILE = "checkpoint.json"
 PREFIX = "step-"
+_IDENTITY_WORDS = {"recipe": "recipe", "dataset": "training data", "bundle": "code", "base_model": "base model"}
 
 
 class Identity(BaseModel):
@@ -42,6 +43,8 @@ class Identity(BaseModel):
     """sha256 of the code."""
     base_model: str
     """Fingerprint of the base model, and hash of its settings."""
+    ranks: int = 1
+    """How many processes train together: another number of them sees other batches."""
 
 
 class Manifest(BaseModel):
@@ -164,19 +167,24 @@ def find(root: Path, identity: Identity) -> tuple[Path | None, Manifest | None, 
         except ValueError as error:
             complaints.append(f"Checkpoint {folder.name} is passed over: {error}.")
             continue
-        _insist_on(identity, manifest, folder)
+        _require_identity(identity, manifest, folder)
         return folder, manifest, complaints
     return None, None, complaints
 
 
-def _insist_on(identity: Identity, manifest: Manifest, folder: Path) -> None:
-    names = {"recipe": "recipe", "dataset": "training data", "bundle": "code", "base_model": "base model"}
-    changed = [words for name, words in names.items() if getattr(identity, name) != getattr(manifest.identity, name)]
+def _require_identity(identity: Identity, manifest: Manifest, folder: Path) -> None:
+    then = manifest.identity
+    changed = []
+    for name, words in _IDENTITY_WORDS.items():
+        if getattr(identity, name) != getattr(then, name):
+            changed.append(words)
+    if identity.ranks != then.ranks:
+        changed.append(f"number of processes that train together (was {then.ranks}, is {identity.ranks})")
     if changed:
         raise TrainingError(
             "resume",
             f"The checkpoint {folder.name} belongs to another run: the {' and the '.join(changed)} changed since.",
-            "Resume with what the run was started with, or start the job anew.",
+            "Resume with what the run was started with, or submit the job again with --restart.",
         )
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from entrypoints.models.base import BaseModel
+from entrypoints.models.loading import settings_sha256
 from entrypoints.models.sampling import Wanted, batch_size, draw_batch
-from entrypoints.models.stable_diffusion import BaseModel, settings_sha256
 from entrypoints.runtime.pictures import Picture
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.training.run import Run
@@ -24,8 +25,9 @@ def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[P
     folder = run.environment.cache / "class_images" / cache_key(run, base, prompt, count)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.png" for number in range(count)]
-    if not all(path.is_file() for path in paths):
+    if run.ranks.is_first_of_host and not all(path.is_file() for path in paths):
         _draw_missing(run, base, prompt, paths)
+    run.ranks.barrier()
     return [Picture(path) for path in paths]
 
 

@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
+from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned, is_hub_id
-from entrypoints.models.stable_diffusion import BaseModel, load_base_model, settings_sha256
+from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
 from entrypoints.runtime.pictures import Picture, read_pictures
-from entrypoints.runtime.stop import StopFlag
+from entrypoints.runtime.ranks import Ranks
+from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
@@ -35,15 +37,26 @@ class Run:
     environment: Environment
     recipe: Recipe
     stop: StopFlag = field(default_factory=StopFlag)
-    device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    rank: int = 0
-    ranks: int = 1
+    ranks: Ranks = field(default_factory=Ranks)
+    device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make arithmetic repeatable: a resumed run must end in the same bytes."""
+        """Choose the device, join the other ranks, and make arithmetic repeatable: resumed runs end in equal bytes."""
+        self.device = _device_of(self.ranks)
         torch.set_num_threads(recorded_threads(self.environment.checkpoints) or torch.get_num_threads())
         torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self.ranks.connect(self.device)
+
+    def check_stop(self) -> None:
+        """Raise Stopped, on all ranks at the same step, when one of them was asked to end."""
+        if self.ranks.any(self.stop.asked, self.device):
+            raise Stopped
+
+    def check_stop_alone(self) -> None:
+        """Raise Stopped where this rank does what the others wait for, unless there are others: they would be lost."""
+        if self.ranks.ranks == 1:
+            self.stop.check()
 
     @property
     def machine(self) -> Machine:
@@ -107,6 +120,7 @@ class Run:
             dataset=self.dataset_sha256,
             bundle=self.bundle_sha256,
             base_model=f"{base.reference.fingerprint} {settings_sha256(base.folder)}",
+            ranks=self.ranks.ranks,
         )
 
     def write_sample(self, image: Image.Image, name: str) -> None:
@@ -121,6 +135,8 @@ class Run:
     ) -> AdapterManifest:
         """Write the adapter beside the model folder and put it in place whole; `extras` adds its other files."""
         manifest = AdapterManifest(
+            kind=tuner.kind,
+            parts=tuner.parts,
             recipe=self.recipe.recipe_name(),
             config=self.recipe.model_dump(mode="json"),
             base_model=base.reference,
@@ -136,6 +152,13 @@ class Run:
         complete = manifest.write(draft)
         _replace(draft, self.environment.model)
         return complete
+
+
+def _device_of(ranks: Ranks) -> torch.device:
+    """Return the GPU of this rank, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", ranks.local_rank)
+    return torch.device("cpu")
 
 
 def _empty_folder(folder: Path) -> Path:

@@ -45,9 +45,11 @@ def show_recipe(name: str, as_json: bool) -> None:
 
 def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:
     """Return name, default on the built-in model, and meaning of each field; a recipe's own fields come first."""
-    shared = set(recipe.__mro__[1].model_fields)  # type: ignore[attr-defined]  # a recipe's parent is Recipe
-    builtin = recipe.defaults({})
-    names = sorted(recipe.model_fields, key=lambda name: name in shared)
+    from orchestrator.contract.families import STABLE_DIFFUSION
+
+    own = set(recipe.__annotations__)
+    builtin = recipe.defaults({}, STABLE_DIFFUSION)
+    names = sorted(recipe.model_fields, key=lambda name: name not in own)
     return [(name, _default(recipe, name, builtin), recipe.model_fields[name].description or "") for name in names]
 
 

@@ -9,20 +9,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.contract.digest import FileDigest, hash_files
+from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
+from orchestrator.contract.families import FAMILIES, Family
 
+FORMAT = 1
 MANIFEST_FILE = "adapter.json"
 HEADER_KEY = "orchestrator"
 CONTACT_SHEET_FILE = "contact_sheet.png"
-_LOADING = {
-    "pytorch_lora_weights.safetensors": "pipe.load_lora_weights({folder})",
-    "learned_embeds.safetensors": "pipe.load_textual_inversion({folder})",
-    "unet/config.json": 'pipe.unet = UNet2DConditionModel.from_pretrained({folder}, subfolder="unet")',
-    "text_encoder/config.json": 'pipe.text_encoder = CLIPTextModel.from_pretrained({folder}, subfolder="text_encoder")',
-}
-"""File of an adapter to the line of Python that puts it into a diffusers pipeline."""
+LORA_FILE = "pytorch_lora_weights.safetensors"
+EMBEDDINGS_FILE = "learned_embeds.safetensors"
 
 
 class BaseModelReference(BaseModel):
@@ -37,16 +34,23 @@ class BaseModelReference(BaseModel):
     fingerprint: str
     """sha256 over the names and hashes of its weight files: equal weights, equal fingerprint, wherever they lie."""
     family: str
-    """Name of the model family: "sd"."""
+    """Name of the model family: "sd", "sdxl"."""
 
 
 class AdapterManifest(BaseModel):
-    """Everything needed to trust an adapter and to use it."""
+    """Everything needed to trust an adapter and to use it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Fields that a newer version added are ignored on reading; `format` grows when the meaning of a known one changes.
+    """
 
-    format: int = 1
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""
+    kind: str = ""
+    """What it is made of: "lora", "full" or "embedding"; empty for one that format 1 described."""
+    parts: tuple[str, ...] = ()
+    """Parts of the base model that it changes, by the names of their folders."""
     recipe: str
     """Name of the recipe."""
     config: dict[str, Any]
@@ -57,14 +61,19 @@ class AdapterManifest(BaseModel):
     """Hash over the training pictures and captions."""
     bundle_sha256: str
     """Hash of the code that trained it."""
-    trigger: str
-    """The words that call the subject up: a rare token with its class, or a placeholder token."""
+    trigger: str | None = None
+    """The words that call the result up: a rare token with its class, or a placeholder token; None when any do."""
     metrics: dict[str, float] = {}
     """Figures measured on the finished adapter."""
     libraries: dict[str, str]
     """Versions of torch, diffusers, peft, transformers."""
     files: dict[str, FileDigest] = {}
     """Every file of the adapter by its relative path, this manifest excepted."""
+
+    @property
+    def files_sha256(self) -> str:
+        """One hash over all its files."""
+        return tree_sha256(self.files)
 
     def header(self) -> dict[str, str]:
         """Return the metadata for a safetensors header: the manifest without `files`."""
@@ -85,7 +94,29 @@ class AdapterManifest(BaseModel):
 
     def loading(self, folder: str) -> list[str]:
         """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers."""
-        return [line.format(folder=repr(folder)) for file, line in _LOADING.items() if file in self.files]
+        if LORA_FILE in self.files:
+            return [f"pipe.load_lora_weights({folder!r})"]
+        family = FAMILIES.get(self.base_model.family)
+        if family is None:
+            return []
+        if EMBEDDINGS_FILE in self.files:
+            return self._loading_embeddings(folder, family)
+        lines = []
+        for part, class_name in family.classes.items():
+            if f"{part}/config.json" in self.files:
+                lines.append(f"pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder={part!r})")
+        return lines
+
+    def _loading_embeddings(self, folder: str, family: Family) -> list[str]:
+        """Return one line, or one for each text encoder where a file holds the rows of several."""
+        if not family.embedding_keys:
+            return [f"pipe.load_textual_inversion({folder!r})"]
+        lines = [f"rows = safetensors.torch.load_file({f'{folder}/{EMBEDDINGS_FILE}'!r})"]
+        for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
+            key = family.embedding_keys[encoder]
+            where = f"text_encoder=pipe.{encoder}, tokenizer=pipe.{tokenizer}"
+            lines.append(f"pipe.load_textual_inversion(rows[{key!r}], token={self.trigger!r}, {where})")
+        return lines
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""

@@ -8,16 +8,37 @@ import json
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE"
+RANKS_VARIABLE = "ORCHESTRATOR_RANKS_PER_HOST"
+"""How many processes train on a host; one for each of its GPUs when left out."""
 DEFAULT_ROOT = Path("/opt/ml")
 TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
+STOP_GRACE_SECONDS = 120  # what the service gives a training container between SIGTERM and SIGKILL
 FAILURE_LIMIT = 1024  # characters of the failure file that come back as FailureReason
+
+
+class Hosts(BaseModel):
+    """The hosts of a job, as `resourceconfig.json` describes them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, populate_by_name=True)
+
+    current: str = Field("localhost", alias="current_host")
+    """Name of this host, as the others reach it."""
+    hosts: tuple[str, ...] = ("localhost",)
+    """Names of all hosts, sorted: the same order on each."""
+    network_interface: str = Field("", alias="network_interface_name")
+    """Network that they share; empty when there is one host."""
+
+    @property
+    def number(self) -> int:
+        """The number of this host, from 0."""
+        return self.hosts.index(self.current)
 
 
 class Environment(BaseModel):
@@ -37,6 +58,11 @@ class Environment(BaseModel):
     def hyperparameters_file(self) -> Path:
         """The recipe as the service hands it over: a JSON object of strings."""
         return self.root / "input" / "config" / "hyperparameters.json"
+
+    @property
+    def resource_config_file(self) -> Path:
+        """The job's hosts; not there on this machine."""
+        return self.root / "input" / "config" / "resourceconfig.json"
 
     @property
     def model(self) -> Path:
@@ -72,6 +98,13 @@ class Environment(BaseModel):
         """Read the hyperparameters as the service wrote them."""
         values: dict[str, str] = json.loads(self.hyperparameters_file.read_text(encoding="utf-8"))
         return values
+
+    def hosts(self) -> Hosts:
+        """Read the job's hosts; one host, this machine, where the service wrote none."""
+        if not self.resource_config_file.is_file():
+            return Hosts()
+        found = Hosts.model_validate_json(self.resource_config_file.read_text(encoding="utf-8"))
+        return found.model_copy(update={"hosts": tuple(sorted(found.hosts))})
 
     def write_failure(self, text: str) -> None:
         """Leave the reason for a failure where the service looks for it."""

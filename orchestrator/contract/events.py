@@ -61,6 +61,8 @@ class Step(_Event):
     """Learning rate of this step."""
     seconds_per_step: float
     """Running mean over this process's steps, in seconds."""
+    measures: dict[str, float] = {}
+    """Figures of the objective beside its loss, by name."""
 
 
 class Checkpoint(_Event):
@@ -121,8 +123,19 @@ Event = Annotated[
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+_muted = False
+
+
+def mute() -> None:
+    """Write nothing but failures from now on: another process of the same job reports its progress."""
+    global _muted  # noqa: PLW0603 - a process has one log, and this decides once who writes it
+    _muted = True
+
+
 def emit(event: Event) -> None:
     """Write an event to stdout at once."""
+    if _muted and not isinstance(event, Failed):
+        return
     sys.stdout.write(event.model_dump_json() + "\n")
     sys.stdout.flush()
 

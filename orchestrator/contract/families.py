@@ -1,20 +1,95 @@
-"""Which base models can be personalised, and which files of the diffusers layout make one."""
+"""Which base models can be personalised: an entry for each family, and the files of the diffusers layout that make one.
+
+A family is this entry and one module of its name in `entrypoints/models/`; nothing else knows families apart.
+"""
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 
-FAMILIES = {"StableDiffusionPipeline": "sd"}
-"""Pipeline class to the name of its family."""
-SUPPORTED = "only Stable Diffusion 1 and 2 (StableDiffusionPipeline) can be personalised"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+"""What a name on the Hugging Face Hub looks like."""
+
+
+class Family(BaseModel):
+    """What is equal for all models of one architecture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """As manifests have it: "sd"."""
+    title: str
+    """As people say it."""
+    pipeline: str
+    """Class in diffusers that draws with it; what its index calls it."""
+    module: str
+    """Module of `entrypoints/models` that loads it."""
+    denoiser: str = "unet"
+    """Folder of the denoiser."""
+    classes: Mapping[str, str]
+    """Folder of each part that can be trained, and its class in diffusers or transformers."""
+    text_encoders: tuple[str, ...]
+    """Folders of the text encoders, in their order."""
+    tokenizers: tuple[str, ...]
+    """Folders of their tokenizers."""
+    embedding_keys: Mapping[str, str] = {}
+    """Text encoder to its key in a textual-inversion file; without one, the key is the new word."""
+    denoiser_projections: tuple[str, ...] = ("to_k", "to_out.0", "to_q", "to_v")
+    """Linear layers of the denoiser's attention that LoRA adapts."""
+    text_projections: tuple[str, ...] = ("k_proj", "out_proj", "q_proj", "v_proj")
+    """Linear layers of the text encoders' attention that LoRA adapts."""
+    resolution: int
+    """Side in pixels of the pictures it is trained on, where its files do not say."""
+    gradient_checkpointing: bool = False
+    """Whether training recomputes activations unless told otherwise: for models too large for common GPUs."""
+
+    @property
+    def weight_parts(self) -> tuple[str, ...]:
+        """Folders with weights."""
+        return (self.denoiser, "vae", *self.text_encoders)
+
+    @property
+    def setting_parts(self) -> tuple[str, ...]:
+        """Folders with anything that changes what a model computes."""
+        return (*self.weight_parts, *self.tokenizers, "scheduler")
+
+
+STABLE_DIFFUSION = Family(
+    name="sd",
+    title="Stable Diffusion 1 and 2",
+    pipeline="StableDiffusionPipeline",
+    module="stable_diffusion",
+    classes={"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"},
+    text_encoders=("text_encoder",),
+    tokenizers=("tokenizer",),
+    resolution=512,
+)
+SDXL = Family(
+    name="sdxl",
+    title="Stable Diffusion XL",
+    pipeline="StableDiffusionXLPipeline",
+    module="sdxl",
+    classes={
+        "unet": "UNet2DConditionModel",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+    },
+    text_encoders=("text_encoder", "text_encoder_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    embedding_keys={"text_encoder": "clip_l", "text_encoder_2": "clip_g"},
+    resolution=1024,
+    gradient_checkpointing=True,
+)
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (STABLE_DIFFUSION, SDXL)}
+"""Every family by its name."""
 
 INDEX_FILE = "model_index.json"
 CLIP_FOLDER = "clip"
-WEIGHT_PARTS = ("unet", "vae", "text_encoder")
-SETTING_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
 _SETTINGS = (
     *("config.json", "generation_config.json", "scheduler_config.json", "*.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -22,17 +97,17 @@ _SETTINGS = (
 )
 """What diffusers and transformers read of a part: notes and whatever else lies beside them stay where they are."""
 _WEIGHTS = "*.safetensors"
-_NEEDED = {
-    **dict.fromkeys(WEIGHT_PARTS, ("config.json",)),
-    "tokenizer": ("vocab.json", "tokenizer.json"),
-    "scheduler": ("scheduler_config.json",),
-}
-"""Part to the files of which it has one."""
 
-HUB_FILES = (
-    INDEX_FILE,
-    *(f"{part}/{kind}" for part in (*SETTING_PARTS, CLIP_FOLDER) for kind in (*_SETTINGS, _WEIGHTS)),
-)
+
+def _hub_patterns() -> tuple[str, ...]:
+    parts = {part for family in FAMILIES.values() for part in family.setting_parts}
+    patterns = [INDEX_FILE]
+    for part in (*sorted(parts), CLIP_FOLDER):
+        patterns += [f"{part}/{kind}" for kind in (*_SETTINGS, _WEIGHTS)]
+    return tuple(patterns)
+
+
+HUB_FILES = _hub_patterns()
 """Patterns of what is fetched of a model on the Hub: no pickles, no single-file checkpoints beside the folders."""
 HUB_OTHER_VARIANTS = ("*.*.safetensors",)
 """Patterns of what is left out of that: weights of another precision ("model.fp16.safetensors")."""
@@ -45,7 +120,8 @@ def native_resolution(folder: Path) -> int | None:
     blocks. Files that cannot be read are for whoever loads the model to complain about.
     """
     try:
-        latents = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))["sample_size"]
+        denoiser = family_in(folder / INDEX_FILE, str(folder)).denoiser
+        latents = json.loads((folder / denoiser / "config.json").read_text(encoding="utf-8"))["sample_size"]
         blocks = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["block_out_channels"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -54,7 +130,7 @@ def native_resolution(folder: Path) -> int | None:
     return latents << (len(blocks) - 1)
 
 
-def family_of(folder: Path) -> str:
+def family_of(folder: Path) -> Family:
     """Return the family of the model in `folder`; raises ValueError that says all that is wrong with it."""
     index = folder / INDEX_FILE
     if not folder.is_dir():
@@ -62,43 +138,52 @@ def family_of(folder: Path) -> str:
     if not index.is_file():
         raise ValueError(f"{folder} holds no {INDEX_FILE}; a model in the diffusers layout has one")
     family = family_in(index, str(folder))
-    missing = missing_parts({path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()})
+    names = {path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()}
+    missing = missing_parts(family, names)
     if missing:
         raise ValueError(f"{folder} is not a whole model: {'; '.join(missing)}")
     return family
 
 
-def family_in(index: Path, model: str) -> str:
+def family_in(index: Path, model: str) -> Family:
     """Return the family that the index of a `model` names; raises ValueError for one that cannot be trained."""
     try:
         pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", "nothing"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{index} cannot be read as JSON: {error}") from error
-    if pipeline not in FAMILIES:
-        raise ValueError(f"{model} is a {pipeline}; {SUPPORTED}")
-    return FAMILIES[pipeline]
+    for family in FAMILIES.values():
+        if family.pipeline == pipeline:
+            return family
+    known = " and ".join(f"{family.title} ({family.pipeline})" for family in FAMILIES.values())
+    raise ValueError(f"{model} is a {pipeline}; only {known} can be personalised")
 
 
-def missing_parts(names: Collection[str]) -> list[str]:
-    """Return what a model lacks of its parts, from the names of its files alone: "unet/config.json"."""
-    absent = [
-        f"{part}/ has no {' or '.join(files)}"
-        for part, files in _NEEDED.items()
-        if not any(f"{part}/{file}" in names for file in files)
-    ]
-    weights = {name.partition("/")[0] for name in names if _is_weights(PurePosixPath(name))}
-    bare = [part for part in WEIGHT_PARTS if part not in weights]
-    return [*absent, *(f"{part}/ has no weights in the safetensors format" for part in bare)]
+def missing_parts(family: Family, names: Collection[str]) -> list[str]:
+    """Return what a model lacks of its family's parts, from the names of its files alone: "unet/config.json"."""
+    needed: dict[str, tuple[str, ...]] = dict.fromkeys(family.weight_parts, ("config.json",))
+    needed |= dict.fromkeys(family.tokenizers, ("vocab.json", "tokenizer.json"))
+    needed["scheduler"] = ("scheduler_config.json",)
+    missing = []
+    for part, files in needed.items():
+        if not any(f"{part}/{file}" in names for file in files):
+            missing.append(f"{part}/ has no {' or '.join(files)}")
+    with_weights = {name.partition("/")[0] for name in names if _is_weights(PurePosixPath(name))}
+    for part in family.weight_parts:
+        if part not in with_weights:
+            missing.append(f"{part}/ has no weights in the safetensors format")
+    return missing
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the weight files of denoiser, autoencoder and text encoder."""
-    return [path for part in WEIGHT_PARTS for path in _weights_in(folder / part)]
+    """Return the weight files of denoiser, autoencoder and text encoders."""
+    family = family_in(folder / INDEX_FILE, str(folder))
+    return [path for part in family.weight_parts for path in _weights_in(folder / part)]
 
 
 def setting_files(folder: Path) -> list[Path]:
     """Return everything beside the weights that changes what a model computes: configs, vocabulary."""
-    return [path for part in SETTING_PARTS for path in _settings_in(folder / part)]
+    family = family_in(folder / INDEX_FILE, str(folder))
+    return [path for part in family.setting_parts for path in _settings_in(folder / part)]
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -123,7 +208,3 @@ def _is_weights(path: PurePath) -> bool:
 
 def _settings_in(part: Path) -> list[Path]:
     return [path for ending in _SETTINGS for path in part.glob(ending)]
-
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-"""What a name on the Hugging Face Hub looks like."""

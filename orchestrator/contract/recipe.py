@@ -1,7 +1,8 @@
 """The Recipe: the only thing that crosses from client to container.
 
 Its top-level fields are the job's hyperparameters, each a JSON value. A recipe is two files of one name: its
-declaration in `contract/recipes/` (a subclass of `Recipe`) and `train(recipe, run)` in `entrypoints/recipes/`.
+declaration in `contract/recipes/` (a subclass of `Recipe` and of the mix-ins it needs) and `train(recipe, run)` in
+`entrypoints/recipes/`.
 """
 
 import json
@@ -13,10 +14,15 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract import recipes
+from orchestrator.contract.families import Family
+from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.problem import did_you_mean
 
 BUILTIN = "builtin"
+BUILTIN_RESOLUTION = 64
 RECIPE_KEY = "recipe"
+FAMILY_CONTEXT = "family"
+"""Key of pydantic's validation context under which the base model's family is given, where it is known."""
 
 # Limits of CreateTrainingJob's HyperParameters map.
 MAX_HYPERPARAMETERS = 100
@@ -24,7 +30,7 @@ MAX_VALUE_CHARACTERS = 2500
 
 
 class Recipe(BaseModel):
-    """What every recipe has: a base model, an optimisation, checkpoints, and pictures to judge it by."""
+    """What every recipe has: a base model, a length, checkpoints, and pictures to judge it by."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -42,31 +48,9 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random."""
     resolution: int = Field(512, ge=32, le=2048, multiple_of=8)
-    """Side of the training pictures in pixels; a model folder's own where it names one (built-in model: 64)."""
-    random_crop: bool = False
-    """Cut each picture at another place every time; the centre otherwise, which is encoded only once."""
+    """Side of the training pictures in pixels; by default what the model was trained on (built-in model: 64)."""
     steps: int = Field(500, ge=1)
     """Optimizer steps of the whole run."""
-    batch_size: int = Field(1, ge=1)
-    """Training pictures in a forward pass, on each device."""
-    gradient_accumulation: int = Field(1, ge=1)
-    """Forward passes in one optimizer step."""
-    learning_rate: float = Field(1e-4, gt=0, lt=1)
-    """Peak learning rate."""
-    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """How the learning rate goes on after the warm-up: stays, or falls to zero along a cosine or a line."""
-    warmup_steps: int = Field(0, ge=0)
-    """Optimizer steps over which the learning rate rises from zero."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """Decoupled weight decay of AdamW."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients longer than this are scaled down to it."""
-    snr_gamma: float | None = Field(None, gt=0)
-    """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of the forward pass; trained weights stay float32."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third slower."""
     checkpoint_minutes: float = Field(10, gt=0)
     """Lose at most this many minutes of training when a run is cut off."""
     checkpoint_steps: int | None = Field(None, ge=1)
@@ -87,10 +71,15 @@ class Recipe(BaseModel):
     """Classifier-free guidance of every picture the run draws."""
 
     @classmethod
-    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the defaults that depend on what the person has `chosen`; a field's own default is the rest."""
-        # The built-in model is small and sure of itself: more guidance than this only bleaches its colours.
-        return {"resolution": 64, "guidance_scale": 4.0} if chosen.get("base_model", BUILTIN) == BUILTIN else {}
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return the defaults that depend on what the person has `chosen`; a field's own default is the rest.
+
+        `family` is that of the base model, None where it is not known before the job runs.
+        """
+        if chosen.get("base_model", BUILTIN) == BUILTIN:
+            # The built-in model is small and sure of itself: more guidance than this only bleaches its colours.
+            return {"resolution": BUILTIN_RESOLUTION, "guidance_scale": 4.0}
+        return {} if family is None else {"resolution": family.resolution}
 
     @classmethod
     def recipe_name(cls) -> str:
@@ -99,16 +88,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_defaults(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
-        return {**cls.defaults(data), **data} if isinstance(data, Mapping) else data
-
-    @field_validator("warmup_steps")
-    @classmethod
-    def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
-        steps = info.data.get("steps")
-        if steps is not None and 0 < steps <= value:
-            raise ValueError(f"a warm-up of {value} steps leaves nothing of a run of {steps}")
-        return value
+    def _fill_defaults(cls, data: Any, info: ValidationInfo) -> Any:  # raw input of any shape
+        if not isinstance(data, Mapping):
+            return data
+        family = (info.context or {}).get(FAMILY_CONTEXT)
+        return {**cls.defaults(data, family), **data}
 
     @field_validator("checkpoint_steps")
     @classmethod
@@ -141,15 +125,98 @@ class Recipe(BaseModel):
             raise ValueError(f"{', '.join(long)}: longer than the {MAX_VALUE_CHARACTERS} characters a job takes")
         return self
 
+    def footprint(self, size: ModelSize) -> Footprint | None:  # noqa: ARG002 - a recipe that can say overrides it
+        """Return what training takes of a model of that size, or None when the recipe cannot say."""
+        return None
+
+    @property
+    def needs_bf16(self) -> bool:
+        """Whether it computes in bfloat16, which older GPUs cannot."""
+        return False
+
+    @property
+    def draws_images(self) -> bool:
+        """Whether the run draws pictures, which takes memory of its own."""
+        return bool(self.evaluation_prompts or self.validation_prompts)
+
     @property
     def caption_word(self) -> str | None:
         """The word that every caption has to hold, if the recipe teaches one."""
         return None
 
     @property
-    def trigger(self) -> str:
-        """The words that call the subject up in a prompt."""
-        raise NotImplementedError
+    def trigger(self) -> str | None:
+        """The words that call the result up in a prompt; None when any prompt does."""
+        return None
+
+
+class Optimised(Recipe):
+    """Mix-in: gradient descent with AdamW."""
+
+    batch_size: int = Field(1, ge=1)
+    """Training samples in a forward pass, on each device."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Forward passes in one optimizer step."""
+    learning_rate: float = Field(1e-4, gt=0, lt=1)
+    """Peak learning rate; never scaled by the number of devices."""
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on after the warm-up: stays, or falls to zero along a cosine or a line."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps over which the learning rate rises from zero."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Decoupled weight decay of AdamW."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients longer than this are scaled down to it."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Arithmetic of the forward pass; trained weights stay float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return also what suits the size of the family's models."""
+        values = super().defaults(chosen, family)
+        if family is not None and family.gradient_checkpointing:
+            values["gradient_checkpointing"] = True
+        return values
+
+    @property
+    def needs_bf16(self) -> bool:
+        """Whether it computes in bfloat16, which older GPUs cannot."""
+        return self.mixed_precision == "bf16"
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if steps is not None and 0 < steps <= value:
+            raise ValueError(f"a warm-up of {value} steps leaves nothing of a run of {steps}")
+        return value
+
+
+class Denoising(Optimised):
+    """Mix-in: the denoising loss on pictures."""
+
+    random_crop: bool = False
+    """Cut each picture at another place every time; the centre otherwise, which is encoded only once."""
+    snr_gamma: float | None = Field(None, gt=0)
+    """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
+
+
+class LowRank(Recipe):
+    """Mix-in: a low-rank adapter (LoRA, arXiv 2106.09685)."""
+
+    rank: int = Field(8, ge=1, le=256)
+    """Rank of the adapter."""
+    alpha: float | None = Field(None, gt=0)
+    """Scale of the adapter is alpha / rank; equal to the rank when left out."""
+    train_text_encoder: bool = False
+    """Train the text encoders as well."""
+
+    @property
+    def lora_alpha(self) -> float:
+        """`alpha` with its default."""
+        return self.rank if self.alpha is None else self.alpha
 
 
 def recipe_names() -> list[str]:

@@ -143,10 +143,10 @@ def _insist_on_family(model: HubModel) -> None:
         message = f"{model.id} has no {INDEX_FILE}, which a model in the diffusers layout has."
         raise SpecError(message, next_step=another)
     try:
-        family_in(hub.fetch_file(model, INDEX_FILE), model.id)
+        family = family_in(hub.fetch_file(model, INDEX_FILE), model.id)
     except ValueError as error:
         raise SpecError(f"{error}.", next_step=another) from error
-    if missing := missing_parts(model.sizes):
+    if missing := missing_parts(family, model.sizes):
         raise SpecError(f"{model.id} is not a whole model: {'; '.join(missing)}.", next_step=another)
 
 

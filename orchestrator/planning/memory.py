@@ -18,10 +18,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Gpu
-from orchestrator.contract.recipe import Recipe
-from orchestrator.contract.recipes.dreambooth import DreamBooth
-from orchestrator.contract.recipes.textual_inversion import TextualInversion
-from orchestrator.models.size import Architecture
+from orchestrator.contract.footprint import Footprint, ModelSize
+from orchestrator.contract.recipe import Optimised, Recipe
 
 BAND = (0.8, 1.3)
 """The truth is expected between these multiples of an estimate."""
@@ -29,7 +27,6 @@ GIB = 2**30
 PIXELS_DRAWN_AT_ONCE = 4 * 512 * 512  # as in entrypoints/models/sampling.py, which cannot be imported here
 
 _RESNET, _TRANSFORMER, _TEXT = 11.5, 28.5, 34.0  # numbers kept per channel of a block
-_KEPT = {"full": 1.0, "lora": 0.86, "embedding": 0.79}  # frozen layers keep less
 _KEPT_CHECKPOINTED = 0.27  # block borders, mostly in float32, and the insides of one block at a time
 _DECODER_TENSORS = 3  # of the widest, alive together
 _OVERHEAD = 1.0 * GIB
@@ -68,73 +65,44 @@ class MemoryEstimate(BaseModel):
         return f"{self.gib:.1f} GiB of GPU memory ({self.low_gib:.1f} to {self.high_gib:.1f})"
 
 
-class _Work(BaseModel):
-    """What a recipe trains, in numbers."""
-
-    kept: float
-    added: int = 0
-    trained: int
-    samples: int
-    text: bool
-
-
-def estimate(recipe: Recipe, model: Architecture | None) -> MemoryEstimate | None:
+def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
     """Return what a recipe takes on one GPU, or None for a model or a recipe whose size is not known."""
-    work = _work(recipe, model) if model is not None else None
-    if model is None or work is None:
+    footprint = None if size is None else recipe.footprint(size)
+    if size is None or footprint is None:
         return None
-    weights = 4 * (model.unet + model.vae + model.text_encoder + model.clip + work.added)
+    parameters = size.denoiser + size.vae + size.text_encoders + size.clip + footprint.added
     parts = {
-        "weights": weights,
-        "gradients and optimizer": 12 * work.trained,
-        "activations": _activations(recipe, model, work),
-        "drawing": _drawing(recipe, model),
+        "weights": 4.0 * parameters,
+        "gradients and optimizer": 12.0 * footprint.trained,
+        "activations": _activations(recipe, size, footprint),
+        "drawing": _drawing(recipe, size),
         "overhead": _OVERHEAD,
     }
     total = sum(parts.values()) - min(parts["activations"], parts["drawing"])
     low, high = (total * factor / GIB for factor in BAND)
-    rounded = {name: round(size / GIB, 2) for name, size in parts.items()}
+    rounded = {name: round(part / GIB, 2) for name, part in parts.items()}
     return MemoryEstimate(gib=round(total / GIB, 2), low_gib=round(low, 2), high_gib=round(high, 2), parts=rounded)
 
 
-def _work(recipe: Recipe, model: Architecture) -> _Work | None:
-    match recipe:
-        case DreamBooth(tuner="full"):
-            trained = model.unet + (model.text_encoder if recipe.train_text_encoder else 0)
-            return _Work(kept=_KEPT["full"], trained=trained, samples=_samples(recipe), text=recipe.train_text_encoder)
-        case DreamBooth():
-            columns = model.unet_lora + (model.text_lora if recipe.train_text_encoder else 0)
-            added = recipe.rank * columns
-            return _Work(
-                kept=_KEPT["lora"],
-                added=added,
-                trained=added,
-                samples=_samples(recipe),
-                text=recipe.train_text_encoder,
-            )
-        case TextualInversion():
-            rows = recipe.vectors * model.text_width
-            return _Work(kept=_KEPT["embedding"], added=rows, trained=rows, samples=recipe.batch_size, text=True)
-    return None
-
-
-def _samples(recipe: DreamBooth) -> int:
-    """Return the samples of a forward pass: class pictures share it with the subject's."""
-    return recipe.batch_size * (2 if recipe.prior_preservation else 1)
-
-
-def _activations(recipe: Recipe, model: Architecture, work: _Work) -> float:
-    pixels = work.samples * (recipe.resolution / model.scale) ** 2
-    unet = pixels * work.kept * (_RESNET * model.resnet_channels + _TRANSFORMER * model.transformer_channels)
-    text = work.samples * _TEXT * model.text_states if work.text else 0
+def _activations(recipe: Recipe, size: ModelSize, footprint: Footprint) -> float:
+    """Return the bytes that are kept for the backward pass; a recipe without an optimizer keeps none."""
+    if not isinstance(recipe, Optimised):
+        return 0.0
+    latent_pixels = footprint.samples * (recipe.resolution / size.scale) ** 2
+    per_pixel = _RESNET * size.resnet_channels + _TRANSFORMER * size.transformer_channels
+    denoiser = latent_pixels * footprint.kept * per_pixel
+    text = footprint.samples * _TEXT * size.text_states if footprint.text else 0.0
     if recipe.gradient_checkpointing:
-        return 4 * (unet + text) * _KEPT_CHECKPOINTED
-    return 4 * (unet + text) if recipe.mixed_precision == "no" else 2 * (unet + text + model.unet)
+        return 4 * (denoiser + text) * _KEPT_CHECKPOINTED
+    if recipe.mixed_precision == "no":
+        return 4 * (denoiser + text)
+    return 2 * (denoiser + text + size.denoiser)
 
 
-def _drawing(recipe: Recipe, model: Architecture) -> float:
-    if not (recipe.evaluation_prompts or recipe.validation_prompts or getattr(recipe, "prior_preservation", False)):
+def _drawing(recipe: Recipe, size: ModelSize) -> float:
+    """Return the bytes of the decoder's widest tensors for the pictures that are drawn at once."""
+    if not recipe.draws_images:
         return 0.0
     picture = recipe.resolution**2
     pixels = max(picture, PIXELS_DRAWN_AT_ONCE // picture * picture)
-    return float(_DECODER_TENSORS * model.decoder_channels * pixels * 4)
+    return float(_DECODER_TENSORS * size.decoder_channels * pixels * 4)

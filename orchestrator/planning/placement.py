@@ -3,10 +3,10 @@
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price
+from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
 from orchestrator.models import size
-from orchestrator.models.size import Architecture
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
 from orchestrator.planning.pricing import WorstCase, runtime_for, worst_case
 from orchestrator.specs.compute import insist_on_checkpoint
@@ -43,7 +43,7 @@ class Placement(BaseModel):
 
 def place(spec: JobSpec, region: str) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with every problem at once."""
-    memory = estimate(spec.recipe, _architecture(spec))
+    memory = estimate(spec.recipe, _model_size(spec))
     chosen, why = _choose(spec, memory, region)
     return _placed(spec, chosen, why, memory, region)
 
@@ -79,7 +79,7 @@ def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | 
     )
 
 
-def _architecture(spec: JobSpec) -> Architecture | None:
+def _model_size(spec: JobSpec) -> ModelSize | None:
     folder = spec.base_model_folder
     if folder is None:
         return size.of_hub(spec.recipe.base_model)
@@ -102,7 +102,7 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
 
 def _suits(one: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
     enough = memory.fit(one.gpu) is Fit.FITS if memory else one.gpu.usable_gib >= _UNKNOWN_MODEL_GIB
-    return enough and (one.gpu.bf16 or spec.recipe.mixed_precision != "bf16")
+    return enough and (one.gpu.bf16 or not spec.recipe.needs_bf16)
 
 
 def _too_big(memory: MemoryEstimate | None) -> SpecError:
@@ -131,7 +131,7 @@ def _runtime(spec: JobSpec, chosen: Instance, region: str) -> int:
 
 def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) -> list[Problem]:
     found = [_memory_warning(chosen, memory)]
-    if spec.recipe.mixed_precision == "bf16" and not chosen.gpu.bf16:
+    if spec.recipe.needs_bf16 and not chosen.gpu.bf16:
         what = f"{chosen.gpu.name} GPUs do not compute in bf16"
         found.append(Problem(where="mixed_precision", what=what, fix="use fp16, or an ml.g5 or newer instance"))
     if spec.compute.instance_count > 1:

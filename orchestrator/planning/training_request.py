@@ -80,7 +80,7 @@ def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
         "TrainingJobName": job_name(spec, inputs.identity),
         "AlgorithmSpecification": {
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python", "-m", "entrypoints.train"],
+            "ContainerEntrypoint": ["python", "-m", "entrypoints.launch"],
         },
         "HyperParameters": to_hyperparameters(_sent_recipe(spec)),
         "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],

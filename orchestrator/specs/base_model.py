@@ -3,22 +3,48 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.families import HUB_ID, family_of, native_resolution
+from orchestrator.contract.families import (
+    HUB_ID,
+    INDEX_FILE,
+    STABLE_DIFFUSION,
+    Family,
+    family_in,
+    family_of,
+    native_resolution,
+)
+from orchestrator.contract.hub_models import known_model
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import BUILTIN
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import expanded
 
 
+def family_of_base_model(base_model: object) -> Family | None:
+    """Return the family of a base model as far as it is known offline; None for an unknown model of the Hub."""
+    if base_model == BUILTIN:
+        return STABLE_DIFFUSION
+    if not isinstance(base_model, str):
+        return None
+    try:
+        folder = _base_model_folder(base_model)
+        if folder is not None:
+            return family_in(folder / INDEX_FILE, base_model)
+    except (ValueError, OSError):  # what is wrong with it is reported by _base_model_problems
+        return None
+    known = known_model(base_model)
+    return None if known is None else known.family
+
+
 def _native_settings(base_model: object) -> dict[str, Any]:
-    """Return the resolution of a model folder that names its own; of a model on the Hub nothing is known offline."""
+    """Return the resolution of a model folder that names its own; of a model on the Hub, what is known offline."""
     if base_model == BUILTIN or not isinstance(base_model, str):  # the recipes know the built-in model's
         return {}
     try:
         folder = _base_model_folder(base_model)
     except ValueError:  # a home of nobody: _base_model_problems says so
         return {}
-    native = native_resolution(folder) if folder else None
+    known = known_model(base_model)
+    native = native_resolution(folder) if folder else known and known.resolution
     return {} if native is None else {"resolution": native}
 
 

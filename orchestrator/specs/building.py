@@ -8,11 +8,11 @@ from typing import Any, TypeVar, get_origin
 from pydantic import ValidationError
 
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
-from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
+from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.specs.base_model import _base_model_problems, _native_settings
+from orchestrator.specs.base_model import _base_model_problems, _native_settings, family_of_base_model
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
 
@@ -56,7 +56,8 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
         settings["base_model"] = fields["base_model"]
     settings |= _typed(recipe_type, words, problems)
     settings = {**_native_settings(settings.get("base_model", BUILTIN)), **settings}
-    recipe = _collect(problems, lambda: recipe_type.model_validate(settings), recipe_type.model_fields)
+    context = {FAMILY_CONTEXT: family_of_base_model(settings.get("base_model", BUILTIN))}
+    recipe = _collect(problems, lambda: recipe_type.model_validate(settings, context=context), recipe_type.model_fields)
     problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
     problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
     # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # entrypoints: reached by pa
 
 import tiny
 
-from entrypoints.models.stable_diffusion import BaseModel, load_base_model
+from entrypoints.models.base import BaseModel
+from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.stop import StopFlag
 from entrypoints.train import run_recipe
 from orchestrator.contract.environment import Environment
@@ -33,6 +34,25 @@ def _one_thread() -> Iterator[None]:
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny base model; tests only read it."""
     return tiny.write_base_model(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny SDXL; tests only read it."""
+    return tiny.write_sdxl(tmp_path_factory.mktemp("sdxl") / "model")
+
+
+@pytest.fixture(params=["sd", "sdxl"])
+def family_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of a tiny model, for each family."""
+    folder: Path = request.getfixturevalue("base_folder" if request.param == "sd" else "sdxl_folder")
+    return folder
+
+
+@pytest.fixture
+def family_base(family_folder: Path) -> BaseModel:
+    """A tiny model to change, for each family."""
+    return load_base_model(family_folder, "tiny", None, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from entrypoints import train
 from entrypoints.models.hub import fetch_from_hub
-from entrypoints.models.stable_diffusion import fingerprint, load_base_model
+from entrypoints.models.loading import fingerprint, load_base_model
 from entrypoints.runtime.failures import TrainingError, failure_of
-from entrypoints.runtime.machine import insist_on_gpu
+from entrypoints.runtime.machine import require_gpu
 from entrypoints.training import checkpoint
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
@@ -168,10 +168,10 @@ def test_too_little_memory() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
 def test_a_gpu_that_torch_cannot_use_is_not_paid_for(tmp_path: Path) -> None:
     driver = tmp_path / "version"
-    insist_on_gpu(driver)  # without a driver there is no GPU, and the CPU is what was chosen
+    require_gpu(driver)  # without a driver there is no GPU, and the CPU is what was chosen
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03\nGCC version: 12\n")
     with pytest.raises(TrainingError, match=r"535\.54\.03") as raised:
-        insist_on_gpu(driver)
+        require_gpu(driver)
     assert raised.value.kind == "driver"
     assert "--instance-type" in raised.value.next_step
 
@@ -279,6 +279,6 @@ def test_equal_weights_have_equal_fingerprints(base_folder: Path, tmp_path: Path
 
 def test_the_base_model_is_loaded_in_float32(base_folder: Path) -> None:
     base = load_base_model(base_folder, "builtin", None, CPU)
-    assert {parameter.dtype for parameter in base.unet.parameters()} == {torch.float32}
-    assert base.prediction_type == "v_prediction"
-    assert base.alphas_cumprod()[-1] == 0  # zero terminal signal-to-noise ratio
+    assert {parameter.dtype for parameter in base.denoiser.parameters()} == {torch.float32}
+    assert base.process.prediction_type == "v_prediction"
+    assert base.process.alphas_cumprod[-1] == 0  # zero terminal signal-to-noise ratio

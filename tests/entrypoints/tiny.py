@@ -1,4 +1,4 @@
-"""A Stable Diffusion of a few thousand random weights, in the layout of a real one, and jobs that train it."""
+"""A model of a few thousand random weights of each family, in the layout of a real one, and jobs that train it."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
 )
 
@@ -48,35 +56,17 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def write_base_model(folder: Path, *, prediction_type: str = "v_prediction", clip: bool = True) -> Path:
-    """Write the tiny model to `folder` and return it."""
+    """Write a tiny Stable Diffusion to `folder` and return it."""
     torch.manual_seed(0)
     tokenizer = write_tokenizer(folder / "tokenizer")
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
-    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    text |= {"num_attention_heads": 2, "max_position_embeddings": 16, "projection_dim": 16, **ids}
+    text = text_config(tokenizer, width=16)
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"image_size": SIDE, "patch_size": 8, "projection_dim": 16}
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=4,
-            norm_num_groups=4,
-            sample_size=SIDE,
-        ),
+        vae=autoencoder(),
         text_encoder=CLIPTextModel(CLIPTextConfig(**text)).eval(),
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=SIDE // 2,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            norm_num_groups=4,
-            cross_attention_dim=16,
-            attention_head_dim=4,
-        ).eval(),
+        unet=unet(cross_attention_dim=16),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear",
             prediction_type=prediction_type,
@@ -94,6 +84,63 @@ def write_base_model(folder: Path, *, prediction_type: str = "v_prediction", cli
             folder / "clip"
         )
     return folder
+
+
+def write_sdxl(folder: Path) -> Path:
+    """Write a tiny SDXL to `folder` and return it."""
+    torch.manual_seed(0)
+    tokenizer, tokenizer_2 = write_tokenizer(folder / "tokenizer"), write_tokenizer(folder / "tokenizer_2")
+    first, second = text_config(tokenizer, width=16), text_config(tokenizer_2, width=24)
+    pipeline = StableDiffusionXLPipeline(
+        vae=autoencoder(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**first)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**second)).eval(),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=unet(
+            cross_attention_dim=16 + 24,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=24 + 6 * 8,
+            transformer_layers_per_block=(1, 2),
+        ),
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def text_config(tokenizer: CLIPTokenizer, *, width: int) -> dict[str, Any]:
+    """Return the configuration of a text encoder that fits a tokenizer."""
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    text = {"vocab_size": len(tokenizer), "hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2}
+    return text | {"num_attention_heads": 2, "max_position_embeddings": 16, "projection_dim": width, **ids}
+
+
+def autoencoder() -> AutoencoderKL:
+    """Return an autoencoder of two levels."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=SIDE,
+    )
+
+
+def unet(**fields: Any) -> UNet2DConditionModel:
+    """Return a U-Net of two levels, the lower with attention."""
+    return UNet2DConditionModel(
+        sample_size=SIDE // 2,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=4,
+        **fields,
+    ).eval()
 
 
 def write_pictures(folder: Path, count: int = 3) -> Path:

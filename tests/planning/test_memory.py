@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from orchestrator.aws.instances import instance
+from orchestrator.contract.families import STABLE_DIFFUSION
+from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
-from orchestrator.models import size as architecture
+from orchestrator.models import size
 from orchestrator.planning.memory import BAND, GIB, PIXELS_DRAWN_AT_ONCE, Fit, MemoryEstimate, estimate
 from orchestrator.resources import BUILTIN_MODEL
 
-SD15 = architecture.of_hub("stable-diffusion-v1-5/stable-diffusion-v1-5")
+SD15 = size.of_hub("stable-diffusion-v1-5/stable-diffusion-v1-5")
 SD15_UNET = {
     "sample_size": 64,
     "in_channels": 4,
@@ -23,6 +25,25 @@ SD15_UNET = {
     "attention_head_dim": 8,
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
+}
+
+
+SDXL = size.of_hub("stabilityai/stable-diffusion-xl-base-1.0")
+SDXL_UNET = {
+    "sample_size": 128,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "use_linear_projection": True,
 }
 
 
@@ -56,7 +77,8 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
         words.requires_grad_(frozen)
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
-            output = unet(noisy, torch.zeros(1, dtype=torch.long), encoder_hidden_states=words, return_dict=False)
+            added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
+            output = unet(noisy, torch.zeros(1, dtype=torch.long), words, added_cond_kwargs=added, return_dict=False)
         assert output[0].requires_grad
         return sum(storage.nbytes() for storage in kept.values())
 
@@ -80,7 +102,7 @@ def test_the_built_in_model_is_measured_from_its_files() -> None:
         if not key.startswith("_")
     }
     recipe = DreamBooth(instance_prompt="sks dog", tuner="full", prior_preservation=False, batch_size=1, resolution=512)
-    found = estimate(recipe, architecture.of_folder(BUILTIN_MODEL))
+    found = estimate(recipe, size.of_folder(BUILTIN_MODEL))
     assert found is not None
     kept = kept_by_autograd(config, 512 // 4, frozen=False, half=False)
     assert kept / GIB == pytest.approx(found.parts["activations"], rel=0.1)
@@ -90,25 +112,40 @@ def test_parameters_are_counted_as_the_library_counts_them() -> None:
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    measured = architecture.of_folder(BUILTIN_MODEL)
-    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+    measured = size.of_folder(BUILTIN_MODEL)
+    for part, field, kind in (("unet", "denoiser", UNet2DConditionModel), ("vae", "vae", AutoencoderKL)):
         with torch.device("meta"):
             model = kind.from_config(kind.load_config(BUILTIN_MODEL / part))
-        assert getattr(measured, part) == sum(parameter.numel() for parameter in model.parameters())
+        assert getattr(measured, field) == sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_the_well_known_model_has_the_figures_its_config_gives() -> None:
+@pytest.mark.parametrize(("known", "config"), [(SD15, SD15_UNET), (SDXL, SDXL_UNET)], ids=["SD15", "SDXL"])
+def test_a_well_known_model_has_the_figures_its_config_gives(known: ModelSize, config: dict[str, Any]) -> None:
     import torch
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SD15_UNET)
-    assert SD15 is not None
-    assert SD15.unet == sum(parameter.numel() for parameter in unet.parameters())
+        unet = UNet2DConditionModel(**config)
+    assert known.denoiser == sum(parameter.numel() for parameter in unet.parameters())
     shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
-    assert SD15.unet_lora == architecture._rank_one(shapes, architecture._UNET_PROJECTIONS)
-    blocks = architecture._block_channels({**unet.config, "layers_per_block": 2})
-    assert blocks == (SD15.resnet_channels, SD15.transformer_channels)
+    assert known.denoiser_lora == size.rank_one(shapes, STABLE_DIFFUSION.denoiser_projections)
+    blocks = size.block_channels({**unet.config, "layers_per_block": 2})
+    assert blocks == (known.resnet_channels, known.transformer_channels)
+
+
+def test_activations_of_sdxl_are_those_autograd_keeps() -> None:
+    kept = kept_by_autograd(SDXL_UNET, 64, frozen=False, half=False)
+    recipe = dreambooth(tuner="full", prior_preservation=False, resolution=512)
+    found = estimate(recipe, SDXL)
+    assert found is not None
+    assert BAND[0] < kept / GIB / found.parts["activations"] < BAND[1]
+
+
+def test_sdxl_is_placed_on_a_gpu_that_is_large_enough() -> None:
+    found = estimate(dreambooth(resolution=1024, gradient_checkpointing=True), SDXL)
+    assert found is not None
+    assert found.fit(instance("ml.g4dn.xlarge").gpu) is not Fit.FITS
+    assert found.fit(instance("ml.g6e.xlarge").gpu) is Fit.FITS
 
 
 def test_what_takes_more_memory_is_estimated_to() -> None:
@@ -136,7 +173,7 @@ def test_full_fine_tuning_is_not_promised_to_fit_where_it_is_known_to_be_tight()
 
 
 def test_nothing_is_said_of_a_model_or_recipe_that_is_not_known() -> None:
-    assert architecture.of_hub("somebody/their-own-model") is None
+    assert size.of_hub("somebody/their-own-model") is None
     assert estimate(dreambooth(), None) is None
     assert estimate(Recipe(), SD15) is None
 
@@ -148,7 +185,7 @@ def test_a_folder_that_is_no_model_cannot_be_measured(tmp_path: Path) -> None:
     for content in (b"", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0not json", b'\x0e\0\0\0\0\0\0\0{"a":{"b":1}}  '):
         (tmp_path / "unet" / "weights.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match="cannot be measured"):
-            architecture.of_folder(tmp_path)
+            size.of_folder(tmp_path)
 
 
 def test_the_client_and_the_container_draw_equally_many_pictures_at_once() -> None:

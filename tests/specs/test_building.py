@@ -76,9 +76,9 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     found = problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
-    assert "StableDiffusionXLPipeline; only Stable Diffusion 1 and 2" in found
+    assert "is a FluxPipeline; only Stable Diffusion 1 and 2" in found
 
 
 def test_everything_a_model_folder_lacks_is_said_at_once(tmp_path: Path) -> None:

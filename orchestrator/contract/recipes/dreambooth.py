@@ -5,11 +5,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.contract.recipe import BUILTIN, Recipe
+from orchestrator.contract.families import Family
+from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, Footprint, ModelSize
+from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
 from orchestrator.contract.words import Word, holds_word, without_word
 
 
-class DreamBooth(Recipe):
+class DreamBooth(LowRank, Denoising):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
 
     summary: ClassVar[str] = "one subject from a few photos, called by a rare token (LoRA or full fine-tuning)"
@@ -24,12 +26,6 @@ class DreamBooth(Recipe):
     """Prompt of the class pictures; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
-    rank: int = Field(8, ge=1, le=256)
-    """Rank of the adapter."""
-    alpha: float | None = Field(None, gt=0)
-    """Scale of the adapter is alpha / rank; equal to the rank when left out."""
-    train_text_encoder: bool = False
-    """Train the text encoder as well."""
     prior_preservation: bool = True
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
@@ -38,14 +34,17 @@ class DreamBooth(Recipe):
     """Class pictures to draw with the base model before training."""
 
     @classmethod
-    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
         """Return rates that suit the tuner and the size of the base model."""
+        values = super().defaults(chosen, family)
         full = chosen.get("tuner", "lora") == "full"
-        if chosen.get("base_model", BUILTIN) != BUILTIN:
-            return {"learning_rate": 5e-6 if full else 1e-4}
-        # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
-        small = {"guidance_scale": 2.5, "steps": 300, "batch_size": 4, "class_images": 32}
-        return {**super().defaults(chosen), **small, "learning_rate": 1e-4 if full else 1e-3}
+        if chosen.get("base_model", BUILTIN) == BUILTIN:
+            # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
+            values |= {"guidance_scale": 2.5, "steps": 300, "batch_size": 4, "class_images": 32}
+            values["learning_rate"] = 1e-4 if full else 1e-3
+        else:
+            values["learning_rate"] = 5e-6 if full else 1e-4
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -78,12 +77,27 @@ class DreamBooth(Recipe):
             raise ValueError(f'the prompt is nothing but "{rare}"; add the class, as in "{rare} dog"')
         return value
 
+    def footprint(self, size: ModelSize) -> Footprint:
+        """Return what it trains; class pictures share a forward pass with the subject's."""
+        samples = self.batch_size * (2 if self.prior_preservation else 1)
+        text = self.train_text_encoder
+        if self.tuner == "full":
+            trained = size.denoiser + (size.text_encoders if text else 0)
+            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, text=text)
+        trained = self.rank * (size.denoiser_lora + (size.text_lora if text else 0))
+        return Footprint(trained=trained, added=trained, samples=samples, kept=KEPT_LORA, text=text)
+
+    @property
+    def draws_images(self) -> bool:
+        """Class pictures are drawn before training."""
+        return self.prior_preservation or super().draws_images
+
     @property
     def caption_word(self) -> str | None:
         """The rare token: a caption takes the place of the instance prompt."""
         return self.rare_token
 
     @property
-    def trigger(self) -> str:
+    def trigger(self) -> str | None:
         """The rare token with its class: the instance prompt."""
         return self.instance_prompt

@@ -5,11 +5,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orchestrator.contract.recipe import BUILTIN, Recipe
+from orchestrator.contract.families import Family
+from orchestrator.contract.footprint import KEPT_EMBEDDING, Footprint, ModelSize
+from orchestrator.contract.recipe import BUILTIN, Denoising
 from orchestrator.contract.words import Word
 
 
-class TextualInversion(Recipe):
+class TextualInversion(Denoising):
     """Train the embedding rows of a placeholder token and nothing else."""
 
     summary: ClassVar[str] = "a new word for a subject or a style; a file of a few kilobytes"
@@ -26,12 +28,20 @@ class TextualInversion(Recipe):
     """What the new word stands for: selects the prompt templates."""
 
     @classmethod
-    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
         """Return rates that suit the size of the base model; embeddings are never decayed towards zero."""
-        if chosen.get("base_model", BUILTIN) != BUILTIN:
-            return {"learning_rate": 5e-4, "steps": 3000, "weight_decay": 0.0}
-        builtin = {"learning_rate": 2e-2, "steps": 300, "batch_size": 4, "vectors": 4, "weight_decay": 0.0}
-        return {**super().defaults(chosen), **builtin}
+        values = super().defaults(chosen, family)
+        values["weight_decay"] = 0.0
+        if chosen.get("base_model", BUILTIN) == BUILTIN:
+            values |= {"learning_rate": 2e-2, "steps": 300, "batch_size": 4, "vectors": 4}
+        else:
+            values |= {"learning_rate": 5e-4, "steps": 3000}
+        return values
+
+    def footprint(self, size: ModelSize) -> Footprint:
+        """Return what it trains: rows of the text encoders' input, through which the gradient goes."""
+        rows = self.vectors * size.text_width
+        return Footprint(trained=rows, added=rows, samples=self.batch_size, kept=KEPT_EMBEDDING, text=True)
 
     @property
     def caption_word(self) -> str | None:
@@ -39,6 +49,6 @@ class TextualInversion(Recipe):
         return self.placeholder_token
 
     @property
-    def trigger(self) -> str:
+    def trigger(self) -> str | None:
         """The placeholder token."""
         return self.placeholder_token

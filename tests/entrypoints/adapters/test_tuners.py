@@ -6,48 +6,50 @@ import pytest
 import tiny
 import torch
 
-from entrypoints.adapters.embeddings import Embeddings
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora
-from entrypoints.models.stable_diffusion import BaseModel
+from entrypoints.models.base import BaseModel
 from entrypoints.recipes.textual_inversion import templates
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.training.checkpoint import folder_of, load_tensors
+from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
-from entrypoints.training.objective import Objective, PromptEncoder, Stream
 from entrypoints.training.run import Run
 
 
 def state(base: BaseModel) -> dict[str, torch.Tensor]:
-    modules = {"unet": base.unet, "text_encoder": base.text_encoder, "vae": base.vae}
+    modules = {"unet": base.denoiser, **base.text_encoders, "vae": base.pipeline.vae}
     return {
         f"{part}.{key}": value.clone() for part, module in modules.items() for key, value in module.state_dict().items()
     }
 
 
-def test_only_the_new_rows_change_even_under_weight_decay(base: BaseModel, job: Any) -> None:
-    recipe = tiny.textual_inversion(weight_decay=0.5)
+def test_only_the_new_rows_change_even_under_weight_decay(family_base: BaseModel, job: Any) -> None:
+    base, recipe = family_base, tiny.textual_inversion(weight_decay=0.5)
     run = Run(job(recipe), recipe)
     before = state(base)
-    tuner = Embeddings(base, placeholder="<my-dog>", initializer="dog", vectors=2)
-    start = tuner.embedding.rows.detach().clone()
+    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
+    start = {part: rows.detach().clone() for part, rows in tuner.rows.items()}
     pictures = run.pictures()
     stream = Stream("subject", latents_of(base, recipe, pictures), templates(recipe, pictures))
-    fit(run, base, tuner, Objective(base, recipe, [stream], PromptEncoder(base, frozen=False)).losses)
+    fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
     after = state(base)
-    table = "text_encoder.embeddings.token_embedding"
-    moved = after.pop(f"{table}.rows")
-    after[f"{table}.weight"] = after.pop(f"{table}.known.weight")
+    tables = [name.removesuffix(".rows") for name in after if name.endswith("token_embedding.rows")]
+    assert len(tables) == len(base.text_encoders)
+    for table in tables:
+        moved = after.pop(f"{table}.rows")
+        assert (moved != start[table.partition(".")[0]]).any(dim=1).all()  # each row was trained
+        after[f"{table}.weight"] = after.pop(f"{table}.known.weight")
     assert set(after) == set(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert (moved != start).any(dim=1).all()  # each row was trained
 
 
 def test_new_rows_start_as_the_initializer(base: BaseModel) -> None:
-    word = base.tokenizer.convert_tokens_to_ids("dog</w>")
-    known = base.text_encoder.get_input_embeddings().weight[word].clone()
-    tuner = Embeddings(base, placeholder="<my-dog>", initializer="dog", vectors=2)
-    assert torch.equal(tuner.embedding.rows.detach(), known.repeat(2, 1))
+    word = base.tokenizers[0].convert_tokens_to_ids("dog</w>")
+    known = base.text_encoders["text_encoder"].get_input_embeddings().weight[word].clone()
+    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
+    assert torch.equal(tuner.rows["text_encoder"].detach(), known.repeat(2, 1))
 
 
 def test_a_fresh_lora_changes_no_picture(base: BaseModel) -> None:
@@ -58,38 +60,33 @@ def test_a_fresh_lora_changes_no_picture(base: BaseModel) -> None:
     torch.testing.assert_close(base.predict(noisy, timesteps, conditions), plain)
 
 
-def test_a_lora_sits_on_every_attention_projection(base: BaseModel) -> None:
-    tuner = Lora(base, rank=4, alpha=4, text_encoder=True, seed=0)
+def test_a_lora_sits_on_every_attention_projection(family_base: BaseModel) -> None:
+    base, tuner = family_base, Lora(family_base, rank=4, alpha=4, text_encoder=True, seed=0)
     projections = {name.split(".lora_")[0] for name in tuner.parameters}
-    expected = {
-        f"{part}.{name}"
-        for part, module, ends in (
-            ("unet", base.unet, ("to_q", "to_k", "to_v", "to_out.0")),
-            ("text_encoder", base.text_encoder, ("q_proj", "k_proj", "v_proj", "out_proj")),
-        )
-        for name, _ in module.named_modules()
-        if name.endswith(ends)
-    }
+    expected = set()
+    for part, module in {"unet": base.denoiser, **base.text_encoders}.items():
+        ends = ("to_q", "to_k", "to_v", "to_out.0") if part == "unet" else ("q_proj", "k_proj", "v_proj", "out_proj")
+        expected |= {f"{part}.{name}" for name, _ in module.named_modules() if name.endswith(ends)}
     assert projections == expected
 
 
 @pytest.mark.parametrize("placeholder", ["dog", "a", "Dog", "DOG"])
 def test_a_placeholder_that_exists_is_refused(base: BaseModel, placeholder: str) -> None:
     with pytest.raises(TrainingError, match="in the vocabulary") as caught:
-        Embeddings(base, placeholder=placeholder, initializer="dog", vectors=1)
+        Embedding(base, placeholder=placeholder, initializer="dog", vectors=1)
     assert caught.value.kind == "token"
 
 
 def test_a_placeholder_that_would_be_read_as_something_else_is_refused(base: BaseModel) -> None:
     with pytest.raises(TrainingError, match="does not read") as caught:
-        Embeddings(base, placeholder="<My-Dog>", initializer="dog", vectors=3)
+        Embedding(base, placeholder="<My-Dog>", initializer="dog", vectors=3)
     assert "<my-dog>" in caught.value.next_step
 
 
 @pytest.mark.parametrize("initializer", ["puppy", "reddog"])
 def test_an_initializer_of_several_tokens_is_refused(base: BaseModel, initializer: str) -> None:
     with pytest.raises(TrainingError, match="must be one") as caught:
-        Embeddings(base, placeholder="<my-dog>", initializer=initializer, vectors=1)
+        Embedding(base, placeholder="<my-dog>", initializer=initializer, vectors=1)
     assert caught.value.kind == "token"
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import contact_sheet, sheet_layout
 from entrypoints.evaluation.prompts import contexts
-from entrypoints.models.stable_diffusion import BaseModel
+from entrypoints.models.base import BaseModel
 from entrypoints.recipes import dreambooth, textual_inversion
 from entrypoints.training.class_images import class_pictures
 from entrypoints.training.run import Run

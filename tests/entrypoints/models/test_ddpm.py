@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from entrypoints.models.ddpm import add_noise, min_snr_weights, training_target
-from entrypoints.training.loss import weighted_mse, with_prior
+from entrypoints.models.ddpm import Ddpm, add_noise, min_snr_weights, training_target
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.training.denoising import weighted_mse
 
 SIGNAL = torch.tensor([0.8, 0.5, 0.1])  # signal-to-noise ratios 4, 1 and 1/9
 ONES = torch.ones(3, 1, 1, 1)
@@ -34,8 +35,8 @@ def test_the_velocity_and_the_noisy_latents_give_the_latents_back() -> None:
 
 
 def test_another_prediction_type_is_refused() -> None:
-    with pytest.raises(ValueError, match="sample"):
-        training_target("sample", ONES, ONES, SIGNAL)
+    with pytest.raises(TrainingError, match="sample"):
+        Ddpm.of_scheduler({"prediction_type": "sample"}, torch.device("cpu"))
 
 
 def test_min_snr_weights_by_hand() -> None:
@@ -54,7 +55,3 @@ def test_weights_apply_to_samples() -> None:
     prediction = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     loss = weighted_mse(prediction, torch.zeros_like(prediction), torch.tensor([1.0, 0.5]))
     assert loss.item() == pytest.approx((1 * 1 + 0.5 * 4) / 2)
-
-
-def test_the_class_counts_by_its_weight() -> None:
-    assert with_prior([torch.tensor(2.0), torch.tensor(10.0)], [1.0, 0.25]).item() == pytest.approx(4.5)

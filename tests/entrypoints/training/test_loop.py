@@ -1,6 +1,6 @@
 """The training loop: its arithmetic, when it saves, and when it gives up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ from safetensors.torch import load_file, save_file
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.models.stable_diffusion import BaseModel, load_base_model
+from entrypoints.models.base import BaseModel
+from entrypoints.models.loading import load_base_model
 from entrypoints.recipes.dreambooth import captions
 from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag
 from entrypoints.train import run_recipe
 from entrypoints.training import checkpoint
+from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.latents import latents_of
-from entrypoints.training.loop import LossesOf, Trainer, fit, learning_rate
-from entrypoints.training.objective import Objective, PromptEncoder, Stream
+from entrypoints.training.loop import Trainer, fit, learning_rate
 from entrypoints.training.run import Run
 from orchestrator.contract.environment import Environment
 
@@ -51,8 +53,9 @@ def gradients(base_folder: Path, job: Any, *, batch_size: int, gradient_accumula
     base = load_base_model(base_folder, "tiny", None, run.device)
     pictures = run.pictures()
     stream = Stream("instance", latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt))
-    trainer = Trainer(run, Full(base, text_encoder=False).parameters)
-    trainer.take_step(Objective(base, recipe, [stream, stream], PromptEncoder(base, frozen=True)).losses)
+    objective = DenoisingObjective(base, recipe, [stream, stream], PromptEncoder(base, frozen=True))
+    trainer = Trainer(run, recipe, Full(base, text_encoder=False).parameters, objective)
+    trainer.take_step()
     return {name: value for name, value in trainer.tensors().items() if name.startswith("exp_avg/")}
 
 
@@ -130,21 +133,33 @@ def test_a_damaged_autoencoder_ends_the_run_before_anything_is_saved(
     assert checkpoints_of(environment) == []
 
 
-def losses_with_bad_gradients(tuner: Tuner, bad_steps: range) -> LossesOf:
-    """Return an objective whose loss is always finite, and whose gradients are not at some steps."""
+class BadGradients:
+    """An objective whose loss is always finite, and whose gradients are not at some steps."""
 
-    def losses_of(step: int, rank: int, ranks: int) -> Iterator[torch.Tensor]:
-        total = torch.stack([parameter.square().sum() for parameter in tuner.parameters.values()]).sum()
-        yield (0 * total).sqrt() if step in bad_steps else total  # the slope of a root at 0 is infinite
+    def __init__(self, tuner: Tuner, bad_steps: range) -> None:
+        self.tuner = tuner
+        self.bad_steps = bad_steps
 
-    return losses_of
+    def losses(self, step: int, ranks: Ranks) -> Iterator[torch.Tensor]:
+        assert ranks.is_first
+        total = torch.stack([parameter.square().sum() for parameter in self.tuner.parameters.values()]).sum()
+        yield (0 * total).sqrt() if step in self.bad_steps else total  # the slope of a root at 0 is infinite
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        assert not state
+
+    def measures(self) -> dict[str, float]:
+        return {}
 
 
 def fit_with_bad_gradients(job: Any, base: BaseModel, bad_steps: range) -> Any:
     recipe = tiny.dreambooth(steps=60, mixed_precision="fp16")
     run = Run(job(recipe), recipe)
     tuner = Lora(base, rank=2, alpha=2, text_encoder=False, seed=0)
-    fit(run, base, tuner, losses_with_bad_gradients(tuner, bad_steps))
+    fit(run, base, recipe, tuner, BadGradients(tuner, bad_steps))
     return run.environment
 
 

@@ -1,0 +1,46 @@
+"""Rectified flow (arXiv 2209.03003, 2210.02747): a straight line from the picture to noise, and its velocity as target.
+
+Time t goes from 0, the picture, to 1, noise. Training times are drawn from a logit-normal distribution, which visits
+the middle most (arXiv 2403.03206, sec. 3.1), and shifted towards noise for large pictures (sec. 5.3.2).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """Continuous times in (0, 1)."""
+
+    shift: float = 1.0
+    """How much later in time the same noise comes; 1 leaves the times as they are."""
+    location: float = 0.0
+    """Mean of the normal distribution whose logistic is the time."""
+    spread: float = 1.0
+    """Its standard deviation."""
+
+    def times(self, count: int, random: torch.Generator) -> Tensor:
+        """Draw the times of `count` training samples: the logistic of a normal number, shifted."""
+        normal = torch.randn(count, generator=random)
+        return self.shifted(torch.sigmoid(self.location + self.spread * normal))
+
+    def shifted(self, times: Tensor) -> Tensor:
+        """Return s t / (1 + (s - 1) t) (arXiv 2403.03206, eq. 23)."""
+        return self.shift * times / (1 + (self.shift - 1) * times)
+
+    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """Return (1 - t) x + t e."""
+        t = times.view(-1, 1, 1, 1)
+        return (1 - t) * latents + t * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:  # noqa: ARG002 - the line is straight
+        """Return the velocity, which is the same at all times: e - x."""
+        return noise - latents
+
+    def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:  # noqa: ARG002 - all times weigh the same
+        """Return None: the times themselves are drawn unevenly. Raises ValueError for Min-SNR, which is of DDPM."""
+        if snr_gamma is not None:
+            raise ValueError(f"Min-SNR weighting (snr_gamma={snr_gamma:g}) is not defined for flow models")
+        return None

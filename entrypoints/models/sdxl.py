@@ -1,0 +1,59 @@
+"""Stable Diffusion XL (arXiv 2307.01952): two text encoders, and a U-Net that is also told of the picture's size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+from transformers import CLIPModel
+
+from entrypoints.models.base import Conditions, Residuals
+from entrypoints.models.ddpm import Ddpm
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze
+from orchestrator.contract.adapter import BaseModelReference
+from orchestrator.contract.families import SDXL
+
+
+class StableDiffusionXL(LatentDiffusion):
+    """A loaded model of the SDXL family."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditions:
+        """Return the states of both encoders side by side, (batch, tokens, width), and the second's pooled one.
+
+        The states are those before each encoder's last layer; pooled: (batch, width of the second encoder).
+        """
+        hidden, _, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return {"encoder_hidden_states": hidden, "text_embeds": pooled}
+
+    def predict(
+        self, noisy: Tensor, times: Tensor, conditions: Conditions, residuals: Residuals | None = None
+    ) -> Tensor:
+        """Run the denoiser, which is told that the picture is whole and of the size of these latents.
+
+        That is what the pipeline tells it when it draws: original size and target size are the picture's, and nothing
+        was cut off (sec. 2.2).
+        """
+        scale = self.pipeline.vae_scale_factor
+        height, width = noisy.shape[-2] * scale, noisy.shape[-1] * scale
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=noisy.dtype, device=noisy.device)
+        added = {"text_embeds": conditions["text_embeds"], "time_ids": sizes.repeat(len(noisy), 1)}
+        return self.run_denoiser(
+            noisy,
+            times,
+            residuals,
+            encoder_hidden_states=conditions["encoder_hidden_states"],
+            added_cond_kwargs=added,
+        )
+
+
+def load(
+    folder: Path, reference: BaseModelReference, clip: CLIPModel | None, device: torch.device
+) -> StableDiffusionXL:
+    """Load the model in `folder` with all weights frozen."""
+    # Pictures without the invisible watermark: what is drawn is compared and trained on.
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **LOADING)
+    process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
+    return StableDiffusionXL(SDXL, freeze(pipeline, SDXL, device), reference, folder, clip, process)

