@@ -39,20 +39,14 @@ WARM_UP = 2  # rounds that are not counted
 def bare_step(base: BaseModel, recipe: DreamBooth, parameters: list[Tensor]) -> Callable[[], None]:
     """Return one step and nothing around it: the batch is made once, beforehand."""
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, fused=True)
-    shape = (
-        2 * recipe.batch_size,
-        base.denoiser.config.in_channels,
-        *(2 * [recipe.resolution // base.pipeline.vae_scale_factor]),
-    )
+    side = recipe.resolution // base.pipeline.vae_scale_factor
+    shape = (2 * recipe.batch_size, base.denoiser.config.in_channels, side, side)
     latents, noise = torch.randn(shape), torch.randn(shape)
     timesteps = torch.randint(0, 1000, shape[:1])
     with torch.no_grad():
         conditions = base.encode_prompts([recipe.instance_prompt] * shape[0])
-    signal = base.process.alphas_cumprod[timesteps]
-    noisy, target = (
-        add_noise(latents, noise, signal),
-        training_target(base.process.prediction_type, latents, noise, signal),
-    )
+    noisy = base.process.noised(latents, noise, timesteps)
+    target = base.process.target(latents, noise, timesteps)
 
     def step() -> None:
         loss = torch.nn.functional.mse_loss(base.predict(noisy, timesteps, conditions), target)

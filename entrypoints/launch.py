@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 
 import os
 import sys
+from typing import Any
 
 from entrypoints import train
 from orchestrator.contract.environment import (
@@ -55,13 +56,10 @@ def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
         min_nodes=len(hosts.hosts),
         max_nodes=len(hosts.hosts),
         nproc_per_node=processes,
-        run_id=hosts.hosts[0],
-        rdzv_backend="static",
-        rdzv_endpoint=f"{hosts.hosts[0]}:{RENDEZVOUS_PORT}",
-        rdzv_configs={"rank": hosts.number},
         local_addr=hosts.current,
-        max_restarts=0,
+        max_restarts=0,  # a job that lost a process ends, and is resumed from its checkpoint
         shutdown_timeout=STOP_GRACE_SECONDS - SAVING_SECONDS,
+        **rendezvous(hosts),
     )
     try:
         elastic_launch(config, sys.executable)("-u", "-m", "entrypoints.train")
@@ -71,6 +69,20 @@ def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
         _, failure = error.get_first_failure()
         return EXIT_STOPPED if failure.exitcode == EXIT_STOPPED else EXIT_FAILED
     return 0
+
+
+def rendezvous(hosts: Hosts) -> dict[str, Any]:
+    """Return where the processes meet: on one host at any free port, else at the first host's fixed one."""
+    if len(hosts.hosts) == 1:
+        return {"run_id": "job", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    port = os.environ.get("MASTER_PORT", RENDEZVOUS_PORT)
+    endpoint = f"{hosts.hosts[0]}:{port}"
+    return {
+        "run_id": "job",
+        "rdzv_backend": "static",
+        "rdzv_endpoint": endpoint,
+        "rdzv_configs": {"rank": hosts.number},
+    }
 
 
 def name_interface(hosts: Hosts) -> None:

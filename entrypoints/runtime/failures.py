@@ -7,6 +7,7 @@ pydantic and the system into the same three parts: what happened, why, and what 
 import errno
 
 import torch
+import torch.distributed
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
@@ -41,7 +42,21 @@ def failure_of(error: BaseException) -> TrainingError | None:
             "Lower batch_size (raise gradient_accumulation by the same factor), lower resolution, or set "
             "gradient_checkpointing=true or mixed_precision=bf16.",
         )
+    if _is_lost_process(error):
+        return TrainingError(
+            "lost-process",
+            f"Another process of this job ended without a word: {_first_line(error)}",
+            "Look for its own message in the log, then resume the job with: python -m orchestrator jobs retry JOB",
+        )
     return None
+
+
+def _is_lost_process(error: BaseException) -> bool:
+    if isinstance(error, torch.distributed.DistBackendError):
+        return True
+    # gloo raises plain errors of its own
+    signs = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -143,6 +143,12 @@ def unet(**fields: Any) -> UNet2DConditionModel:
     ).eval()
 
 
+def random_image(seed: int) -> Image.Image:
+    """Return a square picture of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 def write_pictures(folder: Path, count: int = 3) -> Path:
     """Write some pictures of noise, each different, one of them not square."""
     folder.mkdir(parents=True, exist_ok=True)

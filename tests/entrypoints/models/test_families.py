@@ -1,0 +1,154 @@
+"""What every family does, and SDXL from a folder to pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from diffusers import ControlNetModel, DiffusionPipeline
+
+from entrypoints.models.base import BaseModel, Residuals
+from entrypoints.models.loading import load_base_model
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.ranks import Ranks
+from entrypoints.training.checkpoint import newest_first
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.families import FAMILIES, family_of
+
+CPU = torch.device("cpu")
+
+
+def test_every_family_is_an_entry_and_a_module() -> None:
+    modules = {path.stem for path in Path("entrypoints/models").glob("*.py")}
+    assert {family.module for family in FAMILIES.values()} <= modules
+
+
+def test_a_model_knows_its_family(family_folder: Path, family_base: BaseModel) -> None:
+    assert family_base.family == family_of(family_folder)
+    assert family_base.reference.family == family_base.family.name
+    assert list(family_base.text_encoders) == list(family_base.family.text_encoders)
+    assert len(family_base.tokenizers) == len(family_base.text_encoders)
+
+
+def test_all_weights_are_frozen_and_float32(family_base: BaseModel) -> None:
+    modules = [family_base.denoiser, family_base.pipeline.vae, *family_base.text_encoders.values()]
+    for module in modules:
+        assert all(not parameter.requires_grad for parameter in module.parameters())
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_a_condition_of_several_prompts_is_that_of_each(family_base: BaseModel) -> None:
+    together = family_base.encode_prompts(["a dog", "a toy"])
+    alone = family_base.encode_prompts(["a toy"])
+    for name, tensor in together.items():
+        torch.testing.assert_close(tensor[1:], alone[name])
+
+
+def test_a_prediction_is_what_the_pipeline_asks_for(family_base: BaseModel) -> None:
+    """Draw one step with the pipeline, and catch what it gives the denoiser and gets."""
+    calls: list[tuple[tuple[Any, ...], torch.Tensor]] = []
+    hook = family_base.denoiser.register_forward_hook(
+        lambda _, arguments, output: calls.append((arguments, output[0].clone()))
+    )
+    family_base.pipeline("a toy dog", num_inference_steps=1, guidance_scale=1.0, height=tiny.SIDE, width=tiny.SIDE)
+    hook.remove()
+    (noisy, timestep), theirs = calls[0]
+    ours = family_base.predict(noisy, timestep.expand(1), family_base.encode_prompts(["a toy dog"]))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_residuals_reach_the_denoiser(family_base: BaseModel) -> None:
+    noisy, times = torch.randn(1, 4, 16, 16), torch.tensor([500])
+    conditions = family_base.encode_prompts(["a dog"])
+    plain = family_base.predict(noisy, times, conditions)
+    control = ControlNetModel.from_unet(family_base.denoiser)
+    shapes = [list(block.shape) for block in _skips(family_base, noisy, times, conditions)]
+    zeros = [torch.zeros(shape) for shape in shapes]
+    middle = torch.zeros_like(zeros[-1])
+    assert len(control.controlnet_down_blocks) == len(zeros)
+    torch.testing.assert_close(family_base.predict(noisy, times, conditions, Residuals(zeros, middle)), plain)
+    other = family_base.predict(noisy, times, conditions, Residuals(zeros, middle + 1))
+    assert (other - plain).abs().max() > 1e-3
+
+
+def _skips(base: BaseModel, noisy: torch.Tensor, times: torch.Tensor, conditions: Any) -> list[torch.Tensor]:
+    """Return the U-Net's skip connections: what its first convolution and its down blocks leave."""
+    kept: list[torch.Tensor] = []
+    hooks = [base.denoiser.conv_in.register_forward_hook(lambda _, __, output: kept.append(output))]
+    for block in base.denoiser.down_blocks:
+        hooks.append(block.register_forward_hook(lambda _, __, output: kept.extend(output[1])))
+    base.predict(noisy, times, conditions)
+    for hook in hooks:
+        hook.remove()
+    return kept
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_autoencoder_computes_in_float32_under_half_precision(family_base: BaseModel, precision: str) -> None:
+    images = [tiny.random_image(0)]
+    plain = family_base.encode_images(images)
+    with torch.autocast("cpu", torch.bfloat16 if precision == "bf16" else torch.float16):
+        inside = family_base.encode_images(images)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, plain)
+
+
+def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    folder = tiny.write_base_model(tmp_path / "model", prediction_type="epsilon")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', '"sample"'))
+    with pytest.raises(TrainingError, match='predicts "sample"') as caught:
+        load_base_model(folder, "tiny", None, CPU)
+    assert caught.value.kind == "base-model"
+
+
+RECIPES = {
+    "lora": tiny.dreambooth(train_text_encoder=True),
+    "full": tiny.dreambooth(tuner="full", train_text_encoder=True, learning_rate=1e-3),
+    "embedding": tiny.textual_inversion(),
+}
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_sdxl_is_trained_and_its_adapter_is_whole(job: Any, run: Any, sdxl_folder: Path, kind: str) -> None:
+    environment = job(RECIPES[kind], base_model=sdxl_folder)
+    events = run(environment)
+    manifest = AdapterManifest.read(environment.model)
+    assert manifest.damaged_files(environment.model) == []
+    assert (manifest.kind, manifest.base_model.family) == (kind, "sdxl")
+    assert {"text_encoder", "text_encoder_2"} <= set(manifest.parts)
+    assert [event["step"] for event in events if event["event"] == "step"] == [*range(1, RECIPES[kind].steps + 1)]
+
+
+def test_an_interrupted_run_of_sdxl_ends_in_the_same_bytes(job: Any, run: Any, sdxl_folder: Path) -> None:
+    recipe = tiny.dreambooth(checkpoint_steps=2, evaluation_prompts=0)
+    whole, cut = job(recipe, "whole", base_model=sdxl_folder), job(recipe, "cut", base_model=sdxl_folder)
+    run(whole)
+    run(cut)
+    newest = next(iter(newest_first(cut.checkpoints)))
+    for path in newest.iterdir():
+        path.unlink()
+    newest.rmdir()
+    events = run(cut)
+    assert {"event": "resumed", "step": 2} in events
+    files = [environment.model / "pytorch_lora_weights.safetensors" for environment in (whole, cut)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_untouched_sdxl_draws_what_plain_diffusers_draws(sdxl_folder: Path) -> None:
+    base, plain = load_base_model(sdxl_folder, "tiny", None, CPU), DiffusionPipeline.from_pretrained(sdxl_folder)
+    options = {"num_inference_steps": 2, "height": tiny.SIDE, "width": tiny.SIDE, "output_type": "np"}
+    pictures = []
+    for pipeline in (base.pipeline, plain):
+        seeded = torch.Generator().manual_seed(1)
+        pictures.append(torch.from_numpy(pipeline("a toy dog", generator=seeded, **options).images))
+    torch.testing.assert_close(*pictures)
+
+
+def test_one_rank_is_the_first_and_waits_for_nobody() -> None:
+    ranks = Ranks()
+    assert ranks.is_first
+    assert ranks.mean(torch.tensor(2.0)) == 2
+    assert not ranks.any(value=False, device=CPU)
+    ranks.barrier()

@@ -1,0 +1,166 @@
+"""Several processes train as one: the same adapter, one report, one end. Real processes over gloo on this machine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from entrypoints.launch import rendezvous
+from entrypoints.training.checkpoint import newest_first
+from orchestrator.contract.environment import (
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    RANKS_VARIABLE,
+    ROOT_VARIABLE,
+    Environment,
+    Hosts,
+)
+
+ROOT = Path(__file__).parents[2]
+LORA = "pytorch_lora_weights.safetensors"
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start a job's entry as the service does; whatever still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(environment: Environment, *, processes: int, **variables: str) -> subprocess.Popen[str]:
+        own = {ROOT_VARIABLE: str(environment.root), RANKS_VARIABLE: str(processes), "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "entrypoints.launch"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **own, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
+    output, errors = process.communicate(timeout=240)
+    events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return process.returncode, events, errors
+
+
+def recipe(**fields: Any) -> Any:
+    small = {"steps": 6, "evaluation_prompts": 0, "random_crop": True, "class_images": 4, "snr_gamma": 5.0}
+    return tiny.dreambooth(**{**small, **fields})
+
+
+def test_two_processes_train_what_one_trains_with_twice_the_batch(job: Any, launch: Launch) -> None:
+    alone = job(recipe(batch_size=4), "alone")
+    together = job(recipe(batch_size=2), "together")
+    first = launch(alone, processes=1)
+    assert outcome(first)[0] == 0
+    status, events, errors = outcome(launch(together, processes=2))
+    assert status == 0, errors
+    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4, 5, 6]  # one reports
+    expected, found = load_file(alone.model / LORA), load_file(together.model / LORA)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=0)
+    moved = [tensor.abs().max() for name, tensor in found.items() if "lora_B" in name or "lora.up" in name]
+    assert max(moved) > 1e-3  # something was trained
+
+
+def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Launch) -> None:
+    environment = job(recipe(steps=2))
+    assert outcome(launch(environment, processes=1))[0] == 0
+    before = [path.name for path in newest_first(environment.checkpoints)]
+    status, events, _ = outcome(launch(environment, processes=2))
+    assert status == EXIT_FAILED
+    failures = [event for event in events if event["event"] == "failed"]
+    assert {failure["kind"] for failure in failures} == {"resume"}
+    assert "number of processes that train together (was 1, is 2)" in failures[0]["message"]
+    assert [path.name for path in newest_first(environment.checkpoints)] == before
+
+
+def test_all_processes_agree_on_a_loss_that_is_not_finite(job: Any, launch: Launch) -> None:
+    environment = job(recipe(steps=200, learning_rate=0.99, tuner="full", weight_decay=1e3, prior_preservation=False))
+    status, events, errors = outcome(launch(environment, processes=2))
+    assert status == EXIT_FAILED
+    failures = {event["message"] for event in events if event["event"] == "failed"}
+    assert len(failures) == 1, errors  # the same words at the same step
+    last = max(event["step"] for event in events if event["event"] == "step")
+    assert f"at step {last + 1}; the checkpoint at step {last} is kept" in failures.pop()
+
+
+def hosts_of_loopback(job: Any, names: list[str], **fields: Any) -> list[Environment]:
+    """Lay the same job out on each of two hosts, which are two addresses of this machine."""
+    environments = []
+    for name in names:
+        environment = job(recipe(**fields), f"host-{name}")
+        config = {"current_host": name, "hosts": names, "network_interface_name": "lo"}
+        environment.resource_config_file.write_text(json.dumps(config))
+        environments.append(environment)
+    return environments
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_two_hosts_meet_stop_together_and_go_on(job: Any, launch: Launch) -> None:
+    names = ["127.0.0.1", "127.0.0.2"]
+    first, second = hosts_of_loopback(job, names, steps=4000, checkpoint_steps=2000, class_images=2)
+    port = free_port()
+    running = [launch(environment, processes=1, MASTER_PORT=port) for environment in (first, second)]
+    assert running[0].stdout is not None
+    for line in running[0].stdout:
+        if '"event":"step"' in line and json.loads(line)["step"] >= 3:
+            break
+    running[1].send_signal(signal.SIGTERM)  # one host hears of it; the other stops at the same step
+    statuses = [outcome(process)[0] for process in running]
+    assert statuses == [EXIT_STOPPED, EXIT_STOPPED]
+    assert [path.name for path in newest_first(second.checkpoints)] == []  # one host writes
+    assert len([*newest_first(first.checkpoints)]) == 1
+    assert not first.failure_file.exists()
+
+
+def test_a_host_that_is_lost_fails_the_job_with_words(job: Any, launch: Launch) -> None:
+    names = ["127.0.0.1", "127.0.0.2"]
+    environments = hosts_of_loopback(job, names, steps=4000, class_images=2)
+    port = free_port()
+    running = [launch(environment, processes=1, MASTER_PORT=port) for environment in environments]
+    assert running[0].stdout is not None
+    for line in running[0].stdout:
+        if '"event":"step"' in line:
+            break
+    worker = subprocess.run(["pgrep", "-P", str(running[1].pid)], capture_output=True, text=True, check=True)
+    for pid in worker.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    running[1].communicate()
+    status, events, _ = outcome(running[0])
+    assert status == EXIT_FAILED
+    (failed,) = [event for event in events if event["event"] == "failed"]
+    assert failed["kind"] == "lost-process"
+    assert "jobs retry" in failed["next_step"]
+
+
+@pytest.mark.parametrize("current", ["algo-1", "algo-2"])
+def test_the_services_hosts_are_the_rendezvous(current: str) -> None:
+    hosts = Hosts.model_validate({"current_host": current, "hosts": ["algo-1", "algo-2"], "other": 1})
+    found = rendezvous(hosts)
+    assert found["rdzv_backend"] == "static"
+    assert found["rdzv_endpoint"].startswith("algo-1:")
+    assert found["rdzv_configs"] == {"rank": ["algo-1", "algo-2"].index(current)}
