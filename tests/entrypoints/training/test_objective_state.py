@@ -1,4 +1,4 @@
-"""An objective whose state cannot be drawn again, because it depends on weights that have moved on, is resumed whole."""
+"""An objective whose state follows from weights that have moved on, and cannot be drawn again, is resumed whole."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training import checkpoint
 from entrypoints.training.loop import fit
 from entrypoints.training.run import Run
+from orchestrator.contract.environment import Environment
 
 
 class Pursuit:
@@ -47,9 +48,11 @@ class Pursuit:
         return {"average": float(next(iter(self.average.values())).mean())}
 
 
-def train(job: Any, base_folder: Path, name: str, stop_at: int | None) -> Run:
-    recipe = tiny.dreambooth(steps=8)
-    run = Run(job(recipe, name), recipe)
+RECIPE = tiny.dreambooth(steps=8)
+
+
+def train(environment: Environment, base_folder: Path, stop_at: int | None) -> Run:
+    recipe, run = RECIPE, Run(environment, RECIPE)
     base = load_base_model(base_folder, "tiny", None, run.device)
     tuner = Lora(base, rank=2, alpha=2, text_encoder=False, seed=0)
     fit(run, base, recipe, tuner, Pursuit(tuner.parameters, run.stop, stop_at))
@@ -62,10 +65,11 @@ def tensors(run: Run) -> dict[str, Tensor]:
 
 
 def test_a_resumed_run_has_the_state_of_one_that_was_never_cut_off(job: Any, base_folder: Path) -> None:
-    whole = train(job, base_folder, "whole", stop_at=None)
+    whole = train(job(RECIPE, "whole"), base_folder, stop_at=None)
+    cut = job(RECIPE, "cut")
     with pytest.raises(Stopped):
-        train(job, base_folder, "cut", stop_at=5)
-    resumed = train(job, base_folder, "cut", stop_at=None)
+        train(cut, base_folder, stop_at=5)
+    resumed = train(cut, base_folder, stop_at=None)
     expected, found = tensors(whole), tensors(resumed)
     assert any(name.startswith("objective/") for name in expected)
     assert expected.keys() == found.keys()
@@ -74,7 +78,7 @@ def test_a_resumed_run_has_the_state_of_one_that_was_never_cut_off(job: Any, bas
 
 
 def test_the_figures_of_an_objective_are_in_the_log(job: Any, base_folder: Path, capfd: Any) -> None:
-    train(job, base_folder, "job", stop_at=None)
+    train(job(RECIPE), base_folder, stop_at=None)
     steps = [line for line in capfd.readouterr().out.splitlines() if '"event":"step"' in line]
     assert len(steps) == 8
     assert all('"measures":{"average":' in line for line in steps)
