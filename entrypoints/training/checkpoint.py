@@ -46,6 +46,11 @@ class Identity(BaseModel):
     ranks: int = 1
     """How many processes train together: another number of them sees other batches."""
 
+    @property
+    def number(self) -> int:
+        """A number of 48 bits that differs for every identity."""
+        return int(hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12], 16)
+
 
 class Manifest(BaseModel):
     """What a checkpoint holds and what it belongs to."""

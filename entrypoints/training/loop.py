@@ -148,18 +148,23 @@ class Saver:
 
     def resume(self) -> None:
         """Restore the newest valid checkpoint, if there is one."""
+        self._require_agreement(self.identity.number, "do not hold the same data, base model and code")
         folder, manifest, complaints = checkpoint.find(self.run.environment.checkpoints, self.identity)
         for complaint in complaints:
             emit(Warned(message=complaint))
         step = manifest.step if manifest else 0
-        if not self.run.ranks.agree(step, self.run.device):
-            message = f"The hosts of this job hold different checkpoints; this one is at step {step}."
-            raise TrainingError("resume", message, "Submit the job again with --restart.")
+        self._require_agreement(step, f"hold different checkpoints (this one's is of step {step})")
         if folder and manifest:
             self.trainer.restore(manifest, checkpoint.load_tensors(folder, self.run.device))
             self.saved = manifest.step
             emit(Resumed(step=manifest.step))
             self._compare_machines(manifest.machine)
+
+    def _require_agreement(self, number: int, difference: str) -> None:
+        """Raise TrainingError("resume") unless all ranks hold the same number."""
+        if not self.run.ranks.agree(number, self.run.device):
+            message = f"The processes of this job {difference}, and would train different things."
+            raise TrainingError("resume", message, "Submit the job again with --restart.")
 
     def _compare_machines(self, then: Machine) -> None:
         differences = then.differences(self.run.machine)

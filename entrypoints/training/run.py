@@ -85,7 +85,16 @@ class Run:
                 f'The base model "{self.recipe.base_model}" did not reach the job (no channel {BASE_MODEL_CHANNEL}).',
                 "Check that the folder exists on the machine you submit from, then submit again.",
             )
-        return fetch_pinned(self.recipe.base_model, self.recipe.base_revision, self.environment.checkpoints)
+        return self._fetch_base_model()
+
+    def _fetch_base_model(self) -> tuple[Path, str]:
+        """Fetch the model from the Hub, once a host: the other processes find it in the cache, at the same commit."""
+        if not self.ranks.is_first_of_host:
+            self.ranks.barrier()
+        found = fetch_pinned(self.recipe.base_model, self.recipe.base_revision, self.environment.checkpoints)
+        if self.ranks.is_first_of_host:
+            self.ranks.barrier()
+        return found
 
     def load_base_model(self) -> BaseModel:
         """Load a pristine copy of the base model."""

@@ -137,6 +137,17 @@ def test_two_hosts_meet_stop_together_and_go_on(job: Any, launch: Launch) -> Non
     assert not first.failure_file.exists()
 
 
+def test_hosts_with_different_data_are_refused(job: Any, launch: Launch) -> None:
+    environments = hosts_of_loopback(job, ["127.0.0.1", "127.0.0.2"])
+    (environments[1].root / "input" / "data" / "training" / "0.png").unlink()
+    port = free_port()
+    running = [launch(environment, processes=1, MASTER_PORT=port) for environment in environments]
+    for status, events, _ in [outcome(process) for process in running]:
+        assert status == EXIT_FAILED
+        messages = [event["message"] for event in events if event["event"] == "failed"]
+        assert any("do not hold the same data" in message for message in messages)
+
+
 def test_a_host_that_is_lost_fails_the_job_with_words(job: Any, launch: Launch) -> None:
     names = ["127.0.0.1", "127.0.0.2"]
     environments = hosts_of_loopback(job, names, steps=4000, class_images=2)
