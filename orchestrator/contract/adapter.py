@@ -104,7 +104,7 @@ class AdapterManifest(BaseModel):
         lines = []
         for part, class_name in family.classes.items():
             if f"{part}/config.json" in self.files:
-                lines.append(f"pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder={part!r})")
+                lines.append(f'pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder="{part}")')
         return lines
 
     def _loading_embeddings(self, folder: str, family: Family) -> list[str]:

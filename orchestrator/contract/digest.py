@@ -26,11 +26,19 @@ def hash_file(path: Path) -> FileDigest:
 
 def hash_files(folder: Path, *, leave_out: str = "") -> dict[str, FileDigest]:
     """Return the digest of every file below `folder` by its POSIX relative path, byte code and `leave_out` excepted."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {path.relative_to(folder).as_posix(): hash_file(path) for path in paths if path.name != leave_out}
+    digests: dict[str, FileDigest] = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts or path.name == leave_out:
+            continue
+        name = path.relative_to(folder).as_posix()
+        digests[name] = hash_file(path)
+    return digests
 
 
 def tree_sha256(files: dict[str, FileDigest]) -> str:
     """Return one hash for a set of files: equal names and bytes, equal hash, wherever they lie."""
-    lines = "".join(f"{digest.sha256} {digest.size} {name}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    whole = hashlib.sha256()
+    for name, digest in sorted(files.items()):
+        line = f"{digest.sha256} {digest.size} {name}\n"
+        whole.update(line.encode())
+    return whole.hexdigest()

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -120,14 +121,18 @@ def native_resolution(folder: Path) -> int | None:
     blocks. Files that cannot be read are for whoever loads the model to complain about.
     """
     try:
-        denoiser = family_in(folder / INDEX_FILE, str(folder)).denoiser
-        latents = json.loads((folder / denoiser / "config.json").read_text(encoding="utf-8"))["sample_size"]
-        blocks = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["block_out_channels"]
+        family = family_in(folder / INDEX_FILE, str(folder))
+        latents = _read_json(folder / family.denoiser / "config.json")["sample_size"]
+        blocks = _read_json(folder / "vae" / "config.json")["block_out_channels"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not isinstance(latents, int) or not isinstance(blocks, list) or not blocks:
         return None
     return latents << (len(blocks) - 1)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def family_of(folder: Path) -> Family:
@@ -138,7 +143,10 @@ def family_of(folder: Path) -> Family:
     if not index.is_file():
         raise ValueError(f"{folder} holds no {INDEX_FILE}; a model in the diffusers layout has one")
     family = family_in(index, str(folder))
-    names = {path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()}
+    names = set()
+    for path in folder.glob("*/*"):
+        if path.is_file():
+            names.add(path.relative_to(folder).as_posix())
     missing = missing_parts(family, names)
     if missing:
         raise ValueError(f"{folder} is not a whole model: {'; '.join(missing)}")
@@ -148,7 +156,7 @@ def family_of(folder: Path) -> Family:
 def family_in(index: Path, model: str) -> Family:
     """Return the family that the index of a `model` names; raises ValueError for one that cannot be trained."""
     try:
-        pipeline = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name", "nothing"))
+        pipeline = str(_read_json(index).get("_class_name", "nothing"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{index} cannot be read as JSON: {error}") from error
     for family in FAMILIES.values():
@@ -177,24 +185,39 @@ def missing_parts(family: Family, names: Collection[str]) -> list[str]:
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files of denoiser, autoencoder and text encoders."""
     family = family_in(folder / INDEX_FILE, str(folder))
-    return [path for part in family.weight_parts for path in _weights_in(folder / part)]
+    files = []
+    for part in family.weight_parts:
+        files += _weights_in(folder / part)
+    return files
 
 
 def setting_files(folder: Path) -> list[Path]:
     """Return everything beside the weights that changes what a model computes: configs, vocabulary."""
     family = family_in(folder / INDEX_FILE, str(folder))
-    return [path for part in family.setting_parts for path in _settings_in(folder / part)]
+    files = []
+    for part in family.setting_parts:
+        files += _settings_in(folder / part)
+    return files
 
 
 def model_files(folder: Path) -> list[Path]:
     """Return every file of a model that a run reads, the CLIP it is judged by too."""
     clip = folder / CLIP_FOLDER
-    return [folder / INDEX_FILE, *weight_files(folder), *setting_files(folder), *_weights_in(clip), *_settings_in(clip)]
+    files = [folder / INDEX_FILE]
+    files += weight_files(folder)
+    files += setting_files(folder)
+    files += _weights_in(clip)
+    files += _settings_in(clip)
+    return files
 
 
 def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], FileDigest] = hash_file) -> str:
     """Return one hash over files of `folder`: equal names and bytes, equal hash, wherever the folder lies."""
-    return tree_sha256({path.relative_to(folder).as_posix(): hash_of(path) for path in paths})
+    digests: dict[str, FileDigest] = {}
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        digests[name] = hash_of(path)
+    return tree_sha256(digests)
 
 
 def _weights_in(part: Path) -> list[Path]:
@@ -207,4 +230,7 @@ def _is_weights(path: PurePath) -> bool:
 
 
 def _settings_in(part: Path) -> list[Path]:
-    return [path for ending in _SETTINGS for path in part.glob(ending)]
+    files: list[Path] = []
+    for pattern in _SETTINGS:
+        files += part.glob(pattern)
+    return files

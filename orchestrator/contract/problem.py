@@ -24,7 +24,8 @@ class Problem(BaseModel):
 
     def render(self) -> str:
         """Return the finding as one line."""
-        return f"{self.where}: {self.what}" + (f" ({self.fix})" if self.fix else "")
+        text = f"{self.where}: {self.what}"
+        return f"{text} ({self.fix})" if self.fix else text
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -33,7 +34,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f'did you mean "{close[0]}"?'
-    return f"choose from: {', '.join(choices)}" if 0 < len(choices) <= _MAX_CHOICES else ""
+    if 0 < len(choices) <= _MAX_CHOICES:
+        return f"choose from: {', '.join(choices)}"
+    return ""
 
 
 def problems_of(error: ValidationError, known_fields: Iterable[str] = ()) -> list[Problem]:
@@ -43,12 +46,16 @@ def problems_of(error: ValidationError, known_fields: Iterable[str] = ()) -> lis
 
 
 def _problem(finding: Any, known: list[str]) -> Problem:  # pydantic's ErrorDetails
-    where = ".".join(str(part) for part in finding["loc"]) or "job"
-    if finding["type"] == "extra_forbidden":
-        return Problem(where=where, what="there is no such field", fix=did_you_mean(where.split(".")[-1], known))
-    if finding["type"] == "value_error":
-        return Problem(where=where, what=str(finding["ctx"]["error"]))
-    if finding["type"] == "missing":
+    location = [str(part) for part in finding["loc"]]
+    where = ".".join(location) or "job"
+    kind = finding["type"]
+    if kind == "extra_forbidden":
+        fix = did_you_mean(location[-1], known)
+        return Problem(where=where, what="there is no such field", fix=fix)
+    if kind == "value_error":
+        error = finding["ctx"]["error"]
+        return Problem(where=where, what=str(error))
+    if kind == "missing":
         return Problem(where=where, what=MISSING)
     message = finding["msg"].removeprefix("Input ").strip()
     return Problem(where=where, what=f"{message}, not {finding['input']!r}")

@@ -228,24 +228,29 @@ def recipe_class(name: str) -> type[Recipe]:
     """Return the declaration of a recipe; raises ValueError with a suggestion when there is none."""
     if name not in recipe_names():
         raise ValueError(f'there is no recipe "{name}"; {did_you_mean(name, recipe_names())}')
-    module = import_module(f"{recipes.__name__}.{name.replace('-', '_')}")
-    declared = [item for item in vars(module).values() if _is_declared_in(item, module.__name__)]
-    found: type[Recipe] = declared[0]
-    return found
-
-
-def _is_declared_in(item: object, module_name: str) -> bool:
-    return isinstance(item, type) and issubclass(item, Recipe) and item.__module__ == module_name
+    module_name = f"{recipes.__name__}.{name.replace('-', '_')}"
+    module = import_module(module_name)
+    for item in vars(module).values():
+        # What a module only imports, such as the mix-ins, belongs to another.
+        if isinstance(item, type) and issubclass(item, Recipe) and item.__module__ == module_name:
+            return item
+    raise ValueError(f"{module_name} declares no recipe")
 
 
 def to_hyperparameters(recipe: Recipe) -> dict[str, str]:
     """Encode a recipe as the service's map of strings: one JSON value per field, and the recipe's name."""
-    fields = recipe.model_dump(mode="json")
-    values = {RECIPE_KEY: recipe.recipe_name(), **fields}
-    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    values = {RECIPE_KEY: recipe.recipe_name(), **recipe.model_dump(mode="json")}
+    hyperparameters = {}
+    for name, value in values.items():
+        hyperparameters[name] = json.dumps(value, ensure_ascii=False)
+    return hyperparameters
 
 
 def from_hyperparameters(values: Mapping[str, str]) -> Recipe:
     """Decode what `to_hyperparameters` wrote; entries the service adds (`sagemaker_*`) are left out."""
-    fields = {name: json.loads(value) for name, value in values.items() if not name.startswith("sagemaker_")}
-    return recipe_class(fields.pop(RECIPE_KEY)).model_validate(fields)
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if not name.startswith("sagemaker_"):
+            fields[name] = json.loads(value)
+    declaration = recipe_class(fields.pop(RECIPE_KEY))
+    return declaration.model_validate(fields)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.digest import FileDigest
@@ -67,3 +68,36 @@ def test_each_kind_of_adapter_says_how_it_is_loaded() -> None:
         "pipe.unet = UNet2DConditionModel.from_pretrained('/a', subfolder=\"unet\")",
         "pipe.text_encoder = CLIPTextModel.from_pretrained('/a', subfolder=\"text_encoder\")",
     ]
+
+
+def test_a_word_of_several_text_encoders_is_loaded_into_each() -> None:
+    base = BaseModelReference(id="org/xl", fingerprint="f", family="sdxl")
+    digest = FileDigest(sha256="0", size=0)
+    lines = manifest(base_model=base, trigger="<dog>", files={"learned_embeds.safetensors": digest}).loading("/a")
+    assert lines == [
+        "rows = safetensors.torch.load_file('/a/learned_embeds.safetensors')",
+        "pipe.load_textual_inversion(rows['clip_l'], token='<dog>', "
+        "text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)",
+        "pipe.load_textual_inversion(rows['clip_g'], token='<dog>', "
+        "text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)",
+    ]
+
+
+def test_what_a_newer_version_added_is_ignored(adapter: Path) -> None:
+    manifest().write(adapter)
+    path = adapter / "adapter.json"
+    path.write_text(path.read_text().replace('"recipe"', '"licence": "MIT", "recipe"', 1))
+    assert AdapterManifest.read(adapter).recipe == "dreambooth"
+
+
+def test_a_newer_format_is_not_guessed_at(adapter: Path) -> None:
+    manifest().write(adapter)
+    path = adapter / "adapter.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(ValidationError, match="format"):
+        AdapterManifest.read(adapter)
+
+
+def test_an_adapter_that_any_prompt_calls_up_has_no_trigger(adapter: Path) -> None:
+    manifest(trigger=None).write(adapter)
+    assert AdapterManifest.read(adapter).trigger is None
