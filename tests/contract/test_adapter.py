@@ -76,10 +76,14 @@ def test_a_word_of_several_text_encoders_is_loaded_into_each() -> None:
     lines = manifest(base_model=base, trigger="<dog>", files={"learned_embeds.safetensors": digest}).loading("/a")
     assert lines == [
         "rows = safetensors.torch.load_file('/a/learned_embeds.safetensors')",
-        "pipe.load_textual_inversion(rows['clip_l'], token='<dog>', "
-        "text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)",
-        "pipe.load_textual_inversion(rows['clip_g'], token='<dog>', "
-        "text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)",
+        (
+            "pipe.load_textual_inversion(rows['clip_l'], token='<dog>', "
+            "text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)"
+        ),
+        (
+            "pipe.load_textual_inversion(rows['clip_g'], token='<dog>', "
+            "text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)"
+        ),
     ]
 
 
