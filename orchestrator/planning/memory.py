@@ -18,6 +18,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Gpu
+from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
@@ -26,7 +27,6 @@ from orchestrator.models.size import Architecture
 BAND = (0.8, 1.3)
 """The truth is expected between these multiples of an estimate."""
 GIB = 2**30
-PIXELS_DRAWN_AT_ONCE = 4 * 512 * 512  # as in entrypoints/models/sampling.py, which cannot be imported here
 
 _RESNET, _TRANSFORMER, _TEXT = 11.5, 28.5, 34.0  # numbers kept per channel of a block
 _KEPT = {"full": 1.0, "lora": 0.86, "embedding": 0.79}  # frozen layers keep less
@@ -135,6 +135,5 @@ def _activations(recipe: Recipe, model: Architecture, work: _Work) -> float:
 def _drawing(recipe: Recipe, model: Architecture) -> float:
     if not (recipe.evaluation_prompts or recipe.validation_prompts or getattr(recipe, "prior_preservation", False)):
         return 0.0
-    picture = recipe.resolution**2
-    pixels = max(picture, PIXELS_DRAWN_AT_ONCE // picture * picture)
+    pixels = images_at_once(recipe.resolution, gpu=True) * recipe.resolution**2
     return float(_DECODER_TENSORS * model.decoder_channels * pixels * 4)
