@@ -8,6 +8,7 @@ from orchestrator.adapters.registry import name_of
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Measure
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
@@ -87,12 +88,12 @@ def _folder(job: Job, place: str) -> str:
 
 
 def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
-    def figure(name: str) -> str:
-        return f"{metrics[name]:.3f}" if name in metrics else "-"
+    def text(measure: Measure, moment: str) -> str:
+        figure = metrics.get(measure.figure(moment))
+        return "-" if figure is None else f"{figure:.3f}"
 
     return [
-        (label, figure(f"{name}_before"), figure(f"{name}_after"), figure(f"{name}_ceiling"))
-        for name, label in (("subject_similarity", "subject similarity"), ("prompt_fidelity", "prompt fidelity"))
+        (measure.label, text(measure, BEFORE), text(measure, AFTER), text(measure, CEILING)) for measure in MEASURES
     ]
 
 
