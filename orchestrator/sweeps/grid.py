@@ -18,6 +18,8 @@ from orchestrator.sweeps.refusal import refusal
 
 MOST_JOBS = 100
 Words = Mapping[str, str]
+Lists = Mapping[str, Sequence[str]]
+"""The values of each field, as words of the command line."""
 
 _HASH_DIGITS = 8
 _LONGEST_NUMBER = 6  # digits before an exponent is shorter
@@ -41,45 +43,77 @@ def expand(fields: Mapping[str, Any], pairs: Iterable[str]) -> list[Variant]:
     one, each adapter's name says its settings; adding values to a list changes no name.
     """
     recipe = declaration(fields.get("recipe"))
-    lists = _lists(recipe, list(pairs))
-    count = math.prod(len(values) for values in lists.values())
-    if count == 1:
-        raise _no_sweep()
-    if count > MOST_JOBS:
-        raise SpecError(f"This sweep has {count} jobs; {MOST_JOBS} are the most.", next_step="vary fewer settings")
+    lists = _parse_lists(recipe, list(pairs))
+    _check_count(lists)
     specs = _distinct(_build_all(fields, lists))
     if len(specs) == 1:
-        raise _no_sweep()
-    fields_of_recipe = [field for field in lists if not _is_of_machines(field)]
-    typed = [{field: getattr(spec.recipe, field) for field in fields_of_recipe} for spec in specs]
-    varied = [field for field in fields_of_recipe if len({_text(values[field]) for values in typed}) > 1]
-    settings = [{field: _text(values[field]) for field in varied} for values in typed]
+        raise _one_job_only()
+    settings = _settings(specs, lists)
+    varied = _varied_fields(settings)
     stem = specs[0].name or recipe.recipe_name()
-    return [Variant(stem, *pair) for pair in zip(settings, _named(specs, typed), strict=True)]
+    variants = []
+    for spec, values in zip(_named(specs, settings), settings, strict=True):
+        words = {field: _text(values[field]) for field in varied}
+        variants.append(Variant(stem, words, spec))
+    return variants
 
 
-def _no_sweep() -> SpecError:
+def _check_count(lists: Lists) -> None:
+    count = math.prod(len(values) for values in lists.values())
+    if count == 1:
+        raise _one_job_only()
+    if count > MOST_JOBS:
+        message = f"This sweep has {count} jobs; at most {MOST_JOBS} are allowed."
+        raise SpecError(message, next_step="vary fewer settings")
+
+
+def _one_job_only() -> SpecError:
     return SpecError(
-        "This is one job and no sweep: no setting has two values.",
+        "This is one job, not a sweep: no setting has two values.",
         next_step="write -s rank=4,8 for two jobs, or for this one: python -m orchestrator submit --help",
     )
 
 
-def _lists(recipe: type[Recipe], pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the values of each field as words of the command line; one that stands alone is a list of one."""
+def _settings(specs: Sequence[JobSpec], lists: Lists) -> list[dict[str, Any]]:
+    """Return the value that each job has in each listed field of the recipe."""
+    fields = [field for field in lists if not _is_of_machines(field)]
+    settings = []
+    for spec in specs:
+        values = {}
+        for field in fields:
+            values[field] = getattr(spec.recipe, field)
+        settings.append(values)
+    return settings
+
+
+def _varied_fields(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fields that do not have the same value in all jobs."""
+    first, *others = settings
+    varied = []
+    for field, value in first.items():
+        if any(_text(other[field]) != _text(value) for other in others):
+            varied.append(field)
+    return varied
+
+
+def _parse_lists(recipe: type[Recipe], pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the values of each field; one that stands alone is a list of one."""
+    parse_words(pairs)  # raises SpecError with the problems of all
     problems: list[Problem] = []
     lists: dict[str, tuple[str, ...]] = {}
-    parse_words(pairs)
-    for field, word in (next(iter(parse_words([pair]).items())) for pair in pairs):
+    for pair in pairs:
+        ((field, word),) = parse_words([pair]).items()
+        values = _parse_values(recipe, field, word)
         if field in lists:
             problems.append(Problem(where=field, what="stands twice", fix=f"write -s {field}=one,two"))
-        lists[field] = _values(recipe, field, word)
-        if not lists[field] or ("" in lists[field] and "," in word and not word.startswith("[")):
+        if not values or (_is_plain_list(word) and "" in values):
             problems.append(Problem(where=field, what=f'"{word}" holds an empty value', fix="leave it out"))
-        if _is_of_machines(field) and len(lists[field]) > 1:
+        if _is_of_machines(field) and len(values) > 1:
             problems.append(Problem(where=field, what="is the same for all jobs of a sweep", fix="give it one value"))
+        lists[field] = values
     if problems:
-        raise SpecError("The settings cannot be read.", problems=problems, next_step="mend them and sweep again")
+        next_step = "fix the problems above and run the sweep again"
+        raise SpecError("The settings cannot be read.", problems=problems, next_step=next_step)
     return lists
 
 
@@ -88,17 +122,23 @@ def _is_of_machines(field: str) -> bool:
     return "." in field
 
 
-def _values(recipe: type[Recipe], field: str, word: str) -> tuple[str, ...]:
-    listed = _json_list(word)
+def _is_plain_list(word: str) -> bool:
+    return "," in word and not word.startswith("[")
+
+
+def _parse_values(recipe: type[Recipe], field: str, word: str) -> tuple[str, ...]:
+    """Return the values that a word of the command line holds: of a JSON list, or between commas."""
+    listed = _parse_json_list(word)
     if is_list(recipe, field):  # its one value is a JSON list, several are a list of lists
-        several = bool(listed) and all(isinstance(one, list) or one is None for one in listed or ())
-        return tuple(_word(one) for one in listed or ()) if several else (word,)
+        return _words(listed) if listed and _holds_lists(listed) else (word,)
     if listed is not None:
-        return tuple(_word(one) for one in listed)
-    return tuple(part.strip() for part in word.split(",")) if "," in word else (word,)
+        return _words(listed)
+    if "," not in word:
+        return (word,)
+    return tuple(part.strip() for part in word.split(","))
 
 
-def _json_list(word: str) -> list[Any] | None:
+def _parse_json_list(word: str) -> list[Any] | None:
     try:
         value = json.loads(word)
     except ValueError:  # a prompt may begin with a bracket
@@ -106,12 +146,20 @@ def _json_list(word: str) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-def _word(value: Any) -> str:  # of JSON
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _holds_lists(listed: Sequence[Any]) -> bool:
+    """Return whether every value is a list or null."""
+    return all(value is None or isinstance(value, list) for value in listed)
 
 
-def _build_all(fields: Mapping[str, Any], lists: Mapping[str, Sequence[str]]) -> list[JobSpec]:
-    combinations = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+def _words(listed: Sequence[Any]) -> tuple[str, ...]:
+    """Return the values of a JSON list as words of the command line."""
+    return tuple(_text(value) for value in listed)
+
+
+def _build_all(fields: Mapping[str, Any], lists: Lists) -> list[JobSpec]:
+    """Build the job of every combination; raises SpecError with the problems of all."""
+    products = itertools.product(*lists.values())
+    combinations = [dict(zip(lists, values, strict=True)) for values in products]
     specs: list[JobSpec] = []
     errors: dict[int, OrchestratorError] = {}
     for number, words in enumerate(combinations):
@@ -120,24 +168,36 @@ def _build_all(fields: Mapping[str, Any], lists: Mapping[str, Sequence[str]]) ->
         except SpecError as error:
             errors[number] = error
     if errors:
-        varied = [field for field, values in lists.items() if len(values) > 1]
-        raise refusal([{field: words[field] for field in varied} for words in combinations], errors)
+        raise refusal(_without_single_values(combinations, lists), errors)
     return specs
+
+
+def _without_single_values(combinations: Sequence[Words], lists: Lists) -> list[Words]:
+    """Return the combinations without the fields that have one value."""
+    shortened: list[Words] = []
+    for words in combinations:
+        kept = {field: word for field, word in words.items() if len(lists[field]) > 1}
+        shortened.append(kept)
+    return shortened
 
 
 def _distinct(specs: Sequence[JobSpec]) -> list[JobSpec]:
     """Leave out what is asked for twice, as 1e-4 and 0.0001."""
-    return list({spec.model_dump_json(): spec for spec in specs}.values())
+    distinct = {}
+    for spec in specs:
+        distinct[spec.model_dump_json()] = spec
+    return list(distinct.values())
 
 
-def _named(specs: Sequence[JobSpec], typed: Sequence[Mapping[str, Any]]) -> Sequence[JobSpec]:
-    """Give each adapter a name of its own that says its settings, or where that is no name, their hash."""
+def _named(specs: Sequence[JobSpec], settings: Sequence[Mapping[str, Any]]) -> Sequence[JobSpec]:
+    """Give each adapter a name of its own that says its settings, or their hash where they make no name."""
     base = specs[0].name
     if base is None:
         return specs
-    names = ["-".join([base, *_name_parts(values)]) for values in typed]
-    if len(set(names)) < len(names) or not all(is_name(name) for name in names):
-        names = [f"{base}-{_hash(values)}" for values in typed]
+    names = ["-".join([base, *_name_parts(values)]) for values in settings]
+    are_different = len(set(names)) == len(names)
+    if not are_different or not all(is_name(name) for name in names):
+        names = [f"{base}-{_hash(values)}" for values in settings]
     if not is_name(names[0]):
         what = f'"{base}" is too long for a sweep, which adds {_HASH_DIGITS + 1} characters to each'
         raise SpecError(
@@ -145,17 +205,31 @@ def _named(specs: Sequence[JobSpec], typed: Sequence[Mapping[str, Any]]) -> Sequ
             problems=[Problem(where="name", what=what)],
             next_step="choose another name: --name NAME",
         )
-    return [spec.model_copy(update={"name": name}) for spec, name in zip(specs, names, strict=True)]
+    named = []
+    for spec, name in zip(specs, names, strict=True):
+        named.append(spec.model_copy(update={"name": name}))
+    return named
 
 
 def _name_parts(values: Mapping[str, Any]) -> list[str]:
     """Return `rank4`, `lr1e-4`, `tuner-full`: sorted, so that they can be typed in any order."""
     parts = []
     for field, value in sorted(values.items()):
-        short = "".join(word[0] for word in field.split("_")) if "_" in field else field
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        parts.append(f"{short}{_number(value)}" if number else f"{short}-{_text(value)}")
+        short = _abbreviation(field)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number:
+            parts.append(f"{short}{_number(value)}")
+        else:
+            parts.append(f"{short}-{_text(value)}")
     return parts
+
+
+def _abbreviation(field: str) -> str:
+    """Return the initials of a field of several words."""
+    words = field.split("_")
+    if len(words) == 1:
+        return field
+    return "".join(word[0] for word in words)
 
 
 def _number(value: float) -> str:
@@ -163,12 +237,17 @@ def _number(value: float) -> str:
     if value == int(value) and len(str(int(value))) <= _LONGEST_NUMBER:
         return str(int(value))
     _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    return f"{''.join(map(str, digits))}e{exponent}"
+    mantissa = "".join(map(str, digits))
+    return f"{mantissa}e{exponent}"
 
 
 def _hash(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_HASH_DIGITS]
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
 
 def _text(value: Any) -> str:  # of any field
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return a value as it is typed: a string as it stands, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
