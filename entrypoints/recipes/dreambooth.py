@@ -7,8 +7,8 @@ import torch
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import draw_validation, evaluate
-from entrypoints.evaluation.prompts import Question, contexts
+from entrypoints.evaluation.before_and_after import evaluate
+from entrypoints.evaluation.prompts import EvaluationPrompt, contexts
 from entrypoints.models.stable_diffusion import BaseModel
 from entrypoints.runtime.pictures import Picture
 from entrypoints.training.class_images import class_pictures
@@ -16,6 +16,7 @@ from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
 from entrypoints.training.objective import Objective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.run import Run
+from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.words import with_article, words_around
 
@@ -33,8 +34,10 @@ def train(recipe: DreamBooth, run: Run) -> None:
     tuner = make_tuner(recipe, base)
     objective = Objective(base, recipe, streams, PromptEncoder(base, frozen=not tuner.trains_text_encoder))
     fit(run, base, tuner, objective.losses, partial(draw_validation, run, base))
-    evaluation = evaluate(run, base, questions(recipe), pictures)
-    run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+    prompts = evaluation_prompts(recipe)
+    seeds = run.evaluation_seeds
+    evaluation = evaluate(run.load_base_model, base, prompts, run.drawing, seeds, pictures, run.stop.check)
+    run.publish(tuner, base, evaluation.metrics, partial(evaluation.save, title=run.title))
 
 
 def captions(pictures: list[Picture], prompt: str) -> PromptsOf:
@@ -54,11 +57,13 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
     return Lora(base, rank=recipe.rank, alpha=alpha, text_encoder=recipe.train_text_encoder, seed=recipe.seed)
 
 
-def questions(recipe: DreamBooth) -> list[Question]:
+def evaluation_prompts(recipe: DreamBooth) -> list[EvaluationPrompt]:
     """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
     _, of_class = words_around(recipe.instance_prompt, recipe.rare_token)  # "a photo of sks dog" is about "sks dog"
     subject = " ".join([recipe.rare_token, *of_class])
     named, plain = with_article(subject), with_article(" ".join(of_class) or "thing")
-    return [
-        Question(context.format(named), context.format(named), context.format(plain)) for context in contexts(recipe)
-    ]
+    prompts = []
+    for context in contexts(recipe):
+        asked = context.format(named)
+        prompts.append(EvaluationPrompt(before=asked, after=asked, text=context.format(plain)))
+    return prompts

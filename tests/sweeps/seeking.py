@@ -2,7 +2,7 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.sweeps.drawing import HEAD
+from orchestrator.sweeps.contact_sheet import HEAD
 
 PAPER, SHADE = (255, 255, 255), (246, 246, 244)
 INK, FAINT, BEST = (20, 20, 20), (112, 112, 112), (0, 122, 61)
