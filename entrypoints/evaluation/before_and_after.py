@@ -9,7 +9,7 @@ from PIL import Image
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import contact_sheet
 from entrypoints.evaluation.prompts import EvaluationPrompt
-from entrypoints.evaluation.samples import Sample, write_samples
+from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.sampling import Drawing, DrawRequest, draw
 from entrypoints.models.stable_diffusion import BaseModel
 from entrypoints.runtime.pictures import Picture, crop_square, read_image
@@ -18,8 +18,10 @@ from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, PROMPT_FIDELITY, SUBJECT_FIDELITY
 from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
 
-DIGITS = 4  # of a figure: the rest is noise
-MOST_REAL = 8  # training pictures kept with the samples: enough to compare with
+DIGITS = 4
+"""Of a figure: the rest is noise."""
+MOST_REAL = 8
+"""Training pictures that are kept with the samples: enough to compare with."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,17 @@ class Evaluation:
     """What is known of a finished adapter."""
 
     metrics: dict[str, float]
-    samples: Sequence[Sample] = ()
+    """Its figures; empty when nothing was measured."""
+    samples: Sequence[IndexedImage] = ()
+    """Images before and after, and some training pictures; empty when nothing was drawn."""
 
     def save(self, folder: Path, *, title: str) -> None:
         """Write the images, their index and a contact sheet into an adapter's folder; nothing if none were drawn."""
         if not self.samples:
             return
         write_samples(folder / SAMPLES_FOLDER, self.samples)
-        contact_sheet(title, self.samples).save(folder / CONTACT_SHEET_FILE, format="PNG")
+        sheet = contact_sheet(title, self.samples)
+        sheet.save(folder / CONTACT_SHEET_FILE, format="PNG")
 
 
 def evaluate(
@@ -52,37 +57,74 @@ def evaluate(
     """
     if not prompts:
         return Evaluation({})
-    asked_before = [DrawRequest(prompt.before, seed) for prompt in prompts for seed in seeds]
-    asked_after = [DrawRequest(prompt.after, seed) for prompt in prompts for seed in seeds]
-    half, total = len(asked_before), len(asked_before) + len(asked_after)
+    asked_before: list[DrawRequest] = []
+    asked_after: list[DrawRequest] = []
+    for prompt in prompts:
+        asked_before += [DrawRequest(prompt.before, seed) for seed in seeds]
+        asked_after += [DrawRequest(prompt.after, seed) for seed in seeds]
+    half = len(asked_before)
+    total = 2 * half
+
+    def report_before(done: int) -> None:
+        emit(Item(done=done, of=total))
+
+    def report_after(done: int) -> None:
+        emit(Item(done=half + done, of=total))
+
     emit(Phase(name="contact sheet", of=total))
     pristine = load_pristine()
-    before = draw(pristine, asked_before, drawing, check_stop, lambda done: emit(Item(done=done, of=total)))
-    after = draw(tuned, asked_after, drawing, check_stop, lambda done: emit(Item(done=half + done, of=total)))
-    real = [crop_square(read_image(picture.path), drawing.size) for picture in pictures]
+    before = draw(pristine, asked_before, drawing, check_stop, report_before)
+    after = draw(tuned, asked_after, drawing, check_stop, report_after)
+    real = _read_real(pictures, drawing.size)
     figures = measure(pristine, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
-    samples = _real_samples(real)
-    samples += _drawn_samples("before", prompts, asked_before, before)
-    samples += _drawn_samples("after", prompts, asked_after, after)
+    samples = [
+        *_real_samples(real),
+        *_drawn_samples("before", prompts, asked_before, before),
+        *_drawn_samples("after", prompts, asked_after, after),
+    ]
     return Evaluation(figures, samples)
 
 
-def _real_samples(real: Sequence[Image.Image]) -> list[Sample]:
+def _read_real(
+    pictures: Sequence[Picture],
+    size: int,
+) -> list[Image.Image]:
+    """Return the training pictures as squares with a side of `size` pixels."""
+    real = []
+    for picture in pictures:
+        image = read_image(picture.path)
+        real.append(crop_square(image, size))
+    return real
+
+
+def _real_samples(real: Sequence[Image.Image]) -> list[IndexedImage]:
+    """Return the first training pictures as samples."""
     samples = []
     for number, image in enumerate(real[:MOST_REAL]):
-        samples.append(Sample(image, SampleImage(file=f"real-{number:02}.png", source="real")))
+        about = SampleImage(
+            file=f"real-{number:02}.png",
+            source="real",
+        )
+        samples.append(IndexedImage(image, about))
     return samples
 
 
 def _drawn_samples(
-    source: Source, prompts: Sequence[EvaluationPrompt], requests: Sequence[DrawRequest], images: Sequence[Image.Image]
-) -> list[Sample]:
-    """Say of each image what it shows; `requests` holds those of the first prompt first, one for each seed."""
+    source: Source,
+    prompts: Sequence[EvaluationPrompt],
+    requests: Sequence[DrawRequest],
+    images: Sequence[Image.Image],
+) -> list[IndexedImage]:
+    """Return drawn images as samples.
+
+    Requests and images are in the same order: those of the first prompt first, one for each seed.
+    """
     seeds = len(requests) // len(prompts)
     samples = []
-    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+    pairs = zip(requests, images, strict=True)
+    for number, (request, image) in enumerate(pairs):
         row, column = divmod(number, seeds)
         about = SampleImage(
             file=f"{source}-{row:02}-{column:02}.png",
@@ -91,7 +133,7 @@ def _drawn_samples(
             text=prompts[row].text,
             seed=request.seed,
         )
-        samples.append(Sample(image, about))
+        samples.append(IndexedImage(image, about))
     return samples
 
 
@@ -105,14 +147,20 @@ def measure(
     """Return the figures of docs/metrics.md; none, with a warning, when the base model brings no CLIP."""
     scorer = metrics.clip_scorer(base)
     if scorer is None:
-        emit(Warned(message="The base model brings no CLIP (folder clip/), so nothing was measured; see the sheet."))
+        message = "The base model brings no CLIP (folder clip/), so nothing was measured; see the sheet."
+        emit(Warned(message=message))
         return {}
+    seeds = len(before) // len(prompts)
     of_real = scorer.embed_images(real)
-    of_texts = scorer.embed_texts([prompt.text for prompt in prompts])
-    of_texts = of_texts.repeat_interleave(len(before) // len(prompts), dim=0)
-    figures = {SUBJECT_FIDELITY.figure(CEILING): metrics.subject_fidelity_ceiling(of_real)}
+    of_prompts = scorer.embed_texts([prompt.text for prompt in prompts])
+    of_texts = of_prompts.repeat_interleave(seeds, dim=0)  # one for each image
+
+    ceiling = metrics.subject_fidelity_ceiling(of_real)
+    figures = {SUBJECT_FIDELITY.figure(CEILING): ceiling}
     for moment, images in ((BEFORE, before), (AFTER, after)):
         of_images = scorer.embed_images(images)
-        figures[SUBJECT_FIDELITY.figure(moment)] = metrics.subject_fidelity(of_images, of_real)
-        figures[PROMPT_FIDELITY.figure(moment)] = metrics.prompt_fidelity(of_images, of_texts)
+        subject = metrics.subject_fidelity(of_images, of_real)
+        prompt = metrics.prompt_fidelity(of_images, of_texts)
+        figures[SUBJECT_FIDELITY.figure(moment)] = subject
+        figures[PROMPT_FIDELITY.figure(moment)] = prompt
     return {name: round(figure, DIGITS) for name, figure in sorted(figures.items())}

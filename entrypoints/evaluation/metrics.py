@@ -16,12 +16,18 @@ from entrypoints.models.stable_diffusion import BaseModel, vision_normalisation
 from entrypoints.runtime.pictures import crop_square, to_tensor
 
 BATCH = 32
+"""Images that CLIP embeds at once."""
 
 
 class ClipScorer:
     """A CLIP with its image and text preprocessing."""
 
-    def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, colours: tuple[list[float], list[float]]) -> None:
+    def __init__(
+        self,
+        clip: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        colours: tuple[list[float], list[float]],
+    ) -> None:
         self.clip = clip
         self.tokenizer = tokenizer
         mean, deviation = colours
@@ -44,8 +50,14 @@ class ClipScorer:
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors of texts, shape (texts, width)."""
-        tokens = self.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
-        features = self.clip.get_text_features(input_ids=tokens.input_ids.to(self.clip.device))
+        tokens = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids = tokens.input_ids.to(self.clip.device)
+        features = self.clip.get_text_features(input_ids=ids)
         return _unit(features.pooler_output)
 
 
@@ -57,7 +69,8 @@ def clip_scorer(base: BaseModel) -> ClipScorer | None:
     """Return a scorer with the base model's CLIP, or None if it brings none."""
     if base.clip is None:
         return None
-    return ClipScorer(base.clip, base.tokenizer, vision_normalisation(base.folder))
+    colours = vision_normalisation(base.folder)
+    return ClipScorer(base.clip, base.tokenizer, colours)
 
 
 def subject_fidelity(images: Tensor, real: Tensor) -> float:

@@ -11,14 +11,14 @@ from orchestrator.contract.samples import INDEX_FILE, MOST_IMAGES, SampleImage, 
 
 
 @dataclass(frozen=True)
-class Sample:
+class IndexedImage:
     """An image and what the index says of it."""
 
     image: Image.Image
     about: SampleImage
 
 
-def write_samples(folder: Path, samples: Sequence[Sample]) -> None:
+def write_samples(folder: Path, samples: Sequence[IndexedImage]) -> None:
     """Write images at their own size and add them to the folder's index, the index last.
 
     A sample replaces an earlier one of the same file: a resumed run draws some images again.

@@ -1,11 +1,10 @@
 """Images drawn during training, to see where it goes."""
 
-from entrypoints.evaluation.samples import Sample, write_samples
+from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.sampling import DrawRequest, draw
 from entrypoints.models.stable_diffusion import BaseModel
 from entrypoints.training.run import Run
-from orchestrator.contract.events import Phase, emit
-from orchestrator.contract.events import Sample as SampleWritten
+from orchestrator.contract.events import Phase, Sample, emit
 from orchestrator.contract.samples import SampleImage
 
 
@@ -33,10 +32,10 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
             seed=request.seed,
             step=step,
         )
-        samples.append(Sample(image, about))
+        samples.append(IndexedImage(image, about))
     folder = run.environment.samples
     write_samples(folder, samples)
     for sample in samples:
         path = folder / sample.about.file
-        emit(SampleWritten(path=path.relative_to(run.environment.root).as_posix()))
+        emit(Sample(path=path.relative_to(run.environment.root).as_posix()))
     emit(Phase(name="training", of=recipe.steps))

@@ -24,8 +24,14 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobDescription
 
 
-def with_shares(variants: Sequence[Variant], max_usd: Any) -> list[Variant]:  # a number of the command line, or None
-    """Give each job its share of the total; a job's own budget stays if it is lower. Raises SpecError."""
+def with_shares(
+    variants: Sequence[Variant],
+    max_usd: Any,  # a number of the command line, or None
+) -> list[Variant]:
+    """Give each job its share of the total; a job's own budget stays if it is lower.
+
+    Without a total the jobs stay as they are. Raises SpecError when it is no sum of money, or too small to divide.
+    """
     total = _parse_total(max_usd)
     if total is None:
         return list(variants)
@@ -62,6 +68,7 @@ def require_share(spec: JobSpec, description: JobDescription) -> None:
 
 
 def _parse_total(max_usd: Any) -> Decimal | None:  # as in with_shares
+    """Return the total, None when there is none; raises SpecError when it is no sum of money."""
     try:
         return Budget(max_usd=max_usd).max_usd
     except ValidationError as error:
@@ -73,13 +80,16 @@ def _parse_total(max_usd: Any) -> Decimal | None:  # as in with_shares
 
 
 def _with_share(spec: JobSpec, share: Decimal) -> JobSpec:
+    """Return a job that may cost no more than its share."""
     own = spec.budget.max_usd
     if own is not None:
         share = min(own, share)
-    return spec.model_copy(update={"budget": Budget(max_usd=share)})
+    budget = Budget(max_usd=share)
+    return spec.model_copy(update={"budget": budget})
 
 
 def _refused(what: str) -> SpecError:
+    """Return the error for a total that is too small."""
     return SpecError(
         "The total does not pay for this sweep; nothing was started.",
         problems=[Problem(where="--max-usd", what=what)],

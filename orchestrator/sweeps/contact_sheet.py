@@ -1,86 +1,53 @@
-"""One picture to choose an adapter by: a row for each prompt, the base model left, and a block for each adapter.
+"""One picture to choose an adapter by: a row for each prompt, the base model left, and a block for each adapter."""
 
-Adapters share a block of the base model's images as long as those are equal. With other seeds or another guidance the
-base model draws other images too, and such adapters stand behind a block of their own.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import BytesIO
 from textwrap import wrap
-from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.contract.figures import AFTER, BEFORE, MEASURES, Measure
+from orchestrator.contract.figures import MEASURES, Measure
 from orchestrator.contract.samples import CELL
-from orchestrator.sweeps.samples import Column, Rows
+from orchestrator.sweeps.layout import (
+    FIRST_BLOCK,
+    FOOT_LINE,
+    GAP,
+    GUTTER,
+    HEAD_LINE,
+    HEAD_SIZE,
+    HEAD_TOP,
+    MARGIN,
+    PITCH,
+    REAL_TOP,
+    Block,
+    Layout,
+    best_figure,
+    head_width,
+    labels_of_rows,
+    make_blocks,
+    make_layout,
+)
+from orchestrator.sweeps.samples import Column
 
-MARGIN = 24  # pixels, all of them
-LABEL_WIDTH = 244
-GAP = 4
-PITCH = CELL + GAP  # from one cell to the next
-GUTTER = 28  # between blocks
-TITLE_HEIGHT = 96
-HEAD_LINE = 32
-FOOT_LINE = 28
-WIDEST = 5000  # above that, fewer images of each prompt are shown
-NARROWEST = 260  # of a block: its head has to be read
-TITLE, HEAD, FIGURE, LABEL = 32, 22, 18, 16  # sizes of letters: the page is looked at from afar
-PAPER, SHADE, LINE = (255, 255, 255), (246, 246, 244), (222, 222, 220)
-INK, FAINT, BEST = (20, 20, 20), (112, 112, 112), (0, 122, 61)
+# Sizes of letters, pixels: the page is looked at from afar.
+TITLE_SIZE = 32
+FIGURE_SIZE = 18
+LABEL_SIZE = 16
 
-FIRST_BLOCK = MARGIN + LABEL_WIDTH
-REAL_TOP = MARGIN + TITLE_HEIGHT
-HEAD_TOP = REAL_TOP + CELL + GUTTER
+PAPER = "#ffffff"
+SHADE = "#f6f6f4"
+"""Below the base model's blocks."""
+LINE = "#dededc"
+INK = "#141414"
+FAINT = "#707070"
+BEST = "#007a3d"
+"""The best figure of all adapters."""
 
 _DIGITS = 3
-_VALUE_LINES = 4  # of a value that is too long for one
+"""Of a figure, behind the point."""
 _LABEL_LINES = 6
-_LABEL_LETTERS = 26  # in a line
-
-Colour = tuple[int, int, int]
-HeadLine = tuple[str, str]
-"""The end of a setting's name, faint, and the beginning of its value."""
-
-
-class _Block(NamedTuple):
-    """The base model or an adapter: a column of the sheet."""
-
-    settings: Sequence[tuple[str, str]]
-    """Name and value of each, above the images."""
-    figures: Mapping[str, float]
-    """What was measured, by the name of the measure."""
-    rows: Rows
-    """Its images."""
-    is_base: bool
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where things are on the page, in pixels."""
-
-    shown: int
-    """Images of each prompt that are shown."""
-    most: int
-    """Images of each prompt that there are."""
-    block_width: int
-    heads: Sequence[Sequence[HeadLine]]
-    """The lines above each block."""
-    first_row: int
-    foot_top: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        width = self.left(len(self.heads)) - GUTTER + MARGIN
-        height = self.foot_top + len(MEASURES) * FOOT_LINE + MARGIN
-        return width, height
-
-    def left(self, block: int) -> int:
-        return FIRST_BLOCK + block * (self.block_width + GUTTER)
-
-    def top(self, row: int) -> int:
-        return self.first_row + row * PITCH
+_LABEL_LETTERS = 26
+"""In a line."""
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -91,228 +58,209 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
-    """Lay the images of one or more adapters out side by side."""
-    prompts = _prompts(columns)
-    blocks = _blocks(columns)
-    layout = _layout(blocks, len(prompts))
-    page = _Page(layout.size)
-    _add_title(page, columns, layout)
-    page.add_label("real pictures", REAL_TOP)
-    page.add_strip(columns[0].samples.real, FIRST_BLOCK, REAL_TOP, right=page.width - MARGIN)
+    """Lay the images of one or more adapters out side by side; no pixel of a cell is changed."""
+    labels = labels_of_rows(columns)
+    blocks = make_blocks(columns)
+    layout = make_layout(blocks, len(labels))
+    sheet = _Sheet(layout)
+    sheet.add_title(columns)
+    sheet.add_real_pictures(columns[0])
     for number, block in enumerate(blocks):
-        left = layout.left(number)
-        if block.is_base:
-            page.add_shade(left, layout.block_width)
-        _add_head(page, layout.heads[number], left, layout)
-        _add_rows(page, block, list(prompts), left, layout)
-    for row, prompt in enumerate(prompts.values()):
-        page.add_label(prompt, layout.top(row))
-    page.add_line(layout.foot_top - GAP)
+        sheet.add_head(number, block)
+        for row, text in enumerate(labels):
+            sheet.add_cells(number, block, row, text)
+    for row, label in enumerate(labels.values()):
+        sheet.add_label(label, layout.top(row))
+    sheet.add_line()
     for number, measure in enumerate(MEASURES):
-        _add_figures(page, measure, blocks, layout, layout.foot_top + number * FOOT_LINE)
-    return page.image
+        top = layout.foot_top + number * FOOT_LINE
+        sheet.add_figures(measure, blocks, top)
+    return sheet.page
 
 
-class _Page:
-    """The sheet while it is made."""
+class _Sheet:
+    """A sheet while it is made: a page with a pen, and the positions of what comes onto it."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.image = Image.new("RGB", size, PAPER)
-        self.width, self.height = size
-        self._pen = ImageDraw.Draw(self.image)
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.page = Image.new("RGB", (layout.width, layout.height), PAPER)
+        self.pen = ImageDraw.Draw(self.page)
 
-    def add_text(self, left: int, top: int, text: str, size: int, colour: Colour = INK) -> None:
-        self._pen.text((left, top), text, fill=colour, font=_font(size))
+    def add_title(self, columns: Sequence[Column]) -> None:
+        """Write what the adapters have in common, and below it how they differ."""
+        title = columns[0].title
+        if any(column.title != title for column in columns):
+            title = title.partition(":")[0]  # the recipe: the subjects differ
+        fields = " and ".join(columns[0].settings)
+        words = f"{len(columns)} adapters that differ in {fields}; the best figures are green"
+        shown, most = self.layout.shown, self.layout.most
+        if shown < most:
+            words += f"; the first {shown} of {most} images of each prompt"
+        self._write(
+            title,
+            left=MARGIN,
+            top=MARGIN,
+            size=TITLE_SIZE,
+        )
+        self._write(
+            words,
+            left=MARGIN,
+            top=MARGIN + 48,
+            size=FIGURE_SIZE,
+            colour=FAINT,
+        )
+
+    def add_real_pictures(self, column: Column) -> None:
+        """Paste training pictures, as many as the page has room for."""
+        self.add_label("real pictures", REAL_TOP)
+        self._paste_strip(
+            column.samples.real,
+            left=FIRST_BLOCK,
+            top=REAL_TOP,
+            right=self.layout.width - MARGIN,
+        )
+
+    def add_head(self, number: int, block: Block) -> None:
+        """Write the settings of a block above it, the last line right above the images."""
+        left = self.layout.left(number)
+        if block.is_base:
+            self._shade(left)
+        lines = self.layout.heads[number]
+        bottom = self.layout.first_row - 2 * GAP
+        top = bottom - len(lines) * HEAD_LINE
+        for line in lines:
+            value_left = left
+            if line.name:
+                value_left += head_width(f"{line.name} ")
+            self._write(
+                line.name,
+                left=left,
+                top=top,
+                size=HEAD_SIZE,
+                colour=FAINT,
+            )
+            self._write(
+                line.value,
+                left=value_left,
+                top=top,
+                size=HEAD_SIZE,
+            )
+            top += HEAD_LINE
+
+    def add_cells(
+        self,
+        number: int,
+        block: Block,
+        row: int,
+        text: str,
+    ) -> None:
+        """Paste the images of a prompt into a block, or say that there are none."""
+        left = self.layout.left(number)
+        top = self.layout.top(row)
+        strip = block.rows.get(text, ())
+        if not strip:
+            self._write(
+                "not asked",
+                left=left,
+                top=top + 6,
+                size=LABEL_SIZE,
+                colour=FAINT,
+            )
+            return
+        self._paste_strip(
+            strip[: self.layout.shown],
+            left=left,
+            top=top,
+            right=left + self.layout.block_width,
+        )
 
     def add_label(self, text: str, top: int) -> None:
         """Write what a row shows, left of it."""
-        lines = wrap(text, _LABEL_LETTERS)[:_LABEL_LINES]
-        self._pen.multiline_text((MARGIN, top + 6), "\n".join(lines), fill=INK, font=_font(LABEL), spacing=4)
+        lines = wrap(text, _LABEL_LETTERS)
+        self.pen.multiline_text(
+            (MARGIN, top + 6),
+            "\n".join(lines[:_LABEL_LINES]),
+            fill=INK,
+            font=_font(LABEL_SIZE),
+            spacing=4,
+        )
 
-    def add_line(self, top: int) -> None:
-        """Rule a line from margin to margin."""
-        self._pen.line((MARGIN, top, self.width - MARGIN, top), fill=LINE)
+    def add_line(self) -> None:
+        """Rule a line above the figures, from margin to margin."""
+        top = self.layout.foot_top - GAP
+        right = self.layout.width - MARGIN
+        self.pen.line((MARGIN, top, right, top), fill=LINE)
 
-    def add_shade(self, left: int, width: int) -> None:
+    def add_figures(
+        self,
+        measure: Measure,
+        blocks: Sequence[Block],
+        top: int,
+    ) -> None:
+        """Write what was measured below each block, the best of the adapters in green."""
+        if any(measure.name in block.figures for block in blocks):
+            self._write(
+                measure.label,
+                left=MARGIN,
+                top=top,
+                size=FIGURE_SIZE,
+            )
+        best = best_figure(measure, blocks)
+        for number, block in enumerate(blocks):
+            figure = block.figures.get(measure.name)
+            if figure is None:
+                continue
+            colour = INK
+            if figure == best and not block.is_base:
+                colour = BEST
+            self._write(
+                f"{figure:.{_DIGITS}f}",
+                left=self.layout.left(number),
+                top=top,
+                size=FIGURE_SIZE,
+                colour=colour,
+            )
+
+    def _write(
+        self,
+        text: str,
+        *,
+        left: int,
+        top: int,
+        size: int,
+        colour: str = INK,
+    ) -> None:
+        self.pen.text((left, top), text, fill=colour, font=_font(size))
+
+    def _shade(self, left: int) -> None:
         """Shade what lies below a block."""
-        right = left + width + GUTTER // 2
-        bottom = self.height - MARGIN // 2
-        self._pen.rectangle((left - GUTTER // 2, HEAD_TOP - GAP, right, bottom), fill=SHADE)
+        right = left + self.layout.block_width
+        area = (
+            left - GUTTER // 2,
+            HEAD_TOP - GAP,
+            right + GUTTER // 2,
+            self.layout.height - MARGIN // 2,
+        )
+        self.pen.rectangle(area, fill=SHADE)
 
-    def add_strip(self, cells: Sequence[Image.Image], left: int, top: int, *, right: int) -> None:
+    def _paste_strip(
+        self,
+        cells: Sequence[Image.Image],
+        *,
+        left: int,
+        top: int,
+        right: int,
+    ) -> None:
         """Paste cells side by side, as many as end before `right`."""
         for cell in cells:
             if left + CELL > right:
                 break
-            self.image.paste(cell, (left, top))
+            self.page.paste(cell, (left, top))
             left += PITCH
 
 
-def _prompts(columns: Sequence[Column]) -> dict[str, str]:
-    """Return the text of every row and its label: the prompt where all were asked the same, or else the text."""
-    asked: dict[str, set[str]] = {}
-    for column in columns:
-        for text, prompt in column.samples.prompts.items():
-            asked.setdefault(text, set()).add(prompt)
-    labels = {}
-    for text, prompts in asked.items():
-        labels[text] = prompts.pop() if len(prompts) == 1 else text
-    return labels
-
-
-def _blocks(columns: Sequence[Column]) -> list[_Block]:
-    blocks = []
-    for before, members in _by_base(columns):
-        settings = [("before", "")]
-        if len(columns) > 1:
-            settings += _shared_settings(members)
-        blocks.append(_Block(settings, _figures(members[0], BEFORE), before, is_base=True))
-        for column in members:
-            settings = list(column.settings.items())
-            blocks.append(_Block(settings, _figures(column, AFTER), column.samples.after, is_base=False))
-    return blocks
-
-
-def _shared_settings(columns: Sequence[Column]) -> list[tuple[str, str]]:
-    """Return the settings that all of some adapters have, in their order."""
-    first, *others = columns
-    shared = []
-    for field, value in first.settings.items():
-        if all(other.settings.get(field) == value for other in others):
-            shared.append((field, value))
-    return shared
-
-
-def _figures(column: Column, moment: str) -> dict[str, float]:
-    figures = {}
-    for measure in MEASURES:
-        figure = column.metrics.get(measure.figure(moment))
-        if figure is not None:
-            figures[measure.name] = figure
-    return figures
-
-
-def _by_base(columns: Sequence[Column]) -> list[tuple[Rows, list[Column]]]:
-    """Put adapters together whose base models drew the same, with all that those drew."""
-    groups: list[tuple[Rows, list[Column]]] = []
-    for column in columns:
-        before = column.samples.before
-        for number, (drawn, members) in enumerate(groups):
-            if _agree(drawn, before):
-                groups[number] = (_union(drawn, before), [*members, column])
-                break
-        else:
-            groups.append((before, [column]))
-    return groups
-
-
-def _agree(one: Rows, other: Rows) -> bool:
-    """Return whether two base models drew the same images wherever both were asked the same."""
-    for text in one.keys() & other.keys():
-        for left, right in zip(one[text], other[text], strict=False):
-            if left.tobytes() != right.tobytes():
-                return False
-    return True
-
-
-def _union(one: Rows, other: Rows) -> Rows:
-    """Return the longer strip of each prompt of either."""
-    rows = dict(one)
-    for text, strip in other.items():
-        rows[text] = max(rows.get(text, ()), strip, key=len)
-    return rows
-
-
-def _layout(blocks: Sequence[_Block], rows: int) -> _Layout:
-    most = max((_longest_strip(block.rows) for block in blocks), default=1)
-    room = (WIDEST - FIRST_BLOCK) // len(blocks) - GUTTER
-    fitting = (max(room, NARROWEST) + GAP) // PITCH
-    shown = min(most, max(1, fitting))
-    width = max(shown * PITCH - GAP, NARROWEST)
-    heads = [_head_lines(block.settings, width) for block in blocks]
-    head_height = max(len(lines) for lines in heads) * HEAD_LINE
-    first_row = HEAD_TOP + head_height + 2 * GAP
-    foot_top = first_row + rows * PITCH + 2 * GAP
-    return _Layout(shown, most, width, heads, first_row, foot_top)
-
-
-def _longest_strip(rows: Rows) -> int:
-    return max((len(strip) for strip in rows.values()), default=0)
-
-
-def _add_title(page: _Page, columns: Sequence[Column], layout: _Layout) -> None:
-    title = columns[0].title
-    if any(column.title != title for column in columns):
-        title = title.partition(":")[0]  # the recipe: the subjects differ
-    page.add_text(MARGIN, MARGIN, title, TITLE)
-    fields = " and ".join(columns[0].settings)
-    words = f"{len(columns)} adapters that differ in {fields}; the best figures are green"
-    if layout.shown < layout.most:
-        words += f"; the first {layout.shown} of {layout.most} images of each prompt"
-    page.add_text(MARGIN, MARGIN + 48, words, FIGURE, FAINT)
-
-
-def _head_lines(settings: Sequence[tuple[str, str]], width: int) -> list[HeadLine]:
-    """Break settings into lines; most need one."""
-    lines: list[HeadLine] = []
-    for name, value in settings:
-        if _length(f"{name} {value}") <= width:
-            lines.append((name, value))
-            continue
-        letters = 2 * width // HEAD
-        parts = wrap(value, letters, max_lines=_VALUE_LINES, placeholder=" ...")
-        lines.append((name, ""))
-        lines += [("", part) for part in parts]
-    return lines
-
-
-def _add_head(page: _Page, lines: Sequence[HeadLine], left: int, layout: _Layout) -> None:
-    """Write the settings of a block above it, the last line right above the images."""
-    top = layout.first_row - 2 * GAP - len(lines) * HEAD_LINE
-    for name, value in lines:
-        page.add_text(left, top, name, HEAD, FAINT)
-        value_left = left + _length(f"{name} ") if name else left
-        page.add_text(value_left, top, value, HEAD)
-        top += HEAD_LINE
-
-
-def _add_rows(page: _Page, block: _Block, texts: Sequence[str], left: int, layout: _Layout) -> None:
-    for row, text in enumerate(texts):
-        top = layout.top(row)
-        strip = block.rows.get(text, ())
-        if strip:
-            page.add_strip(strip[: layout.shown], left, top, right=left + layout.block_width)
-        else:
-            page.add_text(left, top + 6, "not asked", LABEL, FAINT)
-
-
-def _add_figures(page: _Page, measure: Measure, blocks: Sequence[_Block], layout: _Layout, top: int) -> None:
-    """Write what was measured below each block, the best of the adapters in green."""
-    if any(measure.name in block.figures for block in blocks):
-        page.add_text(MARGIN, top, measure.label, FIGURE)
-    best = _best(measure, blocks)
-    for number, block in enumerate(blocks):
-        figure = block.figures.get(measure.name)
-        if figure is None:
-            continue
-        is_best = figure == best and not block.is_base
-        page.add_text(layout.left(number), top, f"{figure:.{_DIGITS}f}", FIGURE, BEST if is_best else INK)
-
-
-def _best(measure: Measure, blocks: Sequence[_Block]) -> float | None:
-    """Return the best figure of the adapters, or None when none was measured."""
-    figures = []
-    for block in blocks:
-        if measure.name in block.figures and not block.is_base:
-            figures.append(block.figures[measure.name])
-    better = max if measure.higher_is_better else min
-    return better(figures, default=None)
-
-
-def _length(text: str) -> int:
-    """Return the width of words in a head, pixels."""
-    return round(_font(HEAD).getlength(text))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(
+    size: int,
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font: the same letters on every machine."""
     return ImageFont.load_default(size)

@@ -13,12 +13,19 @@ from orchestrator.sweeps.running import Ending, Entry
 from orchestrator.targets.base import JobStatus
 
 _HASH_DIGITS = 10
+"""Of the hash in a sweep's name."""
 
 
 def results_of(
-    entries: Sequence[Entry], endings: Sequence[Ending], sweeps: Path, max_usd: str | None = None
+    entries: Sequence[Entry],
+    endings: Sequence[Ending],
+    sweeps: Path,
+    max_usd: str | None = None,
 ) -> SweepRecord:
-    """Look at every job that has ended, put the finished adapters' images side by side, and keep both in `sweeps`."""
+    """Look at every job that has ended, and put the finished adapters' images side by side.
+
+    Both are kept in a folder of the sweep's own below `sweeps`; a later call for the same jobs replaces them.
+    """
     results: list[JobResult] = []
     done: list[tuple[JobResult, Job]] = []
     for entry, ending in zip(entries, endings, strict=True):
@@ -40,8 +47,10 @@ def results_of(
 def _sweep_name(entries: Sequence[Entry]) -> str:
     """Return the same name for the same jobs."""
     names = sorted(entry.name for entry in entries)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return f"{entries[0].variant.stem}-{digest[:_HASH_DIGITS]}"
+    text = "\n".join(names)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    stem = entries[0].variant.stem
+    return f"{stem}-{digest[:_HASH_DIGITS]}"
 
 
 def _result(entry: Entry, ending: Ending) -> JobResult:
@@ -54,8 +63,13 @@ def _result(entry: Entry, ending: Ending) -> JobResult:
         return _result_without_job(entry, error)
 
 
-def _result_without_job(entry: Entry, error: OrchestratorError | None) -> JobResult:
-    why = next_step = ""
+def _result_without_job(
+    entry: Entry,
+    error: OrchestratorError | None,
+) -> JobResult:
+    """Return what is known of a job that cannot be looked at: why, and what to do."""
+    why = ""
+    next_step = ""
     if error is not None:
         problems = [problem.render() for problem in error.problems]
         why = "; ".join([error.message, *problems])
@@ -70,6 +84,7 @@ def _result_without_job(entry: Entry, error: OrchestratorError | None) -> JobRes
 
 
 def _result_of_job(entry: Entry, job: Job) -> JobResult:
+    """Return what became of a job that can be looked at; raises OrchestratorError when it cannot."""
     description = job.describe()
     usd = cost(description)
     result = JobResult(
@@ -84,12 +99,22 @@ def _result_of_job(entry: Entry, job: Job) -> JobResult:
         manifest = job.manifest()
     if manifest is None:
         explanation = job.explain()
-        return result.model_copy(update={"why": explanation.cause, "next_step": explanation.next_step})
-    adapter = place_of(description.output)
-    return result.model_copy(update={"adapter": adapter, "metrics": manifest.metrics})
+        found: dict[str, object] = {
+            "why": explanation.cause,
+            "next_step": explanation.next_step,
+        }
+    else:
+        found = {
+            "adapter": place_of(description.output),
+            "metrics": manifest.metrics,
+        }
+    return result.model_copy(update=found)
 
 
-def _keep(record: SweepRecord, done: Sequence[tuple[JobResult, Job]]) -> SweepRecord:
+def _keep(
+    record: SweepRecord,
+    done: Sequence[tuple[JobResult, Job]],
+) -> SweepRecord:
     """Write a sweep's folder, the record last, and return that."""
     # Pillow is imported only when there may be something to show.
     from orchestrator.sweeps.contact_sheet import encode_png, render_contact_sheet
@@ -99,8 +124,15 @@ def _keep(record: SweepRecord, done: Sequence[tuple[JobResult, Job]]) -> SweepRe
     columns, remarks = read_columns(done)
     sheet = None
     if columns:
-        sheet = str(folder / SHEET_FILE)
-        write_atomically(folder / SHEET_FILE, encode_png(render_contact_sheet(columns)))
-    complete = record.model_copy(update={"contact_sheet": sheet, "remarks": remarks})
-    write_atomically(folder / RECORD_FILE, complete.model_dump_json(indent=2) + "\n")
+        path = folder / SHEET_FILE
+        image = render_contact_sheet(columns)
+        write_atomically(path, encode_png(image))
+        sheet = str(path)
+    shown = {
+        "contact_sheet": sheet,
+        "remarks": remarks,
+    }
+    complete = record.model_copy(update=shown)
+    text = complete.model_dump_json(indent=2)
+    write_atomically(folder / RECORD_FILE, text + "\n")
     return complete

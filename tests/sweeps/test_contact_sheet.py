@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from orchestrator.contract.samples import CELL
-from orchestrator.sweeps.contact_sheet import WIDEST, render_contact_sheet
+from orchestrator.sweeps.contact_sheet import render_contact_sheet
+from orchestrator.sweeps.layout import WIDEST
 from orchestrator.sweeps.samples import Column, Rows, Samples
 from tests.sweeps.seeking import BEST, FAINT, INK, SHADE, places, written
 

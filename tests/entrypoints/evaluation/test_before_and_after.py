@@ -12,7 +12,7 @@ from PIL import Image
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import FIRST_CELL, FIRST_ROW, GAP, GUTTER, REAL_TOP, contact_sheet
 from entrypoints.evaluation.prompts import contexts
-from entrypoints.evaluation.samples import Sample, write_samples
+from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.stable_diffusion import BaseModel
 from entrypoints.recipes import dreambooth, textual_inversion
 from orchestrator.contract.environment import Environment
@@ -79,9 +79,9 @@ def index_of(folder: Path) -> SampleIndex:
     return parse_index((folder / INDEX_FILE).read_bytes())
 
 
-def sample(colour: tuple[int, int, int], source: Source, text: str = "", file: str = "one.png") -> Sample:
+def sample(colour: tuple[int, int, int], source: Source, text: str = "", file: str = "one.png") -> IndexedImage:
     about = SampleImage(file=file, source=source, prompt=f"sks {text}", text=text)
-    return Sample(Image.new("RGB", (64, 64), colour), about)
+    return IndexedImage(Image.new("RGB", (64, 64), colour), about)
 
 
 def test_a_sheet_shows_every_image_in_its_cell() -> None:
