@@ -1,16 +1,13 @@
 """What is measured on a finished adapter: the names and words that tables, contact sheets and docs/metrics.md share."""
 
 from collections.abc import Mapping
-
-from pydantic import BaseModel, ConfigDict
+from typing import NamedTuple
 
 BEFORE, AFTER, CEILING = "before", "after", "ceiling"
 
 
-class Measure(BaseModel):
+class Measure(NamedTuple):
     """One quality of an adapter; a figure of it is measured at several moments."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """First part of the names of its figures."""
