@@ -1,4 +1,6 @@
-"""Writes the pages of docs/ that follow from the code: commands, recipes, job files, AWS's errors, permissions.
+"""Writes the pages of docs/ that follow from the code.
+
+These are commands, recipes, job files, figures, AWS's errors, permissions.
 
 `python docs/generate.py` writes them; with --check it fails when they have drifted from the code.
 """
@@ -15,6 +17,7 @@ from orchestrator.aws import errors as aws_errors
 from orchestrator.aws.client import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
+from orchestrator.contract.figures import AFTER, MEASURES, Measure
 from orchestrator.contract.recipe import recipe_class, recipe_names
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
@@ -100,6 +103,36 @@ def _fields_section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
     return [head, *(f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows), ""]
 
 
+def metrics_page() -> str:
+    """Return what each figure of a finished adapter means."""
+    rows: list[str] = []
+    for measure in MEASURES:
+        rows += _figure_rows(measure)
+    return "\n".join(
+        [
+            _NOTICE,
+            "# What the figures mean\n",
+            "Measured when training is over, with the CLIP model that lies beside the base model (`clip/`), on",
+            "evaluation prompts that are not used in training. Before and after use the same prompts and the same",
+            "seeds. A base model without a `clip/` folder gives no figures.\n",
+            "| name | what it is | better |\n| --- | --- | --- |",
+            *rows,
+            "",
+            "Read both together: an adapter that repeats its training pictures has a high subject fidelity and a low",
+            "prompt fidelity. Figures of different base models have different scales and cannot be compared.\n",
+        ]
+    )
+
+
+def _figure_rows(measure: Measure) -> list[str]:
+    better = "higher" if measure.higher_is_better else "lower"
+    rows = []
+    for moment, meaning in measure.meanings.items():
+        goal = better if moment == AFTER else ""
+        rows.append(f"| `{measure.figure(moment)}` ({measure.term}) | {meaning} | {goal} |")
+    return rows
+
+
 def aws_errors_page() -> str:
     """Return what comes of each fault, and what each error of AWS means."""
     matrix = yaml.safe_load(MATRIX.read_text())
@@ -181,6 +214,7 @@ def main() -> int:
         DOCS / "commands.md": commands_page(),
         DOCS / "recipes.md": recipes_page(),
         DOCS / "job-files.md": job_files_page(),
+        DOCS / "metrics.md": metrics_page(),
         DOCS / "aws-errors.md": aws_errors_page(),
         DOCS / "permissions.md": permissions_page(),
     }

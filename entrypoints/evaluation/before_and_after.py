@@ -1,24 +1,27 @@
-"""Before and after: the same prompts and seeds with the base model and with the tuned one, as pictures and figures."""
+"""Before and after: the same prompts and seeds with the base model and with the tuned one, as images and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from entrypoints.evaluation import metrics
-from entrypoints.evaluation.contact_sheet import contact_sheet, sheet_layout
-from entrypoints.evaluation.prompts import Question
+from entrypoints.evaluation.contact_sheet import contact_sheet
+from entrypoints.evaluation.prompts import EvaluationPrompt
+from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from entrypoints.models.sampling import Wanted, draw
+from entrypoints.models.sampling import Drawing, DrawRequest, draw
 from entrypoints.runtime.pictures import Picture, crop_square, read_image
-from entrypoints.training.run import Run
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
-from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, PROMPT_FIDELITY, SUBJECT_FIDELITY
+from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
 
-DIGITS = 4  # of a figure: the rest is noise
+DIGITS = 4
+"""Of a figure: the rest is noise."""
+MOST_REAL = 8
+"""Training pictures that are kept with the samples: enough to compare with."""
 
 
 @dataclass(frozen=True)
@@ -26,79 +29,138 @@ class Evaluation:
     """What is known of a finished adapter."""
 
     metrics: dict[str, float]
-    sheet: Image.Image | None = None
-    layout: SheetLayout | None = None
+    """Its figures; empty when nothing was measured."""
+    samples: Sequence[IndexedImage] = ()
+    """Images before and after, and some training pictures; empty when nothing was drawn."""
 
-    def save_sheet(self, folder: Path) -> None:
-        """Write the contact sheet, if one was drawn, and in it where its pictures are."""
-        if self.sheet and self.layout:
-            text = PngInfo()
-            text.add_itxt(LAYOUT_KEY, self.layout.model_dump_json())
-            self.sheet.save(folder / CONTACT_SHEET_FILE, format="PNG", pnginfo=text)
+    def save(self, folder: Path, *, title: str) -> None:
+        """Write the images, their index and a contact sheet into an adapter's folder; nothing if none were drawn."""
+        if not self.samples:
+            return
+        write_samples(folder / SAMPLES_FOLDER, self.samples)
+        sheet = contact_sheet(title, self.samples)
+        sheet.save(folder / CONTACT_SHEET_FILE, format="PNG")
 
 
-def evaluate(run: Run, tuned: BaseModel, questions: Sequence[Question], pictures: Sequence[Picture]) -> Evaluation:
-    """Draw every question with a pristine base model and with the tuned one, and compare with the real pictures."""
-    if not questions:
+def evaluate(
+    load_pristine: Callable[[], BaseModel],
+    tuned: BaseModel,
+    prompts: Sequence[EvaluationPrompt],
+    drawing: Drawing,
+    seeds: Sequence[int],
+    pictures: Sequence[Picture],
+    check_stop: Callable[[], None],
+) -> Evaluation:
+    """Draw every prompt with a pristine base model and with the tuned one, and compare with the training pictures.
+
+    What `check_stop` raises between denoising steps ends it.
+    """
+    if not prompts:
         return Evaluation({})
-    seeds = [run.recipe.seed + number for number in range(run.recipe.evaluation_seeds)]
-    total = 2 * len(questions) * len(seeds)
+    asked_before: list[DrawRequest] = []
+    asked_after: list[DrawRequest] = []
+    for prompt in prompts:
+        asked_before += [DrawRequest(prompt.before, seed) for seed in seeds]
+        asked_after += [DrawRequest(prompt.after, seed) for seed in seeds]
+    half = len(asked_before)
+    total = 2 * half
+
+    def report_before(done: int) -> None:
+        emit(Item(done=done, of=total))
+
+    def report_after(done: int) -> None:
+        emit(Item(done=half + done, of=total))
+
     emit(Phase(name="contact sheet", of=total))
-    pristine = run.load_base_model()
-    before = _draw(run, pristine, [question.before for question in questions], seeds, 0, total)
-    after = _draw(run, tuned, [question.after for question in questions], seeds, total // 2, total)
-    real = [crop_square(read_image(picture.path), run.recipe.resolution) for picture in pictures]
-    figures = measure(pristine, questions, real, before, after)
+    pristine = load_pristine()
+    before = draw(pristine, asked_before, drawing, check_stop, report_before)
+    after = draw(tuned, asked_after, drawing, check_stop, report_after)
+    real = _read_real(pictures, drawing.size)
+    figures = measure(pristine, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
-    title = f"{run.recipe.recipe_name()}: {run.recipe.trigger}"
-    rows = [SheetRow(prompt=question.after, text=question.text) for question in questions]
-    layout = sheet_layout(title, rows, len(real), len(seeds))
-    return Evaluation(figures, contact_sheet(layout, real, before, after), layout)
+    samples = [
+        *_real_samples(real),
+        *_drawn_samples("before", prompts, asked_before, before),
+        *_drawn_samples("after", prompts, asked_after, after),
+    ]
+    return Evaluation(figures, samples)
 
 
-def _draw(
-    run: Run, base: BaseModel, prompts: list[str], seeds: list[int], already: int, total: int
+def _read_real(
+    pictures: Sequence[Picture],
+    size: int,
 ) -> list[Image.Image]:
-    wanted = [Wanted(prompt, seed) for prompt in prompts for seed in seeds]
-    return draw(run, base, wanted, lambda done: emit(Item(done=already + done, of=total)))
+    """Return the training pictures as squares with a side of `size` pixels."""
+    real = []
+    for picture in pictures:
+        image = read_image(picture.path)
+        real.append(crop_square(image, size))
+    return real
+
+
+def _real_samples(real: Sequence[Image.Image]) -> list[IndexedImage]:
+    """Return the first training pictures as samples."""
+    samples = []
+    for number, image in enumerate(real[:MOST_REAL]):
+        about = SampleImage(
+            file=f"real-{number:02}.png",
+            source="real",
+        )
+        samples.append(IndexedImage(image, about))
+    return samples
+
+
+def _drawn_samples(
+    source: Source,
+    prompts: Sequence[EvaluationPrompt],
+    requests: Sequence[DrawRequest],
+    images: Sequence[Image.Image],
+) -> list[IndexedImage]:
+    """Return drawn images as samples.
+
+    Requests and images are in the same order: those of the first prompt first, one for each seed.
+    """
+    seeds = len(requests) // len(prompts)
+    samples = []
+    pairs = zip(requests, images, strict=True)
+    for number, (request, image) in enumerate(pairs):
+        row, column = divmod(number, seeds)
+        about = SampleImage(
+            file=f"{source}-{row:02}-{column:02}.png",
+            source=source,
+            prompt=request.prompt,
+            text=prompts[row].text,
+            seed=request.seed,
+        )
+        samples.append(IndexedImage(image, about))
+    return samples
 
 
 def measure(
     base: BaseModel,
-    questions: Sequence[Question],
+    prompts: Sequence[EvaluationPrompt],
     real: Sequence[Image.Image],
     before: Sequence[Image.Image],
     after: Sequence[Image.Image],
 ) -> dict[str, float]:
     """Return the figures of docs/metrics.md; none, with a warning, when the base model brings no CLIP."""
-    judge = metrics.judge_of(base)
-    if judge is None:
-        emit(Warned(message="The base model brings no CLIP (folder clip/), so nothing was measured; see the sheet."))
+    scorer = metrics.clip_scorer(base)
+    if scorer is None:
+        message = "The base model brings no CLIP (folder clip/), so nothing was measured; see the sheet."
+        emit(Warned(message=message))
         return {}
-    truth = judge.picture_embeddings(real)
-    texts = judge.text_embeddings([question.text for question in questions])
-    texts = texts.repeat_interleave(len(before) // len(questions), dim=0)
-    figures = {"subject_similarity_ceiling": metrics.similarity_ceiling(truth)}
-    for name, images in (("before", before), ("after", after)):
-        drawn = judge.picture_embeddings(images)
-        figures[f"subject_similarity_{name}"] = metrics.subject_similarity(drawn, truth)
-        figures[f"prompt_fidelity_{name}"] = metrics.prompt_fidelity(drawn, texts)
+    seeds = len(before) // len(prompts)
+    of_real = scorer.embed_images(real)
+    of_prompts = scorer.embed_texts([prompt.text for prompt in prompts])
+    of_texts = of_prompts.repeat_interleave(seeds, dim=0)  # one for each image
+
+    ceiling = metrics.subject_fidelity_ceiling(of_real)
+    figures = {SUBJECT_FIDELITY.figure(CEILING): ceiling}
+    for moment, images in ((BEFORE, before), (AFTER, after)):
+        of_images = scorer.embed_images(images)
+        subject = metrics.subject_fidelity(of_images, of_real)
+        prompt = metrics.prompt_fidelity(of_images, of_texts)
+        figures[SUBJECT_FIDELITY.figure(moment)] = subject
+        figures[PROMPT_FIDELITY.figure(moment)] = prompt
     return {name: round(figure, DIGITS) for name, figure in sorted(figures.items())}
-
-
-def draw_validation(run: Run, base: BaseModel, step: int) -> None:
-    """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
-    if not run.recipe.validation_prompts:
-        return
-    modules = (base.denoiser, *base.text_encoders.values())
-    training = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    emit(Phase(name="validation", of=len(run.recipe.validation_prompts)))
-    images = draw(run, base, [Wanted(prompt, run.recipe.seed) for prompt in run.recipe.validation_prompts])
-    for module, mode in zip(modules, training, strict=True):
-        module.train(mode)
-    for number, image in enumerate(images):
-        run.write_sample(image, f"step-{step:06d}-{number}.png")
-    emit(Phase(name="training", of=run.recipe.steps))

@@ -5,63 +5,133 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.contract.contact_sheet import SheetBlock, SheetLayout, SheetRow
+from entrypoints.evaluation.samples import IndexedImage
+from orchestrator.contract.samples import CELL, Source
 
-TILE = 128  # pixels; small pictures are enlarged to it
-GAP = 4
-GUTTER = 24  # between before and after
+# All lengths are pixels.
+MARGIN = 16
 LABEL_WIDTH = 230
+GAP = 4
+PITCH = CELL + GAP
+"""From one cell to the next."""
+GUTTER = 24
+"""Between before and after."""
 TITLE_HEIGHT = 40
 HEADING_HEIGHT = 30
-MARGIN = 16
-PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+
+FIRST_CELL = MARGIN + LABEL_WIDTH
+REAL_TOP = MARGIN + TITLE_HEIGHT
+HEADING_TOP = REAL_TOP + CELL + GUTTER
+FIRST_ROW = HEADING_TOP + HEADING_HEIGHT
+
+PAPER = "#ffffff"
+INK = "#141414"
+FAINT = "#6e6e6e"
+_LABEL_LINES = 6
+_LABEL_LETTERS = 26
+"""In a line."""
 
 
-def sheet_layout(title: str, rows: Sequence[SheetRow], real: int, columns: int) -> SheetLayout:
-    """Lay out a strip of `real` pictures, and below it `columns` pictures before and after for each prompt."""
-    block = columns * (TILE + GAP) - GAP
-    left = MARGIN + LABEL_WIDTH
-    first_row = MARGIN + TITLE_HEIGHT + TILE + GUTTER + HEADING_HEIGHT
-    strip = min(real, (2 * block + GUTTER + GAP) // (TILE + GAP))
-    return SheetLayout(
-        title=title,
-        tile=TILE,
-        gap=GAP,
-        rows=tuple(rows),
-        real=SheetBlock(left=left, top=MARGIN + TITLE_HEIGHT, rows=1, columns=strip),
-        before=SheetBlock(left=left, top=first_row, rows=len(rows), columns=columns),
-        after=SheetBlock(left=left + block + GUTTER, top=first_row, rows=len(rows), columns=columns),
-    )
+def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
+    """Lay samples out: a strip of real pictures, as many as there is room for, and below it a row for each prompt."""
+    real = [sample.image for sample in samples if sample.about.source == "real"]
+    before = _images_by_text(samples, "before")
+    after = _images_by_text(samples, "after")
+    columns = 0
+    for images in [*before.values(), *after.values()]:
+        columns = max(columns, len(images))
 
-
-def contact_sheet(
-    layout: SheetLayout, real: Sequence[Image.Image], before: Sequence[Image.Image], after: Sequence[Image.Image]
-) -> Image.Image:
-    """Draw a sheet; `before` and `after` hold the pictures row by row."""
-    width, height = layout.pixels()
-    sheet = Image.new("RGB", (width + MARGIN, height + GAP + MARGIN), PAPER)
+    block_width = columns * PITCH - GAP
+    after_left = FIRST_CELL + block_width + GUTTER
+    right = after_left + block_width
+    bottom = FIRST_ROW + len(after) * PITCH
+    sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), layout.title, fill=INK, font=_font(22))
-    _label(pen, "real pictures", layout.real.top)
-    for heading, block in (("before", layout.before), ("after", layout.after)):
-        pen.text((block.left, block.top - HEADING_HEIGHT + 4), heading, fill=FAINT, font=_font(17))
-    for number, row in enumerate(layout.rows):
-        _label(pen, row.prompt, layout.corner(layout.before, number, 0)[1])
-    for block, images in ((layout.real, real), (layout.before, before), (layout.after, after)):
-        _tiles(sheet, layout, block, images)
+    pen.text((MARGIN, MARGIN), title, fill=INK, font=_font(22))
+
+    _write_label(pen, "real pictures", REAL_TOP)
+    room = (right - FIRST_CELL + GAP) // PITCH
+    _paste_strip(sheet, real[:room], FIRST_CELL, REAL_TOP)
+
+    _write_heading(pen, "before", FIRST_CELL)
+    _write_heading(pen, "after", after_left)
+    top = FIRST_ROW
+    for text, prompt in _prompts_by_text(samples).items():
+        _write_label(pen, prompt, top)
+        _paste_strip(sheet, before[text], FIRST_CELL, top)
+        _paste_strip(sheet, after[text], after_left, top)
+        top += PITCH
     return sheet
 
 
-def _tiles(sheet: Image.Image, layout: SheetLayout, block: SheetBlock, images: Sequence[Image.Image]) -> None:
-    for number, image in enumerate(images[: block.rows * block.columns]):
-        place = layout.corner(block, *divmod(number, block.columns))
-        sheet.paste(image.resize((layout.tile, layout.tile), Image.Resampling.BICUBIC), place)
+def _prompts_by_text(samples: Sequence[IndexedImage]) -> dict[str, str]:
+    """Return each prompt as the adapter was asked, by its text without the subject's own word."""
+    prompts = {}
+    for sample in samples:
+        about = sample.about
+        if about.source == "after":
+            prompts[about.text] = about.prompt
+    return prompts
 
 
-def _label(pen: ImageDraw.ImageDraw, text: str, top: int) -> None:
-    lines = "\n".join(wrap(text, 26)[:6])
-    pen.multiline_text((MARGIN, top + 6), lines, fill=INK, font=_font(15), spacing=4)
+def _images_by_text(
+    samples: Sequence[IndexedImage],
+    source: Source,
+) -> dict[str, list[Image.Image]]:
+    """Return the images of one source, those of each prompt together."""
+    found: dict[str, list[Image.Image]] = {}
+    for sample in samples:
+        if sample.about.source == source:
+            images = found.setdefault(sample.about.text, [])
+            images.append(sample.image)
+    return found
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _paste_strip(
+    sheet: Image.Image,
+    images: Sequence[Image.Image],
+    left: int,
+    top: int,
+) -> None:
+    """Put images side by side, each scaled to a cell."""
+    for image in images:
+        cell = image.resize((CELL, CELL), Image.Resampling.BICUBIC)
+        sheet.paste(cell, (left, top))
+        left += PITCH
+
+
+def _write_heading(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    left: int,
+) -> None:
+    """Write what a block shows, above it."""
+    pen.text(
+        (left, HEADING_TOP + 4),
+        text,
+        fill=FAINT,
+        font=_font(17),
+    )
+
+
+def _write_label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    top: int,
+) -> None:
+    """Write what a row shows, left of it."""
+    lines = wrap(text, _LABEL_LETTERS)
+    pen.multiline_text(
+        (MARGIN, top + 6),
+        "\n".join(lines[:_LABEL_LINES]),
+        fill=INK,
+        font=_font(15),
+        spacing=4,
+    )
+
+
+def _font(
+    size: int,
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font: the same letters on every machine."""
     return ImageFont.load_default(size)

@@ -41,26 +41,41 @@ PHOTO_CONTEXTS = (
     "a close-up photo of {} in the rain",
     "a photo of {} on a stone staircase",
 )
-BUILTIN_STYLE_CONTEXTS = tuple(
-    f"a picture of a {colour} {shape} in the style of {{}}"
-    for shape in ("circle", "star", "heart", "monster")
-    for colour in ("red", "green", "blue", "yellow")
+BUILTIN_STYLE_CONTEXTS = (
+    "a picture of a red circle in the style of {}",
+    "a picture of a green circle in the style of {}",
+    "a picture of a blue circle in the style of {}",
+    "a picture of a yellow circle in the style of {}",
+    "a picture of a red star in the style of {}",
+    "a picture of a green star in the style of {}",
+    "a picture of a blue star in the style of {}",
+    "a picture of a yellow star in the style of {}",
+    "a picture of a red heart in the style of {}",
+    "a picture of a green heart in the style of {}",
+    "a picture of a blue heart in the style of {}",
+    "a picture of a yellow heart in the style of {}",
+    "a picture of a red monster in the style of {}",
+    "a picture of a green monster in the style of {}",
+    "a picture of a blue monster in the style of {}",
+    "a picture of a yellow monster in the style of {}",
 )
-PHOTO_STYLE_CONTEXTS = tuple(
-    f"a {thing} in the style of {{}}"
-    for thing in (
-        *("cat", "castle", "bicycle", "forest", "teapot", "portrait of a woman", "fishing boat", "city street"),
-        *(
-            "horse",
-            "mountain lake",
-            "vase of flowers",
-            "train station",
-            "bowl of fruit",
-            "lighthouse",
-            "violin",
-            "garden",
-        ),
-    )
+PHOTO_STYLE_CONTEXTS = (
+    "a cat in the style of {}",
+    "a castle in the style of {}",
+    "a bicycle in the style of {}",
+    "a forest in the style of {}",
+    "a teapot in the style of {}",
+    "a portrait of a woman in the style of {}",
+    "a fishing boat in the style of {}",
+    "a city street in the style of {}",
+    "a horse in the style of {}",
+    "a mountain lake in the style of {}",
+    "a vase of flowers in the style of {}",
+    "a train station in the style of {}",
+    "a bowl of fruit in the style of {}",
+    "a lighthouse in the style of {}",
+    "a violin in the style of {}",
+    "a garden in the style of {}",
 )
 
 BUILTIN_OBJECT_TEMPLATES = (
@@ -93,12 +108,15 @@ STYLE_TEMPLATES = (
 
 
 @dataclass(frozen=True)
-class Question:
-    """One evaluation prompt: as the base model is asked, as the tuned one is, and as CLIP reads it."""
+class EvaluationPrompt:
+    """One prompt to judge an adapter by, in the words that each of its readers knows."""
 
     before: str
+    """As the base model is asked."""
     after: str
+    """As the tuned model is asked."""
     text: str
+    """As CLIP reads it: without the subject's own word."""
 
 
 def contexts(recipe: Recipe, *, style: bool = False) -> tuple[str, ...]:

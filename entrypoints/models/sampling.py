@@ -1,6 +1,6 @@
-"""Drawing pictures with plain diffusers, in batches, each picture from a generator of its own.
+"""Draw images with plain diffusers, in batches, each image from a generator of its own.
 
-A picture of a seed is therefore the one that `pipe(prompt, generator=torch.Generator().manual_seed(seed))` draws.
+An image of a seed is therefore the one that `pipe(prompt, generator=torch.Generator().manual_seed(seed))` draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,57 +11,75 @@ import torch
 from PIL import Image
 
 from entrypoints.models.base import BaseModel
-from entrypoints.training.run import Run
-
-PIXELS_AT_ONCE = 32 * 64 * 64  # of a batch on a CPU: enough to fill two cores
-PIXELS_AT_ONCE_GPU = 4 * 512 * 512
+from orchestrator.contract.drawing import images_at_once
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A picture to draw."""
+class Drawing:
+    """How images are drawn."""
+
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Scale of classifier-free guidance."""
+    size: int
+    """Side of the square images, pixels."""
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """One image to draw."""
 
     prompt: str
     seed: int
 
 
-def batch_size(run: Run) -> int:
-    """Return how many pictures are drawn at once."""
-    pixels = PIXELS_AT_ONCE if run.device.type == "cpu" else PIXELS_AT_ONCE_GPU
-    return max(1, pixels // run.recipe.resolution**2)
+def batch_size(size: int, device: torch.device) -> int:
+    """Return how many images with a side of `size` pixels are drawn at once."""
+    return images_at_once(size, gpu=device.type != "cpu")
 
 
 def draw(
-    run: Run, base: BaseModel, wanted: Sequence[Wanted], done: Callable[[int], None] | None = None
+    base: BaseModel,
+    requests: Sequence[DrawRequest],
+    drawing: Drawing,
+    check_stop: Callable[[], None],
+    done: Callable[[int], None] | None = None,
 ) -> list[Image.Image]:
-    """Draw pictures with the recipe's steps and guidance; `done` is told how many are ready.
+    """Draw images in batches; `done` is told after each batch how many are ready.
 
-    Raises Stopped between denoising steps when the process was asked to end.
+    `check_stop` is called between denoising steps, and what it raises ends the drawing.
     """
     images: list[Image.Image] = []
-    size = batch_size(run)
-    for start in range(0, len(wanted), size):
-        images += draw_batch(run, base, wanted[start : start + size])
+    batch = batch_size(drawing.size, base.device)
+    for start in range(0, len(requests), batch):
+        images += draw_batch(base, requests[start : start + batch], drawing, check_stop)
         if done:
             done(len(images))
     return images
 
 
-def draw_batch(run: Run, base: BaseModel, wanted: Sequence[Wanted]) -> list[Image.Image]:
-    """Draw some pictures at once."""
+def draw_batch(
+    base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
+) -> list[Image.Image]:
+    """Draw some images in one batch."""
 
-    def heed_stop(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
-        run.check_stop_alone()
+    def check_after_step(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
+        check_stop()
         return state
 
-    recipe = run.recipe
+    prompts = []
+    generators = []
+    for request in requests:
+        prompts.append(request.prompt)
+        generators.append(torch.Generator("cpu").manual_seed(request.seed))
     images: list[Image.Image] = base.pipeline(
-        [picture.prompt for picture in wanted],
-        height=recipe.resolution,
-        width=recipe.resolution,
-        num_inference_steps=recipe.inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        generator=[torch.Generator("cpu").manual_seed(picture.seed) for picture in wanted],
-        callback_on_step_end=heed_stop,
+        prompts,
+        height=drawing.size,
+        width=drawing.size,
+        num_inference_steps=drawing.steps,
+        guidance_scale=drawing.guidance,
+        generator=generators,
+        callback_on_step_end=check_after_step,
     ).images
     return images

@@ -7,8 +7,8 @@ import torch
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import draw_validation, evaluate
-from entrypoints.evaluation.prompts import Question, contexts
+from entrypoints.evaluation.before_and_after import evaluate
+from entrypoints.evaluation.prompts import EvaluationPrompt, contexts
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import Picture
 from entrypoints.training.class_images import class_pictures
@@ -16,6 +16,7 @@ from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Pr
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
 from entrypoints.training.run import Run
+from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.words import with_article, words_around
 
@@ -37,8 +38,10 @@ def train(recipe: DreamBooth, run: Run) -> None:
     fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
 
     if run.ranks.is_first:
-        evaluation = evaluate(run, base, questions(recipe), pictures)
-        run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+        prompts = evaluation_prompts(recipe)
+        seeds = run.evaluation_seeds
+        evaluation = evaluate(run.load_base_model, base, prompts, run.drawing, seeds, pictures, run.stop.check)
+        run.publish(tuner, base, evaluation.metrics, partial(evaluation.save, title=run.title))
 
 
 def captions(pictures: list[Picture], prompt: str) -> PromptsOf:
@@ -63,11 +66,13 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
     )
 
 
-def questions(recipe: DreamBooth) -> list[Question]:
+def evaluation_prompts(recipe: DreamBooth) -> list[EvaluationPrompt]:
     """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
     _, of_class = words_around(recipe.instance_prompt, recipe.rare_token)  # "a photo of sks dog" is about "sks dog"
     subject = " ".join([recipe.rare_token, *of_class])
     named, plain = with_article(subject), with_article(" ".join(of_class) or "thing")
-    return [
-        Question(context.format(named), context.format(named), context.format(plain)) for context in contexts(recipe)
-    ]
+    prompts = []
+    for context in contexts(recipe):
+        asked = context.format(named)
+        prompts.append(EvaluationPrompt(before=asked, after=asked, text=context.format(plain)))
+    return prompts

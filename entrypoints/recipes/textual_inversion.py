@@ -5,14 +5,15 @@ from functools import partial
 import torch
 
 from entrypoints.adapters.embedding import Embedding
-from entrypoints.evaluation.before_and_after import draw_validation, evaluate
-from entrypoints.evaluation.prompts import STYLE_TEMPLATES, Question, contexts, object_templates
+from entrypoints.evaluation.before_and_after import evaluate
+from entrypoints.evaluation.prompts import STYLE_TEMPLATES, EvaluationPrompt, contexts, object_templates
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import Picture
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
 from entrypoints.training.run import Run
+from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.contract.words import holds_word, with_article
 
@@ -32,8 +33,10 @@ def train(recipe: TextualInversion, run: Run) -> None:
     fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
 
     if run.ranks.is_first:
-        evaluation = evaluate(run, base, questions(recipe), pictures)
-        run.publish(tuner, base, evaluation.metrics, evaluation.save_sheet)
+        prompts = evaluation_prompts(recipe)
+        seeds = run.evaluation_seeds
+        evaluation = evaluate(run.load_base_model, base, prompts, run.drawing, seeds, pictures, run.stop.check)
+        run.publish(tuner, base, evaluation.metrics, partial(evaluation.save, title=run.title))
 
 
 def templates(recipe: TextualInversion, pictures: list[Picture]) -> PromptsOf:
@@ -56,10 +59,11 @@ def _mentions(caption: str | None, placeholder: str) -> bool:
     return caption is None or holds_word(caption, placeholder)
 
 
-def questions(recipe: TextualInversion) -> list[Question]:
+def evaluation_prompts(recipe: TextualInversion) -> list[EvaluationPrompt]:
     """Ask the base model by the initializer and the tuned one by the new word; CLIP is told the initializer."""
     known, new = with_article(recipe.initializer_token), recipe.placeholder_token
-    return [
-        Question(context.format(known), context.format(new), context.format(known))
-        for context in contexts(recipe, style=recipe.learnable_property == "style")
-    ]
+    prompts = []
+    for context in contexts(recipe, style=recipe.learnable_property == "style"):
+        plain = context.format(known)
+        prompts.append(EvaluationPrompt(before=plain, after=context.format(new), text=plain))
+    return prompts

@@ -13,7 +13,7 @@ from PIL import Image
 
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import settings_sha256
-from entrypoints.models.sampling import Wanted, batch_size, draw_batch
+from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.runtime.pictures import Picture
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.training.run import Run
@@ -36,22 +36,30 @@ def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
     recipe = run.recipe
     sampling = {"resolution": recipe.resolution, "steps": recipe.inference_steps, "guidance": recipe.guidance_scale}
     model = {"weights": base.reference.fingerprint, "settings": settings_sha256(base.folder)}
-    machine = {"batch": batch_size(run), **run.machine.model_dump()}
+    machine = {"batch": batch_size(run.drawing.size, run.device), **run.machine.model_dump()}
     facts = {"prompt": prompt, "count": count, "seed": recipe.seed, **model, **sampling, **machine}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _draw_missing(run: Run, base: BaseModel, prompt: str, paths: list[Path]) -> None:
     emit(Phase(name="class images", of=len(paths)))
-    size = batch_size(run)
+    size = batch_size(run.drawing.size, run.device)
     for start in range(0, len(paths), size):
         batch = paths[start : start + size]
         if not all(path.is_file() for path in batch):
-            numbers = range(start, start + len(batch))
-            wanted = [Wanted(prompt, keyed_seed(run.recipe.seed, "class image", number)) for number in numbers]
-            for path, image in zip(batch, draw_batch(run, base, wanted), strict=True):
-                _write(image, path)
+            _draw_batch(run, base, prompt, start, batch)
         emit(Item(done=start + len(batch), of=len(paths)))
+
+
+def _draw_batch(run: Run, base: BaseModel, prompt: str, start: int, paths: list[Path]) -> None:
+    """Draw the images with the numbers `start`, `start + 1`, ... and write them to `paths`."""
+    requests = []
+    for number in range(start, start + len(paths)):
+        seed = keyed_seed(run.recipe.seed, "class image", number)
+        requests.append(DrawRequest(prompt, seed))
+    images = draw_batch(base, requests, run.drawing, run.check_stop_alone)
+    for path, image in zip(paths, images, strict=True):
+        _write(image, path)
 
 
 def _write(image: Image.Image, path: Path) -> None:

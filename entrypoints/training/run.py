@@ -10,22 +10,22 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned, is_hub_id
 from entrypoints.models.loading import load_base_model, settings_sha256
+from entrypoints.models.sampling import Drawing
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
 from entrypoints.runtime.pictures import Picture, read_pictures
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import AdapterManifest, title_of
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
-from orchestrator.contract.events import Sample, Warned, emit
+from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import native_resolution
 from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
 
@@ -62,6 +62,22 @@ class Run:
     def machine(self) -> Machine:
         """What it computes on."""
         return this_machine(self.device)
+
+    @property
+    def drawing(self) -> Drawing:
+        """How the recipe wants its images drawn."""
+        return Drawing(self.recipe.inference_steps, self.recipe.guidance_scale, self.recipe.resolution)
+
+    @property
+    def evaluation_seeds(self) -> list[int]:
+        """Seeds of the images of each evaluation prompt."""
+        first = self.recipe.seed
+        return list(range(first, first + self.recipe.evaluation_seeds))
+
+    @property
+    def title(self) -> str:
+        """Recipe and subject, the heading of the contact sheet."""
+        return title_of(self.recipe.recipe_name(), self.recipe.trigger)
 
     @cached_property
     def _base_model_source(self) -> tuple[Path, str | None]:
@@ -131,13 +147,6 @@ class Run:
             base_model=f"{base.reference.fingerprint} {settings_sha256(base.folder)}",
             ranks=self.ranks.ranks,
         )
-
-    def write_sample(self, image: Image.Image, name: str) -> None:
-        """Keep a picture that was drawn on the way, and say so."""
-        path = self.environment.samples / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, format="PNG")
-        emit(Sample(path=path.relative_to(self.environment.root).as_posix()))
 
     def publish(
         self, tuner: Tuner, base: BaseModel, metrics: dict[str, float], extras: Callable[[Path], None]

@@ -50,7 +50,7 @@ def show(name: str, as_json: bool) -> None:
             ("adapter", adapter.name),
             ("where", place_of(adapter.uri)),
             ("recipe", manifest.recipe),
-            ("say", f'"{manifest.trigger}"'),
+            ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
             ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),
             ("pictures", manifest.dataset_sha256[:12]),
             ("code", manifest.bundle_sha256[:12]),

@@ -8,6 +8,7 @@ from orchestrator.adapters.registry import name_of
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.events import Step
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Measure
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
@@ -71,7 +72,7 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
     if manifest is not None:
         place = place_of(description.output)
         megabytes = sum(file.size for name, file in manifest.files.items() if name.endswith(".safetensors")) / 1e6
-        facts += [("adapter", place), ("size", f"{megabytes:.2f} MB"), ("say", f'"{manifest.trigger}"')]
+        facts += [("adapter", place), ("size", f"{megabytes:.2f} MB"), ("say", _say(manifest))]
         if CONTACT_SHEET_FILE in manifest.files:
             facts.append(("pictures", f"{place.rstrip('/')}/{CONTACT_SHEET_FILE}"))
         folder = _folder(job, place)
@@ -81,18 +82,23 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
     return facts
 
 
+def _say(manifest: AdapterManifest) -> str:
+    """Return the words that call the adapter's result up in a prompt."""
+    return f'"{manifest.trigger}"' if manifest.trigger else "any prompt"
+
+
 def _folder(job: Job, place: str) -> str:
     """Return the folder to load an adapter from: where it is, or where `adapters pull` brings it."""
     return place if not place.startswith("s3:") else name_of(job.target.store.name(place)) or place
 
 
 def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
-    def figure(name: str) -> str:
-        return f"{metrics[name]:.3f}" if name in metrics else "-"
+    def text(measure: Measure, moment: str) -> str:
+        figure = metrics.get(measure.figure(moment))
+        return "-" if figure is None else f"{figure:.3f}"
 
     return [
-        (label, figure(f"{name}_before"), figure(f"{name}_after"), figure(f"{name}_ceiling"))
-        for name, label in (("subject_similarity", "subject similarity"), ("prompt_fidelity", "prompt fidelity"))
+        (measure.label, text(measure, BEFORE), text(measure, AFTER), text(measure, CEILING)) for measure in MEASURES
     ]
 
 

@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.job_options import ask_to_spend, insist_on_sagemaker, job_options, spec_fields
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.figures import AFTER, MEASURES
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
 
 
 def _print_jobs(record: "SweepRecord") -> None:
-    heads = [*(field.upper() for field in record.jobs[0].settings), "JOB", "STATUS", "SIMILARITY", "FIDELITY"]
+    heads = [*(field.upper() for field in record.jobs[0].settings), "JOB", "STATUS"]
+    heads += [measure.label.upper() for measure in MEASURES]
     paid = any(job.usd is not None for job in record.jobs)
     click.echo()
     print_table([*heads, "COST"] if paid else heads, [_row(job, paid=paid) for job in record.jobs])
@@ -217,7 +219,7 @@ def _print_jobs(record: "SweepRecord") -> None:
 
 
 def _row(job: "JobResult", *, paid: bool) -> list[str]:
-    figures = [job.metrics.get(f"{name}_after") for name in ("subject_similarity", "prompt_fidelity")]
+    figures = [job.metrics.get(measure.figure(AFTER)) for measure in MEASURES]
     row = [*job.settings.values(), job.job, str(job.status or "not started")]
     row += ["-" if figure is None else f"{figure:.3f}" for figure in figures]
     return [*row, "-" if job.usd is None else f"${job.usd:.4f}"] if paid else row

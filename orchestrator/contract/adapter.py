@@ -22,6 +22,11 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
 
 
+def title_of(recipe: str, trigger: str | None) -> str:
+    """Return the heading for what a recipe made."""
+    return recipe if trigger is None else f"{recipe}: {trigger}"
+
+
 class BaseModelReference(BaseModel):
     """The model an adapter belongs to."""
 
@@ -69,6 +74,11 @@ class AdapterManifest(BaseModel):
     """Versions of torch, diffusers, peft, transformers."""
     files: dict[str, FileDigest] = {}
     """Every file of the adapter by its relative path, this manifest excepted."""
+
+    @property
+    def title(self) -> str:
+        """Heading for its pictures: the recipe and the words that call the result up."""
+        return title_of(self.recipe, self.trigger)
 
     @property
     def files_sha256(self) -> str:

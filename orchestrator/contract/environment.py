@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.contract.samples import SAMPLES_FOLDER
+
 ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE"
 RANKS_VARIABLE = "ORCHESTRATOR_RANKS_PER_HOST"
@@ -76,8 +78,8 @@ class Environment(BaseModel):
 
     @property
     def samples(self) -> Path:
-        """Validation pictures and other by-products (`output/data`)."""
-        return self.root / "output" / "data"
+        """Images drawn during training, with their index (`output/data` is for by-products)."""
+        return self.root / "output" / "data" / SAMPLES_FOLDER
 
     @property
     def failure_file(self) -> Path:

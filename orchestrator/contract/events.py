@@ -13,15 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 ATTEMPT_PHASE = "starting"
 """Name of the phase that opens each attempt in a job's log."""
 
-FIGURES = (
-    "prompt_fidelity_after",
-    "prompt_fidelity_before",
-    "subject_similarity_after",
-    "subject_similarity_before",
-    "subject_similarity_ceiling",
-)
-"""Names that `Metrics` can hold."""
-
 
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -94,7 +85,7 @@ class Metrics(_Event):
 
     event: Literal["metrics"] = "metrics"
     values: dict[str, float]
-    """Name to figure; the names are those of FIGURES and documented in docs/metrics.md."""
+    """Name to figure; the names are those of `figures.FIGURES` and documented in docs/metrics.md."""
 
 
 class Warned(_Event):

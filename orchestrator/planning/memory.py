@@ -18,13 +18,13 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Gpu
+from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.recipe import Optimised, Recipe
 
 BAND = (0.8, 1.3)
 """The truth is expected between these multiples of an estimate."""
 GIB = 2**30
-PIXELS_DRAWN_AT_ONCE = 4 * 512 * 512  # as in entrypoints/models/sampling.py, which cannot be imported here
 
 _RESNET, _TRANSFORMER, _TEXT = 11.5, 28.5, 34.0  # numbers kept per channel of a block
 _KEPT_CHECKPOINTED = 0.27  # block borders, mostly in float32, and the insides of one block at a time
@@ -103,6 +103,5 @@ def _drawing(recipe: Recipe, size: ModelSize) -> float:
     """Return the bytes of the decoder's widest tensors for the pictures that are drawn at once."""
     if not recipe.draws_images:
         return 0.0
-    picture = recipe.resolution**2
-    pixels = max(picture, PIXELS_DRAWN_AT_ONCE // picture * picture)
+    pixels = images_at_once(recipe.resolution, gpu=True) * recipe.resolution**2
     return float(_DECODER_TENSORS * size.decoder_channels * pixels * 4)

@@ -3,7 +3,8 @@
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.html
 """
 
-from orchestrator.contract.events import FIGURES, Metrics, Step
+from orchestrator.contract.events import Metrics, Step
+from orchestrator.contract.figures import FIGURES
 
 _NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the figure
 

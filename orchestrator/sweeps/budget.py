@@ -24,37 +24,51 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobDescription
 
 
-def with_shares(variants: Sequence[Variant], max_usd: Any) -> list[Variant]:  # a number of the command line, or None
-    """Give each job its share of the total; a job's own budget stays if it is lower. Raises SpecError."""
-    total = _total(max_usd)
+def with_shares(
+    variants: Sequence[Variant],
+    max_usd: Any,  # a number of the command line, or None
+) -> list[Variant]:
+    """Give each job its share of the total; a job's own budget stays if it is lower.
+
+    Without a total the jobs stay as they are. Raises SpecError when it is no sum of money, or too small to divide.
+    """
+    total = _parse_total(max_usd)
     if total is None:
         return list(variants)
     share = (total / len(variants)).quantize(CENT, ROUND_FLOOR)
     if not share:
         raise _refused(f"{dollars(total)} is less than a cent for each of {len(variants)} jobs")
-    return [variant._replace(spec=_with_share(variant.spec, share)) for variant in variants]
+    paid = []
+    for variant in variants:
+        spec = _with_share(variant.spec, share)
+        paid.append(variant._replace(spec=spec))
+    return paid
 
 
 def total_worst_case(plans: Sequence[Plan]) -> Decimal | None:
     """Return the most that all jobs together can cost, or None on this machine, which costs nothing."""
-    costs = [plan.placement.cost.usd for plan in plans if plan.placement is not None]
-    return sum(costs, Decimal()) if costs else None
+    total = None
+    for plan in plans:
+        if plan.placement is not None:
+            total = (total or Decimal()) + plan.placement.cost.usd
+    return total
 
 
-def insist_on_share(spec: JobSpec, description: JobDescription) -> None:
+def require_share(spec: JobSpec, description: JobDescription) -> None:
     """Raise SpecError for a job that runs by a limit of its own which its share does not pay for."""
     share, limit = spec.budget.max_usd, description.runtime_limit_seconds
     if share is None or limit is None or description.instance_type is None or description.region is None:
         return
+    machine = instance(description.instance_type)
     compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
-    most = worst_case(instance(description.instance_type), compute, description.region, limit).usd
+    most = worst_case(machine, compute, description.region, limit).usd
     if most > share:
-        raise _refused(
-            f"{description.name} was submitted before and may still cost {dollars(most)}; its share is {dollars(share)}"
-        )
+        message = f"{description.name} was submitted before and may still cost {dollars(most)}"
+        raise _refused(f"{message}; its share is {dollars(share)}")
 
 
-def _total(max_usd: Any) -> Decimal | None:
+def _parse_total(max_usd: Any) -> Decimal | None:  # as in with_shares
+    """Return the total, None when there is none; raises SpecError when it is no sum of money."""
     try:
         return Budget(max_usd=max_usd).max_usd
     except ValidationError as error:
@@ -66,12 +80,16 @@ def _total(max_usd: Any) -> Decimal | None:
 
 
 def _with_share(spec: JobSpec, share: Decimal) -> JobSpec:
+    """Return a job that may cost no more than its share."""
     own = spec.budget.max_usd
-    budget = Budget(max_usd=share if own is None else min(own, share))
+    if own is not None:
+        share = min(own, share)
+    budget = Budget(max_usd=share)
     return spec.model_copy(update={"budget": budget})
 
 
 def _refused(what: str) -> SpecError:
+    """Return the error for a total that is too small."""
     return SpecError(
         "The total does not pay for this sweep; nothing was started.",
         problems=[Problem(where="--max-usd", what=what)],

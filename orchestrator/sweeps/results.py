@@ -12,73 +12,127 @@ from orchestrator.sweeps.record import RECORD_FILE, SHEET_FILE, JobResult, Sweep
 from orchestrator.sweeps.running import Ending, Entry
 from orchestrator.targets.base import JobStatus
 
+_HASH_DIGITS = 10
+"""Of the hash in a sweep's name."""
+
 
 def results_of(
-    entries: Sequence[Entry], endings: Sequence[Ending], sweeps: Path, max_usd: str | None = None
+    entries: Sequence[Entry],
+    endings: Sequence[Ending],
+    sweeps: Path,
+    max_usd: str | None = None,
 ) -> SweepRecord:
-    """Look at every job that has ended, put the finished adapters' pictures side by side, and keep both in `sweeps`."""
-    recipe = entries[0].variant.spec.recipe.recipe_name()
+    """Look at every job that has ended, and put the finished adapters' images side by side.
+
+    Both are kept in a folder of the sweep's own below `sweeps`; a later call for the same jobs replaces them.
+    """
+    results: list[JobResult] = []
+    done: list[tuple[JobResult, Job]] = []
+    for entry, ending in zip(entries, endings, strict=True):
+        result = _result(entry, ending)
+        results.append(result)
+        if ending.job is not None and result.is_complete:
+            done.append((result, ending.job))
     name = _sweep_name(entries)
-    results = [_result(entry, ending) for entry, ending in zip(entries, endings, strict=True)]
-    record = SweepRecord(name=name, recipe=recipe, max_usd=max_usd, folder=str(sweeps / name), jobs=results)
-    done = [
-        (result, ending.job)
-        for result, ending in zip(results, endings, strict=True)
-        if ending.job is not None and result.is_complete
-    ]
+    record = SweepRecord(
+        name=name,
+        recipe=entries[0].variant.spec.recipe.recipe_name(),
+        max_usd=max_usd,
+        folder=str(sweeps / name),
+        jobs=results,
+    )
     return _keep(record, done)
 
 
 def _sweep_name(entries: Sequence[Entry]) -> str:
     """Return the same name for the same jobs."""
-    names = "\n".join(sorted(entry.name for entry in entries))
-    return f"{entries[0].variant.stem}-{hashlib.sha256(names.encode()).hexdigest()[:10]}"
+    names = sorted(entry.name for entry in entries)
+    text = "\n".join(names)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    stem = entries[0].variant.stem
+    return f"{stem}-{digest[:_HASH_DIGITS]}"
 
 
 def _result(entry: Entry, ending: Ending) -> JobResult:
     """Look at a job that has ended, or that could not be started or followed."""
-    error = ending.error
-    if ending.job is not None and error is None:
-        try:
-            return _seen(entry, ending.job)
-        except OrchestratorError as caught:
-            error = caught
-    why = "; ".join([error.message, *(problem.render() for problem in error.problems)]) if error else ""
+    if ending.job is None or ending.error is not None:
+        return _result_without_job(entry, ending.error)
+    try:
+        return _result_of_job(entry, ending.job)
+    except OrchestratorError as error:
+        return _result_without_job(entry, error)
+
+
+def _result_without_job(
+    entry: Entry,
+    error: OrchestratorError | None,
+) -> JobResult:
+    """Return what is known of a job that cannot be looked at: why, and what to do."""
+    why = ""
+    next_step = ""
+    if error is not None:
+        problems = [problem.render() for problem in error.problems]
+        why = "; ".join([error.message, *problems])
+        next_step = error.next_step
     return JobResult(
         settings=dict(entry.variant.settings),
         job=entry.name,
         status=None,
         why=why,
-        next_step=error.next_step if error else "",
+        next_step=next_step,
     )
 
 
-def _seen(entry: Entry, job: Job) -> JobResult:
+def _result_of_job(entry: Entry, job: Job) -> JobResult:
+    """Return what became of a job that can be looked at; raises OrchestratorError when it cannot."""
     description = job.describe()
-    manifest = job.manifest() if description.status is JobStatus.COMPLETED else None
-    explanation = None if manifest else job.explain()
-    return JobResult(
+    usd = cost(description)
+    result = JobResult(
         settings=dict(entry.variant.settings),
         job=job.name,
         region=description.region,
         status=description.status,
-        why=explanation.cause if explanation else "",
-        next_step=explanation.next_step if explanation else "",
-        adapter=place_of(description.output) if manifest else None,
-        metrics=manifest.metrics if manifest else {},
-        usd=None if (usd := cost(description)) is None else float(usd),
+        usd=None if usd is None else float(usd),
     )
+    manifest = None
+    if description.status is JobStatus.COMPLETED:
+        manifest = job.manifest()
+    if manifest is None:
+        explanation = job.explain()
+        found: dict[str, object] = {
+            "why": explanation.cause,
+            "next_step": explanation.next_step,
+        }
+    else:
+        found = {
+            "adapter": place_of(description.output),
+            "metrics": manifest.metrics,
+        }
+    return result.model_copy(update=found)
 
 
-def _keep(record: SweepRecord, done: Sequence[tuple[JobResult, Job]]) -> SweepRecord:
+def _keep(
+    record: SweepRecord,
+    done: Sequence[tuple[JobResult, Job]],
+) -> SweepRecord:
     """Write a sweep's folder, the record last, and return that."""
-    from orchestrator.sweeps.drawing import draw_sweep, png_of  # Pillow is imported when there is something to draw
-    from orchestrator.sweeps.sheets import columns_of
+    # Pillow is imported only when there may be something to show.
+    from orchestrator.sweeps.contact_sheet import encode_png, render_contact_sheet
+    from orchestrator.sweeps.samples import read_columns
 
-    columns, remarks = columns_of(done)
-    sheet = Path(record.folder) / SHEET_FILE
+    folder = Path(record.folder)
+    columns, remarks = read_columns(done)
+    sheet = None
     if columns:
-        write_atomically(sheet, png_of(draw_sweep(columns)))
-    whole = record.model_copy(update={"contact_sheet": str(sheet) if columns else None, "remarks": remarks})
-    write_atomically(Path(record.folder) / RECORD_FILE, whole.model_dump_json(indent=2) + "\n")
-    return whole
+        path = folder / SHEET_FILE
+        image = render_contact_sheet(columns)
+        write_atomically(path, encode_png(image))
+        sheet = str(path)
+    shown = {
+        "contact_sheet": sheet,
+        "remarks": remarks,
+    }
+    complete = record.model_copy(update=shown)
+    text = complete.model_dump_json(indent=2)
+    write_atomically(folder / RECORD_FILE, text + "\n")
+    return complete

@@ -10,7 +10,7 @@ from orchestrator.contract.events import Event
 from orchestrator.errors import OrchestratorError, QuotaError
 from orchestrator.jobs.job import Job, submit
 from orchestrator.planning.plan import Plan
-from orchestrator.sweeps.budget import insist_on_share
+from orchestrator.sweeps.budget import require_share
 from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobStatus, Target
 
@@ -51,7 +51,7 @@ def check(entries: Sequence[Entry], target: Target) -> None:
     known = set(target.names())
     for entry in entries:
         if entry.name in known and not (found := target.describe(entry.name)).status.is_final:
-            insist_on_share(entry.variant.spec, found)
+            require_share(entry.variant.spec, found)
 
 
 class SweepRun:

@@ -23,7 +23,7 @@ EVENTS: list[Event] = [
     Checkpoint(step=1),
     Resumed(step=1),
     Sample(path="output/data/a.png"),
-    Metrics(values={"subject_similarity_after": 0.9}),
+    Metrics(values={"subject_fidelity_after": 0.9}),
     Warned(message="a line\nbreak"),
     Failed(kind="nan-loss", message="Loss is NaN.", next_step="lower it"),
 ]

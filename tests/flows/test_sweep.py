@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from sagemaker_simulator import SimulatorServer
 
-from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetBlock, SheetLayout
+from orchestrator.contract.samples import parse_index
 from orchestrator.settings import Settings
+from orchestrator.sweeps.samples import decode_cell
 from tests.sweeps.seeking import FAINT, INK, places, written
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=2", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
@@ -33,29 +34,29 @@ def run(*words: str, **variables: str) -> Any:
     return json.loads(done.stdout)
 
 
-def drawn(sheet: Path, which: str) -> list[Image.Image]:
-    """Return the pictures of a block of an adapter's own contact sheet, row by row."""
-    image = Image.open(sheet)
-    layout = SheetLayout.model_validate_json(image.info[LAYOUT_KEY])
-    block: SheetBlock = getattr(layout, which)
-    return [image.crop(layout.box(block, row, column)) for row in range(block.rows) for column in range(block.columns)]
+def cells(adapter: Path, source: str) -> list[Image.Image]:
+    """Return an adapter's images of one source as a contact sheet shows them, in their order."""
+    folder = adapter / "samples"
+    index = parse_index((folder / "index.json").read_bytes())
+    return [decode_cell((folder / image.file).read_bytes()) for image in index.images if image.source == source]
 
 
-def insist_on_columns(page: Image.Image, sheets: dict[str, Path]) -> None:
-    """Insist that a sweep's sheet shows each adapter's pictures, unchanged, below its rank and beside the base's."""
-    before = [places(page, one)[0] for one in drawn(next(iter(sheets.values())), "before")]
+def require_columns(page: Image.Image, adapters: dict[str, Path]) -> None:
+    """Check that a sweep's sheet shows each adapter's images below its rank, beside those of the base model."""
+    first = next(iter(adapters.values()))
+    before = [places(page, cell)[0] for cell in cells(first, "before")]
     lefts = [before[0][0]]
-    for rank, sheet in sheets.items():
-        assert [one.tobytes() for one in drawn(sheet, "before")] == [
-            one.tobytes() for one in drawn(next(iter(sheets.values())), "before")
+    for rank, adapter in adapters.items():
+        assert [cell.tobytes() for cell in cells(adapter, "before")] == [
+            cell.tobytes() for cell in cells(first, "before")
         ]
-        after = [places(page, one)[0] for one in drawn(sheet, "after")]
+        after = [places(page, cell)[0] for cell in cells(adapter, "after")]
         assert [top for _, top in after] == [top for _, top in before]
         lefts.append(after[0][0])
         heads = [left for left, top in places(page, written(rank, INK)) if top < before[0][1]]
         assert any(0 < left - lefts[-1] < 100 for left in heads), rank
     assert lefts == sorted(set(lefts))
-    assert len(places(page, written("rank", FAINT))) >= len(sheets)
+    assert len(places(page, written("rank", FAINT))) >= len(adapters)
     assert places(page, written("learning_rate", FAINT)) == []  # is the same for all
 
 
@@ -65,8 +66,8 @@ def test_ranks_are_swept_here_and_more_of_them_later(settings: Settings) -> None
         ({"rank": "2"}, "Completed"),
         ({"rank": "4"}, "Completed"),
     ]
-    sheets = {job["settings"]["rank"]: Path(job["adapter"]) / "contact_sheet.png" for job in record["jobs"]}
-    insist_on_columns(Image.open(record["contact_sheet"]), sheets)
+    adapters = {job["settings"]["rank"]: Path(job["adapter"]) for job in record["jobs"]}
+    require_columns(Image.open(record["contact_sheet"]), adapters)
     assert Path(record["contact_sheet"]).parent == settings.sweeps / record["name"]
     kept = json.loads((settings.sweeps / record["name"] / "sweep.json").read_text())
     assert kept == record
@@ -86,7 +87,7 @@ def test_ranks_are_swept_here_and_more_of_them_later(settings: Settings) -> None
     assert done.stderr.count("Next: ") == 1
     assert {job["name"]: job["created"] for job in run("jobs", "list")} == before
     (sheet,) = (path for path in settings.sweeps.glob("*/contact_sheet.png") if path.parent.name != record["name"])
-    insist_on_columns(Image.open(sheet), sheets)
+    require_columns(Image.open(sheet), adapters)
 
 
 def test_ctrl_c_leaves_the_running_job_and_says_how_to_go_on(settings: Settings) -> None:
@@ -133,12 +134,12 @@ def test_ranks_are_swept_on_sagemaker_where_the_quota_allows_one_job(
     assert [one.parameters["TrainingJobName"] for one in asked if one.error is None] == [first.name, second.name]
     assert any(one.error is not None for one in asked)  # the second was asked for while the first one ran
 
-    sheets = {}
+    adapters = {}
     for job in record["jobs"]:
         folder = tmp_path / job["job"]
         run("adapters", "pull", job["job"], "--to", str(folder), **variables)
-        sheets[job["settings"]["rank"]] = folder / "contact_sheet.png"
-    insist_on_columns(Image.open(record["contact_sheet"]), sheets)
+        adapters[job["settings"]["rank"]] = folder
+    require_columns(Image.open(record["contact_sheet"]), adapters)
 
     made = len(asked)
     again = run(*words, "--max-usd", "3", **variables)

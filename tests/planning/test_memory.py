@@ -13,7 +13,7 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
-from orchestrator.planning.memory import BAND, GIB, PIXELS_DRAWN_AT_ONCE, Fit, MemoryEstimate, estimate
+from orchestrator.planning.memory import BAND, GIB, Fit, MemoryEstimate, estimate
 from orchestrator.resources import BUILTIN_MODEL
 
 SD15 = size.of_hub("stable-diffusion-v1-5/stable-diffusion-v1-5")
@@ -186,9 +186,3 @@ def test_a_folder_that_is_no_model_cannot_be_measured(tmp_path: Path) -> None:
         (tmp_path / "unet" / "weights.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match="cannot be measured"):
             size.of_folder(tmp_path)
-
-
-def test_the_client_and_the_container_draw_equally_many_pictures_at_once() -> None:
-    from entrypoints.models.sampling import PIXELS_AT_ONCE_GPU
-
-    assert PIXELS_DRAWN_AT_ONCE == PIXELS_AT_ONCE_GPU

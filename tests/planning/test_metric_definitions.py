@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from orchestrator.contract.events import FIGURES, Metrics, Step, Warned, emit
+from orchestrator.contract.events import Metrics, Step, Warned, emit
+from orchestrator.contract.figures import FIGURES
 from orchestrator.planning.metric_definitions import metric_definitions
-from orchestrator.resources import ENTRYPOINTS
 
 
 def figures(line: str) -> dict[str, float]:
@@ -30,8 +30,3 @@ def test_a_message_cannot_pass_for_a_figure(capsys: pytest.CaptureFixture[str]) 
     emit(Warned(message='{"event":"step","loss":9}'))
     assert figures(capsys.readouterr().out.rstrip()) == {}
     assert figures('a prompt: {"event":"step","loss":9}') == {}
-
-
-def test_every_figure_of_the_evaluation_has_a_definition() -> None:
-    text = (ENTRYPOINTS / "evaluation" / "before_and_after.py").read_text(encoding="utf-8")
-    assert {name.rpartition("_")[0] for name in FIGURES} == set(re.findall(r"(\w+)_(?:\{name\}|ceiling)\"", text))

@@ -2,7 +2,7 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.sweeps.drawing import HEAD
+from orchestrator.sweeps.layout import HEAD_SIZE
 
 PAPER, SHADE = (255, 255, 255), (246, 246, 244)
 INK, FAINT, BEST = (20, 20, 20), (112, 112, 112), (0, 122, 61)
@@ -28,7 +28,7 @@ def written(
     text: str, ink: tuple[int, int, int], *, paper: tuple[int, int, int] = PAPER, size: int = 17
 ) -> Image.Image:
     """Return words as they look on a page."""
-    font = ImageFont.load_default(HEAD)
+    font = ImageFont.load_default(HEAD_SIZE)
     left, top, right, bottom = (round(side) for side in font.getbbox(text))
     picture = Image.new("RGB", (right - left, bottom - top), paper)
     ImageDraw.Draw(picture).text((-left, -top), text, fill=ink, font=font)

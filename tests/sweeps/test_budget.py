@@ -10,7 +10,7 @@ from orchestrator.errors import SpecError
 from orchestrator.planning.plan import Plan
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import DryS3Store
-from orchestrator.sweeps.budget import insist_on_share, total_worst_case, with_shares
+from orchestrator.sweeps.budget import require_share, total_worst_case, with_shares
 from orchestrator.sweeps.grid import expand
 from orchestrator.sweeps.planning import plan_sweep
 from orchestrator.targets.base import JobDescription, JobStatus
@@ -89,6 +89,6 @@ def test_a_job_that_goes_on_by_a_limit_of_its_own_has_to_be_within_its_share() -
         "name": "mine", "status": JobStatus.STOPPED, "identity": "i", "created": "2026-01-01T00:00:00Z",
         "output": "s3://b/o", "region": "eu-west-1", "instance_type": "ml.g5.xlarge",
     }  # fmt: skip
-    insist_on_share(variant.spec, JobDescription(**known, runtime_limit_seconds=600))
+    require_share(variant.spec, JobDescription(**known, runtime_limit_seconds=600))
     with pytest.raises(SpecError, match="total does not pay"):
-        insist_on_share(variant.spec, JobDescription(**known, runtime_limit_seconds=4 * 3600))
+        require_share(variant.spec, JobDescription(**known, runtime_limit_seconds=4 * 3600))

@@ -1,6 +1,7 @@
-"""Pictures that a run draws: of the class, and for judging."""
+"""What an adapter is judged by: figures, images before and after, and the sheet made of them."""
 
-import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,60 +10,13 @@ import torch
 from PIL import Image
 
 from entrypoints.evaluation import metrics
-from entrypoints.evaluation.contact_sheet import contact_sheet, sheet_layout
+from entrypoints.evaluation.contact_sheet import FIRST_CELL, FIRST_ROW, GAP, GUTTER, REAL_TOP, contact_sheet
 from entrypoints.evaluation.prompts import contexts
+from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.recipes import dreambooth, textual_inversion
-from entrypoints.training.class_images import class_pictures
-from entrypoints.training.run import Run
-from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
-
-
-@pytest.fixture
-def drawing(job: Any) -> Run:
-    recipe = tiny.dreambooth()
-    return Run(job(recipe), recipe)
-
-
-def test_class_pictures_are_drawn_once(drawing: Run, base: BaseModel, capfd: pytest.CaptureFixture[str]) -> None:
-    first = class_pictures(drawing, base, "a dog", 3)
-    assert "class images" in capfd.readouterr().out
-    bytes_then = [picture.path.read_bytes() for picture in first]
-    times_then = [picture.path.stat().st_mtime_ns for picture in first]
-    assert class_pictures(drawing, base, "a dog", 3) == first
-    assert capfd.readouterr().out == ""
-    assert [picture.path.stat().st_mtime_ns for picture in first] == times_then
-    assert len(set(bytes_then)) == 3
-    assert {path.suffix for path in first[0].path.parent.iterdir()} == {".png"}
-
-
-def test_class_pictures_that_were_cut_off_are_completed_with_the_same_bytes(drawing: Run, base: BaseModel) -> None:
-    pictures = class_pictures(drawing, base, "a dog", 3)
-    whole = [picture.path.read_bytes() for picture in pictures]
-    pictures[1].path.unlink()
-    class_pictures(drawing, base, "a dog", 3)
-    assert [picture.path.read_bytes() for picture in pictures] == whole
-
-
-def test_class_pictures_of_other_threads_are_others(drawing: Run, base: BaseModel) -> None:
-    first = class_pictures(drawing, base, "a dog", 1)
-    torch.set_num_threads(2)
-    assert class_pictures(drawing, base, "a dog", 1) != first
-
-
-@pytest.mark.parametrize("change", [{"seed": 5}, {"guidance_scale": 2.0}, {"inference_steps": 3}, {"resolution": 16}])
-def test_class_pictures_of_other_settings_are_others(drawing: Run, base: BaseModel, change: dict[str, Any]) -> None:
-    first = class_pictures(drawing, base, "a dog", 1)
-    drawing.recipe = drawing.recipe.model_copy(update=change)
-    second = class_pictures(drawing, base, "a dog", 1)
-    assert first[0].path.read_bytes() != second[0].path.read_bytes()
-
-
-def test_class_pictures_can_be_kept_between_jobs(
-    drawing: Run, base: BaseModel, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(os.environ, "ORCHESTRATOR_CACHE", str(tmp_path / "kept"))
-    assert class_pictures(drawing, base, "a dog", 1)[0].path.is_relative_to(tmp_path / "kept")
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.samples import CELL, INDEX_FILE, SampleImage, SampleIndex, Source, parse_index
 
 
 def unit(*rows: list[float]) -> torch.Tensor:
@@ -71,20 +25,20 @@ def unit(*rows: list[float]) -> torch.Tensor:
 
 def test_figures_by_hand() -> None:
     drawn, real = unit([1.0, 0], [1, 1]), unit([1.0, 0], [0, 1])
-    assert metrics.subject_similarity(drawn, real) == pytest.approx((1 + 0 + 0.5**0.5 * 2) / 4)
-    assert metrics.similarity_ceiling(unit([1.0, 0], [0, 1], [1, 1])) == pytest.approx((0 + 2 * 0.5**0.5) / 3)
-    assert metrics.similarity_ceiling(real[:1]) == 1
+    assert metrics.subject_fidelity(drawn, real) == pytest.approx((1 + 0 + 0.5**0.5 * 2) / 4)
+    assert metrics.subject_fidelity_ceiling(unit([1.0, 0], [0, 1], [1, 1])) == pytest.approx((0 + 2 * 0.5**0.5) / 3)
+    assert metrics.subject_fidelity_ceiling(real[:1]) == 1
     assert metrics.prompt_fidelity(drawn, real) == pytest.approx((1 + 0.5**0.5) / 2)
 
 
-def test_the_judge_sees_what_clip_sees(base: BaseModel) -> None:
-    judge = metrics.judge_of(base)
-    assert judge
+def test_the_scorer_sees_what_clip_sees(base: BaseModel) -> None:
+    scorer = metrics.clip_scorer(base)
+    assert scorer
     noise = [Image.effect_noise((tiny.SIDE, tiny.SIDE), 80).convert("RGB") for _ in range(2)]
-    vectors = judge.picture_embeddings([*noise, noise[0].resize((64, 64), Image.Resampling.NEAREST)])
+    vectors = scorer.embed_images([*noise, noise[0].resize((64, 64), Image.Resampling.NEAREST)])
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     assert vectors[0] @ vectors[2] > vectors[0] @ vectors[1]
-    texts = judge.text_embeddings(["a dog", "a dog", "a red toy"])
+    texts = scorer.embed_texts(["a dog", "a dog", "a red toy"])
     assert torch.equal(texts[0], texts[1])
     assert not torch.equal(texts[0], texts[2])
 
@@ -95,18 +49,19 @@ def test_without_a_clip_there_is_a_sheet_and_a_warning(job: Any, run: Any, tmp_p
     assert [event["message"] for event in events if event["event"] == "warning"]
     assert not [event for event in events if event["event"] == "metrics"]
     assert (environment.model / "contact_sheet.png").is_file()
+    assert (environment.model / "samples" / "index.json").is_file()
 
 
 def test_clip_is_never_asked_about_the_subjects_own_word() -> None:
-    of_dreambooth = dreambooth.questions(tiny.dreambooth(evaluation_prompts=8))
-    assert all("sks dog" in question.before == question.after for question in of_dreambooth)
-    assert not any("sks" in question.text for question in of_dreambooth)
-    assert all("dog" in question.text for question in of_dreambooth)
-    (aside,) = dreambooth.questions(tiny.dreambooth(instance_prompt="a photo of sks, a dog"))
+    of_dreambooth = dreambooth.evaluation_prompts(tiny.dreambooth(evaluation_prompts=8))
+    assert all("sks dog" in prompt.before == prompt.after for prompt in of_dreambooth)
+    assert not any("sks" in prompt.text for prompt in of_dreambooth)
+    assert all("dog" in prompt.text for prompt in of_dreambooth)
+    (aside,) = dreambooth.evaluation_prompts(tiny.dreambooth(instance_prompt="a photo of sks, a dog"))
     assert ("sks a dog" in aside.after, "sks" in aside.text, "of a dog" in aside.text) == (True, False, True)
-    of_inversion = textual_inversion.questions(tiny.textual_inversion(evaluation_prompts=8))
-    assert all("<my-dog>" in question.after for question in of_inversion)
-    assert not any("<" in question.text + question.before for question in of_inversion)
+    of_inversion = textual_inversion.evaluation_prompts(tiny.textual_inversion(evaluation_prompts=8))
+    assert all("<my-dog>" in prompt.after for prompt in of_inversion)
+    assert not any("<" in prompt.text + prompt.before for prompt in of_inversion)
 
 
 @pytest.mark.parametrize("base_model", ["builtin", "someone/model"])
@@ -117,45 +72,90 @@ def test_there_are_enough_contexts_each_of_its_own(base_model: str, style: bool)
     assert all("{}" in context for context in found)
 
 
-def test_a_sheet_shows_every_picture() -> None:
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200), (200, 0, 200)]
-    real, *drawn = (
-        Image.new("RGB", (64, 64), colour) for colour in [(90, 60, 30), *colours, (10, 90, 200), (70, 0, 70)]
-    )
-    rows = [SheetRow(prompt=text, text=text) for text in ("one prompt", "another prompt")]
-    layout = sheet_layout("a title", rows, 1, 2)
-    sheet = contact_sheet(layout, [real], drawn[:4], drawn[4:])
-    shown = [
-        sheet.crop(layout.box(block, row, column)).getcolors()
-        for block in (layout.real, layout.before, layout.after)
-        for row in range(block.rows)
-        for column in range(block.columns)
-    ]
-    assert shown == [[(layout.tile**2, image.getpixel((0, 0)))] for image in [real, *drawn]]
+RunJob = Callable[[Environment], list[dict[str, Any]]]
 
 
-def test_a_sheet_says_in_its_own_file_what_it_shows(job: Any, run: Any) -> None:
-    environment = job(tiny.textual_inversion(evaluation_prompts=2, evaluation_seeds=3))
+def index_of(folder: Path) -> SampleIndex:
+    return parse_index((folder / INDEX_FILE).read_bytes())
+
+
+def sample(colour: tuple[int, int, int], source: Source, text: str = "", file: str = "one.png") -> IndexedImage:
+    about = SampleImage(file=file, source=source, prompt=f"sks {text}", text=text)
+    return IndexedImage(Image.new("RGB", (64, 64), colour), about)
+
+
+def test_a_sheet_shows_every_image_in_its_cell() -> None:
+    real = sample((90, 60, 30), "real")
+    before = [sample((number, 200, 0), "before", text) for number, text in enumerate(["on red"] * 2 + ["on blue"] * 2)]
+    after = [sample((number, 0, 200), "after", text) for number, text in enumerate(["on red"] * 2 + ["on blue"] * 2)]
+    sheet = contact_sheet("a title", [real, *before, *after])
+    pitch = CELL + GAP
+    after_left = FIRST_CELL + 2 * pitch - GAP + GUTTER
+    corners = [(FIRST_CELL, REAL_TOP)]
+    for left in (FIRST_CELL, after_left):
+        for top in (FIRST_ROW, FIRST_ROW + pitch):
+            corners += [(left, top), (left + pitch, top)]
+    shown = [sheet.crop((left, top, left + CELL, top + CELL)).getcolors() for left, top in corners]
+    assert shown == [[(CELL**2, one.image.getpixel((0, 0)))] for one in [real, *before, *after]]
+
+
+def test_an_adapter_brings_its_images_and_says_what_they_show(job: Any, run: RunJob) -> None:
+    environment = job(tiny.textual_inversion(evaluation_prompts=2, evaluation_seeds=3, seed=5))
     run(environment)
-    sheet = Image.open(environment.model / "contact_sheet.png")
-    layout = SheetLayout.model_validate_json(sheet.text[LAYOUT_KEY])
-    questions = textual_inversion.questions(tiny.textual_inversion(evaluation_prompts=2))
-    assert [row.prompt for row in layout.rows] == [question.after for question in questions]
-    assert [row.text for row in layout.rows] == [question.text for question in questions]
-    assert (layout.before.columns, layout.after.columns) == (3, 3)
-    assert all(end <= side for end, side in zip(layout.pixels(), sheet.size, strict=True))
+    folder = environment.model / "samples"
+    images = index_of(folder).images
+    prompts = textual_inversion.evaluation_prompts(tiny.textual_inversion(evaluation_prompts=2))
+    for source, asked in (("before", [one.before for one in prompts]), ("after", [one.after for one in prompts])):
+        drawn = [image for image in images if image.source == source]
+        assert [image.prompt for image in drawn] == [prompt for prompt in asked for _ in range(3)]
+        assert [image.text for image in drawn] == [prompt.text for prompt in prompts for _ in range(3)]
+        assert [image.seed for image in drawn] == [5, 6, 7] * 2
+    assert {image.step for image in images} == {None}
+    assert {path.name for path in folder.iterdir()} == {INDEX_FILE, *(image.file for image in images)}
+    sizes = {Image.open(folder / image.file).size for image in images}
+    assert sizes == {(tiny.SIDE, tiny.SIDE)}
 
 
-def test_the_tuned_model_does_not_leak_into_the_pictures_before(job: Any, run: Any) -> None:
-    """A wild adapter and a mild one have the same pictures on the left of their sheets."""
-    sheets = []
+def test_the_training_pictures_are_among_the_samples(job: Any, run: RunJob) -> None:
+    environment = job(tiny.dreambooth())
+    run(environment)
+    folder = environment.model / "samples"
+    real = [image for image in index_of(folder).images if image.source == "real"]
+    assert len(real) == 3
+    square = environment.root / "input" / "data" / "training" / "0.png"
+    assert Image.open(folder / real[0].file).tobytes() == Image.open(square).tobytes()
+
+
+def test_without_evaluation_prompts_there_are_no_images(job: Any, run: RunJob) -> None:
+    environment = job(tiny.dreambooth(evaluation_prompts=0))
+    run(environment)
+    assert {path.name for path in environment.model.iterdir()} == {"adapter.json", "pytorch_lora_weights.safetensors"}
+
+
+def test_samples_are_added_to_the_index_and_replace_those_of_their_name(tmp_path: Path) -> None:
+    write_samples(tmp_path, [sample((1, 1, 1), "after", "a", "a.png"), sample((2, 2, 2), "after", "b", "b.png")])
+    write_samples(tmp_path, [sample((3, 3, 3), "after", "new a", "a.png"), sample((4, 4, 4), "after", "c", "c.png")])
+    assert [(image.file, image.text) for image in index_of(tmp_path).images] == [
+        ("a.png", "new a"),
+        ("b.png", "b"),
+        ("c.png", "c"),
+    ]
+    assert Image.open(tmp_path / "a.png").getpixel((0, 0)) == (3, 3, 3)
+
+
+def test_a_damaged_index_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / INDEX_FILE).write_text("{")
+    write_samples(tmp_path, [sample((1, 1, 1), "after", "a", "a.png")])
+    assert [image.file for image in index_of(tmp_path).images] == ["a.png"]
+
+
+def test_the_tuned_model_does_not_leak_into_the_images_before(job: Any, run: RunJob) -> None:
+    """A wild adapter and a mild one have the same images before, and others after."""
+    drawn: dict[str, list[bytes]] = {"before": [], "after": []}
     for name, rate in (("mild", 1e-6), ("wild", 0.5)):
         environment = job(tiny.dreambooth(learning_rate=rate, tuner="full"), name)
         run(environment)
-        sheets.append(Image.open(environment.model / "contact_sheet.png").convert("RGB"))
-    middle = sheets[0].width // 2 + 115  # half of the label's column
-    left, right = (
-        [sheet.crop((x, 60, x + 140, sheet.height)).tobytes() for sheet in sheets] for x in (middle - 150, middle + 10)
-    )
-    assert left[0] == left[1]
-    assert right[0] != right[1]
+        for source, images in drawn.items():
+            images.append((environment.model / "samples" / f"{source}-00-00.png").read_bytes())
+    assert drawn["before"][0] == drawn["before"][1]
+    assert drawn["after"][0] != drawn["after"][1]

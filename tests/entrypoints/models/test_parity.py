@@ -20,8 +20,10 @@ from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
-from entrypoints.models.sampling import Wanted, draw_batch
+from entrypoints.models.sampling import Drawing, DrawRequest, draw, draw_batch
+from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import HEADER_KEY, AdapterManifest
+from orchestrator.contract.figures import FIGURES
 from orchestrator.contract.recipe import from_hyperparameters
 
 PROMPT = "a photo of a toy dog"
@@ -126,15 +128,36 @@ def test_the_alpha_of_the_file_is_what_counts(base: BaseModel, base_folder: Path
     assert difference(*pictures) > 0.02
 
 
-def test_a_picture_does_not_depend_on_its_batch(base: BaseModel, job: Any) -> None:
-    from entrypoints.training.run import Run
+DRAWING = Drawing(steps=2, guidance=GUIDANCE, size=tiny.SIDE)
 
-    recipe = tiny.dreambooth(guidance_scale=GUIDANCE)
-    run = Run(job(recipe), recipe)
-    batch = draw_batch(run, base, [Wanted("a red dog", 1), Wanted(PROMPT, 3), Wanted("a toy", 3)])
+
+def test_a_picture_does_not_depend_on_its_batch(base: BaseModel) -> None:
+    requests = [DrawRequest("a red dog", 1), DrawRequest(PROMPT, 3), DrawRequest("a toy", 3)]
+    batch = draw_batch(base, requests, DRAWING, StopFlag().check)
     pixels = [np.asarray(image, dtype=float) / 255 for image in batch]
     assert difference(pixels[1], picture(base.pipeline)) <= 1 / 255
     assert difference(pixels[1], pixels[2]) > 1 / 255
+
+
+def test_drawing_ends_between_two_steps_when_the_process_is_asked_to_end(base: BaseModel) -> None:
+    steps = []
+
+    def check_stop() -> None:
+        steps.append(len(steps))
+        StopFlag(asked=True).check()
+
+    with pytest.raises(Stopped):
+        draw(base, [DrawRequest(PROMPT, 3)], DRAWING, check_stop)
+    assert len(steps) == 1
+
+
+def test_more_images_than_a_batch_holds_are_drawn_in_several(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.contract.drawing.PIXELS_AT_ONCE_CPU", 2 * tiny.SIDE**2)
+    ready: list[int] = []
+    requests = [DrawRequest(PROMPT, seed) for seed in (1, 2, 3)]
+    images = draw(base, requests, DRAWING, StopFlag().check, ready.append)
+    assert ready == [2, 3]
+    assert difference(np.asarray(images[2], dtype=float) / 255, picture(base.pipeline)) <= 1 / 255
 
 
 def test_a_run_leaves_a_whole_adapter_that_says_what_it_is(job: Any, run: Any, base: BaseModel) -> None:
@@ -142,12 +165,13 @@ def test_a_run_leaves_a_whole_adapter_that_says_what_it_is(job: Any, run: Any, b
     events = run(environment)
     manifest = AdapterManifest.read(environment.model)
     assert manifest.damaged_files(environment.model) == []
-    assert set(manifest.files) == {"pytorch_lora_weights.safetensors", "contact_sheet.png"}
+    names = ["index.json", "before-00-00.png", "after-00-00.png", *(f"real-0{number}.png" for number in range(3))]
+    samples = {f"samples/{name}" for name in names}
+    assert set(manifest.files) == {"pytorch_lora_weights.safetensors", "contact_sheet.png", *samples}
     assert manifest.base_model == base.reference.model_copy(update={"id": "builtin"})
     assert manifest.config == from_hyperparameters(environment.hyperparameters()).model_dump(mode="json")
     assert manifest.trigger == "a photo of sks dog"
     assert {"event": "metrics", "values": manifest.metrics} in events
-    expected = {"subject_similarity_before", "subject_similarity_after", "subject_similarity_ceiling"}
-    assert set(manifest.metrics) == expected | {"prompt_fidelity_before", "prompt_fidelity_after"}
+    assert set(manifest.metrics) == set(FIGURES)
     with safe_open(environment.model / "pytorch_lora_weights.safetensors", framework="pt") as file:
         assert file.metadata()[HEADER_KEY] == manifest.header()[HEADER_KEY]

@@ -1,0 +1,41 @@
+"""Images drawn during training, to see where it goes."""
+
+from entrypoints.evaluation.samples import IndexedImage, write_samples
+from entrypoints.models.base import BaseModel
+from entrypoints.models.sampling import DrawRequest, draw
+from entrypoints.training.run import Run
+from orchestrator.contract.events import Phase, Sample, emit
+from orchestrator.contract.samples import SampleImage
+
+
+def draw_validation(run: Run, base: BaseModel, step: int) -> None:
+    """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
+    recipe = run.recipe
+    if not recipe.validation_prompts:
+        return
+    modules = (base.denoiser, *base.text_encoders.values())
+    training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    emit(Phase(name="validation", of=len(recipe.validation_prompts)))
+    requests = [DrawRequest(prompt, recipe.seed) for prompt in recipe.validation_prompts]
+    images = draw(base, requests, run.drawing, run.check_stop_alone)
+    for module, mode in zip(modules, training, strict=True):
+        module.train(mode)
+    samples = []
+    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+        about = SampleImage(
+            file=f"step-{step:06d}-{number}.png",
+            source="after",
+            prompt=request.prompt,
+            text=request.prompt,
+            seed=request.seed,
+            step=step,
+        )
+        samples.append(IndexedImage(image, about))
+    folder = run.environment.samples
+    write_samples(folder, samples)
+    for sample in samples:
+        path = folder / sample.about.file
+        emit(Sample(path=path.relative_to(run.environment.root).as_posix()))
+    emit(Phase(name="training", of=recipe.steps))

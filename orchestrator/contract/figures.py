@@ -1,0 +1,60 @@
+"""What is measured on a finished adapter: the names and words that tables, contact sheets and docs/metrics.md share."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+BEFORE, AFTER, CEILING = "before", "after", "ceiling"
+
+
+class Measure(NamedTuple):
+    """One quality of an adapter; a figure of it is measured at several moments."""
+
+    name: str
+    """First part of the names of its figures."""
+    label: str
+    """As people read it."""
+    term: str
+    """As the papers call it."""
+    higher_is_better: bool
+    """Whether the adapter with the highest figure is the best."""
+    meanings: Mapping[str, str]
+    """What the figure is at each moment: BEFORE training, AFTER it, or the CEILING that it can reach."""
+
+    def figure(self, moment: str) -> str:
+        """Return the name of the figure of a moment."""
+        return f"{self.name}_{moment}"
+
+
+SUBJECT_FIDELITY = Measure(
+    name="subject_fidelity",
+    label="subject fidelity",
+    term="CLIP-I",
+    higher_is_better=True,
+    meanings={
+        BEFORE: "mean cosine between CLIP embeddings of generated images and training pictures, base model alone",
+        AFTER: "the same with the adapter",
+        CEILING: "mean cosine among the training pictures themselves: what perfect images of the subject would reach",
+    },
+)
+PROMPT_FIDELITY = Measure(
+    name="prompt_fidelity",
+    label="prompt fidelity",
+    term="CLIP-T",
+    higher_is_better=True,
+    meanings={
+        BEFORE: "mean cosine between a generated image and its prompt, the rare token left out, base model alone",
+        AFTER: "the same with the adapter: falls when the adapter ignores the rest of the prompt",
+    },
+)
+MEASURES = (SUBJECT_FIDELITY, PROMPT_FIDELITY)
+
+
+def _figure_names() -> tuple[str, ...]:
+    names: list[str] = []
+    for measure in MEASURES:
+        names += [measure.figure(moment) for moment in measure.meanings]
+    return tuple(sorted(names))
+
+
+FIGURES = _figure_names()
+"""Names that an event `Metrics` can hold."""

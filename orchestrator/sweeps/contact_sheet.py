@@ -1,0 +1,266 @@
+"""One picture to choose an adapter by: a row for each prompt, the base model left, and a block for each adapter."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from textwrap import wrap
+
+from PIL import Image, ImageDraw, ImageFont
+
+from orchestrator.contract.figures import MEASURES, Measure
+from orchestrator.contract.samples import CELL
+from orchestrator.sweeps.layout import (
+    FIRST_BLOCK,
+    FOOT_LINE,
+    GAP,
+    GUTTER,
+    HEAD_LINE,
+    HEAD_SIZE,
+    HEAD_TOP,
+    MARGIN,
+    PITCH,
+    REAL_TOP,
+    Block,
+    Layout,
+    best_figure,
+    head_width,
+    labels_of_rows,
+    make_blocks,
+    make_layout,
+)
+from orchestrator.sweeps.samples import Column
+
+# Sizes of letters, pixels: the page is looked at from afar.
+TITLE_SIZE = 32
+FIGURE_SIZE = 18
+LABEL_SIZE = 16
+
+PAPER = "#ffffff"
+SHADE = "#f6f6f4"
+"""Below the base model's blocks."""
+LINE = "#dededc"
+INK = "#141414"
+FAINT = "#707070"
+BEST = "#007a3d"
+"""The best figure of all adapters."""
+
+_DIGITS = 3
+"""Of a figure, behind the point."""
+_LABEL_LINES = 6
+_LABEL_LETTERS = 26
+"""In a line."""
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Return an image as the bytes of a PNG."""
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
+def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
+    """Lay the images of one or more adapters out side by side; no pixel of a cell is changed."""
+    labels = labels_of_rows(columns)
+    blocks = make_blocks(columns)
+    layout = make_layout(blocks, len(labels))
+    sheet = _Sheet(layout)
+    sheet.add_title(columns)
+    sheet.add_real_pictures(columns[0])
+    for number, block in enumerate(blocks):
+        sheet.add_head(number, block)
+        for row, text in enumerate(labels):
+            sheet.add_cells(number, block, row, text)
+    for row, label in enumerate(labels.values()):
+        sheet.add_label(label, layout.top(row))
+    sheet.add_line()
+    for number, measure in enumerate(MEASURES):
+        top = layout.foot_top + number * FOOT_LINE
+        sheet.add_figures(measure, blocks, top)
+    return sheet.page
+
+
+class _Sheet:
+    """A sheet while it is made: a page with a pen, and the positions of what comes onto it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.page = Image.new("RGB", (layout.width, layout.height), PAPER)
+        self.pen = ImageDraw.Draw(self.page)
+
+    def add_title(self, columns: Sequence[Column]) -> None:
+        """Write what the adapters have in common, and below it how they differ."""
+        title = columns[0].title
+        if any(column.title != title for column in columns):
+            title = title.partition(":")[0]  # the recipe: the subjects differ
+        fields = " and ".join(columns[0].settings)
+        words = f"{len(columns)} adapters that differ in {fields}; the best figures are green"
+        shown, most = self.layout.shown, self.layout.most
+        if shown < most:
+            words += f"; the first {shown} of {most} images of each prompt"
+        self._write(
+            title,
+            left=MARGIN,
+            top=MARGIN,
+            size=TITLE_SIZE,
+        )
+        self._write(
+            words,
+            left=MARGIN,
+            top=MARGIN + 48,
+            size=FIGURE_SIZE,
+            colour=FAINT,
+        )
+
+    def add_real_pictures(self, column: Column) -> None:
+        """Paste training pictures, as many as the page has room for."""
+        self.add_label("real pictures", REAL_TOP)
+        self._paste_strip(
+            column.samples.real,
+            left=FIRST_BLOCK,
+            top=REAL_TOP,
+            right=self.layout.width - MARGIN,
+        )
+
+    def add_head(self, number: int, block: Block) -> None:
+        """Write the settings of a block above it, the last line right above the images."""
+        left = self.layout.left(number)
+        if block.is_base:
+            self._shade(left)
+        lines = self.layout.heads[number]
+        bottom = self.layout.first_row - 2 * GAP
+        top = bottom - len(lines) * HEAD_LINE
+        for line in lines:
+            value_left = left
+            if line.name:
+                value_left += head_width(f"{line.name} ")
+            self._write(
+                line.name,
+                left=left,
+                top=top,
+                size=HEAD_SIZE,
+                colour=FAINT,
+            )
+            self._write(
+                line.value,
+                left=value_left,
+                top=top,
+                size=HEAD_SIZE,
+            )
+            top += HEAD_LINE
+
+    def add_cells(
+        self,
+        number: int,
+        block: Block,
+        row: int,
+        text: str,
+    ) -> None:
+        """Paste the images of a prompt into a block, or say that there are none."""
+        left = self.layout.left(number)
+        top = self.layout.top(row)
+        strip = block.rows.get(text, ())
+        if not strip:
+            self._write(
+                "not asked",
+                left=left,
+                top=top + 6,
+                size=LABEL_SIZE,
+                colour=FAINT,
+            )
+            return
+        self._paste_strip(
+            strip[: self.layout.shown],
+            left=left,
+            top=top,
+            right=left + self.layout.block_width,
+        )
+
+    def add_label(self, text: str, top: int) -> None:
+        """Write what a row shows, left of it."""
+        lines = wrap(text, _LABEL_LETTERS)
+        self.pen.multiline_text(
+            (MARGIN, top + 6),
+            "\n".join(lines[:_LABEL_LINES]),
+            fill=INK,
+            font=_font(LABEL_SIZE),
+            spacing=4,
+        )
+
+    def add_line(self) -> None:
+        """Rule a line above the figures, from margin to margin."""
+        top = self.layout.foot_top - GAP
+        right = self.layout.width - MARGIN
+        self.pen.line((MARGIN, top, right, top), fill=LINE)
+
+    def add_figures(
+        self,
+        measure: Measure,
+        blocks: Sequence[Block],
+        top: int,
+    ) -> None:
+        """Write what was measured below each block, the best of the adapters in green."""
+        if any(measure.name in block.figures for block in blocks):
+            self._write(
+                measure.label,
+                left=MARGIN,
+                top=top,
+                size=FIGURE_SIZE,
+            )
+        best = best_figure(measure, blocks)
+        for number, block in enumerate(blocks):
+            figure = block.figures.get(measure.name)
+            if figure is None:
+                continue
+            colour = INK
+            if figure == best and not block.is_base:
+                colour = BEST
+            self._write(
+                f"{figure:.{_DIGITS}f}",
+                left=self.layout.left(number),
+                top=top,
+                size=FIGURE_SIZE,
+                colour=colour,
+            )
+
+    def _write(
+        self,
+        text: str,
+        *,
+        left: int,
+        top: int,
+        size: int,
+        colour: str = INK,
+    ) -> None:
+        self.pen.text((left, top), text, fill=colour, font=_font(size))
+
+    def _shade(self, left: int) -> None:
+        """Shade what lies below a block."""
+        right = left + self.layout.block_width
+        area = (
+            left - GUTTER // 2,
+            HEAD_TOP - GAP,
+            right + GUTTER // 2,
+            self.layout.height - MARGIN // 2,
+        )
+        self.pen.rectangle(area, fill=SHADE)
+
+    def _paste_strip(
+        self,
+        cells: Sequence[Image.Image],
+        *,
+        left: int,
+        top: int,
+        right: int,
+    ) -> None:
+        """Paste cells side by side, as many as end before `right`."""
+        for cell in cells:
+            if left + CELL > right:
+                break
+            self.page.paste(cell, (left, top))
+            left += PITCH
+
+
+def _font(
+    size: int,
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font: the same letters on every machine."""
+    return ImageFont.load_default(size)
