@@ -89,7 +89,7 @@ def _set_up_machine(patch: pytest.MonkeyPatch, settings: Settings, simulator: Sa
     patch.setenv("AWS_REGION", REGION)
     patch.delenv("AWS_SESSION_TOKEN", raising=False)
     # Commands that wait let the simulator's time go by.
-    waits = SimpleNamespace(sleep=simulator.clock.advance, monotonic=time.monotonic)
+    waits = SimpleNamespace(sleep=simulator.pass_time, monotonic=time.monotonic)
     patch.setattr("orchestrator.targets.sagemaker.target.time", waits)
 
 

@@ -168,6 +168,10 @@ class SageMakerSimulator(Waiting):
     def driver(self, job: TrainingJob) -> JobDriver:
         return self._drivers[id(job)]
 
+    def is_any_working(self) -> bool:
+        """Whether some job's container works now."""
+        return any(driver.is_working for driver in list(self._drivers.values()))
+
     def job_faults(self, name: str) -> list[JobFault]:
         """Return the faults meant for a new job, which are its own from now on."""
         mine = [fault for meant, fault in self._job_faults if meant in {None, name}]

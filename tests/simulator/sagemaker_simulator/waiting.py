@@ -22,6 +22,7 @@ class Waiting:
     job: Callable[[str], "TrainingJob"]
     driver: Callable[["TrainingJob"], "JobDriver"]
     log_lines: Callable[[str], list[str]]
+    is_any_working: Callable[[], bool]
 
     def __init__(self) -> None:
         self._news = threading.Condition()
@@ -65,6 +66,17 @@ class Waiting:
         """Move the clock, and wait for the container, until a job has ended."""
         self.run_until(name, "Completed", "Failed", "Stopped", seconds=seconds)
         return self.job(name)
+
+    def pass_time(self, seconds: float) -> None:
+        """Stand in for a command's sleep: the clock moves on, and while a container works, real time passes too.
+
+        A command that polls without a pause would move the clock by hours while a container does the work of a moment.
+        """
+        if self.is_any_working():
+            with self._news:
+                self._news.wait(0.004)  # seconds
+        if isinstance(self.clock, ManualClock):
+            self.clock.advance(seconds)
 
     def _next_change(self, name: str, seconds: float) -> None:
         driver = self.driver(self.job(name))
