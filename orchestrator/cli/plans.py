@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 
 Trees = Mapping[str, Mapping[str, FileDigest]]
-_NOT_READY = "no account is set up yet: names of account, role and image are made up (python -m orchestrator infra up)"
+_NOT_READY = f"no account is set up yet: names of account, role and image are made up ({command('infra', 'up')})"
 
 
 def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request: bool = True) -> None:

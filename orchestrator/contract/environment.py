@@ -17,6 +17,7 @@ TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
+STOP_GRACE_SECONDS = 120  # between SIGTERM and SIGKILL of a training job
 FAILURE_LIMIT = 1024  # characters of the failure file that come back as FailureReason
 
 

@@ -17,7 +17,7 @@ from orchestrator.contract.families import HUB_ID, INDEX_FILE, family_in, missin
 from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
-from orchestrator.secret_scan import insist_on_no_secret
+from orchestrator.secret_scan import require_no_secret
 from orchestrator.storage import Store, TreeStore
 
 _KIND = "models"
@@ -77,7 +77,7 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
     Raises SpecError for one that is not there or cannot be trained, before its weights are fetched; the errors of
     `hub.look_up`; and those of the store.
     """
-    insist_on_no_secret({"model": model_id, "revision": revision})
+    require_no_secret({"model": model_id, "revision": revision})
     if HUB_ID.fullmatch(model_id) is None:
         raise SpecError(
             f'"{model_id}" is no name of a model on the Hub.', next_step="write it as the Hub does: org/model"

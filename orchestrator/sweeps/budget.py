@@ -22,6 +22,7 @@ from orchestrator.specs.compute import Budget
 from orchestrator.specs.job import JobSpec
 from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobDescription
+from orchestrator.targets.names import TargetName
 
 
 def with_shares(variants: Sequence[Variant], max_usd: Any) -> list[Variant]:  # a number of the command line, or None
@@ -43,11 +44,14 @@ def total_worst_case(plans: Sequence[Plan]) -> Decimal | None:
 
 def insist_on_share(spec: JobSpec, description: JobDescription) -> None:
     """Raise SpecError for a job that runs by a limit of its own which its share does not pay for."""
-    share, limit = spec.budget.max_usd, description.runtime_limit_seconds
-    if share is None or limit is None or description.instance_type is None or description.region is None:
+    share = spec.budget.max_usd
+    if share is None or description.target is not TargetName.SAGEMAKER:
+        return
+    instance_type, region, limit = description.instance_type, description.region, description.runtime_limit_seconds
+    if instance_type is None or region is None or limit is None:  # not told by the service: nothing to compare
         return
     compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
-    most = worst_case(instance(description.instance_type), compute, description.region, limit).usd
+    most = worst_case(instance(instance_type), compute, region, limit).usd
     if most > share:
         raise _refused(
             f"{description.name} was submitted before and may still cost {dollars(most)}; its share is {dollars(share)}"

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.aws.client import Aws, calling
+from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.errors import MissingError, SpecError
 
-GROUP = "/aws/sagemaker/TrainingJobs"
 _FIRST_HOST = "algo-1"  # the only host that reports progress
 _READ = "read the job's log"
 
@@ -55,7 +55,9 @@ class LogStream:
 
     def _get(self, place: dict[str, Any]) -> Any:
         with calling(_READ):
-            return self.client.get_log_events(logGroupName=GROUP, logStreamName=self.name, startFromHead=True, **place)
+            return self.client.get_log_events(
+                logGroupName=LOG_GROUP, logStreamName=self.name, startFromHead=True, **place
+            )
 
     def _new_in(self, events: list[Any]) -> Iterator[str]:
         for event in events:
@@ -88,7 +90,7 @@ class TrainingLog:
 
     def _names(self) -> list[str]:
         pages = self.client.get_paginator("describe_log_streams").paginate(
-            logGroupName=GROUP, logStreamNamePrefix=f"{self.job}/{_FIRST_HOST}"
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/{_FIRST_HOST}"
         )
         try:
             with calling(_READ):
