@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator.targets.names import TargetName
+from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 _COMPUTE = ("instance_type", "spot")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
@@ -24,7 +24,9 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
         click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id."),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
         click.option("-s", "--set", "pairs", metavar=setting, multiple=True, help=sets),
-        click.option("--target", type=click.Choice(list(TargetName)), default=TargetName.LOCAL, help="Where to train."),
+        click.option(
+            "--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to train."
+        ),
         click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
         click.option(
             "--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible."

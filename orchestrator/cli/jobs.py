@@ -7,7 +7,7 @@ import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
-from orchestrator.targets.names import TargetName
+from orchestrator.targets.names import TARGET_NAMES
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def job_argument(function: Any) -> Any:  # click's decorators take any function
     """Give a command the name of a job, of which a few letters are enough, and the target it is looked for in."""
-    choice = click.option("--target", type=click.Choice(list(TargetName)), help="Where to look for the job.")
+    choice = click.option("--target", type=click.Choice(TARGET_NAMES), help="Where to look for the job.")
     return click.argument("name")(choice(function))
 
 
@@ -42,12 +42,12 @@ def list_jobs(as_json: bool) -> None:
     if not summaries:
         click.echo(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
         return
-    print_table(("JOB", "STATUS", "SUBMITTED", "TARGET", "REGION"), [_row(summary) for summary in summaries])
-
-
-def _row(summary: "JobSummary") -> tuple[str, ...]:
-    submitted = f"{summary.created.astimezone():%Y-%m-%d %H:%M:%S}"
-    return summary.name, summary.status.value, submitted, summary.target.value, summary.region or "-"
+    rows = []
+    for summary in summaries:
+        submitted = summary.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        region = summary.region or "-"
+        rows.append((summary.name, summary.status.value, submitted, summary.target.value, region))
+    print_table(("JOB", "STATUS", "SUBMITTED", "TARGET", "REGION"), rows)
 
 
 def _summaries(target: "Target") -> "Iterator[JobSummary]":

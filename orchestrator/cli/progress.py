@@ -100,8 +100,7 @@ def _goes_on(job: Job) -> str:
 
 def _ask_to_stop(job: Job) -> None:
     question = f"\nStop {job.name}? Its checkpoint is kept. No leaves it running"
-    stop = click.confirm(question, default=True, err=True) if sys.stdin.isatty() else True
-    if not stop:
+    if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
         click.echo(_goes_on(job), err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)

@@ -24,7 +24,8 @@ def print_outcome(job: Job, *, as_json: bool) -> None:
     description = job.describe()
     if description.status in ENDED_EARLY:
         explanation = job.explain()
-        raise JobError(f"{job.name}: {description.status}. {explanation.cause}", next_step=explanation.next_step)
+        message = f"{job.name}: {description.status}. {explanation.cause}"
+        raise JobError(message, next_step=explanation.next_step)
     _print(job, description, as_json=as_json)
 
 
@@ -76,7 +77,11 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
 def _course(description: JobDescription) -> Facts:
     """Return where the job stands, what it runs on, how long it took and what it cost."""
     submitted = description.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    facts = [("job", description.name), ("status", _status(description)), ("submitted", submitted)]
+    facts = [
+        ("job", description.name),
+        ("status", _status(description)),
+        ("submitted", submitted),
+    ]
     if description.instance_type:
         runs_on = f"{description.instance_count} x {description.instance_type} in {description.region}"
         facts.append(("runs on", runs_on))
@@ -107,7 +112,11 @@ def _adapter(job: Job, where: str, manifest: AdapterManifest) -> Facts:
     for name, file in manifest.files.items():
         if name.endswith(".safetensors"):
             weights += file.size
-    facts = [("adapter", where), ("size", f"{weights / 1e6:.2f} MB"), ("say", f'"{manifest.trigger}"')]
+    facts = [
+        ("adapter", where),
+        ("size", f"{weights / 1e6:.2f} MB"),
+        ("say", f'"{manifest.trigger}"'),
+    ]
     if CONTACT_SHEET_FILE in manifest.files:
         facts.append(("pictures", f"{where.rstrip('/')}/{CONTACT_SHEET_FILE}"))
     folder = _folder_to_load(job, where)
@@ -133,7 +142,10 @@ def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
 
     rows = []
     for name, label in (("subject_similarity", "subject similarity"), ("prompt_fidelity", "prompt fidelity")):
-        rows.append((label, figure(f"{name}_before"), figure(f"{name}_after"), figure(f"{name}_ceiling")))
+        before = figure(f"{name}_before")
+        after = figure(f"{name}_after")
+        ceiling = figure(f"{name}_ceiling")
+        rows.append((label, before, after, ceiling))
     return rows
 
 

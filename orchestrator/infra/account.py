@@ -53,7 +53,7 @@ class IdleCharge(BaseModel):
     """What it costs, by the us-east-1 list."""
 
 
-BILLED = (
+IDLE_CHARGES = (
     IdleCharge(what="encryption key", price="$1 a month"),
     IdleCharge(what="bucket", price="$0.023 a GB and month, replaced versions for 30 days too"),
     IdleCharge(what="container images", price="$0.10 a GB and month"),
@@ -191,8 +191,9 @@ class _Bucket:
             answer = self.client.delete_objects(**self.named, Delete={"Objects": versions, "Quiet": True})
         if errors := answer.get("Errors"):  # the request as a whole succeeds also when single objects do not
             first = errors[0]
+            code = str(first.get("Code"))
             said = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-            failure = Failure((str(first.get("Code")),), said, service="s3", operation="DeleteObject")
+            failure = Failure((code,), said, service="s3", operation="DeleteObject")
             raise error_for(failure, f"empty the bucket {self.named['Bucket']}")
 
 

@@ -33,7 +33,8 @@ class StackEvent(NamedTuple):
     @property
     def is_failure(self) -> bool:
         """Whether the resource could not be made, changed or deleted, for a reason of its own."""
-        return self.status.endswith("_FAILED") and "cancelled" not in self.reason.lower()
+        was_cancelled = "cancelled" in self.reason.lower()
+        return self.status.endswith("_FAILED") and not was_cancelled
 
 
 class Stack:

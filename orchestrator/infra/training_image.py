@@ -99,7 +99,8 @@ def publish(aws: Aws, account: AwsSettings, *, platform: str, told: Told) -> Ima
         docker.push(name, password)
     except ConflictError:  # somebody else was quicker; the same name is the same image
         return Image(image=name, built=True, pushed=False)
-    return Image(image=name, built=True, pushed=True, warning=_oddity(_describe(aws, place)))
+    pushed = _describe(aws, place)
+    return Image(image=name, built=True, pushed=True, warning=_oddity(pushed))
 
 
 def is_missing(aws: Aws, account: AwsSettings) -> bool:

@@ -81,7 +81,10 @@ class Job:
 
     def explain(self) -> Explanation:
         """Return why the job stands where it does, the evidence, and what to do."""
-        return explain(self.describe(), self.log_lines(latest_attempt=True), self.target.checkpoint_step(self.name))
+        description = self.describe()
+        log = self.log_lines(latest_attempt=True)
+        checkpoint_step = self.target.checkpoint_step(self.name)
+        return explain(description, log, checkpoint_step)
 
     def manifest(self) -> AdapterManifest | None:
         """Return the adapter's manifest, or None while there is no adapter; raises JobError when it is damaged."""
@@ -196,5 +199,6 @@ def cost(description: JobDescription) -> Decimal | None:
         return None
     total = Decimal(0)
     for one in description.billed_attempts:
-        total += actual(instance(one.instance_type), one.instance_count, one.region, one.seconds)
+        chosen = instance(one.instance_type)
+        total += actual(chosen, one.instance_count, one.region, one.seconds)
     return total

@@ -10,3 +10,7 @@ class TargetName(StrEnum):
     """A process on this machine."""
     SAGEMAKER = "sagemaker"
     """A SageMaker training job in the account."""
+
+
+TARGET_NAMES = tuple(name.value for name in TargetName)
+"""All of them, as they are typed."""

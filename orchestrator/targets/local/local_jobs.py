@@ -191,7 +191,12 @@ class LocalJobs:
 
     def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
         worker = [sys.executable, "-m", "orchestrator.targets.local.worker"]
-        arguments = [str(job.path), str(lock.fileno()), str(self.settings.cache), launchers.name_of(self.launcher)]
+        arguments = [
+            str(job.path),
+            str(lock.fileno()),
+            str(self.settings.cache),
+            launchers.name_of(self.launcher),
+        ]
         errors = job.path / "worker.txt"
         with errors.open("w", encoding="utf-8") as stderr, _ctrl_c_held_back():
             started = subprocess.run(

@@ -44,31 +44,33 @@ class Worker:
 
     def open_attempt(self) -> None:
         """Note where the attempt's log begins; the client reads it as soon as this process's parent has ended."""
-        start = _open_log(self.job.log)
-        self.state = self.state.model_copy(update={"log_start": start, "worker_pid": os.getpid()})
-        self.job.write_state(self.state)
+        log_start = _open_log(self.job.log)
+        self._write_state(log_start=log_start)
 
     def run(self) -> None:
         """Run the attempt and say how it ended."""
         signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
         try:
-            self.state = self.state.model_copy(update={"worker_pid": os.getpid()})
-            self.job.write_state(self.state)
+            self._write_state(worker_pid=os.getpid())
             _lay_out(self.job)
             ending = self._train()
         except JobError as error:
             ending = _failed(error.message, error.next_step)
         except Exception as error:  # noqa: BLE001  (what is not said here is never said)
             ending = self._broken(error)
-        self.job.write_state(self.state.model_copy(update={"ended": datetime.now(UTC), **ending}))
+        self._write_state(ended=datetime.now(UTC), **ending)
         if ending["status"] is JobStatus.COMPLETED:  # not before it is said: a retry would need them
             self.job.drop_leftovers()
 
-    def _train(self) -> dict[str, Any]:
-        launch = Launch(self.job.request(), self.job.environment, self.cache, self.lock_descriptor)
-        running = self.running = self.launcher.start(launch)
-        self.state = self.state.model_copy(update={"handle": running.handle})
+    def _write_state(self, **changes: Any) -> None:
+        self.state = self.state.model_copy(update=changes)
         self.job.write_state(self.state)
+
+    def _train(self) -> dict[str, Any]:
+        request = self.job.request()
+        launch = Launch(request, self.job.environment, self.cache, self.lock_descriptor)
+        running = self.running = self.launcher.start(launch)
+        self._write_state(handle=running.handle)
         if self.job.stop_requested():  # asked before clients could know the handle
             self._pass_on_stop()
         failed = _keep_log(self.job.log, running.lines)
@@ -85,10 +87,12 @@ class Worker:
             self.launcher.stop(self.running.handle)
 
     def _ending(self, code: int, failed: Failed | None) -> dict[str, Any]:
-        if code == EXIT_STOPPED or (code == -signal.SIGTERM and self.job.stop_requested()):
+        ended_by_stop = code == -signal.SIGTERM and self.job.stop_requested()
+        if code == EXIT_STOPPED or ended_by_stop:
             return {"status": JobStatus.STOPPED, "exit_code": code}
-        if code == -signal.SIGKILL and (reason := self.job.kill_reason()):
-            return {"status": JobStatus.STOPPED, "failure_reason": reason, "exit_code": code}
+        kill_reason = self.job.kill_reason()
+        if code == -signal.SIGKILL and kill_reason:
+            return {"status": JobStatus.STOPPED, "failure_reason": kill_reason, "exit_code": code}
         if code == 0:
             publish(self.job.environment.model, self.job.output, self.job)
             return {"status": JobStatus.COMPLETED, "exit_code": code}
@@ -104,7 +108,8 @@ class Worker:
         next_step = command("jobs", "retry", self.job.name)
         if isinstance(error, OSError) and error.errno in _FULL:
             return _failed(f"The disk is full: {error}.", f"free some space, then: {next_step}")
-        return _failed(f"The job could not be run on this machine: {type(error).__name__}: {error}.", next_step)
+        reason = f"The job could not be run on this machine: {type(error).__name__}: {error}."
+        return _failed(reason, next_step)
 
 
 def _lay_out(job: JobFolder) -> None:
@@ -161,7 +166,8 @@ def _silent_reason(code: int, job: str) -> tuple[str, str | None]:
 
 def main(job_path: str, lock_descriptor: str, cache: str, launcher: str) -> None:
     """Open an attempt, then go on with it in a child that init adopts: the client waits for this process only."""
-    worker = Worker(JobFolder(Path(job_path)), int(lock_descriptor), Path(cache), launcher_named(launcher))
+    job = JobFolder(Path(job_path))
+    worker = Worker(job, int(lock_descriptor), Path(cache), launcher_named(launcher))
     worker.open_attempt()
     if os.fork() == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the client held Ctrl-C back while it started this

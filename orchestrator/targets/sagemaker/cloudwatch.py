@@ -43,12 +43,11 @@ class LogStream:
             self._token = page["nextForwardToken"]
 
     def _page(self) -> Any:
-        place = {"nextToken": self._token} if self._token else {"startTime": self._latest}
+        if not self._token:
+            return self._get({"startTime": self._latest})
         try:
-            return self._get(place)
+            return self._get({"nextToken": self._token})
         except SpecError:  # a token is good for a day; after that, the clock says where to go on
-            if not self._token:
-                raise
             self._token = ""
             self._repeated = self._given
             return self._get({"startTime": self._latest})
@@ -65,7 +64,9 @@ class LogStream:
                 self._repeated -= 1
                 continue
             if event["timestamp"] != self._latest:
-                self._latest, self._given, self._repeated = event["timestamp"], 0, 0
+                self._latest = event["timestamp"]
+                self._given = 0
+                self._repeated = 0
             self._given += 1
             yield str(event["message"]).rstrip("\n")
 
@@ -99,4 +100,5 @@ class TrainingLog:
             return []
         since = int(self.created.timestamp() * 1000)
         own = [stream for stream in streams if stream["creationTime"] >= since]
-        return [stream["logStreamName"] for stream in sorted(own, key=lambda one: one["creationTime"])]
+        own.sort(key=lambda stream: stream["creationTime"])
+        return [stream["logStreamName"] for stream in own]

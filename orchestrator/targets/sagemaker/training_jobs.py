@@ -101,13 +101,18 @@ class TrainingJobs:
         """Return the tags of a job that was described."""
         pages = self._client.get_paginator("list_tags").paginate(ResourceArn=described["TrainingJobArn"])
         with calling("read the job's tags"):
-            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+            tags: dict[str, str] = {}
+            for page in pages:
+                for tag in page["Tags"]:
+                    tags[tag["Key"]] = tag["Value"]
+            return tags
 
     def request_of(self, described: Any) -> Request:
         """Return the request that made a job, out of its description."""
         members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
         request: Request = {name: described[name] for name in members if name in described}
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags(described).items()]
+        tags = self.tags(described)
+        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
         return request
 
     def status(self, attempt: str) -> JobStatus:
