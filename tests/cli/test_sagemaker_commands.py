@@ -190,11 +190,11 @@ def test_without_credentials_the_next_command_signs_in(
     assert_refused(run(*JOB), service, 6, "no AWS credentials", "aws configure")
 
 
-@pytest.mark.parametrize("operation", ["*", "CreateTrainingJob"])
-def test_an_expired_session_is_named_wherever_it_ends(run: Run, service: SageMakerSimulator, operation: str) -> None:
-    service.faults.add(faults.expired_token(), operation, service="sagemaker", times=None)
-    if operation == "*":
-        service.faults.add(faults.expired_token(), "*", service="s3", times=None)
+@pytest.mark.parametrize(("where", "operation"), [("s3", "*"), ("sagemaker", "*"), ("sagemaker", "CreateTrainingJob")])
+def test_an_expired_session_is_named_wherever_it_ends(
+    run: Run, service: SageMakerSimulator, where: str, operation: str
+) -> None:
+    service.faults.add(faults.expired_token(), operation, service=where, times=None)
     assert_refused(run(*JOB), service, 6, "session has expired", "aws sso login")
 
 
