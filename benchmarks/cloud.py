@@ -15,6 +15,7 @@ from moto import mock_aws
 from sagemaker_simulator import Image, SageMakerSimulator, in_process
 
 from orchestrator.aws.client import Aws
+from orchestrator.contract.checkpoints import FILES, PREFIX, step_of
 from orchestrator.contract.events import Resumed, Step, parse
 from orchestrator.jobs import job as jobs
 from orchestrator.planning.plan import plan_on_sagemaker
@@ -90,9 +91,11 @@ def adapter_hashes(there: Cloud, job: jobs.Job) -> dict[str, str]:
 def checkpoint_keys(there: Cloud, job: jobs.Job) -> dict[int, dict[str, str]]:
     """Return the keys of a job's checkpoints in the bucket: by step, then by file name."""
     found: dict[int, dict[str, str]] = {}
-    for key in there.target.store.list_prefix(f"checkpoints/{job.describe().identity}/step-"):
+    for key in there.target.store.list_prefix(f"checkpoints/{job.describe().identity}/{PREFIX}"):
         _, folder, file = key.rsplit("/", 2)
-        found.setdefault(int(folder.removeprefix("step-")), {})[file] = key
+        step = step_of(folder)
+        if step is not None:
+            found.setdefault(step, {})[file] = key
     return dict(sorted(found.items()))
 
 
@@ -103,7 +106,7 @@ def whole_checkpoints(there: Cloud, job: jobs.Job) -> list[int]:
 
 
 def _is_whole(there: Cloud, keys: dict[str, str]) -> bool:
-    if set(keys) != {"checkpoint.json", "tensors.safetensors"}:
+    if set(keys) != FILES:
         return False
     s3 = there.target.aws.client("s3")
     manifest, tensors = (s3.get_object(Bucket=BUCKET, Key=keys[file])["Body"].read() for file in sorted(keys))

@@ -22,7 +22,8 @@ from orchestrator.specs.building import build_spec
 from orchestrator.storage import FolderStore
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import JobFolder
-from orchestrator.targets.opening import local_target
+from orchestrator.targets.names import TargetName
+from orchestrator.targets.opening import open_target
 
 KILLS = 100
 VICTIMS = ("training process", "worker", "both")
@@ -91,7 +92,7 @@ def _submit(settings: Settings, name: str) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
     plan = plan_here(spec, settings, FolderStore(settings.store))
-    target = local_target(settings)
+    target = open_target(TargetName.LOCAL, settings)
     if target.has(plan.request["TrainingJobName"]):
         return jobs.find(plan.request["TrainingJobName"], [target])
     return jobs.submit(plan, target).job
@@ -102,8 +103,9 @@ def _kill(settings: Settings, name: str, victim: str) -> bool:
     state = JobFolder(settings.jobs / name).state()
     if state is None or state.status.is_final:
         return False
-    pids = {"training process": [state.training_pid], "worker": [state.worker_pid]}
-    hits = [_send_kill(pid) for pid in pids.get(victim, [state.worker_pid, state.training_pid]) if pid]
+    training_pid = int(state.handle) if state.handle else None
+    pids = {"training process": [training_pid], "worker": [state.worker_pid]}
+    hits = [_send_kill(pid) for pid in pids.get(victim, [state.worker_pid, training_pid]) if pid]
     return True in hits
 
 

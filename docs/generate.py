@@ -17,6 +17,7 @@ from orchestrator.aws import errors as aws_errors
 from orchestrator.aws.client import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
+from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.figures import AFTER, MEASURES, Measure
 from orchestrator.contract.recipe import recipe_class, recipe_names
 from orchestrator.specs.compute import Budget, Compute
@@ -26,14 +27,13 @@ DOCS = Path(__file__).parent
 MATRIX = DOCS.parent / "tests" / "faults" / "matrix.yaml"
 NEEDS = DOCS.parent / "tests" / "permissions" / "needs.yaml"
 HELP = cli.context_settings["help_option_names"]
-_PROGRAM = "python -m orchestrator"
 _QUOTA = "aws service-quotas request-service-quota-increase ..., written out"
 _NOTICE = "<!-- Written by docs/generate.py; `make docs` renews it. -->\n"
 
 
 def commands_page() -> str:
     """Return the help text of every command."""
-    sections = [f"## `{path}`\n\n```text\n{text}\n```\n" for path, text in _help_texts(cli, _PROGRAM)]
+    sections = [f"## `{path}`\n\n```text\n{text}\n```\n" for path, text in _help_texts(cli, PROGRAM)]
     return "\n".join([_NOTICE, "# Commands\n", *sections])
 
 

@@ -3,10 +3,11 @@
 import sys
 from typing import TYPE_CHECKING
 
+from orchestrator.contract.command_line import PROGRAM
+
 if TYPE_CHECKING:
     from orchestrator.errors import OrchestratorError
 
-_PROGRAM = "python -m orchestrator"
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 
@@ -18,7 +19,7 @@ def main() -> int:
     from orchestrator.cli import cli
 
     try:
-        outcome = cli.main(prog_name=_PROGRAM, standalone_mode=False)
+        outcome = cli.main(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return _EXIT_USAGE
@@ -38,7 +39,7 @@ def _usage_error(error: "Exception") -> "OrchestratorError":
     from orchestrator.errors import SpecError
 
     context = error.ctx if isinstance(error, UsageError) else None
-    command = context.command_path if context else _PROGRAM
+    command = context.command_path if context else PROGRAM
     message = getattr(error, "format_message", error.__str__)()
     return SpecError(message, next_step=f"{command} --help")
 

@@ -22,6 +22,7 @@ Each carries what happened, why, and the next command to type; `__main__` prints
 
 from collections.abc import Sequence
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import Problem
 
 
@@ -69,7 +70,7 @@ class JobExistsError(JobError):
     """There is a job of that name."""
 
     def __init__(self, name: str, how: str = "exists") -> None:
-        super().__init__(f"The job {name} {how}.", next_step=f"python -m orchestrator jobs show {name}")
+        super().__init__(f"The job {name} {how}.", next_step=command("jobs", "show", name))
 
 
 class MachineError(OrchestratorError):

@@ -47,7 +47,7 @@ def _own_secret(text: str) -> str | None:
     )
 
 
-def insist_on_no_secret(values: Any) -> None:
+def require_no_secret(values: Any) -> None:
     """Raise SpecError when any text within nested values looks like a secret; the text itself is not repeated."""
     problems = [
         Problem(where=where, what=f"looks like {kind}, which everybody who may see the job could read")

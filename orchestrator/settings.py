@@ -10,6 +10,7 @@ from typing import Any, Self
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import problems_of
 from orchestrator.errors import AccountError, MachineError
 
@@ -137,14 +138,14 @@ class Settings(BaseModel):
             raise MachineError(
                 f"The settings of the AWS account ({self.aws_file} and ORCHESTRATOR_ variables) cannot be used.",
                 problems=problems_of(error),
-                next_step="python -m orchestrator infra show",
+                next_step=command("infra", "show"),
             ) from error
 
     def account(self) -> AwsSettings:
         """Return the account's settings; raises AccountError before `infra up`, and as `aws` does."""
         account = self.aws()
         if account is None:
-            raise AccountError("No AWS account is set up for this.", next_step="python -m orchestrator infra up")
+            raise AccountError("No AWS account is set up for this.", next_step=command("infra", "up"))
         return account
 
     def _noted(self) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _from_variables() -> dict[str, Any]:
 
 
 def _unreadable(path: Path, why: str) -> MachineError:
-    return MachineError(f"{path} cannot be read: {why}.", next_step="python -m orchestrator infra show")
+    return MachineError(f"{path} cannot be read: {why}.", next_step=command("infra", "show"))
 
 
 def _obstacle(home: Path) -> str:

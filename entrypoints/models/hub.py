@@ -9,12 +9,13 @@ from huggingface_hub.errors import GatedRepoError
 
 from entrypoints.models.loading import NEXT_STEP
 from entrypoints.runtime.failures import TrainingError, failure_of
+from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
 
 PIN_FILE = "base_model.json"
 _TO_A_GATED_MODEL = (
     "accept its terms at https://huggingface.co/{model}, sign in with: hf auth login; then submit again "
-    "on this machine, or for SageMaker first: python -m orchestrator models mirror {model}"
+    f"on this machine, or for SageMaker first: {PROGRAM} models mirror {{model}}"
 )
 
 

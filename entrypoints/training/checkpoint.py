@@ -22,11 +22,9 @@ from torch import Tensor
 from entrypoints.adapters.weights import on_cpu
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine
+from orchestrator.contract.checkpoints import MANIFEST_FILE, PREFIX, TENSORS_FILE, folder_name
 from orchestrator.contract.digest import FileDigest, hash_file
 
-TENSORS_FILE = "tensors.safetensors"
-MANIFEST_FILE = "checkpoint.json"
-PREFIX = "step-"
 _IDENTITY_WORDS = {"recipe": "recipe", "dataset": "training data", "bundle": "code", "base_model": "base model"}
 
 
@@ -71,7 +69,7 @@ class Manifest(BaseModel):
 
 def folder_of(root: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies."""
-    return root / f"{PREFIX}{step:08d}"
+    return root / folder_name(step)
 
 
 def save(root: Path, manifest: Manifest, tensors: dict[str, Tensor], keep: int) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
+from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import JobError
 from orchestrator.storage import Store
 
 PREFIX = "adapters/"
 _MANIFEST = re.compile(rf"{PREFIX}(?P<name>[^/]+)/(?:(?P<job>[^/]+)/output/model/)?{re.escape(MANIFEST_FILE)}")
-_LIST = "python -m orchestrator adapters list"
+_LIST = command("adapters", "list")
 
 
 class Adapter(BaseModel):

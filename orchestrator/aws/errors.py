@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from orchestrator.contract.command_line import command
 from orchestrator.errors import (
     AccessError,
     AccountError,
@@ -62,7 +63,7 @@ _SIGN_IN_AGAIN = "aws sso login  (or renew your access keys: aws configure)"
 _SET_REGION = "export AWS_REGION=us-east-1  (the region your stack is in)"
 _LATER = "try again in a minute"
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
-_INFRA = "python -m orchestrator infra show"
+_INFRA = command("infra", "show")
 _INVALID = "ValidationException ValidationError"
 _S3_ACTIONS = {
     "CompleteMultipartUpload": "PutObject",
@@ -116,7 +117,7 @@ TABLE = (
     Row(
         "UnknownEndpointError ServiceNotInRegionError EndpointVariantError EndpointProviderError"
         " UnknownRegionError OptInRequired SubscriptionRequiredException",
-        CredentialsError, "the service is not to be had in this region", _SET_REGION),
+        CredentialsError, "the service is not available in this region", _SET_REGION),
     Row(
         "InvalidEndpointConfigurationError InvalidDNSNameError InvalidHostLabelError",
         CredentialsError, "the address of the service is not valid", "check AWS_ENDPOINT_URL and AWS_REGION"),
@@ -151,7 +152,7 @@ TABLE = (
     Row(
         "400", CredentialsError, "AWS refused without saying why; most often the session has expired",
         "aws sts get-caller-identity  (it says why)", "^bad request$"),
-    Row("NoSuchBucket", MissingError, "there is no such bucket", "python -m orchestrator infra up"),
+    Row("NoSuchBucket", MissingError, "there is no such bucket", command("infra", "up")),
     Row(
         "NoSuchKey NoSuchUpload NoSuchVersion NoSuchEntity ResourceNotFound ResourceNotFoundException"
         " RepositoryNotFoundException ImageNotFoundException StackNotFoundException ChangeSetNotFound"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
@@ -25,11 +26,15 @@ def list_adapters(as_json: bool) -> None:
     found = _registry().newest()
     if as_json:
         print_json([_as_json(adapter) for adapter in found])
-    elif not found:
-        click.echo("No adapters yet. Begin with: python -m orchestrator submit dreambooth")
-    else:
-        rows = [(one.name, one.manifest.recipe, f"{one.bytes / 1e6:.2f} MB", place_of(one.uri)) for one in found]
-        print_table(("ADAPTER", "RECIPE", "SIZE", "WHERE"), rows)
+        return
+    if not found:
+        click.echo(f"No adapters yet. Begin with: {command('submit', 'dreambooth')}")
+        return
+    rows = []
+    for adapter in found:
+        size = f"{adapter.bytes / 1e6:.2f} MB"
+        rows.append((adapter.name, adapter.manifest.recipe, size, place_of(adapter.uri)))
+    print_table(("ADAPTER", "RECIPE", "SIZE", "WHERE"), rows)
 
 
 @adapters.command()
@@ -45,22 +50,20 @@ def show(name: str, as_json: bool) -> None:
         return
     manifest = adapter.manifest
     base = manifest.base_model
-    print_facts(
-        [
-            ("adapter", adapter.name),
-            ("where", place_of(adapter.uri)),
-            ("recipe", manifest.recipe),
-            ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
-            ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),
-            ("pictures", manifest.dataset_sha256[:12]),
-            ("code", manifest.bundle_sha256[:12]),
-            *((name.replace("_", " "), f"{figure:.3f}") for name, figure in manifest.metrics.items()),
-            *(
-                (f"file {name}", f"{digest.size} bytes, sha256 {digest.sha256}")
-                for name, digest in manifest.files.items()
-            ),
-        ]
-    )
+    facts = [
+        ("adapter", adapter.name),
+        ("where", place_of(adapter.uri)),
+        ("recipe", manifest.recipe),
+        ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
+        ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),
+        ("pictures", manifest.dataset_sha256[:12]),
+        ("code", manifest.bundle_sha256[:12]),
+    ]
+    for metric, figure in manifest.metrics.items():
+        facts.append((metric.replace("_", " "), f"{figure:.3f}"))
+    for file, digest in manifest.files.items():
+        facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
+    print_facts(facts)
 
 
 @adapters.command()
@@ -70,12 +73,14 @@ def show(name: str, as_json: bool) -> None:
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Bring an adapter here: each file is verified, and the folder is whole or absent."""
     registry = _registry()
-    adapter, place = registry.find(name), folder or Path(name)
-    registry.pull(adapter, place.resolve())
+    adapter = registry.find(name)
+    folder = folder or Path(name)
+    registry.pull(adapter, folder.resolve())
     if as_json:
-        print_json({**_as_json(adapter), "folder": str(place.resolve())})
+        print_json({**_as_json(adapter), "folder": str(folder.resolve())})
         return
-    print_facts([("adapter", str(place)), *(("load", line) for line in adapter.manifest.loading(str(place)))])
+    loading = [("load", line) for line in adapter.manifest.loading(str(folder))]
+    print_facts([("adapter", str(folder)), *loading])
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:
@@ -85,6 +90,7 @@ def _as_json(adapter: "Adapter") -> dict[str, Any]:
 def _registry() -> "Registry":
     from orchestrator.adapters.registry import Registry
     from orchestrator.settings import Settings
-    from orchestrator.targets.opening import targets
+    from orchestrator.targets.opening import open_targets
 
-    return Registry([target.store for target in targets(Settings.from_environment())])
+    targets = open_targets(Settings.from_environment())
+    return Registry([target.store for target in targets])

@@ -63,7 +63,10 @@ class _Lines:
 class _Bars:
     def __init__(self, progress: "Progress", labels: Sequence[str]) -> None:
         self.progress = progress
-        self.tasks = [progress.add_task(label, total=None, start=False, words="waits") for label in labels]
+        self.tasks = []
+        for label in labels:
+            task = progress.add_task(label, total=None, start=False, words="waits")
+            self.tasks.append(task)
 
     def says(self, number: int, event: Event) -> None:
         task = self.tasks[number]
@@ -75,7 +78,8 @@ class _Bars:
             case Item(done=done, of=of):
                 self.progress.update(task, completed=done, total=of)
             case Warned(message=message):
-                text = printable(f"{self.progress.tasks[number].description}: {message}")
+                label = self.progress.tasks[number].description
+                text = printable(f"{label}: {message}")
                 self.progress.console.print(text, markup=False, highlight=False)
 
     def stands(self, number: int, words: str) -> None:

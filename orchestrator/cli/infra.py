@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ def infra() -> None:
     """Make, show and remove what jobs on SageMaker need in your AWS account."""
 
 
-def _stack_options(command: Any) -> Any:  # click's decorators take any function
-    command = click.option("--stack-name", metavar="NAME", help="Of the CloudFormation stack; orchestrator.")(command)
-    return click.option("--region", metavar="REGION", help="AWS region; that of your AWS configuration.")(command)
+def _stack_options(function: Any) -> Any:  # click's decorators take any function
+    stack_name = click.option("--stack-name", metavar="NAME", help="Of the CloudFormation stack; orchestrator.")
+    region = click.option("--region", metavar="REGION", help="AWS region; that of your AWS configuration.")
+    return region(stack_name(function))
 
 
 @infra.command()
@@ -35,7 +37,7 @@ def _stack_options(command: Any) -> Any:  # click's decorators take any function
 @click.option("--log-days", metavar="DAYS", type=int, help="Days log lines are kept; 90.")
 @json_option
 def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) -> None:
-    """Make what jobs need, or bring it up to date; it is safe to say this twice.
+    """Make what jobs need, or bring it up to date. Idempotent.
 
     What an option set before stays when the option is left out.
     """
@@ -46,7 +48,7 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     account = infra_account.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
-        click.echo("\nNext: python -m orchestrator infra image  (it builds the image that jobs run in)")
+        click.echo(f"\nNext: {command('infra', 'image')}  (it builds the image that jobs run in)")
 
 
 @infra.command()
@@ -55,7 +57,7 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 @click.option("--platform", metavar="OS/ARCH", default="linux/amd64", help="What it runs on; linux/amd64.")
 @json_option
 def image(region: str | None, stack_name: str | None, build_only: bool, platform: str, as_json: bool) -> None:
-    """Build the image that jobs run in with docker and push it; it is safe to say this twice.
+    """Build the image that jobs run in with docker and push it. Idempotent.
 
     It holds Python and the libraries of training; each job brings its own code.
     """
@@ -67,7 +69,8 @@ def image(region: str | None, stack_name: str | None, build_only: bool, platform
         made = training_image.build(platform=platform, told=told)
     else:
         aws, settings, name = _opened(region, stack_name)
-        made = training_image.publish(aws, infra_account.show(aws, settings, name=name), platform=platform, told=told)
+        account = infra_account.show(aws, settings, name=name)
+        made = training_image.publish(aws, account, platform=platform, told=told)
     _print_image(made, as_json=as_json)
 
 
@@ -79,7 +82,8 @@ def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
     from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
-    _print_account(infra_account.show(aws, settings, name=name), as_json=as_json)
+    account = infra_account.show(aws, settings, name=name)
+    _print_account(account, as_json=as_json)
 
 
 @infra.command()
@@ -114,23 +118,27 @@ def _opened(region: str | None, stack_name: str | None) -> tuple["Aws", "Setting
     settings = Settings.from_environment()
     try:
         noted = settings.aws()
-    except MachineError:  # what was noted is noted anew
+    except MachineError:  # it cannot be read, and is about to be written again
         noted = None
-    aws = Aws(region or (noted.region if noted else None))
-    return aws, settings, stack_name or (noted.stack_name if noted else STACK)
+    if noted is not None:
+        region = region or noted.region
+        stack_name = stack_name or noted.stack_name
+    return Aws(region), settings, stack_name or STACK
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, str]:
     """Return the template's parameters for the options that were given."""
+    subnets = ",".join(given["subnets"])
+    groups = ",".join(given["groups"])
+    if bool(subnets) != bool(groups):
+        raise click.UsageError("--subnet and --security-group go together: give both, or neither.")
     values = {
         "AlarmEmail": given["alarm_email"],
         "MonthlyBudgetUsd": given["monthly_budget"],
-        "Subnets": ",".join(given["subnets"]) or None,
-        "SecurityGroups": ",".join(given["groups"]) or None,
+        "Subnets": subnets or None,
+        "SecurityGroups": groups or None,
         "LogDays": given["log_days"],
     }
-    if bool(values["Subnets"]) != bool(values["SecurityGroups"]):
-        raise click.UsageError("--subnet and --security-group go together: give both, or neither.")
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
@@ -138,35 +146,50 @@ def _telling(*, quiet: bool) -> Any:  # a function of an event
     def tell(event: "StackEvent") -> None:
         if quiet:
             return
-        reason = f"  {event.reason}" if event.reason else ""
-        line = f"{event.at.astimezone():%H:%M:%S}  {event.status:<28} {event.resource} ({event.kind}){reason}"
+        clock = event.at.astimezone().strftime("%H:%M:%S")
+        line = f"{clock}  {event.status:<28} {event.resource} ({event.kind})"
+        if event.reason:
+            line = f"{line}  {event.reason}"
         click.echo(printable(line), err=True)
 
     return tell
 
 
 def _telling_lines(*, quiet: bool) -> Any:  # a function of a line
-    return lambda line: None if quiet else click.echo(printable(line), err=True)
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(printable(line), err=True)
+
+    return tell
 
 
 def _print_image(made: "Image", *, as_json: bool) -> None:
     if as_json:
         print_json(made.model_dump(mode="json"))
         return
-    done = "Pushed" if made.pushed else "Built" if made.built else "There already:"
+    if made.pushed:
+        done = "Pushed"
+    elif made.built:
+        done = "Built"
+    else:
+        done = "There already:"
     click.echo(f"{done} {printable(made.image)}")
     if made.warning:
         click.echo(f"Warning: {printable(made.warning)}", err=True)
 
 
 def _print_account(account: "AwsSettings", *, as_json: bool) -> None:
-    from orchestrator.infra.account import BILLED
+    from orchestrator.infra.account import IDLE_CHARGES
 
     values = account.model_dump(mode="json")
     if as_json:
-        print_json({**values, "billed": [bill.model_dump() for bill in BILLED]})
+        print_json({**values, "billed": [charge.model_dump() for charge in IDLE_CHARGES]})
         return
-    facts = [(name.replace("_", " "), value) for name, value in values.items() if value]
-    print_facts([(name, ", ".join(value) if isinstance(value, list) else value) for name, value in facts])
+    facts = []
+    for name, value in values.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        if text:
+            facts.append((name.replace("_", " "), text))
+    print_facts(facts)
     click.echo()
-    print_table(("BILLED", "PRICE"), [(bill.what, bill.price) for bill in BILLED])
+    print_table(("BILLED", "PRICE"), [(charge.what, charge.price) for charge in IDLE_CHARGES])

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from orchestrator.targets.names import TARGET_NAMES, TargetName
+
 _COMPUTE = ("instance_type", "spot")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 
@@ -22,7 +24,9 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
         click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id."),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
         click.option("-s", "--set", "pairs", metavar=setting, multiple=True, help=sets),
-        click.option("--target", type=click.Choice(["local", "sagemaker"]), default="local", help="Where to train."),
+        click.option(
+            "--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to train."
+        ),
         click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
         click.option(
             "--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible."
@@ -38,20 +42,21 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
     return add
 
 
-def insist_on_sagemaker(target: str, given: Mapping[str, Any]) -> None:
-    """Raise SpecError for flags of SageMaker that were typed for a job of this machine: it would not heed them."""
+def require_sagemaker(target: str, given: Mapping[str, Any]) -> None:
+    """Raise SpecError for flags of SageMaker that are typed for a local job, which would ignore them."""
     from orchestrator.errors import SpecError
 
     typed = [f"--{name.replace('_', '-')}" for name in _FOR_SAGEMAKER if given.get(name)]
-    if target == "local" and typed:
+    if typed and target != TargetName.SAGEMAKER:
+        flags = " and ".join(typed)
         raise SpecError(
-            f"{' and '.join(typed)} can only be said of a job on SageMaker; nothing was started.",
+            f"{flags} can only be given for a job on SageMaker; nothing was started.",
             next_step="add --target sagemaker, or leave it out",
         )
 
 
 def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
-    """Ask before money is spent; where nobody can be asked, a cap stands for the answer. Raises SpecError or Exit."""
+    """Ask before money is spent; without a terminal, a cap is needed instead. Raises SpecError or Exit."""
     from orchestrator.errors import SpecError
 
     if yes:
@@ -61,7 +66,7 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
             click.echo("Nothing was started.", err=True)
             raise click.exceptions.Exit(1)
     elif not capped:
-        message = "What may cost money without a cap has to be agreed to, and there is no terminal to ask on."
+        message = "A job that may cost money without a cap has to be confirmed, and there is no terminal to ask on."
         raise SpecError(f"{message} Nothing was started.", next_step="add --max-usd USD, or --yes")
 
 
@@ -69,12 +74,16 @@ def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `specs.build_spec`: those of the job file, and over them what was typed."""
     from orchestrator.specs.job_file import read_job_file
 
-    fields: dict[str, Any] = read_job_file(Path(what)) if what.endswith((".yaml", ".yml")) else {"recipe": what}
-    said = {key: value for key, value in given.items() if value is not None}
-    compute = {key: said.pop(key) for key in _COMPUTE if key in said}
-    budget = {"max_usd": said.pop("max_usd")} if "max_usd" in said else {}
+    fields: dict[str, Any] = {"recipe": what}
+    if what.endswith((".yaml", ".yml")):
+        fields = read_job_file(Path(what))
+    typed = {key: value for key, value in given.items() if value is not None}
+    compute = {key: typed.pop(key) for key in _COMPUTE if key in typed}
+    budget = {}
+    if "max_usd" in typed:
+        budget["max_usd"] = typed.pop("max_usd")
     for name, part in (("compute", compute), ("budget", budget)):
-        own = fields.get(name) or {}
-        if part and isinstance(own, dict):  # what is none is refused with the other problems of the file
-            said[name] = {**own, **part}
-    return {**fields, **said}
+        in_file = fields.get(name) or {}
+        if part and isinstance(in_file, dict):  # what is none is refused with the other problems of the file
+            typed[name] = {**in_file, **part}
+    return {**fields, **typed}

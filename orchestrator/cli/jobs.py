@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
+from orchestrator.targets.names import TARGET_NAMES
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -15,10 +17,10 @@ if TYPE_CHECKING:
     from orchestrator.targets.base import JobSummary, Target
 
 
-def job_argument(command: Any) -> Any:  # click's decorators take any function
-    """Give a command the name of a job, of which a few letters are enough, and the place it is looked for in."""
-    choice = click.option("--target", type=click.Choice(["local", "sagemaker"]), help="Where to look for the job.")
-    return click.argument("name")(choice(command))
+def job_argument(function: Any) -> Any:  # click's decorators take any function
+    """Give a command the name of a job, of which a few letters are enough, and the target it is looked for in."""
+    choice = click.option("--target", type=click.Choice(TARGET_NAMES), help="Where to look for the job.")
+    return click.argument("name")(choice(function))
 
 
 @click.group()
@@ -30,18 +32,22 @@ def jobs() -> None:
 @json_option
 def list_jobs(as_json: bool) -> None:
     """List all jobs, the oldest first."""
-    found = [summary for target in _targets() for summary in _summaries(target)]
-    summaries = sorted(found, key=lambda summary: summary.created)
+    summaries: list[JobSummary] = []
+    for target in _targets():
+        summaries += _summaries(target)
+    summaries.sort(key=lambda summary: summary.created)
     if as_json:
         print_json([summary.model_dump(mode="json") for summary in summaries])
-    elif not summaries:
-        click.echo("No jobs yet. Begin with: python -m orchestrator submit dreambooth")
-    else:
-        rows = [
-            (one.name, one.status.value, f"{one.created.astimezone():%Y-%m-%d %H:%M:%S}", one.region or "here")
-            for one in summaries
-        ]
-        print_table(("JOB", "STATUS", "SUBMITTED", "RUNS ON"), rows)
+        return
+    if not summaries:
+        click.echo(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
+        return
+    rows = []
+    for summary in summaries:
+        submitted = summary.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        region = summary.region or "-"
+        rows.append((summary.name, summary.status.value, submitted, summary.target.value, region))
+    print_table(("JOB", "STATUS", "SUBMITTED", "TARGET", "REGION"), rows)
 
 
 def _summaries(target: "Target") -> "Iterator[JobSummary]":
@@ -128,7 +134,8 @@ def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
     if as_json:
         print_json({"removed": job.name, "adapter": adapter})
     else:
-        click.echo(f"Removed {job.name}{' and its adapter' if adapter else ''}.")
+        what = f"{job.name} and its adapter" if adapter else job.name
+        click.echo(f"Removed {what}.")
 
 
 @jobs.command()
@@ -165,12 +172,15 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
 
 def _targets() -> "list[Target]":
     from orchestrator.settings import Settings
-    from orchestrator.targets.opening import targets
+    from orchestrator.targets.opening import open_targets
 
-    return targets(Settings.from_environment())
+    return open_targets(Settings.from_environment())
 
 
-def _find(name: str, where: str | None) -> "Job":
+def _find(name: str, target_name: str | None) -> "Job":
     from orchestrator.jobs.job import find
 
-    return find(name, [target for target in _targets() if where in {None, target.kind}])
+    targets = _targets()
+    if target_name is not None:
+        targets = [target for target in targets if target.name == target_name]
+    return find(name, targets)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.command_line import PROGRAM
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
             ("commit", model.commit),
             ("copy", f"{model.uri} ({'new' if is_new else 'was there already'})"),
             ("size", f"{model.bytes / 1e9:.2f} GB"),
-            ("use", f"python -m orchestrator submit RECIPE --target sagemaker --base-model {model.id}"),
+            ("use", f"{PROGRAM} submit RECIPE --target sagemaker --base-model {model.id}"),
         ]
     )
 
@@ -55,20 +56,16 @@ def list_models(as_json: bool) -> None:
     found = list_mirrored(_store())
     if as_json:
         print_json([model.model_dump(mode="json") for model in found])
-    elif not found:
-        click.echo("No models yet. Copy one with: python -m orchestrator models mirror HF_ID")
-    else:
-        rows = [
-            (
-                one.id,
-                one.revision,
-                one.commit[:12],
-                f"{one.bytes / 1e9:.2f} GB",
-                f"{one.mirrored.astimezone():%Y-%m-%d %H:%M}",
-            )
-            for one in found
-        ]
-        print_table(("MODEL", "REVISION", "COMMIT", "SIZE", "MIRRORED"), rows)
+        return
+    if not found:
+        click.echo(f"No models yet. Copy one with: {PROGRAM} models mirror HF_ID")
+        return
+    rows = []
+    for model in found:
+        size = f"{model.bytes / 1e9:.2f} GB"
+        mirrored = f"{model.mirrored.astimezone():%Y-%m-%d %H:%M}"
+        rows.append((model.id, model.revision, model.commit[:12], size, mirrored))
+    print_table(("MODEL", "REVISION", "COMMIT", "SIZE", "MIRRORED"), rows)
 
 
 def _say(line: str) -> None:
@@ -77,6 +74,7 @@ def _say(line: str) -> None:
 
 def _store() -> "Store":
     from orchestrator.settings import Settings
-    from orchestrator.targets.opening import sagemaker_target
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
 
-    return sagemaker_target(Settings.from_environment().account()).store
+    return open_target(TargetName.SAGEMAKER, Settings.from_environment()).store

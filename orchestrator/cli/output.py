@@ -22,17 +22,25 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their column heads, each column as wide as its longest cell."""
-    table = [tuple(printable(cell) for cell in row) for row in [columns, *rows]]
-    widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
-    for row in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines: list[list[str]] = []
+    widths = [0] * len(columns)
+    for row in [columns, *rows]:
+        cells = [printable(cell) for cell in row]
+        lengths = map(len, cells)
+        widths = list(map(max, widths, lengths))
+        lines.append(cells)
+    for cells in lines:
+        padded = map(str.ljust, cells, widths)
+        click.echo("  ".join(padded).rstrip())
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
-    width = max(len(name) for name, _ in facts)
+    names = [name for name, _ in facts]
+    width = max(map(len, names))
     for name, value in facts:
-        click.echo(f"{name.ljust(width)}  {printable(value)}".rstrip())
+        line = f"{name.ljust(width)}  {printable(value)}"
+        click.echo(line.rstrip())
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
@@ -40,6 +48,10 @@ def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     if not as_json:
         click.echo(printable(f"Error: {error.render()}", keep="\n"), err=True)
         return
-    problems = [problem.model_dump() for problem in error.problems]
-    body = {"kind": type(error).__name__, "message": error.message, "problems": problems, "next": error.next_step}
+    body = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "problems": [problem.model_dump() for problem in error.problems],
+        "next": error.next_step,
+    }
     print_json({"error": body})

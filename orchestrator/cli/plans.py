@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
+from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 
 Trees = Mapping[str, Mapping[str, FileDigest]]
-_NOT_READY = "no account is set up yet: names of account, role and image are made up (python -m orchestrator infra up)"
+_NOT_READY = f"no account is set up yet: names of account, role and image are made up ({command('infra', 'up')})"
 
 
 def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request: bool = True) -> None:
@@ -20,50 +22,72 @@ def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request:
         return
     print_facts(_facts(plan, ready=ready))
     click.echo()
-    print_table(("UPLOAD, IF NOT THERE", "FILES", "SIZE"), [_row(uri, files) for uri, files in trees.items()])
+    rows = [_row(uri, files) for uri, files in trees.items()]
+    print_table(("UPLOAD, IF NOT THERE", "FILES", "SIZE"), rows)
     if request:
         click.echo()
         print_json(plan.request)
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
-    place = plan.placement
     facts = [("job", str(plan.request["TrainingJobName"]))]
-    if place is not None:
-        facts += [
-            ("instance", f"{place.instance.describe()} in {place.region}"),
-            ("why", place.why),
-            (
-                "memory",
-                place.memory.describe() if place.memory else "cannot be estimated: the model's size is not known",
-            ),
-            ("cost", place.cost.describe()),
-            ("limit", f"{place.cost.runtime_seconds // 60} minutes of running"),
-            ("quota", f"{place.quota}: at least {plan.request['ResourceConfig']['InstanceCount']}"),
-            ("stand-ins", ", ".join(_stand_ins(plan)) or "none within the budget"),
-        ]
-    return facts if ready else [*facts, ("note", _NOT_READY)]
+    if plan.placement is not None:
+        facts += _placement_facts(plan, plan.placement)
+    if not ready:
+        facts.append(("note", _NOT_READY))
+    return facts
+
+
+def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
+    """Return where the job would run and why, and what that can cost."""
+    memory = "cannot be estimated: the model's size is not known"
+    if placement.memory is not None:
+        memory = placement.memory.describe()
+    minutes = placement.cost.runtime_seconds // 60
+    instances = plan.request["ResourceConfig"]["InstanceCount"]
+    stand_ins = ", ".join(_stand_ins(plan))
+    return [
+        ("instance", f"{placement.instance.describe()} in {placement.region}"),
+        ("why", placement.why),
+        ("memory", memory),
+        ("cost", placement.cost.describe()),
+        ("limit", f"{minutes} minutes of running"),
+        ("quota", f"{placement.quota}: at least {instances}"),
+        ("stand-ins", stand_ins or "none within the budget"),
+    ]
 
 
 def _stand_ins(plan: Plan) -> list[str]:
-    places = [one.placement for one in plan.stand_ins if one.placement]
-    return [f"{place.instance.name} (at most {dollars(place.cost.usd)})" for place in places]
+    found = []
+    for stand_in in plan.stand_ins:
+        placement = stand_in.placement
+        if placement is not None:
+            usd = dollars(placement.cost.usd)
+            found.append(f"{placement.instance.name} (at most {usd})")
+    return found
 
 
 def _row(uri: str, files: Mapping[str, FileDigest]) -> tuple[str, str, str]:
-    return uri, str(len(files)), f"{sum(digest.size for digest in files.values()) / 1e6:.2f} MB"
+    size = sum(digest.size for digest in files.values())
+    return uri, str(len(files)), f"{size / 1e6:.2f} MB"
 
 
 def _as_json(plan: Plan, trees: Trees, *, ready: bool) -> dict[str, object]:
-    uploads = [
-        {"uri": uri, "files": {name: digest.model_dump() for name, digest in files.items()}}
-        for uri, files in trees.items()
-    ]
+    uploads = []
+    for uri, files in trees.items():
+        digests = {name: digest.model_dump() for name, digest in files.items()}
+        uploads.append({"uri": uri, "files": digests})
     return {
         "request": plan.request,
         "uploads": uploads,
-        "placement": plan.placement.model_dump(mode="json") if plan.placement else None,
-        "stand_ins": [one.placement.model_dump(mode="json") for one in plan.stand_ins if one.placement],
+        "placement": _placement_json(plan),
+        "stand_ins": [_placement_json(one) for one in plan.stand_ins if one.placement],
         "warnings": [warning.model_dump() for warning in plan.warnings],
         "account_set_up": ready,
     }
+
+
+def _placement_json(plan: Plan) -> dict[str, object] | None:
+    if plan.placement is None:
+        return None
+    return plan.placement.model_dump(mode="json")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import click
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
@@ -94,13 +95,12 @@ def _byte_bars() -> Iterator[StorageProgress]:
 
 def _goes_on(job: Job) -> str:
     state = "is stopping" if job.describe().status is JobStatus.STOPPING else "goes on without you"
-    return f"{job.name} {state}. Watch it with: python -m orchestrator jobs wait {job.name}"
+    return f"{job.name} {state}. Watch it with: {command('jobs', 'wait', job.name)}"
 
 
 def _ask_to_stop(job: Job) -> None:
     question = f"\nStop {job.name}? Its checkpoint is kept. No leaves it running"
-    stop = click.confirm(question, default=True, err=True) if sys.stdin.isatty() else True
-    if not stop:
+    if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
         click.echo(_goes_on(job), err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)

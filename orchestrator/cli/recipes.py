@@ -21,11 +21,11 @@ def list_recipes(as_json: bool) -> None:
     """List the recipes."""
     from orchestrator.contract.recipe import recipe_class, recipe_names
 
-    rows = [(name, recipe_class(name).summary) for name in recipe_names()]
+    summaries = {name: recipe_class(name).summary for name in recipe_names()}
     if as_json:
-        print_json([{"name": name, "summary": summary} for name, summary in rows])
-    else:
-        print_table(("RECIPE", "WHAT IT MAKES"), rows)
+        print_json([{"name": name, "summary": summary} for name, summary in summaries.items()])
+        return
+    print_table(("RECIPE", "WHAT IT MAKES"), list(summaries.items()))
 
 
 @recipes.command("show")
@@ -49,8 +49,11 @@ def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:
 
     own = set(recipe.__annotations__)
     builtin = recipe.defaults({}, STABLE_DIFFUSION)
-    names = sorted(recipe.model_fields, key=lambda name: name not in own)
-    return [(name, _default(recipe, name, builtin), recipe.model_fields[name].description or "") for name in names]
+    rows = []
+    for name in sorted(recipe.model_fields, key=lambda name: name not in own):
+        description = recipe.model_fields[name].description or ""
+        rows.append((name, _default(recipe, name, builtin), description))
+    return rows
 
 
 def _default(recipe: "type[Recipe]", name: str, builtin: dict[str, Any]) -> str:
@@ -58,4 +61,6 @@ def _default(recipe: "type[Recipe]", name: str, builtin: dict[str, Any]) -> str:
     if field.is_required():
         return "required"
     value = builtin.get(name, field.default)
-    return "-" if value in (None, "", ()) else str(value)
+    if value in (None, "", ()):
+        return "-"
+    return str(value)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import ask_to_spend, insist_on_sagemaker, job_options, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
 from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
@@ -52,7 +52,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.settings import Settings
 
-    insist_on_sagemaker(target, given)
+    require_sagemaker(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
         raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
@@ -77,14 +77,15 @@ class _Start(NamedTuple):
 def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
     from orchestrator.planning.plan import plan_here
     from orchestrator.storage import DryStore, FolderStore
-    from orchestrator.targets.opening import local_target
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
 
     plan = plan_here(spec, settings, DryStore(settings.store) if dry_run else FolderStore(settings.store))
     _warn(plan)
     if dry_run:
         print_json(plan.request)
         return
-    _begin(plan, local_target(settings), start)
+    _begin(plan, open_target(TargetName.LOCAL, settings), start)
 
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
@@ -104,16 +105,17 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
     # Not imported before: a dry run does without what watches jobs.
     from orchestrator.aws.client import Aws
     from orchestrator.cli.progress import uploading
-    from orchestrator.infra.training_image import insist_on_image
-    from orchestrator.targets.opening import sagemaker_target
+    from orchestrator.infra.training_image import require_image
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
 
     account = settings.account()
-    insist_on_image(Aws(account.region), account)
+    require_image(Aws(account.region), account)
     if not start.as_json:
         print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
     with uploading(quiet=start.as_json) as progress:
-        target = sagemaker_target(account, progress)
+        target = open_target(TargetName.SAGEMAKER, settings, progress)
         plan = plan_on_sagemaker(spec, settings, account, target.store, shared)
     if plan.mirrored is not None:
         click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
@@ -127,7 +129,7 @@ def _warn(plan: "Plan") -> None:
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
     from orchestrator.cli.results import print_outcome
-    from orchestrator.jobs.capacity import Patience, acquire
+    from orchestrator.jobs.capacity import CapacityRetry, acquire
 
     def run(way: "Plan", again: bool) -> "Job":
         return _run(way, target, start, again=again)
@@ -135,7 +137,7 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
     def told(text: str) -> None:
         click.echo(printable(text), err=True)
 
-    job = acquire(plan, run, Patience(start.fallback, start.wait_minutes), told)
+    job = acquire(plan, run, CapacityRetry(start.fallback, start.wait_minutes), told)
     print_outcome(job, as_json=start.as_json)
 
 

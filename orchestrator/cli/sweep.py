@@ -1,6 +1,5 @@
 """`sweep`: several jobs that differ in a few settings, and one picture to choose among their adapters by."""
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import ask_to_spend, insist_on_sagemaker, job_options, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
 from orchestrator.terminal import printable
 
@@ -62,7 +62,7 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
     from orchestrator.sweeps.budget import with_shares
     from orchestrator.sweeps.grid import expand
 
-    insist_on_sagemaker(target, {**given, "max_usd": max_usd})
+    require_sagemaker(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings, fields = Settings.from_environment(), spec_fields(what, given)
     variants = expand(fields, pairs)
@@ -74,24 +74,26 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
     from orchestrator.storage import DryStore, FolderStore
     from orchestrator.sweeps.planning import plan_sweep
-    from orchestrator.targets.opening import local_target
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
 
     entries = plan_sweep(variants, settings, None, DryStore(settings.store))
     _show_plan(entries, start)
     if start.dry_run:
         return 0
     entries = plan_sweep(variants, settings, None, FolderStore(settings.store))
-    return _run(entries, local_target(settings), settings, start, None)
+    return _run(entries, open_target(TargetName.LOCAL, settings), settings, start, None)
 
 
 def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
     from orchestrator.aws.client import Aws
-    from orchestrator.infra.training_image import insist_on_image
+    from orchestrator.infra.training_image import require_image
     from orchestrator.settings import AwsSettings
     from orchestrator.storage import DryS3Store
     from orchestrator.sweeps.planning import plan_sweep
     from orchestrator.sweeps.running import check
-    from orchestrator.targets.opening import sagemaker_target
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
 
     account = settings.aws()
     planned_for = account or AwsSettings.placeholder()
@@ -100,8 +102,8 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
     if start.dry_run:
         return 0
     account = settings.account()
-    insist_on_image(Aws(account.region), account)
-    target = sagemaker_target(account)
+    require_image(Aws(account.region), account)
+    target = open_target(TargetName.SAGEMAKER, settings)
     check(entries, target)
     ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
     entries = plan_sweep(variants, settings, account, target.store)
@@ -157,14 +159,15 @@ def _run(entries: Sequence["Entry"], target: "Target", settings: "Settings", sta
     from orchestrator.sweeps.refusal import label
     from orchestrator.sweeps.results import results_of
     from orchestrator.sweeps.running import SweepRun
+    from orchestrator.targets.names import TargetName
 
-    here = entries[0].plan.placement is None
-    parallel = start.parallel or (1 if here else len(entries))
+    is_local = target.name is TargetName.LOCAL
+    parallel = start.parallel or (1 if is_local else len(entries))
     labels = [label(entry.variant.settings) for entry in entries]
     run = SweepRun(entries, target, parallel=parallel, resume=start.resume)
     with _leaving(run), board(labels, quiet=start.as_json) as watcher:
         endings = run.run(watcher)
-    record = results_of(entries, endings, settings.sweeps, None if here else max_usd)
+    record = results_of(entries, endings, settings.sweeps, None if is_local else max_usd)
     return _print_record(record, as_json=start.as_json)
 
 
@@ -183,7 +186,7 @@ def _leaving(run: "SweepRun") -> Iterator[None]:
 
 
 def _same_command() -> str:
-    return f"python -m orchestrator {shlex.join(sys.argv[1:])}"
+    return command(*sys.argv[1:])
 
 
 def _print_record(record: "SweepRecord", *, as_json: bool) -> int:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.aws.errors import Failure, error_for
+from orchestrator.aws.logs import LOG_GROUP
+from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, JobError, MachineError, MissingError, SpecError
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.infra.training_image import image_tag
@@ -19,7 +21,6 @@ from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import write_atomically
 
 STACK = "orchestrator"
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 PARAMETERS = {
     "AlarmEmail": "",
     "MonthlyBudgetUsd": "50",
@@ -34,14 +35,15 @@ PARAMETERS = {
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # repositories of images are called after it, and take no capitals
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LISTS = {"subnets", "security_groups"}
+_SHOWN = 3  # names of adapters in a message
 _AT_ONCE = 1000  # objects that one request can delete
 
 Told = Callable[[StackEvent], None]
 """Is told what happens to each resource."""
 
 
-class Bill(BaseModel):
-    """What is billed while no job runs."""
+class IdleCharge(BaseModel):
+    """One thing that is billed while no job runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -51,12 +53,12 @@ class Bill(BaseModel):
     """What it costs, by the us-east-1 list."""
 
 
-BILLED = (
-    Bill(what="encryption key", price="$1 a month"),
-    Bill(what="bucket", price="$0.023 a GB and month, replaced versions for 30 days too"),
-    Bill(what="container images", price="$0.10 a GB and month"),
-    Bill(what="log lines", price="$0.50 a GB when written, $0.03 a GB and month"),
-    Bill(what="jobs", price="nothing but while they run, see `submit --dry-run`"),
+IDLE_CHARGES = (
+    IdleCharge(what="encryption key", price="$1 a month"),
+    IdleCharge(what="bucket", price="$0.023 a GB and month, replaced versions for 30 days too"),
+    IdleCharge(what="container images", price="$0.10 a GB and month"),
+    IdleCharge(what="log lines", price="$0.50 a GB when written, $0.03 a GB and month"),
+    IdleCharge(what="jobs", price="nothing but while they run, see `submit --dry-run`"),
 )
 
 
@@ -74,19 +76,23 @@ class Removal(BaseModel):
 
 
 def up(aws: Aws, settings: Settings, wanted: Mapping[str, str], *, name: str = STACK, told: Told) -> AwsSettings:
-    """Make the stack, or bring it up to date, and note its outputs on this machine; can be said twice.
+    """Make the stack, or bring it up to date, and note its outputs on this machine. Idempotent.
 
     `wanted` are parameters of the template; what is left out stays as it is. Raises SpecError for a name that
     cannot be, and AccountError with cause and next command when the stack cannot be applied.
     """
     if not _NAME.fullmatch(name):
-        message = f'"{name}" is no name for the stack; use small letters, digits and hyphens, 40 at most.'
-        raise SpecError(message, next_step="python -m orchestrator infra up --help")
+        message = f'"{name}" is not a valid name for the stack; use small letters, digits and hyphens, 40 at most.'
+        raise SpecError(message, next_step=command("infra", "up", "--help"))
     stack = Stack(aws, name)
-    before = stack.parameters() or {"LogGroup": "leave" if _log_group_exists(aws) else "make"}
+    before = stack.parameters()
+    if not before:
+        before = {"LogGroup": "leave" if _log_group_exists(aws) else "make"}
     parameters = {**PARAMETERS, **before, "ImageTag": image_tag(), **wanted}
-    known = {key: value for key, value in parameters.items() if key in PARAMETERS}  # an older stack may have others
-    for event in stack.apply(STACK_TEMPLATE.read_text(encoding="utf-8"), known):
+    for name_of_another in parameters.keys() - PARAMETERS.keys():  # an older stack may have others
+        del parameters[name_of_another]
+    template = STACK_TEMPLATE.read_text(encoding="utf-8")
+    for event in stack.apply(template, parameters):
         told(event)
     return _note(stack, settings)
 
@@ -97,26 +103,29 @@ def show(aws: Aws, settings: Settings, *, name: str = STACK) -> AwsSettings:
 
 
 def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bool = False, told: Told) -> Removal:
-    """Empty the bucket and delete the stack; can be said twice.
+    """Empty the bucket and delete the stack. Idempotent.
 
-    Raises JobError while jobs run, and AccountError when the bucket holds adapters and `delete_adapters` was not said.
+    Raises JobError while jobs run, and AccountError when the bucket holds adapters and `delete_adapters` is False.
     """
     stack = Stack(aws, name)
     if stack.status() is None:
         _forget(settings, aws, name)
         return Removal(removed=False, objects=0, left=())
-    outputs, kept_log = stack.outputs(), stack.parameters().get("LogGroup") == "make"
+    outputs = stack.outputs()
+    made_log_group = stack.parameters().get("LogGroup") == "make"
     bucket = _Bucket(aws, outputs["Bucket"]) if "Bucket" in outputs else None
-    _insist_on_no_jobs(aws, outputs.get("RoleArn", ""))
+    _require_no_jobs(aws, outputs.get("RoleArn", ""))
     if bucket and not delete_adapters:
-        _insist_on_no_adapters(bucket)
+        _require_no_adapters(bucket)
     deleted = bucket.empty() if bucket else 0
     for event in stack.delete():
         told(event)
     _forget(settings, aws, name)
-    left = [f"the log group {LOG_GROUP}, which other jobs of the account use too"] if kept_log else []
+    left = []
+    if made_log_group:
+        left.append(f"the log group {LOG_GROUP}, which other jobs of the account use too")
     if key := outputs.get("KmsKeyArn"):
-        left.append(f"the key {key}, which is deleted in 30 days and can be had back until then")
+        left.append(f"the key {key}, which is deleted in 30 days and can be restored until then")
     return Removal(removed=True, objects=deleted, left=tuple(left))
 
 
@@ -140,13 +149,17 @@ class _Bucket:
     def adapters(self) -> list[str]:
         """Return the names of the adapters in the bucket."""
         pages = self._pages("list_objects_v2", Prefix="adapters/")
-        keys = (item["Key"] for page in pages for item in page.get("Contents", []))
-        return sorted({key.split("/")[1] for key in keys})
+        names = set()
+        for page in pages:
+            for item in page.get("Contents", []):
+                _, name, *_ = item["Key"].split("/")
+                names.add(name)
+        return sorted(names)
 
     def empty(self) -> int:
         """Delete every version of every object and give up unfinished uploads; return how many versions."""
         deleted = 0
-        while versions := self._versions():  # from the start each time: a page after one that is gone is not to be had
+        while versions := self._versions():  # from the start each time: the marker of a page that is gone leads nowhere
             self._delete(versions)
             deleted += len(versions)
         for page in self._pages("list_multipart_uploads"):
@@ -178,30 +191,37 @@ class _Bucket:
             answer = self.client.delete_objects(**self.named, Delete={"Objects": versions, "Quiet": True})
         if errors := answer.get("Errors"):  # the request as a whole succeeds also when single objects do not
             first = errors[0]
+            code = str(first.get("Code"))
             said = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-            failure = Failure((str(first.get("Code")),), said, service="s3", operation="DeleteObject")
+            failure = Failure((code,), said, service="s3", operation="DeleteObject")
             raise error_for(failure, f"empty the bucket {self.named['Bucket']}")
 
 
-def _insist_on_no_adapters(bucket: _Bucket) -> None:
-    if names := bucket.adapters():
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")  # noqa: PLR2004  (enough to know them by)
+def _require_no_adapters(bucket: _Bucket) -> None:
+    names = bucket.adapters()
+    if names:
+        some = ", ".join(names[:_SHOWN])
+        if len(names) > _SHOWN:
+            some = f"{some}, ..."
         raise AccountError(
             f"The bucket holds adapters, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
-            next_step="save them with adapters pull, then: python -m orchestrator infra down --delete-adapters",
+            next_step=f"save them with adapters pull, then: {command('infra', 'down', '--delete-adapters')}",
         )
 
 
-def _insist_on_no_jobs(aws: Aws, role_arn: str) -> None:
+def _require_no_jobs(aws: Aws, role_arn: str) -> None:
     client = aws.client("sagemaker")
+    ours: list[str] = []
     with calling("look for running jobs"):
-        pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-        names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
-        ours = [name for name in names if client.describe_training_job(TrainingJobName=name)["RoleArn"] == role_arn]
+        for page in client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress"):
+            for listed in page["TrainingJobSummaries"]:
+                name = listed["TrainingJobName"]
+                if client.describe_training_job(TrainingJobName=name)["RoleArn"] == role_arn:
+                    ours.append(name)
     if ours:
         raise JobError(
             f"Jobs are running in it: {', '.join(ours)}. Nothing was deleted.",
-            next_step=f"python -m orchestrator jobs stop {ours[0]}",
+            next_step=command("jobs", "stop", ours[0]),
         )
 
 
@@ -214,12 +234,14 @@ def _log_group_exists(aws: Aws) -> bool:
 def _note(stack: Stack, settings: Settings) -> AwsSettings:
     """Write the stack's outputs where `Settings.aws` reads them."""
     outputs = stack.outputs()
-    fields: dict[str, Any] = {_WORDS.sub("_", name).lower(): value for name, value in outputs.items()}
-    fields |= {name: fields[name].split(",") for name in _LISTS & fields.keys()}
+    fields: dict[str, Any] = {}
+    for name, value in outputs.items():
+        field = _WORDS.sub("_", name).lower()
+        fields[field] = value.split(",") if field in _LISTS else value
     if "bucket" not in fields:
         raise MissingError(
             f"The stack {stack.name} is {stack.status()} and has no outputs yet.",
-            next_step="python -m orchestrator infra up",
+            next_step=command("infra", "up"),
         )
     account = AwsSettings.model_validate(fields)
     write_atomically(settings.aws_file, account.model_dump_json(indent=2) + "\n")

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator.contract.command_line import command
 from orchestrator.errors import AccessError, ConflictError, MachineError, MissingError, OrchestratorError, ServiceError
 
-COMMAND = "python -m orchestrator infra image"
+COMMAND = command("infra", "image")
 _EVIDENCE_LINES = 12
 _USER = "AWS"  # ECR's only one; the token is the password
 
@@ -59,13 +60,13 @@ _OF_THE_ENGINE = (
 _OF_THE_REGISTRY = (
     _Sign(
         r"not authorized to perform:? ecr:",
-        AccessError, "this identity may not push images", f"let the account's owner say: {COMMAND}"),
+        AccessError, "this identity may not push images", f"ask the account's owner to run: {COMMAND}"),
     _Sign(
         r"tag is immutable|cannot be overwritten",
-        ConflictError, "there is an image of that name", "python -m orchestrator infra show"),
+        ConflictError, "there is an image of that name", command("infra", "show")),
     _Sign(
         r"name unknown|repository .* does not exist",
-        MissingError, "the account has no such repository", "python -m orchestrator infra up"),
+        MissingError, "the account has no such repository", command("infra", "up")),
     _Sign(
         r"authorization token has expired|no basic auth credentials|denied|unauthorized",
         AccessError, "the registry does not accept the token", COMMAND),
@@ -79,27 +80,28 @@ class Docker:
         self.told = told
         self.variables = variables or {}
 
-    def insist_on_engine(self) -> None:
+    def require_engine(self) -> None:
         """Raise MachineError unless the program is there and an engine answers it."""
         if shutil.which("docker") is None:
             raise MachineError(
                 "There is no docker on this machine, which builds the image.",
                 next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {COMMAND}",
             )
-        self.insist("talk to docker", "version")
+        self.run("talk to docker", "version")
 
     def build(self, folder: Path, image: str, *, platform: str, arguments: Mapping[str, str]) -> None:
         """Build the Dockerfile of a folder and give the image its name."""
-        given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        words = ["build", "--platform", platform, "--tag", image, *self._plain_format(), *given, str(folder)]
-        self.follow("build the image", *words)
+        words = ["build", "--platform", platform, "--tag", image, *self._plain_format()]
+        for name, value in arguments.items():
+            words += ["--build-arg", f"{name}={value}"]
+        self.follow("build the image", *words, str(folder))
 
     def push(self, image: str, password: str) -> None:
         """Push an image with a password for its registry, which goes in by stdin and is forgotten afterwards."""
         registry = image.partition("/")[0]
         with self._signing_in_to(registry) as docker:
             words = ["login", "--username", _USER, "--password-stdin", registry]
-            docker.insist("sign in to the registry", *words, typed=password, signs=_OF_THE_REGISTRY)
+            docker.run("sign in to the registry", *words, typed=password, signs=_OF_THE_REGISTRY)
             docker.follow("push the image", "push", image, signs=_OF_THE_REGISTRY)
 
     def _plain_format(self) -> list[str]:
@@ -136,8 +138,8 @@ class Docker:
             check=False,
         )
 
-    def insist(self, doing: str, *words: str, typed: str = "", signs: Signs = ()) -> None:
-        """Run a command that is over at once, and say nothing; raises an error of ours when it fails."""
+    def run(self, doing: str, *words: str, typed: str = "", signs: Signs = ()) -> None:
+        """Run a command that takes a moment, without showing its output; raises an error of ours when it fails."""
         answer = self._ask(*words, typed=typed)
         if answer.returncode != 0:
             raise _failure(doing, answer.stdout.splitlines(), signs)
@@ -163,9 +165,11 @@ class Docker:
 
 def _failure(doing: str, said: Iterable[str], signs: Signs) -> OrchestratorError:
     """Return what docker's last lines mean; lines that no sign fits are shown as they are."""
-    lines = [line.strip() for line in said if line.strip()][-_EVIDENCE_LINES:]
+    lines = [line.strip() for line in said if line.strip()]
+    lines = lines[-_EVIDENCE_LINES:]
     for sign in (*_OF_THE_ENGINE, *signs):
-        if evidence := [line for line in lines if re.search(sign.pattern, line, re.IGNORECASE)]:
-            return sign.error(f"Could not {doing}: {sign.cause}. ({evidence[-1]})", next_step=sign.next_step)
-    shown = "".join(f"\n  {line}" for line in lines) or " nothing"
-    return MachineError(f"Could not {doing}. The last docker said:{shown}", next_step=f"mend it, then: {COMMAND}")
+        for line in reversed(lines):
+            if re.search(sign.pattern, line, re.IGNORECASE):
+                return sign.error(f"Could not {doing}: {sign.cause}. ({line})", next_step=sign.next_step)
+    shown = "\n  ".join(["", *lines]) if lines else " nothing"
+    return MachineError(f"Could not {doing}. The last docker said:{shown}", next_step=f"fix it, then: {COMMAND}")

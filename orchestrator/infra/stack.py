@@ -7,13 +7,17 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
+from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, MissingError
 
-SHOW = "python -m orchestrator infra show"
+SHOW = command("infra", "show")
+_UP = command("infra", "up")
+_DOWN = command("infra", "down")
 _POLL_SECONDS = 3.0
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
 _REVIEWED_ONLY = "REVIEW_IN_PROGRESS"  # a change set was made and never executed: there is nothing yet
 _USABLE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"}
+_BEING_PLANNED = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"}
 
 
@@ -29,11 +33,12 @@ class StackEvent(NamedTuple):
     @property
     def is_failure(self) -> bool:
         """Whether the resource could not be made, changed or deleted, for a reason of its own."""
-        return self.status.endswith("_FAILED") and "cancelled" not in self.reason.lower()
+        was_cancelled = "cancelled" in self.reason.lower()
+        return self.status.endswith("_FAILED") and not was_cancelled
 
 
 class Stack:
-    """One stack by its name; every verb looks at the stack first, so that any of them can be said twice."""
+    """One stack by its name; every verb looks at the stack first, so that each is idempotent."""
 
     def __init__(self, aws: Aws, name: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         self.aws = aws
@@ -47,13 +52,18 @@ class Stack:
 
     def outputs(self) -> dict[str, str]:
         """Return the stack's outputs; raises MissingError without a stack."""
-        described = self._insist()
-        return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+        outputs = {}
+        for output in self._require_stack().get("Outputs", []):
+            outputs[output["OutputKey"]] = output["OutputValue"]
+        return outputs
 
     def parameters(self) -> dict[str, str]:
         """Return the parameters the stack was last applied with; none without a stack."""
         described = self._describe(self.name) or {}
-        return {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.get("Parameters", [])}
+        parameters = {}
+        for one in described.get("Parameters", []):
+            parameters[one["ParameterKey"]] = one.get("ParameterValue", "")
+        return parameters
 
     def apply(self, template: str, parameters: Mapping[str, str]) -> Iterator[StackEvent]:
         """Create or change the stack and yield what happens; yields nothing when nothing is to be changed.
@@ -69,14 +79,16 @@ class Stack:
             raise self._stuck(status)
         known = self._newest_event()
         if status is None:
+            request = self._request(template, parameters)
             with calling(f"make the stack {self.name}"):
-                self._client.create_stack(**self._request(template, parameters), ClientRequestToken=_token())
-        elif (change_set := self._make_change_set(template, parameters)) is None:
-            return
+                self._client.create_stack(**request, ClientRequestToken=_token())
         else:
+            change_set = self._make_change_set(template, parameters)
+            if change_set is None:
+                return
             with calling(f"change the stack {self.name}"):
                 self._client.execute_change_set(StackName=self.name, ChangeSetName=change_set)
-        yield from self._follow(self._insist()["StackId"], known)
+        yield from self._follow(self._require_stack()["StackId"], known)
 
     def delete(self) -> Iterator[StackEvent]:
         """Delete the stack and yield what happens; raises AccountError with the cause when something stays."""
@@ -93,12 +105,10 @@ class Stack:
     def _client(self) -> Any:  # boto3's CloudFormation client
         return self.aws.client("cloudformation")
 
-    def _insist(self) -> dict[str, Any]:
+    def _require_stack(self) -> dict[str, Any]:
         described = self._describe(self.name)
         if described is None:
-            raise MissingError(
-                f"There is no stack {self.name} in {self.aws.region}.", next_step="python -m orchestrator infra up"
-            )
+            raise MissingError(f"There is no stack {self.name} in {self.aws.region}.", next_step=_UP)
         return described
 
     def _describe(self, name_or_id: str) -> dict[str, Any] | None:
@@ -107,7 +117,9 @@ class Stack:
                 described: dict[str, Any] = self._client.describe_stacks(StackName=name_or_id)["Stacks"][0]
         except MissingError:
             return None
-        return None if described["StackStatus"] == "DELETE_COMPLETE" and name_or_id == self.name else described
+        if name_or_id == self.name and described["StackStatus"] == "DELETE_COMPLETE":
+            return None
+        return described
 
     def _make_change_set(self, template: str, parameters: Mapping[str, str]) -> str | None:
         """Return the ARN of a change set that can be executed, or None when it would change nothing."""
@@ -116,11 +128,10 @@ class Stack:
             made = self._client.create_change_set(
                 **self._request(template, parameters), ChangeSetName=_token(), ChangeSetType="UPDATE"
             )["Id"]
-        while (described := self._described_change_set(str(made)))["Status"] in {
-            "CREATE_PENDING",
-            "CREATE_IN_PROGRESS",
-        }:
+        described = self._described_change_set(str(made))
+        while described["Status"] in _BEING_PLANNED:
             self._pause(_POLL_SECONDS)
+            described = self._described_change_set(str(made))
         if described["Status"] == "CREATE_COMPLETE":
             return str(made)
         reason = str(described.get("StatusReason", "no reason was given"))
@@ -153,9 +164,11 @@ class Stack:
     def _follow(self, stack_id: str, known: str) -> Iterator[StackEvent]:
         failure: StackEvent | None = None
         for event in self._until_final(stack_id, known):
-            failure = failure or (event if event.is_failure else None)
+            if event.is_failure and failure is None:
+                failure = event
             yield event
-        status = (self._describe(stack_id) or {"StackStatus": "DELETE_COMPLETE"})["StackStatus"]
+        described = self._describe(stack_id)
+        status = described["StackStatus"] if described else "DELETE_COMPLETE"
         if status not in _DONE:
             raise self._stuck(status, failure)
 
@@ -171,8 +184,10 @@ class Stack:
 
     def _newest_event(self) -> str:
         described = self._describe(self.name)
-        events = self._pages(described["StackId"]) if described else iter(())
-        return str(next(events, {"EventId": ""})["EventId"])
+        if described is None:
+            return ""
+        newest = next(self._pages(described["StackId"]), None)
+        return str(newest["EventId"]) if newest else ""
 
     def _events(self, stack_id: str, known: str) -> list[dict[str, Any]]:
         """Return the events after the `known` one, the oldest first."""
@@ -190,18 +205,25 @@ class Stack:
 
     def _stuck(self, status: str, failure: StackEvent | None = None) -> AccountError:
         """Return what is wrong with a stack in a status it cannot be worked with, and how to get it out of there."""
+        message = f"The stack {self.name} is in {status}."
         failure = failure or self._last_failure()
-        why = f" {failure.resource} ({failure.kind}): {failure.reason}" if failure else ""
-        return AccountError(f"The stack {self.name} is in {status}.{why}", next_step=_way_out(status, self.name))
+        if failure is not None:
+            message = f"{message} {failure.resource} ({failure.kind}): {failure.reason}"
+        return AccountError(message, next_step=_way_out(status, self.name))
 
     def _last_failure(self) -> StackEvent | None:
         """Return what began the newest run of failures."""
-        found = None
         described = self._describe(self.name)
-        for event in map(_event, self._pages(described["StackId"]) if described else ()):
-            if found is not None and event.resource == self.name and event.status.endswith("_IN_PROGRESS"):
+        if described is None:
+            return None
+        found = None
+        for raw in self._pages(described["StackId"]):  # the newest first
+            event = _event(raw)
+            begins_the_run = event.resource == self.name and event.status.endswith("_IN_PROGRESS")
+            if found is not None and begins_the_run:
                 break
-            found = event if event.is_failure else found
+            if event.is_failure:
+                found = event
         return found
 
 
@@ -223,11 +245,11 @@ def _event(raw: dict[str, Any]) -> StackEvent:
 def _way_out(status: str, name: str) -> str:
     match status:
         case "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED":  # was never made: nothing is lost with it
-            return "mend the cause, then: python -m orchestrator infra down && python -m orchestrator infra up"
+            return f"fix the cause, then: {_DOWN} && {_UP}"
         case "DELETE_FAILED":
-            return "mend the cause, then: python -m orchestrator infra down"
+            return f"fix the cause, then: {_DOWN}"
         case "UPDATE_ROLLBACK_FAILED":
-            return f"mend the cause, then: aws cloudformation continue-update-rollback --stack-name {name}"
+            return f"fix the cause, then: aws cloudformation continue-update-rollback --stack-name {name}"
         case "UPDATE_ROLLBACK_COMPLETE":
-            return "mend the cause, then: python -m orchestrator infra up"
+            return f"fix the cause, then: {_UP}"
     return SHOW

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator import __version__
 from orchestrator.aws.client import Aws, calling
+from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file, tree_sha256
 from orchestrator.errors import AccessError, AccountError, ConflictError, MissingError
 from orchestrator.infra.docker import COMMAND, Docker, Told
@@ -20,7 +21,7 @@ from orchestrator.settings import AwsSettings
 PLATFORM = "linux/amd64"
 """What SageMaker's GPU instances run, and what requirements.txt is locked for."""
 _MADE_OF = ("Dockerfile", "requirements.txt")
-_UP = "python -m orchestrator infra up"
+_UP = command("infra", "up")
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"
     r"/(?P<repository>[^:@]+)(?::(?P<tag>[^:@]+)|@(?P<digest>.+))"
@@ -61,14 +62,15 @@ class _Registered(NamedTuple):
 
 def image_tag() -> str:
     """Return the version and ten digits of the hash of what the image is made of: another image, another tag."""
-    return f"{__version__}-{tree_sha256({name: hash_file(TRAINING_IMAGE / name) for name in _MADE_OF})[:10]}"
+    files = {name: hash_file(TRAINING_IMAGE / name) for name in _MADE_OF}
+    return f"{__version__}-{tree_sha256(files)[:10]}"
 
 
 def build(*, platform: str, told: Told) -> Image:
     """Build the image for this machine alone."""
     image = f"orchestrator-training:{image_tag()}"
     docker = Docker(told)
-    docker.insist_on_engine()
+    docker.require_engine()
     _build(docker, image, platform)
     return Image(image=image, built=True, pushed=False)
 
@@ -78,25 +80,27 @@ def publish(aws: Aws, account: AwsSettings, *, platform: str, told: Told) -> Ima
 
     Raises AccountError when the stack names another image than this version makes, MachineError without docker.
     """
-    name, place = account.training_image, _place(account)
+    name = account.training_image
+    place = _place(account)
     if place is None:
         raise AccountError(
-            f"Jobs run in {name}, which is no image of this account's own registry: there is nothing to build.",
-            next_step="python -m orchestrator infra show",
+            f"Jobs run in {name}, which is not in this account's own registry: there is nothing to build.",
+            next_step=command("infra", "show"),
         )
     if place.tag != image_tag():
         raise AccountError(f"The stack names {name}, and this version makes the image {image_tag()}.", next_step=_UP)
     if _describe(aws, place) is not None:
         return Image(image=name, built=False, pushed=False)
     docker = Docker(told)
-    docker.insist_on_engine()
+    docker.require_engine()
     password = _password(aws, place)  # before minutes of building: whoever may not push learns it here
     _build(docker, name, platform)
     try:
         docker.push(name, password)
     except ConflictError:  # somebody else was quicker; the same name is the same image
         return Image(image=name, built=True, pushed=False)
-    return Image(image=name, built=True, pushed=True, warning=_oddity(_describe(aws, place)))
+    pushed = _describe(aws, place)
+    return Image(image=name, built=True, pushed=True, warning=_oddity(pushed))
 
 
 def is_missing(aws: Aws, account: AwsSettings) -> bool:
@@ -111,7 +115,7 @@ def is_missing(aws: Aws, account: AwsSettings) -> bool:
         return False
 
 
-def insist_on_image(aws: Aws, account: AwsSettings) -> None:
+def require_image(aws: Aws, account: AwsSettings) -> None:
     """Raise MissingError when the image is not there: a job would find that out after minutes of waiting."""
     if is_missing(aws, account):
         message = f"The image that jobs run in is not in the registry yet: {account.training_image}"
@@ -121,8 +125,11 @@ def insist_on_image(aws: Aws, account: AwsSettings) -> None:
 def _place(account: AwsSettings) -> _Registered | None:
     """Return where the image is in the account's own registry, or None for one of another registry."""
     match = _ECR.fullmatch(account.training_image)
-    own = match is not None and (match["account"], match["region"]) == (account.account_id, account.region)
-    return _Registered(**match.groupdict()) if match and own else None
+    if match is None:
+        return None
+    if match["account"] != account.account_id or match["region"] != account.region:
+        return None
+    return _Registered(**match.groupdict())
 
 
 def _describe(aws: Aws, image: _Registered) -> dict[str, Any] | None:
@@ -145,7 +152,7 @@ def _password(aws: Aws, image: _Registered) -> str:
         with calling("sign in to the registry"):
             answer = client.get_authorization_token(registryIds=[image.account])
     except AccessError as error:
-        raise AccessError(error.message, next_step=f"let the account's owner say: {COMMAND}") from error
+        raise AccessError(error.message, next_step=f"ask the account's owner to run: {COMMAND}") from error
     token = answer["authorizationData"][0]["authorizationToken"]
     return base64.b64decode(token).decode().partition(":")[2]
 

@@ -1,8 +1,8 @@
-"""Getting a job its machines: what cannot be had for want of quota or capacity is tried elsewhere, or again later.
+"""Getting instances for a job: when quota or capacity is lacking, try other instance types or try again later.
 
-A quota refuses a job when it is created. Want of capacity shows later, as a job that failed before it began, or that
-waited for spot capacity in vain. To a person both are the same: no machine. All that is tried costs together no more
-than the first of it was allowed to.
+A quota refuses a job when it is created. Lack of capacity shows later, as a job that failed before it began, or that
+waited for spot capacity until its limit. Both mean the same to a person: no instance. All attempts together cost no
+more than the first one was allowed to.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import AccountError, CapacityError, QuotaError
 from orchestrator.jobs.failure_patterns import diagnose
@@ -17,84 +18,116 @@ from orchestrator.jobs.job import Job, cost
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 from orchestrator.targets.base import JobDescription
+from orchestrator.targets.names import TargetName
 
 ROUND_SECONDS = 60.0
 _NO_SPOT = "MaxWaitTimeExceeded"
 Start = Callable[[Plan, bool], Job]
-"""Submits a plan, as a further attempt when the flag says that there was one, and may watch it to its end."""
+"""Submits a plan, as a further attempt when the flag is set, and may watch it until it ends."""
+Refusals = dict[str, AccountError]
+"""Why no instance was available, by instance type."""
 
 
-class Patience(NamedTuple):
-    """What is done when an instance cannot be had; nothing, by default."""
+class CapacityRetry(NamedTuple):
+    """What to do when no instance is available; nothing, by default."""
 
     fallback: bool = False
-    """Try what can stand in for it, in the plan's order."""
+    """Try the plan's stand-ins, in their order."""
     minutes: float = 0
-    """Ask again for so long."""
+    """Retry for up to this many minutes."""
 
 
 def acquire(
     plan: Plan,
     start: Start,
-    patience: Patience,
+    retry: CapacityRetry,
     told: Callable[[str], None],
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Job:
-    """Start a plan, or what stands in for it, and return its job; `told` hears what is tried next.
+    """Start a plan, or one of its stand-ins, and return the job; `told` is called with what is tried next.
 
-    Raises QuotaError or CapacityError, with the priced stand-ins, when the patience is over.
+    Raises QuotaError or CapacityError, with the priced stand-ins, when no instance was available in time.
     """
-    ways = [plan, *plan.stand_ins] if patience.fallback else [plan]
-    deadline = clock() + patience.minutes * 60
-    again, spent = False, Decimal()
+    search = _Search(plan, start, retry, told)
+    deadline = clock() + retry.minutes * 60
     while True:
-        refusals: dict[str, AccountError] = {}
-        for way in ways:
-            if (rest := way.after_spending(spent)) is None:
-                refusals[_type_of(way)] = _spent(plan, spent)
-                continue
-            try:
-                job = start(rest, again)
-                again = True
-                found = job.describe()
-                want = _want(found)
-                spent += _bill(found)
-            except (QuotaError, CapacityError) as error:
-                want = error
-            if want is None:
-                if refusals:
-                    told(f"{_type_of(way)} it is.")
-                return job
-            refusals[_type_of(way)] = want
-            if len(ways) > 1:
-                told(f"{_type_of(way)} is not to be had. {want.message}")
+        job, refusals = search.try_all()
+        if job is not None:
+            return job
         left = deadline - clock()
         if left <= 0:
             raise _refusal(plan, refusals)
-        told(f"Asking again every minute, for {left / 60:.0f} minutes more. Ctrl-C ends that; nothing runs meanwhile.")
+        told(f"Retrying every minute for another {left / 60:.0f} minutes. Ctrl-C ends this; no job is running now.")
         sleep(min(left, ROUND_SECONDS))
 
 
-def _want(found: JobDescription) -> AccountError | None:
-    """Return what a job lacked when it ended without a machine, or None."""
-    known = diagnose(found.failure_reason) if found.region else None
-    if found.stage == _NO_SPOT or (known is not None and known.signature.kind == "capacity"):
+class _Search:
+    """The attempts at one plan and its stand-ins, and what they have cost so far."""
+
+    def __init__(self, plan: Plan, start: Start, retry: CapacityRetry, told: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._start = start
+        self._told = told
+        self._choices = [plan, *plan.stand_ins] if retry.fallback else [plan]
+        self._spent = Decimal()
+        self._started_before = False
+
+    def try_all(self) -> tuple[Job | None, Refusals]:
+        """Try each choice once; return the job of the first that got an instance, and why the ones before did not."""
+        refusals: Refusals = {}
+        for choice in self._choices:
+            instance_type = _type_of(choice)
+            affordable = choice.after_spending(self._spent)
+            if affordable is None:
+                refusals[instance_type] = _budget_spent(self._plan, self._spent)
+                continue
+            job, refusal = self._try(affordable)
+            if refusal is None:
+                if refusals:
+                    self._told(f"{instance_type} is used instead.")
+                return job, refusals
+            refusals[instance_type] = refusal
+            if len(self._choices) > 1:
+                self._told(f"{instance_type} is not available. {refusal.message}")
+        return None, refusals
+
+    def _try(self, plan: Plan) -> tuple[Job | None, AccountError | None]:
+        """Start a plan; return its job, and why it got no instance if it did not."""
+        try:
+            job = self._start(plan, self._started_before)
+            self._started_before = True
+            found = job.describe()
+            refusal = _lack_of_capacity(found)
+            self._spent += _cost_of_latest(found)
+        except (QuotaError, CapacityError) as error:
+            return None, error
+        return job, refusal
+
+
+def _lack_of_capacity(found: JobDescription) -> CapacityError | None:
+    """Return the error for a job that ended without an instance, or None."""
+    if found.target is not TargetName.SAGEMAKER:
+        return None
+    known = diagnose(found.failure_reason)
+    if found.stage == _NO_SPOT or (known is not None and known.pattern.kind == "capacity"):
         return CapacityError(f"{found.name}: {found.failure_reason}", next_step="try again later")
     return None
 
 
-def _bill(found: JobDescription) -> Decimal:
-    """Return what the latest attempt cost: on spot it may have run for hours and lost its machine."""
-    latest = found.model_copy(update={"bills": found.bills[-1:]})
-    return (cost(latest) if found.started else None) or Decimal()
+def _cost_of_latest(found: JobDescription) -> Decimal:
+    """Return what the latest attempt cost: on spot it may have run for hours and lost its instance."""
+    if not found.started:
+        return Decimal()
+    latest = found.model_copy(update={"billed_attempts": found.billed_attempts[-1:]})
+    return cost(latest) or Decimal()
 
 
-def _spent(plan: Plan, usd: Decimal) -> AccountError:
+def _budget_spent(plan: Plan, usd: Decimal) -> AccountError:
     name = plan.request["TrainingJobName"]
-    message = f"{name} has cost {dollars(usd)}, and what is left of its limit pays for no run."
-    return CapacityError(message, next_step=f"python -m orchestrator jobs retry {name}")
+    message = f"{name} has cost {dollars(usd)}; what is left of its budget is too little for another run."
+    return CapacityError(message, next_step=command("jobs", "retry", name))
 
 
 def _type_of(plan: Plan) -> str:
@@ -102,24 +135,28 @@ def _type_of(plan: Plan) -> str:
 
 
 def _refusal(plan: Plan, refusals: Mapping[str, AccountError]) -> AccountError:
-    """Return the refusal of the plan itself, with what could stand in or was tried in vain."""
+    """Return the refusal of the plan itself, with what could stand in or was tried without success."""
     first = refusals[_type_of(plan)]
-    problems = [problem for one in plan.stand_ins if (problem := _offer(one, refusals)) is not None]
-    offered = "the same command with --fallback (the first of these to be had), or " if problems else ""
-    error = type(first)(
-        f"{first.message} Nothing runs now.",
-        next_step=f"{offered}with --wait-minutes 60; or {first.next_step}",
-        problems=problems,
-    )
+    problems: list[Problem] = []
+    for stand_in in plan.stand_ins:
+        problem = _offer(stand_in, refusals)
+        if problem is not None:
+            problems.append(problem)
+    next_step = f"with --wait-minutes 60; or {first.next_step}"
+    if problems:
+        next_step = f"the same command with --fallback (takes the first of these that is available), or {next_step}"
+    error = type(first)(f"{first.message} No job is running now.", next_step=next_step, problems=problems)
     error.code = first.code
     return error
 
 
-def _offer(plan: Plan, refusals: Mapping[str, AccountError]) -> Problem | None:
-    if plan.placement is None:
+def _offer(stand_in: Plan, refusals: Mapping[str, AccountError]) -> Problem | None:
+    """Return what a person should know of a stand-in: its price, or why it was not available."""
+    placement = stand_in.placement
+    if placement is None:
         return None
-    place = plan.placement
-    if place.instance.name in refusals:
-        return Problem(where=place.instance.name, what=f"was not to be had either: {refusals[place.instance.name]}")
-    what = f"{place.instance.gpu.name}, {place.instance.gpu.memory_gib} GiB: could stand in, {place.cost.describe()}"
-    return Problem(where=place.instance.name, what=what, fix=f"--instance-type {place.instance.name}")
+    instance = placement.instance
+    if instance.name in refusals:
+        return Problem(where=instance.name, what=f"was not available either: {refusals[instance.name]}")
+    what = f"{instance.gpu.name}, {instance.gpu.memory_gib} GiB: could stand in, {placement.cost.describe()}"
+    return Problem(where=instance.name, what=what, fix=f"--instance-type {instance.name}")

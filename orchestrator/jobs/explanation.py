@@ -2,21 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
 from orchestrator.jobs.failure_patterns import Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.names import TargetName
 
 _EVIDENCE_LINES = 5
-# Stages of the service in which no container runs: before the first, and again when its machine was taken back.
-_WITHOUT_CONTAINER = {
-    **dict.fromkeys(
-        ("Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"), "waits for an instance"
-    ),
-    **dict.fromkeys(("Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"), "gets its instance ready"),
-}
+# Stages of the service in which no container runs: before the first, and again when its instance was taken back.
+_WAITING = {"Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"}
+_PREPARING = {"Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"}
 
 
 class Explanation(BaseModel):
@@ -34,54 +33,50 @@ class Explanation(BaseModel):
     """What to type."""
 
 
+class _Attempt(NamedTuple):
+    """What the log says of the latest attempt."""
+
+    progress: str
+    """How far its container came, in words; empty when it did no step."""
+    failed: Failed | None
+    """The failure it reported."""
+    last_lines: list[str]
+    """The last lines that are no events, and warnings."""
+
+
 def explain(description: JobDescription, log: Iterable[str], checkpoint_step: int | None) -> Explanation:
     """Read the log of the latest attempt once and say what it means for this status."""
-    progress, failed, plain = _digest(log)
-    done = progress or (f"{checkpoint_step} steps are done" if checkpoint_step else "no step is done yet")
-    retry = f"A retry goes on {'from the beginning' if checkpoint_step is None else f'from step {checkpoint_step}'}."
-    reason, verb = description.failure_reason, "retry"
-    # What the training side, or the worker of this machine, has said of itself needs no guessing.
-    said = description.region is None or (failed is not None and failed.kind != "bug")
-    known = None if said else diagnose(reason, plain)
+    attempt = _read(log)
+    name = description.name
     evidence: tuple[str, ...] = ()
     match description.status:
         case JobStatus.FAILED:
-            cause = f"{_cause(reason, known) or 'It failed without a reason.'} {done.capitalize()}. {retry}"
-            evidence = (known.evidence,) if known else _evidence(failed, plain)
+            diagnosis = _diagnosis(description, attempt)
+            cause = _why_ended(description, diagnosis) or "It failed without a reason."
+            cause = f"{cause} {_what_is_kept(attempt, checkpoint_step)}"
+            evidence = _evidence(attempt, diagnosis)
+            next_step = _after_early_end(description, attempt, diagnosis)
         case JobStatus.STOPPED:
-            cause = f"{_cause(reason, known) or 'It was asked to stop.'} {done.capitalize()}. {retry}"
+            diagnosis = _diagnosis(description, attempt)
+            cause = _why_ended(description, diagnosis) or "It was asked to stop."
+            cause = f"{cause} {_what_is_kept(attempt, checkpoint_step)}"
+            next_step = _after_early_end(description, attempt, diagnosis)
         case JobStatus.COMPLETED:
-            cause, verb = "It is complete.", "show"
+            cause = "It is complete."
+            next_step = command("jobs", "show", name)
         case JobStatus.STOPPING:
-            cause, verb = f"It is stopping; {done}.", "wait"
+            cause = f"It is stopping; {_steps_done(attempt, checkpoint_step)}."
+            next_step = command("jobs", "wait", name)
         case JobStatus.IN_PROGRESS:
-            cause, verb = _under_way(description.stage or "", progress, done, checkpoint_step), "wait"
-    usual = f"python -m orchestrator jobs {verb} {description.name}"
-    told = known.signature.next_step.format(job=description.name) if known and verb == "retry" else usual
-    own = failed.next_step if said and failed is not None and verb == "retry" else ""
-    next_step = description.next_step or own or told
+            cause = _under_way(description.stage or "", attempt, checkpoint_step)
+            next_step = command("jobs", "wait", name)
     return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
 
 
-def _under_way(stage: str, progress: str, done: str, checkpoint_step: int | None) -> str:
-    """Say what a job does that has not ended; `progress` is what a container of this attempt came to."""
-    if stage not in _WITHOUT_CONTAINER:
-        return f"It is running; {done}."
-    lost = "Its instance was taken back. " if progress or stage == "Interrupted" else ""
-    start = "begins" if checkpoint_step is None else f"goes on from step {checkpoint_step}"
-    return f"{lost}It {_WITHOUT_CONTAINER[stage]} ({stage}) and then {start} by itself."
-
-
-def _cause(reason: str | None, known: Diagnosis | None) -> str:
-    """Return the service's words, and what they mean when that is known."""
-    words = [reason.rstrip(".") + "." if reason else "", known.signature.cause if known else ""]
-    return " ".join(filter(None, words))
-
-
-def _digest(log: Iterable[str]) -> tuple[str, Failed | None, list[str]]:
-    """Return how far the attempt came, the failure that was reported, and the last plain lines."""
-    progress, failed = "", None
-    plain: deque[str] = deque(maxlen=_EVIDENCE_LINES)
+def _read(log: Iterable[str]) -> _Attempt:
+    progress = ""
+    failed = None
+    last_lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     for line in log:
         match parse(line):
             case Step(step=step, of=of):
@@ -91,12 +86,85 @@ def _digest(log: Iterable[str]) -> tuple[str, Failed | None, list[str]]:
             case Failed() as reported:
                 failed = reported
             case Warned(message=message):
-                plain.append(message)
+                last_lines.append(message)
             case None if line.strip():
-                plain.append(line)
-    return progress, failed, list(plain)
+                last_lines.append(line)
+    return _Attempt(progress, failed, list(last_lines))
 
 
-def _evidence(failed: Failed | None, plain: list[str]) -> tuple[str, ...]:
+def _is_foreseen(failed: Failed | None) -> bool:
+    """Whether the training side reported a failure that it knows, which needs no guessing."""
+    return failed is not None and failed.kind != "bug"
+
+
+def _says_why(description: JobDescription, attempt: _Attempt) -> bool:
+    """Whether the job has said itself why it ended: the training did, or the worker of this machine."""
+    return description.target is not TargetName.SAGEMAKER or _is_foreseen(attempt.failed)
+
+
+def _diagnosis(description: JobDescription, attempt: _Attempt) -> Diagnosis | None:
+    """Recognise the failure by the service's reason or the log, where the job has not said itself what it was."""
+    if _says_why(description, attempt):
+        return None
+    return diagnose(description.failure_reason, attempt.last_lines)
+
+
+def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
+    """Return the reason that was given, and what it means when that is known."""
+    sentences = []
+    if description.failure_reason:
+        sentences.append(description.failure_reason.rstrip(".") + ".")
+    if diagnosis is not None:
+        sentences.append(diagnosis.pattern.cause)
+    return " ".join(sentences)
+
+
+def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None) -> str:
+    """Return how far the job came, and where a retry begins."""
+    done = _steps_done(attempt, checkpoint_step).capitalize()
+    if checkpoint_step is None:
+        return f"{done}. A retry goes on from the beginning."
+    return f"{done}. A retry goes on from step {checkpoint_step}."
+
+
+def _steps_done(attempt: _Attempt, checkpoint_step: int | None) -> str:
+    if attempt.progress:
+        return attempt.progress
+    if checkpoint_step:
+        return f"{checkpoint_step} steps are done"
+    return "no step is done yet"
+
+
+def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]:
+    """Return the lines that show why a job failed."""
+    if diagnosis is not None:
+        return (diagnosis.evidence,)
     # What a library printed before an orderly failure is noise; before a crash it is all there is.
-    return (f"{failed.kind}: {failed.message}",) if failed and failed.kind != "bug" else tuple(plain)
+    if attempt.failed is not None and _is_foreseen(attempt.failed):
+        return (f"{attempt.failed.kind}: {attempt.failed.message}",)
+    return tuple(attempt.last_lines)
+
+
+def _after_early_end(description: JobDescription, attempt: _Attempt, diagnosis: Diagnosis | None) -> str:
+    """Return what to type: what the job says itself, else what its diagnosis says, else a retry."""
+    if description.next_step:
+        return description.next_step
+    if diagnosis is not None:
+        return diagnosis.pattern.next_step.format(job=description.name)
+    if attempt.failed is not None and attempt.failed.next_step and _says_why(description, attempt):
+        return attempt.failed.next_step
+    return command("jobs", "retry", description.name)
+
+
+def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> str:
+    """Say what a job does that has not ended."""
+    if stage in _WAITING:
+        doing = "waits for an instance"
+    elif stage in _PREPARING:
+        doing = "gets its instance ready"
+    else:
+        return f"It is running; {_steps_done(attempt, checkpoint_step)}."
+    was_interrupted = attempt.progress or stage == "Interrupted"
+    lost = "Its instance was taken back. " if was_interrupted else ""
+    start = "begins" if checkpoint_step is None else f"goes on from step {checkpoint_step}"
+    return f"{lost}It {doing} ({stage}) and then {start} by itself."

@@ -8,15 +8,17 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_RETRY = "python -m orchestrator jobs retry {job}"
+from orchestrator.contract.command_line import PROGRAM, command
+
+_RETRY = f"{PROGRAM} jobs retry {{job}}"
 
 
-class Signature(NamedTuple):
+class FailurePattern(NamedTuple):
     """One kind of failure."""
 
     kind: str
     """A stable word for it; those of the training side's own failures are the same."""
-    pattern: re.Pattern[str]
+    words: re.Pattern[str]
     """What its words look like."""
     cause: str
     """What it means."""
@@ -27,98 +29,99 @@ class Signature(NamedTuple):
 class Diagnosis(NamedTuple):
     """A failure that was recognised."""
 
-    signature: Signature
+    pattern: FailurePattern
     evidence: str
-    """The line that gave it away."""
+    """The line that matched."""
 
 
-def _signature(kind: str, words: str, cause: str, next_step: str) -> Signature:
-    return Signature(kind, re.compile(words, re.IGNORECASE), cause, next_step)
+def _pattern(kind: str, words: str, cause: str, next_step: str) -> FailurePattern:
+    return FailurePattern(kind, re.compile(words, re.IGNORECASE), cause, next_step)
 
 
 TABLE = (
-    _signature(
+    _pattern(
         "capacity",
         r"CapacityError|insufficient (instance )?capacity|unable to provision requested",
         "AWS had no such instances free. Nothing was billed.",
-        "python -m orchestrator jobs retry {job}  # later; or submit again with --fallback or another --instance-type",
+        f"{_RETRY}  # later; or submit again with --fallback or another --instance-type",
     ),
-    _signature(
+    _pattern(
         "quota",
         r"ResourceLimitExceeded|service limit|account-level service limit",
         "The account's quota does not allow it.",
-        "python -m orchestrator infra show",
+        command("infra", "show"),
     ),
-    _signature(
+    _pattern(
         "gated-model",
         r"GatedRepo|gated repo|access to model .+ is restricted|must be authenticated to access"
         r"|40[13] Client Error.+huggingface",
         "The base model is gated: the job has no token that may read it, and none should leave your machine.",
-        "python -m orchestrator models mirror MODEL  # on your machine; then submit the same job again",
+        f"{PROGRAM} models mirror MODEL  # on your machine; then submit the same job again",
     ),
-    _signature(
+    _pattern(
         "image-pull",
         r"Cannot ?Pull .{0,20}container|(unable|failed|not able) to (pull|download|access) .{0,40}image"
         r"|repository .+ does not exist|image .{0,200}(not found|does not exist)|no basic auth credentials",
         "The training image could not be pulled.",
-        "python -m orchestrator infra image",
+        command("infra", "image"),
     ),
-    _signature(
+    _pattern(
         "disk-full",
         r"insufficient disk space|no space left on device|disk quota exceeded|ENOSPC",
         "The disk was full.",
         "submit again with a larger disk: -s compute.volume_gb=200",
     ),
-    _signature(
+    _pattern(
         "out-of-memory",
         r"out of memory|OutOfMemoryError|cannot allocate memory|exit code:? 137|exitcode.? ?-9|signal 9|SIGKILL",
         "Memory ran out.",
         "submit again with -s gradient_checkpointing=true, a smaller batch_size, or a larger instance",
     ),
-    _signature(
+    _pattern(
         "nan-loss",
         r"loss is not a finite number|loss is nan",
         "The loss was no longer a number.",
         "submit again with a lower learning_rate",
     ),
-    _signature(
+    _pattern(
         "access-denied",
         r"access ?denied|not authorized to perform|could(n't| not) assume|unable to assume|forbidden|\b403\b",
-        "The job's role may not do what the job does.",
-        "python -m orchestrator infra up",
+        "The job's role lacks a permission that the job needs.",
+        command("infra", "up"),
     ),
-    _signature(
+    _pattern(
         "missing-data",
         r"no s3 objects found|NoSuchKey|NoSuchBucket|data download failed",
         "What the job reads was not in the bucket.",
         "submit it again with --restart",
     ),
-    _signature(
+    _pattern(
         "health-check",
         r"health check",
-        "The instance was not healthy; that is AWS's to mend.",
+        "The instance was not healthy; only AWS can fix that.",
         _RETRY,
     ),
-    _signature(
+    _pattern(
         "interrupted",
         r"spot|interrupted|MaxWaitTime|limit of waiting for spot",
         "AWS took the spot instance back, or had none within the limit of waiting.",
         _RETRY,
     ),
-    _signature(
+    _pattern(
         "time-limit",
         r"reached its time limit|MaxRuntime",
         "Each retry may run as long, and cost as much, again.",
         _RETRY,
     ),
-    _signature("service", r"InternalServerError|internal error", "The service itself failed.", _RETRY),
+    _pattern("service", r"InternalServerError|internal error", "The service itself failed.", _RETRY),
 )
 
 
 def diagnose(reason: str | None, log: Iterable[str] = ()) -> Diagnosis | None:
     """Recognise a failure by the service's reason, else by the last line of the log that says something known."""
-    for line in (reason or "", *reversed(list(log))):
-        for signature in TABLE:
-            if signature.pattern.search(line):
-                return Diagnosis(signature, line)
+    newest_first = list(log)[::-1]
+    for line in [reason or "", *newest_first]:
+        for pattern in TABLE:
+            if pattern.words.search(line):
+                return Diagnosis(pattern, line)
     return None

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from orchestrator.adapters.registry import read_manifest
 from orchestrator.aws.instances import instance
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, MissingError, ServiceError
@@ -17,9 +19,7 @@ from orchestrator.requests import Request, identity_of
 from orchestrator.storage.folder import place_of
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 
-GRACE_SECONDS = 120.0  # what the service gives a container between SIGTERM and SIGKILL
-_LIST = "python -m orchestrator jobs list"
-_LOST = "What came after its newest checkpoint is lost."
+_LIST = command("jobs", "list")
 ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -40,49 +40,51 @@ class Job:
 
     def events(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[Event]:
         """Yield what the job said of its progress."""
-        lines = self.log_lines(follow=follow, latest_attempt=latest_attempt)
-        return (event for line in lines if (event := parse(line)) is not None)
+        for line in self.log_lines(follow=follow, latest_attempt=latest_attempt):
+            event = parse(line)
+            if event is not None:
+                yield event
 
     def wait(self) -> JobDescription:
-        """Wait for the end and return how it came."""
+        """Wait until the job has ended and return its description."""
         while not self.target.wait_for_end(self.name, seconds=60):
             pass
         return self.describe()
 
-    def stop(self, *, now: bool = False, grace_seconds: float = GRACE_SECONDS) -> JobDescription:
-        """Ask the job to save a checkpoint and end, kill it when it has not after the grace or at once if `now`.
+    def stop(self, *, now: bool = False, grace_seconds: float = STOP_GRACE_SECONDS) -> JobDescription:
+        """Ask the job to save a checkpoint and end; kill it when it has not ended after the grace, or at once if `now`.
 
-        Returns how it ended.
+        Returns its description once it has ended.
         """
         if now:
-            self.target.kill(self.name, f"It was killed at once, as asked. {_LOST}")
-        else:
-            self.target.stop(self.name)
-            if not self.target.wait_for_end(self.name, grace_seconds):
-                reason = f"It did not end within {grace_seconds:.0f} s of the request to stop and was killed."
-                self.target.kill(self.name, f"{reason} {_LOST}")
+            self.target.kill(self.name)
+            return self.wait()
+        self.target.stop(self.name)
+        if not self.target.wait_for_end(self.name, grace_seconds):
+            self.target.kill(self.name)
         return self.wait()
 
     def remove(self, *, adapter: bool) -> None:
-        """Forget the ended job and let go of its name, with its adapter if so asked; raises JobError while it runs."""
+        """Forget the ended job and free its name, with `adapter` its adapter too; raises JobError while it runs."""
         self.target.discard(self.name, adapter=adapter)
 
-    def resume(self, machines: Request | None = None) -> None:
-        """Go on from the newest checkpoint, on the machines of another request if one is given.
-
-        Raises JobError when the job is complete or has not ended.
-        """
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; raises JobError when the job is complete or has not ended."""
         status = self.describe().status
         if status not in ENDED_EARLY:
+            verb = "show" if status.is_final else "wait"
             raise JobError(
                 f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
-                next_step=f"python -m orchestrator jobs {'show' if status.is_final else 'wait'} {self.name}",
+                next_step=command("jobs", verb, self.name),
             )
-        self.target.resume(self.name, machines)
+        self.target.resume(self.name)
 
     def explain(self) -> Explanation:
         """Return why the job stands where it does, the evidence, and what to do."""
-        return explain(self.describe(), self.log_lines(latest_attempt=True), self.target.checkpoint_step(self.name))
+        description = self.describe()
+        log = self.log_lines(latest_attempt=True)
+        checkpoint_step = self.target.checkpoint_step(self.name)
+        return explain(description, log, checkpoint_step)
 
     def manifest(self) -> AdapterManifest | None:
         """Return the adapter's manifest, or None while there is no adapter; raises JobError when it is damaged."""
@@ -94,18 +96,18 @@ class Job:
 
 
 class Submission(NamedTuple):
-    """What a submit came to."""
+    """What a submit did."""
 
     job: Job
     started: bool
-    """False when the same job was submitted before and is attached to."""
+    """False when the same job was submitted before and runs or is complete."""
 
 
 def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Submission:
-    """Start the planned job, or attach to it when it was submitted before.
+    """Start the planned job, or attach to it when it was submitted before. Idempotent.
 
-    A job that ended early is gone on with by `resume` and begun anew by `restart`; raises JobError when it has a
-    checkpoint and neither was said, so that nothing starts over silently.
+    A job that ended early is resumed with `resume` and started from its beginning with `restart`. Raises JobError when
+    it has a checkpoint and neither is given, so that nothing starts over silently.
     """
     request = planned.request
     job = Job(target, request["TrainingJobName"])
@@ -115,9 +117,9 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
         return _start(job, request, lambda: target.create(request))
     status = job.describe().status
     if restart:
-        return _begin_anew(job, request, status)
+        return _restart(job, request, status)
     if status in ENDED_EARLY:
-        return _go_on(job, request, resume=resume)
+        return _resume(job, request, resume=resume)
     if status is JobStatus.COMPLETED and job.manifest() is None:
         raise JobError(
             f"The job {job.name} is complete, but its adapter is gone from {place_of(job.describe().output)}.",
@@ -126,21 +128,21 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
     return Submission(job, started=False)
 
 
-def _begin_anew(job: Job, request: Request, status: JobStatus) -> Submission:
+def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
     if not status.is_final:
-        raise JobError(f"The job {job.name} is running.", next_step=f"python -m orchestrator jobs stop {job.name}")
+        raise JobError(f"The job {job.name} is running.", next_step=command("jobs", "stop", job.name))
     return _start(job, request, lambda: job.target.restart(request))
 
 
-def _go_on(job: Job, request: Request, *, resume: bool) -> Submission:
+def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     step = job.target.checkpoint_step(job.name)
-    if step is None:  # nothing to lose: begin anew, with the code of today
-        return _begin_anew(job, request, JobStatus.FAILED)
+    if step is None:  # nothing to lose: start over, with the code of today
+        return _restart(job, request, JobStatus.FAILED)
     if not resume:
         raise JobError(
-            f"This job ended early before; its checkpoint at step {step} is kept. Submitted with --resume it goes on "
-            "from there, with --restart it begins anew.",
-            next_step=f"python -m orchestrator jobs retry {job.name}",
+            f"This job ended early before; its checkpoint at step {step} is kept. Submit with --resume to go on from "
+            "there, or with --restart to start over.",
+            next_step=command("jobs", "retry", job.name),
         )
     return _start(job, request, lambda: job.target.resume(job.name, request))
 
@@ -173,21 +175,30 @@ def find(name: str, targets: Sequence[Target]) -> Job:
             continue
         if name in names:
             return Job(target, name)
-        matches += [Job(target, one) for one in names if one.startswith(name)]
         known += names
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        choices = ", ".join(f"{job.name} ({job.target.place})" for job in matches)
+        matches += [Job(target, one) for one in names if one.startswith(name)]
+    if not matches:
+        raise _unknown(name, known)
+    if len(matches) > 1:
+        choices = ", ".join(f"{job.name} ({job.target.name})" for job in matches)
         raise JobError(f'"{name}" could be any of: {choices}.', next_step="write more of the name, or add --target")
+    return matches[0]
+
+
+def _unknown(name: str, known: Sequence[str]) -> JobError:
+    message = f'There is no job "{name}"'
     hint = did_you_mean(name, known) if known else "no job was submitted yet."
-    raise JobError(f'There is no job "{name}"{hint and f"; {hint}"}', next_step=_LIST)
+    if hint:
+        message = f"{message}; {hint}"
+    return JobError(message, next_step=_LIST)
 
 
 def cost(description: JobDescription) -> Decimal | None:
     """Return what all attempts that have ended cost by the list price; None where nothing is billed, or not yet."""
-    region = description.region
-    if region is None or not description.bills:
+    if not description.billed_attempts:
         return None
-    costs = (actual(instance(one.instance_type), one.instance_count, region, one.seconds) for one in description.bills)
-    return sum(costs, Decimal(0))
+    total = Decimal(0)
+    for one in description.billed_attempts:
+        chosen = instance(one.instance_type)
+        total += actual(chosen, one.instance_count, one.region, one.seconds)
+    return total

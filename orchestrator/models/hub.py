@@ -81,11 +81,11 @@ def fetch(model: HubModel) -> Path:
                 ignore_patterns=[*HUB_OTHER_VARIANTS],
             )
         )
-    _insist_on_all(model, folder)
+    _require_all(model, folder)
     return folder
 
 
-def _insist_on_all(model: HubModel, folder: Path) -> None:
+def _require_all(model: HubModel, folder: Path) -> None:
     """Raise ServiceError for a folder without all of a model: where the Hub fails, the library gives what is cached."""
     there = {name: (folder / name).stat().st_size for name in model.sizes if (folder / name).is_file()}
     if there != model.sizes:

@@ -17,7 +17,7 @@ from orchestrator.contract.families import HUB_ID, INDEX_FILE, family_in, missin
 from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
-from orchestrator.secret_scan import insist_on_no_secret
+from orchestrator.secret_scan import require_no_secret
 from orchestrator.storage import Store, TreeStore
 
 _KIND = "models"
@@ -77,7 +77,7 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
     Raises SpecError for one that is not there or cannot be trained, before its weights are fetched; the errors of
     `hub.look_up`; and those of the store.
     """
-    insist_on_no_secret({"model": model_id, "revision": revision})
+    require_no_secret({"model": model_id, "revision": revision})
     if HUB_ID.fullmatch(model_id) is None:
         raise SpecError(
             f'"{model_id}" is no name of a model on the Hub.', next_step="write it as the Hub does: org/model"
@@ -92,7 +92,7 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
         copy = copy.model_copy(update={"revision": asked})
         _note(store, copy, asked)
         return Mirroring(copy, is_new=False)
-    _insist_on_family(found)
+    _require_family(found)
     model = _copy(store, found, asked, told)
     if not _is_whole(store, model):  # the store takes a tree for whole that it has noted as such
         note = store.uri(f"manifests/{_KIND}/{model.sha256}.json")
@@ -136,7 +136,7 @@ def list_mirrored(store: Store) -> list[MirroredModel]:
     return sorted(newest_first, key=lambda one: one.id)
 
 
-def _insist_on_family(model: HubModel) -> None:
+def _require_family(model: HubModel) -> None:
     """Raise SpecError for a model that cannot be trained: by the names of its files and its index alone."""
     another = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
     if INDEX_FILE not in model.sizes:

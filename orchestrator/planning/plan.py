@@ -29,7 +29,7 @@ from orchestrator.planning.training_request import (
 )
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.secret_scan import insist_on_no_secret
+from orchestrator.secret_scan import require_no_secret
 from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
 from orchestrator.specs.compute import SHORTEST_MINUTES
 from orchestrator.specs.job import JobSpec
@@ -138,9 +138,9 @@ def _checked(spec: JobSpec, account: AwsSettings, shared: Shared) -> tuple[Place
         placement = place(spec, account.region)
     with _collecting(errors):
         dataset = _inspected(spec, shared)
-        insist_on_no_secret(_texts_of(dataset))
+        require_no_secret(_texts_of(dataset))
     with _collecting(errors):
-        insist_on_no_secret(_texts_of_request(spec, account))
+        require_no_secret(_texts_of_request(spec, account))
     if errors:
         raise _all_in_one(errors)
     return placement, dataset

@@ -6,10 +6,10 @@ from decimal import ROUND_FLOOR, ROUND_HALF_UP, ROUND_UP, Decimal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, about, price
+from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.specs.compute import SHORTEST_MINUTES, Compute
 
 CENT = Decimal("0.01")
-STOP_SECONDS = 120  # a job at its limit has two minutes to end by itself
 _HOUR = Decimal(3600)
 _HOURS_OF_MONTH = Decimal(730)
 
@@ -100,7 +100,7 @@ def dollars(usd: Decimal) -> str:
 
 def _billed_beyond(compute: Compute) -> int:
     """Return the seconds that are billed beyond the run's limit."""
-    return STOP_SECONDS + compute.warm_pool_minutes * 60
+    return STOP_GRACE_SECONDS + compute.warm_pool_minutes * 60
 
 
 def _spot_range(usd: Decimal) -> tuple[Decimal, Decimal]:

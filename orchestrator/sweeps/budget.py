@@ -22,6 +22,7 @@ from orchestrator.specs.compute import Budget
 from orchestrator.specs.job import JobSpec
 from orchestrator.sweeps.grid import Variant
 from orchestrator.targets.base import JobDescription
+from orchestrator.targets.names import TargetName
 
 
 def with_shares(
@@ -56,12 +57,15 @@ def total_worst_case(plans: Sequence[Plan]) -> Decimal | None:
 
 def require_share(spec: JobSpec, description: JobDescription) -> None:
     """Raise SpecError for a job that runs by a limit of its own which its share does not pay for."""
-    share, limit = spec.budget.max_usd, description.runtime_limit_seconds
-    if share is None or limit is None or description.instance_type is None or description.region is None:
+    share = spec.budget.max_usd
+    if share is None or description.target is not TargetName.SAGEMAKER:
         return
-    machine = instance(description.instance_type)
+    instance_type, region, limit = description.instance_type, description.region, description.runtime_limit_seconds
+    if instance_type is None or region is None or limit is None:  # not told by the service: nothing to compare
+        return
+    machine = instance(instance_type)
     compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
-    most = worst_case(machine, compute, description.region, limit).usd
+    most = worst_case(machine, compute, region, limit).usd
     if most > share:
         message = f"{description.name} was submitted before and may still cost {dollars(most)}"
         raise _refused(f"{message}; its share is {dollars(share)}")

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from orchestrator.errors import OrchestratorError
 from orchestrator.requests import Request
 from orchestrator.storage import Store
+from orchestrator.targets.names import TargetName
 
 
 class JobStatus(StrEnum):
@@ -33,25 +34,29 @@ class JobSummary(BaseModel):
 
     name: str
     """Name of the job."""
+    target: TargetName
+    """The target it is a job of."""
     status: JobStatus
     """Where it stands."""
     created: AwareDatetime
     """When it was first submitted."""
     region: str | None = None
-    """AWS region it runs in; None on this machine."""
+    """AWS region it runs in. SageMaker only; None for local jobs."""
 
 
-class Bill(BaseModel):
-    """What the service bills of an attempt that has ended."""
+class BilledAttempt(BaseModel):
+    """What the service bills for one attempt that has ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     instance_type: str
-    """What it ran on."""
+    """Instance type it ran on."""
     instance_count: int
-    """How many of them."""
+    """Number of instances."""
+    region: str
+    """AWS region it ran in."""
     seconds: int
-    """Billable seconds, the saving of spot counted in."""
+    """BillableTimeInSeconds, from which the saving of spot is already subtracted."""
 
 
 class JobDescription(BaseModel):
@@ -61,10 +66,12 @@ class JobDescription(BaseModel):
 
     name: str
     """Name of the job."""
+    target: TargetName
+    """The target it is a job of."""
     status: JobStatus
     """Where it stands."""
     stage: str | None = None
-    """What the service is doing for it: SecondaryStatus."""
+    """What the service is doing for it: SecondaryStatus. SageMaker only."""
     identity: str
     """Hash of the whole job, from its tag."""
     created: AwareDatetime
@@ -80,41 +87,40 @@ class JobDescription(BaseModel):
     output: str
     """URI its adapter goes to."""
     region: str | None = None
-    """AWS region it runs in; None on this machine."""
+    """AWS region it runs in. SageMaker only; None for local jobs."""
     instance_type: str | None = None
-    """What it runs on, when that is paid for."""
+    """Instance type of its latest attempt. SageMaker only."""
     instance_count: int = 1
-    """How many of them."""
+    """Number of instances of its latest attempt."""
     runtime_limit_seconds: int | None = None
-    """How long its latest attempt may run, when that is paid for."""
-    bills: tuple[Bill, ...] = ()
-    """What is billed of it: one for each attempt that has ended, none on this machine."""
+    """How long its latest attempt may run. SageMaker only."""
+    billed_attempts: tuple[BilledAttempt, ...] = ()
+    """What is billed for each attempt that has ended. SageMaker only; empty for local jobs."""
 
 
 class Target(Protocol):
     """Runs and watches requests."""
 
+    name: TargetName
+    """Its name, as `--target` takes it."""
     store: Store
     """Where its finished adapters are."""
-    kind: str
-    """What `--target` calls it: "local" or "sagemaker"."""
-    place: str
-    """Where its jobs run, in a word: "here", or the region."""
 
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""
 
-    def resume(self, name: str, machines: Request | None = None) -> None:
+    def resume(self, name: str, request: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
 
-        Where machines are chosen, those of the request `machines` take the place of the job's, if one is given.
+        With a `request`, the job takes over its machines, limits and retries (`requests.moved`), and nothing else.
+        Raises JobExistsError when the job is running, JobError when it is complete.
         """
 
     def restart(self, request: Request) -> None:
-        """Begin an ended job anew, from the request of today and without its checkpoints."""
+        """Start an ended job from its beginning, with a new request and without its checkpoints."""
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""
+        """Forget an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
@@ -131,11 +137,11 @@ class Target(Protocol):
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
 
-    def kill(self, name: str, reason: str) -> None:
-        """End a job that does not stop, without a checkpoint; returns at once."""
+    def kill(self, name: str) -> None:
+        """End a job as fast as the target can, without waiting for a checkpoint; returns at once."""
 
     def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
-        """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""
+        """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""

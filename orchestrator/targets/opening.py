@@ -1,25 +1,44 @@
 """From the name of a target to the target."""
 
+from collections.abc import Callable, Mapping
+
 from orchestrator.aws.client import Aws
-from orchestrator.settings import AwsSettings, Settings
+from orchestrator.settings import Settings
 from orchestrator.storage import Progress, S3Store
 from orchestrator.targets.base import Target
 from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 
-def local_target(settings: Settings) -> Target:
-    """Return the target of this machine."""
-    return ProcessTarget(settings)
+def open_target(name: TargetName, settings: Settings, progress: Progress | None = None) -> Target:
+    """Return the target of that name; `progress` is told of the bytes that travel to its store and back.
+
+    Raises AccountError for SageMaker before `infra up`.
+    """
+    return _OPENERS[name](settings, progress)
 
 
-def sagemaker_target(account: AwsSettings, progress: Progress | None = None) -> Target:
-    """Return the target of an account; `progress` is told of what travels to the bucket and back."""
+def open_targets(settings: Settings) -> list[Target]:
+    """Return every target that can be used: SageMaker only once an account is set up."""
+    names = list(_OPENERS)
+    if settings.aws() is None:
+        names.remove(TargetName.SAGEMAKER)
+    return [open_target(name, settings) for name in names]
+
+
+def _open_local(settings: Settings, _progress: Progress | None) -> Target:
+    return ProcessTarget(settings)  # its store is a folder: nothing travels
+
+
+def _open_sagemaker(settings: Settings, progress: Progress | None) -> Target:
+    account = settings.account()
     aws = Aws(account.region)
-    return SageMakerTarget(aws, S3Store(aws, account.bucket, account.account_id, progress=progress))
+    store = S3Store(aws, account.bucket, account.account_id, progress=progress)
+    return SageMakerTarget(aws, store)
 
 
-def targets(settings: Settings) -> list[Target]:
-    """Return every target there is: this machine, and the account once it is set up."""
-    account = settings.aws()
-    return [local_target(settings), *([sagemaker_target(account)] if account else [])]
+_OPENERS: Mapping[TargetName, Callable[[Settings, Progress | None], Target]] = {
+    TargetName.LOCAL: _open_local,
+    TargetName.SAGEMAKER: _open_sagemaker,
+}

@@ -43,6 +43,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SageMak
         use_default_session()
         furnish()
         yield made
+        made.faults.require_used()
 
 
 @pytest.fixture
@@ -189,11 +190,11 @@ def test_without_credentials_the_next_command_signs_in(
     assert_refused(run(*JOB), service, 6, "no AWS credentials", "aws configure")
 
 
-@pytest.mark.parametrize("operation", ["*", "CreateTrainingJob"])
-def test_an_expired_session_is_named_wherever_it_ends(run: Run, service: SageMakerSimulator, operation: str) -> None:
-    service.faults.add(faults.expired_token(), operation, service="sagemaker", times=99)
-    if operation == "*":
-        service.faults.add(faults.expired_token(), "*", service="s3", times=99)
+@pytest.mark.parametrize(("where", "operation"), [("s3", "*"), ("sagemaker", "*"), ("sagemaker", "CreateTrainingJob")])
+def test_an_expired_session_is_named_wherever_it_ends(
+    run: Run, service: SageMakerSimulator, where: str, operation: str
+) -> None:
+    service.faults.add(faults.expired_token(), operation, service=where, times=None)
     assert_refused(run(*JOB), service, 6, "session has expired", "aws sso login")
 
 
@@ -214,7 +215,7 @@ def test_what_the_account_lacks_is_named(
 
 
 def test_a_bucket_of_another_account_is_named(run: Run, service: SageMakerSimulator) -> None:
-    service.faults.add(faults.refusal("AccessDenied", "Access Denied", 403), "*", service="s3", times=99)
+    service.faults.add(faults.refusal("AccessDenied", "Access Denied", 403), "*", service="s3", times=None)
     assert_refused(run(*JOB), service, 6, "belongs to another account", "infra show")
 
 
@@ -249,7 +250,7 @@ def test_flags_of_sagemaker_are_not_ignored_on_this_machine(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, *words])
     assert main() == 2
-    assert f"{words[0]} can only be said of a job on SageMaker" in capsys.readouterr().err
+    assert f"{words[0]} can only be given for a job on SageMaker" in capsys.readouterr().err
     assert not settings.jobs.exists()
 
 

@@ -27,6 +27,7 @@ class AnyImage(dict[str, Image]):
 def service() -> Iterator[SimulatorServer]:
     with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
         yield server
+        server.simulator.faults.require_used()
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_there_is_nothing_to_show_before_it_is_made(aws: Aws, settings: Settings
 
 @pytest.mark.parametrize("name", ["Mine", "a b", "", "1st", "a" * 41])
 def test_a_name_that_cannot_be_is_refused_before_anything_is_made(aws: Aws, settings: Settings, name: str) -> None:
-    with pytest.raises(SpecError, match="no name"):
+    with pytest.raises(SpecError, match="not a valid name"):
         infra.up(aws, settings, {}, name=name, told=Told())
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 

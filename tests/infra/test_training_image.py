@@ -36,6 +36,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
         monkeypatch.setenv(name, "testing")
     with mock_aws(), SageMakerSimulator() as made, in_process(made):
         yield made
+        made.faults.require_used()
 
 
 @pytest.fixture
@@ -242,24 +243,24 @@ def test_without_a_repository_the_stack_is_to_be_made(aws: Aws, docker: DockerSt
 
 def test_no_job_is_submitted_without_its_image(aws: Aws) -> None:
     with pytest.raises(errors.MissingError, match="Nothing was submitted") as raised:
-        images.insist_on_image(aws, account())
+        images.require_image(aws, account())
     assert raised.value.next_step == "python -m orchestrator infra image"
     put_image(aws)
-    images.insist_on_image(aws, account())
+    images.require_image(aws, account())
 
 
 def test_an_image_can_be_named_by_its_digest(aws: Aws) -> None:
     absent = account(f"{REGISTRY}/{REPOSITORY}@sha256:{'0' * 64}")
     with pytest.raises(errors.MissingError, match="Nothing was submitted"):
-        images.insist_on_image(aws, absent)
+        images.require_image(aws, absent)
     put_image(aws)
     [found] = aws.client("ecr").describe_images(repositoryName=REPOSITORY)["imageDetails"]
-    images.insist_on_image(aws, account(f"{REGISTRY}/{REPOSITORY}@{found['imageDigest']}"))
+    images.require_image(aws, account(f"{REGISTRY}/{REPOSITORY}@{found['imageDigest']}"))
 
 
 def test_whoever_may_not_look_can_submit_all_the_same(simulator: SageMakerSimulator, aws: Aws) -> None:
     simulator.faults.add(faults.access_denied("ecr:DescribeImages"), "DescribeImages", service="ecr")
-    images.insist_on_image(aws, account())
+    images.require_image(aws, account())
     assert simulator.requests.count("DescribeImages", service="ecr") == 1
 
 
@@ -272,7 +273,7 @@ def test_whoever_may_not_look_can_submit_all_the_same(simulator: SageMakerSimula
     ],
 )
 def test_an_image_of_somebody_else_is_not_looked_for(simulator: SageMakerSimulator, aws: Aws, image: str) -> None:
-    images.insist_on_image(aws, account(image))
+    images.require_image(aws, account(image))
     assert simulator.requests.count("DescribeImages", service="ecr") == 0
 
 

@@ -1,4 +1,4 @@
-"""A job whose instance is not to be had: what is offered, what stands in, and what is waited for."""
+"""A job whose instance is not available: what is offered, what stands in, and what is waited for."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from account import BUCKET, REGION, training_request
 from sagemaker_simulator import Interruption, SageMakerSimulator
 
 from orchestrator.aws.client import Aws
+from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.errors import AccountError, CapacityError, QuotaError
 from orchestrator.jobs import job as jobs
-from orchestrator.jobs.capacity import Patience, acquire
+from orchestrator.jobs.capacity import CapacityRetry, acquire
 from orchestrator.jobs.job import Job, cost
 from orchestrator.planning.placement import Placement, place, stand_ins
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.pricing import STOP_SECONDS
 from orchestrator.requests import IDENTITY_TAG, Request
 from orchestrator.specs.building import build_spec
 from orchestrator.storage import S3Store
@@ -68,14 +68,14 @@ def placed_request(whole: Request, placed: Placement) -> Request:
 
 def run(target: SageMakerTarget, plan: Plan, **given: Any) -> Job:
     """Acquire and watch to the end, without a second of waiting; `clock` and `sleep` can be given."""
-    patience = Patience(given.pop("fallback", False), given.pop("minutes", 0))
+    retry = CapacityRetry(given.pop("fallback", False), given.pop("minutes", 0))
 
     def start(way: Plan, again: bool) -> Job:
         job = jobs.submit(way, target, resume=again).job
         job.wait()
         return job
 
-    return acquire(plan, start, patience, given.pop("told", lambda _text: None), **given)
+    return acquire(plan, start, retry, given.pop("told", lambda _text: None), **given)
 
 
 def refused(target: SageMakerTarget, **given: Any) -> AccountError:
@@ -110,17 +110,17 @@ def test_the_first_stand_in_that_can_be_had_is_taken(simulator: SageMakerSimulat
     assert job.describe().status is JobStatus.COMPLETED
     assert job.describe().instance_type == "ml.g5.xlarge"
     assert [line.split()[0] for line in told] == [FIRST, SECOND, "ml.g5.xlarge"]
-    assert told[-1] == "ml.g5.xlarge it is."
+    assert told[-1] == "ml.g5.xlarge is used instead."
     assert target.names() == [JOB]
 
 
-def test_when_nothing_is_to_be_had_each_refusal_is_told(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+def test_when_nothing_is_available_each_refusal_is_told(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     for plan in (planned(), *planned().stand_ins):
         assert plan.placement
         quota(simulator, plan.placement.instance.name, 0)
     error = refused(target, fallback=True)
     assert len(error.problems) == len(planned().stand_ins)
-    assert all("not to be had either" in problem.what for problem in error.problems)
+    assert all("not available either" in problem.what for problem in error.problems)
     assert target.names() == []
 
 
@@ -183,7 +183,7 @@ def test_what_is_tried_after_a_machine_was_lost_costs_together_no_more_than_the_
     assert found.instance_type == SECOND
     placed = plan.stand_ins[0].placement
     assert placed
-    lost = cost(found.model_copy(update={"bills": found.bills[:1]}))
+    lost = cost(found.model_copy(update={"billed_attempts": found.billed_attempts[:1]}))
     assert lost
     seconds = second["StoppingCondition"]["MaxRuntimeInSeconds"]
-    assert lost + placed.cost.usd_per_hour * (seconds + STOP_SECONDS) / 3600 <= placed.cost.usd
+    assert lost + placed.cost.usd_per_hour * (seconds + STOP_GRACE_SECONDS) / 3600 <= placed.cost.usd

@@ -21,22 +21,22 @@ MET = {
 }
 
 
-def test_every_signature_is_met() -> None:
-    assert set(MET) == {signature.kind for signature in TABLE}
+def test_every_pattern_is_met() -> None:
+    assert set(MET) == {pattern.kind for pattern in TABLE}
 
 
 @pytest.mark.parametrize("kind", MET)
 def test_a_reason_is_recognised(kind: str) -> None:
     diagnosis = diagnose(MET[kind])
     assert diagnosis is not None
-    assert diagnosis.signature.kind == kind
+    assert diagnosis.pattern.kind == kind
 
 
 def test_a_reason_that_says_nothing_is_told_from_the_log() -> None:
     log = ["loading", MET["out-of-memory"], "the end"]
     diagnosis = diagnose("AlgorithmError: , exit code: 1", log)
     assert diagnosis is not None
-    assert (diagnosis.signature.kind, diagnosis.evidence) == ("out-of-memory", log[1])
+    assert (diagnosis.pattern.kind, diagnosis.evidence) == ("out-of-memory", log[1])
 
 
 def test_what_nobody_has_met_is_not_guessed() -> None:

@@ -49,6 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setattr(aws_module, "_new_session", functools.cache(aws_module._new_session))
         with enforce_policies():
             yield World(simulator, account, owner, Aws(REGION), Grants(owner, account))
+        simulator.faults.require_used()
 
 
 def _close_the_bucket(bucket: str) -> None:
@@ -90,7 +91,8 @@ def _set_up_machine(patch: pytest.MonkeyPatch, settings: Settings, simulator: Sa
     patch.delenv("AWS_SESSION_TOKEN", raising=False)
     # Commands that wait let the simulator's time go by.
     waits = SimpleNamespace(sleep=simulator.pass_time, monotonic=time.monotonic)
-    patch.setattr("orchestrator.targets.sagemaker.target.time", waits)
+    for module in ("target", "following"):
+        patch.setattr(f"orchestrator.targets.sagemaker.{module}.time", waits)
 
 
 def _hire(name: str, *, policy: str = "", managed: str | None = None) -> dict[str, str]:

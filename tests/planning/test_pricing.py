@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.aws.instances import Instance, instance, instances, price
-from orchestrator.planning.pricing import STOP_SECONDS, actual, dollars, hourly, runtime_for, worst_case
+from orchestrator.planning.pricing import actual, dollars, hourly, runtime_for, worst_case
 from orchestrator.specs.compute import Compute
 
 G5 = instance("ml.g5.xlarge")
@@ -75,10 +75,6 @@ def test_the_actual_cost_comes_from_billable_seconds_of_every_instance() -> None
     assert actual(G5, 1, HOME, 3600) == price(G5, HOME).usd_per_hour
     assert actual(G5, 2, HOME, 90) == Decimal("0.0704")
     assert actual(G5, 1, HOME, 0) == 0
-
-
-def test_the_stop_that_the_service_allows_is_in_the_price() -> None:
-    assert STOP_SECONDS == 120
 
 
 @pytest.mark.parametrize(

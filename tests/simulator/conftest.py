@@ -25,6 +25,7 @@ def simulator(aws: None) -> Iterator[SageMakerSimulator]:
     with SageMakerSimulator() as made, in_process(made):
         furnish()
         yield made
+        made.faults.require_used()
 
 
 @pytest.fixture

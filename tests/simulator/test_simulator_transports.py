@@ -28,6 +28,7 @@ from sagemaker_simulator import (
     throttling,
     unavailable,
 )
+from sagemaker_simulator.faults import FaultPlan
 
 Client = Callable[[str], Any]
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -49,6 +50,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatorServer]:
         use_default_session()
         furnish()
         yield running
+        running.simulator.faults.require_used()
 
 
 @pytest.fixture(params=["in process", "over http"])
@@ -194,6 +196,20 @@ def test_sessions_made_by_the_code_under_test_are_answered_too(aws: None) -> Non
     with SageMakerSimulator() as simulator, in_process(simulator):
         assert boto3.session.Session().client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
         assert simulator.requests.count("ListTrainingJobs") == 1
+
+
+def test_a_fault_that_cannot_happen_is_refused_and_one_that_did_not_is_told() -> None:
+    plan = FaultPlan()
+    with pytest.raises(ValueError, match="cloudwatch-logs"):
+        plan.add(throttling(), "GetLogEvents", service="logs")
+    plan.add(throttling(), "GetLogEvents", service="cloudwatch-logs", times=2)
+    plan.add(expired_token(), "*", service="s3", times=None)
+    plan.take("cloudwatch-logs", "GetLogEvents")
+    with pytest.raises(AssertionError, match=r"GetLogEvents, 1 times; .+ of s3"):
+        plan.require_used()
+    plan.take("cloudwatch-logs", "GetLogEvents")
+    plan.take("s3", "PutObject")
+    plan.require_used()
 
 
 def test_closing_ends_what_still_runs(aws: None) -> None:

@@ -86,7 +86,8 @@ def test_what_is_wrong_with_the_places_of_jobs_is_said_together_and_without_a_se
 def test_a_job_that_goes_on_by_a_limit_of_its_own_has_to_be_within_its_share() -> None:
     (variant, *_) = with_shares(expand({"recipe": "dreambooth"}, ["rank=4,8"]), "2")
     known: dict[str, Any] = {
-        "name": "mine", "status": JobStatus.STOPPED, "identity": "i", "created": "2026-01-01T00:00:00Z",
+        "name": "mine", "target": "sagemaker", "status": JobStatus.STOPPED, "identity": "i",
+        "created": "2026-01-01T00:00:00Z",
         "output": "s3://b/o", "region": "eu-west-1", "instance_type": "ml.g5.xlarge",
     }  # fmt: skip
     require_share(variant.spec, JobDescription(**known, runtime_limit_seconds=600))

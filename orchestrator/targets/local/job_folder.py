@@ -1,12 +1,12 @@
-"""A job of the process target as files on disk.
+"""A local job as files on disk.
 
 ```
 jobs/NAME/
   request.json   the CreateTrainingJob request, written once: with it the folder is a job
   state.json     what the worker has said of its latest attempt, replaced as a whole
-  lock           locked by the worker and the training process for as long as one of them lives
+  lock           locked by the worker and by what its launcher started, for as long as one of them lives
   stop           is there when somebody asked the running attempt to stop; holds the reason if it was killed
-  log.txt        what the training process printed, all attempts
+  log.txt        what the training printed, all attempts
   ml/            the job's /opt/ml
 ```
 Whether a job runs is told from the lock, which the kernel lets go when its holders die, and from nothing that a dead
@@ -16,7 +16,6 @@ process could have left behind.
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 from datetime import UTC, datetime
@@ -25,18 +24,21 @@ from typing import IO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from orchestrator.contract.checkpoints import step_of
+from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Failed, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import IDENTITY_TAG, Request
+from orchestrator.requests import Request, identity_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.names import TargetName
 
 _POLL_SECONDS = 0.05
-_CHECKPOINT = re.compile(r"step-(\d+)")
-_WITHOUT_A_WORD = (
+_NO_LAST_WORD = (
     "The job's process is gone without a word: it was killed from outside, or the machine ran out of memory or power."
 )
+_LOST = "What came after its newest checkpoint is lost."
 
 
 class AttemptState(BaseModel):
@@ -54,10 +56,10 @@ class AttemptState(BaseModel):
     """First byte of the attempt in the log."""
     worker_pid: int | None = None
     """Process that watches the training process."""
-    training_pid: int | None = None
-    """The training process itself."""
+    handle: str | None = None
+    """What the launcher knows the running training by; of a process, its id."""
     exit_code: int | None = None
-    """Of the training process; negative when a signal ended it."""
+    """Exit code of the training; negative when a signal ended it."""
     failure_reason: str | None = None
     """What happened and why."""
     next_step: str | None = None
@@ -84,7 +86,7 @@ class JobFolder:
         except (OSError, ValueError) as error:
             raise JobError(
                 f"The job {self.name} is damaged: its request cannot be read ({error}).",
-                next_step=f"python -m orchestrator jobs remove {self.name}",
+                next_step=command("jobs", "remove", self.name),
             ) from error
         return request
 
@@ -110,6 +112,15 @@ class JobFolder:
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_atomically(self.path / "request.json", json.dumps(request, indent=2))
+
+    def replace_request(self, request: Request) -> None:
+        """Write a changed request; its file keeps its time, which is when the job was created."""
+        if request == self.request():
+            return
+        path = self.path / "request.json"
+        written = path.stat()
+        write_atomically(path, json.dumps(request, indent=2))
+        os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
 
     def forget_attempt(self) -> None:
         """Forget what the last attempt said and what was asked of it, before another begins."""
@@ -158,17 +169,24 @@ class JobFolder:
             return True
         return False
 
-    def describe(self) -> JobDescription:
+    def handle(self) -> str | None:
+        """Return what the launcher knows the latest attempt by, or None before the worker has started it."""
+        state = self.state()
+        return state.handle if state else None
+
+    def describe(self, target: TargetName) -> JobDescription:
         """Say what is true of the job now, also when all its processes were killed."""
         # The lock first: once nobody holds it, the state on disk is the last word there will be.
         running = self.is_running()
-        request, state = self.request(), self.state()
+        request = self.request()
+        state = self.state()
         status = self._status(running, state)
         reason, next_step = self._ending(status, state)
         return JobDescription(
             name=self.name,
+            target=target,
             status=status,
-            identity=_tag(request, IDENTITY_TAG),
+            identity=identity_of(request),
             created=datetime.fromtimestamp((self.path / "request.json").stat().st_mtime, UTC),
             started=state.started if state else None,
             ended=state.ended if state and status.is_final else None,
@@ -192,8 +210,10 @@ class JobFolder:
             return state.failure_reason, state.next_step
         if reason := self.kill_reason():
             return reason, None
-        failed = self._reported_failure(state)  # the worker was killed, or had no room on the disk for its last word
-        return (failed.message, failed.next_step or None) if failed else (_WITHOUT_A_WORD, None)
+        failed = self._reported_failure(state)
+        if failed is None:  # the worker was killed, or had no room on the disk for its last word
+            return _NO_LAST_WORD, None
+        return failed.message, failed.next_step or None
 
     def _reported_failure(self, state: AttemptState | None) -> Failed | None:
         """Return the last failure that the attempt's log holds."""
@@ -201,8 +221,12 @@ class JobFolder:
             return None
         with self.log.open("rb") as log:
             log.seek(state.log_start)
-            events = [parse(line.decode(errors="replace")) for line in log]
-        return next((event for event in reversed(events) if isinstance(event, Failed)), None)
+            failed = None
+            for line in log:
+                event = parse(line.decode(errors="replace"))
+                if isinstance(event, Failed):
+                    failed = event
+        return failed
 
     def stop_requested(self) -> bool:
         """Return whether somebody asked the running attempt to stop."""
@@ -212,9 +236,15 @@ class JobFolder:
         """Ask the running attempt to stop; the worker looks for this file."""
         (self.path / "stop").touch()
 
-    def request_kill(self, reason: str) -> None:
+    def request_kill(self) -> None:
         """Note why the running attempt is about to be killed, before it is."""
-        write_atomically(self.path / "stop", reason)
+        if self.kill_reason():  # the first request is what killed it
+            return
+        if self.stop_requested():
+            reason = "It did not end after it was asked to stop, and was killed."
+        else:
+            reason = "It was killed at once, as asked."
+        write_atomically(self.path / "stop", f"{reason} {_LOST}")
 
     def kill_reason(self) -> str:
         """Return why the attempt was killed on request, or an empty text when it was not."""
@@ -225,8 +255,12 @@ class JobFolder:
 
     def checkpoint_step(self) -> int | None:
         """Return the steps of the newest complete checkpoint, told from the folders' names."""
-        names = [path.name for path in self.environment.checkpoints.glob("step-*")]
-        return max((int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))), default=None)
+        newest = None
+        for path in self.environment.checkpoints.glob("*"):
+            step = step_of(path.name)
+            if step is not None and (newest is None or step > newest):
+                newest = step
+        return newest
 
 
 def _is_same_file(file: IO[str], path: Path) -> bool:
@@ -234,7 +268,3 @@ def _is_same_file(file: IO[str], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _tag(request: Request, key: str) -> str:
-    return next(str(tag["Value"]) for tag in request["Tags"] if tag["Key"] == key)

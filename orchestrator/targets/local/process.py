@@ -1,249 +1,87 @@
 """Jobs as processes on this machine: needs nothing but Python and the `train` extra."""
 
 import os
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import IO
 
-from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
-from orchestrator.requests import Request
-from orchestrator.resources import PACKAGE
+from orchestrator.contract.environment import CACHE_VARIABLE, DEFAULT_ROOT, ROOT_VARIABLE
+from orchestrator.errors import MachineError
+from orchestrator.requests import BUNDLE_CHANNEL
 from orchestrator.settings import Settings
-from orchestrator.storage import FolderStore, Store, folder_of, sweep
-from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
-from orchestrator.targets.local.job_folder import JobFolder
-from orchestrator.targets.local.publication import reserve, withdraw
-
-_POLL_SECONDS = 0.1
-_LOCK_SECONDS = 10.0  # a killed worker's training process ends with its next line of output
-_MIN_FREE_BYTES = 500_000_000
+from orchestrator.targets.local.launcher import Launch, Launched
+from orchestrator.targets.local.local_jobs import LOCK_SECONDS, LocalJobs
+from orchestrator.targets.names import TargetName
 
 
-class ProcessTarget:
-    """Runs a request as a detached process whose state is a folder."""
+class ProcessTarget(LocalJobs):
+    """Runs a request as a detached process."""
 
-    def __init__(self, settings: Settings, *, lock_seconds: float = _LOCK_SECONDS) -> None:
-        self.settings = settings
-        self.kind, self.place = "local", "here"
-        self.store: Store = FolderStore(settings.home)
-        self.lock_seconds = lock_seconds
+    def __init__(self, settings: Settings, *, lock_seconds: float = LOCK_SECONDS) -> None:
+        super().__init__(TargetName.LOCAL, ProcessLauncher(), settings, lock_seconds=lock_seconds)
 
-    def create(self, request: Request) -> None:
-        """Start a job; raises JobExistsError when there is one of that name."""
-        self._check_machine()
-        self._sweep()
-        job = JobFolder(self.settings.jobs / request["TrainingJobName"])
-        with self._lock(job, JobExistsError(job.name)) as lock:
-            if job.exists():
-                raise JobExistsError(job.name)
-            try:
-                reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
-            except JobError:
-                job.discard()  # it holds nothing but its lock
-                raise
-            job.begin(request)
-            self._start_worker(job, lock)
 
-    def resume(self, name: str, machines: Request | None = None) -> None:  # noqa: ARG002  (there is one machine)
-        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with."""
-        self._check_machine()
-        job = self._job(name)
-        with self._lock(job, _running(name, "wait")) as lock:
-            if not job.exists():
-                raise _no_job(name)
-            if (state := job.state()) and state.status is JobStatus.COMPLETED:  # another retry was quicker
-                raise JobError(f"The job {name} is complete.", next_step=f"python -m orchestrator jobs show {name}")
-            reserve(job.output, job)
-            job.forget_attempt()
-            self._start_worker(job, lock)
+class ProcessLauncher:
+    """Starts the training as a process; its handle is the process id."""
 
-    def restart(self, request: Request) -> None:
-        """Begin an ended job anew, from the request of today and without its checkpoints."""
-        self.discard(request["TrainingJobName"])
-        self.create(request)
-
-    def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Forget an ended job and all its files, its adapter only if so asked; raises JobError while it runs."""
-        job = self._job(name)
-        with self._lock(job, _running(name, "stop")):
-            if adapter:
-                withdraw(job.output, job)
-            job.discard()
-
-    def describe(self, name: str) -> JobDescription:
-        """Return what is known of a job; raises JobError when there is none."""
-        try:
-            return self._job(name).describe()
-        except FileNotFoundError:  # discarded while it was looked at
-            raise _no_job(name) from None
-
-    def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
-        """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
-        for name in self.names():
-            try:
-                found = self.describe(name)
-            except OrchestratorError as error:
-                yield error
-            else:
-                yield JobSummary(name=name, status=found.status, created=found.created)
-
-    def has(self, name: str) -> bool:
-        """Return whether there is a job of that name."""
-        job = JobFolder(self.settings.jobs / name)
-        return job.path.parent == self.settings.jobs and job.exists()
-
-    def names(self) -> list[str]:
-        """Return the names of all jobs, the oldest first."""
-        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
-        return [job.name for job in sorted(jobs, key=_created) if job.exists()]
-
-    def stop(self, name: str) -> None:
-        """Ask a job to save a checkpoint and end; returns at once."""
-        job = self._job(name)
-        if not job.is_running():
-            return
-        job.request_stop()
-        _signal_training(job, signal.SIGTERM)
-
-    def kill(self, name: str, reason: str) -> None:
-        """End a job that does not stop, without a checkpoint; returns at once."""
-        job = self._job(name)
-        if not job.is_running():
-            return
-        job.request_kill(reason)
-        _signal_training(job, signal.SIGKILL)
-
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
-        """Yield the log, of all attempts or the latest; go on with new lines until the job ends if `follow`."""
-        job = self._job(name)
-        state = job.state() if latest_attempt else None
-        job.log.touch()
-        with job.log.open("rb") as log:
-            log.seek(state.log_start if state else 0)
-            open_line = b""
-            while True:
-                running = follow and job.is_running()  # before reading, so that the last lines are not missed
-                while chunk := log.readline():
-                    open_line += chunk
-                    if chunk.endswith(b"\n"):
-                        yield open_line.decode(errors="replace").rstrip("\n")
-                        open_line = b""
-                if not running:
-                    return
-                time.sleep(_POLL_SECONDS)
-
-    def wait_for_end(self, name: str, seconds: float) -> bool:
-        """Wait until the job has ended, `seconds` at most; return whether it has."""
-        job = self._job(name)
-        deadline = time.monotonic() + seconds
-        while job.is_running():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
-        return True
-
-    def checkpoint_step(self, name: str) -> int | None:
-        """Return the optimizer steps of the newest checkpoint, or None when there is none."""
-        return self._job(name).checkpoint_step()
-
-    def _job(self, name: str) -> JobFolder:
-        if not self.has(name):
-            raise _no_job(name)
-        return JobFolder(self.settings.jobs / name)
-
-    def _lock(self, job: JobFolder, held: JobError) -> IO[str]:
-        """Return the job's lock; raises `held` when it is a job and another process keeps the lock."""
-        # Nothing to wait for when another submit of the same job is under way.
-        lock = job.lock(self.lock_seconds if not job.exists() or not job.is_running() else 0)
-        if lock is not None:
-            return lock
-        if job.exists():
-            raise held
-        raise JobError(
-            f"The job {job.name} is being started.", next_step=f"python -m orchestrator jobs show {job.name}"
-        )
-
-    def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
-        descriptor = lock.fileno()
-        words = (job.path, descriptor, self.settings.cache)
-        errors = job.path / "worker.txt"
-        with errors.open("w", encoding="utf-8") as stderr, _ctrl_c_held_back():
-            started = subprocess.run(
-                [sys.executable, "-m", "orchestrator.targets.local.worker", *map(str, words)],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
-                cwd=job.path,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                pass_fds=[descriptor],
-                start_new_session=True,  # a Ctrl-C in the client's terminal is not for the job
-                check=False,
-            )
-        if started.returncode != 0:
-            raise MachineError("The job could not be started.", next_step=f"cat {shlex.quote(str(errors))}")
-
-    def _sweep(self) -> None:
-        for folder in (self.settings.jobs, self.settings.adapters, self.settings.store):
-            sweep(folder, time.time())
-
-    def _check_machine(self) -> None:
+    def require_machine(self) -> None:
+        """Raise MachineError unless torch and diffusers are installed."""
         if find_spec("torch") is None or find_spec("diffusers") is None:
             raise MachineError(
                 "Training on this machine needs torch and diffusers, which are not installed.",
                 next_step="pip install 'orchestrator[train]'",
             )
-        self.settings.home.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.settings.home).free
-        if free < _MIN_FREE_BYTES:
-            raise MachineError(
-                f"{self.settings.home} has {free / 1e6:.0f} MB left; a job needs {_MIN_FREE_BYTES / 1e6:.0f} MB.",
-                next_step="free some space, or set ORCHESTRATOR_HOME to a folder on another disk",
-            )
+
+    def start(self, launch: Launch) -> Launched:
+        """Start the request's entry point with the request's environment, and ours over it."""
+        process = subprocess.Popen(
+            _entry(launch),
+            env={**os.environ, **_variables(launch)},
+            cwd=launch.environment.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[launch.lock_descriptor],
+            encoding="utf-8",
+            errors="replace",
+        )
+        return Launched(handle=str(process.pid), lines=process.stdout or (), wait=process.wait)
+
+    def stop(self, handle: str) -> None:
+        """Send SIGTERM."""
+        _signal(int(handle), signal.SIGTERM)
+
+    def kill(self, handle: str) -> None:
+        """Send SIGKILL."""
+        _signal(int(handle), signal.SIGKILL)
 
 
-def _no_job(name: str) -> JobError:
-    return JobError(f'There is no job "{name}".', next_step="python -m orchestrator jobs list")
+def _entry(launch: Launch) -> list[str]:
+    program, *arguments = launch.request["AlgorithmSpecification"]["ContainerEntrypoint"]
+    if program == "python":
+        program = sys.executable  # the interpreter that has the `train` extra
+    return [program, *arguments]
 
 
-def _running(name: str, next_verb: str) -> JobError:
-    return JobError(f"The job {name} is running already.", next_step=f"python -m orchestrator jobs {next_verb} {name}")
+def _variables(launch: Launch) -> dict[str, str]:
+    """Return the request's environment variables, with `/opt/ml` where it is on this machine, and our own."""
+    root = launch.environment.root
+    variables: dict[str, str] = {}
+    for name, value in launch.request.get("Environment", {}).items():
+        variables[name] = value.replace(str(DEFAULT_ROOT), str(root))
+    import_path = [str(root / "input" / "data" / BUNDLE_CHANNEL)]
+    if inherited := os.environ.get("PYTHONPATH"):
+        import_path.append(inherited)
+    variables["PYTHONPATH"] = os.pathsep.join(import_path)
+    variables["PYTHONDONTWRITEBYTECODE"] = "1"
+    variables[ROOT_VARIABLE] = str(root)
+    variables[CACHE_VARIABLE] = str(launch.cache)
+    return variables
 
 
-def _created(job: JobFolder) -> float:
+def _signal(process_id: int, number: int) -> None:
     try:
-        return (job.path / "request.json").stat().st_mtime
-    except FileNotFoundError:  # discarded in this moment, or not yet a job
-        return 0.0
-
-
-def _import_path() -> list[str]:
-    package_parent = str(PACKAGE.parent)
-    return [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Let a Ctrl-C wait for the few moments in which it would leave a job that was never started."""
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-def _signal_training(job: JobFolder, number: int) -> None:
-    """Signal the training process if there is one: it ends also when the worker was killed; before, the worker does."""
-    state = job.state()
-    if state is None or state.training_pid is None:
-        return
-    try:
-        os.kill(state.training_pid, number)
+        os.kill(process_id, number)
     except ProcessLookupError:  # it has just ended by itself
         return

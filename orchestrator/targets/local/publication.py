@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError
 from orchestrator.storage import scratch_folder, sync_tree, write_atomically
 from orchestrator.targets.local.job_folder import JobFolder
@@ -24,7 +25,8 @@ def reserve(place: Path, job: JobFolder) -> None:
     with _owner_file(place) as owner_file:
         owner = _read(owner_file)
         if owner != job.name:
-            _insist_on_free(place, JobFolder(job.path.with_name(owner)) if owner else None)
+            owning_job = JobFolder(job.path.with_name(owner)) if owner else None
+            _require_free(place, owning_job)
             write_atomically(owner_file, job.name)
 
 
@@ -46,12 +48,11 @@ def publish(source: Path, place: Path, job: JobFolder) -> None:
     """
     damaged = _damage(source)
     if damaged:
-        raise JobError(
-            f"The adapter came out damaged: {damaged}.", next_step=f"python -m orchestrator jobs retry {job.name}"
-        )
+        raise JobError(f"The adapter came out damaged: {damaged}.", next_step=command("jobs", "retry", job.name))
     reserve(place, job)
     with scratch_folder(place.parent) as staging:
-        copy, old = staging / "new", staging / "old"
+        copy = staging / "new"
+        old = staging / "old"
         shutil.copytree(source, copy)
         sync_tree(copy)
         if place.exists():
@@ -60,7 +61,7 @@ def publish(source: Path, place: Path, job: JobFolder) -> None:
     _sync_folder(place.parent)
 
 
-def _insist_on_free(place: Path, owner: JobFolder | None) -> None:
+def _require_free(place: Path, owner: JobFolder | None) -> None:
     """Raise JobError when an adapter lies at `place`, or its owner is at work on one."""
     another = "submit with another --name"
     if owner is not None and owner.is_running():
@@ -71,7 +72,7 @@ def _insist_on_free(place: Path, owner: JobFolder | None) -> None:
         return
     if owner is not None and owner.exists():
         message = f'The adapter name "{place.name}" is taken by the job {owner.name}, which made {place}.'
-        raise JobError(message, next_step=f"{another}, or: python -m orchestrator jobs remove --adapter {owner.name}")
+        raise JobError(message, next_step=f"{another}, or: {command('jobs', 'remove', '--adapter', owner.name)}")
     message = f'The adapter name "{place.name}" is taken by {place}, which belongs to no job.'
     raise JobError(message, next_step=f"{another}, or: rm -r {shlex.quote(str(place))}")
 
@@ -96,7 +97,9 @@ def _owner_file(place: Path) -> Iterator[Path]:
 
 
 def _read(owner_file: Path) -> str | None:
-    return owner_file.read_text(encoding="utf-8") or None if owner_file.exists() else None
+    if not owner_file.exists():
+        return None
+    return owner_file.read_text(encoding="utf-8") or None
 
 
 def _sync_folder(folder: Path) -> None:

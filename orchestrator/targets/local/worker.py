@@ -1,8 +1,8 @@
 """The process that runs one attempt of a local job and outlives the client that started it.
 
-`python -m orchestrator.targets.local.worker JOB_FOLDER` does what the service does around a container: it lays out
-`/opt/ml`, starts the training process, keeps its log, and publishes what it left in the model folder. It inherits
-the job's lock from its parent and hands it on to the training process.
+`python -m orchestrator.targets.local.worker JOB_FOLDER LOCK_DESCRIPTOR CACHE LAUNCHER` does what the service does
+around a container: it lays out `/opt/ml`, has the launcher start the training, keeps its log, and publishes what it
+left in the model folder. It inherits the job's lock from its parent and hands it on to what the launcher starts.
 """
 
 import errno
@@ -10,20 +10,21 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.environment import CACHE_VARIABLE, EXIT_STOPPED, ROOT_VARIABLE
+from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import EXIT_STOPPED
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import BUNDLE_CHANNEL, channel_uris
+from orchestrator.requests import channel_uris
 from orchestrator.storage import folder_of, write_atomically
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import AttemptState, JobFolder
+from orchestrator.targets.local.launcher import Launch, Launched, Launcher, launcher_named
 from orchestrator.targets.local.publication import publish
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -33,74 +34,65 @@ _OUT_OF_MEMORY = "That is what the system does when memory runs out."
 class Worker:
     """Runs one attempt to its end; whatever happens is written into the job's state."""
 
-    def __init__(self, job: JobFolder, lock_descriptor: int, cache: Path) -> None:
+    def __init__(self, job: JobFolder, lock_descriptor: int, cache: Path, launcher: Launcher) -> None:
         self.job = job
         self.lock_descriptor = lock_descriptor
         self.cache = cache
-        self.process: subprocess.Popen[str] | None = None
+        self.launcher = launcher
+        self.running: Launched | None = None
         self.state = AttemptState(started=datetime.now(UTC), worker_pid=os.getpid())
 
     def open_attempt(self) -> None:
         """Note where the attempt's log begins; the client reads it as soon as this process's parent has ended."""
-        start = _open_log(self.job.log)
-        self.state = self.state.model_copy(update={"log_start": start, "worker_pid": os.getpid()})
-        self.job.write_state(self.state)
+        log_start = _open_log(self.job.log)
+        self._write_state(log_start=log_start)
 
     def run(self) -> None:
         """Run the attempt and say how it ended."""
         signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
         try:
-            self.state = self.state.model_copy(update={"worker_pid": os.getpid()})
-            self.job.write_state(self.state)
+            self._write_state(worker_pid=os.getpid())
             _lay_out(self.job)
             ending = self._train()
         except JobError as error:
             ending = _failed(error.message, error.next_step)
         except Exception as error:  # noqa: BLE001  (what is not said here is never said)
             ending = self._broken(error)
-        self.job.write_state(self.state.model_copy(update={"ended": datetime.now(UTC), **ending}))
+        self._write_state(ended=datetime.now(UTC), **ending)
         if ending["status"] is JobStatus.COMPLETED:  # not before it is said: a retry would need them
             self.job.drop_leftovers()
 
-    def _train(self) -> dict[str, Any]:
-        process = self.process = self._start()
-        self.state = self.state.model_copy(update={"training_pid": process.pid})
+    def _write_state(self, **changes: Any) -> None:
+        self.state = self.state.model_copy(update=changes)
         self.job.write_state(self.state)
-        if self.job.stop_requested():  # asked before the handler stood
-            self._pass_on_stop()
-        failed = _keep_log(self.job.log, process.stdout or ())
-        return self._ending(process.wait(), failed)
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _train(self) -> dict[str, Any]:
         request = self.job.request()
-        bundle = folder_of(channel_uris(request)[BUNDLE_CHANNEL])
-        variables = {
-            "PYTHONPATH": os.pathsep.join([str(bundle), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            ROOT_VARIABLE: str(self.job.environment.root),
-            CACHE_VARIABLE: str(self.cache),
-        }
-        return subprocess.Popen(
-            [sys.executable, *request["AlgorithmSpecification"]["ContainerEntrypoint"][1:]],
-            env={**os.environ, **variables},
-            cwd=self.job.environment.root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[self.lock_descriptor],
-            encoding="utf-8",
-            errors="replace",
-        )
+        launch = Launch(request, self.job.environment, self.cache, self.lock_descriptor)
+        running = self.running = self.launcher.start(launch)
+        self._write_state(handle=running.handle)
+        if self.job.stop_requested():  # asked before clients could know the handle
+            self._pass_on_stop()
+        failed = _keep_log(self.job.log, running.lines)
+        exit_code = running.wait()
+        self.running = None
+        return self._ending(exit_code, failed)
 
     def _pass_on_stop(self) -> None:
-        if self.process is not None:
-            (self.process.kill if self.job.kill_reason() else self.process.terminate)()
+        if self.running is None:
+            return
+        if self.job.kill_reason():
+            self.launcher.kill(self.running.handle)
+        else:
+            self.launcher.stop(self.running.handle)
 
     def _ending(self, code: int, failed: Failed | None) -> dict[str, Any]:
-        if code == EXIT_STOPPED or (code == -signal.SIGTERM and self.job.stop_requested()):
+        ended_by_stop = code == -signal.SIGTERM and self.job.stop_requested()
+        if code == EXIT_STOPPED or ended_by_stop:
             return {"status": JobStatus.STOPPED, "exit_code": code}
-        if code == -signal.SIGKILL and (reason := self.job.kill_reason()):
-            return {"status": JobStatus.STOPPED, "failure_reason": reason, "exit_code": code}
+        kill_reason = self.job.kill_reason()
+        if code == -signal.SIGKILL and kill_reason:
+            return {"status": JobStatus.STOPPED, "failure_reason": kill_reason, "exit_code": code}
         if code == 0:
             publish(self.job.environment.model, self.job.output, self.job)
             return {"status": JobStatus.COMPLETED, "exit_code": code}
@@ -109,19 +101,21 @@ class Worker:
         return _failed(*_silent_reason(code, self.job.name), code)
 
     def _broken(self, error: Exception) -> dict[str, Any]:
-        """End the training process and say what stopped the worker itself."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        next_step = f"python -m orchestrator jobs retry {self.job.name}"
+        """End the training and say what stopped the worker itself."""
+        if self.running is not None:
+            self.launcher.kill(self.running.handle)
+            self.running.wait()
+        next_step = command("jobs", "retry", self.job.name)
         if isinstance(error, OSError) and error.errno in _FULL:
             return _failed(f"The disk is full: {error}.", f"free some space, then: {next_step}")
-        return _failed(f"The job could not be run on this machine: {type(error).__name__}: {error}.", next_step)
+        reason = f"The job could not be run on this machine: {type(error).__name__}: {error}."
+        return _failed(reason, next_step)
 
 
 def _lay_out(job: JobFolder) -> None:
     """Make `/opt/ml` as the service makes it; checkpoints and pictures of an earlier attempt stay."""
-    environment, request = job.environment, job.request()
+    environment = job.environment
+    request = job.request()
     shutil.rmtree(environment.model, ignore_errors=True)
     for folder in (environment.model, environment.samples, environment.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +146,8 @@ def _keep_log(path: Path, lines: Iterable[str]) -> Failed | None:
         for line in lines:
             log.write(line)
             event = parse(line)
-            failed = event if isinstance(event, Failed) else failed
+            if isinstance(event, Failed):
+                failed = event
     return failed
 
 
@@ -166,12 +161,13 @@ def _silent_reason(code: int, job: str) -> tuple[str, str | None]:
         return f"The training process was killed (SIGKILL). {_OUT_OF_MEMORY}", None
     if code < 0:
         return f"The training process was ended by signal {-code}.", None
-    return f"The training process ended with exit code {code}.", f"python -m orchestrator jobs logs {job}"
+    return f"The training process ended with exit code {code}.", command("jobs", "logs", job)
 
 
-def main(job_path: str, lock_descriptor: str, cache: str) -> None:
+def main(job_path: str, lock_descriptor: str, cache: str, launcher: str) -> None:
     """Open an attempt, then go on with it in a child that init adopts: the client waits for this process only."""
-    worker = Worker(JobFolder(Path(job_path)), int(lock_descriptor), Path(cache))
+    job = JobFolder(Path(job_path))
+    worker = Worker(job, int(lock_descriptor), Path(cache), launcher_named(launcher))
     worker.open_attempt()
     if os.fork() == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the client held Ctrl-C back while it started this

@@ -28,4 +28,5 @@ def number_of(attempt: str) -> int:
 
 def attempts_of(job: str, names: Iterable[str]) -> list[str]:
     """Return those of `names` that are attempts of the job, in their order."""
-    return sorted((name for name in names if job_of(name) == job), key=number_of)
+    own = [name for name in names if job_of(name) == job]
+    return sorted(own, key=number_of)

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.aws.client import Aws, calling
+from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.errors import MissingError, SpecError
 
-GROUP = "/aws/sagemaker/TrainingJobs"
 _FIRST_HOST = "algo-1"  # the only host that reports progress
 _READ = "read the job's log"
 
@@ -43,19 +43,20 @@ class LogStream:
             self._token = page["nextForwardToken"]
 
     def _page(self) -> Any:
-        place = {"nextToken": self._token} if self._token else {"startTime": self._latest}
+        if not self._token:
+            return self._get({"startTime": self._latest})
         try:
-            return self._get(place)
+            return self._get({"nextToken": self._token})
         except SpecError:  # a token is good for a day; after that, the clock says where to go on
-            if not self._token:
-                raise
             self._token = ""
             self._repeated = self._given
             return self._get({"startTime": self._latest})
 
     def _get(self, place: dict[str, Any]) -> Any:
         with calling(_READ):
-            return self.client.get_log_events(logGroupName=GROUP, logStreamName=self.name, startFromHead=True, **place)
+            return self.client.get_log_events(
+                logGroupName=LOG_GROUP, logStreamName=self.name, startFromHead=True, **place
+            )
 
     def _new_in(self, events: list[Any]) -> Iterator[str]:
         for event in events:
@@ -63,7 +64,9 @@ class LogStream:
                 self._repeated -= 1
                 continue
             if event["timestamp"] != self._latest:
-                self._latest, self._given, self._repeated = event["timestamp"], 0, 0
+                self._latest = event["timestamp"]
+                self._given = 0
+                self._repeated = 0
             self._given += 1
             yield str(event["message"]).rstrip("\n")
 
@@ -88,7 +91,7 @@ class TrainingLog:
 
     def _names(self) -> list[str]:
         pages = self.client.get_paginator("describe_log_streams").paginate(
-            logGroupName=GROUP, logStreamNamePrefix=f"{self.job}/{_FIRST_HOST}"
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/{_FIRST_HOST}"
         )
         try:
             with calling(_READ):
@@ -97,4 +100,5 @@ class TrainingLog:
             return []
         since = int(self.created.timestamp() * 1000)
         own = [stream for stream in streams if stream["creationTime"] >= since]
-        return [stream["logStreamName"] for stream in sorted(own, key=lambda one: one["creationTime"])]
+        own.sort(key=lambda stream: stream["creationTime"])
+        return [stream["logStreamName"] for stream in own]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.aws.client import Aws, calling
+from orchestrator.contract.command_line import command
 from orchestrator.errors import (
     AccountError,
     ConflictError,
@@ -23,7 +24,7 @@ from orchestrator.requests import IDENTITY_TAG, Request, identity_of
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.sagemaker.attempts import attempts_of
 
-_LIST = "python -m orchestrator jobs list"
+_LIST = command("jobs", "list")
 _LOOKS = 3
 """How often a create whose answer was lost is looked for, and asked for again, before that is said."""
 _PAGE = 100
@@ -47,16 +48,16 @@ class TrainingJobs:
         name = request["TrainingJobName"]
         for looks_left in reversed(range(_LOOKS)):
             try:
-                with calling(f"submit the job {name}", not_found="python -m orchestrator infra up"):
+                with calling(f"submit the job {name}", not_found=command("infra", "up")):
                     self._client.create_training_job(**request)
             except ConflictError as conflict:  # with an attempt whose answer was lost, or another submit of this job
-                self._insist_on_identity(request, conflict)
+                self._require_identity(request, conflict)
             except LostAnswerError as lost:
                 if not self._may_exist(name, lost):
                     if looks_left:
                         continue
                     raise
-                self._insist_on_identity(request, lost)
+                self._require_identity(request, lost)
             self._created.add(name)
             return
 
@@ -70,7 +71,10 @@ class TrainingJobs:
 
     def found(self, name: str) -> list[str]:
         """Return the attempts of a job, in their order; none when there is no such job."""
-        return attempts_of(name, {*self._created, *(one["TrainingJobName"] for one in self.listed(NameContains=name))})
+        names = set(self._created)
+        for listed in self.listed(NameContains=name):
+            names.add(listed["TrainingJobName"])
+        return attempts_of(name, names)
 
     def attempts(self, name: str) -> list[str]:
         """Return a job's attempts, in their order; raises JobError when there are none, or they are somebody else's."""
@@ -97,13 +101,19 @@ class TrainingJobs:
         """Return the tags of a job that was described."""
         pages = self._client.get_paginator("list_tags").paginate(ResourceArn=described["TrainingJobArn"])
         with calling("read the job's tags"):
-            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+            tags: dict[str, str] = {}
+            for page in pages:
+                for tag in page["Tags"]:
+                    tags[tag["Key"]] = tag["Value"]
+            return tags
 
     def request_of(self, described: Any) -> Request:
         """Return the request that made a job, out of its description."""
         members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
-        tags = [{"Key": key, "Value": value} for key, value in self.tags(described).items()]
-        return {**{name: described[name] for name in members if name in described}, "Tags": tags}
+        request: Request = {name: described[name] for name in members if name in described}
+        tags = self.tags(described)
+        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+        return request
 
     def status(self, attempt: str) -> JobStatus:
         """Return where a job stands."""
@@ -137,7 +147,7 @@ class TrainingJobs:
                 return False
         return True
 
-    def _insist_on_identity(self, request: Request, doubt: OrchestratorError) -> None:
+    def _require_identity(self, request: Request, doubt: OrchestratorError) -> None:
         name = request["TrainingJobName"]
         with _doubting(doubt):
             identity = self.tags(self.describe(name)).get(IDENTITY_TAG)

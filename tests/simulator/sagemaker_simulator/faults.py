@@ -8,6 +8,9 @@ from xml.sax.saxutils import escape
 
 _XML_SERVICES = {"s3"}
 _QUERY_SERVICES = {"sts", "iam", "cloudformation", "sns", "cloudwatch", "autoscaling"}
+_JSON_SERVICES = {"sagemaker", "cloudwatch-logs", "ecr", "kms"}
+SERVICES = _XML_SERVICES | _QUERY_SERVICES | _JSON_SERVICES
+"""Those that can be given faults, as botocore's events call them."""
 
 
 class Manner(Enum):
@@ -115,7 +118,22 @@ class _Planned:
     service: str
     operation: str
     skip: int
-    times: int
+    times: int | None
+    taken: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it happens no more."""
+        return self.times is not None and self.taken >= self.times
+
+    @property
+    def left(self) -> int:
+        """How often it has yet to happen; one that befalls every call has to happen once."""
+        expected = 1 if self.times is None else self.times
+        return max(0, expected - self.taken)
+
+    def __str__(self) -> str:
+        return f"{self.fault.name} of {self.service}.{self.operation}, {self.left} times"
 
 
 class FaultPlan:
@@ -125,8 +143,15 @@ class FaultPlan:
         self._planned: list[_Planned] = []
         self._lock = threading.Lock()
 
-    def add(self, fault: Fault, operation: str, *, service: str = "sagemaker", times: int = 1, skip: int = 0) -> None:
-        """Let a fault befall an operation (`*`: any of the service) so many times, after `skip` calls that go well."""
+    def add(
+        self, fault: Fault, operation: str, *, service: str = "sagemaker", times: int | None = 1, skip: int = 0
+    ) -> None:
+        """Let a fault befall an operation (`*`: any of the service) so many times, after `skip` calls that go well.
+
+        With `times` None it befalls every call. Raises ValueError for a service that no call is ever known by.
+        """
+        if service not in SERVICES:
+            raise ValueError(f'No call goes to a service "{service}"; it is one of {sorted(SERVICES)}.')
         with self._lock:
             self._planned.append(_Planned(fault, service, operation, skip, times))
 
@@ -134,18 +159,26 @@ class FaultPlan:
         """Return the fault of this call, if it has one."""
         with self._lock:
             for planned in self._planned:
-                if planned.service == service and planned.operation in {"*", operation} and planned.times > 0:
-                    if planned.skip > 0:
-                        planned.skip -= 1
-                        return None
-                    planned.times -= 1
-                    return planned.fault
+                is_meant = planned.service == service and planned.operation in {"*", operation}
+                if not is_meant or planned.is_over:
+                    continue
+                if planned.skip > 0:
+                    planned.skip -= 1
+                    return None
+                planned.taken += 1
+                return planned.fault
         return None
 
     def left(self) -> int:
         """Return how many planned faults have not befallen anybody."""
         with self._lock:
-            return sum(planned.times for planned in self._planned)
+            return sum(planned.left for planned in self._planned)
+
+    def require_used(self) -> None:
+        """Raise AssertionError when a planned fault has not happened: a test that planned it has tested nothing."""
+        with self._lock:
+            unused = [str(planned) for planned in self._planned if planned.left]
+        assert not unused, f"Planned faults did not happen: {'; '.join(unused)}."
 
     def clear(self) -> None:
         with self._lock:

@@ -109,6 +109,19 @@ def test_resume_runs_the_same_bundle_and_keeps_the_checkpoints(
     assert [event.event for event in job.events()] == ["phase", "checkpoint", "phase", "resumed"]
 
 
+def test_the_training_has_the_environment_of_the_request(target: ProcessTarget, training_request: MakeRequest) -> None:
+    script = """
+    emit(event="phase", name=os.environ["GREETING"])
+    emit(event="phase", name=str(Path(os.environ["DATA"]).samefile(root / "input" / "data" / "code")))
+    """
+    request = training_request(script)
+    request["Environment"] = {"GREETING": "hello", "DATA": "/opt/ml/input/data/code"}
+    job = start(target, request)
+    job.wait()
+    _attempt, *said = [event.name for event in job.events() if event.event == "phase"]
+    assert said == ["hello", "True"]
+
+
 def test_a_line_cut_off_by_a_kill_does_not_swallow_the_next(
     target: ProcessTarget, training_request: MakeRequest
 ) -> None:

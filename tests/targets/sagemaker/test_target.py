@@ -19,7 +19,7 @@ from sagemaker_simulator import (
 from orchestrator.aws.client import ATTEMPTS_WHEN_LOST, Aws
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
-from orchestrator.contract.events import parse
+from orchestrator.contract.events import Phase, parse
 from orchestrator.errors import JobError, JobExistsError, LostAnswerError
 from orchestrator.jobs import job as jobs
 from orchestrator.jobs.job import Job, cost
@@ -28,6 +28,7 @@ from orchestrator.planning.pricing import dollars
 from orchestrator.requests import IDENTITY_TAG
 from orchestrator.storage import S3Store
 from orchestrator.targets.base import JobStatus, JobSummary
+from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 JOB = "mine-0123456789"
@@ -67,7 +68,7 @@ def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator,
     found = target.describe(JOB)
     assert (found.status, found.identity, found.stage) == (JobStatus.COMPLETED, "a" * 64, "Completed")
     assert found.output.endswith(f"/{JOB}/output/model/")
-    assert found.bills[0].seconds
+    assert found.billed_attempts[0].seconds
     assert found.instance_type == request()["ResourceConfig"]["InstanceType"]
     assert target.checkpoint_step(JOB) == 1
 
@@ -83,12 +84,34 @@ def test_following_shows_the_stages_and_every_line_once(simulator: SageMakerSimu
     assert list(target.log_lines(JOB, follow=False)) == [str(number) for number in range(300)]
 
 
+def stage(name: str) -> str:
+    return Phase(name=name).model_dump_json()
+
+
+def test_what_a_container_prints_comes_behind_the_stage_in_which_it_prints(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("say('first'); block()"))
+    simulator.run_until(JOB, "Training")
+    simulator.wait_for_line(JOB, "blocked")
+    lines = target.log_lines(JOB, follow=True)
+    assert [next(lines) for _ in range(3)] == [stage("Training"), "first", "blocked"]
+
+
+def test_a_later_stage_comes_behind_what_the_container_printed_before_it(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("say('last')"))
+    target.wait_for_end(JOB, seconds=60)
+    assert list(target.log_lines(JOB, follow=True)) == ["last", stage("Completed")]
+
+
 @pytest.mark.parametrize("fault", [faults.connection_reset, faults.internal_error, faults.throttling])
 def test_the_log_is_whole_although_the_service_fails(
     simulator: SageMakerSimulator, target: SageMakerTarget, fault: Ask
 ) -> None:
     target.create(request("for number in range(300): say(number)"))
-    simulator.faults.add(fault(), "GetLogEvents", service="logs", times=12, skip=1)
+    simulator.faults.add(fault(), "GetLogEvents", service="cloudwatch-logs", times=12, skip=1)
     lines = list(target.log_lines(JOB, follow=True))
     assert [line for line in lines if line.isdigit()] == [str(number) for number in range(300)]
 
@@ -98,7 +121,7 @@ def test_a_reader_whose_token_has_expired_goes_on_by_the_clock(
 ) -> None:
     target.create(request("for number in range(300): say(number)"))
     refusal = faults.refusal("InvalidParameterException", "The specified nextToken is expired.")
-    simulator.faults.add(refusal, "GetLogEvents", service="logs", skip=1)
+    simulator.faults.add(refusal, "GetLogEvents", service="cloudwatch-logs", skip=1)
     lines = list(target.log_lines(JOB, follow=True))
     assert [line for line in lines if line.isdigit()] == [str(number) for number in range(300)]
 
@@ -152,7 +175,9 @@ def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
     before = sum(simulator.requests.counts().values())
     (listed,) = target.summaries()
     assert sum(simulator.requests.counts().values()) == before + 1
-    assert listed == JobSummary(name=JOB, status=JobStatus.IN_PROGRESS, created=created, region=REGION)
+    assert listed == JobSummary(
+        name=JOB, target=TargetName.SAGEMAKER, status=JobStatus.IN_PROGRESS, created=created, region=REGION
+    )
 
 
 def test_every_attempt_is_counted_in_what_a_job_costs(
@@ -169,15 +194,13 @@ def test_every_attempt_is_counted_in_what_a_job_costs(
     assert "billed seconds so far" in said
     target.wait_for_end(JOB, seconds=60)
     found = target.describe(JOB)
-    assert [bill.instance_type for bill in found.bills] == ["ml.g5.xlarge", "ml.g4dn.xlarge"]
-    second = cost(found.model_copy(update={"bills": found.bills[1:]}))
+    assert [billed.instance_type for billed in found.billed_attempts] == ["ml.g5.xlarge", "ml.g4dn.xlarge"]
+    second = cost(found.model_copy(update={"billed_attempts": found.billed_attempts[1:]}))
     assert second
     assert cost(found) == first + second
     print_job(Job(target, JOB), as_json=False)
-    assert (
-        f"{dollars(first + second)} for {sum(bill.seconds for bill in found.bills)} billed seconds in 2 attempts"
-        in (capsys.readouterr().out)
-    )
+    seconds = sum(billed.seconds for billed in found.billed_attempts)
+    assert f"{dollars(first + second)} for {seconds} billed seconds in 2 attempts" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_has_not_arrived_whole_does_not_count(
@@ -412,10 +435,11 @@ def test_a_look_that_fails_does_not_hide_that_the_job_may_run(
     simulator: SageMakerSimulator, target: SageMakerTarget, waits: list[float], look: str, fault: Ask
 ) -> None:
     simulator.faults.add(faults.lost_answer(), "CreateTrainingJob", times=ATTEMPTS_WHEN_LOST)
-    simulator.faults.add(fault(), look, times=20)
+    simulator.faults.add(fault(), look, times=None)
     with pytest.raises(LostAnswerError) as caught:
         target.create(request())
     assert "submit again" in caught.value.next_step
+    simulator.faults.require_used()
     simulator.faults.clear()
     assert target.names() == [JOB]
 

@@ -1,0 +1,24 @@
+"""How checkpoints lie below the folder of checkpoints: `step-00000100/` with two files, the manifest written last."""
+
+import re
+
+PREFIX = "step-"
+WIDTH = 8
+"""Digits of the step, so that names sort like steps."""
+TENSORS_FILE = "tensors.safetensors"
+MANIFEST_FILE = "checkpoint.json"
+FILES = frozenset({TENSORS_FILE, MANIFEST_FILE})
+"""All files of a checkpoint; one that lacks any of them is not complete."""
+
+_NAME = re.compile(rf"{PREFIX}(\d+)")
+
+
+def folder_name(step: int) -> str:
+    """Return the name of the folder that holds the checkpoint of a step."""
+    return f"{PREFIX}{step:0{WIDTH}d}"
+
+
+def step_of(name: str) -> int | None:
+    """Return the step of a checkpoint's folder by its name, or None when no checkpoint has such a name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None

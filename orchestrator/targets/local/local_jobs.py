@@ -1,0 +1,262 @@
+"""The life of local jobs: everything that rests on a job's folder, its lock and its log.
+
+How the thing that trains is started, stopped and killed is the launcher's part.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from orchestrator.contract.command_line import command
+from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
+from orchestrator.requests import Request, moved
+from orchestrator.resources import PACKAGE
+from orchestrator.settings import Settings
+from orchestrator.storage import FolderStore, Store, folder_of, sweep
+from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
+from orchestrator.targets.local import launcher as launchers
+from orchestrator.targets.local.job_folder import JobFolder
+from orchestrator.targets.local.launcher import Launcher
+from orchestrator.targets.local.publication import reserve, withdraw
+from orchestrator.targets.names import TargetName
+
+LOCK_SECONDS = 10.0  # a killed worker's training process ends with its next line of output
+_POLL_SECONDS = 0.1
+_MIN_FREE_BYTES = 500_000_000
+
+
+class LocalJobs:
+    """Runs requests on this machine, each by a detached worker whose state is a folder."""
+
+    def __init__(
+        self, name: TargetName, launcher: Launcher, settings: Settings, *, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
+        self.name = name
+        self.launcher = launcher
+        self.settings = settings
+        self.store: Store = FolderStore(settings.home)
+        self.lock_seconds = lock_seconds
+
+    def create(self, request: Request) -> None:
+        """Start a job; raises JobExistsError when there is one of that name."""
+        self._require_machine()
+        self._sweep()
+        job = JobFolder(self.settings.jobs / request["TrainingJobName"])
+        with self._lock(job, JobExistsError(job.name)) as lock:
+            if job.exists():
+                raise JobExistsError(job.name)
+            try:
+                reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+            except JobError:
+                job.discard()  # it holds nothing but its lock
+                raise
+            job.begin(request)
+            self._start_worker(job, lock)
+
+    def resume(self, name: str, request: Request | None = None) -> None:
+        """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
+
+        With a `request`, the job takes over its machines and limits.
+        """
+        self._require_machine()
+        job = self._job(name)
+        with self._lock(job, _running(name, "wait")) as lock:
+            if not job.exists():
+                raise _no_job(name)
+            state = job.state()
+            if state is not None and state.status is JobStatus.COMPLETED:  # another retry was quicker
+                raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
+            reserve(job.output, job)
+            if request is not None:
+                job.replace_request(moved(job.request(), request))
+            job.forget_attempt()
+            self._start_worker(job, lock)
+
+    def restart(self, request: Request) -> None:
+        """Start an ended job from its beginning, with a new request and without its checkpoints."""
+        self.discard(request["TrainingJobName"])
+        self.create(request)
+
+    def discard(self, name: str, *, adapter: bool = False) -> None:
+        """Forget an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
+        job = self._job(name)
+        with self._lock(job, _running(name, "stop")):
+            if adapter:
+                withdraw(job.output, job)
+            job.discard()
+
+    def describe(self, name: str) -> JobDescription:
+        """Return what is known of a job; raises JobError when there is none."""
+        try:
+            return self._job(name).describe(self.name)
+        except FileNotFoundError:  # discarded while it was looked at
+            raise _no_job(name) from None
+
+    def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
+        """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
+        for name in self.names():
+            try:
+                found = self.describe(name)
+            except OrchestratorError as error:
+                yield error
+            else:
+                yield JobSummary(name=name, target=self.name, status=found.status, created=found.created)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a job of that name."""
+        job = JobFolder(self.settings.jobs / name)
+        return job.path.parent == self.settings.jobs and job.exists()
+
+    def names(self) -> list[str]:
+        """Return the names of all jobs, the oldest first."""
+        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
+        jobs.sort(key=_created)
+        return [job.name for job in jobs if job.exists()]
+
+    def stop(self, name: str) -> None:
+        """Ask a job to save a checkpoint and end; returns at once."""
+        job = self._job(name)
+        if not job.is_running():
+            return
+        job.request_stop()
+        handle = job.handle()
+        if handle is not None:  # else the worker looks for the request once it has started the training
+            self.launcher.stop(handle)
+
+    def kill(self, name: str) -> None:
+        """End a job at once, without a checkpoint; returns at once."""
+        job = self._job(name)
+        if not job.is_running():
+            return
+        job.request_kill()
+        handle = job.handle()
+        if handle is not None:
+            self.launcher.kill(handle)
+
+    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+        """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
+        job = self._job(name)
+        state = job.state() if latest_attempt else None
+        job.log.touch()
+        with job.log.open("rb") as log:
+            log.seek(state.log_start if state else 0)
+            open_line = b""
+            while True:
+                running = follow and job.is_running()  # before reading, so that the last lines are not missed
+                while chunk := log.readline():
+                    open_line += chunk
+                    if chunk.endswith(b"\n"):
+                        yield open_line.decode(errors="replace").rstrip("\n")
+                        open_line = b""
+                if not running:
+                    return
+                time.sleep(_POLL_SECONDS)
+
+    def wait_for_end(self, name: str, seconds: float) -> bool:
+        """Wait until the job has ended, `seconds` at most; return whether it has."""
+        job = self._job(name)
+        deadline = time.monotonic() + seconds
+        while job.is_running():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def checkpoint_step(self, name: str) -> int | None:
+        """Return the optimizer steps of the newest checkpoint, or None when there is none."""
+        return self._job(name).checkpoint_step()
+
+    def _job(self, name: str) -> JobFolder:
+        if not self.has(name):
+            raise _no_job(name)
+        return JobFolder(self.settings.jobs / name)
+
+    def _lock(self, job: JobFolder, held: JobError) -> IO[str]:
+        """Return the job's lock; raises `held` when it is a job and another process keeps the lock."""
+        # Nothing to wait for when another submit of the same job is under way.
+        is_under_way = job.exists() and job.is_running()
+        lock = job.lock(0 if is_under_way else self.lock_seconds)
+        if lock is not None:
+            return lock
+        if job.exists():
+            raise held
+        raise JobError(f"The job {job.name} is being started.", next_step=command("jobs", "show", job.name))
+
+    def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
+        worker = [sys.executable, "-m", "orchestrator.targets.local.worker"]
+        arguments = [
+            str(job.path),
+            str(lock.fileno()),
+            str(self.settings.cache),
+            launchers.name_of(self.launcher),
+        ]
+        errors = job.path / "worker.txt"
+        with errors.open("w", encoding="utf-8") as stderr, _ctrl_c_held_back():
+            started = subprocess.run(
+                [*worker, *arguments],
+                env={**os.environ, "PYTHONPATH": _import_path()},
+                cwd=job.path,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,  # a Ctrl-C in the client's terminal is not for the job
+                check=False,
+            )
+        if started.returncode != 0:
+            raise MachineError("The job could not be started.", next_step=f"cat {shlex.quote(str(errors))}")
+
+    def _sweep(self) -> None:
+        for folder in (self.settings.jobs, self.settings.adapters, self.settings.store):
+            sweep(folder, time.time())
+
+    def _require_machine(self) -> None:
+        """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
+        self.launcher.require_machine()
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.settings.home).free
+        if free < _MIN_FREE_BYTES:
+            raise MachineError(
+                f"{self.settings.home} has {free / 1e6:.0f} MB left; a job needs {_MIN_FREE_BYTES / 1e6:.0f} MB.",
+                next_step="free some space, or set ORCHESTRATOR_HOME to a folder on another disk",
+            )
+
+
+def _no_job(name: str) -> JobError:
+    return JobError(f'There is no job "{name}".', next_step=command("jobs", "list"))
+
+
+def _running(name: str, next_verb: str) -> JobError:
+    return JobError(f"The job {name} is running already.", next_step=command("jobs", next_verb, name))
+
+
+def _created(job: JobFolder) -> float:
+    try:
+        return (job.path / "request.json").stat().st_mtime
+    except FileNotFoundError:  # discarded in this moment, or not yet a job
+        return 0.0
+
+
+def _import_path() -> str:
+    """Return the worker's PYTHONPATH: this package first, whatever else is installed."""
+    folders = [str(PACKAGE.parent)]
+    if inherited := os.environ.get("PYTHONPATH"):
+        folders.append(inherited)
+    return os.pathsep.join(folders)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Let a Ctrl-C wait for the few moments in which it would leave a job that was never started."""
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
