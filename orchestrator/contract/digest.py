@@ -1,6 +1,7 @@
 """One way to hash a file and a folder, so that client and container name the same bytes by the same hash."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -30,7 +31,7 @@ def hash_files(folder: Path, *, leave_out: str = "") -> dict[str, FileDigest]:
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in paths if path.name != leave_out}
 
 
-def tree_sha256(files: dict[str, FileDigest]) -> str:
+def tree_sha256(files: Mapping[str, FileDigest]) -> str:
     """Return one hash for a set of files: equal names and bytes, equal hash, wherever they lie."""
     lines = "".join(f"{digest.sha256} {digest.size} {name}\n" for name, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -7,6 +7,8 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
 FAMILIES = {"StableDiffusionPipeline": "sd"}
 """Pipeline class to the name of its family."""
 SUPPORTED = "only Stable Diffusion 1 and 2 (StableDiffusionPipeline) can be personalised"
@@ -125,5 +127,6 @@ def _settings_in(part: Path) -> list[Path]:
     return [path for ending in _SETTINGS for path in part.glob(ending)]
 
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-"""What a name on the Hugging Face Hub looks like."""
+def is_hub_id(name: str) -> bool:
+    """Return whether a name looks like one of the Hugging Face Hub ("org/model"), and not like a path."""
+    return _HUB_ID.fullmatch(name) is not None

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract import recipes
+from orchestrator.contract.datasets import DatasetKind
 from orchestrator.contract.problem import did_you_mean
 
 BUILTIN = "builtin"
@@ -34,6 +35,8 @@ class Recipe(BaseModel):
     """The field that `--prompt` sets, if the recipe has one."""
     sample_defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields that go with the built-in sample subject."""
+    dataset: ClassVar[DatasetKind]
+    """What it learns from; every recipe says it."""
 
     base_model: str = BUILTIN
     """Model to personalise: "builtin", a folder in the diffusers layout, or a Hugging Face id."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.recipe import BUILTIN, Recipe
 from orchestrator.contract.words import Word, holds_word, without_word
 
@@ -12,6 +13,7 @@ from orchestrator.contract.words import Word, holds_word, without_word
 class DreamBooth(Recipe):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
 
+    dataset: ClassVar[DatasetKind] = SUBJECT_PHOTOS
     summary: ClassVar[str] = "one subject from a few photos, called by a rare token (LoRA or full fine-tuning)"
     prompt_field: ClassVar[str | None] = "instance_prompt"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.recipe import BUILTIN, Recipe
 from orchestrator.contract.words import Word
 
@@ -12,6 +13,7 @@ from orchestrator.contract.words import Word
 class TextualInversion(Recipe):
     """Train the embedding rows of a placeholder token and nothing else."""
 
+    dataset: ClassVar[DatasetKind] = SUBJECT_PHOTOS
     summary: ClassVar[str] = "a new word for a subject or a style; a file of a few kilobytes"
     prompt_field: ClassVar[str | None] = "placeholder_token"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"placeholder_token": "<subject>", "initializer_token": "monster"}
