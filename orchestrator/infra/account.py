@@ -4,19 +4,20 @@ All of it is one CloudFormation stack, `infra/stack.yaml`, whose outputs become 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.client import Aws, calling
-from orchestrator.aws.errors import Failure, error_for
 from orchestrator.errors import AccountError, JobError, MachineError, MissingError, SpecError
+from orchestrator.infra.emptying import adapter_names, empty
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.infra.training_image import image_tag
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import write_atomically
+from orchestrator.storage.bucket import Bucket
 
 STACK = "orchestrator"
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -34,7 +35,6 @@ PARAMETERS = {
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # repositories of images are called after it, and take no capitals
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LISTS = {"subnets", "security_groups"}
-_AT_ONCE = 1000  # objects that one request can delete
 
 Told = Callable[[StackEvent], None]
 """Is told what happens to each resource."""
@@ -106,11 +106,11 @@ def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bo
         _forget(settings, aws, name)
         return Removal(removed=False, objects=0, left=())
     outputs, kept_log = stack.outputs(), stack.parameters().get("LogGroup") == "make"
-    bucket = _Bucket(aws, outputs["Bucket"]) if "Bucket" in outputs else None
+    bucket = Bucket(aws, outputs["Bucket"], aws.account_id()) if "Bucket" in outputs else None
     _insist_on_no_jobs(aws, outputs.get("RoleArn", ""))
     if bucket and not delete_adapters:
         _insist_on_no_adapters(bucket)
-    deleted = bucket.empty() if bucket else 0
+    deleted = empty(bucket) if bucket else 0
     for event in stack.delete():
         told(event)
     _forget(settings, aws, name)
@@ -130,61 +130,8 @@ def _forget(settings: Settings, aws: Aws, name: str) -> None:
         settings.aws_file.unlink(missing_ok=True)
 
 
-class _Bucket:
-    """The stack's bucket, of which every call says whose it has to be."""
-
-    def __init__(self, aws: Aws, name: str) -> None:
-        self.client = aws.client("s3")
-        self.named = {"Bucket": name, "ExpectedBucketOwner": aws.account_id()}
-
-    def adapters(self) -> list[str]:
-        """Return the names of the adapters in the bucket."""
-        pages = self._pages("list_objects_v2", Prefix="adapters/")
-        keys = (item["Key"] for page in pages for item in page.get("Contents", []))
-        return sorted({key.split("/")[1] for key in keys})
-
-    def empty(self) -> int:
-        """Delete every version of every object and give up unfinished uploads; return how many versions."""
-        deleted = 0
-        while versions := self._versions():  # from the start each time: a page after one that is gone is not to be had
-            self._delete(versions)
-            deleted += len(versions)
-        for page in self._pages("list_multipart_uploads"):
-            for upload in page.get("Uploads", []):
-                with calling("give up an unfinished upload"):
-                    self.client.abort_multipart_upload(**self.named, Key=upload["Key"], UploadId=upload["UploadId"])
-        return deleted
-
-    def _versions(self) -> list[dict[str, str]]:
-        """Return some of the versions and delete markers that are left."""
-        try:
-            with calling(f"look into the bucket {self.named['Bucket']}"):
-                page = self.client.list_object_versions(**self.named, MaxKeys=_AT_ONCE)
-        except MissingError:
-            return []
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
-
-    def _pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a listing; a bucket that is gone has none."""
-        try:
-            with calling(f"look into the bucket {self.named['Bucket']}"):
-                yield from self.client.get_paginator(operation).paginate(**self.named, **arguments)
-        except MissingError:
-            return
-
-    def _delete(self, versions: list[dict[str, str]]) -> None:
-        with calling(f"empty the bucket {self.named['Bucket']}"):
-            answer = self.client.delete_objects(**self.named, Delete={"Objects": versions, "Quiet": True})
-        if errors := answer.get("Errors"):  # the request as a whole succeeds also when single objects do not
-            first = errors[0]
-            said = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-            failure = Failure((str(first.get("Code")),), said, service="s3", operation="DeleteObject")
-            raise error_for(failure, f"empty the bucket {self.named['Bucket']}")
-
-
-def _insist_on_no_adapters(bucket: _Bucket) -> None:
-    if names := bucket.adapters():
+def _insist_on_no_adapters(bucket: Bucket) -> None:
+    if names := adapter_names(bucket):
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")  # noqa: PLR2004  (enough to know them by)
         raise AccountError(
             f"The bucket holds adapters, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
