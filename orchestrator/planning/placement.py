@@ -9,6 +9,7 @@ from orchestrator.models import size
 from orchestrator.models.size import Architecture
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
 from orchestrator.planning.pricing import WorstCase, runtime_for, worst_case
+from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import insist_on_checkpoint
 from orchestrator.specs.job import JobSpec
 
@@ -80,11 +81,11 @@ def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | 
 
 
 def _architecture(spec: JobSpec) -> Architecture | None:
-    folder = spec.base_model_folder
-    if folder is None:
-        return size.of_hub(spec.recipe.base_model)
+    source = spec.base_model
+    if isinstance(source, Hub):
+        return size.of_hub(source.id)
     try:
-        return size.of_folder(folder)
+        return size.of_folder(source.folder)
     except ValueError:  # whether the folder is a model is not asked here; its size is then not known
         return None
 
