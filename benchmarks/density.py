@@ -1,7 +1,7 @@
 """How dense the code is: syntax nodes in a line, comprehensions in a hundred lines, functions that are too long.
 
-Code that reads in order, one idea a line, has few of either: httpx 0.28 has 5.0 nodes and 0.8 comprehensions by the same
-count. `make check` prints the figures.
+Code that reads in order, one idea a line, has few of either: httpx 0.28 has 5.0 and 0.8 by the same count. `make check`
+prints the figures.
 """
 
 import ast

@@ -113,10 +113,13 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
             sizes[key.removeprefix(prefix)] = listed.size
     if MANIFEST_FILE not in sizes:
         raise MissingError(f"There is no adapter in {store.uri(prefix)}.", next_step=_LIST)
-    text = store.get_bytes(f"{prefix}{MANIFEST_FILE}")
-    digests = dict(_parse(text, store.uri(f"{prefix}{MANIFEST_FILE}")).files)
-    digests[MANIFEST_FILE] = FileDigest(sha256=hashlib.sha256(text).hexdigest(), size=len(text))
-    if sizes != {name: digest.size for name, digest in digests.items()}:
+    name = f"{prefix}{MANIFEST_FILE}"
+    text = store.get_bytes(name)
+    manifest = _parse(text, store.uri(name))
+    own = FileDigest(sha256=hashlib.sha256(text).hexdigest(), size=len(text))
+    digests = {**manifest.files, MANIFEST_FILE: own}
+    expected = {name: digest.size for name, digest in digests.items()}
+    if sizes != expected:
         message = f"The adapter in {store.uri(prefix)} is damaged: its files are not those of its manifest."
         raise JobError(message, next_step=_AGAIN)
     store.get_files(prefix, digests, folder)

@@ -87,12 +87,11 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
 
 
 def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
+    from orchestrator.settings import AwsSettings
     from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if start.dry_run:
-            from orchestrator.settings import AwsSettings
-
             planned_for = settings.aws() or AwsSettings.placeholder()
             entries = plan_sweep_on_sagemaker(variants, settings, planned_for, Path(staging), {})
             _show_plan(entries, start)

@@ -61,17 +61,18 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
-        picture = Picture(
-            file=Path(name), width=source.decoded.width, height=source.decoded.height, caption=captions.get(name)
-        )
+        caption = captions.get(name)
+        decoded = source.decoded
+        picture = Picture(file=Path(name), width=decoded.width, height=decoded.height, caption=caption)
         pictures.append(picture)
-        likenesses.append(likeness(source.decoded.image))
+        likenesses.append(likeness(decoded.image))
         prepared = f"{number:05}{source.ending}"
         if not findings.problems:  # else nothing of it is kept
             with _writing(destination):
                 source.write(destination / prepared)
-        if picture.caption is not None:
-            lines.append(json.dumps({"file_name": prepared, "text": picture.caption}) + "\n")
+        if caption is not None:
+            line = json.dumps({"file_name": prepared, "text": caption})
+            lines.append(f"{line}\n")
     note_duplicates([str(picture.file) for picture in pictures], likenesses, findings)
     _require_no_problems(folder, findings)
     if lines:

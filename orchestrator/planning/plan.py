@@ -80,11 +80,15 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     model = _model_tree(spec, settings)
     code = bundle_tree(BundleKind.TRAINING)
     identity = spec.identity(prepared.sha256, model.sha256 if model else None)
+    data = {channel: file_uri(settings.store, tree.name) for channel, tree in prepared.trees.items()}
+    base_model = None
+    if not isinstance(spec.base_model, Hub):
+        base_model = spec.base_model.folder.as_uri()
     adapter = settings.adapters / (spec.name or job_name(spec, identity))
     inputs = JobInputs(
         identity=identity,
-        data={channel: file_uri(settings.store, tree.name) for channel, tree in prepared.trees.items()},
-        base_model=None if isinstance(spec.base_model, Hub) else spec.base_model.folder.as_uri(),
+        data=data,
+        base_model=base_model,
         bundle=file_uri(settings.store, code.name),
         output=adapter.as_uri(),
     )
@@ -102,22 +106,26 @@ def plan_on_sagemaker(
     between the two, and a job that ended early goes on with the request it began with.
     """
     placement = _checked(spec, account, prepared, mirror)
-    model = _model_tree(spec, settings)
     code = bundle_tree(BundleKind.TRAINING)
-    identity = spec.identity(prepared.sha256, model.sha256 if model else None)
-    copy = mirror.model
-    base_model = copy.uri if copy else None
+    trees = [*prepared.trees.values(), code]
+    data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
+    model = _model_tree(spec, settings)
     if model is not None:
-        base_model = s3_uri(account.bucket, model.name)
+        trees.append(model)
+        model_sha256, base_model, commit = model.sha256, s3_uri(account.bucket, model.name), None
+    elif mirror.model is not None:
+        model_sha256, base_model, commit = None, mirror.model.uri, mirror.model.commit
+    else:
+        model_sha256, base_model, commit = None, None, None
+    identity = spec.identity(prepared.sha256, model_sha256)
     inputs = JobInputs(
         identity=identity,
-        data={channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()},
+        data=data,
         base_model=base_model,
-        commit=copy.commit if copy else None,
+        commit=commit,
         bundle=s3_uri(account.bucket, code.name),
         output=adapter_uri(account, spec, identity),
     )
-    trees = [*prepared.trees.values(), *([model] if model else []), code]
     warnings = (*_warnings(spec, prepared), *_mirror_warnings(spec, mirror))
     plans = []
     for placed in (placement, *stand_ins(spec, placement)):
@@ -127,7 +135,7 @@ def plan_on_sagemaker(
             trees=tuple(trees),
             warnings=(*warnings, *placed.warnings),
             placement=placed,
-            mirrored=copy,
+            mirrored=mirror.model,
         )
         plans.append(plan)
     return plans[0].model_copy(update={"stand_ins": tuple(plans[1:])})

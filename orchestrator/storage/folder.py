@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.contract.digest import FileDigest, hash_file
 from orchestrator.errors import ConflictError, MachineError, MissingError, SpecError
 from orchestrator.storage.files import arriving, scratch_folder, sync_tree, to_json, write_atomically, write_new
-from orchestrator.storage.names import unsafe_names
+from orchestrator.storage.names import unsafe_files, unsafe_names
 from orchestrator.storage.store import Listed
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import file_uri
@@ -37,10 +37,7 @@ class FolderStore:
             with scratch_folder(self.root) as scratch:
                 draft = scratch / "content"
                 draft.mkdir()
-                for name, source in tree.sources.items():
-                    if _copy(source, draft / name) != tree.files[name]:
-                        message = f"{source} changed while it was stored."
-                        raise MachineError(message, next_step="run the command again")
+                _copy_tree(tree, draft)
                 sync_tree(draft)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 _rename_into_place(draft, place)
@@ -49,7 +46,7 @@ class FolderStore:
     def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
         """Copy files to a new `folder`; raises MissingError, or MachineError for one that is not what it should be."""
         place = self._place(prefix)
-        problems = unsafe_names({name: digest.size for name, digest in digests.items()})
+        problems = unsafe_files(digests)
         if problems:
             raise MachineError(f"{place} cannot be copied.", problems=problems)
         with arriving(folder) as draft:
@@ -134,6 +131,14 @@ def folder_of(uri: str) -> Path:
 def place_of(uri: str) -> str:
     """Return where an adapter is, as a person writes it: a folder's path, or the URI in a bucket."""
     return str(folder_of(uri)) if uri.startswith("file:") else uri
+
+
+def _copy_tree(tree: Tree, folder: Path) -> None:
+    for name, source in tree.sources.items():
+        copied = _copy(source, folder / name)
+        if copied != tree.files[name]:
+            message = f"{source} changed while it was stored."
+            raise MachineError(message, next_step="run the command again")
 
 
 def _copy(source: Path, path: Path) -> FileDigest:

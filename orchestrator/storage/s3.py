@@ -22,7 +22,7 @@ from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.download import damaged, fetch
 from orchestrator.storage.files import arriving, to_json
 from orchestrator.storage.meter import Meter
-from orchestrator.storage.names import unsafe_names
+from orchestrator.storage.names import unsafe_files
 from orchestrator.storage.store import Listed, Progress
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.upload import THREADS, Upload, Uploader, at_once
@@ -67,18 +67,23 @@ class S3Store:
             return self.uri(tree.name)
         uploads = []
         for name, digest in tree.files.items():
-            uploads.append(Upload(tree.name + name, tree.sources[name], digest.size, digest.sha256))
-        Uploader(self._patient, meter).send(uploads, self._patient.list(tree.name))
-        _put_text(self._patient, manifest, to_json(TreeManifest(files=tree.files).model_dump()), new=True)
+            upload = Upload(tree.name + name, tree.sources[name], digest.size, digest.sha256)
+            uploads.append(upload)
+        present = self._patient.list(tree.name)
+        Uploader(self._patient, meter).send(uploads, present)
+        complete = TreeManifest(files=tree.files)
+        _put_text(self._patient, manifest, to_json(complete.model_dump()), new=True)
         return self.uri(tree.name)
 
     def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
         """Download objects to a new `folder`; raises MissingError, or AccountError when one was changed."""
         prefix = folder_name(prefix)
-        problems = unsafe_names({name: digest.size for name, digest in digests.items()})
+        problems = unsafe_files(digests)
         if problems:
             raise AccountError(f"{self.uri(prefix)} cannot be written to a disk.", problems=problems)
-        meter = Meter(prefix.partition("/")[0], sum(digest.size for digest in digests.values()), self._progress)
+        kind = prefix.partition("/")[0]
+        size = sum(digest.size for digest in digests.values())
+        meter = Meter(kind, size, self._progress)
         with arriving(folder) as draft, ThreadPoolExecutor(THREADS) as pool:
 
             def download(name: str) -> None:

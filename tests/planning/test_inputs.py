@@ -46,4 +46,4 @@ def test_a_recipe_without_inputs_has_no_channel_and_no_tree_for_them(
     assert [tree.kind for tree in here.trees] == ["code"]
     plan = planned(spec, settings, AwsSettings.placeholder())
     assert set(channel_uris(plan.request)) == {"code", "base_model"}
-    assert [tree.kind for tree in plan.trees] == ["models", "code"]
+    assert [tree.kind for tree in plan.trees] == ["code", "models"]
