@@ -14,11 +14,14 @@ from account import BUCKET, IMAGE, REGION, ROLE, furnish, use_default_session
 from moto import mock_aws
 from sagemaker_simulator import Image, SageMakerSimulator, in_process
 
+from orchestrator.adapters.registry import fetch
 from orchestrator.aws.client import Aws
 from orchestrator.contract.checkpoints import FILES, PREFIX, step_of
 from orchestrator.contract.events import Resumed, Step, parse
 from orchestrator.jobs import job as jobs
-from orchestrator.planning.plan import plan_on_sagemaker
+from orchestrator.models.mirror import ask
+from orchestrator.planning.inputs import prepare_inputs
+from orchestrator.planning.plan import plan_on_sagemaker, store_trees
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.storage import S3Store
@@ -67,7 +70,11 @@ def submit(there: Cloud, name: str, recipe: str = "dreambooth", *, spot: bool = 
     compute = {"spot": spot, "max_runtime_minutes": RUNTIME_MINUTES}
     settings = {**SETTINGS, **RECIPES[recipe]}
     spec = build_spec({"recipe": recipe, "name": name, "settings": settings, "compute": compute})
-    plan = plan_on_sagemaker(spec, there.settings, there.account, there.target.store)
+    mirror = ask(there.target.store, spec.base_model)
+    with tempfile.TemporaryDirectory() as staging:
+        prepared = prepare_inputs(spec, Path(staging))
+        plan = plan_on_sagemaker(spec, there.settings, there.account, prepared, mirror)
+        store_trees(plan, there.target.store)
     return jobs.submit(plan, there.target).job
 
 
@@ -84,7 +91,7 @@ def adapter_hashes(there: Cloud, job: jobs.Job) -> dict[str, str]:
     if manifest is None:
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        store.get_tree_at(store.name(job.describe().output), Path(folder) / "adapter")
+        fetch(store, store.name(job.describe().output), Path(folder) / "adapter")
     return {name: digest.sha256 for name, digest in manifest.files.items()}
 
 

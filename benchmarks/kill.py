@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.report import write_section
 from orchestrator.contract.events import Phase
 from orchestrator.jobs import job as jobs
-from orchestrator.planning.plan import plan_here
+from orchestrator.planning.inputs import prepare_inputs
+from orchestrator.planning.plan import plan_here, store_trees
 from orchestrator.settings import Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.storage import FolderStore
@@ -91,7 +92,9 @@ def kill_through(settings: Settings, name: str, kills: int, dice: random.Random,
 def _submit(settings: Settings, name: str) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
-    plan = plan_here(spec, settings, FolderStore(settings.store))
+    with tempfile.TemporaryDirectory() as staging:
+        plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
+        store_trees(plan, FolderStore(settings.store))
     target = open_target(TargetName.LOCAL, settings)
     if target.has(plan.request["TrainingJobName"]):
         return jobs.find(plan.request["TrainingJobName"], [target])

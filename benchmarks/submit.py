@@ -30,7 +30,8 @@ from account import IMAGE, REGION, ROLE, furnish  # noqa: E402
 from sagemaker_simulator import SageMakerSimulator, SimulatorServer, access_denied  # noqa: E402
 
 from benchmarks.report import write_section  # noqa: E402
-from orchestrator.planning.bundle import store_bundle  # noqa: E402
+from orchestrator.contract.bundle import BundleKind  # noqa: E402
+from orchestrator.planning.bundle import bundle_tree  # noqa: E402
 from orchestrator.storage import FolderStore, folder_of  # noqa: E402
 
 ROUNDS = 7
@@ -81,7 +82,7 @@ def our_command(job: Job) -> list[str]:
 
 def sdk_command(home: Path) -> Command:
     """Return how the SDK runs the same code with the same hyperparameters; both are written to `home` once."""
-    code = folder_of(store_bundle(FolderStore(home / "store")))
+    code = folder_of(FolderStore(home / "store").put_tree(bundle_tree(BundleKind.TRAINING)))
     hyperparameters = home / "hyperparameters.json"
     hyperparameters.write_text(json.dumps(_plan(home)["request"]["HyperParameters"]))
 

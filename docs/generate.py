@@ -60,8 +60,7 @@ def _recipe_section(name: str) -> str:
 
 def job_files_page() -> str:
     """Return a table of the fields of a job file, those of a recipe excepted."""
-    named = {name: str(JobSpec.model_fields[name].description) for name in ("images", "name")}
-    job = [(name, _no_default(name), named.get(name) or meaning) for name, meaning in _JOB_FIELDS.items()]
+    job = [(name, _no_default(name), meaning) for name, meaning in _JOB_FIELDS.items()]
     return "\n".join(
         [
             _NOTICE,
@@ -77,10 +76,10 @@ def job_files_page() -> str:
 
 _JOB_FIELDS = {
     "recipe": "Name of a recipe, see [recipes](recipes.md).",
-    "images": "",
+    "images": "Folder with the training pictures.",
     "prompt": "What is on the pictures, with the rare token.",
     "base_model": "builtin, a folder in the diffusers layout, or a Hugging Face id.",
-    "name": "",
+    "name": str(JobSpec.model_fields["name"].description),
     "settings": "Fields of the recipe.",
     "compute": "See below.",
     "budget": "See below.",

@@ -16,6 +16,8 @@ from orchestrator.errors import AccountError, MachineError
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
+ADAPTERS_PREFIX = "adapters/"
+"""Below it lie the finished adapters, one folder a name: on this machine and in the bucket."""
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
 
@@ -102,7 +104,7 @@ class Settings(BaseModel):
     @property
     def adapters(self) -> Path:
         """One folder an adapter."""
-        return self.home / "adapters"
+        return self.home / ADAPTERS_PREFIX
 
     @property
     def sweeps(self) -> Path:

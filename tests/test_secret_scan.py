@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from orchestrator.errors import SpecError
-from orchestrator.planning.plan import plan_on_sagemaker
 from orchestrator.secret_scan import looks_like
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
-from orchestrator.storage import DryS3Store
+from tests.planned import planned
 
 LETTERS = "".join(random.Random(0).choices(string.ascii_letters + string.digits, k=100))
 TOKEN = f"hf_{LETTERS[:34]}"
@@ -79,12 +78,10 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def refusal(settings: Settings, fields: dict[str, Any], image: str = "training:1") -> SpecError:
-    """Submit a job and return why it was refused; nothing may have been stored by then."""
+    """Plan a job and return why it was refused."""
     account = AwsSettings.placeholder("eu-west-1").model_copy(update={"training_image": image})
-    store = DryS3Store(account.bucket)
     with pytest.raises(SpecError) as raised:
-        plan_on_sagemaker(build_spec({"recipe": "dreambooth", **fields}), settings, account, store)
-    assert store.trees == {}
+        planned(build_spec({"recipe": "dreambooth", **fields}), settings, account)
     return raised.value
 
 

@@ -81,8 +81,3 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
         message = f'There is no folder "{model_id}", and Hugging Face does not give out {wanted}: {reason}'
         raise TrainingError("base-model", message, NEXT_STEP) from error
     return folder, folder.name  # the cache names a snapshot by its commit
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name looks like "owner/model" rather than a path."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))

@@ -10,11 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
+from orchestrator.contract.datasets import CAPTIONS_FILE
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-
-
-CAPTIONS_FILE = "metadata.jsonl"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
-from entrypoints.models.hub import fetch_pinned, is_hub_id
+from entrypoints.models.hub import fetch_pinned
 from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.models.sampling import Drawing
 from entrypoints.runtime.failures import TrainingError
@@ -23,11 +23,12 @@ from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
 from orchestrator.contract.adapter import AdapterManifest, title_of
+from orchestrator.contract.bundle import BundleKind, bundle_files
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
-from orchestrator.contract.families import native_resolution
-from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
+from orchestrator.contract.families import is_hub_id, native_resolution
+from orchestrator.contract.recipe import Recipe, to_hyperparameters
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Run:
         folder = self.environment.channel(BASE_MODEL_CHANNEL)
         if folder is not None:
             return folder, self.recipe.base_revision
-        if self.recipe.base_model == BUILTIN or not is_hub_id(self.recipe.base_model):
+        if not is_hub_id(self.recipe.base_model):
             raise TrainingError(
                 "base-model",
                 f'The base model "{self.recipe.base_model}" did not reach the job (no channel {BASE_MODEL_CHANNEL}).',
@@ -129,11 +130,10 @@ class Run:
 
     @cached_property
     def bundle_sha256(self) -> str:
-        """Hash of the code that runs: every module that a bundle carries."""
+        """Hash of the code that runs: every module that a training bundle carries."""
         root = Path(__file__).parents[2]
-        folders = [root / "orchestrator" / "contract", root / "entrypoints"]
-        paths = [root / "orchestrator" / "__init__.py", *(path for folder in folders for path in folder.rglob("*.py"))]
-        return tree_sha256({path.relative_to(root).as_posix(): hash_file(path) for path in paths})
+        files = bundle_files(BundleKind.TRAINING, root / "orchestrator", root / "entrypoints")
+        return tree_sha256({name: hash_file(path) for name, path in files.items()})
 
     def identity(self, base: BaseModel) -> Identity:
         """Return what a checkpoint of this run must agree on."""

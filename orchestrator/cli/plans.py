@@ -1,28 +1,26 @@
 """How a plan is shown: what would be uploaded, where it runs and why, what it can cost, and the exact request."""
 
-from collections.abc import Mapping
-
 import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
-from orchestrator.contract.digest import FileDigest
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
+from orchestrator.storage.tree import Tree
+from orchestrator.storage.uris import s3_uri
 
-Trees = Mapping[str, Mapping[str, FileDigest]]
 _NOT_READY = f"no account is set up yet: names of account, role and image are made up ({command('infra', 'up')})"
 
 
-def print_plan(plan: Plan, trees: Trees, *, as_json: bool, ready: bool, request: bool = True) -> None:
+def print_plan(plan: Plan, bucket: str, *, as_json: bool, ready: bool, request: bool = True) -> None:
     """Print a plan for SageMaker: facts and the request, or one JSON value."""
     if as_json:
-        print_json(_as_json(plan, trees, ready=ready))
+        print_json(_as_json(plan, bucket, ready=ready))
         return
     print_facts(_facts(plan, ready=ready))
     click.echo()
-    rows = [_row(uri, files) for uri, files in trees.items()]
+    rows = [_row(bucket, tree) for tree in plan.trees]
     print_table(("UPLOAD, IF NOT THERE", "FILES", "SIZE"), rows)
     if request:
         click.echo()
@@ -67,16 +65,15 @@ def _stand_ins(plan: Plan) -> list[str]:
     return found
 
 
-def _row(uri: str, files: Mapping[str, FileDigest]) -> tuple[str, str, str]:
-    size = sum(digest.size for digest in files.values())
-    return uri, str(len(files)), f"{size / 1e6:.2f} MB"
+def _row(bucket: str, tree: Tree) -> tuple[str, str, str]:
+    return s3_uri(bucket, tree.name), str(len(tree.files)), f"{tree.bytes / 1e6:.2f} MB"
 
 
-def _as_json(plan: Plan, trees: Trees, *, ready: bool) -> dict[str, object]:
+def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
     uploads = []
-    for uri, files in trees.items():
-        digests = {name: digest.model_dump() for name, digest in files.items()}
-        uploads.append({"uri": uri, "files": digests})
+    for tree in plan.trees:
+        files = {name: digest.model_dump() for name, digest in tree.files.items()}
+        uploads.append({"uri": s3_uri(bucket, tree.name), "files": files})
     return {
         "request": plan.request,
         "uploads": uploads,

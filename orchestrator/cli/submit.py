@@ -1,5 +1,7 @@
 """`submit`: from photos and a prompt to an adapter."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -11,7 +13,7 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from orchestrator.jobs.job import Job
     from orchestrator.planning.plan import Plan
-    from orchestrator.settings import Settings
+    from orchestrator.settings import AwsSettings, Settings
     from orchestrator.specs.job import JobSpec
     from orchestrator.targets.base import Target
 
@@ -75,51 +77,79 @@ class _Start(NamedTuple):
 
 
 def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
-    from orchestrator.planning.plan import plan_here
-    from orchestrator.storage import DryStore, FolderStore
+    from orchestrator.planning.inputs import prepare_inputs
+    from orchestrator.planning.plan import plan_here, store_trees
+    from orchestrator.storage import FolderStore
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
-    plan = plan_here(spec, settings, DryStore(settings.store) if dry_run else FolderStore(settings.store))
-    _warn(plan)
-    if dry_run:
-        print_json(plan.request)
-        return
+    with TemporaryDirectory(prefix="orchestrator-") as staging:
+        plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
+        _warn(plan)
+        if dry_run:
+            print_json(plan.request)
+            return
+        store_trees(plan, FolderStore(settings.store))
     _begin(plan, open_target(TargetName.LOCAL, settings), start)
 
 
 def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
-    from orchestrator.cli.plans import print_plan
-    from orchestrator.planning.plan import Shared, plan_on_sagemaker
-    from orchestrator.settings import AwsSettings
-    from orchestrator.storage import DryS3Store
+    from orchestrator.planning.plan import store_trees
 
-    account, shared = settings.aws(), Shared()
-    planned_for = account or AwsSettings.placeholder()
-    dry_store = DryS3Store(planned_for.bucket)
-    plan = plan_on_sagemaker(spec, settings, planned_for, dry_store, shared)
-    _warn(plan)
-    if dry_run:
-        print_plan(plan, dry_store.trees, as_json=start.as_json, ready=account is not None)
-        return
-    # Not imported before: a dry run does without what watches jobs.
-    from orchestrator.aws.client import Aws
-    from orchestrator.cli.progress import uploading
-    from orchestrator.infra.training_image import require_image
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
+    with TemporaryDirectory(prefix="orchestrator-") as staging:
+        if dry_run:
+            _show_without_calls(spec, settings, Path(staging), as_json=start.as_json)
+            return
+        # Not imported before: a dry run does without what watches jobs.
+        from orchestrator.cli.progress import uploading
+        from orchestrator.targets.names import TargetName
+        from orchestrator.targets.opening import open_target
 
-    account = settings.account()
-    require_image(Aws(account.region), account)
-    if not start.as_json:
-        print_plan(plan, dry_store.trees, as_json=False, ready=True, request=False)
-    ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
-    with uploading(quiet=start.as_json) as progress:
-        target = open_target(TargetName.SAGEMAKER, settings, progress)
-        plan = plan_on_sagemaker(spec, settings, account, target.store, shared)
+        account = settings.account()
+        plan = _agreed_plan(spec, settings, account, Path(staging), quiet=start.as_json, yes=yes)
+        with uploading(quiet=start.as_json) as progress:
+            target = open_target(TargetName.SAGEMAKER, settings, progress)
+            store_trees(plan, target.store)
     if plan.mirrored is not None:
         click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
     _begin(plan, target, start)
+
+
+def _show_without_calls(spec: "JobSpec", settings: "Settings", staging: Path, *, as_json: bool) -> None:
+    from orchestrator.cli.plans import print_plan
+    from orchestrator.models.mirrored import NOT_ASKED
+    from orchestrator.planning.inputs import prepare_inputs
+    from orchestrator.planning.plan import plan_on_sagemaker
+    from orchestrator.settings import AwsSettings
+
+    known = settings.aws()
+    account = known or AwsSettings.placeholder()
+    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), NOT_ASKED)
+    _warn(plan)
+    print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
+
+
+def _agreed_plan(
+    spec: "JobSpec", settings: "Settings", account: "AwsSettings", staging: Path, *, quiet: bool, yes: bool
+) -> "Plan":
+    """Plan a job, show the plan, and ask whether it may cost that; nothing is stored or started."""
+    from orchestrator.aws.client import Aws
+    from orchestrator.cli.plans import print_plan
+    from orchestrator.infra.training_image import require_image
+    from orchestrator.models.mirror import ask
+    from orchestrator.planning.inputs import prepare_inputs
+    from orchestrator.planning.plan import plan_on_sagemaker
+    from orchestrator.targets.names import TargetName
+    from orchestrator.targets.opening import open_target
+
+    mirror = ask(open_target(TargetName.SAGEMAKER, settings).store, spec.base_model)
+    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), mirror)
+    _warn(plan)
+    require_image(Aws(account.region), account)
+    if not quiet:
+        print_plan(plan, account.bucket, as_json=False, ready=True, request=False)
+    ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
+    return plan
 
 
 def _warn(plan: "Plan") -> None:

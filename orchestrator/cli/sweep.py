@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -72,41 +74,47 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
 
 
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
-    from orchestrator.storage import DryStore, FolderStore
-    from orchestrator.sweeps.planning import plan_sweep
+    from orchestrator.storage import FolderStore
+    from orchestrator.sweeps.planning import plan_sweep_here, store_trees
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
-    entries = plan_sweep(variants, settings, None, DryStore(settings.store))
-    _show_plan(entries, start)
-    if start.dry_run:
-        return 0
-    entries = plan_sweep(variants, settings, None, FolderStore(settings.store))
+    with TemporaryDirectory(prefix="orchestrator-") as staging:
+        entries = plan_sweep_here(variants, settings, Path(staging))
+        _show_plan(entries, start)
+        if start.dry_run:
+            return 0
+        store_trees(entries, FolderStore(settings.store))
     return _run(entries, open_target(TargetName.LOCAL, settings), settings, start, None)
 
 
 def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
-    from orchestrator.aws.client import Aws
-    from orchestrator.infra.training_image import require_image
     from orchestrator.settings import AwsSettings
-    from orchestrator.storage import DryS3Store
-    from orchestrator.sweeps.planning import plan_sweep
-    from orchestrator.sweeps.running import check
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
+    from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
 
-    account = settings.aws()
-    planned_for = account or AwsSettings.placeholder()
-    entries = plan_sweep(variants, settings, planned_for, DryS3Store(planned_for.bucket))
-    _show_plan(entries, start)
-    if start.dry_run:
-        return 0
-    account = settings.account()
-    require_image(Aws(account.region), account)
-    target = open_target(TargetName.SAGEMAKER, settings)
-    check(entries, target)
-    ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
-    entries = plan_sweep(variants, settings, account, target.store)
+    with TemporaryDirectory(prefix="orchestrator-") as staging:
+        if start.dry_run:
+            planned_for = settings.aws() or AwsSettings.placeholder()
+            entries = plan_sweep_on_sagemaker(variants, settings, planned_for, Path(staging), {})
+            _show_plan(entries, start)
+            return 0
+        # Not imported before: a dry run does without what watches jobs.
+        from orchestrator.aws.client import Aws
+        from orchestrator.infra.training_image import require_image
+        from orchestrator.models.mirror import ask_all
+        from orchestrator.sweeps.running import check
+        from orchestrator.targets.names import TargetName
+        from orchestrator.targets.opening import open_target
+
+        account = settings.account()
+        target = open_target(TargetName.SAGEMAKER, settings)
+        mirrors = ask_all(target.store, [variant.spec.base_model for variant in variants])
+        entries = plan_sweep_on_sagemaker(variants, settings, account, Path(staging), mirrors)
+        _show_plan(entries, start)
+        require_image(Aws(account.region), account)
+        check(entries, target)
+        ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
+        store_trees(entries, target.store)
     return _run(entries, target, settings, start, max_usd)
 
 
@@ -126,7 +134,7 @@ def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
     jobs = [
         {
             "settings": dict(entry.variant.settings),
-            **entry.plan.model_dump(mode="json", exclude={"warnings", "stand_ins"}),
+            **entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "stand_ins"}),
         }
         for entry in entries
     ]

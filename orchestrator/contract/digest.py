@@ -1,6 +1,7 @@
 """One way to hash a file and a folder, so that client and container name the same bytes by the same hash."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -35,7 +36,7 @@ def hash_files(folder: Path, *, leave_out: str = "") -> dict[str, FileDigest]:
     return digests
 
 
-def tree_sha256(files: dict[str, FileDigest]) -> str:
+def tree_sha256(files: Mapping[str, FileDigest]) -> str:
     """Return one hash for a set of files: equal names and bytes, equal hash, wherever they lie."""
     whole = hashlib.sha256()
     for name, digest in sorted(files.items()):

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-"""What a name on the Hugging Face Hub looks like."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 class Family(BaseModel):
@@ -234,3 +233,8 @@ def _settings_in(part: Path) -> list[Path]:
     for pattern in _SETTINGS:
         files += part.glob(pattern)
     return files
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a name looks like one of the Hugging Face Hub ("org/model"), and not like a path."""
+    return _HUB_ID.fullmatch(name) is not None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract import recipes
+from orchestrator.contract.datasets import DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.problem import did_you_mean
@@ -40,6 +41,8 @@ class Recipe(BaseModel):
     """The field that `--prompt` sets, if the recipe has one."""
     sample_defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields that go with the built-in sample subject."""
+    dataset: ClassVar[DatasetKind]
+    """What it learns from; every recipe says it."""
 
     base_model: str = BUILTIN
     """Model to personalise: "builtin", a folder in the diffusers layout, or a Hugging Face id."""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.findings import Findings
-from orchestrator.datasets.listing import CAPTIONS_FILE, Listing
+from orchestrator.datasets.listing import Listing
 
 MAX_CAPTION = 1000  # characters
 MAX_CAPTION_BYTES = 16 * 1024

@@ -1,10 +1,9 @@
-"""The values that `inspect` returns and `prepare` takes."""
+"""The values that `prepare` returns."""
 
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import Problem
 
 
@@ -21,12 +20,6 @@ class Picture(BaseModel):
     """Pixels from top to bottom, once it is upright."""
     caption: str | None = None
     """What it shows, in words; None when nobody said."""
-    digest: FileDigest
-    """The file as it was when it was looked at."""
-    pixels_sha256: str
-    """Hash of the pixels that training gets: equal for copies in different files."""
-    as_is: bool
-    """Training gets the file itself, without its metadata."""
 
 
 class Dataset(BaseModel):

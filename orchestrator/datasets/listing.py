@@ -6,11 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.findings import Findings
 from orchestrator.errors import DatasetError
 from orchestrator.terminal import printable
 
-CAPTIONS_FILE = "metadata.jsonl"
 MAX_PICTURES = 10_000
 PASSED_OVER = re.compile(
     r"\.|(thumbs\.db|desktop\.ini|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$", re.IGNORECASE

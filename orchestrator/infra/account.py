@@ -4,21 +4,22 @@ All of it is one CloudFormation stack, `infra/stack.yaml`, whose outputs become 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.client import Aws, calling
-from orchestrator.aws.errors import Failure, error_for
 from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, JobError, MachineError, MissingError, SpecError
+from orchestrator.infra.emptying import adapter_names, empty
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.infra.training_image import image_tag
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import write_atomically
+from orchestrator.storage.bucket import Bucket
 
 STACK = "orchestrator"
 PARAMETERS = {
@@ -36,7 +37,6 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # repositories of images are called
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LISTS = {"subnets", "security_groups"}
 _SHOWN = 3  # names of adapters in a message
-_AT_ONCE = 1000  # objects that one request can delete
 
 Told = Callable[[StackEvent], None]
 """Is told what happens to each resource."""
@@ -113,11 +113,11 @@ def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bo
         return Removal(removed=False, objects=0, left=())
     outputs = stack.outputs()
     made_log_group = stack.parameters().get("LogGroup") == "make"
-    bucket = _Bucket(aws, outputs["Bucket"]) if "Bucket" in outputs else None
+    bucket = Bucket(aws, outputs["Bucket"], aws.account_id()) if "Bucket" in outputs else None
     _require_no_jobs(aws, outputs.get("RoleArn", ""))
     if bucket and not delete_adapters:
         _require_no_adapters(bucket)
-    deleted = bucket.empty() if bucket else 0
+    deleted = empty(bucket) if bucket else 0
     for event in stack.delete():
         told(event)
     _forget(settings, aws, name)
@@ -139,66 +139,8 @@ def _forget(settings: Settings, aws: Aws, name: str) -> None:
         settings.aws_file.unlink(missing_ok=True)
 
 
-class _Bucket:
-    """The stack's bucket, of which every call says whose it has to be."""
-
-    def __init__(self, aws: Aws, name: str) -> None:
-        self.client = aws.client("s3")
-        self.named = {"Bucket": name, "ExpectedBucketOwner": aws.account_id()}
-
-    def adapters(self) -> list[str]:
-        """Return the names of the adapters in the bucket."""
-        pages = self._pages("list_objects_v2", Prefix="adapters/")
-        names = set()
-        for page in pages:
-            for item in page.get("Contents", []):
-                _, name, *_ = item["Key"].split("/")
-                names.add(name)
-        return sorted(names)
-
-    def empty(self) -> int:
-        """Delete every version of every object and give up unfinished uploads; return how many versions."""
-        deleted = 0
-        while versions := self._versions():  # from the start each time: the marker of a page that is gone leads nowhere
-            self._delete(versions)
-            deleted += len(versions)
-        for page in self._pages("list_multipart_uploads"):
-            for upload in page.get("Uploads", []):
-                with calling("give up an unfinished upload"):
-                    self.client.abort_multipart_upload(**self.named, Key=upload["Key"], UploadId=upload["UploadId"])
-        return deleted
-
-    def _versions(self) -> list[dict[str, str]]:
-        """Return some of the versions and delete markers that are left."""
-        try:
-            with calling(f"look into the bucket {self.named['Bucket']}"):
-                page = self.client.list_object_versions(**self.named, MaxKeys=_AT_ONCE)
-        except MissingError:
-            return []
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
-
-    def _pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a listing; a bucket that is gone has none."""
-        try:
-            with calling(f"look into the bucket {self.named['Bucket']}"):
-                yield from self.client.get_paginator(operation).paginate(**self.named, **arguments)
-        except MissingError:
-            return
-
-    def _delete(self, versions: list[dict[str, str]]) -> None:
-        with calling(f"empty the bucket {self.named['Bucket']}"):
-            answer = self.client.delete_objects(**self.named, Delete={"Objects": versions, "Quiet": True})
-        if errors := answer.get("Errors"):  # the request as a whole succeeds also when single objects do not
-            first = errors[0]
-            code = str(first.get("Code"))
-            said = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-            failure = Failure((code,), said, service="s3", operation="DeleteObject")
-            raise error_for(failure, f"empty the bucket {self.named['Bucket']}")
-
-
-def _require_no_adapters(bucket: _Bucket) -> None:
-    names = bucket.adapters()
+def _require_no_adapters(bucket: Bucket) -> None:
+    names = adapter_names(bucket)
     if names:
         some = ", ".join(names[:_SHOWN])
         if len(names) > _SHOWN:

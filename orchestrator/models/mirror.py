@@ -5,52 +5,26 @@ record at `manifests/hub/MODEL/REVISION.json`: one for the revision that was ask
 record names the commit it had when it was mirrored; mirroring it again is what moves it on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from orchestrator.contract.families import HUB_ID, INDEX_FILE, family_in, missing_parts, model_files
+from orchestrator.contract.families import INDEX_FILE, family_in, is_hub_id, missing_parts
 from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
+from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
+from orchestrator.models.tree import model_tree
 from orchestrator.secret_scan import require_no_secret
-from orchestrator.storage import Store, TreeStore
+from orchestrator.specs.base_model import Hub, ModelSource
+from orchestrator.storage import Store
 
-_KIND = "models"
 _RECORDS = "manifests/hub/"
 Told = Callable[[str], None]
 """Hears what is happening, a line at a time."""
-
-
-class MirroredModel(BaseModel):
-    """A model of the Hub that has a copy in a store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    format: int = 1
-    """Version of this layout."""
-    id: str
-    """Its name on the Hub, as a job's `base_model` says it: "org/model"."""
-    revision: str
-    """Branch, tag or commit that was asked for."""
-    commit: str
-    """What that was when it was mirrored."""
-    uri: str
-    """Where the copy is."""
-    sha256: str
-    """Hash over its files, as a job's identity has it for a model in a folder."""
-    bytes: int
-    """Size of all of them."""
-    mirrored: AwareDatetime
-    """When."""
-
-    def describe(self) -> str:
-        """Return it as a person says it."""
-        return f"{self.id} at {self.commit[:12]}, mirrored {self.mirrored.astimezone():%Y-%m-%d %H:%M}"
 
 
 class Mirroring(NamedTuple):
@@ -61,16 +35,6 @@ class Mirroring(NamedTuple):
     """False when the commit had a whole copy before and nothing was fetched."""
 
 
-def store_model(store: TreeStore, model: Path) -> str:
-    """Store what a base model consists of and nothing else that lies in its folder; return the URI it has there."""
-    with store.staging() as folder:
-        for path in model_files(model):
-            link = folder / path.relative_to(model)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-        return store.put_tree(_KIND, folder)
-
-
 def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mirroring:
     """Put a model of the Hub into the store, unless the commit is there already.
 
@@ -78,7 +42,7 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
     `hub.look_up`; and those of the store.
     """
     require_no_secret({"model": model_id, "revision": revision})
-    if HUB_ID.fullmatch(model_id) is None:
+    if not is_hub_id(model_id):
         raise SpecError(
             f'"{model_id}" is no name of a model on the Hub.', next_step="write it as the Hub does: org/model"
         )
@@ -95,7 +59,7 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
     _require_family(found)
     model = _copy(store, found, asked, told)
     if not _is_whole(store, model):  # the store takes a tree for whole that it has noted as such
-        note = store.uri(f"manifests/{_KIND}/{model.sha256}.json")
+        note = store.uri(f"manifests/{store.name(model.uri).rstrip('/')}.json")
         message = f"Files of {model.uri} were deleted or changed since it was stored."
         raise AccountError(message, next_step=f"aws s3 rm {note}  # then mirror it again")
     _note(store, model, model.commit)
@@ -105,18 +69,29 @@ def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mir
 
 def _copy(store: Store, found: HubModel, asked: str, told: Told) -> MirroredModel:
     told(f"Fetching {found.id} at {found.commit[:12]}: {found.bytes / 1e9:.2f} GB, less what is in the cache ...")
-    folder = hub.fetch(found)
+    tree = model_tree(hub.fetch(found))
     told("Uploading it ...")
-    uri = store_model(store, folder)
     return MirroredModel(
         id=found.id,
         revision=asked,
         commit=found.commit,
-        uri=uri,
-        sha256=uri.rstrip("/").rpartition("/")[2],  # a tree is named by what `files_sha256` says of its files
-        bytes=sum(path.stat().st_size for path in model_files(folder)),
+        uri=store.put_tree(tree),
+        sha256=tree.sha256,
+        bytes=tree.bytes,
         mirrored=datetime.now(UTC),
     )
+
+
+def ask(store: Store, source: ModelSource) -> MirrorAnswer:
+    """Look for the copy of a job's base model; makes no call for one that is not of the Hub."""
+    if not isinstance(source, Hub):
+        return MirrorAnswer(asked=True)
+    return MirrorAnswer(asked=True, model=find_mirrored(store, source.id, source.revision))
+
+
+def ask_all(store: Store, sources: Iterable[ModelSource]) -> dict[ModelSource, MirrorAnswer]:
+    """Look for the copies of several base models, once for each."""
+    return {source: ask(store, source) for source in set(sources)}
 
 
 def find_mirrored(store: Store, model_id: str, revision: str | None) -> MirroredModel | None:

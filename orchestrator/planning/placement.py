@@ -9,7 +9,8 @@ from orchestrator.errors import SpecError
 from orchestrator.models import size
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
 from orchestrator.planning.pricing import WorstCase, runtime_for, worst_case
-from orchestrator.specs.compute import insist_on_checkpoint
+from orchestrator.specs.base_model import Hub
+from orchestrator.specs.compute import require_checkpoint
 from orchestrator.specs.job import JobSpec
 
 _UNKNOWN_MODEL_GIB = 20.0  # usable memory that a job of unknown size gets at least
@@ -80,11 +81,11 @@ def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | 
 
 
 def _model_size(spec: JobSpec) -> ModelSize | None:
-    folder = spec.base_model_folder
-    if folder is None:
-        return size.of_hub(spec.recipe.base_model)
+    source = spec.base_model
+    if isinstance(source, Hub):
+        return size.of_hub(source.id)
     try:
-        return size.of_folder(folder)
+        return size.of_folder(source.folder)
     except ValueError:  # whether the folder is a model is not asked here; its size is then not known
         return None
 
@@ -123,7 +124,7 @@ def _runtime(spec: JobSpec, chosen: Instance, region: str) -> int:
         if budget is not None:
             where = BUDGET_FIELD
             seconds = min(seconds, runtime_for(budget, chosen, spec.compute, region))
-        insist_on_checkpoint(spec.recipe, spec.compute, seconds)
+        require_checkpoint(spec.recipe, spec.compute, seconds)
     except ValueError as error:
         raise _refusal([Problem(where=where, what=str(error))]) from error
     return seconds

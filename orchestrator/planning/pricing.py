@@ -50,12 +50,12 @@ def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal:
 
 
 def worst_case(chosen: Instance, compute: Compute, region: str, runtime_seconds: int) -> WorstCase:
-    """Return the most a job can cost: it runs to its limit, stops as slowly as it may, and its warm pool is not used.
+    """Return the most a job can cost: it runs to its limit, and stops as slowly as it may.
 
     Time spent waiting for capacity costs nothing, and retries count towards the same limit.
     """
     rate = hourly(chosen, compute, region)
-    usd = (rate * (runtime_seconds + _billed_beyond(compute)) / _HOUR).quantize(CENT, ROUND_UP)
+    usd = (rate * (runtime_seconds + STOP_GRACE_SECONDS) / _HOUR).quantize(CENT, ROUND_UP)
     listed = price(chosen, region)
     return WorstCase(
         usd=usd,
@@ -72,7 +72,7 @@ def runtime_for(usd: Decimal, chosen: Instance, compute: Compute, region: str) -
     rate = hourly(chosen, compute, region)
     usd = usd.quantize(CENT, ROUND_FLOOR)
     affordable = (usd / rate * _HOUR).to_integral_value(ROUND_FLOOR)
-    seconds = int(affordable) - _billed_beyond(compute)
+    seconds = int(affordable) - STOP_GRACE_SECONDS
     if seconds < SHORTEST_MINUTES * 60:
         least = worst_case(chosen, compute, region, SHORTEST_MINUTES * 60).usd
         raise ValueError(
@@ -96,11 +96,6 @@ def dollars(usd: Decimal) -> str:
     """Return an amount as people write it; less than ten cents with the digits that matter."""
     places = CENT if usd == 0 or usd >= Decimal("0.1") else Decimal("0.0001")
     return f"${usd.quantize(places, ROUND_HALF_UP):,}"
-
-
-def _billed_beyond(compute: Compute) -> int:
-    """Return the seconds that are billed beyond the run's limit."""
-    return STOP_GRACE_SECONDS + compute.warm_pool_minutes * 60
 
 
 def _spot_range(usd: Decimal) -> tuple[Decimal, Decimal]:

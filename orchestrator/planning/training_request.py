@@ -1,23 +1,21 @@
 """From a spec to the CreateTrainingJob request, the same for every target."""
 
 import re
-import shlex
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, TRAINING_CHANNEL
-from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import BUILTIN, Recipe, to_hyperparameters
-from orchestrator.errors import SpecError
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT
+from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
 from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, OWNER_TAG, RECIPE_TAG, Request
-from orchestrator.settings import AwsSettings
+from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
+from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
+from orchestrator.storage.uris import s3_uri
 
 _NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
-
-
 _TAG_CHARACTERS = 256
 
 
@@ -28,10 +26,12 @@ class JobInputs(BaseModel):
 
     identity: str
     """Hash of the whole job; the name is made of its beginning."""
-    training: str
-    """The prepared pictures."""
+    data: Mapping[str, str]
+    """Channel to what the recipe learns from: the prepared pictures."""
     base_model: str | None
     """The base model, a mirrored one too, or None when the job fetches it from the Hub itself."""
+    commit: str | None = None
+    """Commit of a mirrored base model: the channel itself does not say what it is."""
     bundle: str
     """The code."""
     output: str
@@ -64,16 +64,16 @@ def training_job(spec: JobSpec, inputs: JobInputs, place: Place | None = None) -
 
 def adapter_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
     """Return the prefix below which all versions of a job's adapter lie; the service adds `JOB/output/model/`."""
-    return f"s3://{account.bucket}/adapters/{spec.name or job_name(spec, identity)}"
+    return s3_uri(account.bucket, f"{ADAPTERS_PREFIX}{spec.name or job_name(spec, identity)}")
 
 
 def checkpoint_uri(account: AwsSettings, identity: str) -> str:
     """Return where a job's checkpoints lie: it goes on from them on whatever instance."""
-    return f"s3://{account.bucket}/checkpoints/{identity}/"
+    return s3_uri(account.bucket, f"checkpoints/{identity}/")
 
 
 def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
-    channels = {TRAINING_CHANNEL: inputs.training, BUNDLE_CHANNEL: inputs.bundle}
+    channels = {**inputs.data, BUNDLE_CHANNEL: inputs.bundle}
     if inputs.base_model is not None:
         channels[BASE_MODEL_CHANNEL] = inputs.base_model
     return {
@@ -82,27 +82,32 @@ def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python", "-m", "entrypoints.launch"],
         },
-        "HyperParameters": to_hyperparameters(_sent_recipe(spec)),
+        "HyperParameters": to_hyperparameters(_sent_recipe(spec, inputs)),
         "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],
         "OutputDataConfig": {"S3OutputPath": inputs.output, "CompressionType": "NONE"},
         "Tags": [_tag(IDENTITY_TAG, inputs.identity)],
     }
 
 
-def _sent_recipe(spec: JobSpec) -> Recipe:
+def _sent_recipe(spec: JobSpec, inputs: JobInputs) -> Recipe:
     """Return the recipe as the job gets it: with the name of a base model's folder, not the place it lies in.
 
     That place tells of this machine, and an adapter would hold it; equal work elsewhere is now equal to the byte.
+    A mirrored model is named by its commit.
     """
-    folder = spec.base_model_folder
-    if folder is None or spec.recipe.base_model == BUILTIN:
-        return spec.recipe
-    return spec.recipe.model_copy(update={"base_model": f"./{folder.name}"})
+    source = spec.base_model
+    if isinstance(source, Folder):
+        return spec.recipe.model_copy(update={"base_model": f"./{source.folder.name}"})
+    if inputs.commit is not None:
+        return spec.recipe.model_copy(update={"base_revision": inputs.commit})
+    return spec.recipe
 
 
 def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Place) -> Request:
     compute, account = spec.compute, place.account
-    isolated = _isolated(spec, inputs)
+    isolated = compute.network_isolation
+    if isolated is None:
+        isolated = inputs.base_model is not None  # else the job has to reach the Hub
     whole = {
         **request,
         "AlgorithmSpecification": {
@@ -122,7 +127,6 @@ def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Pla
         "Environment": _environment(isolated=isolated),
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
-        "TensorBoardOutputConfig": {"S3OutputPath": f"s3://{account.bucket}/tensorboard"},
         "InfraCheckConfig": {"EnableInfraCheck": False},  # minutes of a paid GPU, for clusters
         "Tags": [*request["Tags"], _tag(RECIPE_TAG, spec.recipe.recipe_name()), _tag(OWNER_TAG, place.owner)],
     }
@@ -142,8 +146,6 @@ def _resources(spec: JobSpec, place: Place) -> Request:
     }
     if chosen.disk_gb is None:  # a disk built in has a key of its own, and the service refuses another
         resources |= _key("VolumeKmsKeyId", place.account)
-    if compute.warm_pool_minutes:
-        resources["KeepAlivePeriodInSeconds"] = compute.warm_pool_minutes * 60
     return resources
 
 
@@ -159,31 +161,6 @@ def _environment(*, isolated: bool) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     return {**variables, "HF_HUB_OFFLINE": "1"} if isolated else variables
-
-
-def _isolated(spec: JobSpec, inputs: JobInputs) -> bool:
-    """Return whether the container is cut off; raises SpecError when it is to be and has to fetch its model."""
-    brings_model = inputs.base_model is not None
-    insist_on_model(spec, brings_model=brings_model)
-    return brings_model if spec.compute.network_isolation is None else spec.compute.network_isolation
-
-
-def insist_on_model(spec: JobSpec, *, brings_model: bool) -> None:
-    """Raise SpecError for a job that is to be cut off from the network and has to fetch its base model."""
-    if spec.compute.network_isolation and not brings_model:
-        model = spec.recipe.base_model
-        what = f'"{model}" is fetched by the job itself, which an isolated container cannot'
-        raise SpecError(
-            "The job cannot be isolated; nothing was started.",
-            problems=[Problem(where="compute.network_isolation", what=what, fix="put a copy of it into the bucket")],
-            next_step=f"{mirror_command(spec)}  # then submit again",
-        )
-
-
-def mirror_command(spec: JobSpec) -> str:
-    """Return what to type so that a job finds its Hub model in the bucket."""
-    words = ["python", "-m", "orchestrator", "models", "mirror", spec.recipe.base_model]
-    return shlex.join(words if spec.recipe.base_revision is None else [*words, "--revision", spec.recipe.base_revision])
 
 
 def _key(field: str, account: AwsSettings) -> Request:

@@ -7,12 +7,13 @@ from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
 
+from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.specs.base_model import _base_model_problems, _native_settings, family_of_base_model
+from orchestrator.specs.base_model import base_model_problems, known_family, native_settings
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
 
@@ -20,7 +21,7 @@ _PARTS = ("compute", "budget")
 
 
 _ADVICE = {
-    "images": "name the folder that holds your pictures: --images DIR",
+    IMAGES: "name the folder that holds your pictures: --images DIR",
     "base_model": "name another model: --base-model MODEL",
     "name": "choose another name: --name NAME",
     **dict.fromkeys(_PARTS, "change what is named above, then submit again; docs/job-files.md has every field"),
@@ -55,15 +56,17 @@ def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None
     if "base_model" in fields:
         settings["base_model"] = fields["base_model"]
     settings |= _typed(recipe_type, words, problems)
-    settings = {**_native_settings(settings.get("base_model", BUILTIN)), **settings}
-    context = {FAMILY_CONTEXT: family_of_base_model(settings.get("base_model", BUILTIN))}
+    base_model = settings.get("base_model", BUILTIN)
+    settings = {**native_settings(base_model), **settings}
+    context = {FAMILY_CONTEXT: known_family(base_model)}
     recipe = _collect(problems, lambda: recipe_type.model_validate(settings, context=context), recipe_type.model_fields)
-    problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
-    problems += _base_model_problems(settings.get("base_model", BUILTIN), settings.get("base_revision"))
-    # A bare Recipe stands in where the real one is wrong, so that one problem does not hide another.
+    problems += base_model_problems(base_model, settings.get("base_revision"))
     job: dict[str, Any] = {key: fields[key] for key in ("name", *_PARTS) if key in fields}
-    job |= {"images": fields.get("images", SAMPLE_IMAGES), "recipe": recipe or Recipe()}
+    job["inputs"] = _inputs(recipe_type, fields, problems)
+    # A recipe without its settings stands in where the real one is wrong, so that one problem does not hide another.
+    job["recipe"] = recipe or recipe_type.model_construct()
     spec = _collect(problems, lambda: JobSpec.model_validate(job), [*Compute.model_fields, *Budget.model_fields])
+    problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
     return spec
@@ -109,7 +112,7 @@ def declaration(name: object) -> type[Recipe]:
 
 
 def _unknown_keys(fields: Mapping[str, Any]) -> list[Problem]:
-    known = {"recipe", "images", "name", "prompt", "base_model", "settings", *_PARTS}
+    known = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_PARTS}
     return [
         Problem(where=str(key), what="there is no such field", fix=did_you_mean(str(key), known))
         for key in fields
@@ -127,14 +130,24 @@ def _mapping(settings: object, problems: list[Problem]) -> dict[str, Any]:
 
 
 def _sample_settings(recipe: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if "images" in fields else dict(recipe.sample_defaults)
+    return {} if IMAGES in fields else dict(recipe.sample_defaults)
+
+
+def _inputs(recipe: type[Recipe], fields: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Return the folders the recipe learns from: the person's pictures, or else the sample subject's."""
+    if IMAGES in recipe.dataset.inputs:
+        return {IMAGES: fields.get(IMAGES, SAMPLE_IMAGES)}
+    if IMAGES in fields:
+        what = f"{recipe.recipe_name()} learns from no pictures"
+        problems.append(Problem(where=IMAGES, what=what, fix="leave --images out"))
+    return {}
 
 
 def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:
     field, prompt = recipe.prompt_field, fields.get("prompt")
     if prompt is None:
         return []
-    if "images" not in fields:
+    if IMAGES in recipe.dataset.inputs and IMAGES not in fields:
         return [Problem(where="prompt", what="was given without pictures", fix="add --images DIR, or leave it out")]
     if field is None:
         return [Problem(where="prompt", what=f"{recipe.recipe_name()} takes none")]
@@ -143,6 +156,8 @@ def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dic
 
 
 def _in_words_of_the_command(problem: Problem, recipe: type[Recipe]) -> Problem:
+    if problem.where.startswith("inputs."):
+        return problem.model_copy(update={"where": problem.where.removeprefix("inputs.")})
     field = recipe.model_fields.get(problem.where)
     if field is None or not problem.what.endswith((MISSING, NOT_ONE_WORD)):
         return problem

@@ -1,4 +1,4 @@
-"""What a person says about the machines of a job and about its money; a job on this machine heeds neither.
+"""The machines of a job and its money. SageMaker only; ignored for local jobs.
 
 The limits are those of CreateTrainingJob:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
@@ -36,8 +36,6 @@ class Compute(BaseModel):
     """The service stops the job after so many minutes of running: what bounds its price."""
     max_wait_minutes: int | None = Field(None, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
     """With spot: minutes for waiting and running together; twelve hours more than the run when left out."""
-    warm_pool_minutes: int = Field(0, ge=0, le=360)
-    """Keep the instances for the next job for so many minutes after this one; they are paid for."""
     retry_attempts: int = Field(2, ge=0, le=30)
     """How often the service starts the job again after a failure of its own."""
     network_isolation: bool | None = None
@@ -52,8 +50,6 @@ class Compute(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if self.spot and self.warm_pool_minutes:
-            raise ValueError("spot and warm_pool_minutes exclude each other; leave one of them out")
         if self.max_wait_minutes is not None and not self.spot:
             raise ValueError("max_wait_minutes is for spot only; add spot: true, or leave it out")
         if self.max_wait_minutes is not None and self.max_wait_minutes < self.max_runtime_minutes:
@@ -81,7 +77,7 @@ class Budget(BaseModel):
     """Most dollars the job may cost: the service stops it before it costs more."""
 
 
-def insist_on_checkpoint(recipe: Recipe, compute: Compute, runtime_seconds: int) -> None:
+def require_checkpoint(recipe: Recipe, compute: Compute, runtime_seconds: int) -> None:
     """Raise ValueError for a spot job that would be cut off before its first checkpoint, each time anew."""
     if not compute.spot or (recipe.checkpoint_steps is not None and recipe.checkpoint_steps < recipe.steps):
         return

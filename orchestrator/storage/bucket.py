@@ -4,7 +4,7 @@ Every call names the owner too: whoever takes a deleted bucket's name for himsel
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +15,7 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.digest import FileDigest
 from orchestrator.errors import AccountError, ConflictError, MissingError, ServiceError
 from orchestrator.storage.store import Listed
+from orchestrator.storage.uris import s3_uri
 
 _SHA256 = "sha256"  # the key of an object's metadata
 _TRIES = 3  # of a put that meets another one
@@ -107,6 +108,12 @@ class Bucket:
                 return found
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
+    def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Yield the answers to a call that comes in pages; raises MissingError when the bucket is gone."""
+        with calling(f"use the bucket {self.name} of account {self.owner}"):
+            paginator = self._aws.client("s3").get_paginator(operation)
+            yield from paginator.paginate(Bucket=self.name, ExpectedBucketOwner=self.owner, **parameters)
+
     def put(self, key: str, content: bytes | Path, digest: FileDigest, **condition: str) -> None:
         """Store bytes or a file of a known digest, which S3 checks as they come in."""
         checksum = base64_sha256(digest)
@@ -131,7 +138,7 @@ class Bucket:
 
     def uri(self, key: str) -> str:
         """Return the URI of a key."""
-        return f"s3://{self.name}/{key}"
+        return s3_uri(self.name, key)
 
 
 def _opened(content: bytes | Path) -> AbstractContextManager[IO[bytes]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.contract.digest import FileDigest, hash_file
-from orchestrator.storage import write_atomically
+from orchestrator.storage.files import write_atomically
 
 _REMEMBERED_BYTES = 50_000_000  # a smaller file is hashed sooner than it is looked up
 _SETTLED_NS = 3_000_000_000  # the clocks of file systems tick in steps of two seconds at most

@@ -4,11 +4,17 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import Problem
 
 MOST_FILES = 100_000
 MOST_BYTES = 200 * 10**9
 _LONGEST_PART = 255  # bytes, of every file system in use
+
+
+def unsafe_files(digests: Mapping[str, FileDigest]) -> list[Problem]:
+    """Return what speaks against writing these files below one folder."""
+    return unsafe_names({name: digest.size for name, digest in digests.items()})
 
 
 def unsafe_names(sizes: Mapping[str, int]) -> list[Problem]:

@@ -6,29 +6,29 @@ means that all of them are there: a second put of a complete tree is one request
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from time import sleep
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.client import Aws
-from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
-from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
-from orchestrator.errors import AccountError, MissingError, SpecError
+from orchestrator.contract.digest import FileDigest
+from orchestrator.errors import AccountError, SpecError
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.download import damaged, fetch
-from orchestrator.storage.folder import arriving, to_json
+from orchestrator.storage.files import arriving, to_json
 from orchestrator.storage.meter import Meter
-from orchestrator.storage.names import unsafe_names
+from orchestrator.storage.names import unsafe_files
 from orchestrator.storage.store import Listed, Progress
+from orchestrator.storage.tree import Tree
 from orchestrator.storage.upload import THREADS, Upload, Uploader, at_once
+from orchestrator.storage.uris import folder_name
 
-_LONGEST_MANIFEST = 50 * 2**20  # bytes; 100,000 files of it
+_LONGEST_TEXT = 50 * 2**20  # bytes; the manifest of 100,000 files
 
 
 class TreeManifest(BaseModel):
@@ -38,19 +38,11 @@ class TreeManifest(BaseModel):
 
     format: int = 1
     """Version of this layout."""
-    files: dict[str, FileDigest]
+    files: Mapping[str, FileDigest]
     """Every file by its relative path."""
 
 
-class _Staging:
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield an empty folder of this machine that is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
-            yield Path(folder)
-
-
-class S3Store(_Staging):
+class S3Store:
     """A store in a bucket of `owner`, the twelve digits of an account; every call of it names both."""
 
     def __init__(
@@ -66,59 +58,49 @@ class S3Store(_Staging):
         self._patient = self._bucket.patient()
         self._progress = progress
 
-    def put_tree(self, kind: str, folder: Path) -> str:
-        """Upload a folder unless it is there and return `s3://bucket/kind/<tree sha256>/`."""
-        files = hash_files(folder)
-        tree = tree_sha256(files)
-        prefix, manifest = f"{kind}/{tree}/", f"manifests/{kind}/{tree}.json"
-        meter = Meter(kind, sum(digest.size for digest in files.values()), self._progress)
+    def put_tree(self, tree: Tree) -> str:
+        """Upload a tree unless it is there and return `s3://bucket/kind/<tree sha256>/`."""
+        manifest = f"manifests/{tree.kind}/{tree.sha256}.json"
+        meter = Meter(tree.kind, tree.bytes, self._progress)
         if self._bucket.head(manifest) is not None:
             meter.add(meter.total)
-        else:
-            uploads = [
-                Upload(prefix + name, folder / name, digest.size, digest.sha256) for name, digest in files.items()
-            ]
-            Uploader(self._patient, meter).send(uploads, self._patient.list(prefix))
-            _put_text(self._patient, manifest, to_json(TreeManifest(files=files).model_dump()), new=True)
-        return self._bucket.uri(prefix)
+            return self.uri(tree.name)
+        uploads = []
+        for name, digest in tree.files.items():
+            upload = Upload(tree.name + name, tree.sources[name], digest.size, digest.sha256)
+            uploads.append(upload)
+        present = self._patient.list(tree.name)
+        Uploader(self._patient, meter).send(uploads, present)
+        complete = TreeManifest(files=tree.files)
+        _put_text(self._patient, manifest, to_json(complete.model_dump()), new=True)
+        return self.uri(tree.name)
 
-    def get_tree(self, uri: str, folder: Path) -> None:
-        """Download a complete tree to `folder`; raises MissingError, or AccountError when it is not what was stored."""
-        kind, tree = self._kind_and_tree(uri)
-        key = f"manifests/{kind}/{tree}.json"
-        try:
-            files = TreeManifest.model_validate_json(self._small(key)).files
-        except ValidationError as error:
-            raise damaged(self._bucket.uri(key)) from error
-        if tree_sha256(files) != tree:
-            raise damaged(self._bucket.uri(key))
-        with arriving(folder) as draft:
-            self._fetch_all(f"{kind}/{tree}/", files, draft)
+    def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
+        """Download objects to a new `folder`; raises MissingError, or AccountError when one was changed."""
+        prefix = folder_name(prefix)
+        problems = unsafe_files(digests)
+        if problems:
+            raise AccountError(f"{self.uri(prefix)} cannot be written to a disk.", problems=problems)
+        kind = prefix.partition("/")[0]
+        size = sum(digest.size for digest in digests.values())
+        meter = Meter(kind, size, self._progress)
+        with arriving(folder) as draft, ThreadPoolExecutor(THREADS) as pool:
 
-    def get_tree_at(self, prefix: str, folder: Path) -> None:
-        """Download the adapter a job left below `prefix`; raises MissingError, or AccountError when it is damaged."""
-        prefix = prefix.rstrip("/") + "/"
-        sizes = {
-            key.removeprefix(prefix): listed.size for key, listed in self._bucket.list(prefix).items() if key != prefix
-        }
-        if MANIFEST_FILE not in sizes:
-            raise MissingError(f"There is no adapter below {self._bucket.uri(prefix)}.")
-        text = self._small(prefix + MANIFEST_FILE)
-        try:
-            files = AdapterManifest.model_validate_json(text).files
-        except ValidationError as error:
-            raise damaged(self._bucket.uri(prefix + MANIFEST_FILE)) from error
-        listed = {**files, MANIFEST_FILE: FileDigest(sha256=sha256(text).hexdigest(), size=len(text))}
-        if sizes != {name: digest.size for name, digest in listed.items()}:
-            raise damaged(self._bucket.uri(prefix))
-        with arriving(folder) as draft:
-            self._fetch_all(prefix, listed, draft)
+            def download(name: str) -> None:
+                fetch(self._patient, prefix + name, draft / name, digests[name], meter)
+
+            at_once(pool, download, digests)
 
     def get_file(self, name: str, digest: FileDigest) -> bytes:
         """Return the bytes of an object; raises MissingError, or AccountError when they are not what it should be."""
-        with self.staging() as folder:
-            fetch(self._patient, name, folder / "file", digest, Meter("file", digest.size))
-            return (folder / "file").read_bytes()
+        with tempfile.TemporaryDirectory(prefix="orchestrator-") as folder:
+            path = Path(folder) / "file"
+            fetch(self._patient, name, path, digest, Meter("file", digest.size))
+            return path.read_bytes()
+
+    def get_bytes(self, name: str) -> bytes:
+        """Return the bytes of a small object; raises MissingError, or AccountError when it is too large."""
+        return self._bucket.get(name, most_bytes=_LONGEST_TEXT)
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Store a value under a key; when it has to be `new`, raises ConflictError if another one is there."""
@@ -127,7 +109,7 @@ class S3Store(_Staging):
     def get_json(self, name: str) -> Any:
         """Return the value under a key; raises MissingError, or AccountError when it is no JSON."""
         try:
-            return json.loads(self._small(name))
+            return json.loads(self.get_bytes(name))
         except ValueError as error:
             raise damaged(self._bucket.uri(name)) from error
 
@@ -145,45 +127,6 @@ class S3Store(_Staging):
         if not uri.startswith(ours):
             raise SpecError(f"{uri} is not in {ours}.", next_step="python -m orchestrator infra show")
         return uri.removeprefix(ours)
-
-    def _small(self, key: str) -> bytes:
-        return self._bucket.get(key, most_bytes=_LONGEST_MANIFEST)
-
-    def _fetch_all(self, prefix: str, files: dict[str, FileDigest], folder: Path) -> None:
-        problems = unsafe_names({name: digest.size for name, digest in files.items()})
-        if problems:
-            raise AccountError(f"{self._bucket.uri(prefix)} cannot be written to a disk.", problems=problems)
-        meter = Meter(prefix.partition("/")[0], sum(digest.size for digest in files.values()), self._progress)
-        with ThreadPoolExecutor(THREADS) as pool:
-            at_once(
-                pool, lambda name: fetch(self._patient, prefix + name, folder / name, files[name], meter), list(files)
-            )
-
-    def _kind_and_tree(self, uri: str) -> tuple[str, str]:
-        kind, _, tree = self.name(uri).rstrip("/").rpartition("/")
-        if not kind:
-            raise SpecError(f"{uri} is no tree.", next_step="python -m orchestrator infra show")
-        return kind, tree
-
-
-class DryS3Store(_Staging):
-    """Names the places an S3 store would use; makes no call and needs no credentials."""
-
-    def __init__(self, bucket: str) -> None:
-        self._name = bucket
-        self.trees: dict[str, dict[str, FileDigest]] = {}
-        """The files of each tree that would be uploaded unless it is there, by the tree's URI."""
-
-    def put_tree(self, kind: str, folder: Path) -> str:
-        """Return the URI `folder` would get."""
-        files = hash_files(folder)
-        uri = self.uri(f"{kind}/{tree_sha256(files)}/")
-        self.trees[uri] = files
-        return uri
-
-    def uri(self, name: str) -> str:
-        """Return where an object or a prefix would be."""
-        return f"s3://{self._name}/{name}"
 
 
 def _put_text(bucket: Bucket, key: str, text: str, *, new: bool) -> None:

@@ -1,12 +1,12 @@
 """What every store can do, wherever it is."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.contract.digest import FileDigest
+from orchestrator.storage.tree import Tree
 
 Progress = Callable[[str, int, int], None]
 """Is told what travels ("data", "models", ...), the bytes done and the bytes of the whole, from any thread."""
@@ -21,34 +21,26 @@ class Listed(NamedTuple):
     """When it was written."""
 
 
-class TreeStore(Protocol):
-    """Takes folders in: all that planning a job needs."""
+class Store(Protocol):
+    """Takes trees in, gives files back verified, and keeps small objects by name.
 
-    def staging(self) -> AbstractContextManager[Path]:
-        """Yield an empty folder to fill and put; it is gone afterwards."""
+    The name of a folder may be written with or without the slash at its end.
+    """
+
+    def put_tree(self, tree: Tree) -> str:
+        """Store a tree under its name and return its URI; equal content is stored once."""
         ...
 
-    def put_tree(self, kind: str, folder: Path) -> str:
-        """Store a folder under its content's hash and return the URI it has there; equal content is stored once.
-
-        May take the folder's files away: give it a staged one.
-        """
-        ...
-
-
-class Store(TreeStore, Protocol):
-    """Takes folders in and gives them back; keeps single small objects by name."""
-
-    def get_tree(self, uri: str, folder: Path) -> None:
-        """Bring a tree that `put_tree` stored to `folder`: every file verified, all of it or nothing."""
-        ...
-
-    def get_tree_at(self, prefix: str, folder: Path) -> None:
-        """Bring the adapter below `prefix` to `folder`, as a job left it: every file verified by its own manifest."""
+    def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
+        """Bring files below `prefix` to a new `folder`: each verified by its digest, all of them or nothing."""
         ...
 
     def get_file(self, name: str, digest: FileDigest) -> bytes:
         """Return the bytes of a small file, verified; raises MissingError, or another error when it was changed."""
+        ...
+
+    def get_bytes(self, name: str) -> bytes:
+        """Return the bytes of a small file whose digest nobody knows; raises MissingError."""
         ...
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
@@ -64,7 +56,7 @@ class Store(TreeStore, Protocol):
         ...
 
     def uri(self, name: str) -> str:
-        """Return where an object or a prefix is, as people and services call it."""
+        """Return where an object or a folder is, as people and services call it; makes no call."""
         ...
 
     def name(self, uri: str) -> str:

@@ -1,7 +1,7 @@
 """The money of a sweep: one total, divided before anything starts, so that nothing can cost more.
 
 Why that holds: each job gets the same share, in whole cents rounded down, and a share becomes a limit in seconds that
-the service itself enforces (`pricing.runtime_for` counts the two minutes of stopping and a warm pool in; retries of
+the service itself enforces (`pricing.runtime_for` counts the two minutes of stopping in; retries of
 the service and interruptions count towards the same limit). A sweep starts each job once at most. A job that
 runs already has the limit it was submitted with, and is refused when its share does not pay for that.
 All by the list prices of `assets/instances.json`; the next sweep has a total of its own.

@@ -1,37 +1,70 @@
 """What each job of a sweep would be: all are planned before the first is started, and refused together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
+from orchestrator.planning.inputs import PreparedInputs, prepare_inputs
 from orchestrator.planning.placement import BUDGET_FIELD
-from orchestrator.planning.plan import Plan, Shared, plan_here, plan_on_sagemaker
+from orchestrator.planning.plan import Plan, plan_here, plan_on_sagemaker
 from orchestrator.settings import AwsSettings, Settings
+from orchestrator.specs.base_model import ModelSource
 from orchestrator.specs.job import JobSpec
-from orchestrator.storage import DryS3Store, Store
+from orchestrator.storage import Store
 from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal
 from orchestrator.sweeps.running import Entry
 
 
-def plan_sweep(
-    variants: Sequence[Variant], settings: Settings, account: AwsSettings | None, store: Store | DryS3Store
+def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
+    """Plan every job on this machine; raises one error with the problems of all."""
+
+    def plan(spec: JobSpec, prepared: PreparedInputs) -> Plan:
+        return plan_here(spec, settings, prepared)
+
+    return _plan_all(variants, staging, plan)
+
+
+def plan_sweep_on_sagemaker(
+    variants: Sequence[Variant],
+    settings: Settings,
+    account: AwsSettings,
+    staging: Path,
+    mirrors: Mapping[ModelSource, MirrorAnswer],
 ) -> list[Entry]:
-    """Plan every job, in an account or else on this machine; raises one error with the problems of all.
+    """Plan every job in an account; raises one error with the problems of all.
 
-    Pictures, model and code that jobs share are looked at and stored once.
+    `mirrors` is what the bucket said of the base models; it was not asked about one that is left out.
     """
-    shared = Shared()
-    if account is None:
-        return _plan_all(variants, lambda spec: plan_here(spec, settings, store, shared))
-    return _plan_all(variants, lambda spec: plan_on_sagemaker(spec, settings, account, store, shared))
+
+    def plan(spec: JobSpec, prepared: PreparedInputs) -> Plan:
+        return plan_on_sagemaker(spec, settings, account, prepared, mirrors.get(spec.base_model, NOT_ASKED))
+
+    return _plan_all(variants, staging, plan)
 
 
-def _plan_all(variants: Sequence[Variant], plan: Callable[[JobSpec], Plan]) -> list[Entry]:
+def store_trees(entries: Sequence[Entry], store: Store) -> None:
+    """Store what the jobs read: once what several of them do."""
+    trees = {tree.name: tree for entry in entries for tree in entry.plan.trees}
+    for tree in trees.values():
+        store.put_tree(tree)
+
+
+def _plan_all(
+    variants: Sequence[Variant], staging: Path, plan: Callable[[JobSpec, PreparedInputs], Plan]
+) -> list[Entry]:
+    """Plan every job; the pictures are prepared once for all jobs that learn from them at one resolution."""
     entries: list[Entry] = []
     errors: dict[int, OrchestratorError] = {}
+    prepared: dict[tuple[frozenset[tuple[str, Path]], int], PreparedInputs] = {}
     for number, variant in enumerate(variants):
+        spec = variant.spec
+        key = (frozenset(spec.inputs.items()), spec.recipe.resolution)
+        if key not in prepared:
+            prepared[key] = prepare_inputs(spec, staging / str(len(prepared)))
         try:
-            entries.append(Entry(variant, plan(variant.spec)))
+            entries.append(Entry(variant, plan(spec, prepared[key])))
         except OrchestratorError as error:
             errors[number] = _of_share(error, len(variants))
     if errors:

@@ -3,11 +3,13 @@
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+import boto3
 import pytest
 from account import BUCKET, IMAGE, REGION, ROLE, furnish, use_default_session
 from moto import mock_aws
@@ -15,6 +17,7 @@ from PIL import Image
 from sagemaker_simulator import SageMakerSimulator, faults, in_process
 
 from orchestrator.__main__ import main
+from orchestrator.requests import channel_uris
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
 
@@ -290,3 +293,22 @@ def test_only_a_yes_is_one(
     # What travelled is told once; what a job runs on is told with it.
     assert [line for line in said.err.splitlines() if line.startswith("code: ")][-1:] == ["code: all sent"] * jobs
     assert (f"1 x ml.g4dn.xlarge in {REGION}" in said.out) == (jobs == 1)
+
+
+def test_a_submit_decodes_each_photo_once_and_sends_what_came_of_that(
+    run: Run, service: SageMakerSimulator, turned_photos: Path, decodes: Counter[str]
+) -> None:
+    said = run(*JOB, "--images", str(turned_photos), "--prompt", "a photo of sks dog", "--detach")
+    assert said.code == 0, said.errors
+    assert decodes == {"one.jpg": 1, "two.jpg": 1}
+    (request,) = [one.parameters for one in service.requests.of("CreateTrainingJob")]
+    prefix = channel_uris(request)["training"].removeprefix(f"s3://{BUCKET}/")
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
+    assert [one["Key"].removeprefix(prefix) for one in listed] == ["00001.png", "00002.png"]
+
+
+def test_a_refused_sweep_stores_nothing(run: Run, service: SageMakerSimulator) -> None:
+    service.requests.clear()
+    said = run("sweep", "dreambooth", "-s", "rank=4,8", "--max-usd", "0.02")
+    assert said.code == 2
+    assert service.requests.count("PutObject") == 0

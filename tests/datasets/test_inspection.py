@@ -265,19 +265,19 @@ def test_a_pipe_is_not_opened(folder: Folder, draw: Draw) -> None:
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "a" / "b"):
         with pytest.raises(DatasetError, match=f"there is no folder {path}"):
-            datasets.inspect(path, resolution=64)
+            datasets.prepare(path, tmp_path / "out", resolution=64)
 
 
 def test_names_no_file_can_have(tmp_path: Path) -> None:
     for path in (tmp_path / ("x" * 5000), tmp_path / "a\0b"):
         with pytest.raises(DatasetError, match="cannot be read"):
-            datasets.inspect(path, resolution=64)
+            datasets.prepare(path, tmp_path / "out", resolution=64)
 
 
 def test_a_file_instead_of_a_folder(tmp_path: Path, draw: Draw) -> None:
     draw().save(tmp_path / "a.png")
     with pytest.raises(DatasetError, match="is a file, not a folder") as caught:
-        datasets.inspect(tmp_path / "a.png", resolution=64)
+        datasets.prepare(tmp_path / "a.png", tmp_path / "out", resolution=64)
     assert caught.value.next_step.endswith(f"--images {tmp_path}")
 
 
@@ -359,7 +359,7 @@ def test_names_cannot_steer_the_terminal(folder: Folder, draw: Draw) -> None:
 
 def test_a_name_that_is_not_text_is_taken_all_the_same(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     draw().save(folder.path / "e\udcff.png")
-    datasets.prepare(folder.inspect(), tmp_path / "out")
+    datasets.prepare(folder.path, tmp_path / "out", resolution=64)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["00001.png"]
 
 
@@ -381,7 +381,8 @@ def test_importing_the_module_loads_no_picture_library() -> None:
 
 
 @pytest.mark.skipif("ORCHESTRATOR_TEST_DATA" not in os.environ, reason="needs a folder with real photos in dog/")
-def test_real_photos_pass_without_a_word() -> None:
-    dataset = datasets.inspect(Path(os.environ["ORCHESTRATOR_TEST_DATA"]) / "dog", resolution=512)
+def test_real_photos_pass_without_a_word(tmp_path: Path) -> None:
+    photos = Path(os.environ["ORCHESTRATOR_TEST_DATA"]) / "dog"
+    dataset = datasets.prepare(photos, tmp_path / "out", resolution=512)
     assert len(dataset.pictures) == 5
     assert dataset.warnings == ()

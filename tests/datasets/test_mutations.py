@@ -57,12 +57,11 @@ def test_mutants_pass_or_are_reported(tmp_path: Path, draw: Draw, seed: int) -> 
     for number in range(MUTANTS):
         (folder / f"{number:02}.jpg").write_bytes(_mutate(original, chance))
     with pytest.raises(DatasetError) as caught:
-        datasets.inspect(folder, resolution=64)
+        datasets.prepare(folder, tmp_path / "out", resolution=64)
     bad = {problem.where for problem in caught.value.problems}
     assert 0 < len(bad) <= MUTANTS
     for name in bad:
         (folder / name).unlink()
     if len(bad) < MUTANTS:
-        dataset = datasets.inspect(folder, resolution=64)
-        datasets.prepare(dataset, tmp_path / "out")
+        dataset = datasets.prepare(folder, tmp_path / "out", resolution=64)
         assert len(list((tmp_path / "out").iterdir())) == len(dataset.pictures) == MUTANTS - len(bad)

@@ -15,6 +15,8 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from orchestrator import datasets
+from orchestrator.contract.digest import hash_files
+from orchestrator.datasets.decoding import Decoded, decode
 from orchestrator.datasets.metadata import carries_metadata
 from orchestrator.errors import DatasetError, MachineError
 
@@ -24,7 +26,7 @@ SECRETS = [b"Exif", b"GPS", b"N52-secret", b"xmp", b"xpacket", b"Photoshop", b"J
 
 
 def prepared(folder: Folder, destination: Path) -> dict[str, bytes]:
-    datasets.prepare(folder.inspect(), destination)
+    datasets.prepare(folder.path, destination, resolution=64)
     return {path.name: path.read_bytes() for path in sorted(destination.iterdir())}
 
 
@@ -223,11 +225,14 @@ def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, dra
     folder.add("b.png", draw(2))
     folder.add("a.txt", "ein Hündchen")
     folder.add("b.txt", 'two "quoted" words')
-    before = folder.inspect()
-    datasets.prepare(before, tmp_path / "out")
-    after = datasets.inspect(tmp_path / "out", resolution=64)
-    assert [p.caption for p in after.pictures] == [p.caption for p in before.pictures]
-    assert [p.pixels_sha256 for p in after.pictures] == [p.pixels_sha256 for p in before.pictures]
+    before = datasets.prepare(folder.path, tmp_path / "out", resolution=64)
+    after = datasets.prepare(tmp_path / "out", tmp_path / "again", resolution=64)
+    assert (
+        [p.caption for p in after.pictures]
+        == [p.caption for p in before.pictures]
+        == ["ein Hündchen", 'two "quoted" words']
+    )
+    assert hash_files(tmp_path / "again") == hash_files(tmp_path / "out")
 
 
 def test_equal_folders_give_equal_bytes_in_another_process(folder: Folder, draw: Draw, tmp_path: Path) -> None:
@@ -235,7 +240,7 @@ def test_equal_folders_give_equal_bytes_in_another_process(folder: Folder, draw:
     folder.add("a.txt", "words")
     code = (
         "import sys; from pathlib import Path; from orchestrator import datasets;"
-        "datasets.prepare(datasets.inspect(Path(sys.argv[1]), resolution=64), Path(sys.argv[2]))"
+        "datasets.prepare(Path(sys.argv[1]), Path(sys.argv[2]), resolution=64)"
     )
     subprocess.run([sys.executable, "-c", code, folder.path, tmp_path / "there"], check=True)
     here = prepared(folder, tmp_path / "here")
@@ -251,25 +256,37 @@ def test_a_destination_in_use_is_left_alone(folder: Folder, draw: Draw, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
 
 
-def test_a_picture_that_changed_meanwhile_stops_it_without_leftovers(
+def test_a_folder_that_cannot_be_used_leaves_nothing_of_its_good_pictures(
     folder: Folder, draw: Draw, tmp_path: Path
 ) -> None:
-    for name in ("a.png", "b.png", "c.png"):
-        folder.add(name, draw(ord(name[0])))
-    dataset = folder.inspect()
-    folder.add("b.png", draw(9))
-    (folder.path / "c.png").unlink()
-    with pytest.raises(DatasetError, match="have changed") as caught:
-        datasets.prepare(dataset, tmp_path / "out")
-    assert [problem.where for problem in caught.value.problems] == ["b.png", "c.png"]
+    folder.add("a.png", draw(1))
+    folder.add("b.gif", draw(2))
+    with pytest.raises(DatasetError):
+        prepared(folder, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_each_picture_is_read_and_decoded_once(
+    folder: Folder, draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def counting(data: bytes, *, resolution: int) -> Decoded:
+        decoded.append(data)
+        return decode(data, resolution=resolution)
+
+    monkeypatch.setattr("orchestrator.datasets.preparation.decode", counting)
+    folder.add("a.jpg", draw(1), exif=with_position())
+    folder.add("b.png", draw(2))
+    prepared(folder, tmp_path / "out")
+    assert decoded == [path.read_bytes() for path in sorted(folder.path.iterdir())]
 
 
 def test_a_disk_that_cannot_be_written_is_the_machines_matter(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("a.png", draw())
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match="cannot write the prepared pictures"):
-        datasets.prepare(folder.inspect(), tmp_path / "file" / "out")
+        datasets.prepare(folder.path, tmp_path / "file" / "out", resolution=64)
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, tmp_path: Path) -> None:
@@ -277,9 +294,8 @@ def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, 
     code = (
         "import resource, signal, sys; from pathlib import Path; from orchestrator import datasets;"
         "from orchestrator.errors import MachineError;"
-        "dataset = datasets.inspect(Path(sys.argv[1]), resolution=64);"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "try: datasets.prepare(dataset, Path(sys.argv[2]))\n"
+        "try: datasets.prepare(Path(sys.argv[1]), Path(sys.argv[2]), resolution=64)\n"
         "except MachineError as error: sys.stdout.write(error.render())\n"
     )
     command = [sys.executable, "-c", code, folder.path, tmp_path / "out"]

@@ -25,6 +25,7 @@ from orchestrator.jobs.job import Submission
 from orchestrator.planning.plan import Plan
 from orchestrator.requests import IDENTITY_TAG, Request, channel_uris, identity_of
 from orchestrator.storage import S3Store
+from orchestrator.storage.tree import Tree, tree_of_folder
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
@@ -106,9 +107,9 @@ class Case:
 
     def submit(self, client: Client) -> Submission:
         """Do what `submit` does: inputs, then the job."""
-        uris = {kind: client.store.put_tree(kind, folder) for kind, folder in self.inputs.items()}
+        uris = {kind: client.store.put_tree(tree) for kind, tree in self.inputs.items()}
         resume, restart = "resumed" in self.history, "anew" in self.history
-        plan = Plan(request=self.request(uris), warnings=())
+        plan = Plan(request=self.request(uris))
         return jobs.submit(plan, client.target, resume=resume, restart=restart)
 
     def request(self, uris: dict[str, str]) -> Request:
@@ -127,7 +128,7 @@ class Case:
         """Bring the job to where the drawn history leaves it."""
         if self.history == "new":
             return
-        uris = {kind: self.world.client.store.put_tree(kind, folder) for kind, folder in self.inputs.items()}
+        uris = {kind: self.world.client.store.put_tree(tree) for kind, tree in self.inputs.items()}
         self.world.client.target.create(self.request(uris))
         status = {"failed": "Failed", "stopped,": "Stopped", "complete,": "Completed"}[self.history.split()[0]]
         self.world.simulator.show(self.name, status, status)
@@ -174,11 +175,11 @@ class Case:
         self.kinds.add(drawn)
         return drawn
 
-    def _tree(self, kind: str, seed: int) -> Path:
+    def _tree(self, kind: str, seed: int) -> Tree:
         folder = self.world.folder / str(seed) / kind
         folder.mkdir(parents=True)
         (folder / "file").write_text(f"{kind} {seed}")
-        return folder
+        return tree_of_folder(kind, folder)
 
 
 def _crash() -> None:
@@ -220,11 +221,11 @@ def live_through(case: Case) -> set[str]:
         case.submit(world.client)
     expected = [case.name] if case.history == "new" else [case.name, f"{case.name}-r2"]
     assert case.attempts() == expected, (case.name, case.kinds)
-    insist_on_whole(case)
+    require_whole(case)
     return {happened}
 
 
-def insist_on_whole(case: Case) -> None:
+def require_whole(case: Case) -> None:
     """The job runs, is the one that was meant, and everything it reads is in the bucket."""
     client = case.world.client
     found: Any = client.target.describe(case.name)
@@ -232,5 +233,7 @@ def insist_on_whole(case: Case) -> None:
     requests = [one.parameters for one in case.world.simulator.requests.of("CreateTrainingJob") if one.committed]
     for request in requests:
         assert identity_of(request) == case.name
-        for name, uri in channel_uris(request).items():
-            client.store.get_tree(uri, case.world.folder / "back" / request["TrainingJobName"] / name)
+        uris = channel_uris(request)
+        for channel_name, kind in (("training", "data"), ("code", "code")):
+            tree, back = case.inputs[kind], case.world.folder / "back" / request["TrainingJobName"] / kind
+            client.store.get_files(client.store.name(uris[channel_name]), tree.files, back)

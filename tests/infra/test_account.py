@@ -13,6 +13,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from orchestrator.aws.client import Aws
 from orchestrator.errors import AccountError, JobError, MissingError, SpecError
 from orchestrator.infra import account as infra
+from orchestrator.infra import emptying
 from orchestrator.infra.stack import StackEvent
 from orchestrator.infra.training_image import image_tag
 from orchestrator.resources import STACK_TEMPLATE
@@ -172,7 +173,7 @@ def test_down_forgets_no_other_stack(aws: Aws, settings: Settings) -> None:
 def test_more_versions_than_one_request_can_delete(
     aws: Aws, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infra, "_AT_ONCE", 3)
+    monkeypatch.setattr(emptying, "_AT_ONCE", 3)
     account, _ = up(aws, settings)
     put_adapter(aws, account, versions=8)
     assert infra.down(aws, settings, delete_adapters=True, told=Told()).objects == 8

@@ -9,9 +9,15 @@ from orchestrator.aws.client import Aws
 from orchestrator.storage import S3Store
 from tests.faults.wire import Wire
 from tests.models.server import Files, HubServer, ask_only, serving
-from tests.storage.conftest import ACCOUNT, BUCKET, aws, wire
+from tests.storage.conftest import ACCOUNT, BUCKET, aws, digest_of, wire
 
-__all__ = ["ACCOUNT", "BUCKET", "aws", "wire"]  # fixtures of a bucket: moto answers AWS's, the loopback Hub is let pass
+__all__ = [
+    "ACCOUNT",
+    "BUCKET",
+    "aws",
+    "digest_of",
+    "wire",
+]  # fixtures of a bucket: moto answers AWS's, the loopback Hub is let pass
 
 
 @pytest.fixture

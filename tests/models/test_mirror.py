@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.aws.client import Aws
+from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.families import files_sha256, model_files
 from orchestrator.errors import AccountError, HubError, MachineError, OrchestratorError, ServiceError, SpecError
 from orchestrator.models.mirror import Mirroring, find_mirrored, list_mirrored, mirror
@@ -28,14 +29,20 @@ def put(store: S3Store) -> Put:
 
 
 def test_a_model_is_copied_with_what_a_run_reads_and_nothing_else(
-    hub: HubServer, store: S3Store, put: Put, files: Files, tmp_path: Path
+    hub: HubServer,
+    store: S3Store,
+    put: Put,
+    files: Files,
+    tmp_path: Path,
+    digest_of: Callable[[bytes], FileDigest],
 ) -> None:
     repository = hub.add(MODEL, files)
     model, is_new = put()
-    store.get_tree(model.uri, tmp_path / "copy")
+    read = {name: content for name, content in files.items() if content != b"nothing reads this"}
+    tree = store.name(model.uri)
+    assert {name.removeprefix(tree) for name in store.list_prefix(tree)} == set(read)
+    store.get_files(tree, {name: digest_of(content) for name, content in read.items()}, tmp_path / "copy")
     copied = files_of(tmp_path / "copy")
-    assert set(copied) == {name for name, content in files.items() if content != b"nothing reads this"}
-    assert copied == {name: files[name] for name in copied}
     assert is_new
     assert (model.id, model.revision, model.commit) == (MODEL, "main", repository.refs["main"])
     assert model.bytes == sum(map(len, copied.values()))

@@ -7,16 +7,17 @@ import pytest
 from sagemaker_simulator import complaint
 
 from orchestrator.errors import SpecError
-from orchestrator.models.mirror import mirror
-from orchestrator.planning.plan import Plan, plan_on_sagemaker
+from orchestrator.models.mirror import ask, mirror
+from orchestrator.planning.plan import Plan
 from orchestrator.requests import channel_uris, identity_of
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
-from orchestrator.storage import DryS3Store, S3Store
+from orchestrator.storage import S3Store
 from tests.faults.wire import Wire
 from tests.models.conftest import ACCOUNT, BUCKET
 from tests.models.server import Files, HubServer
+from tests.planned import planned
 
 MODEL = "org/model"
 
@@ -36,14 +37,19 @@ def put(store: S3Store, revision: str | None = None) -> str:
     return mirror(store, MODEL, revision, lambda _line: None).model.commit
 
 
+def plan_asking(store: S3Store, spec: JobSpec, settings: Settings, account: AwsSettings) -> Plan:
+    """Plan as a submit does: what the bucket has is asked first."""
+    return planned(spec, settings, account, ask(store, spec.base_model))
+
+
 def test_a_mirrored_model_is_read_from_the_bucket_and_named_by_its_commit(
     hub: HubServer, store: S3Store, files: Files, settings: Settings, account: AwsSettings
 ) -> None:
     hub.add(MODEL, files)
-    before = plan_on_sagemaker(spec(), settings, account, store)
+    before = plan_asking(store, spec(), settings, account)
     commit = put(store)
     hub.asked.clear()
-    after = plan_on_sagemaker(spec(), settings, account, store)
+    after = plan_asking(store, spec(), settings, account)
     assert hub.asked == []
     assert after.mirrored
     assert channel_uris(after.request)["base_model"] == after.mirrored.uri
@@ -73,7 +79,7 @@ def test_a_job_gets_the_revision_it_asks_for(
     repository.push({**files, "unet/config.json": b"{}"}, ref="v2")
     new = put(store, "v2")
     found = {
-        revision: plan_on_sagemaker(spec(settings={"base_revision": revision}), settings, account, store)
+        revision: plan_asking(store, spec(settings={"base_revision": revision}), settings, account)
         for revision in (None, "main", "v2", old, new, "v3")
     }
     commits = {revision: plan.mirrored.commit if plan.mirrored else None for revision, plan in found.items()}
@@ -81,20 +87,23 @@ def test_a_job_gets_the_revision_it_asks_for(
 
 
 def test_a_dry_run_cannot_know_and_says_so(settings: Settings, account: AwsSettings) -> None:
-    plan = plan_on_sagemaker(spec(), settings, account, DryS3Store(BUCKET))
+    plan = planned(spec(), settings, account)
     (warning,) = [one.render() for one in plan.warnings if one.where.startswith("base_model")]
     assert "python -m orchestrator models mirror org/model" in warning
-    assert "fetches it" in warning
+    assert "fetches the model from the Hugging Face Hub" in warning
     assert not plan.request["EnableNetworkIsolation"]
-    isolated = plan_on_sagemaker(spec(compute={"network_isolation": True}), settings, account, DryS3Store(BUCKET))
+    isolated = planned(spec(compute={"network_isolation": True}), settings, account)
     assert isolated.request["EnableNetworkIsolation"]
-    assert channel_uris(isolated.request)["base_model"].startswith(f"s3://{BUCKET}/models/")
+    assert "base_model" not in channel_uris(isolated.request)
+    (warning,) = [one.render() for one in isolated.warnings if one.where.startswith("base_model")]
+    assert "names none" in warning
+    assert "refused" in warning
 
 
 def test_a_model_of_another_kind_is_not_looked_for(
     wire: Wire, store: S3Store, settings: Settings, account: AwsSettings
 ) -> None:
-    plan = plan_on_sagemaker(spec(base_model="builtin"), settings, account, store)
+    plan = plan_asking(store, spec(base_model="builtin"), settings, account)
     assert plan.mirrored is None
     assert wire.count("GetObject") == 0
 
@@ -105,8 +114,8 @@ def test_a_job_that_has_to_be_isolated_is_refused_without_a_copy_before_anything
     hub.add(MODEL, files)
     isolated = spec(compute={"network_isolation": True}, settings={"base_revision": "main"})
     with pytest.raises(SpecError, match="isolated") as raised:
-        plan_on_sagemaker(isolated, settings, account, store)
+        plan_asking(store, isolated, settings, account)
     assert "models mirror org/model --revision main" in raised.value.next_step
     assert wire.count("PutObject") == 0
     put(store)
-    assert plan_on_sagemaker(isolated, settings, account, store).request["EnableNetworkIsolation"]
+    assert plan_asking(store, isolated, settings, account).request["EnableNetworkIsolation"]

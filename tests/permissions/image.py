@@ -30,9 +30,6 @@ def checkpoint(step: int) -> None:
 
 def finish(weights: bytes) -> None:
     (root / "model" / "pytorch_lora_weights.safetensors").write_bytes(weights)
-    board = root / "output" / "tensorboard"
-    board.mkdir(parents=True, exist_ok=True)
-    (board / "events").write_text("figures")
     digest = {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)}
     manifest = {
         "recipe": "dreambooth",

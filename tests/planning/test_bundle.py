@@ -1,17 +1,23 @@
+"""The code that travels with a job, and the code that does not."""
+
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from orchestrator.planning.bundle import store_bundle
-from orchestrator.storage import DryStore, FolderStore, folder_of
+from orchestrator.contract.bundle import BundleKind, bundle_files
+from orchestrator.planning.bundle import bundle_tree
+from orchestrator.resources import ENTRYPOINTS, PACKAGE
+from orchestrator.storage import FolderStore, folder_of
+from orchestrator.storage.tree import Tree, tree_of_files
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return folder_of(store_bundle(FolderStore(tmp_path / "store")))
+    return folder_of(FolderStore(tmp_path / "store").put_tree(bundle_tree(BundleKind.TRAINING)))
 
 
 def run(code: str, bundle: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -33,23 +39,55 @@ def test_the_bundle_wins_over_an_installed_package(bundle: Path, tmp_path: Path)
     assert found.startswith(str(bundle))
 
 
-def test_equal_code_is_stored_once_under_its_hash(bundle: Path, tmp_path: Path) -> None:
-    assert store_bundle(FolderStore(tmp_path / "store")) == bundle.as_uri()
-    assert len(list(bundle.parent.iterdir())) == 1
-    assert len(bundle.name) == 64
+def test_a_job_names_the_code_it_runs_as_its_bundle_is_named(bundle: Path, tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+import orchestrator
+from orchestrator.contract.bundle import BundleKind, bundle_files
+from orchestrator.contract.digest import hash_file, tree_sha256
+root = Path(orchestrator.__file__).parents[1]
+files = bundle_files(BundleKind.TRAINING, root / "orchestrator", root / "entrypoints")
+print(tree_sha256({name: hash_file(path) for name, path in files.items()}))
+"""
+    assert run(code, bundle, tmp_path).stdout.strip() == bundle.name
 
 
-def test_a_dry_store_names_the_same_place_and_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
-    dry = DryStore(tmp_path / "elsewhere")
-    uri = store_bundle(dry)
-    assert folder_of(uri).name == bundle.name
-    assert "entrypoints/train.py" in dry.trees[uri]
-    assert not (tmp_path / "elsewhere").exists()
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for source, name in ((PACKAGE, "orchestrator"), (ENTRYPOINTS, "entrypoints")):
+        shutil.copytree(source, tmp_path / "checkout" / name, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    return tmp_path / "checkout"
 
 
-def test_nothing_half_made_stays_in_the_store_when_staging_fails(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path)
-    with pytest.raises(RuntimeError), store.staging() as folder:
-        (folder / "half").touch()
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
+def bundles(package: Path, entrypoints: Path) -> dict[BundleKind, Tree]:
+    return {kind: tree_of_files("code", bundle_files(kind, package, entrypoints)) for kind in BundleKind}
+
+
+def changed(checkout: Path, *names: str) -> set[BundleKind]:
+    """Return which bundles change with a new module."""
+    before = bundles(checkout / "orchestrator", checkout / "entrypoints")
+    for name in names:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("new = True\n")
+    after = bundles(checkout / "orchestrator", checkout / "entrypoints")
+    return {kind for kind in BundleKind if before[kind].name != after[kind].name}
+
+
+def test_an_edit_of_the_server_changes_no_training_job_and_the_other_way_round(checkout: Path) -> None:
+    assert changed(checkout, "entrypoints/serve.py", "entrypoints/serving/slots.py") == {BundleKind.SERVING}
+    training = ("entrypoints/train.py", "entrypoints/launch.py", "entrypoints/recipes/new.py")
+    assert changed(checkout, *training, "entrypoints/training/new.py") == {BundleKind.TRAINING}
+    assert changed(checkout, "entrypoints/models/new.py") == set(BundleKind)
+    assert changed(checkout, "orchestrator/contract/new.py") == set(BundleKind)
+
+
+def test_what_is_no_module_of_a_bundle_changes_none(checkout: Path) -> None:
+    assert changed(checkout, "orchestrator/jobs/new.py", "entrypoints/notes.txt") == set()
+
+
+def test_an_installed_wheel_has_the_same_bundles_as_its_checkout(checkout: Path) -> None:
+    before = bundles(checkout / "orchestrator", checkout / "entrypoints")
+    (checkout / "entrypoints").rename(checkout / "orchestrator" / "_entrypoints")
+    after = bundles(checkout / "orchestrator", checkout / "orchestrator" / "_entrypoints")
+    for kind in BundleKind:
+        assert after[kind].name == before[kind].name

@@ -19,11 +19,6 @@ def test_the_worst_case_is_the_price_of_all_instances_until_the_last_second() ->
     assert not worst.approximate
 
 
-def test_a_warm_pool_is_paid_for() -> None:
-    without, kept = (worst_case(G5, Compute(warm_pool_minutes=m), HOME, 3600).usd for m in (0, 60))
-    assert kept - without == Decimal("1.41")
-
-
 def test_a_volume_costs_only_where_no_disk_is_built_in() -> None:
     bare = G5.model_copy(update={"disk_gb": None})
     small, large = Compute(volume_gb=1), Compute(volume_gb=10_000)
@@ -50,10 +45,9 @@ def test_an_approximate_price_is_said_to_be_one() -> None:
     usd=st.decimals("0.30", "10000", places=3),
     chosen=st.sampled_from(list(instances().values())),
     count=st.integers(1, 8),
-    pool=st.integers(0, 60),
 )
-def test_a_job_limited_by_a_budget_never_costs_more(usd: Decimal, chosen: Instance, count: int, pool: int) -> None:
-    compute = Compute(instance_count=count, warm_pool_minutes=pool)
+def test_a_job_limited_by_a_budget_never_costs_more(usd: Decimal, chosen: Instance, count: int) -> None:
+    compute = Compute(instance_count=count)
     try:
         seconds = runtime_for(usd, chosen, compute, HOME)
     except ValueError:

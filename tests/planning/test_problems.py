@@ -6,21 +6,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DatasetError, OrchestratorError, SpecError
-from orchestrator.planning.plan import plan_on_sagemaker
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
-from orchestrator.storage import DryS3Store
+from tests.planned import planned
 
 ACCOUNT = AwsSettings.placeholder()
 
 
 def refused(spec: JobSpec, settings: Settings) -> OrchestratorError:
-    store = DryS3Store(ACCOUNT.bucket)
     with pytest.raises(OrchestratorError) as raised:
-        plan_on_sagemaker(spec, settings, ACCOUNT, store)
-    assert store.trees == {}
+        planned(spec, settings, ACCOUNT)
     return raised.value
 
 
@@ -53,5 +50,5 @@ def test_photographs_for_the_built_in_model_are_doubted_and_its_own_subject_is_n
     (photos / "broken.png").unlink()
     own = build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"})
     for spec, doubts in ((own, ["base_model"]), (build_spec({"recipe": "dreambooth"}), [])):
-        plan = plan_on_sagemaker(spec, settings, ACCOUNT, DryS3Store(ACCOUNT.bucket))
+        plan = planned(spec, settings, ACCOUNT)
         assert [one.where for one in plan.warnings if one.where == "base_model"] == doubts

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sagemaker_simulator import complaint
 
-from orchestrator.errors import SpecError
 from orchestrator.planning.placement import place
 from orchestrator.planning.training_request import JobInputs, Place, adapter_uri, training_job
 from orchestrator.requests import Request
@@ -53,7 +52,7 @@ def request(
     spec = build_spec({"recipe": recipe, **fields})
     inputs = JobInputs(
         identity=IDENTITY,
-        training=f"s3://{account.bucket}/data/{'d' * 64}/",
+        data={"training": f"s3://{account.bucket}/data/{'d' * 64}/"},
         base_model=f"s3://{account.bucket}/models/{'e' * 64}/" if brings_model else None,
         bundle=f"s3://{account.bucket}/code/{'c' * 64}/",
         output=adapter_uri(account, spec, IDENTITY),
@@ -62,7 +61,7 @@ def request(
 
 
 def cases() -> dict[str, Request]:
-    two_hosts = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2, "warm_pool_minutes": 30, "retry_attempts": 0}
+    two_hosts = {"instance_type": "ml.p4d.24xlarge", "instance_count": 2, "retry_attempts": 0}
     return {
         "on-demand": request(),
         "spot-within-a-budget": request(name="my-dog", compute={"spot": True}, budget={"max_usd": 3}, **HUB),
@@ -103,7 +102,11 @@ def test_a_spoilt_request_is_found_out(spoilt: Request) -> None:
 def test_a_request_for_this_machine_is_the_one_for_the_service_without_the_service() -> None:
     spec = build_spec({"recipe": "dreambooth"})
     inputs = JobInputs(
-        identity=IDENTITY, training="file:///d", base_model="file:///m", bundle="file:///c", output="file:///o"
+        identity=IDENTITY,
+        data={"training": "file:///d"},
+        base_model="file:///m",
+        bundle="file:///c",
+        output="file:///o",
     )
     local = training_job(spec, inputs)
     assert set(local) == {
@@ -137,10 +140,10 @@ def test_a_job_that_brings_its_model_is_cut_off_from_the_network() -> None:
     assert request(compute={"network_isolation": False})["EnableNetworkIsolation"] is False
 
 
-def test_a_job_cannot_fetch_its_model_from_isolation() -> None:
-    with pytest.raises(SpecError, match="isolated") as raised:
-        request(brings_model=False, compute={"network_isolation": True}, **HUB)
-    assert "models mirror stable-diffusion-v1-5/" in raised.value.next_step
+def test_a_mirrored_model_is_named_by_its_commit() -> None:
+    spec = build_spec({"recipe": "dreambooth", **HUB})
+    inputs = JobInputs(identity=IDENTITY, data={}, base_model="s3://b/m", commit="c" * 40, bundle="b", output="o")
+    assert json.loads(training_job(spec, inputs)["HyperParameters"]["base_revision"]) == "c" * 40
 
 
 def test_traffic_between_hosts_is_encrypted_when_there_is_any() -> None:
@@ -156,7 +159,7 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     placed = place(spec, "us-east-1")
     bare = placed.model_copy(update={"instance": placed.instance.model_copy(update={"disk_gb": None})})
     inputs = JobInputs(
-        identity=IDENTITY, training="s3://b/d", base_model="s3://b/m", bundle="s3://b/c", output="s3://b/o"
+        identity=IDENTITY, data={"training": "s3://b/d"}, base_model="s3://b/m", bundle="s3://b/c", output="s3://b/o"
     )
     made = training_job(spec, inputs, Place(account=SECURED, placement=bare, owner="ada"))
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn

@@ -3,10 +3,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from orchestrator.contract.datasets import NOTHING
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
 from orchestrator.specs.building import build_spec
+from orchestrator.specs.job import JobSpec
 from orchestrator.specs.job_file import parse_words, read_job_file
 
 
@@ -32,8 +37,8 @@ def write_model(folder: Path, weights: bytes = b"weights") -> Path:
 def test_nothing_but_a_recipe_means_the_sample_subject_on_the_built_in_model() -> None:
     for recipe in ("dreambooth", "textual-inversion"):
         spec = build_spec({"recipe": recipe})
-        assert spec.images == SAMPLE_IMAGES
-        assert spec.recipe.base_model == "builtin"
+        assert spec.inputs == {"images": SAMPLE_IMAGES}
+        assert spec.base_model == Builtin()
 
 
 def test_all_problems_of_a_job_are_reported_at_once(tmp_path: Path) -> None:
@@ -161,7 +166,9 @@ def test_a_model_folder_knows_its_resolution(tmp_path: Path, latents: object, re
 
 
 def test_a_hub_id_is_taken_at_its_word() -> None:
-    assert build_spec({"recipe": "dreambooth", "base_model": "org/some-model"}).base_model_folder is None
+    assert build_spec({"recipe": "dreambooth", "base_model": "org/some-model"}).base_model == Hub(
+        "org/some-model", None
+    )
 
 
 def test_words_become_what_their_fields_are() -> None:
@@ -229,7 +236,7 @@ def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text("recipe: dreambooth\nimages: dog\nprompt: a photo of sks dog\nsettings:\n  steps: 7\n")
     spec = build_spec(read_job_file(job))
-    assert spec.images == tmp_path / "dog"
+    assert spec.inputs == {"images": tmp_path / "dog"}
     assert spec.recipe.steps == 7
 
 
@@ -281,28 +288,48 @@ def test_the_identity_changes_with_whatever_changes_the_result() -> None:
         build_spec({"recipe": "dreambooth", "name": "dog"}),
         build_spec({"recipe": "textual-inversion"}),
     ]
-    assert first.identity("data") == build_spec({"recipe": "dreambooth", "settings": {"seed": 0}}).identity("data")
-    assert len({spec.identity("data") for spec in [first, *others]} | {first.identity("other data")}) == 5
+    same = build_spec({"recipe": "dreambooth", "settings": {"seed": 0}})
+    assert first.identity("data", "model") == same.identity("data", "model")
+    identities = {spec.identity("data", "model") for spec in [first, *others]}
+    identities |= {first.identity("other data", "model"), first.identity("data", "other model")}
+    assert len(identities) == 6
+    hub = [build_spec({"recipe": "dreambooth", "base_model": name}) for name in ("org/one", "org/other")]
+    assert hub[0].identity("data", None) != hub[1].identity("data", None)
 
 
-def test_the_identity_does_not_depend_on_how_a_folder_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    ways = ["model", "./model/", str(tmp_path / "model")]
-    assert len({build_spec({"recipe": "dreambooth", "base_model": way}).identity("data") for way in ways}) == 1
+    for way in ("model", "./model/", str(tmp_path / "model")):
+        assert build_spec({"recipe": "dreambooth", "base_model": way}).base_model == Folder(tmp_path / "model")
 
 
-def test_models_of_equal_sizes_and_other_content_are_other_jobs(tmp_path: Path) -> None:
-    def identity(name: str) -> str:
-        return build_spec({"recipe": "dreambooth", "base_model": str(tmp_path / name)}).identity("data")
+def test_a_folder_comes_before_a_model_of_the_hub_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_base_model("org/model", "v1") == Hub("org/model", "v1")
+    write_model(tmp_path / "org" / "model")
+    assert parse_base_model("org/model") == Folder(tmp_path / "org" / "model")
 
-    for name in ("one", "same", "clipped", "scheduled"):
-        write_model(tmp_path / name)
-    write_model(tmp_path / "other", weights=b"WEIGHTS")
-    (tmp_path / "clipped" / "clip").mkdir()
-    (tmp_path / "clipped" / "clip" / "model.safetensors").touch()
-    (tmp_path / "scheduled" / "scheduler" / "scheduler_config.json").write_text('{"beta": 1}')
-    assert identity("one") == identity("same")
-    assert len({identity(name) for name in ("one", "other", "clipped", "scheduled")}) == 4
+
+@pytest.fixture
+def prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual inversion as a recipe that learns from no files, as long as the test runs."""
+    monkeypatch.setattr(TextualInversion, "dataset", NOTHING)
+
+
+@pytest.mark.usefixtures("prompts_only")
+def test_a_recipe_without_inputs_takes_no_pictures(tmp_path: Path) -> None:
+    fields = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
+    assert build_spec(fields).inputs == {}
+    found = problems({**fields, "images": tmp_path, "settings": {"steps": 0}})
+    assert found["images"] == "images: textual-inversion learns from no pictures (leave --images out)"
+    assert set(found) == {"images", "initializer_token", "steps"}
+
+
+def test_a_job_has_the_inputs_of_its_recipe(tmp_path: Path) -> None:
+    recipe = build_spec({"recipe": "dreambooth"}).recipe
+    for inputs in ({}, {"maps": tmp_path}, {"images": tmp_path, "maps": tmp_path}):
+        with pytest.raises(ValidationError, match="are not those of the recipe"):
+            JobSpec(recipe=recipe, inputs=inputs)

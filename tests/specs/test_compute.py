@@ -26,7 +26,6 @@ def spec(**fields: Any) -> JobSpec:
         ("volume_gb", 20_000),
         ("max_runtime_minutes", 4),
         ("max_runtime_minutes", 28 * 24 * 60 + 1),
-        ("warm_pool_minutes", 361),
         ("retry_attempts", 31),
         ("retry_attempts", -1),
         ("instance_type", "ml.m5.xlarge"),
@@ -40,7 +39,6 @@ def test_what_the_service_would_refuse_is_refused_here(field: str, value: object
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"spot": True, "warm_pool_minutes": 10}, "exclude each other"),
         ({"max_wait_minutes": 600}, "spot"),
         ({"spot": True, "max_runtime_minutes": 120, "max_wait_minutes": 60}, "at least max_runtime_minutes"),
     ],
@@ -76,7 +74,7 @@ def test_spot_is_refused_where_no_checkpoint_would_ever_land() -> None:
 
 def test_machines_and_budget_do_not_make_another_job() -> None:
     elsewhere = spec(compute={"instance_type": "ml.p5.4xlarge", "spot": True}, budget={"max_usd": 40})
-    assert elsewhere.identity("data") == spec().identity("data")
+    assert elsewhere.identity("data", "model") == spec().identity("data", "model")
 
 
 def test_a_job_file_has_sections_for_machines_and_money(tmp_path: Any) -> None:

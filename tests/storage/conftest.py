@@ -12,6 +12,7 @@ from orchestrator.aws.client import Aws
 from orchestrator.contract.digest import FileDigest
 from orchestrator.storage import S3Store
 from orchestrator.storage.bucket import Bucket
+from orchestrator.storage.tree import Tree, tree_of_folder
 from orchestrator.storage.upload import Upload
 from tests.faults.wire import Wire
 
@@ -60,8 +61,8 @@ def large(tmp_path: Path) -> Upload:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A folder with what folders have: files below folders, an empty one, names that are not ASCII."""
+def tree(tmp_path: Path) -> Tree:
+    """A tree with what folders have: files below folders, an empty one, names that are not ASCII."""
     folder = tmp_path / "tree"
     (folder / "unet").mkdir(parents=True)
     for name, content in {
@@ -71,7 +72,7 @@ def tree(tmp_path: Path) -> Path:
         "ein Füchslein #1.png": b"f",
     }.items():
         (folder / name).write_bytes(content)
-    return folder
+    return tree_of_folder("data", folder)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from orchestrator.errors import AccessError, MachineError
 from orchestrator.storage import S3Store
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.meter import Meter
+from orchestrator.storage.tree import Tree
 from orchestrator.storage.upload import Upload, Uploader
 from tests.faults.wire import Wire, lost
 
@@ -69,9 +70,10 @@ def test_a_large_file_that_changes_while_it_is_sent_is_not_stored(
 
 
 def test_every_call_names_the_owner(
-    store: S3Store, bucket: Bucket, tree: Path, wire: Wire, tmp_path: Path, large: Upload
+    store: S3Store, bucket: Bucket, tree: Tree, wire: Wire, tmp_path: Path, large: Upload
 ) -> None:
-    store.get_tree(store.put_tree("data", tree), tmp_path / "back")
+    store.put_tree(tree)
+    store.get_files(tree.name, tree.files, tmp_path / "back")
     store.put_json("a.json", 1)
     store.get_json("a.json")
     store.list_prefix("")

@@ -1,5 +1,7 @@
 """A total that nothing can exceed."""
 
+import tempfile
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,26 @@ import pytest
 
 from orchestrator.errors import SpecError
 from orchestrator.planning.plan import Plan
+from orchestrator.requests import channel_uris
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.storage import DryS3Store
+from orchestrator.storage import FolderStore
+from orchestrator.storage.tree import Tree
 from orchestrator.sweeps.budget import require_share, total_worst_case, with_shares
-from orchestrator.sweeps.grid import expand
-from orchestrator.sweeps.planning import plan_sweep
+from orchestrator.sweeps.grid import Variant, expand
+from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
+from orchestrator.sweeps.running import Entry
 from orchestrator.targets.base import JobDescription, JobStatus
 
 
 def plans(settings: Settings, max_usd: str | None, **fields: Any) -> list[Plan]:
     variants = with_shares(expand({"recipe": "dreambooth", **fields}, ["rank=4,8,16"]), max_usd)
     account = AwsSettings.placeholder("eu-west-1")
-    return [entry.plan for entry in plan_sweep(variants, settings, account, DryS3Store(account.bucket))]
+    return [entry.plan for entry in entries_of(variants, settings, account)]
+
+
+def entries_of(variants: Sequence[Variant], settings: Settings, account: AwsSettings) -> list[Entry]:
+    with tempfile.TemporaryDirectory() as staging:
+        return plan_sweep_on_sagemaker(variants, settings, account, Path(staging), {})
 
 
 @pytest.mark.parametrize("total", ["1", "2.50", "5.9999"])
@@ -49,33 +59,39 @@ def test_a_total_that_pays_for_no_run_is_refused(settings: Settings, total: str)
         plans(settings, total)
 
 
-class Counted(DryS3Store):
+class Counted(FolderStore):
     """Notes what is put into it."""
 
-    def __init__(self) -> None:
-        super().__init__("bucket")
-        self.kinds: list[str] = []
+    kinds: list[str]
 
-    def put_tree(self, kind: str, folder: Path) -> str:
-        self.kinds.append(kind)
-        return super().put_tree(kind, folder)
+    def put_tree(self, tree: Tree) -> str:
+        self.kinds.append(tree.kind)
+        return super().put_tree(tree)
 
 
-def test_what_all_jobs_read_is_looked_at_and_stored_once(settings: Settings) -> None:
-    store = Counted()
-    variants = expand({"recipe": "dreambooth"}, ["rank=4,8,16"])
-    entries = plan_sweep(variants, settings, AwsSettings.placeholder(), store)
+def test_what_all_jobs_read_is_stored_once(settings: Settings, tmp_path: Path) -> None:
+    store = Counted(tmp_path)
+    store.kinds = []
+    with tempfile.TemporaryDirectory() as staging:
+        variants = expand({"recipe": "dreambooth"}, ["rank=4,8,16"])
+        entries = plan_sweep_on_sagemaker(variants, settings, AwsSettings.placeholder(), Path(staging), {})
+        store_trees(entries, store)
     assert sorted(store.kinds) == ["code", "data", "models"]
     assert len({entry.name for entry in entries}) == 3
-    plan_sweep(expand({"recipe": "dreambooth"}, ["resolution=64,128"]), settings, AwsSettings.placeholder(), store)
-    assert store.kinds.count("data") == 3  # pictures are prepared for a resolution
+
+
+def test_pictures_are_prepared_for_each_resolution(settings: Settings) -> None:
+    variants = expand({"recipe": "dreambooth"}, ["resolution=32,64"])
+    entries = entries_of(variants, settings, AwsSettings.placeholder())
+    uris = {channel_uris(entry.plan.request)["training"] for entry in entries}
+    assert len(uris) == 2
 
 
 def test_what_is_wrong_with_the_places_of_jobs_is_said_together_and_without_a_secret(settings: Settings) -> None:
     secret = "hf_" + "a1" * 15
     variants = expand({"recipe": "dreambooth"}, ["batch_size=1,100000", f"class_prompt=a monster,{secret}"])
     with pytest.raises(SpecError) as caught:
-        plan_sweep(variants, settings, AwsSettings.placeholder(), Counted())
+        entries_of(variants, settings, AwsSettings.placeholder())
     assert [problem.where.partition(":")[0] for problem in caught.value.problems] == [
         "class_prompt=...",
         "batch_size=100000",

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, Footprint, ModelSize
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
@@ -14,6 +15,7 @@ from orchestrator.contract.words import Word, holds_word, without_word
 class DreamBooth(LowRank, Denoising):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
 
+    dataset: ClassVar[DatasetKind] = SUBJECT_PHOTOS
     summary: ClassVar[str] = "one subject from a few photos, called by a rare token (LoRA or full fine-tuning)"
     prompt_field: ClassVar[str | None] = "instance_prompt"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_EMBEDDING, Footprint, ModelSize
 from orchestrator.contract.recipe import BUILTIN, Denoising
@@ -14,6 +15,7 @@ from orchestrator.contract.words import Word
 class TextualInversion(Denoising):
     """Train the embedding rows of a placeholder token and nothing else."""
 
+    dataset: ClassVar[DatasetKind] = SUBJECT_PHOTOS
     summary: ClassVar[str] = "a new word for a subject or a style; a file of a few kilobytes"
     prompt_field: ClassVar[str | None] = "placeholder_token"
     sample_defaults: ClassVar[Mapping[str, Any]] = {"placeholder_token": "<subject>", "initializer_token": "monster"}

@@ -1,0 +1,49 @@
+"""What a job learns from becomes its channels; a recipe that learns from no files has none."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.contract.datasets import NOTHING
+from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
+from orchestrator.planning.inputs import prepare_inputs
+from orchestrator.planning.plan import plan_here, store_trees
+from orchestrator.requests import channel_uris
+from orchestrator.settings import AwsSettings, Settings
+from orchestrator.specs.building import build_spec
+from orchestrator.storage import FolderStore, folder_of
+from tests.planned import planned
+
+FIELDS = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
+
+
+def test_every_channel_leads_to_a_tree_of_the_plan(settings: Settings) -> None:
+    account = AwsSettings.placeholder()
+    plan = planned(build_spec({"recipe": "dreambooth"}), settings, account)
+    uris = channel_uris(plan.request)
+    assert set(uris) == {"training", "code", "base_model"}
+    assert set(uris.values()) == {f"s3://{account.bucket}/{tree.name}" for tree in plan.trees}
+
+
+def test_a_plan_stores_nothing_until_its_trees_are_stored(settings: Settings, tmp_path: Path) -> None:
+    spec = build_spec({"recipe": "dreambooth"})
+    plan = plan_here(spec, settings, prepare_inputs(spec, tmp_path / "staging"))
+    assert not settings.store.exists()
+    store_trees(plan, FolderStore(settings.store))
+    for uri in channel_uris(plan.request).values():
+        assert folder_of(uri).is_dir()
+
+
+def test_a_recipe_without_inputs_has_no_channel_and_no_tree_for_them(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextualInversion, "dataset", NOTHING)
+    spec = build_spec(FIELDS)
+    prepared = prepare_inputs(spec, tmp_path / "staging")
+    assert prepared.sha256 == tree_sha256({})  # what the container has for a channel that is not there
+    here = plan_here(spec, settings, prepared)
+    assert [tree.kind for tree in here.trees] == ["code"]
+    plan = planned(spec, settings, AwsSettings.placeholder())
+    assert set(channel_uris(plan.request)) == {"code", "base_model"}
+    assert [tree.kind for tree in plan.trees] == ["code", "models"]
