@@ -137,7 +137,7 @@ def pickled(files: Files) -> Files:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda files: {**files, "model_index.json": index("StableDiffusionXLPipeline")}, "StableDiffusionXLPipeline"),
+        (lambda files: {**files, "model_index.json": index("FluxPipeline")}, "FluxPipeline"),
         (pickled, "no weights in the safetensors format"),
         (lambda _files: {"model.safetensors": b"all in one"}, "model_index.json"),
         (lambda files: {**files, "model_index.json": b"<html>"}, "cannot be read"),

@@ -141,10 +141,12 @@ class JobFolder:
         """Return the locked file, which keeps the lock until it is closed, or None if others hold it for `seconds`."""
         deadline = time.monotonic() + seconds
         while True:
-            self.path.mkdir(parents=True, exist_ok=True)
             try:
+                self.path.mkdir(parents=True, exist_ok=True)
                 file = (self.path / "lock").open("w")
-            except FileNotFoundError:  # the job was discarded since the line before
+            except (FileExistsError, FileNotFoundError):  # the job was discarded while this looked at its folder
+                if self.path.is_file():
+                    raise
                 continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
