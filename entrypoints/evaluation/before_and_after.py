@@ -12,7 +12,7 @@ from entrypoints.evaluation.contact_sheet import contact_sheet, sheet_layout
 from entrypoints.evaluation.prompts import Question
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import Wanted, draw
-from entrypoints.runtime.pictures import Picture, crop_square, read_image
+from entrypoints.runtime.pictures import CaptionedImage, crop_square, read_image
 from entrypoints.training.run import Run
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.contact_sheet import LAYOUT_KEY, SheetLayout, SheetRow
@@ -37,7 +37,9 @@ class Evaluation:
             self.sheet.save(folder / CONTACT_SHEET_FILE, format="PNG", pnginfo=text)
 
 
-def evaluate(run: Run, tuned: BaseModel, questions: Sequence[Question], pictures: Sequence[Picture]) -> Evaluation:
+def evaluate(
+    run: Run, tuned: BaseModel, questions: Sequence[Question], pictures: Sequence[CaptionedImage]
+) -> Evaluation:
     """Draw every question with a pristine base model and with the tuned one, and compare with the real pictures."""
     if not questions:
         return Evaluation({})
