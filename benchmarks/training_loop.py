@@ -24,7 +24,7 @@ from benchmarks.report import write_section  # noqa: E402
 from entrypoints.models.base import BaseModel  # noqa: E402
 from entrypoints.models.loading import load_base_model  # noqa: E402
 from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402
-from entrypoints.runtime.pictures import read_pictures  # noqa: E402
+from entrypoints.runtime.pictures import list_images  # noqa: E402
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream  # noqa: E402
 from entrypoints.training.latents import latents_of  # noqa: E402
 from entrypoints.training.loop import Trainer, announce  # noqa: E402
@@ -61,7 +61,7 @@ def our_step(
     run: Run, base: BaseModel, recipe: DreamBooth, parameters: dict[str, torch.nn.Parameter]
 ) -> Callable[[], None]:
     """Return what the loop does for each step: draws, loss, clipping, schedule, the event on stdout."""
-    pictures = read_pictures(run.environment.root / "pictures")
+    pictures = list_images(run.environment.root / "pictures")
     latents, prompts = latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt)
     streams = [Stream("instance", latents, prompts), Stream("class", latents, prompts)]
     objective = DenoisingObjective(base, recipe, streams, PromptEncoder(base, frozen=True))

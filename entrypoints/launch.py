@@ -1,8 +1,8 @@
 """The entry of every training job: one process for each device of each host, brought up together by torchrun.
 
-SageMaker describes the hosts of a job in `resourceconfig.json`. The first of them is the rendezvous, which the others
-find by its name; without the file this machine is the only host. A job of one process needs neither and is trained in
-this one.
+SageMaker describes the hosts of a job in `resourceconfig.json`. The processes meet at the first of them, which the
+others find by its name (torchrun's rendezvous); without the file this machine is the only host. A job of one process
+needs no torchrun and runs in this process.
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
 
@@ -21,13 +21,15 @@ from orchestrator.contract.environment import (
 )
 
 RENDEZVOUS_PORT = 29400
-SAVING_SECONDS = 20  # of the grace are left for the service to copy the last checkpoint
+SAVING_SECONDS = 20
+"""Of the time between SIGTERM and SIGKILL, left for SageMaker to copy the last checkpoint."""
 
 
 def main() -> int:
-    """Run the job described below `ORCHESTRATOR_ML_ROOT` on all devices and return its exit status."""
+    """Run the job in the folder `ORCHESTRATOR_ML_ROOT` on all devices and return its exit status."""
     train.apply_settings()
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # left over from whoever started this; torchrun sets its own
+    # Inherited values would make this process one of somebody else's group; torchrun sets its own.
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)
     environment = Environment.from_variables()
     hosts = environment.hosts()
@@ -42,7 +44,9 @@ def processes_of_host() -> int:
     import torch
 
     chosen = os.environ.get(RANKS_VARIABLE)
-    return int(chosen) if chosen else max(1, torch.cuda.device_count())
+    if chosen:
+        return int(chosen)
+    return max(1, torch.cuda.device_count())
 
 
 def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
@@ -57,36 +61,49 @@ def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
         max_nodes=len(hosts.hosts),
         nproc_per_node=processes,
         local_addr=hosts.current,
-        max_restarts=0,  # a job that lost a process ends, and is resumed from its checkpoint
+        max_restarts=0,  # a job that loses a process fails, and can be resumed from its checkpoint
         shutdown_timeout=STOP_GRACE_SECONDS - SAVING_SECONDS,
         **rendezvous(hosts),
     )
     try:
         elastic_launch(config, sys.executable)("-u", "-m", "entrypoints.train")
-    except SignalException:  # this host was asked to stop, and its processes have ended
-        return EXIT_FAILED if environment.failure_file.exists() else EXIT_STOPPED
+    except SignalException:
+        # This host was asked to stop, and its processes have ended, for that reason or for another.
+        if environment.failure_file.exists():
+            return EXIT_FAILED
+        return EXIT_STOPPED
     except ChildFailedError as error:
+        # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure.
         _, failure = error.get_first_failure()
-        return EXIT_STOPPED if failure.exitcode == EXIT_STOPPED else EXIT_FAILED
+        if failure.exitcode == EXIT_STOPPED:
+            return EXIT_STOPPED
+        return EXIT_FAILED
     return 0
 
 
 def rendezvous(hosts: Hosts) -> dict[str, Any]:
-    """Return where the processes meet: on one host at any free port, else at the first host's fixed one."""
+    """Return the fields of `LaunchConfig` that say where the processes meet.
+
+    On one host that is any free port, so that several jobs can train on it. Several hosts need one that all know.
+    """
     if len(hosts.hosts) == 1:
-        return {"run_id": "job", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+        return {
+            "run_id": "job",
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": "localhost:0",
+        }
+    first_host = hosts.hosts[0]
     port = os.environ.get("MASTER_PORT", RENDEZVOUS_PORT)
-    endpoint = f"{hosts.hosts[0]}:{port}"
     return {
         "run_id": "job",
         "rdzv_backend": "static",
-        "rdzv_endpoint": endpoint,
+        "rdzv_endpoint": f"{first_host}:{port}",
         "rdzv_configs": {"rank": hosts.number},
     }
 
 
 def name_interface(hosts: Hosts) -> None:
-    """Tell gloo and NCCL which network the hosts share: they would guess, and may choose one that leads nowhere."""
+    """Tell gloo and NCCL which network the hosts share: they guess, and may choose one without a route."""
     if hosts.network_interface:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", hosts.network_interface)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", hosts.network_interface)

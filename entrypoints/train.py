@@ -20,9 +20,9 @@ from orchestrator.contract.recipe import from_hyperparameters
 if TYPE_CHECKING:
     from entrypoints.runtime.failures import TrainingError
 
-# cuBLAS repeats its sums only with a fixed workspace. OpenMP's threads wait for one another by spinning, which is the
-# quickest on an idle machine and, where a neighbour has one of the cores, makes a step take twenty times as long; so
-# they spin shortly and then sleep. Libraries read these when they are imported.
+# Libraries read these when they are imported. cuBLAS rounds the same in every run only with a fixed workspace. OpenMP's
+# threads wait for one another by spinning: fastest on an idle machine, but where another process needs one of the cores
+# a step takes up to twenty times as long. With a small count they spin briefly and then sleep.
 SETTINGS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "GOMP_SPINCOUNT": "2000",
@@ -35,13 +35,13 @@ SETTINGS = {
 
 
 def apply_settings() -> None:
-    """Set the variables that libraries read when they are imported; what a person has set stands."""
+    """Set the variables that libraries read when they are imported, except those that are set already."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 def main() -> int:
-    """Run this process's part of the job described below `ORCHESTRATOR_ML_ROOT` and return its exit status."""
+    """Run this process's part of the job in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
     environment = Environment.from_variables()
     apply_settings()
     stop = StopFlag()
@@ -50,58 +50,77 @@ def main() -> int:
         run_recipe(environment, stop)
     except Stopped:
         return EXIT_STOPPED
-    except BrokenPipeError:  # whoever watched is gone, and a job that nobody watches ends; its checkpoints stand
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        # The reader of stdout is gone. End; the checkpoints stay. Without the null device, Python would fail once more
+        # when it flushes stdout at exit.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
         return EXIT_FAILED
-    except Exception as error:  # noqa: BLE001 - the one place that turns errors into words
+    except Exception as error:  # noqa: BLE001 - the one place that turns errors into messages
         report(environment, error)
         return EXIT_FAILED
     return 0
 
 
 def run_recipe(environment: Environment, stop: StopFlag) -> None:
-    """Decode the recipe and hand it to the module of its name."""
+    """Decode the recipe and run the module of its name in `entrypoints.recipes`."""
+    # Only the first rank reports events.
     if os.environ.get("RANK", "0") != "0":
         mute()
     emit(Phase(name="loading"))
-    from entrypoints.runtime.machine import require_gpu  # brings torch: seconds, and after the settings
+    # Imported here because they import torch: it takes seconds, and must come after the settings.
+    from entrypoints.runtime.machine import require_gpu
     from entrypoints.runtime.ranks import Ranks
     from entrypoints.training.run import Run
 
     quieten()
-    if environment.root == DEFAULT_ROOT:  # in a container of the service; elsewhere the CPU may be what is meant
+    # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
+    if environment.root == DEFAULT_ROOT:
         require_gpu()
     recipe = from_hyperparameters(environment.hyperparameters())
-    module = import_module(f"entrypoints.recipes.{recipe.recipe_name().replace('-', '_')}")
+    module_name = recipe.recipe_name().replace("-", "_")
+    module = import_module(f"entrypoints.recipes.{module_name}")
     ranks = Ranks.from_variables()
-    module.train(recipe, Run(environment, recipe, stop, ranks))
+    run = Run(environment, recipe, stop, ranks)
+    module.train(recipe, run)
     ranks.disconnect()
 
 
 def report(environment: Environment, error: Exception) -> None:
-    """Say what happened, why, and what to do: as an event and in the failure file; a traceback only for a bug."""
-    known = _known(error)
+    """Report what happened, why, and what to do, as an event and in the failure file; print a traceback for a bug."""
+    known = known_failure(error)
     if known is None:
         traceback.print_exc()
-        message, next_step = f"Unexpected {type(error).__name__}: {error}", "Report this with the log of the job."
-        failed = Failed(kind="bug", message=message, next_step=next_step)
+        failed = Failed(
+            kind="bug",
+            message=f"Unexpected {type(error).__name__}: {error}",
+            next_step="Report this with the log of the job.",
+        )
     else:
-        failed = Failed(kind=known.kind, message=known.message, next_step=known.next_step)
+        failed = Failed(
+            kind=known.kind,
+            message=known.message,
+            next_step=known.next_step,
+        )
     emit(failed)
-    with suppress(OSError):  # on a full disk the event has to do
-        environment.write_failure(f"{failed.message}\nNext: {failed.next_step}" if failed.next_step else failed.message)
+    text = failed.message
+    if failed.next_step:
+        text = f"{failed.message}\nNext: {failed.next_step}"
+    with suppress(OSError):  # on a full disk there is only the event
+        environment.write_failure(text)
 
 
-def _known(error: Exception) -> "TrainingError | None":
+def known_failure(error: Exception) -> "TrainingError | None":
+    """Return what an error means to a person, or None for a bug."""
     try:
         from entrypoints.runtime.failures import failure_of
-    except (ImportError, OSError):  # torch itself cannot be imported: then that is the error
+    except (ImportError, OSError):  # torch itself cannot be imported, and that is the error
         return None
     return failure_of(error)
 
 
 def quieten() -> None:
-    """Keep libraries' bars, notices and deprecation warnings out of the log."""
+    """Keep progress bars, notices and deprecation warnings of libraries out of the log."""
     import diffusers
     import transformers
 

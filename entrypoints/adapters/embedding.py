@@ -1,4 +1,8 @@
-"""Textual inversion's adapter: the embedding rows of one new word in each text encoder (arXiv 2208.01618)."""
+"""Textual inversion's adapter: the embedding rows of one new word in each text encoder (arXiv 2208.01618).
+
+A word may have several rows ("vectors"). Its tokens are then "<x>", "<x>_1", "<x>_2", ..., and a prompt with "<x>" is
+read as all of them in this order. This is what diffusers does with a learned word, so our files load there.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +21,10 @@ KIND = "embedding"
 
 
 class NewRows(nn.Module):
-    """A token embedding whose last rows are parameters of their own, so that nothing can change the others."""
+    """A token embedding whose last rows are parameters of their own.
+
+    In a single table, weight decay would move the known rows as well, although their gradients are zero.
+    """
 
     def __init__(self, known: nn.Embedding, first_id: int, rows: Tensor) -> None:
         super().__init__()
@@ -27,99 +34,158 @@ class NewRows(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The known rows: what the model's code asks about device and width."""
+        """The known rows: transformers and diffusers read device, dtype and width from here."""
         return self.known.weight
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embed token ids: (batch, tokens) to (batch, tokens, width)."""
-        fresh = ids >= self.first_id
-        vectors = self.known(ids.masked_fill(fresh, 0))
-        added = nn.functional.embedding((ids - self.first_id).clamp(min=0), self.rows)
-        return torch.where(fresh.unsqueeze(-1), added, vectors)
+        is_new = ids >= self.first_id
+        # Both tables are looked up at every place, with an id that is valid in each; `where` keeps the right row.
+        known_ids = ids.masked_fill(is_new, 0)
+        known = self.known(known_ids)
+        new_ids = (ids - self.first_id).clamp(min=0)
+        new = nn.functional.embedding(new_ids, self.rows)
+        return torch.where(is_new.unsqueeze(-1), new, known)
 
 
 class Embedding:
-    """The embedding rows of one new word."""
+    """The embedding rows of one new word.
+
+    They start as copies of the row of the initializer, a known word for what is to be learned (sec. 3).
+    """
 
     kind = KIND
     trains_text_encoder = True  # its input; its weights stay
 
-    def __init__(self, base: BaseModel, *, placeholder: str, initializer: str, vectors: int) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        *,
+        placeholder: str,
+        initializer: str,
+        vectors: int,
+    ) -> None:
         self.keys = embedding_keys(base, placeholder)
         self.parts = base.family.text_encoders
         self.rows: dict[str, nn.Parameter] = {}
-        for (part, encoder), tokenizer in zip(base.text_encoders.items(), base.tokenizers, strict=True):
+        self.parameters: dict[str, nn.Parameter] = {}
+        encoders = base.text_encoders.items()
+        for (part, encoder), tokenizer in zip(encoders, base.tokenizers, strict=True):
             known = encoder.get_input_embeddings()
-            start = known.weight[single_token(tokenizer, initializer)].detach().clone().repeat(vectors, 1)
+            known_id = single_token(tokenizer, initializer)
+            known_row = known.weight[known_id].detach().clone()
+            start = known_row.repeat(vectors, 1)  # (vectors, width)
             first_id = add_word(base, tokenizer, placeholder, vectors)
             embedding = NewRows(known, first_id, start)
             encoder.set_input_embeddings(embedding)
             self.rows[part] = embedding.rows
-        self.parameters = {f"{part}.rows": rows for part, rows in self.rows.items()}
+            self.parameters[f"{part}.rows"] = embedding.rows
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
         """Write `learned_embeds.safetensors`: the word's rows in each text encoder, (vectors, width)."""
-        tensors = {self.keys[part]: rows for part, rows in self.rows.items()}
+        tensors: dict[str, Tensor] = {}
+        for part, rows in self.rows.items():
+            tensors[self.keys[part]] = rows
         save_weights(tensors, folder / EMBEDDINGS_FILE, header)
 
 
 def embedding_keys(base: BaseModel, placeholder: str) -> dict[str, str]:
-    """Return the key of each text encoder's rows in the file: the family's, or the word itself."""
-    keys = {}
-    for part in base.family.text_encoders:
-        keys[part] = base.family.embedding_keys.get(part, placeholder)
+    """Return the key of each text encoder's rows in the file.
+
+    A family with several encoders has a fixed key for each. With one encoder the key is the word itself.
+    """
+    family = base.family
+    keys: dict[str, str] = {}
+    for part in family.text_encoders:
+        keys[part] = family.embedding_keys.get(part, placeholder)
     return keys
 
 
-def load(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: float) -> None:
-    """Add the word to the tokenizers and its rows to the text encoders; raises ValueError for a weight but 1."""
+def load(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+    weight: float,
+) -> None:
+    """Add the word to the tokenizers and its rows to the text encoders.
+
+    Raises ValueError unless `weight` is 1: a word cannot be used in part.
+    """
     if weight != 1:
         raise ValueError(f"a learned word has no weight; it was given {weight:g}")
     placeholder = str(manifest.trigger)
-    rows = load_file(folder / EMBEDDINGS_FILE)
     keys = embedding_keys(base, placeholder)
-    for (part, encoder), tokenizer in zip(base.text_encoders.items(), base.tokenizers, strict=True):
+    rows = load_file(folder / EMBEDDINGS_FILE)
+    encoders = base.text_encoders.items()
+    for (part, encoder), tokenizer in zip(encoders, base.tokenizers, strict=True):
         base.pipeline.load_textual_inversion(
-            rows[keys[part]], token=placeholder, text_encoder=encoder, tokenizer=tokenizer
+            rows[keys[part]],
+            token=placeholder,
+            text_encoder=encoder,
+            tokenizer=tokenizer,
         )
 
 
 def single_token(tokenizer: CLIPTokenizer, word: str) -> int:
-    """Return the id of a word that is one token; raises TrainingError("token")."""
+    """Return the id of a word that is one token; raises TrainingError("token") for any other."""
     ids = tokenizer(word, add_special_tokens=False).input_ids
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+    is_unknown = ids == [tokenizer.unk_token_id]
+    if len(ids) != 1 or is_unknown:
         pieces = " ".join(tokenizer.convert_ids_to_tokens(ids))
         raise TrainingError(
             "token",
             f'The initializer "{word}" is {len(ids)} tokens of this model ({pieces}); it must be one.',
-            "Choose a plain word near to the subject, for example initializer_token=toy.",
+            "Choose a plain word for the subject, for example initializer_token=toy.",
         )
     return int(ids[0])
 
 
-def add_word(base: BaseModel, tokenizer: CLIPTokenizer, placeholder: str, vectors: int) -> int:
-    """Add the tokens "<x>", "<x>_1", ... to a tokenizer, as diffusers does, and return the first id."""
-    words = [placeholder, *(f"{placeholder}_{number}" for number in range(1, vectors))]
-    vocabulary = tokenizer.get_vocab()
-    taken = [word for word in words if {word, word.lower(), f"{word.lower()}</w>"} & vocabulary.keys()]
-    if taken:
-        raise TrainingError(
-            "token",
-            f'The placeholder "{taken[0]}" is in the vocabulary of this model already.',
-            f'Choose a new word, for example placeholder_token="<my-{taken[0].strip("<>")}>".',
-        )
+def add_word(
+    base: BaseModel,
+    tokenizer: CLIPTokenizer,
+    placeholder: str,
+    vectors: int,
+) -> int:
+    """Add the tokens "<x>", "<x>_1", ... to a tokenizer and return the first id.
+
+    Raises TrainingError("token") when the word exists, or when the tokenizer would split it.
+    """
+    words = [placeholder]
+    for number in range(1, vectors):
+        words.append(f"{placeholder}_{number}")
+    require_new(tokenizer, words)
     tokenizer.add_tokens(words)
-    _require_reading(base, tokenizer, placeholder, words)
+    require_readable(base, tokenizer, words)
     return int(tokenizer.convert_tokens_to_ids(placeholder))
 
 
-def _require_reading(base: BaseModel, tokenizer: CLIPTokenizer, placeholder: str, words: list[str]) -> None:
-    """Raise TrainingError("token") unless a prompt with the placeholder is read as exactly the new tokens."""
+def require_new(tokenizer: CLIPTokenizer, words: list[str]) -> None:
+    """Raise TrainingError("token") when a word is in the vocabulary, where it has a meaning already.
+
+    CLIP's tokenizer lowers the case of a prompt and marks the end of a word with "</w>".
+    """
+    vocabulary = tokenizer.get_vocab()
+    for word in words:
+        lower = word.lower()
+        spellings = {word, lower, f"{lower}</w>"}
+        if spellings & vocabulary.keys():
+            bare = word.strip("<>")
+            raise TrainingError(
+                "token",
+                f'The placeholder "{word}" is in the vocabulary of this model already.',
+                f'Choose a new word, for example placeholder_token="<my-{bare}>".',
+            )
+
+
+def require_readable(base: BaseModel, tokenizer: CLIPTokenizer, words: list[str]) -> None:
+    """Raise TrainingError("token") unless a prompt with the first word is read as exactly these tokens."""
+    placeholder = words[0]
     prompt = base.pipeline.maybe_convert_prompt(placeholder, tokenizer)
-    read = tokenizer(prompt, add_special_tokens=False).input_ids
-    if read != tokenizer.convert_tokens_to_ids(words):
+    ids = tokenizer(prompt, add_special_tokens=False).input_ids
+    if ids != tokenizer.convert_tokens_to_ids(words):
+        lower = placeholder.strip("<>").lower()
         raise TrainingError(
             "token",
             f'This model does not read "{placeholder}" as a word of its own.',
-            f'Write it in lower case and angle brackets: placeholder_token="<{placeholder.strip("<>").lower()}>".',
+            f'Write it in lower case and angle brackets: placeholder_token="<{lower}>".',
         )

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the denoiser, and of the text encoders when asked for."""
+"""Full fine-tuning: all weights of the denoiser and, when the recipe trains them, of the text encoders."""
 
 import shutil
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import save_weights
@@ -17,38 +17,61 @@ KIND = "full"
 
 
 class Full:
-    """All weights of some parts."""
+    """All weights of some parts of the base model.
+
+    In float32 a trained parameter takes 16 bytes: its value, its gradient, and AdamW's two moments.
+    """
 
     kind = KIND
 
     def __init__(self, base: BaseModel, *, text_encoder: bool) -> None:
+        family = base.family
         self.base = base
         self.trains_text_encoder = text_encoder
-        text_parts = base.family.text_encoders if text_encoder else ()
-        self.parts = (base.family.denoiser, *text_parts)
+        self.parts: tuple[str, ...] = (family.denoiser,)
+        if text_encoder:
+            self.parts += family.text_encoders
         self.modules: dict[str, nn.Module] = {}
         for part in self.parts:
-            self.modules[part] = part_of(base, part).requires_grad_(True)
+            module = part_of(base, part)
+            module.requires_grad_(True)
+            self.modules[part] = module
         self.parameters = trainable(self.modules)
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
-        """Write a folder for each part in the layout of diffusers and transformers."""
+        """Write a folder for each part, in the layout of diffusers and transformers: config.json and weights."""
         for part, module in self.modules.items():
-            (folder / part).mkdir()
-            shutil.copyfile(self.base.folder / part / "config.json", folder / part / "config.json")
-            save_weights(module.state_dict(), folder / part / _weights_file(self.base, part), header)
+            target = folder / part
+            target.mkdir()
+            config = self.base.folder / part / "config.json"
+            shutil.copyfile(config, target / "config.json")
+            weights = target / weights_file(self.base, part)
+            save_weights(module.state_dict(), weights, header)
 
 
-def _weights_file(base: BaseModel, part: str) -> str:
-    is_denoiser = part == base.family.denoiser
-    return "diffusion_pytorch_model.safetensors" if is_denoiser else "model.safetensors"
+def weights_file(base: BaseModel, part: str) -> str:
+    """Return the file name that diffusers, or transformers for a text encoder, looks for."""
+    if part == base.family.denoiser:
+        return "diffusion_pytorch_model.safetensors"
+    return "model.safetensors"
 
 
 @torch.no_grad()
-def load(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: float) -> None:
-    """Move the weights of each part from the base's (weight 0) to the adapter's (weight 1)."""
+def load(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+    weight: float,
+) -> None:
+    """Replace the weights of each part by a mix of the base's and the adapter's.
+
+    The mix is linear: `weight` 0 gives the base's values, 1 the adapter's.
+    """
     for part in manifest.parts:
         module = part_of(base, part)
-        tuned = load_file(folder / part / _weights_file(base, part), device=str(base.device))
-        blended = {name: torch.lerp(value, tuned[name], weight) for name, value in module.state_dict().items()}
+        file = folder / part / weights_file(base, part)
+        tuned = load_file(file, device=str(base.device))
+        blended: dict[str, Tensor] = {}
+        for name, original in module.state_dict().items():
+            blended[name] = torch.lerp(original, tuned[name], weight)
         module.load_state_dict(blended)

@@ -10,7 +10,12 @@ from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.adapter import AdapterManifest
 
-KINDS: dict[str, ModuleType] = {module.KIND: module for module in (embedding, full, lora)}
+KINDS: dict[str, ModuleType] = {
+    embedding.KIND: embedding,
+    full.KIND: full,
+    lora.KIND: lora,
+}
+"""Each module has `load(base, folder, manifest, weight)`."""
 
 
 def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterManifest:
@@ -22,16 +27,35 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
     try:
         manifest = AdapterManifest.read(folder)
     except (OSError, ValidationError) as error:
-        raise TrainingError("adapter", f"{folder} holds no adapter that can be read: {error}") from error
+        message = f"{folder} holds no readable adapter: {error}"
+        raise TrainingError("adapter", message) from error
+    require_loadable(base, folder, manifest)
+    module = KINDS[manifest.kind]
+    module.load(base, folder, manifest, weight)
+    return manifest
+
+
+def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -> None:
+    """Raise TrainingError("adapter") unless the files are whole, the base model is theirs and the kind is known."""
     damaged = manifest.damaged_files(folder)
     if damaged:
-        message = f"The adapter in {folder} is damaged: {', '.join(damaged)}."
-        raise TrainingError("adapter", message, "Fetch it again.")
-    if manifest.base_model.fingerprint != base.reference.fingerprint:
-        message = f'The adapter in {folder} was trained on "{manifest.base_model.id}", which has other weights.'
-        raise TrainingError("adapter", message, "Load it into the base model that its manifest names.")
+        names = ", ".join(damaged)
+        raise TrainingError(
+            "adapter",
+            f"The adapter in {folder} is damaged: {names}.",
+            "Fetch it again.",
+        )
+    # The fingerprint is over the weights: two ids may name the same model, and one id two versions of it.
+    expected = manifest.base_model
+    if expected.fingerprint != base.reference.fingerprint:
+        raise TrainingError(
+            "adapter",
+            f'The adapter in {folder} was trained on "{expected.id}", which has other weights.',
+            "Load it into the base model that its manifest names.",
+        )
     if manifest.kind not in KINDS:
-        message = f'The adapter in {folder} is of the kind "{manifest.kind}", which this version does not know.'
-        raise TrainingError("adapter", message, "Upgrade orchestrator.")
-    KINDS[manifest.kind].load(base, folder, manifest, weight)
-    return manifest
+        raise TrainingError(
+            "adapter",
+            f'The adapter in {folder} is of the kind "{manifest.kind}", which this version does not know.',
+            "Upgrade orchestrator.",
+        )

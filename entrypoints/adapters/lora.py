@@ -1,4 +1,8 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on the attention projections, through PEFT."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the attention projections, through PEFT.
+
+A projection W becomes W + (alpha / rank) B A, with A of (rank, inputs) and B of (outputs, rank) (sec. 4.1). B starts at
+zero, so that a fresh adapter changes nothing.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,56 +21,89 @@ from entrypoints.runtime.randomness import keyed_seed
 from orchestrator.contract.adapter import AdapterManifest
 
 KIND = "lora"
-_METADATA_FIELDS = ("r", "lora_alpha", "target_modules")
+METADATA_FIELDS = ("r", "lora_alpha", "target_modules")
+"""Arguments of `LoraConfig` from which a loader rebuilds the layers."""
 
 
 class Lora:
-    """Adapters of one rank on the denoiser, and on the text encoders when asked for."""
+    """Adapters of one rank on the denoiser and, when the recipe trains them, on the text encoders."""
 
     kind = KIND
 
-    def __init__(self, base: BaseModel, *, rank: int, alpha: float, text_encoder: bool, seed: int) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        *,
+        rank: int,
+        alpha: float,
+        text_encoder: bool,
+        seed: int,
+    ) -> None:
+        family = base.family
         self.base = base
         self.trains_text_encoder = text_encoder
-        torch.manual_seed(keyed_seed(seed, "lora"))  # PEFT draws the first factor from the global generator
-        self.configs = {base.family.denoiser: _config(rank, alpha, base.family.denoiser_projections)}
+
+        projections = {family.denoiser: family.denoiser_projections}
         if text_encoder:
-            for part in base.family.text_encoders:
-                self.configs[part] = _config(rank, alpha, base.family.text_projections)
+            for part in family.text_encoders:
+                projections[part] = family.text_projections
+
+        # PEFT draws A from the global generator.
+        torch.manual_seed(keyed_seed(seed, "lora"))
+        self.configs: dict[str, LoraConfig] = {}
         self.modules: dict[str, nn.Module] = {}
-        for part, config in self.configs.items():
+        for part, names in projections.items():
+            config = make_config(rank, alpha, names)
             module = part_of(base, part)
             module.add_adapter(config)
+            self.configs[part] = config
             self.modules[part] = module
-        self.parts = tuple(self.configs)
+        self.parts = tuple(self.modules)
         self.parameters = trainable(self.modules)
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
         """Write `pytorch_lora_weights.safetensors` as diffusers does; its metadata carries rank and alpha."""
+        metadata = {**header, LORA_ADAPTER_METADATA_KEY: self.lora_metadata()}
 
         def write(tensors: dict[str, Tensor], path: str) -> None:
-            save_weights(tensors, Path(path), {**header, LORA_ADAPTER_METADATA_KEY: self._metadata()})
+            save_weights(tensors, Path(path), metadata)
 
         layers = {}
         for part, module in self.modules.items():
-            layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(module))
-        type(self.base.pipeline).save_lora_weights(folder, save_function=write, **layers)
+            weights = get_peft_model_state_dict(module)
+            layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(weights)
+        pipeline_class = type(self.base.pipeline)
+        pipeline_class.save_lora_weights(folder, save_function=write, **layers)
 
-    def _metadata(self) -> str:
-        """Return the arguments of `LoraConfig` from which a loader rebuilds the layers, sorted."""
-        values = {}
+    def lora_metadata(self) -> str:
+        """Return the fields of each part's configuration as JSON, keys and lists sorted.
+
+        PEFT turns the list of modules into a set, whose order differs from run to run.
+        """
+        values: dict[str, object] = {}
         for part, config in self.configs.items():
-            for name in _METADATA_FIELDS:
+            for name in METADATA_FIELDS:
                 values[f"{part}.{name}"] = getattr(config, name)
-        return json.dumps(values, sort_keys=True, default=sorted)  # PEFT turns the list of modules into a set
+        return json.dumps(values, sort_keys=True, default=sorted)
 
 
-def _config(rank: int, alpha: float, projections: Sequence[str]) -> LoraConfig:
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(projections))
+def make_config(rank: int, alpha: float, projections: Sequence[str]) -> LoraConfig:
+    """Return PEFT's configuration of one part; `projections` are the ends of the adapted modules' names."""
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(projections),
+    )
 
 
-def load(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: float) -> None:
+def load(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+    weight: float,
+) -> None:
     """Put the adapter into the pipeline, scaled by `weight`."""
+    # A name that follows from the files: several adapters can be loaded side by side.
     name = f"adapter-{manifest.files_sha256[:16]}"
     base.pipeline.load_lora_weights(str(folder), adapter_name=name)
     base.pipeline.set_adapters([name], adapter_weights=[weight])

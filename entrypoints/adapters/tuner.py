@@ -15,16 +15,16 @@ class Tuner(Protocol):
     """What the training loop and the adapter need to know of a way to tune."""
 
     kind: str
-    """Kind of the adapter it makes: the name of its module, and of the manifest's `kind`."""
+    """Kind of the adapter it makes: `KIND` of its module, and `kind` in the manifest."""
     parts: tuple[str, ...]
     """Parts of the base model that the adapter changes, by the names of their folders."""
     parameters: dict[str, nn.Parameter]
-    """What is trained, by a name that is the same in every run."""
+    """What is trained, by a name that is the same in every run: checkpoints are keyed by it."""
     trains_text_encoder: bool
-    """Whether prompt embeddings change while it trains."""
+    """Whether prompt embeddings change during training, so that they cannot be cached."""
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
-        """Write the adapter's files; `header` goes into the safetensors' metadata."""
+        """Write the adapter's files into an existing folder; `header` goes into the safetensors' metadata."""
         ...
 
 

@@ -1,4 +1,8 @@
-"""Weight files whose bytes depend on nothing but their content."""
+"""Weight files whose bytes depend on nothing but their content.
+
+A safetensors file is the length of its header (8 bytes, little endian), the header as JSON, and the tensors' bytes at
+offsets that the header names (https://github.com/huggingface/safetensors#format).
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-LENGTH_BYTES = 8  # of the header's length, little endian, at the start of a safetensors file
+LENGTH_BYTES = 8
 READABLE = 0o644  # the library leaves files that only their owner can read
 
 
@@ -15,21 +19,32 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     """Write a safetensors file with its metadata sorted.
 
     The library keeps metadata in a hash map and writes it in an order that differs from run to run. Sorting leaves
-    the header's length, and so the place of every tensor, as it was.
+    the header's length, and so the offset of every tensor, as it was. Raises ValueError if it would not.
     """
-    save_file({name: on_cpu(tensor) for name, tensor in tensors.items()}, path, metadata=dict(metadata))
+    contents = on_cpu(tensors)
+    save_file(contents, path, metadata=dict(metadata))
     with path.open("r+b") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        length_bytes = file.read(LENGTH_BYTES)
+        length = int.from_bytes(length_bytes, "little")
         header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        if len(text) != length:
-            raise ValueError(f"the metadata of {path.name} cannot be sorted in its place")
+        entries = header["__metadata__"].items()
+        header["__metadata__"] = dict(sorted(entries))
+        text = json.dumps(
+            header,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+        padded = text.encode().ljust(length)  # the library pads the header with spaces
+        if len(padded) != length:
+            raise ValueError(f"sorting the metadata of {path.name} changes its length")
         file.seek(LENGTH_BYTES)
-        file.write(text)
+        file.write(padded)
     path.chmod(READABLE)
 
 
-def on_cpu(tensor: Tensor) -> Tensor:
-    """Return a tensor as a file takes it."""
-    return tensor.detach().cpu().contiguous()
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as `save_file` takes them: without gradients, on the CPU, contiguous."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found[name] = tensor.detach().cpu().contiguous()
+    return found

@@ -12,7 +12,7 @@ from entrypoints.evaluation.prompts import EvaluationPrompt
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import Drawing, DrawRequest, draw
-from entrypoints.runtime.pictures import Picture, crop_square, read_image
+from entrypoints.runtime.pictures import CaptionedImage, crop_square, read_image
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, PROMPT_FIDELITY, SUBJECT_FIDELITY
@@ -48,7 +48,7 @@ def evaluate(
     prompts: Sequence[EvaluationPrompt],
     drawing: Drawing,
     seeds: Sequence[int],
-    pictures: Sequence[Picture],
+    pictures: Sequence[CaptionedImage],
     check_stop: Callable[[], None],
 ) -> Evaluation:
     """Draw every prompt with a pristine base model and with the tuned one, and compare with the training pictures.
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _read_real(
-    pictures: Sequence[Picture],
+    pictures: Sequence[CaptionedImage],
     size: int,
 ) -> list[Image.Image]:
     """Return the training pictures as squares with a side of `size` pixels."""

@@ -1,8 +1,6 @@
 """What training, adapters, evaluation and serving need of a base model, whatever its family.
 
-Conditions are a dict of tensors whose first dimension is the sample, so that a family can carry more of them (pooled
-embeddings, sizes) through the same code. What a family packs, scales or signs in its own way is hidden behind these
-methods.
+What a family packs, scales or signs in its own way is hidden behind these methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,10 @@ from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
 
 Conditions = dict[str, Tensor]
+"""What the denoiser is told of the prompts, by name; the first dimension of each tensor is the sample.
+
+A dict, so that a family can carry more (pooled embeddings, sizes) through the same code.
+"""
 
 
 class Residuals(NamedTuple):
@@ -30,9 +32,9 @@ class Residuals(NamedTuple):
 
 
 class NoiseProcess(Protocol):
-    """How samples become noise, what the denoiser is asked for, and how samples are weighted.
+    """How samples become noise, what the denoiser predicts, and how samples are weighted in the loss.
 
-    Latents and noise: (batch, channels, height, width); times: (batch,), as the denoiser takes them.
+    Latents and noise: (batch, channels, height, width); times: (batch,), in the units that the denoiser takes.
     """
 
     def times(self, count: int, random: torch.Generator) -> Tensor:
@@ -40,7 +42,7 @@ class NoiseProcess(Protocol):
         ...
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """Return latents as they are at those times."""
+        """Return the latents mixed with noise, as they are at those times."""
         ...
 
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -48,7 +50,10 @@ class NoiseProcess(Protocol):
         ...
 
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:
-        """Return each sample's weight in the loss, (batch,); None when all weigh the same."""
+        """Return each sample's weight in the loss, (batch,); None when all have the same.
+
+        `snr_gamma` is the gamma of Min-SNR weighting (arXiv 2303.09556), None without it.
+        """
         ...
 
 
@@ -58,9 +63,9 @@ class BaseModel(Protocol):
     family: Family
     """Its entry in the contract."""
     pipeline: Any  # the family's pipeline in diffusers
-    """Plain diffusers, in float32: draws pictures."""
+    """Plain diffusers, in float32: draws images."""
     reference: BaseModelReference
-    """What the adapter's manifest says of it."""
+    """Name and fingerprint, as the adapter's manifest records them."""
     folder: Path
     """Where its files are."""
     clip: CLIPModel | None
@@ -70,7 +75,7 @@ class BaseModel(Protocol):
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network that is asked for noise."""
+        """The network that is trained to predict the target of `process`."""
         ...
 
     @property
@@ -89,7 +94,10 @@ class BaseModel(Protocol):
         ...
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return mean and standard deviation of the latents: (images, 2, channels, height, width)."""
+        """Return mean and standard deviation of the latents: (images, 2, channels, height, width).
+
+        Training draws other latents from this distribution at each visit of an image.
+        """
         ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditions:
@@ -97,7 +105,11 @@ class BaseModel(Protocol):
         ...
 
     def predict(
-        self, noisy: Tensor, times: Tensor, conditions: Conditions, residuals: Residuals | None = None
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        conditions: Conditions,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """Run the denoiser on noisy latents (batch, channels, height, width) at times (batch,)."""
         ...
@@ -105,4 +117,6 @@ class BaseModel(Protocol):
 
 def part_of(base: BaseModel, part: str) -> nn.Module:
     """Return the denoiser or a text encoder by the name of its folder."""
-    return base.denoiser if part == base.family.denoiser else base.text_encoders[part]
+    if part == base.family.denoiser:
+        return base.denoiser
+    return base.text_encoders[part]

@@ -1,4 +1,8 @@
-"""Noise as DDPM adds it (arXiv 2006.11239): what the network is asked for, and how samples are weighted."""
+"""Noise as DDPM adds it (arXiv 2006.11239): what the network predicts, and how samples are weighted.
+
+Symbols: x is the clean sample, e the noise, and `alpha_bar` the share of the signal's variance at a timestep, which
+falls from almost 1 to almost (or exactly) 0 as noise replaces the signal.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,67 +22,90 @@ class Ddpm:
     """Discrete timesteps with a fixed noise schedule."""
 
     alphas_cumprod: Tensor
-    """Share of the signal's variance at each timestep, (timesteps,)."""
+    """`alpha_bar` of each timestep, (timesteps,)."""
     prediction_type: str
     """What the denoiser predicts: "epsilon" or "v_prediction"."""
 
     @classmethod
     def of_scheduler(cls, config: Mapping[str, Any], device: torch.device) -> "Ddpm":
-        """Return the process a model was trained with, from its scheduler; raises TrainingError("base-model")."""
+        """Return the process a model was trained with, from its scheduler's configuration.
+
+        Raises TrainingError("base-model") when the model predicts something else than noise or velocity.
+        """
         prediction_type = str(config.get("prediction_type", "epsilon"))
         if prediction_type not in PREDICTION_TYPES:
-            message = f'The base model predicts "{prediction_type}", which cannot be trained.'
-            next_step = f"Choose one that predicts {' or '.join(PREDICTION_TYPES)}."
-            raise TrainingError("base-model", message, next_step)
+            supported = " or ".join(PREDICTION_TYPES)
+            raise TrainingError(
+                "base-model",
+                f'The base model predicts "{prediction_type}", which cannot be trained.',
+                f"Choose one that predicts {supported}.",
+            )
+        # The scheduler that draws may be any; DDPM's computes alpha_bar from the same betas.
         scheduler = DDPMScheduler.from_config(config)
-        return cls(torch.as_tensor(scheduler.alphas_cumprod, device=device), prediction_type)
+        alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, device=device)
+        return cls(alphas_cumprod, prediction_type)
 
     def times(self, count: int, random: torch.Generator) -> Tensor:
         """Draw the timesteps of `count` training samples, all equally likely."""
-        return torch.randint(len(self.alphas_cumprod), (count,), generator=random)
+        timesteps = len(self.alphas_cumprod)
+        return torch.randint(timesteps, (count,), generator=random)
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """Return latents as they are at those timesteps."""
-        return add_noise(latents, noise, self.alphas_cumprod[times])
+        """Return latents with the noise of those timesteps."""
+        alpha_bar = self.alphas_cumprod[times]
+        return add_noise(latents, noise, alpha_bar)
 
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Return the noise, or the velocity."""
-        return training_target(self.prediction_type, latents, noise, self.alphas_cumprod[times])
+        alpha_bar = self.alphas_cumprod[times]
+        return training_target(self.prediction_type, latents, noise, alpha_bar)
 
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:
         """Return Min-SNR weights, (batch,), when `snr_gamma` is given."""
         if snr_gamma is None:
             return None
-        return min_snr_weights(self.prediction_type, self.alphas_cumprod[times], snr_gamma)
+        alpha_bar = self.alphas_cumprod[times]
+        return min_snr_weights(self.prediction_type, alpha_bar, snr_gamma)
 
 
-def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Diffuse latents to their timestep: sqrt(a) x + sqrt(1 - a) e (DDPM, arXiv 2006.11239, eq. 4).
+def add_noise(latents: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Return sqrt(alpha_bar) x + sqrt(1 - alpha_bar) e (DDPM, arXiv 2006.11239, eq. 4).
 
-    latents, noise: (batch, channels, height, width); alphas_cumprod: (batch,), a of each sample's timestep.
+    latents, noise: (batch, channels, height, width); alpha_bar: (batch,), that of each sample's timestep.
     """
-    signal = alphas_cumprod.view(-1, 1, 1, 1)
-    return signal.sqrt() * latents + (1 - signal).sqrt() * noise
+    alpha_bar = alpha_bar.view(-1, 1, 1, 1)
+    signal = alpha_bar.sqrt()
+    deviation = (1 - alpha_bar).sqrt()
+    return signal * latents + deviation * noise
 
 
-def training_target(prediction_type: str, latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return what the network should predict: the noise, or v = sqrt(a) e - sqrt(1 - a) x (arXiv 2202.00512, app. D).
+def training_target(
+    prediction_type: str,
+    latents: Tensor,
+    noise: Tensor,
+    alpha_bar: Tensor,
+) -> Tensor:
+    """Return what the network should predict: the noise, or the velocity.
 
-    Shapes as in `add_noise`.
+    The velocity is v = sqrt(alpha_bar) e - sqrt(1 - alpha_bar) x (arXiv 2202.00512, app. D). Shapes as in `add_noise`.
     """
     if prediction_type == "epsilon":
         return noise
-    signal = alphas_cumprod.view(-1, 1, 1, 1)
-    return signal.sqrt() * noise - (1 - signal).sqrt() * latents
+    alpha_bar = alpha_bar.view(-1, 1, 1, 1)
+    signal = alpha_bar.sqrt()
+    deviation = (1 - alpha_bar).sqrt()
+    return signal * noise - deviation * latents
 
 
-def min_snr_weights(prediction_type: str, alphas_cumprod: Tensor, gamma: float) -> Tensor:
+def min_snr_weights(prediction_type: str, alpha_bar: Tensor, gamma: float) -> Tensor:
     """Return Min-SNR-gamma weights (arXiv 2303.09556, sec. 3.4), shape (batch,).
 
-    min(snr, gamma) is meant for the loss on x; a loss on the noise is that divided by snr, one on v by snr + 1. With
-    zero terminal SNR (arXiv 2305.08891) snr reaches 0, where the weight for the noise tends to 1.
+    The paper's weight min(snr, gamma) is for a loss on x. A loss on the noise is snr times as large, so its weight is
+    divided by snr; one on v is snr + 1 times as large.
     """
-    snr = alphas_cumprod / (1 - alphas_cumprod)
+    snr = alpha_bar / (1 - alpha_bar)
     if prediction_type == "v_prediction":
         return snr.clamp(max=gamma) / (snr + 1)
+    # min(snr, gamma) / snr, written so that it is 1 and not 0 / 0 where snr is 0: with zero terminal SNR
+    # (arXiv 2305.08891) the last timestep has no signal left.
     return (gamma / snr).clamp(max=1)

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 
 from entrypoints.models.loading import NEXT_STEP
-from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
 
@@ -22,33 +22,37 @@ _TO_A_GATED_MODEL = (
 def fetch_pinned(model_id: str, revision: str | None, checkpoints: Path) -> tuple[Path, str]:
     """Return the folder and the commit of a Hub model as it was at the run's first attempt.
 
-    A branch moves on while a run is interrupted. The commit therefore lies with the checkpoints and goes where they go.
-    Raises TrainingError("base-model") when it cannot be had.
+    A branch may get new commits while a run is interrupted. The commit is therefore kept with the checkpoints and is
+    copied wherever they are copied. Raises TrainingError as `fetch_from_hub` does.
     """
     pin = checkpoints / PIN_FILE
-    asked = {"base_model": model_id, "base_revision": revision}
-    if (pinned := _pinned_commit(pin, asked)) is not None:
+    reference = {"base_model": model_id, "base_revision": revision}
+    pinned = pinned_commit(pin, reference)
+    if pinned is not None:
         return fetch_from_hub(model_id, pinned)
     folder, commit = fetch_from_hub(model_id, revision)
-    _write(pin, json.dumps({**asked, "commit": commit}, indent=2) + "\n")
+    text = json.dumps({**reference, "commit": commit}, indent=2)
+    write_durably(pin, text + "\n")
     return folder, commit
 
 
-def _pinned_commit(pin: Path, asked: dict[str, str | None]) -> str | None:
-    """Return the commit that `asked` was resolved to before, None without one.
+def pinned_commit(pin: Path, reference: dict[str, str | None]) -> str | None:
+    """Return the commit that `reference` was resolved to before, None without one.
 
-    A damaged file counts as none: a checkpoint knows the model it belongs to.
+    A damaged file counts as none: the checkpoint's identity still guards against another model.
     """
     try:
         pinned = json.loads(pin.read_text(encoding="utf-8"))
         commit = str(pinned.pop("commit"))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    return commit if pinned == asked else None
+    if pinned != reference:
+        return None
+    return commit
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file that is whole or absent, on the disk itself."""
+def write_durably(path: Path, text: str) -> None:
+    """Write a file that is whole or absent, even after a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("w", encoding="utf-8") as file:
@@ -61,23 +65,33 @@ def _write(path: Path, text: str) -> None:
 def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
 
-    Raises TrainingError("base-model") when it cannot be had, "gated-model" when its terms stand in the way.
+    Raises TrainingError: "gated-model" when its terms must be accepted first, "base-model" when it cannot be fetched
+    for another reason.
     """
     try:
-        folder = Path(
-            snapshot_download(
-                model_id, revision=revision, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_OTHER_VARIANTS]
-            )
+        snapshot = snapshot_download(
+            model_id,
+            revision=revision,
+            allow_patterns=[*HUB_FILES],
+            ignore_patterns=[*HUB_OTHER_VARIANTS],
         )
     except GatedRepoError as error:
-        message = f'"{model_id}" is gated on the Hugging Face Hub, and the job has no token that may read it.'
-        raise TrainingError("gated-model", message, _TO_A_GATED_MODEL.format(model=model_id)) from error
+        raise TrainingError(
+            "gated-model",
+            f'"{model_id}" is gated on the Hugging Face Hub, and the job has no token that may read it.',
+            _TO_A_GATED_MODEL.format(model=model_id),
+        ) from error
     except Exception as error:  # of the Hub, of the network below it, of the name
         if failure_of(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        wanted = model_id if revision is None else f"{model_id} at {revision}"
-        # A path with a slip of the pen can look like an id.
-        message = f'There is no folder "{model_id}", and Hugging Face does not give out {wanted}: {reason}'
-        raise TrainingError("base-model", message, NEXT_STEP) from error
+        wanted = model_id
+        if revision is not None:
+            wanted = f"{model_id} at {revision}"
+        # A mistyped path can look like an id, so the message speaks of both.
+        raise TrainingError(
+            "base-model",
+            f'There is no folder "{model_id}", and {wanted} cannot be fetched from Hugging Face: {first_line(error)}',
+            NEXT_STEP,
+        ) from error
+    folder = Path(snapshot)
     return folder, folder.name  # the cache names a snapshot by its commit

@@ -18,7 +18,10 @@ from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
 
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
-"""Arguments of `from_pretrained`: no pickles, no network, and full precision, which trained weights need."""
+"""Arguments of `from_pretrained`: no pickles, no network, and float32.
+
+Trained weights stay in float32 under mixed precision: half precision would round small updates to nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,16 @@ class LatentDiffusion:
 
     @property
     def vae(self) -> AutoencoderKL:
-        """Pictures to latents and back."""
+        """Images to latents and back."""
         return self.pipeline.vae
 
     @property
     def text_encoders(self) -> Mapping[str, PreTrainedModel]:
         """Part name to text encoder, in the family's order."""
-        return {part: getattr(self.pipeline, part) for part in self.family.text_encoders}
+        encoders: dict[str, PreTrainedModel] = {}
+        for part in self.family.text_encoders:
+            encoders[part] = getattr(self.pipeline, part)
+        return encoders
 
     @property
     def tokenizers(self) -> Sequence[CLIPTokenizer]:
@@ -61,28 +67,44 @@ class LatentDiffusion:
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Return mean and standard deviation of the latents: (images, 2, channels, height, width).
 
-        Pictures go through the autoencoder one at a time, so that what one is encoded to does not depend on its
-        neighbours; and in float32, because half precision overflows in some autoencoders (that of SDXL among them).
+        Images go through the autoencoder one at a time, so that the latents of one do not depend on its neighbours;
+        and in float32, because half precision overflows in some autoencoders (that of SDXL among them).
         """
         moments = []
         with torch.autocast(self.device.type, enabled=False):
             for image in images:
-                posterior = self.vae.encode(to_tensor(image).to(self.device)).latent_dist
-                moments.append(torch.stack([posterior.mean, posterior.std], dim=1))
+                pixels = to_tensor(image).to(self.device)
+                posterior = self.vae.encode(pixels).latent_dist
+                both = [posterior.mean, posterior.std]
+                moments.append(torch.stack(both, dim=1))
+        # The factor brings latents to about unit variance, which the noise process expects (arXiv 2112.10752, app. G).
         return torch.cat(moments) * self.vae.config.scaling_factor
 
-    def run_denoiser(self, noisy: Tensor, times: Tensor, residuals: Residuals | None, **conditions: Any) -> Tensor:
-        """Run the U-Net with the arguments that its family adds."""
+    def run_denoiser(
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        residuals: Residuals | None,
+        **conditions: Any,
+    ) -> Tensor:
+        """Run the U-Net with the keyword arguments that its family adds."""
         if residuals is not None:
             conditions["down_block_additional_residuals"] = residuals.down
             conditions["mid_block_additional_residual"] = residuals.middle
-        prediction: Tensor = self.denoiser(noisy, times, return_dict=False, **conditions)[0]
+        prediction: Tensor
+        (prediction,) = self.denoiser(
+            noisy,
+            times,
+            return_dict=False,
+            **conditions,
+        )
         return prediction
 
 
 def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
-    """Move a pipeline to a device, take the gradients from all its weights, and silence its progress bar."""
+    """Move a pipeline to a device, turn off the gradients of all its weights, and hide its progress bar."""
     pipeline.set_progress_bar_config(disable=True)
     for part in family.weight_parts:
-        getattr(pipeline, part).requires_grad_(False)
+        module = getattr(pipeline, part)
+        module.requires_grad_(False)
     return pipeline.to(device)

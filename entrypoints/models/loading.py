@@ -15,34 +15,68 @@ from orchestrator.contract.families import CLIP_FOLDER, family_of, files_sha256,
 NEXT_STEP = (
     'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
 )
+# The constants of the original CLIP (arXiv 2103.00020), red, green and blue.
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_DEVIATION = [0.26862954, 0.26130258, 0.27577711]
 
 
-def load_base_model(folder: Path, model_id: str, revision: str | None, device: torch.device) -> BaseModel:
-    """Load the model in `folder`, safetensors only and no code of its own; raises TrainingError("base-model")."""
+def load_base_model(
+    folder: Path,
+    model_id: str,
+    revision: str | None,
+    device: torch.device,
+) -> BaseModel:
+    """Load the model in `folder`, safetensors only and no code of its own.
+
+    `model_id` and `revision` are what the adapter's manifest will call it. Raises TrainingError("base-model") when it
+    cannot be loaded.
+    """
     try:
         return _load(folder, model_id, revision, device)
-    except Exception as error:  # loaders of strangers' files raise anything
-        if failure_of(error):  # out of memory, disk full, a process that cannot be trained
+    except Exception as error:  # a library may raise anything at files that others wrote
+        if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
-        message = f'The base model "{model_id}" cannot be loaded: {type(error).__name__}: {error}'
-        raise TrainingError("base-model", message, NEXT_STEP) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise TrainingError(
+            "base-model",
+            f'The base model "{model_id}" cannot be loaded: {reason}',
+            NEXT_STEP,
+        ) from error
 
 
-def _load(folder: Path, model_id: str, revision: str | None, device: torch.device) -> BaseModel:
+def _load(
+    folder: Path,
+    model_id: str,
+    revision: str | None,
+    device: torch.device,
+) -> BaseModel:
     family = family_of(folder)
-    reference = BaseModelReference(id=model_id, revision=revision, fingerprint=fingerprint(folder), family=family.name)
+    reference = BaseModelReference(
+        id=model_id,
+        revision=revision,
+        fingerprint=fingerprint(folder),
+        family=family.name,
+    )
+    clip = load_clip(folder, device)
     module = import_module(f"{__package__}.{family.module}")
-    base: BaseModel = module.load(folder, reference, _load_clip(folder, device), device)
+    base: BaseModel = module.load(folder, reference, clip, device)
     return base
 
 
-def _load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
-    if not (folder / CLIP_FOLDER / "config.json").is_file():
+def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
+    """Load the CLIP that a base model brings to be evaluated with, frozen; None if it brings none."""
+    clip_folder = folder / CLIP_FOLDER
+    if not (clip_folder / "config.json").is_file():
         return None
     clip = CLIPModel.from_pretrained(
-        folder / CLIP_FOLDER, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        clip_folder,
+        use_safetensors=True,
+        local_files_only=True,
+        dtype=torch.float32,
     )
-    return clip.requires_grad_(False).eval().to(device)
+    clip.requires_grad_(False)
+    clip.eval()
+    return clip.to(device)
 
 
 def fingerprint(folder: Path) -> str:
@@ -51,14 +85,16 @@ def fingerprint(folder: Path) -> str:
 
 
 def settings_sha256(folder: Path) -> str:
-    """Return one hash over everything beside the weights that changes what a model computes: configs, vocabulary."""
+    """Return one hash over everything else that changes what a model computes: configurations, vocabularies."""
     return files_sha256(folder, setting_files(folder))
 
 
 def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of the colours a model's CLIP expects, in RGB order."""
+    """Return the mean and standard deviation by which a model's CLIP normalises RGB values from 0 to 1."""
+    config = {}
     path = folder / CLIP_FOLDER / "preprocessor_config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
-    # the constants of the original CLIP (arXiv 2103.00020)
-    mean = config.get("image_mean", [0.48145466, 0.4578275, 0.40821073])
-    return mean, config.get("image_std", [0.26862954, 0.26130258, 0.27577711])
+    if path.is_file():
+        config = json.loads(path.read_text())
+    mean = config.get("image_mean", CLIP_MEAN)
+    deviation = config.get("image_std", CLIP_DEVIATION)
+    return mean, deviation

@@ -1,7 +1,7 @@
-"""Rectified flow (arXiv 2209.03003, 2210.02747): a straight line from the picture to noise, and its velocity as target.
+"""Rectified flow (arXiv 2209.03003, 2210.02747): a straight line from the image to noise, and its velocity as target.
 
-Time t goes from 0, the picture, to 1, noise. Training times are drawn from a logit-normal distribution, which visits
-the middle most (arXiv 2403.03206, sec. 3.1), and shifted towards noise for large pictures (sec. 5.3.2).
+Time t goes from 0, the image x, to 1, the noise e. Training times are drawn from a logit-normal distribution, which
+visits the middle most (arXiv 2403.03206, sec. 3.1), and shifted towards noise for large images (sec. 5.3.2).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class RectifiedFlow:
     """Continuous times in (0, 1)."""
 
     shift: float = 1.0
-    """How much later in time the same noise comes; 1 leaves the times as they are."""
+    """s of eq. 23: above 1, times move towards noise; 1 leaves them as they are."""
     location: float = 0.0
     """Mean of the normal distribution whose logistic is the time."""
     spread: float = 1.0
@@ -24,11 +24,16 @@ class RectifiedFlow:
     def times(self, count: int, random: torch.Generator) -> Tensor:
         """Draw the times of `count` training samples: the logistic of a normal number, shifted."""
         normal = torch.randn(count, generator=random)
-        return self.shifted(torch.sigmoid(self.location + self.spread * normal))
+        logits = self.location + self.spread * normal
+        return self.shifted(torch.sigmoid(logits))
 
     def shifted(self, times: Tensor) -> Tensor:
-        """Return s t / (1 + (s - 1) t) (arXiv 2403.03206, eq. 23)."""
-        return self.shift * times / (1 + (self.shift - 1) * times)
+        """Return s t / (1 + (s - 1) t) (arXiv 2403.03206, eq. 23).
+
+        A larger image keeps more of its content at the same t, because neighbouring pixels repeat it.
+        """
+        s = self.shift
+        return s * times / (1 + (s - 1) * times)
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Return (1 - t) x + t e."""
@@ -40,7 +45,10 @@ class RectifiedFlow:
         return noise - latents
 
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:  # noqa: ARG002 - all times weigh the same
-        """Return None: the times themselves are drawn unevenly. Raises ValueError for Min-SNR, which is of DDPM."""
+        """Return None: the distribution of the times is the weighting.
+
+        Raises ValueError for Min-SNR, which is defined for DDPM.
+        """
         if snr_gamma is not None:
             raise ValueError(f"Min-SNR weighting (snr_gamma={snr_gamma:g}) is not defined for flow models")
         return None

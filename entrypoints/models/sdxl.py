@@ -1,4 +1,4 @@
-"""Stable Diffusion XL (arXiv 2307.01952): two text encoders, and a U-Net that is also told of the picture's size."""
+"""Stable Diffusion XL (arXiv 2307.01952): two text encoders, and a U-Net that is also told the image's size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,22 +24,37 @@ class StableDiffusionXL(LatentDiffusion):
         The states are those before each encoder's last layer; pooled: (batch, width of the second encoder).
         """
         hidden, _, pooled, _ = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
         return {"encoder_hidden_states": hidden, "text_embeds": pooled}
 
     def predict(
-        self, noisy: Tensor, times: Tensor, conditions: Conditions, residuals: Residuals | None = None
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        conditions: Conditions,
+        residuals: Residuals | None = None,
     ) -> Tensor:
-        """Run the denoiser, which is told that the picture is whole and of the size of these latents.
+        """Run the denoiser, which is told that the image is uncropped and of the size of these latents.
 
-        That is what the pipeline tells it when it draws: original size and target size are the picture's, and nothing
-        was cut off (sec. 2.2).
+        That is what the pipeline tells it when it draws: original size and target size are the image's, and the crop
+        starts at its corner (sec. 2.2).
         """
-        scale = self.pipeline.vae_scale_factor
-        height, width = noisy.shape[-2] * scale, noisy.shape[-1] * scale
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=noisy.dtype, device=noisy.device)
-        added = {"text_embeds": conditions["text_embeds"], "time_ids": sizes.repeat(len(noisy), 1)}
+        scale = self.pipeline.vae_scale_factor  # pixels for each latent
+        height = noisy.shape[-2] * scale
+        width = noisy.shape[-1] * scale
+        sizes = torch.tensor(
+            [height, width, 0, 0, height, width],  # original size, top and left of the crop, target size
+            dtype=noisy.dtype,
+            device=noisy.device,
+        )
+        added = {
+            "text_embeds": conditions["text_embeds"],
+            "time_ids": sizes.repeat(len(noisy), 1),
+        }
         return self.run_denoiser(
             noisy,
             times,
@@ -50,10 +65,24 @@ class StableDiffusionXL(LatentDiffusion):
 
 
 def load(
-    folder: Path, reference: BaseModelReference, clip: CLIPModel | None, device: torch.device
+    folder: Path,
+    reference: BaseModelReference,
+    clip: CLIPModel | None,
+    device: torch.device,
 ) -> StableDiffusionXL:
     """Load the model in `folder` with all weights frozen."""
-    # Pictures without the invisible watermark: what is drawn is compared and trained on.
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **LOADING)
+    # Without the invisible watermark: what is drawn here is compared and trained on.
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder,
+        add_watermarker=False,
+        **LOADING,
+    )
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
-    return StableDiffusionXL(SDXL, freeze(pipeline, SDXL, device), reference, folder, clip, process)
+    return StableDiffusionXL(
+        family=SDXL,
+        pipeline=freeze(pipeline, SDXL, device),
+        reference=reference,
+        folder=folder,
+        clip=clip,
+        process=process,
+    )

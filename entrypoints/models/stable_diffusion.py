@@ -19,23 +19,47 @@ class StableDiffusion(LatentDiffusion):
     """A loaded model of the Stable Diffusion 1 and 2 family."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditions:
-        """Return the text encoder's states: (batch, tokens, width)."""
-        hidden, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, do_classifier_free_guidance=False)
+        """Return the text encoder's last hidden states: (batch, tokens, width)."""
+        hidden, _ = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
         return {"encoder_hidden_states": hidden}
 
     def predict(
-        self, noisy: Tensor, times: Tensor, conditions: Conditions, residuals: Residuals | None = None
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        conditions: Conditions,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """Run the denoiser on noisy latents (batch, channels, height, width) at times (batch,)."""
         return self.run_denoiser(noisy, times, residuals, **conditions)
 
 
-def load(folder: Path, reference: BaseModelReference, clip: CLIPModel | None, device: torch.device) -> StableDiffusion:
+def load(
+    folder: Path,
+    reference: BaseModelReference,
+    clip: CLIPModel | None,
+    device: torch.device,
+) -> StableDiffusion:
     """Load the model in `folder` with all weights frozen."""
+    # Without the safety checker: it blackens images, and what is drawn here is compared and trained on.
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, **LOADING
+        folder,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        **LOADING,
     )
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
     return StableDiffusion(
-        STABLE_DIFFUSION, freeze(pipeline, STABLE_DIFFUSION, device), reference, folder, clip, process
+        family=STABLE_DIFFUSION,
+        pipeline=freeze(pipeline, STABLE_DIFFUSION, device),
+        reference=reference,
+        folder=folder,
+        clip=clip,
+        process=process,
     )

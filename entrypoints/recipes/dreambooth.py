@@ -1,4 +1,4 @@
-"""DreamBooth (arXiv 2208.12242): bind a rare token to one subject from a handful of pictures."""
+"""DreamBooth (arXiv 2208.12242): bind a rare token to one subject from a few images of it."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.evaluation.prompts import EvaluationPrompt, contexts
 from entrypoints.models.base import BaseModel
-from entrypoints.runtime.pictures import Picture
+from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.class_images import class_pictures
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
@@ -22,39 +22,63 @@ from orchestrator.contract.words import with_article, words_around
 
 
 def train(recipe: DreamBooth, run: Run) -> None:
-    """Fine-tune on the subject's pictures and, to keep the class as it is, on the model's own pictures of it."""
+    """Fine-tune on the subject's images and, for prior preservation, on the model's own images of its class.
+
+    Without the second (sec. 3.2) the class drifts towards the subject, and all images of the class look like it.
+    """
     base = run.load_base_model()
-    pictures = run.pictures()
-    subject = latents_of(base, recipe, pictures)
-    streams = [Stream("instance", subject, captions(pictures, recipe.instance_prompt))]
+    images = run.training_images()
+    subject = Stream(
+        name="instance",
+        latents=latents_of(base, recipe, images),
+        prompts_of=captions(images, recipe.instance_prompt),
+    )
+    streams = [subject]
     if recipe.prior_preservation:
-        of_class = class_pictures(run, base, recipe.class_prompt, recipe.class_images)
-        prompts = captions(of_class, recipe.class_prompt)
-        streams.append(Stream("class", latents_of(base, recipe, of_class), prompts, weight=recipe.prior_loss_weight))
+        class_images = class_pictures(run, base, recipe.class_prompt, recipe.class_images)
+        prior = Stream(
+            name="class",
+            latents=latents_of(base, recipe, class_images),
+            prompts_of=captions(class_images, recipe.class_prompt),
+            weight=recipe.prior_loss_weight,
+        )
+        streams.append(prior)
 
     tuner = make_tuner(recipe, base)
     encoder = PromptEncoder(base, frozen=not tuner.trains_text_encoder)
     objective = DenoisingObjective(base, recipe, streams, encoder)
-    fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
+    validate = partial(draw_validation, run, base)
+    fit(run, base, recipe, tuner, objective, validate)
 
     if run.ranks.is_first:
-        prompts = evaluation_prompts(recipe)
-        seeds = run.evaluation_seeds
-        evaluation = evaluate(run.load_base_model, base, prompts, run.drawing, seeds, pictures, run.stop.check)
-        run.publish(tuner, base, evaluation.metrics, partial(evaluation.save, title=run.title))
+        evaluation = evaluate(
+            load_pristine=run.load_base_model,
+            tuned=base,
+            prompts=evaluation_prompts(recipe),
+            drawing=run.drawing,
+            seeds=run.evaluation_seeds,
+            pictures=images,
+            check_stop=run.stop.check,
+        )
+        save = partial(evaluation.save, title=run.title)
+        run.publish(tuner, base, evaluation.metrics, save)
 
 
-def captions(pictures: list[Picture], prompt: str) -> PromptsOf:
-    """Return the prompts of a stream: each picture's own caption, or the recipe's prompt."""
+def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:
+    """Return the prompts of a stream: each image's own caption, or the recipe's prompt."""
+    texts = [image.caption or prompt for image in images]
 
-    def prompts_of(indices: list[int], random: torch.Generator) -> list[str]:  # noqa: ARG001 - nothing to choose
-        return [pictures[index].caption or prompt for index in indices]
+    def prompts_of(
+        indices: list[int],
+        random: torch.Generator,  # noqa: ARG001 - nothing to choose
+    ) -> list[str]:
+        return [texts[index] for index in indices]
 
     return prompts_of
 
 
 def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
-    """Return the low-rank adapter, or all weights."""
+    """Return what the recipe trains: all weights as in the paper, or a low-rank adapter."""
     if recipe.tuner == "full":
         return Full(base, text_encoder=recipe.train_text_encoder)
     return Lora(
@@ -67,12 +91,18 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
 
 
 def evaluation_prompts(recipe: DreamBooth) -> list[EvaluationPrompt]:
-    """Ask both models for the subject, by the rare token and the class; CLIP is told the class alone."""
-    _, of_class = words_around(recipe.instance_prompt, recipe.rare_token)  # "a photo of sks dog" is about "sks dog"
-    subject = " ".join([recipe.rare_token, *of_class])
-    named, plain = with_article(subject), with_article(" ".join(of_class) or "thing")
-    prompts = []
+    """Return the evaluation prompts: the same for both models, with the rare token and the class.
+
+    CLIP does not know the rare token; the text that it compares images with has the class alone.
+    """
+    # "a photo of sks dog" is about "sks dog": the class is what follows the rare token.
+    _, class_words = words_around(recipe.instance_prompt, recipe.rare_token)
+    class_name = " ".join(class_words)
+    subject = " ".join([recipe.rare_token, *class_words])
+    named = with_article(subject)
+    plain = with_article(class_name or "thing")
+    found = []
     for context in contexts(recipe):
-        asked = context.format(named)
-        prompts.append(EvaluationPrompt(before=asked, after=asked, text=context.format(plain)))
-    return prompts
+        prompt = context.format(named)
+        found.append(EvaluationPrompt(before=prompt, after=prompt, text=context.format(plain)))
+    return found

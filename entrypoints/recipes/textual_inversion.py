@@ -8,7 +8,7 @@ from entrypoints.adapters.embedding import Embedding
 from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.evaluation.prompts import STYLE_TEMPLATES, EvaluationPrompt, contexts, object_templates
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.runtime.pictures import Picture
+from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
@@ -17,53 +17,101 @@ from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.contract.words import holds_word, with_article
 
+MOST_NAMES = 5
+"""Files that an error lists."""
+
 
 def train(recipe: TextualInversion, run: Run) -> None:
-    """Search the embedding rows with which the frozen model best explains the pictures."""
+    """Find the embedding rows with which the frozen model denoises the images best (sec. 3, eq. 2)."""
     base = run.load_base_model()
-    pictures = run.pictures()
+    images = run.training_images()
     tuner = Embedding(
         base,
         placeholder=recipe.placeholder_token,
         initializer=recipe.initializer_token,
         vectors=recipe.vectors,
     )
-    stream = Stream("subject", latents_of(base, recipe, pictures), templates(recipe, pictures))
-    objective = DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False))
-    fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
+    stream = Stream(
+        name="subject",
+        latents=latents_of(base, recipe, images),
+        prompts_of=templates(recipe, images),
+    )
+    encoder = PromptEncoder(base, frozen=False)
+    objective = DenoisingObjective(base, recipe, [stream], encoder)
+    validate = partial(draw_validation, run, base)
+    fit(run, base, recipe, tuner, objective, validate)
 
     if run.ranks.is_first:
-        prompts = evaluation_prompts(recipe)
-        seeds = run.evaluation_seeds
-        evaluation = evaluate(run.load_base_model, base, prompts, run.drawing, seeds, pictures, run.stop.check)
-        run.publish(tuner, base, evaluation.metrics, partial(evaluation.save, title=run.title))
+        evaluation = evaluate(
+            load_pristine=run.load_base_model,
+            tuned=base,
+            prompts=evaluation_prompts(recipe),
+            drawing=run.drawing,
+            seeds=run.evaluation_seeds,
+            pictures=images,
+            check_stop=run.stop.check,
+        )
+        save = partial(evaluation.save, title=run.title)
+        run.publish(tuner, base, evaluation.metrics, save)
 
 
-def templates(recipe: TextualInversion, pictures: list[Picture]) -> PromptsOf:
-    """Return the prompts of the pictures: their own captions, or a template drawn anew each time (sec. 4)."""
-    strange = [picture.path.name for picture in pictures if not _mentions(picture.caption, recipe.placeholder_token)]
-    if strange:
-        message = f'The captions of {", ".join(strange[:5])} do not mention "{recipe.placeholder_token}".'
-        raise TrainingError("dataset", message, "Put the placeholder into each caption, or leave the captions out.")
-    choices = STYLE_TEMPLATES if recipe.learnable_property == "style" else object_templates(recipe)
+def templates(recipe: TextualInversion, images: list[CaptionedImage]) -> PromptsOf:
+    """Return the prompts of the images: their own captions, or a random template at each visit (sec. 3).
+
+    Raises TrainingError("dataset") when a caption lacks the placeholder: nothing would be learned from it.
+    """
+    placeholder = recipe.placeholder_token
+    require_placeholder(images, placeholder)
+    choices = object_templates(recipe)
+    if recipe.learnable_property == "style":
+        choices = STYLE_TEMPLATES
 
     def prompts_of(indices: list[int], random: torch.Generator) -> list[str]:
-        drawn = torch.randint(len(choices), (len(indices),), generator=random).tolist()
-        pairs = zip(indices, drawn, strict=True)
-        return [pictures[index].caption or choices[n].format(recipe.placeholder_token) for index, n in pairs]
+        # Drawn for every image, so that a caption does not change what the others get.
+        numbers = torch.randint(
+            len(choices),
+            (len(indices),),
+            generator=random,
+        )
+        prompts = []
+        for index, number in zip(indices, numbers.tolist(), strict=True):
+            template = choices[number].format(placeholder)
+            caption = images[index].caption
+            prompts.append(caption or template)
+        return prompts
 
     return prompts_of
 
 
-def _mentions(caption: str | None, placeholder: str) -> bool:
-    return caption is None or holds_word(caption, placeholder)
+def require_placeholder(images: list[CaptionedImage], placeholder: str) -> None:
+    """Raise TrainingError("dataset") unless every caption contains the placeholder as a word."""
+    lacking = []
+    for image in images:
+        if image.caption is not None and not holds_word(image.caption, placeholder):
+            lacking.append(image.path.name)
+    if lacking:
+        names = ", ".join(lacking[:MOST_NAMES])
+        raise TrainingError(
+            "dataset",
+            f'The captions of {names} do not mention "{placeholder}".',
+            "Put the placeholder into each caption, or leave the captions out.",
+        )
 
 
 def evaluation_prompts(recipe: TextualInversion) -> list[EvaluationPrompt]:
-    """Ask the base model by the initializer and the tuned one by the new word; CLIP is told the initializer."""
-    known, new = with_article(recipe.initializer_token), recipe.placeholder_token
-    prompts = []
-    for context in contexts(recipe, style=recipe.learnable_property == "style"):
+    """Return the evaluation prompts: with the initializer for the base model, with the new word for the tuned one.
+
+    CLIP does not know the new word; the text that it compares images with has the initializer.
+    """
+    is_style = recipe.learnable_property == "style"
+    known = with_article(recipe.initializer_token)
+    found = []
+    for context in contexts(recipe, style=is_style):
         plain = context.format(known)
-        prompts.append(EvaluationPrompt(before=plain, after=context.format(new), text=plain))
-    return prompts
+        prompt = EvaluationPrompt(
+            before=plain,
+            after=context.format(recipe.placeholder_token),
+            text=plain,
+        )
+        found.append(prompt)
+    return found

@@ -1,1 +1,1 @@
-"""What every process with torch stands on: machine, randomness, stop, failures, pictures."""
+"""What every process with torch needs: machine, ranks, randomness, stop, failures, images."""

@@ -1,4 +1,4 @@
-"""Failures a person can act on, and what foreign errors are in those terms.
+"""Failures a person can act on, and what errors of libraries are in those terms.
 
 Code raises `TrainingError` with a stable kind; `failure_of` is the one table that turns errors of torch, safetensors,
 pydantic and the system into the same three parts: what happened, why, and what to do.
@@ -13,11 +13,30 @@ from safetensors import SafetensorError
 
 from orchestrator.contract.problem import problems_of
 
+# Torch and gloo raise a plain RuntimeError for these; only the message tells them apart.
+OUT_OF_MEMORY_SIGNS = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "STATUS_ALLOC_FAILED",
+)
+LOST_PROCESS_SIGNS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "gloo/transport",
+)
+
 
 class TrainingError(Exception):
-    """The job cannot go on; `kind` is a stable word for the cause."""
+    """The job cannot continue."""
 
     def __init__(self, kind: str, message: str, next_step: str = "") -> None:
+        """Keep the three parts.
+
+        Args:
+            kind: A stable word for the cause, for programs: "dataset", "resume", "out-of-memory".
+            message: What happened and why, as whole sentences.
+            next_step: What to do, with the command to type where there is one.
+        """
         super().__init__(message)
         self.kind = kind
         self.message = message
@@ -25,53 +44,68 @@ class TrainingError(Exception):
 
 
 def failure_of(error: BaseException) -> TrainingError | None:
-    """Return the failure an error stands for, or None for one that nobody foresaw."""
+    """Return the failure that an error stands for, or None for an error of unknown cause: a bug."""
     if isinstance(error, TrainingError):
         return error
     if isinstance(error, ValidationError):
         findings = "; ".join(problem.render() for problem in problems_of(error))
         return TrainingError(
-            "recipe", f"The hyperparameters are not a recipe: {findings}", "Mend the job and submit again."
+            "recipe",
+            f"The hyperparameters are not a recipe: {findings}",
+            "Correct the job and submit again.",
         )
-    if _is_disk_full(error):
-        return TrainingError("disk-full", f"No space is left on the disk: {error}", "Free space, then resume the job.")
-    if _is_out_of_memory(error):
+    if is_disk_full(error):
+        return TrainingError(
+            "disk-full",
+            f"No space is left on the disk: {error}",
+            "Free space, then resume the job.",
+        )
+    if is_out_of_memory(error):
+        scarce = "GPU" if torch.cuda.is_available() else "machine"
         return TrainingError(
             "out-of-memory",
-            f"The {'GPU' if torch.cuda.is_available() else 'machine'} has too little memory: {_first_line(error)}",
+            f"The {scarce} has too little memory: {first_line(error)}",
             "Lower batch_size (raise gradient_accumulation by the same factor), lower resolution, or set "
             "gradient_checkpointing=true or mixed_precision=bf16.",
         )
-    if _is_lost_process(error):
+    if is_lost_process(error):
         return TrainingError(
             "lost-process",
-            f"Another process of this job ended without a word: {_first_line(error)}",
+            f"Another process of this job ended without an error of its own: {first_line(error)}",
             "Look for its own message in the log, then resume the job with: python -m orchestrator jobs retry JOB",
         )
     return None
 
 
-def _is_lost_process(error: BaseException) -> bool:
+def is_lost_process(error: BaseException) -> bool:
+    """Whether a collective operation failed because another rank is gone."""
     if isinstance(error, torch.distributed.DistBackendError):
         return True
-    # gloo raises plain errors of its own
-    signs = ("Connection closed by peer", "Connection reset by peer", "gloo/transport")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, RuntimeError) and has_sign(error, LOST_PROCESS_SIGNS)
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, or of quota."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors writes in Rust and passes on the system's words, without the number
     return isinstance(error, SafetensorError) and "no space left" in str(error).lower()
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in main memory or on the GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # torch has no class of its own for these
-    signs = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, RuntimeError) and has_sign(error, OUT_OF_MEMORY_SIGNS)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]
+def has_sign(error: BaseException, signs: tuple[str, ...]) -> bool:
+    """Whether an error's message contains one of some texts."""
+    message = str(error)
+    return any(sign in message for sign in signs)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 300 characters, or its class if it has none."""
+    message = str(error).strip() or type(error).__name__
+    return message.splitlines()[0][:300]

@@ -1,4 +1,4 @@
-"""What a run computes on: equal work ends in equal bytes only where all of this is equal."""
+"""What a run computes on: the same job ends in the same bytes only where all of this is the same."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -9,50 +9,73 @@ from pydantic import BaseModel, ConfigDict
 from entrypoints.runtime.failures import TrainingError
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-"""Is there, in a container too, where the machine has a GPU of NVIDIA's with a driver."""
+"""Exists, in a container too, on a machine with an NVIDIA GPU and a driver."""
 LIBRARIES = ("torch", "diffusers", "peft", "transformers", "safetensors", "pillow")
 
 
 class Machine(BaseModel):
     """What rounding depends on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
 
     device: str
     """Kind of device and what it can do: "cpu (AVX2)", "cuda (NVIDIA H100)"."""
     threads: int
-    """CPU threads: other numbers of them sum in another order."""
+    """CPU threads: each sums a part, so another number of them rounds differently."""
     libraries: dict[str, str]
     """Version of each library that computes."""
 
+    def facts(self) -> dict[str, str]:
+        """Return all fields as text, by name."""
+        return {
+            "device": self.device,
+            "threads": str(self.threads),
+            **self.libraries,
+        }
+
     def differences(self, now: "Machine") -> list[str]:
-        """Return in words what is another `now`."""
-        facts = {"device": (self.device, now.device), "threads": (self.threads, now.threads)}
-        for name in sorted({*self.libraries, *now.libraries}):
-            facts[name] = (self.libraries.get(name, "none"), now.libraries.get(name, "none"))
-        return [f"{name} (was {then}, is {here})" for name, (then, here) in facts.items() if then != here]
+        """Return what differs between this machine and `now`, each as "threads (was 4, is 2)"."""
+        before = self.facts()
+        after = now.facts()
+        found = []
+        for name in sorted(before.keys() | after.keys()):
+            then = before.get(name, "none")
+            here = after.get(name, "none")
+            if then != here:
+                found.append(f"{name} (was {then}, is {here})")
+        return found
 
 
 def require_gpu(driver: Path = NVIDIA_DRIVER) -> None:
     """Raise TrainingError("driver") where there is a GPU that torch cannot use.
 
-    Torch warns and goes on on the CPU, many times as slowly, and the GPU is paid for all the same.
+    Torch only warns and trains on the CPU: many times slower, at the price of the GPU.
     """
     if not driver.exists() or torch.cuda.is_available():
         return
+    driver_version = driver.read_text().splitlines()[0]
     raise TrainingError(
         "driver",
         f"The machine has a GPU, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it. "
-        f"Its driver may be too old: {driver.read_text().splitlines()[0]}",
+        f"Its driver may be too old: {driver_version}",
         "Submit again with another --instance-type: newer ones have newer drivers.",
     )
 
 
 def this_machine(device: torch.device) -> Machine:
     """Describe the machine that this process computes on."""
-    cuda = device.type == "cuda"
-    kind = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
-    return Machine(device=f"{device.type} ({kind})", threads=torch.get_num_threads(), libraries=library_versions())
+    kind = torch.backends.cpu.get_cpu_capability()
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    return Machine(
+        device=f"{device.type} ({kind})",
+        threads=torch.get_num_threads(),
+        libraries=library_versions(),
+    )
 
 
 def library_versions() -> dict[str, str]:

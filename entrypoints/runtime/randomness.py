@@ -11,26 +11,53 @@ import torch
 
 
 def keyed_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """Return a 63-bit seed that differs for every combination of its arguments."""
-    key = ":".join([str(seed), purpose, *map(str, numbers)])
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    """Return a seed, from 0 to 2**63 - 1, that differs for every combination of its arguments.
+
+    It is a hash: a sum would give neighbouring seeds and steps the same random numbers.
+    """
+    parts = [str(seed), purpose]
+    for number in numbers:
+        parts.append(str(number))
+    key = ":".join(parts).encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    unsigned = int.from_bytes(digest, "big")
+    return unsigned >> 1  # 63 bits, which a signed 64-bit integer holds
 
 
 def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    """Return a fresh CPU generator for one purpose."""
-    return torch.Generator("cpu").manual_seed(keyed_seed(seed, purpose, *numbers))
+    """Return a new CPU generator for one purpose."""
+    random = torch.Generator("cpu")
+    return random.manual_seed(keyed_seed(seed, purpose, *numbers))
 
 
+# A step's samples lie in few epochs, and the next step's mostly in the same ones.
 @lru_cache(maxsize=8)
-def epoch_order(seed: int, stream: str, epoch: int, count: int) -> tuple[int, ...]:
-    """Return the order in which an epoch visits `count` pictures."""
-    order: list[int] = torch.randperm(count, generator=generator(seed, f"order of {stream}", epoch)).tolist()
+def epoch_order(
+    seed: int,
+    stream: str,
+    epoch: int,
+    count: int,
+) -> tuple[int, ...]:
+    """Return the order in which an epoch visits `count` images."""
+    random = generator(seed, f"order of {stream}", epoch)
+    order: list[int] = torch.randperm(count, generator=random).tolist()
     return tuple(order)
 
 
-def pictures_at(seed: int, stream: str, start: int, length: int, count: int) -> list[int]:
-    """Return which of `count` pictures are the samples `start` to `start + length` of an endless run of epochs."""
-    return [
-        epoch_order(seed, stream, sample // count, count)[sample % count] for sample in range(start, start + length)
-    ]
+def image_indices(
+    seed: int,
+    stream: str,
+    start: int,
+    length: int,
+    count: int,
+) -> list[int]:
+    """Return which of `count` images the samples `start` to `start + length` of a stream show.
+
+    A stream is an endless run of epochs. Each epoch visits every image once, in an order of its own.
+    """
+    indices = []
+    for sample in range(start, start + length):
+        epoch, position = divmod(sample, count)
+        order = epoch_order(seed, stream, epoch, count)
+        indices.append(order[position])
+    return indices

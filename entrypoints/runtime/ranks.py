@@ -1,7 +1,7 @@
 """The processes that train together, each on a device of its own, and what they tell one another.
 
-A process learns its place from the variables that torchrun sets. Alone it sends nothing, so that a run on one device
-needs no process group at all.
+A process learns its rank from the variables that torchrun sets. A process on its own sends nothing, so that a run on
+one device needs no process group at all.
 """
 
 import os
@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PATIENCE = timedelta(minutes=30)  # others may draw class pictures, or evaluate, for so long
+TIMEOUT = timedelta(minutes=30)
+"""Of a collective operation: the first rank may draw class images, or evaluate, while the others wait."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ class Ranks:
         """Join the others: over NCCL between GPUs, over gloo between CPUs."""
         if self.ranks == 1 or dist.is_initialized():
             return
+        backend = "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+            backend = "nccl"
+        dist.init_process_group(backend, timeout=TIMEOUT)
 
     def disconnect(self) -> None:
         """Leave the others."""
@@ -68,17 +71,26 @@ class Ranks:
         return total / self.ranks
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its mean over all ranks, in one message."""
+        """Replace each gradient by its mean over all ranks.
+
+        All gradients travel in one message: an adapter has hundreds of small ones, and each message has its latency.
+        """
         if self.ranks == 1:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        gradients = []
+        pieces = []
+        for parameter in parameters:
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+                pieces.append(parameter.grad.reshape(-1))
+        flat = torch.cat(pieces)
         dist.all_reduce(flat)
         flat /= self.ranks
         begin = 0
         for gradient in gradients:
             end = begin + gradient.numel()
-            gradient.copy_(flat[begin:end].view_as(gradient))
+            mean = flat[begin:end].view_as(gradient)
+            gradient.copy_(mean)
             begin = end
 
     def any(self, value: bool, device: torch.device) -> bool:
@@ -90,13 +102,16 @@ class Ranks:
         return bool(flag.item())
 
     def agree(self, number: int, device: torch.device) -> bool:
-        """Return whether all ranks hold the same number."""
+        """Return whether all ranks hold the same number.
+
+        The greatest of the numbers and of their negatives are found in one message; the second is minus the least.
+        """
         if self.ranks == 1:
             return True
         pair = torch.tensor([number, -number], device=device)
         dist.all_reduce(pair, op=dist.ReduceOp.MAX)
-        highest, negative_lowest = pair.tolist()
-        return bool(highest == -negative_lowest)
+        greatest, minus_least = pair.tolist()
+        return bool(greatest == -minus_least)
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""

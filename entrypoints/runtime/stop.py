@@ -1,4 +1,7 @@
-"""The request to end a run early, kept until the run reaches a place where nothing is lost."""
+"""The request to end a run early, kept until the run reaches a place where nothing is lost.
+
+A signal can arrive in the middle of a step. Its handler therefore only sets a flag, which the run checks between steps.
+"""
 
 import signal
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ class StopFlag:
     asked: bool = False
 
     def listen(self) -> None:
-        """Take SIGTERM (and Ctrl-C) as the request to save and end."""
+        """Treat SIGTERM (and Ctrl-C) as the request to save and end."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or do not exist: safetensors and JSON, hashed, written aside and renamed.
+"""Checkpoints that are whole or do not exist: safetensors and JSON, hashed, written to a draft folder and renamed.
 
 `step-00000100/` holds `tensors.safetensors` and, written last, `checkpoint.json` with the sha256 of the tensors and of
-itself. A service that copies the folder away file by file, in any order, therefore never passes off half of one as
-good: without a manifest that matches, a checkpoint does not exist.
+itself (the "seal"). SageMaker copies the folder to S3 file by file, in any order, while the run continues; half of a
+checkpoint is recognised, because without a manifest that matches a checkpoint does not exist.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,29 +25,37 @@ from entrypoints.runtime.machine import Machine
 from orchestrator.contract.checkpoints import MANIFEST_FILE, PREFIX, TENSORS_FILE, folder_name
 from orchestrator.contract.digest import FileDigest, hash_file
 
-_IDENTITY_WORDS = {"recipe": "recipe", "dataset": "training data", "bundle": "code", "base_model": "base model"}
+IDENTITY_WORDS = {
+    "recipe": "recipe",
+    "dataset": "training data",
+    "bundle": "code",
+    "base_model": "base model",
+}
+"""Fields of `Identity` as an error names them."""
 
 
 class Identity(BaseModel):
-    """What must be equal for a run to go on from a checkpoint."""
+    """What must be equal for a run to resume from a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     recipe: str
     """sha256 of the hyperparameters."""
     dataset: str
-    """sha256 over the training pictures and captions."""
+    """sha256 over the training images and captions."""
     bundle: str
     """sha256 of the code."""
     base_model: str
-    """Fingerprint of the base model, and hash of its settings."""
+    """Fingerprint of the base model's weights, and hash of its configurations."""
     ranks: int = 1
-    """How many processes train together: another number of them sees other batches."""
+    """How many processes train together: another number of them splits the samples into other batches."""
 
     @property
     def number(self) -> int:
-        """A number of 48 bits that differs for every identity."""
-        return int(hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12], 16)
+        """A hash of 48 bits, which the ranks compare: an int64 holds it, and its negative."""
+        text = self.model_dump_json()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return int(digest[:12], 16)
 
 
 class Manifest(BaseModel):
@@ -68,23 +76,31 @@ class Manifest(BaseModel):
 
 
 def folder_of(root: Path, step: int) -> Path:
-    """Return where the checkpoint of a step lies."""
+    """Return the folder of a step's checkpoint."""
     return root / folder_name(step)
 
 
-def save(root: Path, manifest: Manifest, tensors: dict[str, Tensor], keep: int) -> None:
-    """Write a checkpoint, read it back, and only then let go of all but the newest `keep`.
+def save(
+    root: Path,
+    manifest: Manifest,
+    tensors: dict[str, Tensor],
+    keep: int,
+) -> None:
+    """Write a checkpoint, read it back, and only then delete all but the newest `keep`.
 
-    `manifest.tensors` is filled in here. Raises OSError or SafetensorError when the disk is full; what was there stays.
+    `manifest.tensors` is filled in here. Raises OSError or SafetensorError when the disk is full; older checkpoints
+    stay.
     """
     final = folder_of(root, manifest.step)
     draft = root / f".{final.name}.draft"
-    for left in root.glob(f".{PREFIX}*.draft"):  # of a run that was killed while it saved
-        shutil.rmtree(left, ignore_errors=True)
+    # Drafts are left over from a run that was killed while it saved.
+    for leftover in root.glob(f".{PREFIX}*.draft"):
+        shutil.rmtree(leftover, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         _write(draft, manifest, tensors)
-        shutil.rmtree(final, ignore_errors=True)  # an invalid one of this step, or it would have been resumed
+        # What has this name is invalid, or the run would have resumed from it.
+        shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         _sync(root)
     except BaseException:
@@ -95,18 +111,27 @@ def save(root: Path, manifest: Manifest, tensors: dict[str, Tensor], keep: int) 
 
 
 def _write(folder: Path, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
-    path = folder / TENSORS_FILE
-    save_file({name: on_cpu(tensor) for name, tensor in tensors.items()}, path)
-    _sync(path)
-    complete = manifest.model_copy(update={"tensors": hash_file(path)})
-    (folder / MANIFEST_FILE).write_text(json.dumps(_sealed(complete), indent=2) + "\n")
-    _sync(folder / MANIFEST_FILE)
+    """Write the tensors and then the manifest, each to the disk itself before the next step."""
+    tensors_file = folder / TENSORS_FILE
+    contents = on_cpu(tensors)
+    save_file(contents, tensors_file)
+    _sync(tensors_file)
+
+    digest = hash_file(tensors_file)
+    complete = manifest.model_copy(update={"tensors": digest})
+    text = json.dumps(_sealed(complete), indent=2)
+    manifest_file = folder / MANIFEST_FILE
+    manifest_file.write_text(text + "\n")
+    _sync(manifest_file)
     _sync(folder)
 
 
 def _sealed(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest's fields with a hash over them, the seal."""
     fields = manifest.model_dump(mode="json")
-    return {**fields, "seal": hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()}
+    text = json.dumps(fields, sort_keys=True)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return {**fields, "seal": seal}
 
 
 def _sync(path: Path) -> None:
@@ -124,21 +149,25 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         digest = hash_file(folder / TENSORS_FILE)
     except OSError as error:
-        raise ValueError(f"it is not complete ({error})") from error
+        raise ValueError(f"it is incomplete ({error})") from error
     if digest != manifest.tensors:
         raise ValueError(f"{TENSORS_FILE} was changed")
     return manifest
 
 
 def _read_sealed(folder: Path) -> Manifest:
-    """Return the manifest as it was written; the tensors are not looked at."""
+    """Return a checkpoint's manifest without checking its tensors; raises ValueError unless it matches its seal."""
+    path = folder / MANIFEST_FILE
     try:
-        fields = json.loads((folder / MANIFEST_FILE).read_text())
+        fields = json.loads(path.read_text())
         seal = fields.pop("seal")
         manifest = Manifest.model_validate(fields)
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-        raise ValueError(f"it is not complete ({type(error).__name__})") from error
-    if _sealed(manifest)["seal"] != seal or folder.name != folder_of(folder.parent, manifest.step).name:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # whatever damage does
+        raise ValueError(f"it is incomplete ({type(error).__name__})") from error
+    expected_folder = folder_of(folder.parent, manifest.step)
+    is_changed = _sealed(manifest)["seal"] != seal
+    is_renamed = folder.name != expected_folder.name
+    if is_changed or is_renamed:
         raise ValueError(f"{MANIFEST_FILE} was changed")
     return manifest
 
@@ -148,18 +177,27 @@ def load_tensors(folder: Path, device: torch.device) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(folder / TENSORS_FILE, device=str(device))
     except SafetensorError as error:
-        raise TrainingError("resume", f"{folder.name} cannot be read: {error}", "Start the job anew.") from error
+        raise TrainingError(
+            "resume",
+            f"The checkpoint {folder.name} cannot be read: {error}",
+            "Submit the job again with --restart.",
+        ) from error
     return tensors
 
 
 def newest_first(root: Path) -> Iterator[Path]:
-    """Yield the folders of checkpoints, valid or not, from the newest to the oldest."""
-    folders = [path for path in root.glob(f"{PREFIX}*") if path.is_dir()] if root.is_dir() else []
-    yield from sorted(folders, reverse=True)
+    """Yield the folders of checkpoints, valid or not, from the newest to the oldest; none when `root` is missing."""
+    if not root.is_dir():
+        return
+    paths = root.glob(f"{PREFIX}*")
+    # Steps are written with leading zeros, so that names sort as numbers.
+    for path in sorted(paths, reverse=True):
+        if path.is_dir():
+            yield path
 
 
 def find(root: Path, identity: Identity) -> tuple[Path | None, Manifest | None, list[str]]:
-    """Return the newest valid checkpoint, or None, and what was wrong with newer ones.
+    """Return the newest valid checkpoint with its manifest, or None twice, and what was wrong with newer ones.
 
     Raises TrainingError("resume") when it belongs to another run: nothing is overwritten then.
     """
@@ -168,39 +206,49 @@ def find(root: Path, identity: Identity) -> tuple[Path | None, Manifest | None, 
         try:
             manifest = read_manifest(folder)
         except ValueError as error:
-            complaints.append(f"Checkpoint {folder.name} is passed over: {error}.")
+            complaints.append(f"Checkpoint {folder.name} is skipped: {error}.")
             continue
-        _require_identity(identity, manifest, folder)
+        require_identity(identity, manifest, folder)
         return folder, manifest, complaints
     return None, None, complaints
 
 
-def _require_identity(identity: Identity, manifest: Manifest, folder: Path) -> None:
+def require_identity(identity: Identity, manifest: Manifest, folder: Path) -> None:
+    """Raise TrainingError("resume") when the checkpoint in `folder` was written by a run of another identity."""
     then = manifest.identity
     changed = []
-    for name, words in _IDENTITY_WORDS.items():
+    for name, words in IDENTITY_WORDS.items():
         if getattr(identity, name) != getattr(then, name):
             changed.append(words)
     if identity.ranks != then.ranks:
         changed.append(f"number of processes that train together (was {then.ranks}, is {identity.ranks})")
     if changed:
+        differences = " and the ".join(changed)
         raise TrainingError(
             "resume",
-            f"The checkpoint {folder.name} belongs to another run: the {' and the '.join(changed)} changed since.",
+            f"The checkpoint {folder.name} belongs to another run: the {differences} changed since.",
             "Resume with what the run was started with, or submit the job again with --restart.",
         )
 
 
 def _drop_older(root: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` whole checkpoints up to `step`, the one that was verified just now."""
-    done = [folder for folder in newest_first(root) if folder.name <= folder_of(root, step).name]
-    whole = [folder for folder in done if _is_sealed(folder)]
-    for folder in done:
-        if folder not in whole[:keep]:
+    """Delete all but the newest `keep` whole checkpoints up to `step`, the one that was verified just now.
+
+    Later ones are invalid, since the run did not resume from them. They do not count.
+    """
+    newest = folder_of(root, step).name
+    kept = 0
+    for folder in newest_first(root):
+        if folder.name > newest:
+            continue
+        if kept < keep and _is_sealed(folder):
+            kept += 1
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_sealed(folder: Path) -> bool:
+    """Whether a folder has a whole manifest."""
     try:
         _read_sealed(folder)
     except ValueError:
@@ -209,7 +257,10 @@ def _is_sealed(folder: Path) -> bool:
 
 
 def recorded_threads(root: Path) -> int | None:
-    """Return the CPU threads of the run that left checkpoints here, None without one."""
+    """Return the CPU threads of the run that left checkpoints here, None without any.
+
+    A sum over threads depends on how many there are, so a resumed run uses as many as before.
+    """
     for folder in newest_first(root):
         try:
             return _read_sealed(folder).machine.threads

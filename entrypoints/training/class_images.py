@@ -14,13 +14,13 @@ from PIL import Image
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import settings_sha256
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
-from entrypoints.runtime.pictures import Picture
+from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.training.run import Run
 from orchestrator.contract.events import Item, Phase, emit
 
 
-def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[Picture]:
+def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[CaptionedImage]:
     """Return `count` pictures of the class, drawing those that are not in the cache."""
     folder = run.environment.cache / "class_images" / cache_key(run, base, prompt, count)
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[P
     if run.ranks.is_first_of_host and not all(path.is_file() for path in paths):
         _draw_missing(run, base, prompt, paths)
     run.ranks.barrier()
-    return [Picture(path) for path in paths]
+    return [CaptionedImage(path) for path in paths]
 
 
 def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:

@@ -1,4 +1,4 @@
-"""The denoising objective: draws keyed by the step, cut into forward passes, one loss for each."""
+"""The denoising objective: draws keyed by the step, split into forward passes, one loss for each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,23 +7,27 @@ import torch
 from torch import Tensor
 
 from entrypoints.models.base import BaseModel, Conditions
-from entrypoints.runtime.randomness import generator, pictures_at
+from entrypoints.runtime.randomness import generator, image_indices
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.latents import Latents
 from orchestrator.contract.recipe import Denoising
 
 PromptsOf = Callable[[list[int], torch.Generator], list[str]]
-"""Pictures of a stream (and a generator for choices) to their prompts."""
+"""From the indices of a stream's images (and a generator for random choices) to their prompts."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of training picture: the subject's, or its class's."""
+    """One kind of training image: the subject's, or its class's."""
 
     name: str
+    """Keys the order of its images: another name, another order."""
     latents: Latents
+    """Its images, encoded."""
     prompts_of: PromptsOf
+    """Their prompts."""
     weight: float = 1.0
+    """Of its loss in the sum over streams."""
 
 
 class PromptEncoder:
@@ -39,9 +43,13 @@ class PromptEncoder:
         if not self.frozen:
             return self.base.encode_prompts(prompts)
         rows = [self._row(prompt) for prompt in prompts]
-        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        conditions: Conditions = {}
+        for name in rows[0]:
+            conditions[name] = torch.cat([row[name] for row in rows])
+        return conditions
 
     def _row(self, prompt: str) -> Conditions:
+        """Return the conditions of one prompt, first dimension 1."""
         if prompt not in self._known:
             with torch.no_grad():
                 self._known[prompt] = self.base.encode_prompts([prompt])
@@ -50,23 +58,56 @@ class PromptEncoder:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples of a stream with all that is random in them; first dimension: the sample."""
+    """Some samples with all that is random in them; first dimension: the sample."""
 
     latents: Tensor
+    """x, drawn from the autoencoder's distribution: (samples, channels, height, width)."""
     noise: Tensor
+    """e, of the same shape."""
     times: Tensor
+    """(samples,)."""
     prompts: list[str]
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
         some = slice(number * size, (number + 1) * size)
-        return Batch(self.latents[some], self.noise[some], self.times[some], self.prompts[some])
+        return Batch(
+            latents=self.latents[some],
+            noise=self.noise[some],
+            times=self.times[some],
+            prompts=self.prompts[some],
+        )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Return the samples of several batches as one, in their order."""
+    latents = []
+    noise = []
+    times = []
+    prompts = []
+    for batch in batches:
+        latents.append(batch.latents)
+        noise.append(batch.noise)
+        times.append(batch.times)
+        prompts.extend(batch.prompts)
+    return Batch(
+        latents=torch.cat(latents),
+        noise=torch.cat(noise),
+        times=torch.cat(times),
+        prompts=prompts,
+    )
 
 
 class DenoisingObjective:
     """Denoising loss over one or more streams, whose samples share the forward pass."""
 
-    def __init__(self, base: BaseModel, recipe: Denoising, streams: Sequence[Stream], encoder: PromptEncoder) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        recipe: Denoising,
+        streams: Sequence[Stream],
+        encoder: PromptEncoder,
+    ) -> None:
         self.base = base
         self.recipe = recipe
         self.streams = streams
@@ -74,69 +115,108 @@ class DenoisingObjective:
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
         """Yield this rank's loss for each forward pass of a step."""
-        random = generator(self.recipe.seed, "step", 0, step)
-        batches = [self._batch(stream, step, ranks, random) for stream in self.streams]
-        for number in range(self.recipe.gradient_accumulation):
-            yield self._loss([batch.part(number, self.recipe.batch_size) for batch in batches])
+        recipe = self.recipe
+        # One generator for all streams and ranks, used in a fixed order: the key has rank 0 on every rank.
+        random = generator(recipe.seed, "step", 0, step)
+        batches = [self._draw(stream, step, ranks, random) for stream in self.streams]
+        for number in range(recipe.gradient_accumulation):
+            parts = [batch.part(number, recipe.batch_size) for batch in batches]
+            yield self._loss(join(parts))
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """There is nothing to take back."""
+        """Do nothing: there is no state."""
 
     def measures(self) -> Mapping[str, float]:
-        """Return nothing: the loss says it all."""
+        """Return nothing: the loss is all there is to follow."""
         return {}
 
-    def _batch(self, stream: Stream, step: int, ranks: Ranks, random: torch.Generator) -> Batch:
-        """Draw the whole step of all ranks and return this rank's share.
+    def _draw(
+        self,
+        stream: Stream,
+        step: int,
+        ranks: Ranks,
+        random: torch.Generator,
+    ) -> Batch:
+        """Draw a stream's samples of the whole step for all ranks, and return this rank's share.
 
-        So two ranks see what one rank with twice the batch sees, and splitting a step into more forward passes changes
-        nothing. Only this rank's pictures are encoded.
+        Two ranks therefore see what one rank with twice the batch sees, and splitting a step into more forward passes
+        changes nothing. Only this rank's images are encoded.
         """
-        own = self.recipe.batch_size * self.recipe.gradient_accumulation
+        recipe = self.recipe
+        own = recipe.batch_size * recipe.gradient_accumulation
         everyone = own * ranks.ranks
-        share = slice(ranks.rank * own, (ranks.rank + 1) * own)
-        indices = pictures_at(self.recipe.seed, stream.name, step * everyone, everyone, len(stream.latents))
+        begin = ranks.rank * own
+        share = slice(begin, begin + own)
+
+        indices = image_indices(
+            recipe.seed,
+            stream.name,
+            start=step * everyone,
+            length=everyone,
+            count=len(stream.latents),
+        )
         moments = stream.latents.moments_of(indices, random, share)
-        mean, deviation = moments[:, 0], moments[:, 1]  # (samples, channels, height, width)
+        mean = moments[:, 0]  # (samples, channels, height, width)
+        deviation = moments[:, 1]
+
         shape = (everyone, *mean.shape[1:])
-        posterior = torch.randn(shape, generator=random)[share].to(mean)
-        noise = torch.randn(shape, generator=random)[share].to(mean)
-        times = self.base.process.times(everyone, random)[share].to(mean.device)
-        prompts = stream.prompts_of(indices, random)[share]
-        return Batch(mean + deviation * posterior, noise, times, prompts)
+        posterior = torch.randn(shape, generator=random)
+        noise = torch.randn(shape, generator=random)
+        times = self.base.process.times(everyone, random)
+        prompts = stream.prompts_of(indices, random)
+        return Batch(
+            latents=mean + deviation * posterior[share].to(mean),
+            noise=noise[share].to(mean),
+            times=times[share].to(mean.device),
+            prompts=prompts[share],
+        )
 
-    def _loss(self, batches: Sequence[Batch]) -> Tensor:
-        """Return the sum over streams of weight times denoising loss (DreamBooth, arXiv 2208.12242, eq. 2)."""
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the sum over streams of weight times denoising loss (DreamBooth, arXiv 2208.12242, eq. 2).
+
+        `batch` holds the samples of the first stream, then those of the second, equally many of each.
+        """
         process = self.base.process
-        latents = torch.cat([batch.latents for batch in batches])
-        noise = torch.cat([batch.noise for batch in batches])
-        times = torch.cat([batch.times for batch in batches])
-        prompts: list[str] = []
-        for batch in batches:
-            prompts += batch.prompts
+        noisy = process.noised(batch.latents, batch.noise, batch.times)
+        conditions = self.encoder(batch.prompts)
+        prediction = self.base.predict(noisy, batch.times, conditions)
+        target = process.target(batch.latents, batch.noise, batch.times)
+        sample_weights = process.weights(batch.times, self.recipe.snr_gamma)
 
-        noisy = process.noised(latents, noise, times)
-        prediction = self.base.predict(noisy, times, self.encoder(prompts))
-        target = process.target(latents, noise, times)
-        sample_weights = process.weights(times, self.recipe.snr_gamma)
+        count = len(self.streams)
+        predictions = prediction.chunk(count)
+        targets = target.chunk(count)
+        weights: Sequence[Tensor | None] = [None] * count
+        if sample_weights is not None:
+            weights = sample_weights.chunk(count)
 
-        count = len(self.streams)  # each has an equal share of the samples
-        weights = [None] * count if sample_weights is None else sample_weights.chunk(count)
         losses = []
-        for stream, guess, truth, weight in zip(
-            self.streams, prediction.chunk(count), target.chunk(count), weights, strict=True
-        ):
-            losses.append(weighted_mse(guess, truth, weight) * stream.weight)
+        for number, stream in enumerate(self.streams):
+            loss = weighted_mse(
+                predictions[number],
+                targets[number],
+                weights[number],
+            )
+            losses.append(loss * stream.weight)
         return torch.stack(losses).sum()
 
 
-def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean over the batch of each sample's squared error times its weight, in float32."""
-    squared = (prediction.float() - target.float()).square()
+def weighted_mse(
+    prediction: Tensor,
+    target: Tensor,
+    weights: Tensor | None,
+) -> Tensor:
+    """Return the mean over the batch of each sample's squared error times its weight, in float32.
+
+    prediction, target: (samples, channels, height, width); weights: (samples,), or None when all are 1.
+    """
+    error = prediction.float() - target.float()
+    squared = error.square()
     if weights is None:
         return squared.mean()
-    return (squared.mean(dim=(1, 2, 3)) * weights).mean()
+    by_sample = squared.mean(dim=(1, 2, 3))
+    return (by_sample * weights).mean()

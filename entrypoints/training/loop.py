@@ -1,4 +1,8 @@
-"""The training loop that all recipes share: from an objective and a tuner to trained weights, cut off or not."""
+"""The training loop that all recipes share: from an objective and a tuner to trained weights.
+
+A run may be interrupted at any time. Resumed from its newest checkpoint it ends in the same bytes, because everything
+random is keyed by the step and everything else is in the checkpoint.
+"""
 
 import math
 import time
@@ -20,13 +24,19 @@ from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
 
-AUTOCAST = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+AUTOCAST = {
+    "no": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 NOT_YET = FileDigest(sha256="", size=0)
-WEIGHT = "weight"  # kinds of tensors in a checkpoint, beside the names of AdamW's state
+
+# Kinds of tensors in a checkpoint, beside the names of AdamW's state ("step", "exp_avg", "exp_avg_sq").
+WEIGHT = "weight"
 OBJECTIVE = "objective"
 
 Validate = Callable[[int], None]
-"""Draws pictures with the model as it is after a step."""
+"""Draws images with the model as it is after a step."""
 
 
 class NotFiniteError(Exception):
@@ -34,183 +44,263 @@ class NotFiniteError(Exception):
 
 
 def learning_rate(recipe: Optimised, step: int) -> float:
-    """Return the rate of a step, counted from 0: a line up, then constant, or down along a cosine or a line."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / (recipe.warmup_steps + 1)
-    done = (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)
+    """Return the rate of a step, counted from 0.
+
+    It rises in a line during the warm-up. Then it is constant, or falls along a line or half a cosine towards 0.
+    """
+    peak = recipe.learning_rate
+    warmup = recipe.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    done = (step - warmup) / (recipe.steps - warmup)
     if recipe.lr_schedule == "cosine":
-        return recipe.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        return peak * (1 + math.cos(math.pi * done)) / 2
     if recipe.lr_schedule == "linear":
-        return recipe.learning_rate * (1 - done)
-    return recipe.learning_rate
+        return peak * (1 - done)
+    return peak
 
 
 class Trainer:
-    """The optimizer, the gradient scaler, and how far they are."""
+    """The optimizer, the gradient scaler, and how many steps they have done."""
 
-    def __init__(self, run: Run, recipe: Optimised, parameters: dict[str, nn.Parameter], objective: Objective) -> None:
+    def __init__(
+        self,
+        run: Run,
+        recipe: Optimised,
+        parameters: dict[str, nn.Parameter],
+        objective: Objective,
+    ) -> None:
         self.run = run
         self.recipe = recipe
         self.parameters = parameters
         self.objective = objective
         self.done = 0
         self.optimizer = torch.optim.AdamW(
-            list(parameters.values()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+            list(parameters.values()),
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        self.scaler = torch.amp.GradScaler(run.device.type, enabled=recipe.mixed_precision == "fp16")
+        # Without half precision there is nothing to scale: a disabled scaler passes everything through.
+        self.scaler = torch.amp.GradScaler(
+            run.device.type,
+            enabled=recipe.mixed_precision == "fp16",
+        )
 
     def take_step(self) -> float:
-        """Do one optimizer step and return its loss; NotFiniteError before a bad one touches the weights.
+        """Do one optimizer step and return its loss.
 
-        Loss and gradients are those of all ranks together, so that all come to the same decision.
+        Loss and gradients are those of all ranks together, so that all come to the same decision. Raises NotFiniteError
+        before the weights are touched.
         """
+        recipe = self.recipe
         ranks = self.run.ranks
-        torch.manual_seed(keyed_seed(self.recipe.seed, "dropout", ranks.rank, self.done))
-        loss = ranks.mean(self._backward(self.objective.losses(self.done, ranks)))
+        step = self.done
+        # Dropout draws from the global generator, so it is seeded for each step, and differently on each rank.
+        torch.manual_seed(keyed_seed(recipe.seed, "dropout", ranks.rank, step))
+
+        losses = self.objective.losses(step, ranks)
+        own_loss = self._backward(losses)
+        loss = ranks.mean(own_loss)
         ranks.average_gradients(self.parameters.values())
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.max_grad_norm)
-        value, length = torch.stack([loss, norm]).tolist()  # the only sync of a step
-        if not math.isfinite(value):
-            raise NotFiniteError("loss is not a finite number")
-        if not math.isfinite(length) and not self._scaler_can_skip():
-            raise NotFiniteError("gradients are not finite numbers")
+        norm = nn.utils.clip_grad_norm_(
+            self.parameters.values(),
+            recipe.max_grad_norm,
+        )
+        # Both figures in one transfer: the only time in a step that the CPU waits for the GPU.
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        self._require_finite(loss_value, norm_value)
+
+        rate = learning_rate(recipe, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.done)
+            group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        return float(value)
+        return float(loss_value)
 
     def _backward(self, losses: Iterator[Tensor]) -> Tensor:
         """Accumulate gradients over the forward passes and return their mean loss."""
+        device = self.run.device
         precision = AUTOCAST[self.recipe.mixed_precision]
+        autocast = torch.autocast(
+            device.type,
+            precision,
+            enabled=precision != torch.float32,
+        )
         passes = self.recipe.gradient_accumulation
-        total = torch.zeros((), device=self.run.device)
-        autocast = torch.autocast(self.run.device.type, precision, enabled=precision != torch.float32)
+        mean_loss = torch.zeros((), device=device)
         for _ in range(passes):
             with autocast:
                 loss = next(losses) / passes
-            torch.autograd.backward(self.scaler.scale(loss))
-            total += loss.detach()
-        return total
+            scaled = self.scaler.scale(loss)
+            torch.autograd.backward(scaled)
+            mean_loss += loss.detach()
+        return mean_loss
 
-    def _scaler_can_skip(self) -> bool:
-        """Whether infinite gradients may come of the scaler's factor: it leaves such a step out and halves it.
+    def _require_finite(self, loss: float, norm: float) -> None:
+        """Raise NotFiniteError unless a step's loss and the norm of its gradients are finite.
 
-        Without scaling, or with a factor that is below one already, they are infinite by themselves.
+        Infinite gradients are allowed where the scaler's factor may be the cause: the scaler then skips the step and
+        halves the factor. Without scaling, or with a factor that is below 1 already, they are infinite by themselves.
         """
-        return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        if not math.isfinite(loss):
+            raise NotFiniteError("loss is not a finite number")
+        if math.isfinite(norm):
+            return
+        scaler_can_skip = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        if not scaler_can_skip:
+            raise NotFiniteError("gradients are not finite numbers")
 
     def is_finite(self) -> bool:
         """Whether all weights are finite numbers."""
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights, AdamW's state of each, and the objective's state, by kind and name."""
+        """Return the weights, AdamW's state of each, and the objective's state, as "kind/name"."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[f"{WEIGHT}/{name}"] = parameter.data
-            for key, value in self.optimizer.state[parameter].items():
-                found[f"{key}/{name}"] = value
+            state = self.optimizer.state[parameter]
+            for kind, value in state.items():
+                found[f"{kind}/{name}"] = value
         for name, value in self.objective.state().items():
             found[f"{OBJECTIVE}/{name}"] = value
         return found
 
     @torch.no_grad()
     def restore(self, manifest: checkpoint.Manifest, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to where a checkpoint was written."""
-        of_objective: dict[str, Tensor] = {}
+        """Take over everything that `tensors` returned when the checkpoint was written."""
+        objective_state: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             if kind == OBJECTIVE:
-                of_objective[name] = tensor
+                objective_state[name] = tensor
             elif kind == WEIGHT:
                 self.parameters[name].copy_(tensor)
             else:
-                self.optimizer.state[self.parameters[name]][kind] = tensor
-        self.objective.restore(of_objective)
+                parameter = self.parameters[name]
+                self.optimizer.state[parameter][kind] = tensor
+        self.objective.restore(objective_state)
         if manifest.scaler:
-            self.scaler.load_state_dict(dict(manifest.scaler))
+            scaler_state = dict(manifest.scaler)
+            self.scaler.load_state_dict(scaler_state)
         self.done = manifest.step
 
 
 class Saver:
-    """Writes checkpoints by the minute, by the step, and whenever it is told to; the first rank does, for all."""
+    """Writes checkpoints every few minutes, every few steps, and on demand; the first rank writes for all."""
 
-    def __init__(self, run: Run, identity: checkpoint.Identity, trainer: Trainer) -> None:
+    def __init__(
+        self,
+        run: Run,
+        identity: checkpoint.Identity,
+        trainer: Trainer,
+    ) -> None:
         self.run = run
+        self.root = run.environment.checkpoints
         self.identity = identity
         self.trainer = trainer
-        self.saved = 0
-        self.last = time.monotonic()
+        self.saved_step = 0
+        self.saved_at = time.monotonic()  # seconds
 
     def resume(self) -> None:
-        """Restore the newest valid checkpoint, if there is one."""
+        """Restore the newest valid checkpoint, if there is one.
+
+        Raises TrainingError("resume") when it belongs to another run, or when the ranks do not agree on data, code or
+        checkpoint: they would train different things under one name.
+        """
         self._require_agreement(self.identity.number, "do not hold the same data, base model and code")
-        folder, manifest, complaints = checkpoint.find(self.run.environment.checkpoints, self.identity)
+        folder, manifest, complaints = checkpoint.find(self.root, self.identity)
         for complaint in complaints:
             emit(Warned(message=complaint))
         step = manifest.step if manifest else 0
         self._require_agreement(step, f"hold different checkpoints (this one's is of step {step})")
         if folder and manifest:
-            self.trainer.restore(manifest, checkpoint.load_tensors(folder, self.run.device))
-            self.saved = manifest.step
-            emit(Resumed(step=manifest.step))
-            self._compare_machines(manifest.machine)
+            tensors = checkpoint.load_tensors(folder, self.run.device)
+            self.trainer.restore(manifest, tensors)
+            self.saved_step = step
+            emit(Resumed(step=step))
+            self._warn_of_differences(manifest.machine)
 
     def _require_agreement(self, number: int, difference: str) -> None:
         """Raise TrainingError("resume") unless all ranks hold the same number."""
         if not self.run.ranks.agree(number, self.run.device):
-            message = f"The processes of this job {difference}, and would train different things."
-            raise TrainingError("resume", message, "Submit the job again with --restart.")
+            raise TrainingError(
+                "resume",
+                f"The processes of this job {difference}, and would train different things.",
+                "Submit the job again with --restart.",
+            )
 
-    def _compare_machines(self, then: Machine) -> None:
+    def _warn_of_differences(self, then: Machine) -> None:
+        """Warn when the run began on a machine that rounds differently."""
         differences = then.differences(self.run.machine)
         if differences:
-            message = f"The run continues on another machine than it began on: {', '.join(differences)}"
-            emit(Warned(message=f"{message}. Its bytes may differ from those of an uninterrupted run."))
+            changes = ", ".join(differences)
+            message = (
+                f"The run resumes on another machine than it began on: {changes}. "
+                "Its bytes may differ from those of an uninterrupted run."
+            )
+            emit(Warned(message=message))
 
     def due(self) -> bool:
-        """Whether the recipe wants a checkpoint after this step."""
-        every = self.run.recipe.checkpoint_steps
+        """Whether it is time for a checkpoint, by the recipe's steps or minutes."""
+        recipe = self.run.recipe
+        every = recipe.checkpoint_steps
         if every is not None and self.trainer.done % every == 0:
             return True
-        return time.monotonic() - self.last >= self.run.recipe.checkpoint_minutes * 60
+        elapsed = time.monotonic() - self.saved_at
+        return elapsed >= recipe.checkpoint_minutes * 60
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, unless there is one."""
-        if self.saved == self.trainer.done:
+        """Write a checkpoint of this step, unless there is one."""
+        run = self.run
+        trainer = self.trainer
+        if self.saved_step == trainer.done:
             return
-        if self.run.ranks.is_first:
+        if run.ranks.is_first:
             manifest = checkpoint.Manifest(
-                step=self.trainer.done,
+                step=trainer.done,
                 identity=self.identity,
-                machine=self.run.machine,
-                scaler=self.trainer.scaler.state_dict(),
+                machine=run.machine,
+                scaler=trainer.scaler.state_dict(),
                 tensors=NOT_YET,
             )
-            keep = self.run.recipe.keep_checkpoints
-            checkpoint.save(self.run.environment.checkpoints, manifest, self.trainer.tensors(), keep)
-        self.saved, self.last = self.trainer.done, time.monotonic()
-        emit(Checkpoint(step=self.saved))
+            checkpoint.save(
+                self.root,
+                manifest,
+                trainer.tensors(),
+                keep=run.recipe.keep_checkpoints,
+            )
+        self.saved_step = trainer.done
+        self.saved_at = time.monotonic()
+        emit(Checkpoint(step=trainer.done))
 
 
 def fit(
-    run: Run, base: BaseModel, recipe: Optimised, tuner: Tuner, objective: Objective, validate: Validate | None = None
+    run: Run,
+    base: BaseModel,
+    recipe: Optimised,
+    tuner: Tuner,
+    objective: Objective,
+    validate: Validate | None = None,
 ) -> None:
-    """Train to the recipe's last step, from the newest checkpoint on; `validate` draws pictures now and then.
+    """Train to the recipe's last step, starting from the newest checkpoint.
 
-    Raises Stopped when the process was asked to end, and TrainingError("nan-loss"), both after saving.
+    `validate` draws images every `validation_steps`, on the first rank. Raises Stopped when the process was asked to
+    end, and TrainingError("nan-loss"), both after saving.
     """
     _prepare(base, recipe, tuner)
     trainer = Trainer(run, recipe, tuner.parameters, objective)
     saver = Saver(run, run.identity(base), trainer)
     saver.resume()
     emit(Phase(name="training", of=recipe.steps))
+    if not run.ranks.is_first:
+        validate = None
     try:
-        _steps(run, trainer, saver, validate if run.ranks.is_first else None)
+        _take_steps(run, trainer, saver, validate)
     except Stopped:
         saver.save()
         raise
@@ -224,13 +314,23 @@ def fit(
         encoder.eval()
 
 
-def _steps(run: Run, trainer: Trainer, saver: Saver, validate: Validate | None) -> None:
-    recipe, began, first = trainer.recipe, time.monotonic(), trainer.done
+def _take_steps(
+    run: Run,
+    trainer: Trainer,
+    saver: Saver,
+    validate: Validate | None,
+) -> None:
+    """Train to the last step, with events, checkpoints and validation images on the way."""
+    recipe = trainer.recipe
+    first = trainer.done
+    began = time.monotonic()
+    # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
     if validate and first and first % recipe.validation_steps == 0:
-        validate(first)  # the run was perhaps cut off between the checkpoint and these pictures
+        validate(first)
     while trainer.done < recipe.steps:
         loss = trainer.take_step()
-        announce(trainer, loss, (time.monotonic() - began) / (trainer.done - first))
+        elapsed = time.monotonic() - began
+        announce(trainer, loss, elapsed / (trainer.done - first))
         if saver.due():
             saver.save()
         run.check_stop()
@@ -239,39 +339,45 @@ def _steps(run: Run, trainer: Trainer, saver: Saver, validate: Validate | None) 
 
 
 def _nan_loss(trainer: Trainer, saver: Saver, error: NotFiniteError) -> TrainingError:
-    """Say at which step it ended, what is left, and what to change."""
-    kept = f"the checkpoint at step {saver.saved} is kept" if saver.saved else "there is no checkpoint"
-    rate = trainer.recipe.learning_rate
-    advice = f"Submit again with a lower rate: -s learning_rate={rate / 10:g}"
+    """Return an error that says at which step the run ended, what is left, and what to change."""
+    kept = "there is no checkpoint"
+    if saver.saved_step:
+        kept = f"the checkpoint at step {saver.saved_step} is kept"
+    lower_rate = trainer.recipe.learning_rate / 10
+    advice = f"Submit again with a lower rate: -s learning_rate={lower_rate:g}"
     if trainer.done == 0:
         advice = "Check the base model: nothing was trained yet"
     if trainer.scaler.is_enabled():
-        advice += ", or in another arithmetic: -s mixed_precision=bf16"
-    return TrainingError("nan-loss", f"The {error} at step {trainer.done + 1}; {kept}.", f"{advice}.")
-
-
-def announce(trainer: Trainer, loss: float, seconds: float) -> None:
-    """Say that a step is done; `seconds` is the mean of this process's steps."""
-    step = trainer.done
-    emit(
-        Step(
-            step=step,
-            of=trainer.recipe.steps,
-            loss=loss,
-            learning_rate=learning_rate(trainer.recipe, step - 1),
-            seconds_per_step=seconds,
-            measures=dict(trainer.objective.measures()),
-        )
+        advice += ", or with another precision: -s mixed_precision=bf16"
+    return TrainingError(
+        "nan-loss",
+        f"The {error} at step {trainer.done + 1}; {kept}.",
+        f"{advice}.",
     )
 
 
+def announce(trainer: Trainer, loss: float, seconds: float) -> None:
+    """Report that a step is done; `seconds` is the mean duration of this process's steps."""
+    recipe = trainer.recipe
+    step = trainer.done  # as people count, from 1
+    event = Step(
+        step=step,
+        of=recipe.steps,
+        loss=loss,
+        learning_rate=learning_rate(recipe, step - 1),
+        seconds_per_step=seconds,
+        measures=dict(trainer.objective.measures()),
+    )
+    emit(event)
+
+
 def _prepare(base: BaseModel, recipe: Optimised, tuner: Tuner) -> None:
-    """Put what is trained in training mode, which gradient checkpointing asks for; its dropout is keyed by the step."""
+    """Put what is trained in training mode: gradient checkpointing requires it, and dropout is keyed by the step."""
     base.denoiser.train()
     if recipe.gradient_checkpointing:
         base.denoiser.enable_gradient_checkpointing()
     for encoder in base.text_encoders.values():
-        # A frozen encoder must not drop anything: it is asked only once.
+        # A frozen encoder runs without dropout: each prompt is encoded only once, for all steps.
         encoder.train(tuner.trains_text_encoder)
         if recipe.gradient_checkpointing:
             encoder.gradient_checkpointing_enable()

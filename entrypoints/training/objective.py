@@ -12,8 +12,8 @@ class Objective(Protocol):
     """Where a step's losses come from.
 
     What is random in a step follows from the seed and the step's number, so that it need not be saved. What cannot be
-    computed again, such as samples of a policy that has moved on since, is the objective's state: it is saved with each
-    checkpoint and restored from it.
+    computed again, such as samples of a policy that has been trained since, is the objective's state: it is saved with
+    each checkpoint and restored from it.
     """
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
@@ -25,7 +25,7 @@ class Objective(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned when the checkpoint was written."""
+        """Restore what `state` returned when the checkpoint was written."""
         ...
 
     def measures(self) -> Mapping[str, float]:

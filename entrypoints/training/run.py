@@ -1,4 +1,4 @@
-"""One run of a recipe: where it reads and writes, on what it computes, and whether it was asked to stop."""
+"""One run of a recipe: where it reads and writes, on which device it computes, and whether it was asked to stop."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.models.sampling import Drawing
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
-from entrypoints.runtime.pictures import Picture, read_pictures
+from entrypoints.runtime.pictures import CaptionedImage, list_images
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
-from orchestrator.contract.adapter import AdapterManifest, title_of
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest, title_of
 from orchestrator.contract.bundle import BundleKind, bundle_files
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
@@ -42,26 +42,35 @@ class Run:
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose the device, join the other ranks, and make arithmetic repeatable: resumed runs end in equal bytes."""
-        self.device = _device_of(self.ranks)
-        torch.set_num_threads(recorded_threads(self.environment.checkpoints) or torch.get_num_threads())
+        """Choose the device, make arithmetic repeatable, and join the other ranks.
+
+        Repeatable arithmetic is what lets a resumed run end in the same bytes.
+        """
+        self.device = device_of(self.ranks)
+        threads = recorded_threads(self.environment.checkpoints)
+        torch.set_num_threads(threads or torch.get_num_threads())
+        # Some operations on a GPU have no deterministic version; the run must not end because of them.
         torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
+        # Deterministic mode fills new tensors with NaN, which costs time and only helps code that reads them unset.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.ranks.connect(self.device)
 
     def check_stop(self) -> None:
-        """Raise Stopped, on all ranks at the same step, when one of them was asked to end."""
+        """Raise Stopped when a rank was asked to end. All ranks must call it, and all raise at the same step."""
         if self.ranks.any(self.stop.asked, self.device):
             raise Stopped
 
     def check_stop_alone(self) -> None:
-        """Raise Stopped where this rank does what the others wait for, unless there are others: they would be lost."""
+        """Raise Stopped when the process was asked to end and is the only rank.
+
+        For work that one rank does while the others wait: if it ended, they would wait until they time out.
+        """
         if self.ranks.ranks == 1:
             self.stop.check()
 
     @property
     def machine(self) -> Machine:
-        """What it computes on."""
+        """What this process computes on."""
         return this_machine(self.device)
 
     @property
@@ -84,15 +93,18 @@ class Run:
     def _base_model_source(self) -> tuple[Path, str | None]:
         """Folder of the base model and its commit on the Hub, if it is from there."""
         folder, revision = self._find_base_model()
-        native, resolution = native_resolution(folder), self.recipe.resolution
+        native = native_resolution(folder)
+        resolution = self.recipe.resolution
         if native not in (None, resolution):
             message = (
-                f"The base model draws {native}x{native} pictures and is trained at {resolution}x{resolution} here"
+                f"The base model draws {native}x{native} images and is trained at {resolution}x{resolution} here; "
+                f"unless you mean it, submit again with -s resolution={native}."
             )
-            emit(Warned(message=f"{message}; unless you mean it, submit again with -s resolution={native}."))
+            emit(Warned(message=message))
         return folder, revision
 
     def _find_base_model(self) -> tuple[Path, str | None]:
+        """Return the folder and commit of the model in the job's channel, or fetch it from the Hub."""
         folder = self.environment.channel(BASE_MODEL_CHANNEL)
         if folder is not None:
             return folder, self.recipe.base_revision
@@ -106,27 +118,38 @@ class Run:
 
     def _fetch_base_model(self) -> tuple[Path, str]:
         """Fetch the model from the Hub, once a host: the other processes find it in the cache, at the same commit."""
-        if not self.ranks.is_first_of_host:
-            self.ranks.barrier()
-        found = fetch_pinned(self.recipe.base_model, self.recipe.base_revision, self.environment.checkpoints)
-        if self.ranks.is_first_of_host:
-            self.ranks.barrier()
+        ranks = self.ranks
+        recipe = self.recipe
+        # Others wait here until the first process of the host has fetched it and waits below.
+        if not ranks.is_first_of_host:
+            ranks.barrier()
+        found = fetch_pinned(
+            recipe.base_model,
+            recipe.base_revision,
+            self.environment.checkpoints,
+        )
+        if ranks.is_first_of_host:
+            ranks.barrier()
         return found
 
     def load_base_model(self) -> BaseModel:
-        """Load a pristine copy of the base model."""
+        """Load a new copy of the base model, without any training."""
         folder, revision = self._base_model_source
-        return load_base_model(folder, self.recipe.base_model, revision, self.device)
+        model_id = self.recipe.base_model
+        return load_base_model(folder, model_id, revision, self.device)
 
-    def pictures(self) -> list[Picture]:
-        """List the training pictures."""
-        return read_pictures(self.environment.channel(TRAINING_CHANNEL))
+    def training_images(self) -> list[CaptionedImage]:
+        """List the images of the training channel with their captions."""
+        folder = self.environment.channel(TRAINING_CHANNEL)
+        return list_images(folder)
 
     @cached_property
     def dataset_sha256(self) -> str:
         """Hash of the training channel."""
         folder = self.environment.channel(TRAINING_CHANNEL)
-        return tree_sha256(hash_files(folder) if folder else {})
+        if folder is None:
+            return tree_sha256({})
+        return tree_sha256(hash_files(folder))
 
     @cached_property
     def bundle_sha256(self) -> str:
@@ -136,22 +159,34 @@ class Run:
         return tree_sha256({name: hash_file(path) for name, path in files.items()})
 
     def identity(self, base: BaseModel) -> Identity:
-        """Return what a checkpoint of this run must agree on."""
-        # What a branch was resolved to, and where, does not matter: the model itself is in the identity.
-        values = to_hyperparameters(self.recipe.model_copy(update={"base_revision": None}))
-        recipe = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """Return what a checkpoint must have in common with this run to be resumed from."""
+        # Without the revision: a branch and the commit it was resolved to are the same model, and the model's own
+        # fingerprint is in the identity.
+        recipe = self.recipe.model_copy(update={"base_revision": None})
+        values = to_hyperparameters(recipe)
+        text = json.dumps(values, sort_keys=True)
+        weights = base.reference.fingerprint
+        settings = settings_sha256(base.folder)
         return Identity(
-            recipe=recipe,
+            recipe=hashlib.sha256(text.encode()).hexdigest(),
             dataset=self.dataset_sha256,
             bundle=self.bundle_sha256,
-            base_model=f"{base.reference.fingerprint} {settings_sha256(base.folder)}",
+            base_model=f"{weights} {settings}",
             ranks=self.ranks.ranks,
         )
 
     def publish(
-        self, tuner: Tuner, base: BaseModel, metrics: dict[str, float], extras: Callable[[Path], None]
+        self,
+        tuner: Tuner,
+        base: BaseModel,
+        metrics: dict[str, float],
+        extras: Callable[[Path], None],
     ) -> AdapterManifest:
-        """Write the adapter beside the model folder and put it in place whole; `extras` adds its other files."""
+        """Write the adapter to a draft folder, move it into place whole, and return its manifest.
+
+        `extras` is given the draft folder and adds what belongs to the adapter beside its weights.
+        """
+        model = self.environment.model
         manifest = AdapterManifest(
             kind=tuner.kind,
             parts=tuner.parts,
@@ -164,33 +199,36 @@ class Run:
             metrics=metrics,
             libraries=library_versions(),
         )
-        draft = _empty_folder(self.environment.model.with_name(".model.draft"))
+        draft = model.with_name(".model.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
         tuner.save(draft, manifest.header())
         extras(draft)
         complete = manifest.write(draft)
-        _replace(draft, self.environment.model)
+        replace_folder(draft, model)
         return complete
 
 
-def _device_of(ranks: Ranks) -> torch.device:
+def device_of(ranks: Ranks) -> torch.device:
     """Return the GPU of this rank, or the CPU where there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", ranks.local_rank)
     return torch.device("cpu")
 
 
-def _empty_folder(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def replace_folder(draft: Path, final: Path) -> None:
+    """Put a finished folder in its place, with one rename where that is possible.
 
-
-def _replace(draft: Path, final: Path) -> None:
-    """Put a finished folder in its place: one rename, unless the service mounted `final` and it can only be filled."""
+    SageMaker mounts `final`, and a mount cannot be replaced: it is filled file by file then, the manifest last, so that
+    an adapter without all its files has no manifest.
+    """
     if not os.path.ismount(final):
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         return
-    for path in sorted(draft.iterdir(), key=lambda path: path.name == "adapter.json"):
-        shutil.move(path, final / path.name)
+    manifest = draft / MANIFEST_FILE
+    for path in sorted(draft.iterdir()):
+        if path != manifest:
+            shutil.move(path, final / path.name)
+    shutil.move(manifest, final / MANIFEST_FILE)
     draft.rmdir()

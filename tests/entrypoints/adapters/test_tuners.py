@@ -31,8 +31,8 @@ def test_only_the_new_rows_change_even_under_weight_decay(family_base: BaseModel
     before = state(base)
     tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
     start = {part: rows.detach().clone() for part, rows in tuner.rows.items()}
-    pictures = run.pictures()
-    stream = Stream("subject", latents_of(base, recipe, pictures), templates(recipe, pictures))
+    images = run.training_images()
+    stream = Stream("subject", latents_of(base, recipe, images), templates(recipe, images))
     fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
     after = state(base)
     tables = [name.removesuffix(".rows") for name in after if name.endswith("token_embedding.rows")]

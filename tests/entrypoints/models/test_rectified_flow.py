@@ -87,8 +87,9 @@ class FlowModel:
 def test_the_objective_takes_a_flow_as_it_takes_ddpm(base: BaseModel, job: Any) -> None:
     recipe = tiny.dreambooth()
     run = Run(job(recipe), recipe)
-    model, pictures = FlowModel(base, RectifiedFlow(shift=3.0), []), run.pictures()
-    stream = Stream("instance", latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt))
+    model = FlowModel(base, RectifiedFlow(shift=3.0), [])
+    images = run.training_images()
+    stream = Stream("instance", latents_of(base, recipe, images), captions(images, recipe.instance_prompt))
     losses: Iterator[torch.Tensor] = DenoisingObjective(
         model, recipe, [stream], PromptEncoder(base, frozen=True)
     ).losses(0, Ranks())

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: what is whole is found, what is not is passed over."""
+"""Checkpoints on disk: what is whole is found, what is not is skipped."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_any_flipped_byte_makes_it_invalid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [checkpoint.MANIFEST_FILE, checkpoint.TENSORS_FILE])
-def test_an_incomplete_one_is_passed_over_with_a_word(tmp_path: Path, missing: str) -> None:
+def test_an_incomplete_one_is_skipped_with_a_warning(tmp_path: Path, missing: str) -> None:
     write(tmp_path, 1)
     (write(tmp_path, 2) / missing).unlink()
     _, manifest, complaints = checkpoint.find(tmp_path, IDENTITY)
@@ -64,7 +64,7 @@ def test_an_incomplete_one_is_passed_over_with_a_word(tmp_path: Path, missing: s
     assert "step-00000002" in complaints[0]
 
 
-def test_a_truncated_one_is_passed_over(tmp_path: Path) -> None:
+def test_a_truncated_one_is_skipped(tmp_path: Path) -> None:
     write(tmp_path, 1)
     path = write(tmp_path, 2) / checkpoint.TENSORS_FILE
     path.write_bytes(path.read_bytes()[:-3])

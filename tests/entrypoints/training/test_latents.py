@@ -13,7 +13,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.recipes.dreambooth import captions
 from entrypoints.recipes.textual_inversion import templates
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.runtime.pictures import crop_square, read_image, read_pictures, to_tensor
+from entrypoints.runtime.pictures import crop_square, list_images, read_image, to_tensor
 from entrypoints.runtime.randomness import generator
 from entrypoints.training.latents import latents_of
 
@@ -46,7 +46,7 @@ def test_pictures_are_listed_in_order_with_their_captions(tmp_path: Path) -> Non
     tiny.write_pictures(tmp_path, 2)
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": "sks dog asleep"}) + "\n\n")
-    pictures = read_pictures(tmp_path)
+    pictures = list_images(tmp_path)
     assert [(picture.path.name, picture.caption) for picture in pictures] == [
         ("0.png", None),
         ("1.png", "sks dog asleep"),
@@ -61,13 +61,13 @@ def test_pictures_are_listed_in_order_with_their_captions(tmp_path: Path) -> Non
 def test_a_broken_captions_file_is_named(tmp_path: Path) -> None:
     (tiny.write_pictures(tmp_path) / "metadata.jsonl").write_text("{'file_name': 1}\n")
     with pytest.raises(TrainingError, match=r"metadata\.jsonl cannot be read"):
-        read_pictures(tmp_path)
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize("folder", [None, "empty"])
 def test_no_pictures_is_a_failure(tmp_path: Path, folder: str | None) -> None:
     with pytest.raises(TrainingError, match="no PNG, JPEG or WebP") as caught:
-        read_pictures(tmp_path / folder if folder else None)
+        list_images(tmp_path / folder if folder else None)
     assert caught.value.kind == "dataset"
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 
 def test_latents_are_encoded_once_unless_crops_are_random(base: BaseModel, tmp_path: Path) -> None:
-    pictures = read_pictures(tiny.write_pictures(tmp_path))
+    pictures = list_images(tiny.write_pictures(tmp_path))
     fixed = latents_of(base, tiny.dreambooth(), pictures)
     cut = latents_of(base, tiny.dreambooth(random_crop=True), pictures)
     first, second = (generator(0, "step", 0, step) for step in (1, 2))
@@ -91,7 +91,7 @@ def test_latents_are_encoded_once_unless_crops_are_random(base: BaseModel, tmp_p
 
 
 def test_templates_name_the_placeholder(tmp_path: Path) -> None:
-    pictures = read_pictures(tiny.write_pictures(tmp_path))
+    pictures = list_images(tiny.write_pictures(tmp_path))
     recipe = tiny.textual_inversion()
     prompts = templates(recipe, pictures)([0, 1, 2, 0, 1, 2], generator(0, "step", 0, 0))
     assert all("<my-dog>" in prompt for prompt in prompts)
@@ -104,7 +104,7 @@ def test_a_caption_without_the_placeholder_is_refused(tmp_path: Path) -> None:
     rows = [{"file_name": "1.png", "text": "no<my-dog>s"}, {"file_name": "2.png", "text": "<my-dog>, asleep"}]
     (tiny.write_pictures(tmp_path) / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(TrainingError, match=r'captions of 1\.png do not mention "<my-dog>"'):
-        templates(tiny.textual_inversion(), read_pictures(tmp_path))
+        templates(tiny.textual_inversion(), list_images(tmp_path))
 
 
 def test_captions_are_trained_on(job: Any, run: Any) -> None:
