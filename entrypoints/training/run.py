@@ -180,11 +180,11 @@ class Run:
         tuner: Tuner,
         base: BaseModel,
         metrics: dict[str, float],
-        extras: Callable[[Path], None],
+        extras: Callable[[Path], None] | None = None,
     ) -> AdapterManifest:
         """Write the adapter to a draft folder, move it into place whole, and return its manifest.
 
-        `extras` is given the draft folder and adds what belongs to the adapter beside its weights.
+        `extras`, if given, is called with the draft folder and adds what belongs to the adapter beside its weights.
         """
         model = self.environment.model
         manifest = AdapterManifest(
@@ -203,7 +203,8 @@ class Run:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         tuner.save(draft, manifest.header())
-        extras(draft)
+        if extras is not None:
+            extras(draft)
         complete = manifest.write(draft)
         replace_folder(draft, model)
         return complete
@@ -226,6 +227,8 @@ def replace_folder(draft: Path, final: Path) -> None:
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
         return
+    for left in final.iterdir():  # of an earlier attempt in the same mount
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     manifest = draft / MANIFEST_FILE
     for path in sorted(draft.iterdir()):
         if path != manifest:
