@@ -312,3 +312,15 @@ def test_errors_are_those_of_the_house(hub: HubServer, put: Put, files: Files) -
     with pytest.raises(OrchestratorError) as raised:
         put()
     assert "words of the Hub" not in raised.value.render()
+
+
+def test_a_model_of_two_text_encoders_is_copied_with_both(
+    hub: HubServer, store: S3Store, put: Put, files: Files
+) -> None:
+    xl = {**files, "model_index.json": index("StableDiffusionXLPipeline")}
+    xl |= {name.replace("text_encoder/", "text_encoder_2/"): files[name] for name in files if "text_encoder/" in name}
+    xl |= {name.replace("tokenizer/", "tokenizer_2/"): files[name] for name in files if "tokenizer/" in name}
+    hub.add(MODEL, xl)
+    model, _ = put()
+    names = {name.removeprefix(store.name(model.uri)) for name in store.list_prefix(store.name(model.uri))}
+    assert {"text_encoder_2/model.safetensors", "tokenizer_2/vocab.json", "text_encoder/config.json"} <= names

@@ -114,3 +114,13 @@ def test_a_folder_whose_weights_cannot_be_read_has_no_known_size(tmp_path: Path)
         (tmp_path / file).write_text("{}")
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     assert place(spec(str(tmp_path)), HOME).memory is None
+
+
+def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> None:
+    job = spec("stabilityai/stable-diffusion-xl-base-1.0")
+    assert job.recipe.resolution == 1024
+    assert job.recipe.model_dump()["gradient_checkpointing"] is True
+    placed = place(job, HOME)
+    assert placed.fit is Fit.FITS
+    assert placed.instance.gpu.memory_gib >= 40
+    assert placed.warnings == ()

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
+import safetensors.torch
 import tiny
 import torch
+import transformers
 from diffusers import ControlNetModel, DiffusionPipeline
+from PIL import Image
 
+from entrypoints.adapters.loading import load_adapter
 from entrypoints.models.base import BaseModel, Residuals
 from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError
@@ -15,6 +21,7 @@ from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.checkpoint import newest_first
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import FAMILIES, family_of
+from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_index
 
 CPU = torch.device("cpu")
 
@@ -152,3 +159,70 @@ def test_one_rank_is_the_first_and_waits_for_nobody() -> None:
     assert ranks.mean(torch.tensor(2.0)) == 2
     assert not ranks.any(value=False, device=CPU)
     ranks.barrier()
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_an_adapter_of_sdxl_draws_in_plain_diffusers_what_its_run_drew(
+    job: Any, run: Any, sdxl_folder: Path, kind: str
+) -> None:
+    recipe = RECIPES[kind]
+    environment = job(recipe, base_model=sdxl_folder)
+    run(environment)
+    samples = environment.model / SAMPLES_FOLDER
+    index = parse_index((samples / INDEX_FILE).read_bytes())
+    sample = next(image for image in index.images if image.source == "after")
+    drawn = np.asarray(Image.open(samples / sample.file), dtype=float) / 255
+
+    plain = DiffusionPipeline.from_pretrained(sdxl_folder)
+    names = {**vars(transformers), **vars(diffusers), "safetensors": safetensors, "pipe": plain}
+    lines = AdapterManifest.read(environment.model).loading(str(environment.model))
+    exec("\n".join(lines), names)  # noqa: S102 - what we tell people to type
+    ours = load_base_model(sdxl_folder, "builtin", None, CPU)
+    load_adapter(ours, environment.model)
+
+    images = []
+    for pipeline in (plain, ours.pipeline):
+        image = pipeline(
+            sample.prompt,
+            generator=torch.Generator().manual_seed(sample.seed),
+            num_inference_steps=recipe.inference_steps,
+            guidance_scale=recipe.guidance_scale,
+            height=recipe.resolution,
+            width=recipe.resolution,
+            output_type="np",
+        ).images[0]
+        images.append(image)
+    assert np.abs(images[0] - images[1]).max() <= 1e-5
+    assert np.abs(images[0] - drawn).max() <= 1 / 255
+
+
+def test_an_adapter_of_another_base_model_is_refused(job: Any, run: Any, sdxl_folder: Path, base: BaseModel) -> None:
+    environment = job(tiny.dreambooth(evaluation_prompts=0), base_model=sdxl_folder)
+    run(environment)
+    with pytest.raises(TrainingError, match="other weights") as caught:
+        load_adapter(base, environment.model)
+    assert caught.value.kind == "adapter"
+
+
+def test_a_damaged_adapter_is_refused_before_it_is_loaded(job: Any, run: Any, sdxl_folder: Path) -> None:
+    environment = job(tiny.dreambooth(evaluation_prompts=0), base_model=sdxl_folder)
+    run(environment)
+    path = environment.model / "pytorch_lora_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    fresh = load_base_model(sdxl_folder, "builtin", None, CPU)
+    with pytest.raises(TrainingError, match="is damaged: pytorch_lora_weights"):
+        load_adapter(fresh, environment.model)
+
+
+def test_a_weight_blends_between_base_and_adapter(job: Any, run: Any, sdxl_folder: Path) -> None:
+    environment = job(RECIPES["full"], base_model=sdxl_folder)
+    run(environment)
+    prediction = []
+    for weight in (0.0, 0.5, 1.0):
+        base = load_base_model(sdxl_folder, "builtin", None, CPU)
+        before = base.denoiser.conv_in.weight.clone()
+        load_adapter(base, environment.model, weight)
+        prediction.append((base.denoiser.conv_in.weight - before).abs().max().item())
+    assert prediction[0] == 0
+    assert prediction[1] == pytest.approx(prediction[2] / 2, rel=1e-3)
+    assert prediction[2] > 1e-4
