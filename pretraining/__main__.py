@@ -10,7 +10,7 @@ import torch
 from orchestrator.resources import ASSETS
 from pretraining.card import SHEET_PROMPTS, write_card
 from pretraining.evaluation import as_record, evaluate, grid, load_pipeline
-from pretraining.stages import QUICK, Budget, Stages
+from pretraining.stages import QUICK, Scale, Stages
 from pretraining.subject import write_subject
 from pretraining.tokenizer import write_json
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
-    stages = Stages(wanted.work, QUICK if wanted.quick else Budget(), wanted.seed)
+    stages = Stages(wanted.work, QUICK if wanted.quick else Scale(), wanted.seed)
     base_model = wanted.assets / "base_model"
     if wanted.stage in {"subject", "all"}:
         write_subject(wanted.assets / "sample")

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 
 from pretraining.examples import diet, scaled
 from pretraining.pictures import SIZE
-from pretraining.training import Plan, fit, gradients_of, randomness
+from pretraining.training import StageSettings, fit, gradients_of, randomness
 
 CROP = 32  # twice the steps per second for the same number of pixels; the network is convolutional
 KL_WEIGHT = 1e-4
@@ -32,21 +32,21 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
-def train_autoencoder(plan: Plan, folder: Path, pictures: int) -> AutoencoderKL:
+def train_autoencoder(settings: StageSettings, folder: Path, pictures: int) -> AutoencoderKL:
     """Train on crops of drawn pictures, photographs and dead leaves; return it with its scaling factor set."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(settings.seed)
     network = build_autoencoder()
-    pool = diet(plan.seed, pictures)
+    pool = diet(settings.seed, pictures)
 
     def loss(step: int) -> torch.Tensor:
-        generator = randomness(plan, step)
-        chosen = torch.randint(len(pool), (plan.batch,), generator=generator)
+        generator = randomness(settings, step)
+        chosen = torch.randint(len(pool), (settings.batch,), generator=generator)
         y, x = torch.randint((SIZE - CROP) // 4 + 1, (2,), generator=generator) * 4
         flip = torch.rand((), generator=generator) < FLIPPED_SHARE
         crop = scaled(pool[chosen, :, y : y + CROP, x : x + CROP])
         return autoencoder_loss(network, crop.flip(3) if flip else crop, generator)
 
-    fit(network, plan, gradients_of(loss), folder)
+    fit(network, settings, gradients_of(loss), folder)
     network.register_to_config(scaling_factor=scaling_factor(network, pool[:1024]))
     return network
 

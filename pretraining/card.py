@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pretraining.evaluation import GUIDANCE, SAMPLING_STEPS, Figures
 from pretraining.scenes import COLOURS, HELD_OUT_ONE_IN, PATTERNS, SHAPES
-from pretraining.stages import Budget, Stages
+from pretraining.stages import Scale, Stages
 
 MACHINE = (
     "2 cores of an Intel Xeon with AVX-512 (autoencoder and text tower: of an AMD EPYC, Zen 1, in an earlier run whose "
@@ -45,7 +45,7 @@ def write_card(folder: Path, figures: Figures, stages: Stages) -> None:
         guidance=GUIDANCE,
         megabytes=figures.weight_bytes / 1e6,
         one_in=HELD_OUT_ONE_IN,
-        table=stage_table(stages.budget, stages.seconds(), figures.parameters),
+        table=stage_table(stages.scale, stages.seconds(), figures.parameters),
         seed=stages.seed,
         machine=MACHINE,
         shapes=", ".join(SHAPES),
@@ -55,40 +55,40 @@ def write_card(folder: Path, figures: Figures, stages: Stages) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def stage_table(budget: Budget, seconds: dict[str, float], parameters: dict[str, int]) -> str:
+def stage_table(scale: Scale, seconds: dict[str, float], parameters: dict[str, int]) -> str:
     """Return the table's rows: one per trained part."""
     rows = (
         (
-            budget.autoencoder,
+            scale.autoencoder,
             "`vae/`",
             "AutoencoderKL, f=4, 16x16x4 latents",
             parameters["vae"],
-            f"{budget.diet:,} pictures, crops of 32x32",
+            f"{scale.diet:,} pictures, crops of 32x32",
         ),
         (
-            budget.text_tower,
+            scale.text_tower,
             "`clip/`, `text_encoder/`",
             "CLIPModel, 4+4 layers of width 128",
             parameters["clip"],
             "pictures drawn anew each step",
         ),
         (
-            budget.picture_tower,
+            scale.picture_tower,
             "`clip/`, picture tower only",
             "the same, text tower frozen",
             parameters["clip"] - parameters["text_encoder"],
             "the same",
         ),
         (
-            budget.denoiser,
+            scale.denoiser,
             "`unet/`",
             "UNet2DConditionModel (32, 64, 128)",
             parameters["unet"],
-            f"{budget.drawn:,} drawn pictures, {budget.photos:,} photo crops",
+            f"{scale.drawn:,} drawn pictures, {scale.photos:,} photo crops",
         ),
     )
     lines = []
-    for plan, part, kind, count, diet in rows:
-        minutes = f"{seconds[plan.name] / 60:.0f}" if plan.name in seconds else "-"
-        lines.append(f"| {part} | {kind} | {count:,} | {diet} | {plan.steps:,} x {plan.batch} | {minutes} |")
+    for settings, part, kind, count, diet in rows:
+        minutes = f"{seconds[settings.name] / 60:.0f}" if settings.name in seconds else "-"
+        lines.append(f"| {part} | {kind} | {count:,} | {diet} | {settings.steps:,} x {settings.batch} | {minutes} |")
     return "\n".join(lines)

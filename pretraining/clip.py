@@ -22,7 +22,7 @@ from pretraining.examples import Examples, photographic, scaled, stacked
 from pretraining.pictures import SIZE, draw
 from pretraining.scenes import COLOURS, SHAPES, Scene, draw_monster, draw_scene, generator, held_out
 from pretraining.tokenizer import MAX_LENGTH
-from pretraining.training import Plan, fit, gradients_in_threads, gradients_of, randomness
+from pretraining.training import StageSettings, fit, gradients_in_threads, gradients_of, randomness
 
 WIDTH = 128
 PHOTOS_PER_BATCH = 4
@@ -77,9 +77,9 @@ def build_learner(tokenizer: CLIPTokenizer) -> Learner:
     return Learner(build_clip(tokenizer))
 
 
-def train_text_tower(plan: Plan, folder: Path, tokenizer: CLIPTokenizer) -> Learner:
+def train_text_tower(settings: StageSettings, folder: Path, tokenizer: CLIPTokenizer) -> Learner:
     """Train the text tower on captions alone: it learns to tell what each says of its scene."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(settings.seed)
     learner = build_learner(tokenizer)
     learner.clip.requires_grad_(requires_grad=False)
     learner.clip.text_model.requires_grad_(requires_grad=True)
@@ -89,17 +89,19 @@ def train_text_tower(plan: Plan, folder: Path, tokenizer: CLIPTokenizer) -> Lear
         return learner.questions.loss(embed_texts(learner.clip, tokens(tokenizer, captions)), scenes)
 
     def losses(step: int) -> list[Callable[[], torch.Tensor]]:
-        rng = generator(plan.seed, plan.name, step)
-        scenes = [draw_scene(rng) for _ in range(plan.batch)]
+        rng = generator(settings.seed, settings.name, step)
+        scenes = [draw_scene(rng) for _ in range(settings.batch)]
         captions = [caption(scene, rng) for scene in scenes]
-        half = plan.batch // 2
+        half = settings.batch // 2
         return [partial(loss, scenes[:half], captions[:half]), partial(loss, scenes[half:], captions[half:])]
 
-    fit(learner, plan, gradients_in_threads(learner, losses), folder)
+    fit(learner, settings, gradients_in_threads(learner, losses), folder)
     return learner
 
 
-def train_picture_tower(plan: Plan, folder: Path, learner: Learner, tokenizer: CLIPTokenizer, photos: int) -> Learner:
+def train_picture_tower(
+    settings: StageSettings, folder: Path, learner: Learner, tokenizer: CLIPTokenizer, photos: int
+) -> Learner:
     """Train the picture tower to match a text tower that stays as it is (Zhai et al. 2022, arXiv 2111.07991).
 
     The denoiser learns from the text tower's states, so they must not change. Beside the contrast, the picture tower
@@ -110,18 +112,18 @@ def train_picture_tower(plan: Plan, folder: Path, learner: Learner, tokenizer: C
     learner.clip.vision_model.requires_grad_(requires_grad=True)
     learner.clip.visual_projection.requires_grad_(requires_grad=True)
     learner.clip.logit_scale.requires_grad_(requires_grad=True)
-    pool = photographic(plan.seed, "clip-photos", photos)
+    pool = photographic(settings.seed, "clip-photos", photos)
 
     def loss(step: int) -> torch.Tensor:
-        batch, scenes = batch_of_step(plan, step, pool)
-        pictures = disturbed(scaled(batch.pictures), randomness(plan, step))
+        batch, scenes = batch_of_step(settings, step, pool)
+        pictures = disturbed(scaled(batch.pictures), randomness(settings, step))
         seen = embed_pictures(learner.clip, pictures)
         with torch.no_grad():
             told = embed_texts(learner.clip, tokens(tokenizer, batch.captions))
         contrast = contrastive_loss(told, seen, learner.clip.logit_scale)
         return contrast + QUESTIONS_WEIGHT * learner.questions.loss(seen[: len(scenes)], scenes)
 
-    fit(learner, plan, gradients_of(loss), folder)
+    fit(learner, settings, gradients_of(loss), folder)
     return learner
 
 
@@ -142,14 +144,14 @@ def contrastive_loss(told: torch.Tensor, seen: torch.Tensor, logit_scale: torch.
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
 
 
-def batch_of_step(plan: Plan, step: int, pool: Examples) -> tuple[Examples, list[Scene]]:
+def batch_of_step(settings: StageSettings, step: int, pool: Examples) -> tuple[Examples, list[Scene]]:
     """Return one batch, families of much alike scenes and then a few photo crops, and the scenes."""
-    rng = generator(plan.seed, plan.name, step)
+    rng = generator(settings.seed, settings.name, step)
     scenes: list[Scene] = []
-    while len(scenes) < plan.batch - PHOTOS_PER_BATCH:
+    while len(scenes) < settings.batch - PHOTOS_PER_BATCH:
         scene = draw_scene(rng)
         scenes += [scene, *(altered(scene, rng) for _ in range(FAMILY - 1))]
-    scenes = scenes[: plan.batch - PHOTOS_PER_BATCH]
+    scenes = scenes[: settings.batch - PHOTOS_PER_BATCH]
     chosen = rng.sample(range(len(pool.captions)), PHOTOS_PER_BATCH)
     pictures = torch.cat([stacked([draw(scene) for scene in scenes]), pool.pictures[chosen]])
     captions = (*(caption(scene, rng) for scene in scenes), *(pool.captions[i] for i in chosen))

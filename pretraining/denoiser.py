@@ -24,7 +24,7 @@ from pretraining.examples import drawn_scenes, photographic, stacked
 from pretraining.pictures import draw
 from pretraining.scenes import generator
 from pretraining.schedule import noise_schedule
-from pretraining.training import Plan, fit, gradients_in_threads, randomness
+from pretraining.training import StageSettings, fit, gradients_in_threads, randomness
 
 log = logging.getLogger(__name__)
 
@@ -65,31 +65,33 @@ class Conditioned:
 
 
 def train_denoiser(
-    plan: Plan,
+    settings: StageSettings,
     folder: Path,
     examples: Conditioned,
     on_save: Callable[[dict[str, torch.Tensor]], None] | None = None,
 ) -> UNet2DConditionModel:
     """Train on prepared latents and text states; return the averaged network."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(settings.seed)
     network = build_denoiser().to(memory_format=torch.channels_last)
     schedule = noise_schedule()
 
     def losses(step: int) -> list[Callable[[], torch.Tensor]]:
-        source = randomness(plan, step)
-        latents, states = batch_of_step(plan, examples, source)
+        source = randomness(settings, step)
+        latents, states = batch_of_step(settings, examples, source)
         return velocity_losses(network, schedule, latents, states, source)
 
-    fit(network, plan, gradients_in_threads(network, losses), folder, on_save)
+    fit(network, settings, gradients_in_threads(network, losses), folder, on_save)
     return network
 
 
-def batch_of_step(plan: Plan, examples: Conditioned, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of_step(
+    settings: StageSettings, examples: Conditioned, source: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return latents and the states of one of their captions each, a tenth silenced for classifier-free guidance."""
-    chosen = torch.randint(len(examples.latents), (plan.batch,), generator=source)
-    which = torch.randint(CAPTIONS_EACH, (plan.batch,), generator=source)
+    chosen = torch.randint(len(examples.latents), (settings.batch,), generator=source)
+    which = torch.randint(CAPTIONS_EACH, (settings.batch,), generator=source)
     states = examples.states[chosen * CAPTIONS_EACH + which].float()
-    silent = torch.rand(plan.batch, generator=source) < CAPTION_DROPOUT
+    silent = torch.rand(settings.batch, generator=source) < CAPTION_DROPOUT
     states[silent] = examples.silence.float()
     return examples.latents[chosen].float(), states
 

@@ -15,7 +15,7 @@ from pretraining.clip import disturbed
 from pretraining.examples import drawn_scenes, scaled, stacked
 from pretraining.pictures import draw
 from pretraining.scenes import COLOURS, KINDS, Scene
-from pretraining.training import Plan, fit, gradients_of, randomness
+from pretraining.training import StageSettings, fit, gradients_of, randomness
 
 BLURRED_SHARE = 0.5
 HEADS = {"kind": len(KINDS), "colour": len(COLOURS), "background": len(COLOURS)}
@@ -50,20 +50,20 @@ def labels(scenes: list[Scene]) -> dict[str, torch.Tensor]:
     }
 
 
-def train_judge(plan: Plan, folder: Path, pictures: int) -> Judge:
+def train_judge(settings: StageSettings, folder: Path, pictures: int) -> Judge:
     """Train on freshly drawn pictures of training's combinations; return the averaged network."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(settings.seed)
     network = Judge()
-    scenes = list(drawn_scenes(plan.seed, "judge", pictures))
+    scenes = list(drawn_scenes(settings.seed, "judge", pictures))
     pool, truth = stacked([draw(scene) for scene in scenes]), labels(scenes)
 
     def loss(step: int) -> torch.Tensor:
-        source = randomness(plan, step)
-        chosen = torch.randint(len(pool), (plan.batch,), generator=source)
+        source = randomness(settings, step)
+        chosen = torch.randint(len(pool), (settings.batch,), generator=source)
         answers = network(blurred(disturbed(scaled(pool[chosen]), source), source))
         return torch.stack([functional.cross_entropy(answers[name], truth[name][chosen]) for name in HEADS]).sum()
 
-    fit(network, plan, gradients_of(loss), folder)
+    fit(network, settings, gradients_of(loss), folder)
     return network
 
 

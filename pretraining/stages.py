@@ -16,29 +16,35 @@ from pretraining.denoiser import build_denoiser, prepare, train_denoiser
 from pretraining.export import export, text_tower
 from pretraining.judge import Judge, train_judge
 from pretraining.tokenizer import write_json, write_tokenizer
-from pretraining.training import Plan, finished, part, seconds_spent
+from pretraining.training import StageSettings, finished, part, seconds_spent
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-AUTOENCODER = Plan("autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800)
-TEXT_TOWER = Plan("text_tower", steps=300, batch=96, learning_rate=1e-3, warm_up=50, average=0.98, save_every=50)
-DENOISER = Plan("denoiser", steps=8500, batch=64, learning_rate=1e-3, warm_up=200, average=0.999, save_every=250)
-PICTURE_TOWER = Plan(
+AUTOENCODER = StageSettings(
+    "autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800
+)
+TEXT_TOWER = StageSettings(
+    "text_tower", steps=300, batch=96, learning_rate=1e-3, warm_up=50, average=0.98, save_every=50
+)
+DENOISER = StageSettings(
+    "denoiser", steps=8500, batch=64, learning_rate=1e-3, warm_up=200, average=0.999, save_every=250
+)
+PICTURE_TOWER = StageSettings(
     "picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=100
 )
-JUDGE = Plan("judge", steps=3000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
+JUDGE = StageSettings("judge", steps=3000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
 
 
 @dataclass(frozen=True)
-class Budget:
+class Scale:
     """How much of everything: by default what the published model took."""
 
-    autoencoder: Plan = AUTOENCODER
-    text_tower: Plan = TEXT_TOWER
-    denoiser: Plan = DENOISER
-    picture_tower: Plan = PICTURE_TOWER
-    judge: Plan = JUDGE
+    autoencoder: StageSettings = AUTOENCODER
+    text_tower: StageSettings = TEXT_TOWER
+    denoiser: StageSettings = DENOISER
+    picture_tower: StageSettings = PICTURE_TOWER
+    judge: StageSettings = JUDGE
     diet: int = 12_000
     clip_photos: int = 3000
     drawn: int = 20_000
@@ -46,14 +52,14 @@ class Budget:
     judge_pictures: int = 24_000
 
     @property
-    def plans(self) -> dict[str, Plan]:
-        """Return the plans of all trained stages by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Plan)}
+    def all_settings(self) -> dict[str, StageSettings]:
+        """Return the settings of all trained stages by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, StageSettings)}
 
 
 SHORT = {"steps": 2, "batch": 12, "save_every": 1, "warm_up": 1, "horizon": 0}
-QUICK = Budget(
-    **{name: replace(plan, **SHORT) for name, plan in Budget().plans.items()},
+QUICK = Scale(
+    **{name: replace(settings, **SHORT) for name, settings in Scale().all_settings.items()},
     diet=12,
     clip_photos=8,
     drawn=16,
@@ -66,10 +72,12 @@ QUICK = Budget(
 class Stages:
     """The work folder of one pre-training, with one method per stage."""
 
-    def __init__(self, work: Path, budget: Budget, seed: int = 0) -> None:
-        """Take the folder for states and intermediate data, the budget and the seed of everything."""
+    def __init__(self, work: Path, scale: Scale, seed: int = 0) -> None:
+        """Take the folder for states and intermediate data, the scale and the seed of everything."""
         self.work = work
-        self.budget = replace(budget, **{name: replace(plan, seed=seed) for name, plan in budget.plans.items()})
+        self.scale = replace(
+            scale, **{name: replace(settings, seed=seed) for name, settings in scale.all_settings.items()}
+        )
         self.seed = seed
         work.mkdir(parents=True, exist_ok=True)
 
@@ -79,36 +87,36 @@ class Stages:
 
     def autoencoder(self) -> AutoencoderKL:
         """Train the autoencoder, or read it back."""
-        plan, factor = self.budget.autoencoder, self.work / "scaling_factor.json"
-        if self._finished(plan) and factor.exists():
-            network = self._averaged(build_autoencoder(), plan)
+        settings, factor = self.scale.autoencoder, self.work / "scaling_factor.json"
+        if self._finished(settings) and factor.exists():
+            network = self._averaged(build_autoencoder(), settings)
             network.register_to_config(scaling_factor=json.loads(factor.read_text(encoding="utf-8")))
             return network
-        network = train_autoencoder(plan, self.work, self.budget.diet)
+        network = train_autoencoder(settings, self.work, self.scale.diet)
         write_json(factor, network.config.scaling_factor)
         return network
 
     def text_tower(self) -> Learner:
         """Train the text tower, or read it back; from here on it stays as it is."""
-        plan, tokenizer = self.budget.text_tower, self.tokenizer()
-        if self._finished(plan):
-            return self._averaged(build_learner(tokenizer), plan)
-        return train_text_tower(plan, self.work, tokenizer)
+        settings, tokenizer = self.scale.text_tower, self.tokenizer()
+        if self._finished(settings):
+            return self._averaged(build_learner(tokenizer), settings)
+        return train_text_tower(settings, self.work, tokenizer)
 
     def picture_tower(self) -> Learner:
         """Train the picture tower to match the text tower, or read the finished CLIP back."""
-        plan, tokenizer = self.budget.picture_tower, self.tokenizer()
-        if self._finished(plan):
-            return self._averaged(build_learner(tokenizer), plan)
-        return train_picture_tower(plan, self.work, self.text_tower(), tokenizer, self.budget.clip_photos)
+        settings, tokenizer = self.scale.picture_tower, self.tokenizer()
+        if self._finished(settings):
+            return self._averaged(build_learner(tokenizer), settings)
+        return train_picture_tower(settings, self.work, self.text_tower(), tokenizer, self.scale.clip_photos)
 
     def denoiser(self, assets: Path | None = None) -> UNet2DConditionModel:
         """Train the denoiser, or read it back; `assets` gets the model so far whenever the state is saved."""
-        plan = self.budget.denoiser
-        if self._finished(plan):
-            return self._averaged(build_denoiser(), plan)
+        settings = self.scale.denoiser
+        if self._finished(settings):
+            return self._averaged(build_denoiser(), settings)
         clip, autoencoder = self.text_tower().clip, self.autoencoder()
-        counts = (self.budget.drawn, self.budget.photos)
+        counts = (self.scale.drawn, self.scale.photos)
         examples = prepare(self.seed, counts, self.work, text_tower(clip), self.tokenizer(), autoencoder)
 
         def publish(weights: dict[str, torch.Tensor]) -> None:
@@ -117,15 +125,15 @@ class Stages:
                 network.load_state_dict(weights)
                 export(assets, clip, autoencoder, network, self.work / "tokenizer")
 
-        return train_denoiser(plan, self.work, examples, publish)
+        return train_denoiser(settings, self.work, examples, publish)
 
     def judge(self) -> Judge:
         """Train the judge of prompt following, or read it back."""
-        plan = self.budget.judge
+        settings = self.scale.judge
         return (
-            self._averaged(Judge(), plan).eval()
-            if self._finished(plan)
-            else train_judge(plan, self.work, self.budget.judge_pictures)
+            self._averaged(Judge(), settings).eval()
+            if self._finished(settings)
+            else train_judge(settings, self.work, self.scale.judge_pictures)
         )
 
     def export(self, assets: Path) -> int:
@@ -134,17 +142,19 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds that each finished stage took, as its state file records them."""
-        plans = self.budget.plans.values()
-        return {plan.name: seconds_spent(self._state(plan)) for plan in plans if self._finished(plan)}
+        all_settings = self.scale.all_settings.values()
+        return {
+            settings.name: seconds_spent(self._state(settings)) for settings in all_settings if self._finished(settings)
+        }
 
-    def _state(self, plan: Plan) -> Path:
-        return self.work / f"{plan.name}.safetensors"
+    def _state(self, settings: StageSettings) -> Path:
+        return self.work / f"{settings.name}.safetensors"
 
-    def _finished(self, plan: Plan) -> bool:
-        return finished(self._state(plan), plan.steps)
+    def _finished(self, settings: StageSettings) -> bool:
+        return finished(self._state(settings), settings.steps)
 
-    def _averaged(self, network: Network, plan: Plan) -> Network:
-        with safe_open(self._state(plan), framework="pt") as file:
+    def _averaged(self, network: Network, settings: StageSettings) -> Network:
+        with safe_open(self._state(settings), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("average.")}  # noqa: SIM118
         network.load_state_dict(part(tensors, "average."))
         return network.eval()

@@ -22,7 +22,7 @@ LOG_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Plan:
+class StageSettings:
     """How a network is trained."""
 
     name: str
@@ -38,17 +38,17 @@ class Plan:
     """The step at which the learning rate would reach its end; 0 means the last step."""
 
 
-def randomness(plan: Plan, step: int) -> torch.Generator:
+def randomness(settings: StageSettings, step: int) -> torch.Generator:
     """Return the generator of one step."""
-    return torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
+    return torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
 
 
-def learning_rate(plan: Plan, step: int) -> float:
+def learning_rate(settings: StageSettings, step: int) -> float:
     """Return the rate of a step: linear warm-up, then a half cosine down to a hundredth."""
-    warm = min(1.0, (step + 1) / max(1, plan.warm_up))
-    return (
-        plan.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / (plan.horizon or plan.steps))))
-    )
+    warm_up = min(1.0, (step + 1) / max(1, settings.warm_up))
+    horizon = settings.horizon or settings.steps
+    cosine = 0.5 * (1 + math.cos(math.pi * step / horizon))
+    return settings.learning_rate * warm_up * (0.01 + 0.99 * cosine)
 
 
 class Average:
@@ -112,7 +112,7 @@ def gradients_in_threads(
 
 def fit(
     network: torch.nn.Module,
-    plan: Plan,
+    settings: StageSettings,
     gradients: Gradients,
     folder: Path,
     on_save: Callable[[dict[str, torch.Tensor]], None] | None = None,
@@ -123,21 +123,21 @@ def fit(
     """
     trained = [value for value in network.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(
-        trained, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
+        trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
     )
-    average = Average(network, plan.average)
-    path = folder / f"{plan.name}.safetensors"
+    average = Average(network, settings.average)
+    path = folder / f"{settings.name}.safetensors"
     first, seconds = load_state(path, network, optimizer, average) if path.exists() else (0, 0.0)
     began, shown = time.monotonic() - seconds, 0.0
     network.train()
-    for step in range(first, plan.steps):
-        loss = step_once(trained, plan, gradients, optimizer, step)
+    for step in range(first, settings.steps):
+        loss = step_once(trained, settings, gradients, optimizer, step)
         average.update(network, step)
         shown += (loss - shown) * max(1 / (step - first + 1), 1 / LOG_EVERY)
         spent = time.monotonic() - began
         if (step + 1) % LOG_EVERY == 0:
-            log.info("%s step %d of %d loss %.4f at %.0f s", plan.name, step + 1, plan.steps, shown, spent)
-        if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+            log.info("%s step %d of %d loss %.4f at %.0f s", settings.name, step + 1, settings.steps, shown, spent)
+        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
             save_state(path, network, optimizer, average, {"step": step + 1, "seconds": spent})
             if on_save:
                 on_save(average.weights)
@@ -147,14 +147,14 @@ def fit(
 
 def step_once(
     trained: list[torch.nn.Parameter],
-    plan: Plan,
+    settings: StageSettings,
     gradients: Gradients,
     optimizer: torch.optim.Optimizer,
     step: int,
 ) -> float:
     """Take one optimizer step; return its loss."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(plan, step)
+        group["lr"] = learning_rate(settings, step)
     loss = gradients(step)
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretraining.training import Plan, finished, fit, gradients_of, randomness
+from pretraining.training import StageSettings, finished, fit, gradients_of, randomness
 
-PLAN = Plan("line", steps=8, batch=4, learning_rate=0.1, warm_up=2, save_every=3)
+PLAN = StageSettings("line", steps=8, batch=4, learning_rate=0.1, warm_up=2, save_every=3)
 
 
 class KilledError(Exception):
@@ -40,14 +40,14 @@ def test_a_resumed_run_is_bit_equal(tmp_path: Path, stop_before: int) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    plan = Plan("longer", steps=200, batch=16, learning_rate=0.05, warm_up=5)
+    settings = StageSettings("longer", steps=200, batch=16, learning_rate=0.05, warm_up=5)
     torch.manual_seed(0)
     network, losses = torch.nn.Linear(3, 1), []
 
     def loss(step: int) -> torch.Tensor:
-        points = torch.randn(plan.batch, 3, generator=randomness(plan, step))
+        points = torch.randn(settings.batch, 3, generator=randomness(settings, step))
         losses.append((network(points) - points.sum(1, keepdim=True)).square().mean())
         return losses[-1]
 
-    fit(network, plan, gradients_of(loss), tmp_path)
+    fit(network, settings, gradients_of(loss), tmp_path)
     assert losses[-1].item() < 0.1 * losses[0].item()
