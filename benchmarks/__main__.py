@@ -1,4 +1,4 @@
-"""`make bench`: everything that compares speeds."""
+"""Measure start-up, submit and the training loop (`make bench`), and rewrite their tables in docs/benchmarks.md."""
 
 from benchmarks import startup, submit, training_loop
 
