@@ -52,7 +52,8 @@ def recipes_page() -> str:
 
 def _recipe_section(name: str) -> str:
     recipe = recipe_class(name)
-    title = f"## {name}\n\n{recipe.summary.capitalize()}.\n"
+    summary = recipe.summary[0].upper() + recipe.summary[1:]  # capitalize() would lower the rest
+    title = f"## {name}\n\n{summary}.\n"
     head = "| field | default (built-in model) | what it does |\n| --- | --- | --- |"
     rows = [f"| `{field}` | {default} | {meaning} |" for field, default, meaning in setting_rows(recipe)]
     return "\n".join([title, head, *rows]) + "\n"
