@@ -25,7 +25,7 @@ def entry(name: str, text: str = "words") -> str:
 
 
 def captions(folder: Folder) -> dict[str, str | None]:
-    return {str(picture.file): picture.caption for picture in folder.inspect().pictures}
+    return {str(picture.file): picture.caption for picture in folder.inspect().images}
 
 
 def problems(folder: Folder) -> list[str]:
@@ -67,15 +67,15 @@ def test_no_captions_is_no_finding(pair: Folder) -> None:
 
 def test_some_pictures_without_a_caption_are_warned_of(pair: Folder) -> None:
     pair.add("a.txt", "words")
-    assert pair.warnings() == ["b.png: 1 of 2 pictures have no caption: b.png (caption them too)"]
+    assert pair.warnings() == ["b.png: 1 of 2 images have no caption: b.png (caption them too)"]
 
 
 def test_orphans_and_empty_captions_are_warned_of(pair: Folder) -> None:
     pair.add("c.txt", "words")
     pair.add("b.txt", " \n")
     assert [warning.partition(" (")[0] for warning in pair.warnings()] == [
-        "b.txt: holds no caption",
-        "c.txt: is left out: no picture has this name",
+        "b.txt: has no caption",
+        "c.txt: is skipped: no image has this name",
     ]
     assert captions(pair) == {"a.jpg": None, "b.png": None}
 
@@ -100,12 +100,12 @@ def test_every_broken_line_is_reported_with_its_number(pair: Folder) -> None:
         "metadata.jsonl: line 2: is not JSON: Expecting property name enclosed in double quotes",
         "metadata.jsonl: line 3: is not a JSON object",
         'metadata.jsonl: line 4: "file_name" is missing',
-        "metadata.jsonl: line 5: there is no picture c.jpg",
+        "metadata.jsonl: line 5: there is no image c.jpg",
         "metadata.jsonl: line 6: ../b.png points outside the folder",
         "metadata.jsonl: line 7: /etc/b.png points outside the folder",
         "metadata.jsonl: line 8: ..\\b.png points outside the folder",
         "metadata.jsonl: line 9: C:b.png points outside the folder",
-        "metadata.jsonl: line 10: there is no picture sub/b.png",
+        "metadata.jsonl: line 10: there is no image sub/b.png",
         "metadata.jsonl: line 11: names a.jpg again, after line 1",
         'metadata.jsonl: line 12: "text" is missing',
     ]
@@ -122,7 +122,7 @@ def test_hostile_lines_are_problems(pair: Folder, line: str) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"x" * 1001, "a.txt: the caption has 1001 characters, at most 1000 are taken"),
+        (b"x" * 1001, "a.txt: the caption has 1001 characters; at most 1000 are allowed"),
         (b"x" * 20_000, "a.txt: is longer than 16384 bytes"),
         ("words".encode("utf-16"), "a.txt: is not UTF-8 text"),
         (b"\x1b[2Jwords", "a.txt: the caption holds control characters"),
@@ -155,5 +155,5 @@ def test_a_defect_of_a_picture_does_not_hide_those_of_its_caption(pair: Folder) 
     assert problems(pair) == [
         "a.jpg: is empty",
         "a.txt: is not UTF-8 text",
-        "metadata.jsonl: line 1: the caption has 1001 characters, at most 1000 are taken",
+        "metadata.jsonl: line 1: the caption has 1001 characters; at most 1000 are allowed",
     ]

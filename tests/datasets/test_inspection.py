@@ -42,7 +42,7 @@ def test_good_pictures_of_every_format_come_back_in_order(folder: Folder, draw: 
     folder.add("b.png", draw(3, (70, 90)))
     folder.add("no ending", png_bytes(draw(4)))
     dataset = folder.inspect()
-    assert [(str(p.file), p.width, p.height) for p in dataset.pictures] == [
+    assert [(str(p.file), p.width, p.height) for p in dataset.images] == [
         ("a.JPG", 96, 80),
         ("b.png", 70, 90),
         ("c.WEBP", 96, 80),
@@ -55,7 +55,7 @@ def test_size_is_that_of_the_upright_picture(folder: Folder, draw: Draw) -> None
     exif = Image.Exif()
     exif[0x0112] = 6
     folder.add("a.jpg", draw(size=(96, 80)), exif=exif)
-    (picture,) = folder.inspect().pictures
+    (picture,) = folder.inspect().images
     assert (picture.width, picture.height) == (80, 96)
 
 
@@ -66,8 +66,8 @@ def test_all_problems_come_at_once_sorted_by_file(folder: Folder, draw: Draw) ->
     folder.add("a.gif", draw(3))
     error = folder.error()
     assert [problem.where for problem in error.problems] == ["a.gif", "b.png", "z.jpg"]
-    assert error.message == f"3 files in {folder.path} cannot be used"
-    assert error.next_step == "mend or remove these files, then submit again"
+    assert error.message == f"3 files in {folder.path} cannot be used."
+    assert error.next_step == "fix or remove these files, then submit again"
     assert all(problem.what and problem.fix for problem in error.problems)
 
 
@@ -91,12 +91,12 @@ def test_other_formats_are_named_whatever_their_ending(folder: Folder, draw: Dra
 def test_heic_is_named(folder: Folder) -> None:
     folder.add("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (problem,) = folder.problems()
-    assert problem == "IMG_1.HEIC: is a HEIC or AVIF file, which is not taken (convert to PNG or JPEG)"
+    assert problem == "IMG_1.HEIC: is a HEIC or AVIF file, which is not supported (convert to PNG or JPEG)"
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"", "is empty"), (b"<html>not found</html>", "is not a picture, though its ending says so")],
+    [(b"", "is empty"), (b"<html>not found</html>", "is not an image, despite its extension")],
 )
 def test_files_that_only_look_like_pictures(folder: Folder, content: bytes, expected: str) -> None:
     folder.add("a.JPEG", content)
@@ -112,7 +112,7 @@ def test_cut_off_pictures(folder: Folder, draw: Draw, format_: str) -> None:
     folder.add("head.img", buffer.getvalue()[:16])
     problems = folder.problems()
     assert [p.partition(":")[0] for p in problems] == ["half.img", "head.img"]
-    assert all("cut off" in p or "damaged" in p for p in problems)
+    assert all("truncated" in p or "damaged" in p for p in problems)
     assert "0x" not in "".join(problems)  # no decoder's words with the address of an object
 
 
@@ -122,7 +122,7 @@ def test_a_cut_off_jpeg_is_called_so_beside_its_other_problems(folder: Folder, d
     folder.add("a.jpg", buffer.getvalue()[:-40])
     assert [p.partition(" (")[0] for p in folder.problems()] == [
         "a.jpg: is 20x20, less than half the training resolution of 64",
-        "a.jpg: is cut off: its end is missing",
+        "a.jpg: is truncated: its end is missing",
     ]
 
 
@@ -150,13 +150,13 @@ def test_animations_are_refused(folder: Folder, draw: Draw, format_: str) -> Non
 
 def test_a_phones_jpeg_with_a_second_picture_inside_is_a_photo(folder: Folder, draw: Draw) -> None:
     folder.add("a.jpg", draw(1), format="MPO", save_all=True, append_images=[draw(2)])
-    assert [str(p.file) for p in folder.inspect().pictures] == ["a.jpg"]
+    assert [str(p.file) for p in folder.inspect().images] == ["a.jpg"]
 
 
 def test_cmyk_is_refused(folder: Folder, draw: Draw) -> None:
     folder.add("a.jpg", draw().convert("CMYK"))
     (problem,) = folder.problems()
-    assert problem == "a.jpg: has printing colours (CMYK) (convert to sRGB)"
+    assert problem == "a.jpg: is in CMYK, the colours of print (convert to sRGB)"
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
@@ -186,7 +186,7 @@ def test_transparency_is_refused_in_any_mode(folder: Folder, draw: Draw) -> None
 def test_opaque_alpha_palette_grey_and_bilevel_are_fine(folder: Folder, draw: Draw) -> None:
     for seed, mode in enumerate(["RGBA", "LA", "P", "L", "1"]):
         folder.add(f"{mode}.png", draw(seed).convert(mode))
-    assert len(folder.inspect().pictures) == 5
+    assert len(folder.inspect().images) == 5
 
 
 def test_small_pictures_are_warned_of_down_to_half(folder: Folder, draw: Draw) -> None:
@@ -215,10 +215,10 @@ def test_duplicates_are_found_through_copying_resizing_and_recompressing(folder:
     for seed in range(2, 30):
         folder.add(f"other-{seed}.png", draw(seed))
     assert [w.partition(" (")[0] for w in folder.warnings()] == [
-        "b.png: shows exactly the same as a.png",
-        "c.webp: shows exactly the same as a.png",
-        "d.jpg: shows nearly the same as a.png",
-        "e.png: shows nearly the same as a.png",
+        "b.png: is an exact duplicate of a.png",
+        "c.webp: is an exact duplicate of a.png",
+        "d.jpg: is nearly the same as a.png",
+        "e.png: is nearly the same as a.png",
     ]
 
 
@@ -235,23 +235,23 @@ def test_files_that_are_not_pictures(folder: Folder, draw: Draw) -> None:
     for name in (".DS_Store", "._a.png", ".hidden.png", "Thumbs.db", "desktop.ini", "README.md", "LICENSE"):
         folder.add(name, b"anything")
     folder.add("notes.pdf", b"%PDF-1.7")
-    assert folder.warnings() == ["notes.pdf: is left out: neither a picture nor a caption"]
+    assert folder.warnings() == ["notes.pdf: is skipped: neither an image nor a caption"]
 
 
 def test_links_must_stay_in_the_folder(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("a.png", draw(1))
     draw(2).save(tmp_path / "outside.png")
     (folder.path / "inside.png").symlink_to("a.png")
-    assert folder.warnings() == ["inside.png: shows exactly the same as a.png (remove one of the two)"]
+    assert folder.warnings() == ["inside.png: is an exact duplicate of a.png (remove one of the two)"]
     (folder.path / "b.png").symlink_to(tmp_path / "outside.png")
     (folder.path / "c.png").symlink_to("nowhere.png")
     (folder.path / "d.png").symlink_to("d.png")
     (folder.path / "e").symlink_to(tmp_path)
     assert [p.partition(" (")[0] for p in folder.problems()] == [
-        "b.png: is a link to a place outside the folder",
+        "b.png: is a link to a file outside the folder",
         "c.png: is a broken link",
         "d.png: is a broken link",
-        "e: is a link to a place outside the folder",
+        "e: is a link to a file outside the folder",
     ]
 
 
@@ -259,12 +259,12 @@ def test_a_pipe_is_not_opened(folder: Folder, draw: Draw) -> None:
     folder.add("a.png", draw())
     os.mkfifo(folder.path / "b.png")
     (warning,) = folder.warnings()
-    assert warning.startswith("b.png: is left out: not a regular file")
+    assert warning.startswith("b.png: is skipped: not a regular file")
 
 
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "a" / "b"):
-        with pytest.raises(DatasetError, match=f"there is no folder {path}"):
+        with pytest.raises(DatasetError, match=f"There is no folder {path}"):
             datasets.prepare(path, tmp_path / "out", resolution=64)
 
 
@@ -282,7 +282,7 @@ def test_a_file_instead_of_a_folder(tmp_path: Path, draw: Draw) -> None:
 
 
 def test_a_folder_without_pictures(folder: Folder) -> None:
-    assert folder.error().message == f"there are no pictures in {folder.path}"
+    assert folder.error().message == f"There are no images in {folder.path}."
     folder.add("notes.pdf", b"%PDF-1.7")
     assert [problem.where for problem in folder.error().problems] == ["notes.pdf"]
 
@@ -296,7 +296,7 @@ def test_a_folder_with_pictures_only_in_sub_folders(folder: Folder, draw: Draw) 
     assert error.next_step.endswith(f"--images {folder.path / 'train'}")
     folder.add("c.png", draw(3))
     assert folder.warnings() == [
-        "train/: is a sub-folder; the 2 pictures in it are left out (move them up to use them too)"
+        "train/: is a sub-folder; the 2 images in it are skipped (move them up to use them too)"
     ]
 
 
@@ -304,7 +304,7 @@ def test_more_than_ten_thousand_pictures(folder: Folder, draw: Draw) -> None:
     first = folder.add("0.png", draw())
     for number in range(1, 10_001):
         os.link(first, folder.path / f"{number}.png")
-    assert "holds 10001 pictures; at most 10000" in folder.error().message
+    assert "holds 10001 images; at most 10000" in folder.error().message
 
 
 @contextmanager
@@ -343,7 +343,7 @@ def test_a_closed_folder(folder: Folder, draw: Draw, mode: int) -> None:
     with without_privileges(folder.path):
         error = folder.error()
     folder.path.chmod(0o755)
-    assert error.message == f"the folder {folder.path} cannot be read: Permission denied"
+    assert error.message == f"The folder {folder.path} cannot be read: Permission denied."
     assert "chmod" in error.next_step
 
 
@@ -372,7 +372,7 @@ def test_damaged_exif_does_not_cost_the_picture(folder: Folder, draw: Draw) -> N
 def test_a_damaged_colour_profile_is_a_warning(folder: Folder, draw: Draw) -> None:
     folder.add("a.jpg", draw(), icc_profile=b"not a profile")
     (warning,) = folder.warnings()
-    assert warning.startswith("a.jpg: has a colour profile that does not fit")
+    assert warning.startswith("a.jpg: has an unusable colour profile")
 
 
 def test_importing_the_module_loads_no_picture_library() -> None:
@@ -384,5 +384,5 @@ def test_importing_the_module_loads_no_picture_library() -> None:
 def test_real_photos_pass_without_a_word(tmp_path: Path) -> None:
     photos = Path(os.environ["ORCHESTRATOR_TEST_DATA"]) / "dog"
     dataset = datasets.prepare(photos, tmp_path / "out", resolution=512)
-    assert len(dataset.pictures) == 5
+    assert len(dataset.images) == 5
     assert dataset.warnings == ()

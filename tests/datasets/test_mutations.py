@@ -64,4 +64,4 @@ def test_mutants_pass_or_are_reported(tmp_path: Path, draw: Draw, seed: int) -> 
         (folder / name).unlink()
     if len(bad) < MUTANTS:
         dataset = datasets.prepare(folder, tmp_path / "out", resolution=64)
-        assert len(list((tmp_path / "out").iterdir())) == len(dataset.pictures) == MUTANTS - len(bad)
+        assert len(list((tmp_path / "out").iterdir())) == len(dataset.images) == MUTANTS - len(bad)

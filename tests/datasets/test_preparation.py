@@ -228,8 +228,8 @@ def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, dra
     before = datasets.prepare(folder.path, tmp_path / "out", resolution=64)
     after = datasets.prepare(tmp_path / "out", tmp_path / "again", resolution=64)
     assert (
-        [p.caption for p in after.pictures]
-        == [p.caption for p in before.pictures]
+        [p.caption for p in after.images]
+        == [p.caption for p in before.images]
         == ["ein Hündchen", 'two "quoted" words']
     )
     assert hash_files(tmp_path / "again") == hash_files(tmp_path / "out")
@@ -285,7 +285,7 @@ def test_each_picture_is_read_and_decoded_once(
 def test_a_disk_that_cannot_be_written_is_the_machines_matter(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("a.png", draw())
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MachineError, match="cannot write the prepared pictures"):
+    with pytest.raises(MachineError, match="prepared images cannot be written"):
         datasets.prepare(folder.path, tmp_path / "file" / "out", resolution=64)
 
 
