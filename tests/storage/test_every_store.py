@@ -67,7 +67,7 @@ def test_nothing_that_lies_in_the_way_is_written_over(any_store: Store, tree: Tr
     any_store.put_tree(tree)
     (tmp_path / "back").mkdir()
     (tmp_path / "back" / "mine").touch()
-    with pytest.raises(MachineError, match="in the way"):
+    with pytest.raises(MachineError, match="exists and is not empty"):
         any_store.get_files(tree.name, tree.files, tmp_path / "back")
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["mine"]
 

@@ -31,8 +31,8 @@ def test_names_as_trees_have_them_are_fine() -> None:
 
 
 def test_there_is_a_most_of_files_and_of_bytes() -> None:
-    assert unsafe_names({str(number): 0 for number in range(names.MOST_FILES + 1)})
-    assert unsafe_names({"a": names.MOST_BYTES, "b": 1})
+    assert unsafe_names({str(number): 0 for number in range(names.MAX_FILES + 1)})
+    assert unsafe_names({"a": names.MAX_BYTES, "b": 1})
     assert unsafe_names({"a": -1})
 
 

@@ -34,7 +34,7 @@ def test_a_large_file_goes_in_parts_with_checksums_and_only_once(bucket: Bucket,
     checked = [request for request in wire.requests if b"x-amz-checksum-sha256" in str(request.headers).encode()]
     assert len(checked) == 3
     assert counted[-1] == 11 * MEBIBYTE
-    assert bucket.get("models/large", most_bytes=12 * MEBIBYTE) == large.path.read_bytes()
+    assert bucket.get("models/large", max_bytes=12 * MEBIBYTE) == large.path.read_bytes()
     in_parts(bucket).send([large], bucket.list("models/"))
     assert wire.count("UploadPart") == 3
 

@@ -78,7 +78,7 @@ def test_a_new_object_in_the_place_of_other_bytes_is_a_conflict(
     bucket.put_new("key", b"mine", digest_of(b"mine"))
     with pytest.raises(ConflictError):
         bucket.put_new("key", b"yours", digest_of(b"yours"))
-    assert bucket.get("key", most_bytes=10) == b"mine"
+    assert bucket.get("key", max_bytes=10) == b"mine"
 
 
 def test_two_puts_of_one_tree_at_once_both_succeed(
