@@ -12,7 +12,7 @@ from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
-from orchestrator.specs.job_file import parse_words, read_job_file
+from orchestrator.specs.job_file import parse_overrides, read_job_file
 
 
 def problems(fields: dict[str, Any]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
 
 
 def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
-    assert "without pictures" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
+    assert "without images" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
 
 
 def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
@@ -180,25 +180,25 @@ def test_words_become_what_their_fields_are() -> None:
         "snr_gamma=5",
         'validation_prompts=["a","b"]',
     ]
-    recipe = build_spec({"recipe": "dreambooth"}, parse_words(pairs)).recipe.model_dump()
+    recipe = build_spec({"recipe": "dreambooth"}, parse_overrides(pairs)).recipe.model_dump()
     assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
     assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))
 
 
 def test_a_word_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path) -> None:
     fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
-    recipe = build_spec(fields, parse_words(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
+    recipe = build_spec(fields, parse_overrides(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
     assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
 
 
 def test_words_that_cannot_be_read_are_all_named() -> None:
     with pytest.raises(SpecError) as raised:
-        parse_words(["steps", "=3"])
+        parse_overrides(["steps", "=3"])
     assert len(raised.value.problems) == 2
 
 
 def test_a_list_that_is_no_json_is_a_problem_among_others() -> None:
-    words = parse_words(["validation_prompts=[a", "steps=0"])
+    words = parse_overrides(["validation_prompts=[a", "steps=0"])
     with pytest.raises(SpecError) as raised:
         build_spec({"recipe": "dreambooth"}, words)
     assert [problem.where for problem in raised.value.problems] == ["validation_prompts", "steps"]
@@ -260,8 +260,8 @@ def test_a_key_that_stands_twice_is_not_chosen_from(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as raised:
         read_job_file(job)
     assert [problem.render() for problem in raised.value.problems] == [
-        "name: stands in line 2 and again in line 7",
-        "steps: stands in line 4 and again in line 6",
+        "name: is in line 2 and again in line 7",
+        "steps: is in line 4 and again in line 6",
     ]
 
 
@@ -324,7 +324,7 @@ def test_a_recipe_without_inputs_takes_no_pictures(tmp_path: Path) -> None:
     fields = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
     assert build_spec(fields).inputs == {}
     found = problems({**fields, "images": tmp_path, "settings": {"steps": 0}})
-    assert found["images"] == "images: textual-inversion learns from no pictures (leave --images out)"
+    assert found["images"] == "images: textual-inversion does not train on images (leave --images out)"
     assert set(found) == {"images", "initializer_token", "steps"}
 
 
