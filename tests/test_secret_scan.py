@@ -88,7 +88,7 @@ def refusal(settings: Settings, fields: dict[str, Any], image: str = "training:1
 def assert_silent(refused: SpecError, secret: str, where: str) -> None:
     assert [problem.where for problem in refused.problems] == [where]
     assert secret not in refused.render()
-    assert refused.next_step.startswith("take it out")
+    assert refused.next_step.startswith("remove it")
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)

@@ -180,7 +180,7 @@ def test_a_gated_model_is_fetched_with_a_token_that_goes_nowhere_else(
     ("who", "words", "next_step"),
     [
         ("nobody", "gated, and this machine is not signed in", f"https://huggingface.co/{MODEL}, then: hf auth login"),
-        ("a stranger", "has not been given access", f"https://huggingface.co/{MODEL}, wait"),
+        ("a stranger", "has not been granted access", f"https://huggingface.co/{MODEL}, wait"),
         ("somebody of old", "does not accept this machine's token", "hf auth login"),
     ],
 )
@@ -205,10 +205,10 @@ def test_a_gated_model_says_what_is_missing(
         ("org/secret", None, 'no model "org/secret"', "if the model is private: hf auth login"),
         (MODEL, "no-such-branch", 'no branch, tag or commit "no-such-branch"', f"{MODEL}/tree/main"),
         (MODEL, "0" * 40, "no branch, tag or commit", f"{MODEL}/tree/main"),
-        ("gpt2", None, "no name of a model", "org/model"),
-        ("org/..", None, "no name of a model", "org/model"),
-        ("./base-model", None, "no name of a model", "org/model"),
-        (f"org/{TOKEN}", None, "A secret would leave", "take it out"),
+        ("gpt2", None, "not the name of a model", "org/model"),
+        ("org/..", None, "not the name of a model", "org/model"),
+        ("./base-model", None, "not the name of a model", "org/model"),
+        (f"org/{TOKEN}", None, "A secret would leave", "remove it"),
     ],
 )
 def test_a_model_that_is_not_there(
@@ -238,7 +238,7 @@ def test_what_is_cached_in_part_is_not_taken_for_the_model(
     snapshot = tmp_path / "cache" / "models--org--model" / "snapshots" / repository.refs["main"] / "unet"
     snapshot.mkdir(parents=True)  # as somebody has left it who used this part alone
     (snapshot / "config.json").write_bytes(files["unet/config.json"])
-    with pytest.raises(ServiceError, match="did not give out all"):
+    with pytest.raises(ServiceError, match="did not send all"):
         put()
     assert wire.count("PutObject") == 0
     hub.broken = None
