@@ -21,7 +21,8 @@ from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage import Store
 from orchestrator.storage.uris import folder_name
 
-_MANIFEST = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:(?P<job>[^/]+)/output/model/)?{re.escape(MANIFEST_FILE)}")
+_JOB_OUTPUT = r"(?P<job>[^/]+)/output/model/"  # in a bucket only
+_MANIFEST = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:{_JOB_OUTPUT})?{re.escape(MANIFEST_FILE)}")
 _LIST = command("adapters", "list")
 _AGAIN = "submit the job again with --restart"
 
@@ -47,7 +48,8 @@ class Adapter(BaseModel):
     @property
     def bytes(self) -> int:
         """Size of all files except the manifest."""
-        return sum(digest.size for digest in self.manifest.files.values())
+        digests = self.manifest.files.values()
+        return sum(digest.size for digest in digests)
 
 
 class Registry:
@@ -67,14 +69,16 @@ class Registry:
     def find(self, name: str) -> Adapter:
         """Return the newest adapter of that name; raises JobError, with a suggestion, when there is none."""
         found = []
+        prefix = f"{ADAPTERS_PREFIX}{name}/"
         for store in self.stores:
-            for published in _newest(store, f"{ADAPTERS_PREFIX}{name}/"):
+            for published in _newest(store, prefix):
                 found.append(_read(store, published))
         if not found:
             raise self._no_adapter(name)
         return max(found, key=lambda adapter: adapter.published)
 
     def _no_adapter(self, name: str) -> JobError:
+        """Return the error for a name without an adapter, with the closest name."""
         known = set()
         for store in self.stores:
             for published in _newest(store, ADAPTERS_PREFIX):
@@ -93,16 +97,21 @@ class Registry:
             if store.uri(adapter.prefix) == adapter.uri:
                 fetch(store, adapter.prefix, folder)
                 return
-        raise JobError(f"{adapter.uri} is in none of the stores of this machine and account.", next_step=_LIST)
+        message = f"{adapter.uri} is in none of the stores of this machine and account."
+        raise JobError(message, next_step=_LIST)
 
 
 class _Published(NamedTuple):
-    """A manifest in a listing."""
+    """A manifest in a listing of a store."""
 
     name: str
+    """Name of the adapter."""
     job: str | None
+    """Training job, in a bucket."""
     prefix: str
+    """Folder of the manifest."""
     time: AwareDatetime
+    """When it was written."""
 
 
 def _newest(store: Store, prefix: str) -> list[_Published]:
@@ -125,6 +134,7 @@ def _newest(store: Store, prefix: str) -> list[_Published]:
 
 
 def _read(store: Store, published: _Published) -> Adapter:
+    """Return an adapter with its manifest; raises as `read_manifest` does."""
     return Adapter(
         name=published.name,
         job=published.job,
@@ -156,7 +166,8 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
     """
     prefix = folder_name(prefix)
     sizes = {}
-    for key, listed in store.list_prefix(prefix).items():
+    listing = store.list_prefix(prefix)
+    for key, listed in listing.items():
         if key != prefix:  # an empty object that some tools create as a folder
             sizes[key.removeprefix(prefix)] = listed.size
     if MANIFEST_FILE not in sizes:
@@ -165,7 +176,10 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
     name = f"{prefix}{MANIFEST_FILE}"
     text = store.get_bytes(name)
     manifest = _parse(text, store.uri(name))
-    own = FileDigest(sha256=hashlib.sha256(text).hexdigest(), size=len(text))
+    own = FileDigest(
+        sha256=hashlib.sha256(text).hexdigest(),
+        size=len(text),
+    )
     digests = {**manifest.files, MANIFEST_FILE: own}
     expected = {name: digest.size for name, digest in digests.items()}
     if sizes != expected:
@@ -175,6 +189,7 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
 
 
 def _parse(text: bytes, uri: str) -> AdapterManifest:
+    """Return a manifest; raises JobError when it is not one."""
     try:
         return AdapterManifest.model_validate_json(text)
     except ValidationError as error:

@@ -21,14 +21,17 @@ SHOWN_CHARACTERS = 60  # of a caption in a message
 SHOWN_NAMES = 5  # of files in a message
 CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrogates
 
+Captions = dict[str, str]
+"""Image file name to its caption."""
 
-def read_captions(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
+
+def read_captions(folder: Path, listing: Listing, findings: Findings) -> Captions:
     """Return the captions by image file name and report what is wrong with them.
 
     Runs of white space become one space.
     """
     from_text_files = _from_text_files(folder, listing, findings)
-    from_table: dict[str, str] = {}
+    from_table: Captions = {}
     if listing.has_captions_file:
         from_table = _from_table(folder, listing, findings)
     in_both = from_text_files.keys() & from_table.keys()
@@ -45,6 +48,7 @@ def _check_equal(
     from_table: str,
     findings: Findings,
 ) -> None:
+    """Report an image whose captions in the two forms differ."""
     if from_text_file == from_table:
         return
     one = _quoted(from_text_file)
@@ -54,6 +58,7 @@ def _check_equal(
 
 
 def _quoted(caption: str) -> str:
+    """Return a caption for a message, shortened."""
     shown = caption[:SHOWN_CHARACTERS]
     if len(caption) > SHOWN_CHARACTERS:
         shown += "..."
@@ -62,30 +67,35 @@ def _quoted(caption: str) -> str:
 
 def _warn_of_missing(
     images: tuple[str, ...],
-    captions: Mapping[str, str],
+    captions: Captions,
     findings: Findings,
 ) -> None:
     """Warn when some images have a caption and others do not."""
     missing = [name for name in images if name not in captions]
     if not captions or not missing:
         return
+    count = len(missing)
     shown = ", ".join(missing[:SHOWN_NAMES])
-    if len(missing) > SHOWN_NAMES:
+    if count > SHOWN_NAMES:
         shown += ", ..."
-    what = f"{len(missing)} of {len(images)} images have no caption: {shown}"
+    what = f"{count} of {len(images)} images have no caption: {shown}"
     findings.warn(missing[0], what, "caption them too")
 
 
 # --- text files beside the images
 
 
-def _from_text_files(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
+def _from_text_files(folder: Path, listing: Listing, findings: Findings) -> Captions:
+    """Read every `name.txt`; it applies to all images with that name, whatever their extension.
+
+    Unusable images count too, so that a caption is not reported because of its image.
+    """
     images_by_stem: dict[str, list[str]] = defaultdict(list)
     for name in (*listing.images, *listing.unusable):
         stem = _stem(name)
         images_by_stem[stem].append(name)
 
-    captions: dict[str, str] = {}
+    captions: Captions = {}
     for file in listing.caption_files:
         stem = _stem(file)
         if stem not in images_by_stem:
@@ -138,8 +148,9 @@ def _read_text(path: Path, limit: int) -> str:
 def _one_line(text: str) -> str:
     """Return a caption on one line, empty when there is none; raises UnusableError."""
     caption = " ".join(text.split())
-    if len(caption) > MAX_CAPTION:
-        what = f"the caption has {len(caption)} characters; at most {MAX_CAPTION} are allowed"
+    length = len(caption)
+    if length > MAX_CAPTION:
+        what = f"the caption has {length} characters; at most {MAX_CAPTION} are allowed"
         fix = "shorten it; the text encoder reads about 75 words"
         raise UnusableError(Defect(what, fix))
     for character in caption:
@@ -152,7 +163,8 @@ def _one_line(text: str) -> str:
 # --- metadata.jsonl
 
 
-def _from_table(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
+def _from_table(folder: Path, listing: Listing, findings: Findings) -> Captions:
+    """Read `metadata.jsonl` and report every line that cannot be used, by its number."""
     try:
         text = _read_text(folder / CAPTIONS_FILE, MAX_CAPTIONS_FILE_BYTES)
     except UnusableError as error:
@@ -162,8 +174,8 @@ def _from_table(folder: Path, listing: Listing, findings: Findings) -> dict[str,
     for file in (*listing.images, *listing.unusable):
         files[_composed(file)] = file
 
-    captions: dict[str, str] = {}
-    first_lines: dict[str, int] = {}
+    captions: Captions = {}
+    line_of: dict[str, int] = {}
     lines = text.split("\n")  # not splitlines: JSON may hold U+2028
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -171,10 +183,10 @@ def _from_table(folder: Path, listing: Listing, findings: Findings) -> dict[str,
         try:
             entry = _parse(line)
             name = _image_name(entry, files)
-            if name in first_lines:
-                what = f"names {name} again, after line {first_lines[name]}"
+            if name in line_of:
+                what = f"names {name} again, after line {line_of[name]}"
                 raise UnusableError(Defect(what, "keep one of the two lines"))
-            first_lines[name] = number
+            line_of[name] = number
             caption = _entry_caption(entry)
         except UnusableError as error:
             findings.unusable(CAPTIONS_FILE, error, line=number)

@@ -36,6 +36,9 @@ UPRIGHT = {
 """EXIF orientation to the transposition that undoes it."""
 SIDEWAYS = {5, 6, 7, 8}  # width and height are swapped
 
+Remarks = list[Defect]
+"""What does not prevent training."""
+
 
 class Decoded(NamedTuple):
     """An image as training gets it."""
@@ -120,22 +123,27 @@ def _open(data: bytes) -> "Image.Image":
             image = Image.open(BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError:
             raise UnusableError(too_large) from None
-    if image.width * image.height > MAX_PIXELS:
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
         raise UnusableError(too_large)
     return image
 
 
 def _format_defects(image: "Image.Image", data: bytes) -> Iterator[Defect]:
+    """Yield what the header says that training cannot use, apart from the size."""
     is_animated = getattr(image, "is_animated", False)
     if is_animated and image.format in {"PNG", "WEBP"}:  # a JPEG with several images is a phone's HDR photo
         yield Defect("is animated", "save one frame of it as PNG or JPEG")
-    if image.format == "PNG" and data[PNG_BIT_DEPTH] > BITS:  # Pillow would silently reduce RGB to 8 bits
-        yield Defect("has 16 bits per channel", "convert to 8 bits per channel")
+    if image.format == "PNG":
+        bits = data[PNG_BIT_DEPTH]
+        if bits > BITS:  # Pillow would silently reduce RGB to 8 bits
+            yield Defect("has 16 bits per channel", "convert to 8 bits per channel")
     if image.mode == "CMYK":
         yield Defect("is in CMYK, the colours of print", "convert to sRGB")
 
 
 def _is_transparent(image: "Image.Image") -> bool:
+    """Return whether any pixel is not opaque, in any mode."""
     if not image.has_transparency_data:
         return False
     alpha = image.convert("RGBA").getchannel("A")
@@ -153,15 +161,16 @@ def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
 def _size_remarks(image: "Image.Image", resolution: int) -> Iterator[Defect]:
     size = f"{image.width}x{image.height}"
     short = min(image.size)
+    long = max(image.size)
     if short < resolution:
         what = f"is {size} and will be enlarged to the training resolution of {resolution}"
         yield Defect(what, "a larger original is sharper")
-    if max(image.size) > MAX_ASPECT * short:
+    if long > MAX_ASPECT * short:
         what = f"is {size}; most of it is lost when it is cropped to a square"
         yield Defect(what, "crop it to what matters")
 
 
-def _orientation(image: "Image.Image") -> tuple[int, list[Defect]]:
+def _orientation(image: "Image.Image") -> tuple[int, Remarks]:
     """Return the EXIF orientation, 1 to 8, and what is wrong with the EXIF data."""
     try:
         with _decoder([]):
@@ -175,6 +184,7 @@ def _orientation(image: "Image.Image") -> tuple[int, list[Defect]]:
 
 
 def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":
+    """Return the image with at most MAX_SCALE training resolutions on its short side."""
     from PIL import Image
 
     largest = MAX_SCALE * resolution
@@ -183,10 +193,14 @@ def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":
         return image
     width = round(image.width * largest / short)
     height = round(image.height * largest / short)
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize(
+        (width, height),
+        Image.Resampling.LANCZOS,
+        reducing_gap=3.0,  # Pillow first reduces by an integer factor, which is faster and looks the same
+    )
 
 
-def _to_srgb(image: "Image.Image", profile: bytes | None) -> tuple["Image.Image", list[Defect]]:
+def _to_srgb(image: "Image.Image", profile: bytes | None) -> tuple["Image.Image", Remarks]:
     """Apply an ICC profile; returns `image` itself where there is none, or none that can be applied."""
     from PIL import ImageCms
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -53,7 +54,7 @@ def list_folder(folder: Path, findings: Findings) -> Listing:
 
     Hidden files, those that operating systems leave behind, a readme and a licence are ignored without a warning.
     """
-    files: dict[Kind, list[str]] = {"image": [], "caption": [], "captions": [], "unusable": [], "skipped": []}
+    files: dict[Kind, list[str]] = defaultdict(list)
     folders: list[str] = []
     for name in _names(folder):
         path = folder / name
@@ -77,6 +78,7 @@ def list_folder(folder: Path, findings: Findings) -> Listing:
 
 
 def _names(folder: Path) -> list[str]:
+    """Return the names in a folder that are not ignored, sorted; raises DatasetError when it cannot be read."""
     shown = printable(str(folder))
     try:
         names = [path.name for path in folder.iterdir()]
@@ -129,6 +131,7 @@ def _link_problem(link: Path, folder: Path) -> str:
 
 
 def _kind_by_content(path: Path, findings: Findings) -> Kind:
+    """Return what a file is by its first bytes; its extension only decides how one of unknown content is reported."""
     name = path.name
     try:
         with path.open("rb") as file:
@@ -153,6 +156,7 @@ def _kind_by_content(path: Path, findings: Findings) -> Kind:
 
 
 def _check_not_too_many(folder: Path, listing: Listing) -> None:
+    """Raise DatasetError for more than MAX_IMAGES images."""
     count = len(listing.images)
     if count > MAX_IMAGES:
         shown = printable(str(folder))
@@ -177,16 +181,19 @@ def _no_images(folder: Path, folders: list[str], findings: Findings) -> DatasetE
         )
     found = []
     for name, count in counts.items():
-        found.append(f"{printable(name)} ({count})")
+        text = f"{printable(name)} ({count})"
+        found.append(text)
     listed = ", ".join(found[:MAX_SHOWN_FOLDERS])
     first = folder / next(iter(counts))
+    shown_first = printable(str(first))
     return DatasetError(
         f"{shown} holds no images itself; its sub-folders do: {listed}.",
-        next_step=f"name one of them: --images {printable(str(first))}",
+        next_step=f"name one of them: --images {shown_first}",
     )
 
 
 def _warn_of_folder(folder: Path, name: str, findings: Findings) -> None:
+    """Warn of a sub-folder with images, which are not used."""
     count = _count_images(folder / name)
     if count == 0:
         return

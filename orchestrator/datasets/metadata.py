@@ -42,6 +42,7 @@ def carries_metadata(data: bytes) -> bool:
 
 
 def _is_bare_png(data: bytes) -> bool:
+    """Return whether a PNG has nothing but pixels, and nothing after its end; raises struct.error when damaged."""
     chunks = list(_png_chunks(data))
     if b"IEND" not in chunks:
         return False
@@ -110,6 +111,7 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _is_bare_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG has nothing but pixels, and nothing after its end; raises IndexError when damaged."""
     *segments, last = _jpeg_segments(data)
     for segment in segments:
         if not segment.is_bare:
@@ -118,7 +120,10 @@ def _is_bare_jpeg(data: bytes) -> bool:
 
 
 def _is_bare_webp(data: bytes) -> bool:
-    # A simple WebP is one chunk in a RIFF; metadata needs the extended form, whose first chunk is VP8X.
+    """Return whether a WebP has nothing but pixels, and nothing after its end; raises struct.error when damaged.
+
+    A simple WebP is one chunk in a RIFF; metadata needs the extended form, whose first chunk is VP8X.
+    """
     riff_size, _, kind, size = struct.unpack_from("<I4s4sI", data, 4)
     padded_size = size + size % 2
     is_one_chunk = len(data) == WEBP_HEADER_BYTES + padded_size

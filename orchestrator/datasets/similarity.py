@@ -34,14 +34,18 @@ def hash_image(image: "Image.Image") -> ImageHash:
     from PIL import Image
 
     size = f"{image.width}x{image.height} "
-    pixels_sha256 = hashlib.sha256(size.encode())
-    pixels_sha256.update(image.tobytes())
+    hashed = hashlib.sha256(size.encode())
+    hashed.update(image.tobytes())
     single_pixel = image.resize((1, 1), Image.Resampling.BOX)
-    mean_colour = tuple(single_pixel.tobytes())
-    return ImageHash(pixels_sha256.hexdigest(), _gradients(image), mean_colour)
+    return ImageHash(
+        pixels_sha256=hashed.hexdigest(),
+        gradients=_gradients(image),
+        mean_colour=tuple(single_pixel.tobytes()),
+    )
 
 
 def _gradients(image: "Image.Image") -> int:
+    """Return the dHash of an image."""
     from PIL import Image
 
     columns = HASH_WIDTH + 1
@@ -82,6 +86,7 @@ def warn_of_duplicates(
 
 
 def _first_near(own: ImageHash, others: Mapping[str, ImageHash]) -> str | None:
+    """Return the first file whose image is nearly the same, or None."""
     for name, other in others.items():
         if _are_near(own, other):
             return name

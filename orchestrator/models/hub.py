@@ -96,7 +96,8 @@ def _require_all_files(model: HubModel, folder: Path) -> None:
     """Raise ServiceError when files are missing: if the Hub fails, the library returns what is cached."""
     for name, size in model.sizes.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
+        is_complete = path.is_file() and path.stat().st_size == size
+        if not is_complete:
             message = f"The Hugging Face Hub did not send all files of {model.id}."
             raise ServiceError(message, next_step="try again in a few minutes; downloaded files are kept")
 
@@ -131,6 +132,7 @@ def _configure() -> None:
 
 
 def _access_error(error: Exception, model_id: str) -> OrchestratorError | None:
+    """Return our error for one of signing in, or None."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     page = f"https://huggingface.co/{model_id}"
@@ -153,12 +155,14 @@ def _access_error(error: Exception, model_id: str) -> OrchestratorError | None:
 
 
 def _name_error(error: Exception, model_id: str, revision: str) -> OrchestratorError | None:
+    """Return our error for a model or a revision that does not exist, or None."""
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     page = f"https://huggingface.co/{model_id}"
     if isinstance(error, RevisionNotFoundError):
         message = f'"{model_id}" has no branch, tag or commit "{revision}".'
-        return SpecError(message, next_step=f"choose one of those at {page}/tree/{DEFAULT_REVISION}")
+        branches = f"{page}/tree/{DEFAULT_REVISION}"
+        return SpecError(message, next_step=f"choose one of those at {branches}")
     if isinstance(error, RepositoryNotFoundError):
         message = f'The Hugging Face Hub has no model "{model_id}", or it is private and this machine has no access.'
         return SpecError(message, next_step="check the name; if the model is private: hf auth login")
@@ -169,22 +173,26 @@ def _name_error(error: Exception, model_id: str, revision: str) -> OrchestratorE
 
 
 def _machine_error(error: Exception) -> OrchestratorError | None:
+    """Return our error for one of this machine: its settings, its disk; or None."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    is_offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
-    if is_offline:
+    is_offline = isinstance(error, OfflineModeIsEnabled)
+    was_offline = isinstance(error.__cause__, OfflineModeIsEnabled)
+    if is_offline or was_offline:
         message = "The Hugging Face Hub was not contacted, because HF_HUB_OFFLINE is set."
         return MachineError(message, next_step="unset HF_HUB_OFFLINE, then try again")
     # The library's downloader in Rust raises errors without an errno.
     number = getattr(error, "errno", None)
-    if number in _DISK_FULL or "no space left on device" in str(error).lower():
+    text = str(error).lower()
+    if number in _DISK_FULL or "no space left on device" in text:
         message = f"The disk is full: the model does not fit into {HF_HUB_CACHE}."
         return MachineError(message, next_step="free some space, or set HF_HOME to a folder on another disk")
     return None
 
 
 def _network_error(error: Exception) -> OrchestratorError | None:
+    """Return our error for a Hub that fails or cannot be reached, or None."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.HfHubHTTPError):

@@ -25,6 +25,8 @@ from orchestrator.storage import Store
 _RECORDS = "manifests/hub/"
 Report = Callable[[str], None]
 """Called with each line of progress."""
+Mirrors = dict[ModelSource, MirrorAnswer]
+"""Base model to what was found of its copy."""
 
 
 class Mirroring(NamedTuple):
@@ -56,9 +58,10 @@ def mirror(
     known = find_mirrored(store, model_id, revision)
     if known is not None and known.commit == found.commit:
         return Mirroring(known, is_new=False)
-    known = find_mirrored(store, model_id, found.commit)
-    if known is not None:  # copied for another branch or tag
-        renamed = known.model_copy(update={"revision": revision})
+    same_commit = find_mirrored(store, model_id, found.commit)
+    if same_commit is not None:  # copied for another branch or tag
+        changes = {"revision": revision}
+        renamed = same_commit.model_copy(update=changes)
         _write_record(store, renamed, revision)
         return Mirroring(renamed, is_new=False)
     _require_family(found)
@@ -75,9 +78,10 @@ def _copy(
     revision: str,
     report: Report,
 ) -> MirroredModel:
+    """Download a model and store it; return its record, which is not written yet."""
     commit = found.commit[:12]
-    gigabytes = found.bytes / 1e9
-    report(f"Downloading {found.id} at {commit}: {gigabytes:.2f} GB, except cached files ...")
+    size = f"{found.bytes / 1e9:.2f} GB"
+    report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
     folder = hub.fetch(found)
     tree = model_tree(folder)
     report("Uploading it ...")
@@ -100,9 +104,9 @@ def ask(store: Store, source: ModelSource) -> MirrorAnswer:
     return MirrorAnswer(asked=True, model=model)
 
 
-def ask_all(store: Store, sources: Iterable[ModelSource]) -> dict[ModelSource, MirrorAnswer]:
+def ask_all(store: Store, sources: Iterable[ModelSource]) -> Mirrors:
     """Look up the copies of several base models, once for each."""
-    answers = {}
+    answers: Mirrors = {}
     for source in set(sources):
         answers[source] = ask(store, source)
     return answers
@@ -113,7 +117,8 @@ def find_mirrored(store: Store, model_id: str, revision: str | None) -> Mirrored
 
     The Hub is not called: a branch is what it was when it was mirrored.
     """
-    record = _record_name(model_id, revision or DEFAULT_REVISION)
+    revision = revision or DEFAULT_REVISION
+    record = _record_name(model_id, revision)
     model = _read_record(store, record)
     if model is None or not _is_complete(store, model):
         return None
@@ -125,10 +130,14 @@ def list_mirrored(store: Store) -> list[MirroredModel]:
     found = {}
     for name in store.list_prefix(_RECORDS):
         model = _read_record(store, name)
-        if model is not None:
-            found[model.id, model.revision, model.commit] = model
-    newest_first = sorted(found.values(), key=lambda model: model.mirrored, reverse=True)
-    return sorted(newest_first, key=lambda model: model.id)
+        if model is None:
+            continue
+        key = (model.id, model.revision, model.commit)  # equal in the record of a revision and that of its commit
+        found[key] = model
+    models = list(found.values())
+    models.sort(key=lambda model: model.mirrored, reverse=True)
+    models.sort(key=lambda model: model.id)  # a stable sort: the newest of each stays first
+    return models
 
 
 def _require_family(model: HubModel) -> None:
@@ -145,7 +154,8 @@ def _require_family(model: HubModel) -> None:
     missing = missing_parts(family, model.sizes)
     if missing:
         parts = "; ".join(missing)
-        raise SpecError(f"{model.id} is not a complete model: {parts}.", next_step=next_step)
+        message = f"{model.id} is not a complete model: {parts}."
+        raise SpecError(message, next_step=next_step)
 
 
 def _require_complete(store: Store, model: MirroredModel) -> None:
@@ -160,20 +170,24 @@ def _require_complete(store: Store, model: MirroredModel) -> None:
 
 def _is_complete(store: Store, model: MirroredModel) -> bool:
     """Return whether the files of a copy have the size they had when it was stored."""
-    files = store.list_prefix(store.name(model.uri))
-    size = sum(file.size for file in files.values())
+    prefix = store.name(model.uri)
+    size = 0
+    for file in store.list_prefix(prefix).values():
+        size += file.size
     return size == model.bytes
 
 
 def _write_record(store: Store, model: MirroredModel, revision: str) -> None:
     name = _record_name(model.id, revision)
-    store.put_json(name, model.model_dump(mode="json"))
+    record = model.model_dump(mode="json")
+    store.put_json(name, record)
 
 
 def _read_record(store: Store, name: str) -> MirroredModel | None:
     """Return a record; None when there is none, or when a newer version wrote it: then it is written again."""
     try:
-        return MirroredModel.model_validate(store.get_json(name))
+        record = store.get_json(name)
+        return MirroredModel.model_validate(record)
     except (MissingError, ValidationError):
         return None
 

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.contract.families import CLIP_FOLDER, INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
@@ -18,6 +18,10 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, li
 
 Shapes = Mapping[str, Sequence[int]]
 """Tensor name to its shape."""
+Config = dict[str, Any]
+"""A model part's `config.json`."""
+Header = dict[str, Any]
+"""Tensor name to its entry in a safetensors file."""
 
 
 def of_folder(folder: Path) -> ModelSize:
@@ -36,12 +40,18 @@ def of_hub(model_id: str) -> ModelSize | None:
 
 
 def _measured(folder: Path) -> ModelSize:
-    family = family_in(folder / INDEX_FILE, str(folder))
-    denoiser_shapes = _shapes(folder / family.denoiser)
-    resnet_channels, transformer_channels = block_channels(_config(folder / family.denoiser))
-    vae_shapes = _shapes(folder / "vae")
-    vae_channels = _config(folder / "vae")["block_out_channels"]
-    halvings = len(vae_channels) - 1  # of the side of an image, by the VAE
+    """Return the sizes of a model; raises whatever its files cause."""
+    index = folder / INDEX_FILE
+    family = family_in(index, str(folder))
+    denoiser = folder / family.denoiser
+    denoiser_shapes = _shapes(denoiser)
+    denoiser_config = _config(denoiser)
+    resnet_channels, transformer_channels = block_channels(denoiser_config)
+    vae = folder / "vae"
+    vae_shapes = _shapes(vae)
+    vae_config = _config(vae)
+    vae_channels = vae_config["block_out_channels"]
+    halvings = len(vae_channels) - 1  # how often the VAE halves the side of an image
     clip_shapes = _shapes(folder / CLIP_FOLDER)
 
     text_parameters = text_lora = text_states = text_width = 0
@@ -72,14 +82,14 @@ def _measured(folder: Path) -> ModelSize:
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> Config:
     path = folder / "config.json"
     text = path.read_text(encoding="utf-8")
-    config: dict[str, Any] = json.loads(text)
+    config: Config = json.loads(text)
     return config
 
 
-def _shapes(folder: Path) -> dict[str, list[int]]:
+def _shapes(folder: Path) -> Shapes:
     """Return the shape of each tensor; other precisions of the same weights ("model.fp16...") are skipped."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -91,19 +101,26 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> Header:
+    """Return the header of a safetensors file: tensor name to its entry, with dtype, shape and offsets.
+
+    https://github.com/huggingface/safetensors#format
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         text = file.read(length)
-    header: dict[str, Any] = json.loads(text)
+    header: Header = json.loads(text)
     return header
 
 
 def parameters_of(shapes: Shapes) -> int:
     """Return the number of parameters of all tensors."""
-    return sum(math.prod(shape) for shape in shapes.values())
+    parameters = 0
+    for shape in shapes.values():
+        parameters += math.prod(shape)
+    return parameters
 
 
 def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
@@ -116,7 +133,15 @@ def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
     return parameters
 
 
-def block_channels(config: Mapping[str, Any]) -> tuple[float, float]:
+class _Block(NamedTuple):
+    level: int
+    """0 at the full size of the latents; each level has half the side of the one before."""
+    layers: int
+    kind: str
+    """Such as "CrossAttnDownBlock2D"."""
+
+
+def block_channels(config: Config) -> tuple[float, float]:
     """Return the sums of the channels of a U-Net's residual blocks and of its transformer blocks.
 
     A level with half the side has a quarter of the pixels, so its channels count a quarter.
@@ -127,18 +152,23 @@ def block_channels(config: Mapping[str, Any]) -> tuple[float, float]:
     if isinstance(depths, int):
         depths = [depths] * len(channels)
     last = len(channels) - 1
-    blocks: list[tuple[int, int, str]] = []  # level, layers, kind
-    for level, kind in enumerate(config["down_block_types"]):
-        blocks.append((level, layers, kind))
-    for position, kind in enumerate(config["up_block_types"]):
-        blocks.append((last - position, layers + 1, kind))
-    resnets = transformers = 0.0
-    for level, count, kind in blocks:
-        weighted = count * channels[level] / 4**level
+    down_blocks = config["down_block_types"]
+    up_blocks = config["up_block_types"]
+    blocks: list[_Block] = []
+    for level, kind in enumerate(down_blocks):
+        blocks.append(_Block(level, layers, kind))
+    for position, kind in enumerate(up_blocks):
+        level = last - position
+        blocks.append(_Block(level, layers + 1, kind))
+    resnets = 0.0
+    transformers = 0.0
+    for block in blocks:
+        weighted = block.layers * channels[block.level] / 4**block.level
         resnets += weighted
-        if kind.startswith("CrossAttn"):
-            transformers += weighted * depths[level]
-    middle = channels[last] / 4**last  # the middle block: two residual blocks around one of transformers
+        if block.kind.startswith("CrossAttn"):
+            transformers += weighted * depths[block.level]
+    # The middle block: two residual blocks around one of transformers.
+    middle = channels[last] / 4**last
     resnets += 2 * middle
     transformers += middle * depths[last]
     return resnets, transformers

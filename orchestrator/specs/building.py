@@ -33,8 +33,15 @@ _ADVICE = {
 }
 """The next step when this part of a job has the only problems; the list of the recipe's settings would not help."""
 
+RecipeType = type[Recipe]
+Problems = list[Problem]
+Fields = dict[str, Any]
+"""Fields of a job or of its recipe, by name."""
+Overrides = Mapping[str, str]
+"""Settings as typed on the command line, by the name of their field."""
 
-def is_list(recipe: type[Recipe], field: str) -> bool:
+
+def is_list(recipe: RecipeType, field: str) -> bool:
     """Return whether a field of a recipe holds several values, so that it is typed as a JSON list."""
     declared = recipe.model_fields.get(field)
     if declared is None:
@@ -42,7 +49,7 @@ def is_list(recipe: type[Recipe], field: str) -> bool:
     return get_origin(declared.annotation) is tuple
 
 
-def build_spec(fields: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> JobSpec:
+def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError with every problem found.
 
     `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
@@ -67,9 +74,9 @@ def build_spec(fields: Mapping[str, Any], overrides: Mapping[str, str] | None = 
 
 
 def _recipe(
-    recipe: type[Recipe],
-    settings: dict[str, Any],
-    problems: list[Problem],
+    recipe: RecipeType,
+    settings: Fields,
+    problems: Problems,
 ) -> Recipe | None:
     """Return the recipe with its settings, or None; adds what is wrong with them and with the base model."""
     base_model = settings.get("base_model", BUILTIN)
@@ -87,12 +94,12 @@ def _recipe(
 
 def _spec(
     recipe: Recipe,
-    inputs: dict[str, Any],
-    job: Mapping[str, Any],
-    problems: list[Problem],
+    inputs: Fields,
+    job: Fields,
+    problems: Problems,
 ) -> JobSpec | None:
     """Return the whole job, or None; adds what is wrong with it."""
-    fields: dict[str, Any] = {"recipe": recipe, "inputs": inputs}
+    fields: Fields = {"recipe": recipe, "inputs": inputs}
     for key in ("name", *_SECTIONS):
         if key in job:
             fields[key] = job[key]
@@ -104,7 +111,7 @@ def _spec(
         return None
 
 
-def _with_sections(job: dict[str, Any], overrides: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+def _with_sections(job: Fields, overrides: Overrides) -> tuple[Fields, Overrides]:
     """Move overrides such as `compute.volume_gb=200` to their section; return the job and the other overrides."""
     job = dict(job)
     others: dict[str, str] = {}
@@ -120,7 +127,7 @@ def _with_sections(job: dict[str, Any], overrides: Mapping[str, str]) -> tuple[d
     return job, others
 
 
-def declaration(name: object) -> type[Recipe]:
+def declaration(name: object) -> RecipeType:
     """Return the declaration of a recipe; raises SpecError, with a suggestion, when there is none."""
     list_recipes = command("recipes", "list")
     if name is None:
@@ -134,7 +141,8 @@ def declaration(name: object) -> type[Recipe]:
         raise SpecError(message, next_step=list_recipes) from error
 
 
-def _unknown_fields(job: Mapping[str, Any]) -> list[Problem]:
+def _unknown_fields(job: Fields) -> Problems:
+    """Return a problem, with a suggestion, for each field that a job does not have."""
     problems = []
     for key in job:
         if key in _FIELDS:
@@ -150,12 +158,12 @@ def _unknown_fields(job: Mapping[str, Any]) -> list[Problem]:
 
 
 def _settings(
-    recipe: type[Recipe],
-    job: Mapping[str, Any],
-    problems: list[Problem],
-) -> dict[str, Any]:
+    recipe: RecipeType,
+    job: Fields,
+    problems: Problems,
+) -> Fields:
     """Return the recipe's settings of a job file: its `settings`, and above them its `prompt` and `base_model`."""
-    settings: dict[str, Any] = {}
+    settings: Fields = {}
     if IMAGES not in job:
         settings |= recipe.sample_defaults
     section = job.get("settings", {})
@@ -176,8 +184,10 @@ def _settings(
     return settings
 
 
-def _prompt_problem(recipe: type[Recipe], job: Mapping[str, Any]) -> Problem | None:
-    if IMAGES in recipe.dataset.inputs and IMAGES not in job:
+def _prompt_problem(recipe: RecipeType, job: Fields) -> Problem | None:
+    """Return why a job's prompt cannot be used, or None."""
+    uses_images = IMAGES in recipe.dataset.inputs
+    if uses_images and IMAGES not in job:  # the sample subject has its own prompt
         return Problem(
             where="prompt",
             what="was given without images",
@@ -190,12 +200,12 @@ def _prompt_problem(recipe: type[Recipe], job: Mapping[str, Any]) -> Problem | N
 
 
 def _converted(
-    recipe: type[Recipe],
-    overrides: Mapping[str, str],
-    problems: list[Problem],
-) -> dict[str, Any]:
+    recipe: RecipeType,
+    overrides: Overrides,
+    problems: Problems,
+) -> Fields:
     """Return settings typed on the command line as JSON values; pydantic converts numbers and the like."""
-    settings: dict[str, Any] = {}
+    settings: Fields = {}
     for key, text in overrides.items():
         if text == _NULL:
             settings[key] = None
@@ -215,10 +225,10 @@ def _converted(
 
 
 def _inputs(
-    recipe: type[Recipe],
-    job: Mapping[str, Any],
-    problems: list[Problem],
-) -> dict[str, Any]:
+    recipe: RecipeType,
+    job: Fields,
+    problems: Problems,
+) -> Fields:
     """Return the folders the recipe learns from: the person's images, or else those of the sample subject."""
     if IMAGES in recipe.dataset.inputs:
         return {IMAGES: job.get(IMAGES, SAMPLE_IMAGES)}
@@ -232,12 +242,17 @@ def _inputs(
     return {}
 
 
-def _spec_error(recipe: type[Recipe], problems: list[Problem]) -> SpecError:
-    count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:
+    """Return the error for a job with these problems, with the next step for the part that all of them are in."""
     name = recipe.recipe_name()
-    shown = [_in_terms_of_the_command(problem, recipe) for problem in problems]
+    count = "one problem"
+    if len(problems) > 1:
+        count = f"{len(problems)} problems"
+    shown = []
     advice = set()
-    for problem in shown:
+    for found in problems:
+        problem = _in_terms_of_the_command(found, recipe)
+        shown.append(problem)
         part = problem.where.partition(".")[0]
         advice.add(_ADVICE.get(part, ""))
     next_step = command("recipes", "show", name)
@@ -247,15 +262,18 @@ def _spec_error(recipe: type[Recipe], problems: list[Problem]) -> SpecError:
     return SpecError(message, problems=shown, next_step=next_step)
 
 
-def _in_terms_of_the_command(problem: Problem, recipe: type[Recipe]) -> Problem:
+def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
     """Name an input as a person does, and fix a missing or invalid word by an example to type."""
     if problem.where.startswith("inputs."):
         where = problem.where.removeprefix("inputs.")
         return problem.model_copy(update={"where": where})
     field = recipe.model_fields.get(problem.where)
-    if field is None or not problem.what.endswith((MISSING, NOT_ONE_WORD)):
+    needs_example = problem.what.endswith((MISSING, NOT_ONE_WORD))
+    if field is None or not needs_example:
         return problem
-    example = field.examples[0] if field.examples else field.default
+    example = field.default
+    if field.examples:
+        example = field.examples[0]
     if problem.where == recipe.prompt_field:
         option = f'--prompt "{example}"'
     else:

@@ -23,7 +23,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
         next_step = "check the path; examples/ has files to copy"
         raise SpecError(f"There is no file {path}.", next_step=next_step) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path} cannot be read: {error}", next_step=_SUBMIT_HELP) from error
+        message = f"{path} cannot be read: {error}"
+        raise SpecError(message, next_step=_SUBMIT_HELP) from error
     if not isinstance(content, dict):
         next_step = "begin it with `recipe: dreambooth`; see examples/"
         raise SpecError(f"{path} is not a job file.", next_step=next_step)
@@ -63,13 +64,14 @@ def _repeated_keys(text: str) -> list[Problem]:
     """Find keys that are repeated in the file or in one of its sections: YAML would silently use the last."""
     root = yaml.compose(text, yaml.SafeLoader)
     problems = _repeated_in(root)
-    if isinstance(root, yaml.MappingNode):
+    if isinstance(root, yaml.MappingNode):  # pairs of nodes: the keys of the file and their sections
         for _, section in root.value:
             problems += _repeated_in(section)
     return problems
 
 
 def _repeated_in(section: yaml.Node | None) -> list[Problem]:
+    """Return a problem for each key of a section that is repeated, with both lines; other nodes have none."""
     if not isinstance(section, yaml.MappingNode):
         return []
     first_lines: dict[str, int] = {}

@@ -26,7 +26,8 @@ def unsafe_names(sizes: Mapping[str, int]) -> list[Problem]:
         what = f"it has {len(sizes)} entries; at most {MAX_FILES} are allowed"
         return [Problem(where=where, what=what)]
     smallest = min(sizes.values(), default=0)
-    if smallest < 0 or sum(sizes.values()) > MAX_BYTES:
+    total = sum(sizes.values())
+    if smallest < 0 or total > MAX_BYTES:
         what = f"it has negative sizes, or more than {MAX_BYTES} bytes"
         return [Problem(where=where, what=what)]
     problems = []
@@ -42,7 +43,8 @@ def _why_unsafe(name: str) -> str:
     if name.startswith("/"):
         return "it is an absolute path"
     for character in name:
-        if character in "\\:" or unicodedata.category(character) in _CONTROL_CATEGORIES:
+        is_control = unicodedata.category(character) in _CONTROL_CATEGORIES
+        if is_control or character in "\\:":
             return "it holds a character that some file systems do not allow"
     for part in name.split("/"):
         if part in {"", ".", ".."}:
@@ -56,13 +58,15 @@ def _clashes(names: Mapping[str, int]) -> list[Problem]:
     """Return a name that equals another where case is ignored, or one that needs a file to be a folder too."""
     files: dict[str, str] = {}
     for name in names:
-        other = files.setdefault(_folded(name), name)
+        folded = _folded(name)
+        other = files.setdefault(folded, name)
         if other != name:
             what = f'it is the same file as "{other}" on some file systems'
             return [Problem(where=name, what=what)]
     for name in names:
         for folder in PurePosixPath(name).parents:
-            file = files.get(_folded(str(folder)))
+            folded = _folded(str(folder))
+            file = files.get(folded)
             if file is not None:
                 what = f'"{file}" is a file and cannot also be its folder'
                 return [Problem(where=name, what=what)]

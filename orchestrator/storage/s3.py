@@ -149,7 +149,10 @@ def _put_text(
     new: bool,
 ) -> None:
     content = text.encode()
-    digest = FileDigest(sha256=sha256(content).hexdigest(), size=len(content))
+    digest = FileDigest(
+        sha256=sha256(content).hexdigest(),
+        size=len(content),
+    )
     if new:
         bucket.put_new(key, content, digest)
     else:

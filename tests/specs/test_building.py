@@ -68,11 +68,11 @@ def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
         build_spec({"recipe": typed})
 
 
-def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
+def test_a_prompt_without_images_would_rename_the_sample_subject() -> None:
     assert "without images" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
 
 
-def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
+def test_images_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
     assert "--prompt" in problems({"recipe": "dreambooth", "images": tmp_path})["instance_prompt"]
 
 
@@ -231,7 +231,7 @@ def test_a_home_of_nobody_is_no_base_model() -> None:
     assert "base_model" in problems({"recipe": "dreambooth", "base_model": "~no-such-user/model"})
 
 
-def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
+def test_a_job_file_finds_its_images_beside_itself(tmp_path: Path) -> None:
     (tmp_path / "dog").mkdir()
     job = tmp_path / "job.yaml"
     job.write_text("recipe: dreambooth\nimages: dog\nprompt: a photo of sks dog\nsettings:\n  steps: 7\n")
@@ -320,7 +320,7 @@ def prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("prompts_only")
-def test_a_recipe_without_inputs_takes_no_pictures(tmp_path: Path) -> None:
+def test_a_recipe_without_inputs_takes_no_images(tmp_path: Path) -> None:
     fields = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
     assert build_spec(fields).inputs == {}
     found = problems({**fields, "images": tmp_path, "settings": {"steps": 0}})
