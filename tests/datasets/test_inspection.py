@@ -27,7 +27,13 @@ def png_bytes(image: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png_with_header(width: int, height: int, bits: int = 8, colour_type: int = 2, rows: bytes = b"") -> bytes:
+def png_with_header(
+    width: int,
+    height: int,
+    bits: int = 8,
+    colour_type: int = 2,
+    rows: bytes = b"",
+) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         length = struct.pack(">I", len(content))
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -89,7 +95,12 @@ def test_one_image_can_have_several_problems(folder: Folder, draw: Draw) -> None
 
 @pytest.mark.parametrize("format_", ["GIF", "TIFF", "BMP"])
 @pytest.mark.parametrize("name", ["a.dat", "a.jpg"])
-def test_other_formats_are_named_whatever_their_ending(folder: Folder, draw: Draw, format_: str, name: str) -> None:
+def test_other_formats_are_named_whatever_their_ending(
+    folder: Folder,
+    draw: Draw,
+    format_: str,
+    name: str,
+) -> None:
     folder.add(name, draw(), format=format_)
     (problem,) = folder.problems()
     assert format_ in problem
@@ -171,7 +182,11 @@ def test_cmyk_is_refused(folder: Folder, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
-def test_16_bits_are_refused_also_where_the_decoder_hides_them(folder: Folder, colour_type: int, channels: int) -> None:
+def test_16_bits_are_refused_also_where_the_decoder_hides_them(
+    folder: Folder,
+    colour_type: int,
+    channels: int,
+) -> None:
     rows = (b"\0" + bytes(64 * channels * 2)) * 64
     folder.add("a.png", png_with_header(64, 64, bits=16, colour_type=colour_type, rows=rows))
     (problem,) = folder.problems()
@@ -373,7 +388,11 @@ def test_names_cannot_steer_the_terminal(folder: Folder, draw: Draw) -> None:
     assert names == [r"\x1b[2J\u202egnp.a.png", r"e\udcff.png", "fine\u202f1.png", r"new\nline.png"]
 
 
-def test_a_name_that_is_not_text_is_taken_all_the_same(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_taken_all_the_same(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     draw().save(folder.path / "e\udcff.png")
     datasets.prepare(folder.path, tmp_path / "out", resolution=64)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["00001.png"]

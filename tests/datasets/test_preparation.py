@@ -47,7 +47,11 @@ def with_position(orientation: int = 6) -> Image.Exif:
     return exif
 
 
-def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_position_and_all_other_metadata_are_gone(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     xmp = b"<?xpacket begin='' id='N52-secret'?><x:xmpmeta xmlns:x='adobe:ns:meta/'/><?xpacket end='w'?>"
     text = PngInfo()
     text.add_text("Comment", "N52-secret")
@@ -67,7 +71,12 @@ def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tm
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_come_out_upright(folder: Folder, draw: Draw, tmp_path: Path, orientation: int) -> None:
+def test_images_come_out_upright(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+    orientation: int,
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     original = folder.add("a.png", draw(), exif=exif)
@@ -86,7 +95,11 @@ def test_a_file_of_nothing_but_pixels_is_copied(
     assert prepared(folder, tmp_path / "out") == {f"00001.{ending}": original.read_bytes()}
 
 
-def test_progressive_and_optimised_files_are_copied_too(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_progressive_and_optimised_files_are_copied_too(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1), progressive=True, restart_marker_blocks=3)
     folder.add("b.webp", draw(2), lossless=True)
     assert list(prepared(folder, tmp_path / "out")) == ["00001.jpg", "00002.webp"]
@@ -151,7 +164,11 @@ def test_a_jpeg_is_copied_without_its_metadata(folder: Folder, draw: Draw, tmp_p
     assert prepared(folder, tmp_path / "out") == {"00001.jpg": bare, "00002.jpg": bare}
 
 
-def test_of_several_images_in_a_jpeg_the_first_is_taken(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_of_several_images_in_a_jpeg_the_first_is_taken(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     several = folder.add("a.jpg", draw(1), format="MPO", save_all=True, append_images=[draw(2)]).read_bytes()
     result = prepared(folder, tmp_path / "out")["00001.jpg"]
     assert result.count(b"\xff\xd8\xff") == 1
@@ -191,7 +208,11 @@ def linear_grey_profile() -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_a_grey_image_may_have_a_profile_of_either_kind(folder: Folder, tmp_path: Path, mode: str) -> None:
+def test_a_grey_image_may_have_a_profile_of_either_kind(
+    folder: Folder,
+    tmp_path: Path,
+    mode: str,
+) -> None:
     grey = Image.new("L", (64, 64), 64).convert(mode)
     folder.add("linear.png", grey, icc_profile=linear_grey_profile())
     folder.add("rgb.png", grey, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -209,7 +230,11 @@ def _distance(data: bytes, colour: tuple[int, int, int]) -> int:
     return max(abs(int(mine) - theirs) for mine, theirs in channels)
 
 
-def test_large_photos_are_scaled_to_four_training_resolutions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_large_photos_are_scaled_to_four_training_resolutions(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (1024, 512)))
     folder.add("b.jpg", draw(2, (512, 256)))
     files = prepared(folder, tmp_path / "out")
@@ -235,7 +260,11 @@ def test_names_stay_here_and_the_order_stays(folder: Folder, draw: Draw, tmp_pat
     ]
 
 
-def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_the_result_passes_inspection_with_the_same_captions(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (400, 300)), exif=with_position())
     folder.add("b.png", draw(2))
     folder.add("a.txt", "ein Hündchen")
@@ -248,7 +277,11 @@ def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, dra
     assert hash_files(tmp_path / "again") == hash_files(tmp_path / "out")
 
 
-def test_equal_folders_give_equal_bytes_in_another_process(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_equal_folders_give_equal_bytes_in_another_process(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (700, 500)), exif=with_position())
     folder.add("a.txt", "words")
     code = (
@@ -298,14 +331,22 @@ def test_each_image_is_read_and_decoded_once(
     assert decoded == [path.read_bytes() for path in sorted(folder.path.iterdir())]
 
 
-def test_a_disk_that_cannot_be_written_is_a_machine_error(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_is_a_machine_error(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.png", draw())
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match="prepared images cannot be written"):
         datasets.prepare(folder.path, tmp_path / "file" / "out", resolution=64)
 
 
-def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_a_write_that_fails_half_way_leaves_nothing(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.png", draw())
     code = (
         "import resource, signal, sys; from pathlib import Path; from orchestrator import datasets;"
