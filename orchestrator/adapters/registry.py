@@ -117,7 +117,8 @@ class _Published(NamedTuple):
 def _newest(store: Store, prefix: str) -> list[_Published]:
     """Return the newest adapter of each name below a prefix."""
     newest: dict[str, _Published] = {}
-    for key, listed in store.list_prefix(prefix).items():
+    listing = store.list_prefix(prefix)
+    for key, listed in listing.items():
         match = _MANIFEST.fullmatch(key)
         if match is None:
             continue
@@ -169,7 +170,8 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
     listing = store.list_prefix(prefix)
     for key, listed in listing.items():
         if key != prefix:  # an empty object that some tools create as a folder
-            sizes[key.removeprefix(prefix)] = listed.size
+            name = key.removeprefix(prefix)
+            sizes[name] = listed.size
     if MANIFEST_FILE not in sizes:
         message = f"There is no adapter in {store.uri(prefix)}."
         raise MissingError(message, next_step=_LIST)

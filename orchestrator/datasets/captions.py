@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
-from orchestrator.datasets.findings import Defect, Findings, UnusableError
+from orchestrator.datasets.findings import Findings, UnusableError, unusable
 from orchestrator.datasets.listing import Listing
 
 MAX_CAPTION = 1000  # characters
@@ -23,6 +23,8 @@ CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrog
 
 Captions = dict[str, str]
 """Image file name to its caption."""
+Entry = dict[str, Any]
+"""A line of `metadata.jsonl`."""
 
 
 def read_captions(folder: Path, listing: Listing, findings: Findings) -> Captions:
@@ -85,15 +87,20 @@ def _warn_of_missing(
 # --- text files beside the images
 
 
-def _from_text_files(folder: Path, listing: Listing, findings: Findings) -> Captions:
+def _from_text_files(
+    folder: Path,
+    listing: Listing,
+    findings: Findings,
+) -> Captions:
     """Read every `name.txt`; it applies to all images with that name, whatever their extension.
 
     Unusable images count too, so that a caption is not reported because of its image.
     """
     images_by_stem: dict[str, list[str]] = defaultdict(list)
-    for name in (*listing.images, *listing.unusable):
+    for name in listing.all_images:
         stem = _stem(name)
-        images_by_stem[stem].append(name)
+        images = images_by_stem[stem]
+        images.append(name)
 
     captions: Captions = {}
     for file in listing.caption_files:
@@ -106,7 +113,7 @@ def _from_text_files(folder: Path, listing: Listing, findings: Findings) -> Capt
             text = _read_text(folder / file, MAX_CAPTION_BYTES)
             caption = _one_line(text)
         except UnusableError as error:
-            findings.unusable(file, error)
+            findings.add_defects(file, error)
             continue
         if not caption:
             findings.warn(file, "has no caption", "write one, or remove it")
@@ -134,15 +141,14 @@ def _read_text(path: Path, limit: int) -> str:
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         fix = "allow reading it (chmod u+r), or remove it"
-        raise UnusableError(Defect(what, fix)) from None
+        raise unusable(what, fix) from None
     if len(data) > limit:
         what = f"is longer than {limit} bytes"
-        raise UnusableError(Defect(what, "shorten it"))
+        raise unusable(what, "shorten it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        defect = Defect("is not UTF-8 text", "save it as UTF-8")
-        raise UnusableError(defect) from None
+        raise unusable("is not UTF-8 text", "save it as UTF-8") from None
 
 
 def _one_line(text: str) -> str:
@@ -152,11 +158,11 @@ def _one_line(text: str) -> str:
     if length > MAX_CAPTION:
         what = f"the caption has {length} characters; at most {MAX_CAPTION} are allowed"
         fix = "shorten it; the text encoder reads about 75 words"
-        raise UnusableError(Defect(what, fix))
+        raise unusable(what, fix)
     for character in caption:
         if unicodedata.category(character) in CONTROL_CATEGORIES:
             what = "the caption holds control characters"
-            raise UnusableError(Defect(what, "write it as plain UTF-8 text"))
+            raise unusable(what, "write it as plain UTF-8 text")
     return caption
 
 
@@ -168,10 +174,10 @@ def _from_table(folder: Path, listing: Listing, findings: Findings) -> Captions:
     try:
         text = _read_text(folder / CAPTIONS_FILE, MAX_CAPTIONS_FILE_BYTES)
     except UnusableError as error:
-        findings.unusable(CAPTIONS_FILE, error)
+        findings.add_defects(CAPTIONS_FILE, error)
         return {}
     files: dict[str, str] = {}  # by their composed names
-    for file in (*listing.images, *listing.unusable):
+    for file in listing.all_images:
         files[_composed(file)] = file
 
     captions: Captions = {}
@@ -185,11 +191,11 @@ def _from_table(folder: Path, listing: Listing, findings: Findings) -> Captions:
             name = _image_name(entry, files)
             if name in line_of:
                 what = f"names {name} again, after line {line_of[name]}"
-                raise UnusableError(Defect(what, "keep one of the two lines"))
+                raise unusable(what, "keep one of the two lines")
             line_of[name] = number
             caption = _entry_caption(entry)
         except UnusableError as error:
-            findings.unusable(CAPTIONS_FILE, error, line=number)
+            findings.add_defects(CAPTIONS_FILE, error, line=number)
             continue
         if caption:
             captions[name] = caption
@@ -198,42 +204,43 @@ def _from_table(folder: Path, listing: Listing, findings: Findings) -> Captions:
     return captions
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: str) -> Entry:
     """Return the object on a line; raises UnusableError when it is not one."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", "it is nested too deep, or holds a number too long")
         what = f"is not JSON: {reason}"
-        raise UnusableError(Defect(what, "fix the line")) from None
+        raise unusable(what, "fix the line") from None
     if not isinstance(entry, dict):
         example = 'write {"file_name": "a.jpg", "text": "what it shows"}'
-        raise UnusableError(Defect("is not a JSON object", example))
+        raise unusable("is not a JSON object", example)
     return entry
 
 
-def _image_name(entry: dict[str, Any], files: Mapping[str, str]) -> str:
+def _image_name(entry: Entry, files: Mapping[str, str]) -> str:
     """Return the file that an entry names; raises UnusableError when the folder has no such image."""
     name = entry.get("file_name")
     if not isinstance(name, str) or not name:
         what = '"file_name" is missing'
-        raise UnusableError(Defect(what, "name the image it belongs to"))
+        raise unusable(what, "name the image it belongs to")
     path = PurePosixPath(_composed(name))
     windows_path = PureWindowsPath(name)
     is_absolute = path.is_absolute() or windows_path.anchor
-    if is_absolute or ".." in windows_path.parts:
+    leaves_folder = ".." in windows_path.parts
+    if is_absolute or leaves_folder:
         what = f"{name} points outside the folder"
-        raise UnusableError(Defect(what, "give the name of an image in this folder"))
+        raise unusable(what, "give the name of an image in this folder")
     file = files.get(str(path))
     if file is None:
         fix = "correct the name, or remove the line"
         if len(path.parts) > 1:
             fix = "images in sub-folders are not used: move it up, or remove the line"
-        raise UnusableError(Defect(f"there is no image {name}", fix))
+        raise unusable(f"there is no image {name}", fix)
     return file
 
 
-def _entry_caption(entry: dict[str, Any]) -> str:
+def _entry_caption(entry: Entry) -> str:
     """Return the caption of an entry, empty when there is none; raises UnusableError."""
     text = entry.get("text")
     if isinstance(text, str):
@@ -246,4 +253,4 @@ def _entry_caption(entry: dict[str, Any]) -> str:
     if others:
         found = ", ".join(others)
         fix = f'the caption belongs under "text"; found: {found}'
-    raise UnusableError(Defect(what, fix))
+    raise unusable(what, fix)

@@ -73,7 +73,8 @@ def decode(data: bytes, *, resolution: int) -> Decoded:
             raise UnusableError(*defects)
         orientation, exif_remarks = _orientation(image)
         mode = "L" if image.mode in GREY_MODES else "RGB"
-        scaled = _scaled(image.convert(mode), resolution)
+        converted = image.convert(mode)
+        scaled = _scaled(converted, resolution)
         profile = image.info.get("icc_profile")
         in_srgb, profile_remarks = _to_srgb(scaled, profile)
 
@@ -211,7 +212,12 @@ def _to_srgb(image: "Image.Image", profile: bytes | None) -> tuple["Image.Image"
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         is_grey = source.profile.xcolor_space.strip() == "GRAY"
         fitting = image if is_grey else image.convert("RGB")
-        converted = ImageCms.profileToProfile(fitting, source, srgb, outputMode="RGB")
+        converted = ImageCms.profileToProfile(
+            fitting,
+            source,
+            srgb,
+            outputMode="RGB",
+        )
     except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
         what = "has an unusable colour profile and is treated as sRGB"
         fix = "convert it to sRGB if its colours look wrong"

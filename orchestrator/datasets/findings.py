@@ -13,7 +13,9 @@ class Defect(NamedTuple):
     """What is wrong with a file, and what to do."""
 
     what: str
+    """The defect, to follow the name of the file: "is empty"."""
     fix: str
+    """What to do, as a command: "remove it"."""
 
 
 class UnusableError(Exception):
@@ -22,6 +24,12 @@ class UnusableError(Exception):
     def __init__(self, *defects: Defect) -> None:
         super().__init__(*defects)
         self.defects = defects
+
+
+def unusable(what: str, fix: str) -> UnusableError:
+    """Return the error for a file with one defect."""
+    defect = Defect(what, fix)
+    return UnusableError(defect)
 
 
 class Findings:
@@ -41,7 +49,13 @@ class Findings:
         found = _printable_problem(where, what, fix)
         self._warnings.append(found)
 
-    def unusable(self, where: str, error: UnusableError, *, line: int | None = None) -> None:
+    def add_defects(
+        self,
+        where: str,
+        error: UnusableError,
+        *,
+        line: int | None = None,
+    ) -> None:
         """Add every defect of a file, or of one of its lines, as a problem."""
         prefix = "" if line is None else f"line {line}: "
         for defect in error.defects:

@@ -48,6 +48,11 @@ class Listing(NamedTuple):
     unusable: tuple[str, ...]
     """Images that cannot be used; the problem of each is already among the findings."""
 
+    @property
+    def all_images(self) -> tuple[str, ...]:
+        """Usable or not."""
+        return self.images + self.unusable
+
 
 def list_folder(folder: Path, findings: Findings) -> Listing:
     """Sort the files of `folder` into images and captions and report the others; raises DatasetError.
@@ -165,7 +170,11 @@ def _check_not_too_many(folder: Path, listing: Listing) -> None:
         raise DatasetError(message, next_step=next_step)
 
 
-def _no_images(folder: Path, folders: list[str], findings: Findings) -> DatasetError:
+def _no_images(
+    folder: Path,
+    folders: list[str],
+    findings: Findings,
+) -> DatasetError:
     """Return the error for a folder without images; it names the sub-folders that have some."""
     shown = printable(str(folder))
     counts: dict[str, int] = {}

@@ -78,11 +78,16 @@ def without_metadata(data: bytes) -> bytes:
 
 
 class _Segment(NamedTuple):
+    """A part of a JPEG."""
+
     marker: int
+    """Its kind, the byte after 0xFF."""
     length: int
     """Bytes by its own header, without the marker."""
     start: int
+    """Offset of its marker in the file."""
     end: int
+    """Offset of what follows it, the pixels of a scan included."""
 
     @property
     def is_bare(self) -> bool:
@@ -116,7 +121,9 @@ def _is_bare_jpeg(data: bytes) -> bool:
     for segment in segments:
         if not segment.is_bare:
             return False
-    return last.marker == END_OF_IMAGE and last.end == len(data)
+    ends_image = last.marker == END_OF_IMAGE
+    ends_file = last.end == len(data)
+    return ends_image and ends_file
 
 
 def _is_bare_webp(data: bytes) -> bool:

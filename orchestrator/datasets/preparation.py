@@ -14,7 +14,7 @@ from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.captions import read_captions
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
-from orchestrator.datasets.findings import Defect, Findings, UnusableError
+from orchestrator.datasets.findings import Findings, UnusableError, unusable
 from orchestrator.datasets.listing import list_folder
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import ImageHash, hash_image, warn_of_duplicates
@@ -124,7 +124,7 @@ def _read(path: Path, resolution: int, findings: Findings) -> _Source | None:
         data = _read_file(path)
         decoded = decode(data, resolution=resolution)
     except UnusableError as error:
-        findings.unusable(path.name, error)
+        findings.add_defects(path.name, error)
         return None
     for remark in decoded.remarks:
         findings.warn(path.name, remark.what, remark.fix)
@@ -137,11 +137,11 @@ def _read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        defect = Defect(f"cannot be read: {error.strerror}", "allow reading it (chmod u+r)")
-        raise UnusableError(defect) from None
+        what = f"cannot be read: {error.strerror}"
+        raise unusable(what, "allow reading it (chmod u+r)") from None
     if len(data) > MAX_BYTES:
         megabytes = MAX_BYTES // 2**20
-        raise UnusableError(Defect(f"is larger than {megabytes} MB", "save it smaller"))
+        raise unusable(f"is larger than {megabytes} MB", "save it smaller")
     return data
 
 

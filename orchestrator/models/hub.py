@@ -47,17 +47,26 @@ def look_up(model_id: str, revision: str) -> HubModel:
     with _asking(model_id, revision):
         from huggingface_hub import HfApi
 
-        found = HfApi().model_info(model_id, revision=revision, files_metadata=True)
+        found = HfApi().model_info(
+            model_id,
+            revision=revision,
+            files_metadata=True,
+        )
         sizes = {}
         for file in found.siblings or []:
             if _is_read(file.rfilename):
                 sizes[file.rfilename] = file.size or 0
-        return HubModel(id=model_id, commit=str(found.sha), sizes=sizes)
+        return HubModel(
+            id=model_id,
+            commit=str(found.sha),
+            sizes=sizes,
+        )
 
 
 def _is_read(name: str) -> bool:
     """Return whether a run reads this file of a model."""
-    return _matches(name, HUB_FILES) and not _matches(name, HUB_OTHER_VARIANTS)
+    is_other_variant = _matches(name, HUB_OTHER_VARIANTS)
+    return _matches(name, HUB_FILES) and not is_other_variant
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -145,7 +154,8 @@ def _access_error(error: Exception, model_id: str) -> OrchestratorError | None:
             return HubError(message, next_step=f"accept its terms at {page}, then: hf auth login")
         message = f'"{model_id}" is gated, and the signed-in account has not been granted access to it.'
         return HubError(message, next_step=f"accept its terms at {page}, wait until access is granted, then try again")
-    if status == _UNAUTHORIZED and not isinstance(error, RepositoryNotFoundError):
+    is_missing = isinstance(error, RepositoryNotFoundError)  # 401 too, for who is not signed in
+    if status == _UNAUTHORIZED and not is_missing:
         message = "The Hugging Face Hub does not accept this machine's token."
         return HubError(message, next_step="hf auth login")
     if status == _FORBIDDEN:
@@ -154,7 +164,11 @@ def _access_error(error: Exception, model_id: str) -> OrchestratorError | None:
     return None
 
 
-def _name_error(error: Exception, model_id: str, revision: str) -> OrchestratorError | None:
+def _name_error(
+    error: Exception,
+    model_id: str,
+    revision: str,
+) -> OrchestratorError | None:
     """Return our error for a model or a revision that does not exist, or None."""
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 

@@ -112,7 +112,11 @@ def ask_all(store: Store, sources: Iterable[ModelSource]) -> Mirrors:
     return answers
 
 
-def find_mirrored(store: Store, model_id: str, revision: str | None) -> MirroredModel | None:
+def find_mirrored(
+    store: Store,
+    model_id: str,
+    revision: str | None,
+) -> MirroredModel | None:
     """Return the complete copy of a Hub model at a revision, by default the main branch; None when there is none.
 
     The Hub is not called: a branch is what it was when it was mirrored.

@@ -29,8 +29,8 @@ def of_folder(folder: Path) -> ModelSize:
     try:
         return _measured(folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{folder} cannot be measured: {reason}") from error
+        kind = type(error).__name__
+        raise ValueError(f"{folder} cannot be measured: {kind}: {error}") from error
 
 
 def of_hub(model_id: str) -> ModelSize | None:
@@ -83,6 +83,7 @@ def _measured(folder: Path) -> ModelSize:
 
 
 def _config(folder: Path) -> Config:
+    """Return the configuration of a model part."""
     path = folder / "config.json"
     text = path.read_text(encoding="utf-8")
     config: Config = json.loads(text)
@@ -95,7 +96,8 @@ def _shapes(folder: Path) -> Shapes:
     for path in sorted(folder.glob("*.safetensors")):
         if path.name.count(".") > 1:
             continue
-        for name, entry in _header(path).items():
+        header = _header(path)
+        for name, entry in header.items():
             if name != "__metadata__":
                 shapes[name] = entry["shape"]
     return shapes
@@ -107,7 +109,8 @@ def _header(path: Path) -> Header:
     https://github.com/huggingface/safetensors#format
     """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        start = file.read(_LENGTH_BYTES)
+        length = int.from_bytes(start, "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         text = file.read(length)
@@ -134,9 +137,12 @@ def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
 
 
 class _Block(NamedTuple):
+    """A block of a U-Net."""
+
     level: int
     """0 at the full size of the latents; each level has half the side of the one before."""
     layers: int
+    """Residual blocks, each followed by one of transformers in some kinds."""
     kind: str
     """Such as "CrossAttnDownBlock2D"."""
 
@@ -163,10 +169,11 @@ def block_channels(config: Config) -> tuple[float, float]:
     resnets = 0.0
     transformers = 0.0
     for block in blocks:
-        weighted = block.layers * channels[block.level] / 4**block.level
+        level = block.level
+        weighted = block.layers * channels[level] / 4**level
         resnets += weighted
         if block.kind.startswith("CrossAttn"):
-            transformers += weighted * depths[block.level]
+            transformers += weighted * depths[level]
     # The middle block: two residual blocks around one of transformers.
     middle = channels[last] / 4**last
     resnets += 2 * middle
