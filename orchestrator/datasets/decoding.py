@@ -153,6 +153,7 @@ def _is_transparent(image: "Image.Image") -> bool:
 
 
 def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
+    """Yield why an image is too small, if it is."""
     if min(image.size) * 2 < resolution:
         size = f"{image.width}x{image.height}"
         what = f"is {size}, less than half the training resolution of {resolution}"
@@ -160,6 +161,7 @@ def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
 
 
 def _size_remarks(image: "Image.Image", resolution: int) -> Iterator[Defect]:
+    """Yield what enlarging and cropping will do to an image."""
     size = f"{image.width}x{image.height}"
     short = min(image.size)
     long = max(image.size)

@@ -81,6 +81,7 @@ def _printable_problem(where: str, what: str, fix: str) -> Problem:
 
 
 def _shortened(text: str) -> str:
+    """Return a printable text of at most MAX_SHOWN characters of `text`."""
     shown = printable(text[:MAX_SHOWN])
     if len(text) > MAX_SHOWN:
         shown += "..."

@@ -54,6 +54,7 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
 
 
 def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
+    """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
     listing = list_folder(folder, findings)
     captions = read_captions(folder, listing, findings)
@@ -105,12 +106,14 @@ class _Source(NamedTuple):
 
     @property
     def extension(self) -> str:
+        """Extension of the prepared file."""
         if not self.decoded.as_is:
             return ".png"
         first_byte = self.data[:1]
         return EXTENSIONS[first_byte]
 
     def write(self, path: Path) -> None:
+        """Write what training gets; raises OSError."""
         if self.decoded.as_is:
             path.write_bytes(self.data)
         else:
@@ -146,6 +149,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _require_no_problems(folder: Path, findings: Findings) -> None:
+    """Raise DatasetError with all problems, if there are any."""
     problems = findings.problems
     if not problems:
         return
@@ -170,6 +174,7 @@ def _writing(destination: Path) -> Iterator[None]:
 
 
 def _empty(folder: Path) -> None:
+    """Remove everything in a folder, and keep the folder."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

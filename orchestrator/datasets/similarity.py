@@ -94,6 +94,7 @@ def _first_near(own: ImageHash, others: Mapping[str, ImageHash]) -> str | None:
 
 
 def _are_near(one: ImageHash, other: ImageHash) -> bool:
+    """Return whether two images look the same: similar gradients, and similar colours."""
     different_bits = one.gradients ^ other.gradients
     if different_bits.bit_count() > NEAR_BITS:
         return False

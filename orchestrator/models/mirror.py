@@ -182,6 +182,7 @@ def _is_complete(store: Store, model: MirroredModel) -> bool:
 
 
 def _write_record(store: Store, model: MirroredModel, revision: str) -> None:
+    """Record a copy under a revision or a commit."""
     name = _record_name(model.id, revision)
     record = model.model_dump(mode="json")
     store.put_json(name, record)

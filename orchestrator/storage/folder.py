@@ -132,6 +132,7 @@ class FolderStore:
         return path.relative_to(self.root).as_posix()
 
     def _path(self, name: str) -> Path:
+        """Return the path of a name; raises SpecError for one that points outside the store."""
         relative = name.removesuffix("/")
         problems = unsafe_names({relative: 0})
         if problems:
@@ -153,6 +154,7 @@ def location_of(uri: str) -> str:
 
 
 def _copy_tree(tree: Tree, folder: Path) -> None:
+    """Copy the files of a tree; raises MachineError for one that changed since it was hashed."""
     for name, source in tree.sources.items():
         copied = _copy(source, folder / name)
         if copied != tree.files[name]:

@@ -75,6 +75,7 @@ class Uploader:
         present: Container[str],
         pool: ThreadPoolExecutor,
     ) -> None:
+        """Upload a file unless its object is complete; a damaged object is replaced."""
         stored = None
         if upload.key in present:
             stored = self._bucket.head(upload.key)
@@ -133,6 +134,7 @@ class Uploader:
         target: dict[str, str],
         pool: ThreadPoolExecutor,
     ) -> list[_Part]:
+        """Upload the parts of a file, several at a time; raises MachineError when the file changes meanwhile."""
         smallest_part = -(-upload.size // _MAX_PARTS)  # rounded up
         part_bytes = max(self._part_bytes, smallest_part)
         hashed = hashlib.sha256()
@@ -155,6 +157,7 @@ class Uploader:
             raise
 
     def _send_part(self, target: dict[str, str], number: int, part: bytes) -> _Part:
+        """Upload one part, which S3 checks, and return what completes the upload."""
         digest = hashlib.sha256(part).digest()
         checksum = base64.b64encode(digest).decode()
         answer = self._bucket.call(
