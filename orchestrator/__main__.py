@@ -1,4 +1,4 @@
-"""The command line's entry, and the one place where an error becomes a printed message."""
+"""Entry point of the command line, and the only module that prints an error."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from orchestrator.contract.command_line import PROGRAM
 
 if TYPE_CHECKING:
+    from click import ClickException
+
     from orchestrator.errors import OrchestratorError
 
 _EXIT_USAGE = 2
@@ -28,30 +30,32 @@ def main() -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return _EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001  (a bug is raised again by _foreseen)
-        return _report(_foreseen(error))
+    except Exception as error:  # noqa: BLE001  (_expected raises a bug again)
+        return _report(_expected(error))
     return outcome if isinstance(outcome, int) else 0
 
 
-def _usage_error(error: "Exception") -> "OrchestratorError":
+def _usage_error(error: "ClickException") -> "OrchestratorError":
+    """Return a mistake in the command line as one of our errors."""
     from click import UsageError
 
     from orchestrator.errors import SpecError
 
-    context = error.ctx if isinstance(error, UsageError) else None
-    command = context.command_path if context else PROGRAM
-    message = getattr(error, "format_message", error.__str__)()
-    return SpecError(message, next_step=f"{command} --help")
+    typed = PROGRAM
+    if isinstance(error, UsageError) and error.ctx is not None:
+        typed = error.ctx.command_path
+    return SpecError(error.format_message(), next_step=f"{typed} --help")
 
 
-def _foreseen(error: Exception) -> "OrchestratorError":
-    """Return the error as one of ours; an error of the disk becomes one, a bug goes on up."""
+def _expected(error: Exception) -> "OrchestratorError":
+    """Return an error as one of ours, an OSError as MachineError; any other is a bug and is raised again."""
     from orchestrator.errors import MachineError, OrchestratorError
 
     if isinstance(error, OrchestratorError):
         return error
     if isinstance(error, OSError):
-        return MachineError(f"The machine refused: {error}.", next_step="check the folder's space and permissions")
+        message = f"The operating system reported an error: {error}."
+        return MachineError(message, next_step="check the folder's space and permissions")
     raise error
 
 

@@ -2,20 +2,20 @@
 
 OrchestratorError
 ├── SpecError        the person who wrote the job: its fields contradict the recipe or one another
-├── DatasetError     the person who chose the pictures
-├── JobError         the person who watches jobs: a job failed, is missing, or is in the way
+├── DatasetError     the person who chose the images
+├── JobError         the person who manages jobs: a job failed, is missing, or conflicts with another
 │   └── JobExistsError
 ├── MachineError     the person who owns this machine: disk, memory, missing packages
 ├── HubError         the person with the Hugging Face account: not signed in, terms of a model not accepted
 ├── AccountError     the person who owns the AWS account
-│   ├── CredentialsError   none, expired, wrong region, a clock that is off
+│   ├── CredentialsError   none, expired, wrong region, a wrong clock
 │   ├── AccessError        a permission is missing, or the bucket is another account's
-│   ├── QuotaError         the account may not have that many of these
-│   ├── CapacityError      AWS has none of these now
-│   ├── MissingError       a stack, role, bucket, image or object that is not there
-│   └── ConflictError      a thing of that name is there, or was changed meanwhile
+│   ├── QuotaError         a quota of the account is exceeded
+│   ├── CapacityError      AWS has no free instances of this type now
+│   ├── MissingError       a stack, role, bucket, image or object does not exist
+│   └── ConflictError      something of that name exists, or was changed meanwhile
 └── ServiceError     nobody: AWS or the Hub does not answer or answers with 5xx; try again
-    └── LostAnswerError    the request may have been carried out: the caller must look
+    └── LostAnswerError    the request may have been carried out: the caller must check
 
 Each carries what happened, why, and the next command to type; `__main__` prints them and nothing else does.
 """
@@ -27,14 +27,20 @@ from orchestrator.contract.problem import Problem
 
 
 class OrchestratorError(Exception):
-    """A failure with its cause and the next thing to type."""
+    """A failure with its cause and the next command to type."""
 
     exit_code = 1
 
     code = ""
-    """The word a service has for the failure, as "ResourceLimitExceeded"."""
+    """Error code of the service, such as "ResourceLimitExceeded"; empty without one."""
 
-    def __init__(self, message: str, *, next_step: str = "", problems: Sequence[Problem] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str = "",
+        problems: Sequence[Problem] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.next_step = next_step
@@ -42,7 +48,9 @@ class OrchestratorError(Exception):
 
     def render(self) -> str:
         """Return the text a person reads: the cause, each problem on a line of its own, the next command."""
-        lines = [self.message, *(f"  - {problem.render()}" for problem in self.problems)]
+        lines = [self.message]
+        for problem in self.problems:
+            lines.append(f"  - {problem.render()}")
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
         return "\n".join(lines)
@@ -55,19 +63,19 @@ class SpecError(OrchestratorError):
 
 
 class DatasetError(OrchestratorError):
-    """The pictures cannot be trained on; nothing was started."""
+    """The images cannot be trained on; nothing was started."""
 
     exit_code = 3
 
 
 class JobError(OrchestratorError):
-    """A job failed, does not exist, or stands in the way of another."""
+    """A job failed, does not exist, or conflicts with another."""
 
     exit_code = 4
 
 
 class JobExistsError(JobError):
-    """There is a job of that name."""
+    """A job of that name exists."""
 
     def __init__(self, name: str, how: str = "exists") -> None:
         super().__init__(f"The job {name} {how}.", next_step=command("jobs", "show", name))
@@ -80,23 +88,23 @@ class MachineError(OrchestratorError):
 
 
 class HubError(OrchestratorError):
-    """The Hugging Face Hub does not give this machine a model that it has."""
+    """The Hugging Face Hub refuses this machine access to a model."""
 
     exit_code = 8
 
 
 class AccountError(OrchestratorError):
-    """The AWS account, or the way this machine is signed in to it, does not allow what was asked."""
+    """The AWS account, or the identity this machine uses, does not allow the request."""
 
     exit_code = 6
 
 
 class CredentialsError(AccountError):
-    """This machine is not signed in to AWS, or to the wrong place: no or expired credentials, region, clock."""
+    """This machine is not signed in to AWS, or not correctly: no or expired credentials, region, clock."""
 
 
 class AccessError(AccountError):
-    """The signed-in identity may not do this, or the thing belongs to another account."""
+    """The signed-in identity may not do this, or the resource belongs to another account."""
 
 
 class QuotaError(AccountError):
@@ -108,18 +116,18 @@ class CapacityError(AccountError):
 
 
 class MissingError(AccountError):
-    """Something the request names is not there: a stack, role, bucket, image, object."""
+    """Something the request names does not exist: a stack, role, bucket, image, object."""
 
 
 class ConflictError(AccountError):
-    """A thing of that name is there already, or it changed between being read and being written."""
+    """Something of that name exists already, or it changed between being read and being written."""
 
 
 class ServiceError(OrchestratorError):
-    """AWS, the Hub or the way to them failed; what was asked for was not done and can be asked for again."""
+    """AWS, the Hub or the network failed; the request was not carried out and can be repeated."""
 
     exit_code = 7
 
 
 class LostAnswerError(ServiceError):
-    """The request was sent and no answer came: it may have been carried out, so look before asking again."""
+    """The request was sent and no answer came: it may have been carried out, so check before repeating it."""

@@ -1,4 +1,4 @@
-"""Pure functions from a spec to the requests of the SageMaker API, the same for every target.
+"""CreateTrainingJob requests, the same for every target, and functions that read or change one.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
@@ -13,7 +13,7 @@ RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
 BUNDLE_CHANNEL = "code"
 
-_MACHINE_FIELDS = {
+_COMPUTE_FIELDS = {
     "ResourceConfig",
     "StoppingCondition",
     "EnableManagedSpotTraining",
@@ -28,23 +28,28 @@ def renamed(request: Request, name: str) -> Request:
 
 
 def with_checkpoints(request: Request, uri: str) -> Request:
-    """Return a request whose checkpoints lie elsewhere."""
-    return {**request, "CheckpointConfig": {**request["CheckpointConfig"], "S3Uri": uri}}
+    """Return a request with another location for checkpoints."""
+    checkpoints = {**request["CheckpointConfig"], "S3Uri": uri}
+    return {**request, "CheckpointConfig": checkpoints}
 
 
 def moved(request: Request, machines: Request) -> Request:
-    """Return a request with the machines, limits and retries of another one, and with nothing else of it."""
-    kept = {field: value for field, value in request.items() if field not in _MACHINE_FIELDS}
-    return kept | {field: value for field, value in machines.items() if field in _MACHINE_FIELDS}
+    """Return `request` with the instances, limits and retries of the request `machines`."""
+    kept = {field: value for field, value in request.items() if field not in _COMPUTE_FIELDS}
+    replaced = {field: value for field, value in machines.items() if field in _COMPUTE_FIELDS}
+    return {**kept, **replaced}
 
 
 def identity_of(request: Request) -> str:
-    """Return the hash of the whole job, from its tag."""
-    return next(str(tag["Value"]) for tag in request["Tags"] if tag["Key"] == IDENTITY_TAG)
+    """Return the hash that identifies the job, from its tag; raises KeyError without one."""
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    return str(tags[IDENTITY_TAG])
 
 
 def channel_uris(request: Request) -> dict[str, str]:
     """Return the URI of each input channel of a request."""
-    return {
-        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
-    }
+    uris = {}
+    for channel in request["InputDataConfig"]:
+        source = channel["DataSource"]["S3DataSource"]
+        uris[channel["ChannelName"]] = source["S3Uri"]
+    return uris

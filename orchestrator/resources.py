@@ -1,4 +1,4 @@
-"""Where data files lie: in a checkout beside the package, in a wheel within it."""
+"""Paths of data files: beside the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 
@@ -6,15 +6,17 @@ PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
 
 
-def _carried(name: str) -> Path:
-    """Return a folder that a wheel carries as `orchestrator/_NAME` and a checkout has beside the package."""
+def _data_folder(name: str) -> Path:
+    """Return a folder that is `orchestrator/_NAME` in a wheel and `NAME` beside the package in a checkout."""
     installed = PACKAGE / f"_{name}"
-    return installed if installed.is_dir() else PACKAGE.parent / name
+    if installed.is_dir():
+        return installed
+    return PACKAGE.parent / name
 
 
-ENTRYPOINTS = _carried("entrypoints")
-STACK_TEMPLATE = _carried("infra") / "stack.yaml"
-TRAINING_IMAGE = _carried("containers") / "training"
+ENTRYPOINTS = _data_folder("entrypoints")
+STACK_TEMPLATE = _data_folder("infra") / "stack.yaml"
+TRAINING_IMAGE = _data_folder("containers") / "training"
 INSTANCES_TABLE = ASSETS / "instances.json"
 BUILTIN_MODEL = ASSETS / "base_model"
 SAMPLE_IMAGES = ASSETS / "sample"

@@ -1,4 +1,4 @@
-"""Whatever looks like a secret stays here, wherever a person put it, and is not said again."""
+"""A text that looks like a secret is refused in every field of a job, and no message repeats it."""
 
 import json
 import random
@@ -35,7 +35,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
 @pytest.mark.parametrize("around", ["{}", "a photo of {}, asleep", "dog_{}_2.jpg", "token={}"])
-def test_a_secret_is_known_in_any_company(secret: str, around: str) -> None:
+def test_a_secret_is_recognised_within_any_text(secret: str, around: str) -> None:
     assert looks_like(around.format(secret))
 
 
@@ -57,11 +57,11 @@ def test_a_secret_is_known_in_any_company(secret: str, around: str) -> None:
         "ml.g5.xlarge",
     ],
 )
-def test_what_is_no_secret_may_leave(text: str) -> None:
+def test_other_texts_are_no_secrets(text: str) -> None:
     assert looks_like(text) is None
 
 
-def test_what_a_variable_keeps_secret_is_known_without_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_value_of_a_secret_variable_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567")
     monkeypatch.setenv("SHORT_TOKEN", "dog")
     assert looks_like("run 0123456789abcdef0123456789abcdef01234567") == "the value of WANDB_API_KEY"
@@ -88,11 +88,15 @@ def refusal(settings: Settings, fields: dict[str, Any], image: str = "training:1
 def assert_silent(refused: SpecError, secret: str, where: str) -> None:
     assert [problem.where for problem in refused.problems] == [where]
     assert secret not in refused.render()
-    assert refused.next_step.startswith("take it out")
+    assert refused.next_step.startswith("remove it")
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-def test_every_secret_in_a_prompt_is_refused(settings: Settings, pictures: Path, secret: str) -> None:
+def test_every_secret_in_a_prompt_is_refused(
+    settings: Settings,
+    pictures: Path,
+    secret: str,
+) -> None:
     fields = {"images": pictures, "prompt": f"a photo of sks dog {secret}", "settings": {"class_prompt": "a dog"}}
     assert_silent(refusal(settings, fields), secret, "recipe.instance_prompt")
 

@@ -1,1 +1,1 @@
-"""Finished adapters, here and in the account."""
+"""Finished adapters, on this machine and in the account."""

@@ -1,13 +1,14 @@
-"""Finished adapters, wherever they were published: on this machine, in the bucket, or both.
+"""Finished adapters of one or more stores: on this machine, in the bucket, or both.
 
-An adapter is a folder below `adapters/NAME/` with its manifest; in a bucket the service puts the job's name and
-`output/model/` between, so that a name can have several, of which the newest counts.
+An adapter is a folder with a manifest: `adapters/NAME/` on this machine and `adapters/NAME/JOB/output/model/` in a
+bucket, where SageMaker adds the job's name. So a name can have several adapters there; the newest is used.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -20,7 +21,8 @@ from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage import Store
 from orchestrator.storage.uris import folder_name
 
-_MANIFEST = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:(?P<job>[^/]+)/output/model/)?{re.escape(MANIFEST_FILE)}")
+_JOB_OUTPUT = r"(?P<job>[^/]+)/output/model/"  # in a bucket only
+_MANIFEST = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:{_JOB_OUTPUT})?{re.escape(MANIFEST_FILE)}")
 _LIST = command("adapters", "list")
 _AGAIN = "submit the job again with --restart"
 
@@ -31,22 +33,23 @@ class Adapter(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
-    """What it is called."""
+    """Name that its job gave it."""
     job: str | None
-    """The training job that left it in the bucket; None for one of this machine."""
+    """Training job that wrote it to the bucket; None for one of this machine."""
     uri: str
-    """Where it is."""
+    """URI of its folder."""
     prefix: str
-    """The same within its store."""
+    """Name of that folder within its store."""
     published: AwareDatetime
-    """When it was written."""
+    """Time when its manifest was written."""
     manifest: AdapterManifest
-    """What it is made from, and the sha256 of each file."""
+    """Its lineage, and the digest of each file."""
 
     @property
     def bytes(self) -> int:
-        """Size of all files but the manifest."""
-        return sum(digest.size for digest in self.manifest.files.values())
+        """Size of all files except the manifest."""
+        digests = self.manifest.files.values()
+        return sum(digest.size for digest in digests)
 
 
 class Registry:
@@ -57,67 +60,128 @@ class Registry:
 
     def newest(self) -> list[Adapter]:
         """Return the newest adapter of each name in each store, sorted by name."""
-        found = [self._read(store, *entry) for store in self.stores for entry in _newest(store)]
+        found = []
+        for store in self.stores:
+            for published in _newest(store, ADAPTERS_PREFIX):
+                found.append(_read(store, published))
         return sorted(found, key=lambda adapter: (adapter.name, adapter.uri))
 
     def find(self, name: str) -> Adapter:
-        """Return the adapter of that name, the newest when there are several; raises JobError."""
-        found = [self._read(store, *entry) for store in self.stores for entry in _newest(store, name)]
+        """Return the newest adapter of that name; raises JobError, with a suggestion, when there is none."""
+        found = []
+        prefix = f"{ADAPTERS_PREFIX}{name}/"
+        for store in self.stores:
+            for published in _newest(store, prefix):
+                found.append(_read(store, published))
         if not found:
-            known = {entry[0] for store in self.stores for entry in _newest(store)}
-            hint = did_you_mean(name, known) if known else "nothing was published yet."
-            raise JobError(f'There is no adapter "{name}"{hint and f"; {hint}"}', next_step=_LIST)
+            raise self._no_adapter(name)
         return max(found, key=lambda adapter: adapter.published)
 
+    def _no_adapter(self, name: str) -> JobError:
+        """Return the error for a name without an adapter, with the closest name."""
+        known = set()
+        for store in self.stores:
+            for published in _newest(store, ADAPTERS_PREFIX):
+                known.add(published.name)
+        hint = "nothing was published yet."
+        if known:
+            hint = did_you_mean(name, known)
+        message = f'There is no adapter "{name}"'
+        if hint:
+            message += f"; {hint}"
+        return JobError(message, next_step=_LIST)
+
     def pull(self, adapter: Adapter, folder: Path) -> None:
-        """Bring an adapter to a new folder, as `fetch` does."""
+        """Copy an adapter to a new folder, as `fetch` does; raises JobError when no store has it."""
         for store in self.stores:
             if store.uri(adapter.prefix) == adapter.uri:
                 fetch(store, adapter.prefix, folder)
                 return
-        raise JobError(f"{adapter.uri} is in no store that is known here.", next_step=_LIST)
+        message = f"{adapter.uri} is in none of the stores of this machine and account."
+        raise JobError(message, next_step=_LIST)
 
-    def _read(self, store: Store, name: str, key: str, published: AwareDatetime) -> Adapter:
-        prefix = key.removesuffix(MANIFEST_FILE)
+
+class _Published(NamedTuple):
+    """A manifest in a listing of a store."""
+
+    name: str
+    """Name of the adapter."""
+    job: str | None
+    """Training job, in a bucket."""
+    prefix: str
+    """Folder of the manifest."""
+    time: AwareDatetime
+    """When it was written."""
+
+
+def _newest(store: Store, prefix: str) -> list[_Published]:
+    """Return the newest adapter of each name below a prefix."""
+    newest: dict[str, _Published] = {}
+    listing = store.list_prefix(prefix)
+    for key, listed in listing.items():
         match = _MANIFEST.fullmatch(key)
-        return Adapter(
-            name=name,
-            job=match["job"] if match else None,
-            uri=store.uri(prefix),
-            prefix=prefix,
-            published=published,
-            manifest=read_manifest(store, prefix),
+        if match is None:
+            continue
+        published = _Published(
+            name=match["name"],
+            job=match["job"],
+            prefix=key.removesuffix(MANIFEST_FILE),
+            time=listed.modified,
         )
+        known = newest.get(published.name)
+        if known is None or known.time < published.time:
+            newest[published.name] = published
+    return list(newest.values())
+
+
+def _read(store: Store, published: _Published) -> Adapter:
+    """Return an adapter with its manifest; raises as `read_manifest` does."""
+    return Adapter(
+        name=published.name,
+        job=published.job,
+        uri=store.uri(published.prefix),
+        prefix=published.prefix,
+        published=published.time,
+        manifest=read_manifest(store, published.prefix),
+    )
 
 
 def name_of(prefix: str) -> str | None:
-    """Return the name of the adapter below a prefix of a store, or None when none can be there."""
-    match = _MANIFEST.fullmatch(f"{folder_name(prefix)}{MANIFEST_FILE}")
+    """Return the name of the adapter below a prefix of a store; None when the prefix is not that of an adapter."""
+    manifest = f"{folder_name(prefix)}{MANIFEST_FILE}"
+    match = _MANIFEST.fullmatch(manifest)
     return match["name"] if match else None
 
 
 def read_manifest(store: Store, prefix: str) -> AdapterManifest:
-    """Return the manifest of the adapter below a prefix; raises MissingError, or JobError when it is not one."""
+    """Return the manifest of the adapter below a prefix; raises MissingError, or JobError when it cannot be read."""
     name = f"{folder_name(prefix)}{MANIFEST_FILE}"
-    return _parse(store.get_bytes(name), store.uri(name))
+    text = store.get_bytes(name)
+    return _parse(text, store.uri(name))
 
 
 def fetch(store: Store, prefix: str, folder: Path) -> None:
-    """Bring the adapter below a prefix to a new folder: every file verified by the manifest, all of them or nothing.
+    """Copy the adapter below a prefix to a new folder: every file verified by the manifest, all of them or nothing.
 
     Raises MissingError, and JobError or the store's own error when files are missing, changed or too many.
     """
     prefix = folder_name(prefix)
     sizes = {}
-    for key, listed in store.list_prefix(prefix).items():
-        if key != prefix:  # an empty object that some tools make in the place of a folder
-            sizes[key.removeprefix(prefix)] = listed.size
+    listing = store.list_prefix(prefix)
+    for key, listed in listing.items():
+        if key != prefix:  # an empty object that some tools create as a folder
+            name = key.removeprefix(prefix)
+            sizes[name] = listed.size
     if MANIFEST_FILE not in sizes:
-        raise MissingError(f"There is no adapter in {store.uri(prefix)}.", next_step=_LIST)
+        message = f"There is no adapter in {store.uri(prefix)}."
+        raise MissingError(message, next_step=_LIST)
     name = f"{prefix}{MANIFEST_FILE}"
     text = store.get_bytes(name)
     manifest = _parse(text, store.uri(name))
-    own = FileDigest(sha256=hashlib.sha256(text).hexdigest(), size=len(text))
+    own = FileDigest(
+        sha256=hashlib.sha256(text).hexdigest(),
+        size=len(text),
+    )
     digests = {**manifest.files, MANIFEST_FILE: own}
     expected = {name: digest.size for name, digest in digests.items()}
     if sizes != expected:
@@ -127,18 +191,9 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
 
 
 def _parse(text: bytes, uri: str) -> AdapterManifest:
+    """Return a manifest; raises JobError when it is not one."""
     try:
         return AdapterManifest.model_validate_json(text)
     except ValidationError as error:
         message = f"{uri} cannot be read; it was changed, or a newer version wrote it."
         raise JobError(message, next_step=_AGAIN) from error
-
-
-def _newest(store: Store, name: str = "") -> Iterable[tuple[str, str, AwareDatetime]]:
-    """Return name, manifest's key and time of the newest adapter of each name, or of one."""
-    newest: dict[str, tuple[str, str, AwareDatetime]] = {}
-    for key, listed in store.list_prefix(f"{ADAPTERS_PREFIX}{name}/" if name else ADAPTERS_PREFIX).items():
-        match = _MANIFEST.fullmatch(key)
-        if match and (match["name"] not in newest or newest[match["name"]][2] < listed.modified):
-            newest[match["name"]] = match["name"], key, listed.modified
-    return newest.values()

@@ -21,7 +21,7 @@ def adapters() -> None:
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the adapters of this machine and of the account, the newest of each name."""
-    from orchestrator.storage.folder import place_of
+    from orchestrator.storage.folder import location_of
 
     found = _registry().newest()
     if as_json:
@@ -33,7 +33,7 @@ def list_adapters(as_json: bool) -> None:
     rows = []
     for adapter in found:
         size = f"{adapter.bytes / 1e6:.2f} MB"
-        rows.append((adapter.name, adapter.manifest.recipe, size, place_of(adapter.uri)))
+        rows.append((adapter.name, adapter.manifest.recipe, size, location_of(adapter.uri)))
     print_table(("ADAPTER", "RECIPE", "SIZE", "WHERE"), rows)
 
 
@@ -42,7 +42,7 @@ def list_adapters(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it."""
-    from orchestrator.storage.folder import place_of
+    from orchestrator.storage.folder import location_of
 
     adapter = _registry().find(name)
     if as_json:
@@ -52,7 +52,7 @@ def show(name: str, as_json: bool) -> None:
     base = manifest.base_model
     facts = [
         ("adapter", adapter.name),
-        ("where", place_of(adapter.uri)),
+        ("where", location_of(adapter.uri)),
         ("recipe", manifest.recipe),
         ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
         ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),

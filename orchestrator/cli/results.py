@@ -13,7 +13,7 @@ from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Meas
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
-from orchestrator.storage.folder import place_of
+from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
 
 Facts = list[tuple[str, str]]
@@ -57,7 +57,7 @@ def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | 
     values["loading"] = []
     values["metrics"] = {}
     if manifest is not None:
-        where = place_of(description.output)
+        where = location_of(description.output)
         values["adapter"] = where
         values["loading"] = manifest.loading(_folder_to_load(job, where))
         values["metrics"] = manifest.metrics
@@ -71,7 +71,7 @@ def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | No
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if manifest is not None:
-        facts += _adapter(job, place_of(description.output), manifest)
+        facts += _adapter(job, location_of(description.output), manifest)
     return facts
 
 

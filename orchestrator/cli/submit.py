@@ -186,7 +186,7 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
 
 def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
     from orchestrator.specs.building import build_spec
-    from orchestrator.specs.job_file import parse_words
+    from orchestrator.specs.job_file import parse_overrides
 
-    words = parse_words(given.pop("pairs"))
+    words = parse_overrides(given.pop("pairs"))
     return build_spec(spec_fields(what, given), words)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
-from orchestrator.datasets.findings import Findings
+from orchestrator.datasets.findings import Findings, UnusableError, unusable
 from orchestrator.datasets.listing import Listing
 
 MAX_CAPTION = 1000  # characters
@@ -19,146 +19,238 @@ MAX_CAPTION_BYTES = 16 * 1024
 MAX_CAPTIONS_FILE_BYTES = 64 * 2**20
 SHOWN_CHARACTERS = 60  # of a caption in a message
 SHOWN_NAMES = 5  # of files in a message
+CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrogates
+
+Captions = dict[str, str]
+"""Image file name to its caption."""
+Entry = dict[str, Any]
+"""A line of `metadata.jsonl`."""
 
 
-def read_captions(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
-    """Return the captions by picture file name and note what is wrong with them; white space runs become a space."""
-    beside = _from_text_files(folder, listing, findings)
-    table = _from_table(folder, listing, findings) if listing.has_captions_file else {}
-    for name in sorted(beside.keys() & table.keys()):
-        if beside[name] != table[name]:
-            what = f"has two captions: {_quote(beside[name])} in its .txt, {_quote(table[name])} in {CAPTIONS_FILE}"
-            findings.problem(name, what, "keep one of them")
-    captions = {**table, **beside}
-    _note_missing(listing.pictures, captions, findings)
+def read_captions(folder: Path, listing: Listing, findings: Findings) -> Captions:
+    """Return the captions by image file name and report what is wrong with them.
+
+    Runs of white space become one space.
+    """
+    from_text_files = _from_text_files(folder, listing, findings)
+    from_table: Captions = {}
+    if listing.has_captions_file:
+        from_table = _from_table(folder, listing, findings)
+    in_both = from_text_files.keys() & from_table.keys()
+    for name in sorted(in_both):
+        _check_equal(name, from_text_files[name], from_table[name], findings)
+    captions = {**from_table, **from_text_files}
+    _warn_of_missing(listing.images, captions, findings)
     return captions
 
 
-def _quote(caption: str) -> str:
-    return f'"{caption[:SHOWN_CHARACTERS]}{"..." if len(caption) > SHOWN_CHARACTERS else ""}"'
+def _check_equal(
+    name: str,
+    from_text_file: str,
+    from_table: str,
+    findings: Findings,
+) -> None:
+    """Report an image whose captions in the two forms differ."""
+    if from_text_file == from_table:
+        return
+    one = _quoted(from_text_file)
+    other = _quoted(from_table)
+    what = f"has two captions: {one} in its .txt, {other} in {CAPTIONS_FILE}"
+    findings.problem(name, what, "keep one of them")
 
 
-def _note_missing(pictures: tuple[str, ...], captions: Mapping[str, str], findings: Findings) -> None:
-    bare = [name for name in pictures if name not in captions]
-    if captions and bare:
-        shown = ", ".join(bare[:SHOWN_NAMES]) + (", ..." if len(bare) > SHOWN_NAMES else "")
-        findings.warn(bare[0], f"{len(bare)} of {len(pictures)} pictures have no caption: {shown}", "caption them too")
+def _quoted(caption: str) -> str:
+    """Return a caption for a message, shortened."""
+    shown = caption[:SHOWN_CHARACTERS]
+    if len(caption) > SHOWN_CHARACTERS:
+        shown += "..."
+    return f'"{shown}"'
+
+
+def _warn_of_missing(
+    images: tuple[str, ...],
+    captions: Captions,
+    findings: Findings,
+) -> None:
+    """Warn when some images have a caption and others do not."""
+    missing = [name for name in images if name not in captions]
+    if not captions or not missing:
+        return
+    count = len(missing)
+    shown = ", ".join(missing[:SHOWN_NAMES])
+    if count > SHOWN_NAMES:
+        shown += ", ..."
+    what = f"{count} of {len(images)} images have no caption: {shown}"
+    findings.warn(missing[0], what, "caption them too")
+
+
+# --- text files beside the images
+
+
+def _from_text_files(
+    folder: Path,
+    listing: Listing,
+    findings: Findings,
+) -> Captions:
+    """Read every `name.txt`; it applies to all images with that name, whatever their extension.
+
+    Unusable images count too, so that a caption is not reported because of its image.
+    """
+    images_by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in listing.all_images:
+        stem = _stem(name)
+        images = images_by_stem[stem]
+        images.append(name)
+
+    captions: Captions = {}
+    for file in listing.caption_files:
+        stem = _stem(file)
+        if stem not in images_by_stem:
+            what = "is skipped: no image has this name"
+            findings.warn(file, what, "name a caption file like its image")
+            continue
+        try:
+            text = _read_text(folder / file, MAX_CAPTION_BYTES)
+            caption = _one_line(text)
+        except UnusableError as error:
+            findings.add_defects(file, error)
+            continue
+        if not caption:
+            findings.warn(file, "has no caption", "write one, or remove it")
+            continue
+        for image in images_by_stem[stem]:
+            captions[image] = caption
+    return captions
 
 
 def _stem(name: str) -> str:
-    return unicodedata.normalize("NFC", Path(name).stem)  # macOS decomposes accents in file names, editors compose them
+    stem = Path(name).stem
+    return _composed(stem)
 
 
-def _from_text_files(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
-    captions = {}
-    pictures = defaultdict(list)
-    for name in (*listing.pictures, *listing.unusable):
-        pictures[_stem(name)].append(name)
-    for file in listing.caption_files:
-        if _stem(file) not in pictures:
-            findings.warn(file, "is left out: no picture has this name", "name a caption file like its picture")
-            continue
-        text = _read_text(folder / file, MAX_CAPTION_BYTES, findings)
-        if text is not None and (caption := _checked(text, file, "", findings)):
-            captions.update(dict.fromkeys(pictures[_stem(file)], caption))
-    return captions
+def _composed(name: str) -> str:
+    """Return a file name in one normal form: macOS decomposes accents, editors compose them."""
+    return unicodedata.normalize("NFC", name)
 
 
-def _read_text(path: Path, limit: int, findings: Findings) -> str | None:
+def _read_text(path: Path, limit: int) -> str:
+    """Return the text of a UTF-8 file of at most `limit` bytes; raises UnusableError."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
-        if len(data) > limit:
-            findings.problem(path.name, f"is longer than {limit} bytes", "shorten it")
-            return None
-        return data.decode("utf-8-sig")
     except OSError as error:
-        findings.problem(path.name, f"cannot be read: {error.strerror}", "allow reading it (chmod u+r), or remove it")
+        what = f"cannot be read: {error.strerror}"
+        fix = "allow reading it (chmod u+r), or remove it"
+        raise unusable(what, fix) from None
+    if len(data) > limit:
+        what = f"is longer than {limit} bytes"
+        raise unusable(what, "shorten it")
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        findings.problem(path.name, "is not UTF-8 text", "save it as UTF-8")
-    return None
+        raise unusable("is not UTF-8 text", "save it as UTF-8") from None
 
 
-def _checked(text: str, where: str, line: str, findings: Findings) -> str | None:
-    """Return the caption in one line; None, and a finding, when there is no caption or it cannot be used."""
+def _one_line(text: str) -> str:
+    """Return a caption on one line, empty when there is none; raises UnusableError."""
     caption = " ".join(text.split())
-    if not caption:
-        findings.warn(where, f"{line}holds no caption", "write one, or remove it")
-        return None
-    if len(caption) > MAX_CAPTION:
-        what = f"{line}the caption has {len(caption)} characters, at most {MAX_CAPTION} are taken"
-        findings.problem(where, what, "shorten it; the text encoder reads about 75 words")
-        return None
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in caption):
-        findings.problem(where, f"{line}the caption holds control characters", "write it as plain UTF-8 text")
-        return None
+    length = len(caption)
+    if length > MAX_CAPTION:
+        what = f"the caption has {length} characters; at most {MAX_CAPTION} are allowed"
+        fix = "shorten it; the text encoder reads about 75 words"
+        raise unusable(what, fix)
+    for character in caption:
+        if unicodedata.category(character) in CONTROL_CATEGORIES:
+            what = "the caption holds control characters"
+            raise unusable(what, "write it as plain UTF-8 text")
     return caption
 
 
-def _from_table(folder: Path, listing: Listing, findings: Findings) -> dict[str, str]:
-    text = _read_text(folder / CAPTIONS_FILE, MAX_CAPTIONS_FILE_BYTES, findings)
-    captions: dict[str, str] = {}
-    first_lines: dict[str, int] = {}
-    known = {unicodedata.normalize("NFC", name): name for name in (*listing.pictures, *listing.unusable)}
-    for number, line in enumerate((text or "").split("\n"), 1):  # not splitlines: JSON may hold U+2028
+# --- metadata.jsonl
+
+
+def _from_table(folder: Path, listing: Listing, findings: Findings) -> Captions:
+    """Read `metadata.jsonl` and report every line that cannot be used, by its number."""
+    try:
+        text = _read_text(folder / CAPTIONS_FILE, MAX_CAPTIONS_FILE_BYTES)
+    except UnusableError as error:
+        findings.add_defects(CAPTIONS_FILE, error)
+        return {}
+    files: dict[str, str] = {}  # by their composed names
+    for file in listing.all_images:
+        files[_composed(file)] = file
+
+    captions: Captions = {}
+    line_of: dict[str, int] = {}
+    lines = text.split("\n")  # not splitlines: JSON may hold U+2028
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        entry = _parse(line, number, findings)
-        name = _named_picture(entry, number, known, findings) if entry is not None else None
-        if entry is None or name is None:
+        try:
+            entry = _parse(line)
+            name = _image_name(entry, files)
+            if name in line_of:
+                what = f"names {name} again, after line {line_of[name]}"
+                raise unusable(what, "keep one of the two lines")
+            line_of[name] = number
+            caption = _entry_caption(entry)
+        except UnusableError as error:
+            findings.add_defects(CAPTIONS_FILE, error, line=number)
             continue
-        if name in first_lines:
-            what = f"line {number}: names {name} again, after line {first_lines[name]}"
-            findings.problem(CAPTIONS_FILE, what, "keep one of the two lines")
-            continue
-        first_lines[name] = number
-        if caption := _entry_caption(entry, number, findings):
+        if caption:
             captions[name] = caption
+        else:
+            findings.warn(CAPTIONS_FILE, f"line {number}: has no caption", "write one, or remove it")
     return captions
 
 
-def _parse(line: str, number: int, findings: Findings) -> dict[str, Any] | None:
+def _parse(line: str) -> Entry:
+    """Return the object on a line; raises UnusableError when it is not one."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", "it is nested too deep, or holds a number too long")
-        findings.problem(CAPTIONS_FILE, f"line {number}: is not JSON: {reason}", "mend the line")
-        return None
-    if isinstance(entry, dict):
-        return entry
-    what = f"line {number}: is not a JSON object"
-    findings.problem(CAPTIONS_FILE, what, 'write {"file_name": "a.jpg", "text": "what it shows"}')
-    return None
+        what = f"is not JSON: {reason}"
+        raise unusable(what, "fix the line") from None
+    if not isinstance(entry, dict):
+        example = 'write {"file_name": "a.jpg", "text": "what it shows"}'
+        raise unusable("is not a JSON object", example)
+    return entry
 
 
-def _named_picture(entry: dict[str, Any], number: int, known: Mapping[str, str], findings: Findings) -> str | None:
+def _image_name(entry: Entry, files: Mapping[str, str]) -> str:
+    """Return the file that an entry names; raises UnusableError when the folder has no such image."""
     name = entry.get("file_name")
     if not isinstance(name, str) or not name:
-        findings.problem(CAPTIONS_FILE, f'line {number}: "file_name" is missing', "name the picture it belongs to")
-        return None
-    path = PurePosixPath(unicodedata.normalize("NFC", name))
-    if path.is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
-        what = f"line {number}: {name} points outside the folder"
-        findings.problem(CAPTIONS_FILE, what, "give the name of a picture in this folder")
-        return None
-    if str(path) not in known:
-        findings.problem(CAPTIONS_FILE, f"line {number}: there is no picture {name}", _missing_fix(path))
-        return None
-    return known[str(path)]
+        what = '"file_name" is missing'
+        raise unusable(what, "name the image it belongs to")
+    path = PurePosixPath(_composed(name))
+    windows_path = PureWindowsPath(name)
+    is_absolute = path.is_absolute() or windows_path.anchor
+    leaves_folder = ".." in windows_path.parts
+    if is_absolute or leaves_folder:
+        what = f"{name} points outside the folder"
+        raise unusable(what, "give the name of an image in this folder")
+    file = files.get(str(path))
+    if file is None:
+        fix = "correct the name, or remove the line"
+        if len(path.parts) > 1:
+            fix = "images in sub-folders are not used: move it up, or remove the line"
+        raise unusable(f"there is no image {name}", fix)
+    return file
 
 
-def _missing_fix(path: PurePosixPath) -> str:
-    if len(path.parts) > 1:
-        return "pictures in sub-folders are not used: move it up, or remove the line"
-    return "correct the name, or remove the line"
-
-
-def _entry_caption(entry: dict[str, Any], number: int, findings: Findings) -> str | None:
+def _entry_caption(entry: Entry) -> str:
+    """Return the caption of an entry, empty when there is none; raises UnusableError."""
     text = entry.get("text")
     if isinstance(text, str):
-        return _checked(text, CAPTIONS_FILE, f"line {number}: ", findings)
-    others = ", ".join(key for key in entry if key not in {"file_name", "text"})
-    fix = f'the caption belongs under "text"; found: {others}' if others else 'add "text", or remove the line'
-    what = f'line {number}: "text" is not a string' if "text" in entry else f'line {number}: "text" is missing'
-    findings.problem(CAPTIONS_FILE, what, fix)
-    return None
+        return _one_line(text)
+    what = '"text" is missing'
+    if "text" in entry:
+        what = '"text" is not a string'
+    fix = 'add "text", or remove the line'
+    others = [key for key in entry if key not in {"file_name", "text"}]
+    if others:
+        found = ", ".join(others)
+        fix = f'the caption belongs under "text"; found: {found}'
+    raise unusable(what, fix)

@@ -7,31 +7,31 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.contract.problem import Problem
 
 
-class Picture(BaseModel):
-    """A picture that can be trained on."""
+class InspectedImage(BaseModel):
+    """An image file that passed inspection and can be trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     file: Path
-    """Its file, relative to the dataset's folder."""
+    """Its path, relative to the dataset's folder."""
     width: int
-    """Pixels from left to right, once it is upright."""
+    """Width in pixels after the EXIF orientation is applied."""
     height: int
-    """Pixels from top to bottom, once it is upright."""
+    """Height in pixels after the EXIF orientation is applied."""
     caption: str | None = None
-    """What it shows, in words; None when nobody said."""
+    """Its caption; None without one."""
 
 
 class Dataset(BaseModel):
-    """A folder of pictures that passed inspection."""
+    """A folder of images that passed inspection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     folder: Path
-    """Where the pictures lie."""
+    """The folder that was inspected."""
     resolution: int
-    """Side of the training pictures in pixels."""
-    pictures: tuple[Picture, ...]
-    """In the order of their file names."""
+    """Side of the training images in pixels."""
+    images: tuple[InspectedImage, ...]
+    """Every image, sorted by file name."""
     warnings: tuple[Problem, ...] = ()
-    """What a person should know and training can live with, in the order of the file names."""
+    """Findings that do not prevent training, sorted by file name."""

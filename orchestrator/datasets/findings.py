@@ -1,36 +1,93 @@
-"""What an inspection has found so far, in words that are safe to print."""
+"""Problems and warnings that an inspection collects, with text that is safe to print."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from orchestrator.contract.problem import Problem
 from orchestrator.terminal import printable
 
-LONGEST = 200  # characters of a name or a message; a file name has at most 255 bytes
+MAX_SHOWN = 200  # characters of a name or a message; a file name has at most 255 bytes
 
 
-def _shown(text: str) -> str:
-    return printable(text) if len(text) <= LONGEST else printable(text[:LONGEST]) + "..."
+class Defect(NamedTuple):
+    """What is wrong with a file, and what to do."""
+
+    what: str
+    """The defect, to follow the name of the file: "is empty"."""
+    fix: str
+    """What to do, as a command: "remove it"."""
+
+
+class UnusableError(Exception):
+    """An image or a caption cannot be used."""
+
+    def __init__(self, *defects: Defect) -> None:
+        super().__init__(*defects)
+        self.defects = defects
+
+
+def unusable(what: str, fix: str) -> UnusableError:
+    """Return the error for a file with one defect."""
+    defect = Defect(what, fix)
+    return UnusableError(defect)
 
 
 class Findings:
-    """A collector: checks add to it and go on, so that everything is reported at once."""
+    """Collects problems and warnings, so that one inspection reports all of them."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
 
     def problem(self, where: str, what: str, fix: str) -> None:
-        """Note something that must be mended before training."""
-        self._problems.append(Problem(where=_shown(where), what=_shown(what), fix=_shown(fix)))
+        """Add something that must be fixed before training."""
+        found = _printable_problem(where, what, fix)
+        self._problems.append(found)
 
     def warn(self, where: str, what: str, fix: str) -> None:
-        """Note something that training can live with."""
-        self._warnings.append(Problem(where=_shown(where), what=_shown(what), fix=_shown(fix)))
+        """Add something that does not prevent training."""
+        found = _printable_problem(where, what, fix)
+        self._warnings.append(found)
+
+    def add_defects(
+        self,
+        where: str,
+        error: UnusableError,
+        *,
+        line: int | None = None,
+    ) -> None:
+        """Add every defect of a file, or of one of its lines, as a problem."""
+        prefix = "" if line is None else f"line {line}: "
+        for defect in error.defects:
+            self.problem(where, f"{prefix}{defect.what}", defect.fix)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What must be mended, sorted by file name; findings of one file stay in the order they were made."""
-        return tuple(sorted(self._problems, key=lambda problem: problem.where))
+        """All problems, sorted by file name; those of one file stay in the order they were added."""
+        return _by_file(self._problems)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What training can live with, in the same order."""
-        return tuple(sorted(self._warnings, key=lambda warning: warning.where))
+        """All warnings, in the same order."""
+        return _by_file(self._warnings)
+
+
+def _printable_problem(where: str, what: str, fix: str) -> Problem:
+    return Problem(
+        where=_shortened(where),
+        what=_shortened(what),
+        fix=_shortened(fix),
+    )
+
+
+def _shortened(text: str) -> str:
+    """Return a printable text of at most MAX_SHOWN characters of `text`."""
+    shown = printable(text[:MAX_SHOWN])
+    if len(text) > MAX_SHOWN:
+        shown += "..."
+    return shown
+
+
+def _by_file(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    in_order = sorted(findings, key=lambda finding: finding.where)
+    return tuple(in_order)

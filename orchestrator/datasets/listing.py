@@ -1,8 +1,8 @@
-"""What lies in a folder, told from names, links and the first bytes of each file; no picture is decoded here."""
+"""Sort the files of a folder by their names, links and first bytes; no image is decoded here."""
 
 import os
 import re
-from itertools import islice
+from collections import defaultdict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,15 +11,18 @@ from orchestrator.datasets.findings import Findings
 from orchestrator.errors import DatasetError
 from orchestrator.terminal import printable
 
-MAX_PICTURES = 10_000
-PASSED_OVER = re.compile(
-    r"\.|(thumbs\.db|desktop\.ini|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$", re.IGNORECASE
+MAX_IMAGES = 10_000
+MAX_SHOWN_FOLDERS = 10  # sub-folders in a message
+IGNORED = re.compile(
+    r"\.|(thumbs\.db|desktop\.ini|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$",
+    re.IGNORECASE,
 )
-PICTURE_ENDING = re.compile(
-    r"\.(png|jpe?g|jpe|jfif|webp|gif|tiff?|bmp|hei[cf]|avif|jxl|jp2|psd|dng|cr2|nef|arw)$", re.IGNORECASE
+IMAGE_EXTENSION = re.compile(
+    r"\.(png|jpe?g|jpe|jfif|webp|gif|tiff?|bmp|hei[cf]|avif|jxl|jp2|psd|dng|cr2|nef|arw)$",
+    re.IGNORECASE,
 )
-ACCEPTED = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
-FOREIGN = {
+SUPPORTED = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
+UNSUPPORTED = {
     "GIF": re.compile(rb"GIF8[79]a"),
     "TIFF or camera raw": re.compile(rb"II[*+]\0|MM\0[*+]"),
     "BMP": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
@@ -28,140 +31,198 @@ FOREIGN = {
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  "),
     "Photoshop": re.compile(rb"8BPS"),
 }
-HEAD = 16  # bytes, enough for every signature above
+SIGNATURE_BYTES = 16  # enough for every signature above
 
-Kind = Literal["picture", "caption", "captions", "unusable"]
+Kind = Literal["image", "caption", "captions", "unusable", "skipped"]
 
 
 class Listing(NamedTuple):
-    """The files of a folder that inspection goes on with, each group sorted by name."""
+    """The files of a folder that inspection continues with, each group sorted by name."""
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
+    """Files in a supported image format."""
     caption_files: tuple[str, ...]
+    """Text files, each with the caption of one image."""
     has_captions_file: bool
+    """Whether there is a `metadata.jsonl`."""
     unusable: tuple[str, ...]
-    """Pictures that cannot be taken; what is wrong with each is already noted."""
+    """Images that cannot be used; the problem of each is already among the findings."""
+
+    @property
+    def all_images(self) -> tuple[str, ...]:
+        """Usable or not."""
+        return self.images + self.unusable
 
 
 def list_folder(folder: Path, findings: Findings) -> Listing:
-    """Sort the files of `folder` into pictures and captions and note the rest; raises DatasetError.
+    """Sort the files of `folder` into images and captions and report the others; raises DatasetError.
 
-    Hidden files, those that operating systems leave behind, a readme and a licence are passed over in silence.
+    Hidden files, those that operating systems leave behind, a readme and a licence are ignored without a warning.
     """
-    names = _names(folder)
-    folders = [name for name in names if not (folder / name).is_symlink() and (folder / name).is_dir()]
-    files = [name for name in names if name not in folders]
-    found = {name: _kind(folder, name, findings) for name in files}
+    files: dict[Kind, list[str]] = defaultdict(list)
+    folders: list[str] = []
+    for name in _names(folder):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            folders.append(name)
+        else:
+            kind = _kind(folder, name, findings)
+            files[kind].append(name)
     listing = Listing(
-        pictures=tuple(name for name in files if found[name] == "picture"),
-        caption_files=tuple(name for name in files if found[name] == "caption"),
-        has_captions_file="captions" in found.values(),
-        unusable=tuple(name for name in files if found[name] == "unusable"),
+        images=tuple(files["image"]),
+        caption_files=tuple(files["caption"]),
+        has_captions_file=bool(files["captions"]),
+        unusable=tuple(files["unusable"]),
     )
-    _refuse_too_many(folder, listing)
-    _refuse_none(folder, listing, folders, findings)
+    _check_not_too_many(folder, listing)
+    if not listing.images and not listing.unusable:
+        raise _no_images(folder, folders, findings)
     for name in folders:
-        _note_folder(folder, name, findings)
+        _warn_of_folder(folder, name, findings)
     return listing
 
 
 def _names(folder: Path) -> list[str]:
+    """Return the names in a folder that are not ignored, sorted; raises DatasetError when it cannot be read."""
     shown = printable(str(folder))
     try:
         names = [path.name for path in folder.iterdir()]
         (folder / os.pardir).stat()  # fails in a folder that can be listed and not entered
     except FileNotFoundError:
-        raise DatasetError(f"there is no folder {shown}", next_step="check the path, then submit again") from None
+        next_step = "check the path, then submit again"
+        raise DatasetError(f"There is no folder {shown}.", next_step=next_step) from None
     except NotADirectoryError:
-        name = printable(str(folder.parent))
-        raise DatasetError(
-            f"{shown} is a file, not a folder of pictures", next_step=f"name its folder: --images {name}"
-        ) from None
+        parent = printable(str(folder.parent))
+        message = f"{shown} is a file, not a folder of images."
+        raise DatasetError(message, next_step=f"name its folder: --images {parent}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        next_step = "mend the folder's permissions (chmod u+rx) or the path, then submit again"
-        raise DatasetError(f"the folder {shown} cannot be read: {reason}", next_step=next_step) from None
-    return sorted(name for name in names if not PASSED_OVER.match(name))
+        message = f"The folder {shown} cannot be read: {reason}."
+        next_step = "fix the folder's permissions (chmod u+rx) or the path, then submit again"
+        raise DatasetError(message, next_step=next_step) from None
+    listed = []
+    for name in sorted(names):
+        if not IGNORED.match(name):
+            listed.append(name)
+    return listed
 
 
-def _kind(folder: Path, name: str, findings: Findings) -> Kind | None:
-    """Tell what a file is by its content; None for one that is left out."""
-    if defect := _link_defect(folder, name):
-        findings.problem(name, *defect)
-        return "unusable"
-    if not (folder / name).is_file():
-        findings.warn(name, "is left out: not a regular file", "take it out of the folder")
-        return None
+def _kind(folder: Path, name: str, findings: Findings) -> Kind:
+    """Return what a file is, mostly by its content; adds a finding for one that is unusable or skipped."""
+    path = folder / name
+    if path.is_symlink():
+        what = _link_problem(path, folder)
+        if what:
+            findings.problem(name, what, "replace the link by the image itself, or remove it")
+            return "unusable"
+    if not path.is_file():
+        findings.warn(name, "is skipped: not a regular file", "move it out of the folder")
+        return "skipped"
     if name == CAPTIONS_FILE:
         return "captions"
     if name.lower().endswith(".txt"):
         return "caption"
-    return _kind_by_content(folder, name, findings)
+    return _kind_by_content(path, findings)
 
 
-def _link_defect(folder: Path, name: str) -> tuple[str, str] | None:
-    path = folder / name
-    if not path.is_symlink():
-        return None
-    target = Path(os.path.realpath(path))  # Path.resolve raises on a loop
+def _link_problem(link: Path, folder: Path) -> str:
+    """Return why a symbolic link cannot be used, or an empty text."""
+    target = Path(os.path.realpath(link))  # Path.resolve raises on a loop
     if not target.is_relative_to(folder.resolve()):
-        return "is a link to a place outside the folder", "put the picture itself here"
+        return "is a link to a file outside the folder"
     if not target.exists():
-        return "is a broken link", "remove it, or put the picture itself here"
-    return None
+        return "is a broken link"
+    return ""
 
 
-def _kind_by_content(folder: Path, name: str, findings: Findings) -> Kind | None:
+def _kind_by_content(path: Path, findings: Findings) -> Kind:
+    """Return what a file is by its first bytes; its extension only decides how one of unknown content is reported."""
+    name = path.name
     try:
-        with (folder / name).open("rb") as file:
-            head = file.read(HEAD)
+        with path.open("rb") as file:
+            start = file.read(SIGNATURE_BYTES)
     except OSError as error:
-        findings.problem(name, f"cannot be read: {error.strerror}", "allow reading it (chmod u+r), or remove it")
+        what = f"cannot be read: {error.strerror}"
+        findings.problem(name, what, "allow reading it (chmod u+r), or remove it")
         return "unusable"
-    if ACCEPTED.match(head):
-        return "picture"
-    if foreign := _foreign_format(head):
-        findings.problem(name, f"is a {foreign} file, which is not taken", "convert to PNG or JPEG")
-        return "unusable"
-    if PICTURE_ENDING.search(name):
-        what = "is not a picture, though its ending says so" if head else "is empty"
+    if SUPPORTED.match(start):
+        return "image"
+    for format_, signature in UNSUPPORTED.items():
+        if signature.match(start):
+            what = f"is a {format_} file, which is not supported"
+            findings.problem(name, what, "convert to PNG or JPEG")
+            return "unusable"
+    if IMAGE_EXTENSION.search(name):
+        what = "is not an image, despite its extension" if start else "is empty"
         findings.problem(name, what, "copy it again from the original, or remove it")
         return "unusable"
-    findings.warn(name, "is left out: neither a picture nor a caption", "")
-    return None
+    findings.warn(name, "is skipped: neither an image nor a caption", "")
+    return "skipped"
 
 
-def _foreign_format(head: bytes) -> str | None:
-    return next((name for name, signature in FOREIGN.items() if signature.match(head)), None)
+def _check_not_too_many(folder: Path, listing: Listing) -> None:
+    """Raise DatasetError for more than MAX_IMAGES images."""
+    count = len(listing.images)
+    if count > MAX_IMAGES:
+        shown = printable(str(folder))
+        message = f"{shown} holds {count} images; at most {MAX_IMAGES} are allowed."
+        next_step = "put the ones to train on into a folder of their own, then submit again"
+        raise DatasetError(message, next_step=next_step)
 
 
-def _refuse_too_many(folder: Path, listing: Listing) -> None:
-    if len(listing.pictures) > MAX_PICTURES:
-        message = f"{printable(str(folder))} holds {len(listing.pictures)} pictures; at most {MAX_PICTURES} are taken"
-        raise DatasetError(message, next_step="put the ones to train on in a folder of their own, then submit again")
-
-
-def _refuse_none(folder: Path, listing: Listing, folders: list[str], findings: Findings) -> None:
-    if listing.pictures or listing.unusable:
-        return
+def _no_images(
+    folder: Path,
+    folders: list[str],
+    findings: Findings,
+) -> DatasetError:
+    """Return the error for a folder without images; it names the sub-folders that have some."""
     shown = printable(str(folder))
-    inside = [name for name in folders if _count_pictures(folder / name)]
-    if inside:
-        found = ", ".join(f"{printable(name)} ({_count_pictures(folder / name)})" for name in inside[:10])
-        message = f"{shown} holds no pictures itself; its sub-folders do: {found}"
-        raise DatasetError(message, next_step=f"name one of them: --images {printable(str(folder / inside[0]))}")
-    message = f"there are no pictures in {shown}"
-    next_step = "put PNG, JPEG or WebP pictures there, then submit again"
-    raise DatasetError(message, next_step=next_step, problems=findings.warnings)
+    counts: dict[str, int] = {}
+    for name in folders:
+        count = _count_images(folder / name)
+        if count:
+            counts[name] = count
+    if not counts:
+        return DatasetError(
+            f"There are no images in {shown}.",
+            next_step="put PNG, JPEG or WebP images there, then submit again",
+            problems=findings.warnings,
+        )
+    found = []
+    for name, count in counts.items():
+        text = f"{printable(name)} ({count})"
+        found.append(text)
+    listed = ", ".join(found[:MAX_SHOWN_FOLDERS])
+    first = folder / next(iter(counts))
+    shown_first = printable(str(first))
+    return DatasetError(
+        f"{shown} holds no images itself; its sub-folders do: {listed}.",
+        next_step=f"name one of them: --images {shown_first}",
+    )
 
 
-def _note_folder(folder: Path, name: str, findings: Findings) -> None:
-    if count := _count_pictures(folder / name):
-        pictures = "the picture in it is" if count == 1 else f"the {count} pictures in it are"
-        findings.warn(f"{name}/", f"is a sub-folder; {pictures} left out", "move them up to use them too")
+def _warn_of_folder(folder: Path, name: str, findings: Findings) -> None:
+    """Warn of a sub-folder with images, which are not used."""
+    count = _count_images(folder / name)
+    if count == 0:
+        return
+    what = "is a sub-folder; the image in it is skipped"
+    if count > 1:
+        what = f"is a sub-folder; the {count} images in it are skipped"
+    findings.warn(f"{name}/", what, "move them up to use them too")
 
 
-def _count_pictures(folder: Path) -> int:
-    """Count by ending, which is enough for a hint; sub-folders of sub-folders count, links are not followed."""
-    names = (name for _, _, files in os.walk(folder) for name in files)
-    return sum(bool(PICTURE_ENDING.search(name)) for name in islice(names, MAX_PICTURES))
+def _count_images(folder: Path) -> int:
+    """Count files with an image's extension, which is enough for a hint, in all levels; links are not followed.
+
+    Stops after MAX_IMAGES files, because the folder may be somebody's whole disk.
+    """
+    seen = count = 0
+    for _, _, names in os.walk(folder):
+        for name in names:
+            seen += 1
+            if seen > MAX_IMAGES:
+                return count
+            if IMAGE_EXTENSION.search(name):
+                count += 1
+    return count

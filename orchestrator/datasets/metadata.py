@@ -1,7 +1,7 @@
-"""Tell a picture file that holds its pixels and nothing else from one that says more, and make a JPEG say less.
+"""Recognise an image file that holds nothing but pixels, and remove the metadata of a JPEG.
 
-Reading a container's own list of parts is the only sure way: a decoder tells of the metadata it knows and is silent
-about the rest. Anything unknown counts as metadata, so that a mistake here costs a re-encoding and no secret.
+The container's own list of parts is read, because a decoder reports only the metadata that it knows. Anything unknown
+counts as metadata: a mistake here costs a re-encoding, and never reveals a secret.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = {b"IHDR", b"sRGB", b"IDAT", b"IEND"}
+PNG_CHUNK_OVERHEAD = 12  # bytes: length, kind, checksum
 
 # JPEG markers, ITU T.81 table B.1: tables, frame headers, restart interval, scan.
 JPEG_SEGMENTS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xDA} - {0xC8}
@@ -18,15 +19,21 @@ JPEG_FIXED_SEGMENTS = {0xE0: 16, 0xEE: 14}  # JFIF without a thumbnail, Adobe co
 # APP1 to APP13, APP15 and comments: no pixel depends on them. APP0 and APP14 tell the decoder about colours.
 JPEG_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 JPEG_START = b"\xff\xd8"
-MARKER, START_OF_SCAN, END_OF_IMAGE = 0xFF, 0xDA, 0xD9
+MARKER = 0xFF
+START_OF_SCAN = 0xDA
+END_OF_IMAGE = 0xD9
+MARKER_BYTES = 2
 AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan 0xFF is followed by 0, a restart, or padding
+
+RIFF_HEADER_BYTES = 8
+WEBP_HEADER_BYTES = 20  # RIFF header, "WEBP", the chunk's kind and size
 
 
 def carries_metadata(data: bytes) -> bool:
-    """Tell whether a PNG, JPEG or WebP file holds more than pixels: EXIF, XMP, a profile, text, trailing bytes."""
+    """Return whether a PNG, JPEG or WebP file holds more than pixels: EXIF, XMP, a profile, text, trailing bytes."""
     try:
         if data.startswith(PNG_SIGNATURE):
-            return not _is_bare_png(list(_png_chunks(data)))
+            return not _is_bare_png(data)
         if data.startswith(JPEG_START):
             return not _is_bare_jpeg(data)
         return not _is_bare_webp(data)
@@ -34,64 +41,98 @@ def carries_metadata(data: bytes) -> bool:
         return True
 
 
+def _is_bare_png(data: bytes) -> bool:
+    """Return whether a PNG has nothing but pixels, and nothing after its end; raises struct.error when damaged."""
+    chunks = list(_png_chunks(data))
+    if b"IEND" not in chunks:
+        return False
+    is_last = chunks.index(b"IEND") == len(chunks) - 1
+    return is_last and PNG_CHUNKS.issuperset(chunks)
+
+
 def _png_chunks(data: bytes) -> Iterator[bytes]:
+    """Yield the kind of each chunk."""
     position = len(PNG_SIGNATURE)
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         yield kind
-        position += 12 + length  # length, kind, content, checksum
-
-
-def _is_bare_png(chunks: list[bytes]) -> bool:
-    return PNG_CHUNKS.issuperset(chunks) and chunks.index(b"IEND") == len(chunks) - 1 if b"IEND" in chunks else False
+        position += PNG_CHUNK_OVERHEAD + length
 
 
 def without_metadata(data: bytes) -> bytes:
     """Return a JPEG without its metadata and without what follows its end; any other file as it is.
 
-    Nothing is decoded, so every pixel stays what it was. Segments that are not known to be metadata stay too, for
-    `carries_metadata` to find.
+    Nothing is decoded, so every pixel stays what it was. Segments that are not known to be metadata stay too;
+    `carries_metadata` finds them.
     """
     if not data.startswith(JPEG_START):
         return data
+    kept = [JPEG_START]
     try:
-        kept = [data[one.start : one.end] for one in _jpeg_segments(data) if one.marker not in JPEG_METADATA]
+        for segment in _jpeg_segments(data):
+            if segment.marker not in JPEG_METADATA:
+                kept.append(data[segment.start : segment.end])
     except (struct.error, IndexError):
         return data
-    return b"".join([JPEG_START, *kept])
+    return b"".join(kept)
 
 
 class _Segment(NamedTuple):
+    """A part of a JPEG."""
+
     marker: int
+    """Its kind, the byte after 0xFF."""
     length: int
+    """Bytes by its own header, without the marker."""
     start: int
+    """Offset of its marker in the file."""
     end: int
+    """Offset of what follows it, the pixels of a scan included."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is one that an image without metadata has."""
+        if self.marker in JPEG_SEGMENTS:
+            return True
+        return JPEG_FIXED_SEGMENTS.get(self.marker) == self.length
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
     """Yield the segments of a JPEG up to its end, each scan with the pixels that follow it."""
     position = len(JPEG_START)
     while data[position] == MARKER:
-        start, marker = position, data[position + 1]
+        start = position
+        marker = data[start + 1]
+        position += MARKER_BYTES
         if marker == END_OF_IMAGE:
-            yield _Segment(marker, 0, start, start + 2)
+            yield _Segment(marker, 0, start, position)
             return
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        position += 2 + length
+        (length,) = struct.unpack_from(">H", data, position)
+        position += length
         if marker == START_OF_SCAN:
-            scanned = AFTER_SCAN.search(data, position)
-            position = scanned.start() if scanned else len(data)
+            next_marker = AFTER_SCAN.search(data, position)
+            position = next_marker.start() if next_marker else len(data)
         yield _Segment(marker, length, start, position)
 
 
 def _is_bare_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG has nothing but pixels, and nothing after its end; raises IndexError when damaged."""
     *segments, last = _jpeg_segments(data)
-    plain = all(one.marker in JPEG_SEGMENTS or JPEG_FIXED_SEGMENTS.get(one.marker) == one.length for one in segments)
-    return plain and last.marker == END_OF_IMAGE and last.end == len(data)
+    for segment in segments:
+        if not segment.is_bare:
+            return False
+    ends_image = last.marker == END_OF_IMAGE
+    ends_file = last.end == len(data)
+    return ends_image and ends_file
 
 
 def _is_bare_webp(data: bytes) -> bool:
-    # A simple WebP is one chunk in a RIFF; metadata needs the extended form, whose first chunk is VP8X.
+    """Return whether a WebP has nothing but pixels, and nothing after its end; raises struct.error when damaged.
+
+    A simple WebP is one chunk in a RIFF; metadata needs the extended form, whose first chunk is VP8X.
+    """
     riff_size, _, kind, size = struct.unpack_from("<I4s4sI", data, 4)
-    whole = riff_size + 8 == len(data) == 20 + size + size % 2
-    return whole and kind in {b"VP8 ", b"VP8L"}
+    padded_size = size + size % 2
+    is_one_chunk = len(data) == WEBP_HEADER_BYTES + padded_size
+    ends_with_riff = len(data) == RIFF_HEADER_BYTES + riff_size
+    return is_one_chunk and ends_with_riff and kind in {b"VP8 ", b"VP8L"}

@@ -1,6 +1,6 @@
-"""From a person's folder of pictures to what training gets, in one pass: each file is read and decoded once.
+"""Turn a person's folder of images into what training gets, in one pass: each file is read and decoded once.
 
-Pixels and captions are written, and nothing a person did not mean to hand over.
+Only pixels and captions are written, so that a job carries nothing a person did not mean to share.
 """
 
 import json
@@ -12,39 +12,40 @@ from typing import NamedTuple
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.captions import read_captions
-from orchestrator.datasets.dataset import Dataset, Picture
-from orchestrator.datasets.decoding import MAX_BYTES, Decoded, Defect, UnusableError, decode
-from orchestrator.datasets.findings import Findings
+from orchestrator.datasets.dataset import Dataset, InspectedImage
+from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
+from orchestrator.datasets.findings import Findings, UnusableError, unusable
 from orchestrator.datasets.listing import list_folder
 from orchestrator.datasets.metadata import without_metadata
-from orchestrator.datasets.similarity import likeness, note_duplicates
+from orchestrator.datasets.similarity import ImageHash, hash_image, warn_of_duplicates
 from orchestrator.errors import DatasetError, MachineError
 from orchestrator.terminal import printable
 
-ENDINGS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
+EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
 
 def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
-    Pictures lie directly in the folder and are told by their content: PNG, JPEG or WebP. `resolution` is the side
-    of the training pictures in pixels. Every picture is decoded whole, because nothing less shows that it can be.
+    Images lie directly in the folder and are recognised by their content: PNG, JPEG or WebP. `resolution` is the side
+    of the training images in pixels. Every image is decoded completely, because nothing less shows that it can be.
 
     What is written is upright, RGB, 8 bit, in sRGB, and without metadata: no GPS position, EXIF, XMP, IPTC, comment,
-    thumbnail or profile. A file that is all that already is copied byte for byte, and a JPEG that is all but the last
-    is copied without its metadata; any other becomes a lossless PNG. A picture whose short side is more than 4 times
-    the training resolution is first scaled down to that (Lanczos), because a large photograph as PNG is ten times its
-    size. `metadata.jsonl` has a line for each captioned picture. Pictures are numbered in their order: file names tell
-    of people and places, and training needs none of them. Equal folders give equal bytes.
+    thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
+    is copied without it; any other becomes a lossless PNG. An image whose short side is more than 4 times the training
+    resolution is first scaled down to that (Lanczos), because a large photo as PNG is ten times its size.
+    `metadata.jsonl` has a line for each captioned image. Images are numbered in their order: file names reveal people
+    and places, and training needs none of them. Equal folders give equal bytes.
 
-    On any failure the destination is left empty. Raises DatasetError with every problem of every file, MachineError
+    On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
     """
     with _writing(destination):
         destination.mkdir(parents=True, exist_ok=True)
         in_use = any(destination.iterdir())
     if in_use:
-        raise DatasetError(f"{printable(str(destination))} is not empty", next_step="name an empty folder")
+        message = f"{printable(str(destination))} is not empty."
+        raise DatasetError(message, next_step="name an empty folder")
     try:
         return _prepare(folder, destination, resolution)
     except BaseException:
@@ -53,96 +54,129 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
 
 
 def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
+    """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
     listing = list_folder(folder, findings)
     captions = read_captions(folder, listing, findings)
-    pictures, likenesses, lines = [], [], []
-    for number, name in enumerate(listing.pictures, 1):
+    images: list[InspectedImage] = []
+    hashes: list[ImageHash] = []
+    lines: list[str] = []
+    for number, name in enumerate(listing.images, start=1):
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
         caption = captions.get(name)
         decoded = source.decoded
-        picture = Picture(file=Path(name), width=decoded.width, height=decoded.height, caption=caption)
-        pictures.append(picture)
-        likenesses.append(likeness(decoded.image))
-        prepared = f"{number:05}{source.ending}"
-        if not findings.problems:  # else nothing of it is kept
+        image = InspectedImage(
+            file=Path(name),
+            width=decoded.width,
+            height=decoded.height,
+            caption=caption,
+        )
+        images.append(image)
+        hashes.append(hash_image(decoded.image))
+        prepared = f"{number:05}{source.extension}"
+        if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
         if caption is not None:
             line = json.dumps({"file_name": prepared, "text": caption})
             lines.append(f"{line}\n")
-    note_duplicates([str(picture.file) for picture in pictures], likenesses, findings)
+    names = [str(image.file) for image in images]
+    warn_of_duplicates(names, hashes, findings)
     _require_no_problems(folder, findings)
     if lines:
         with _writing(destination):
-            (destination / CAPTIONS_FILE).write_text("".join(lines), encoding="ascii", newline="\n")
-    return Dataset(folder=folder, resolution=resolution, pictures=tuple(pictures), warnings=findings.warnings)
+            table = destination / CAPTIONS_FILE
+            table.write_text("".join(lines), encoding="ascii", newline="\n")
+    return Dataset(
+        folder=folder,
+        resolution=resolution,
+        images=tuple(images),
+        warnings=findings.warnings,
+    )
 
 
 class _Source(NamedTuple):
-    """A picture that was read, and what training gets of it."""
+    """An image that was read, and what training gets of it."""
 
     data: bytes
-    """The file, without metadata where that can be told apart from the pixels."""
+    """The file, without the metadata that can be cut out of it."""
     decoded: Decoded
 
     @property
-    def ending(self) -> str:
-        return ENDINGS[self.data[:1]] if self.decoded.as_is else ".png"
+    def extension(self) -> str:
+        """Extension of the prepared file."""
+        if not self.decoded.as_is:
+            return ".png"
+        first_byte = self.data[:1]
+        return EXTENSIONS[first_byte]
 
     def write(self, path: Path) -> None:
+        """Write what training gets; raises OSError."""
         if self.decoded.as_is:
             path.write_bytes(self.data)
         else:
-            self.decoded.image.save(path, format="PNG", compress_level=3)  # 3 times as fast as 6, 2 % larger
+            # Compression level 3 is 3 times as fast as 6, and the file is 2 % larger.
+            self.decoded.image.save(path, format="PNG", compress_level=3)
 
 
 def _read(path: Path, resolution: int, findings: Findings) -> _Source | None:
-    """Read and decode a picture; note what is wrong with it, and return None when it cannot be used."""
+    """Read and decode an image; report what is wrong with it, and return None when it cannot be used."""
     try:
         data = _read_file(path)
         decoded = decode(data, resolution=resolution)
     except UnusableError as error:
-        for defect in error.defects:
-            findings.problem(path.name, *defect)
+        findings.add_defects(path.name, error)
         return None
     for remark in decoded.remarks:
-        findings.warn(path.name, *remark)
+        findings.warn(path.name, remark.what, remark.fix)
     return _Source(without_metadata(data), decoded)
 
 
 def _read_file(path: Path) -> bytes:
-    """Return a picture's file whole; raises UnusableError when it is too large or cannot be read."""
+    """Return the bytes of an image file; raises UnusableError when it is too large or cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UnusableError(Defect(f"cannot be read: {error.strerror}", "allow reading it (chmod u+r)")) from None
+        what = f"cannot be read: {error.strerror}"
+        raise unusable(what, "allow reading it (chmod u+r)") from None
     if len(data) > MAX_BYTES:
-        raise UnusableError(Defect(f"is larger than {MAX_BYTES // 2**20} MB", "save it smaller"))
+        megabytes = MAX_BYTES // 2**20
+        raise unusable(f"is larger than {megabytes} MB", "save it smaller")
     return data
 
 
 def _require_no_problems(folder: Path, findings: Findings) -> None:
-    if not findings.problems:
+    """Raise DatasetError with all problems, if there are any."""
+    problems = findings.problems
+    if not problems:
         return
-    files = len({problem.where for problem in findings.problems})
-    message = f"{files} file{'s' * (files > 1)} in {printable(str(folder))} cannot be used"
-    next_step = "mend or remove these files, then submit again"
-    raise DatasetError(message, next_step=next_step, problems=findings.problems)
+    files = {problem.where for problem in problems}
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    message = f"{count} in {printable(str(folder))} cannot be used."
+    next_step = "fix or remove these files, then submit again"
+    raise DatasetError(message, next_step=next_step, problems=problems)
 
 
 @contextmanager
 def _writing(destination: Path) -> Iterator[None]:
+    """Raise an OSError of the block as MachineError."""
     try:
         yield
     except OSError as error:
-        message = f"cannot write the prepared pictures to {printable(str(destination))}: {error.strerror or error}"
-        raise MachineError(message, next_step="free disk space or mend the permissions, then submit again") from error
+        shown = printable(str(destination))
+        reason = error.strerror or error
+        message = f"The prepared images cannot be written to {shown}: {reason}."
+        next_step = "free disk space or fix the permissions, then submit again"
+        raise MachineError(message, next_step=next_step) from error
 
 
 def _empty(folder: Path) -> None:
+    """Remove everything in a folder, and keep the folder."""
     for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -16,7 +16,7 @@ from orchestrator.jobs.explanation import Explanation, explain
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.requests import Request, identity_of
-from orchestrator.storage.folder import place_of
+from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus, Target
 
 _LIST = command("jobs", "list")
@@ -122,7 +122,7 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
         return _resume(job, request, resume=resume)
     if status is JobStatus.COMPLETED and job.manifest() is None:
         raise JobError(
-            f"The job {job.name} is complete, but its adapter is gone from {place_of(job.describe().output)}.",
+            f"The job {job.name} is complete, but its adapter is gone from {location_of(job.describe().output)}.",
             next_step="submit it again with --restart",
         )
     return Submission(job, started=False)

@@ -1,13 +1,13 @@
-"""The one door to the Hugging Face Hub: which commit a revision is, and the files a run reads of a model.
+"""The only module that calls the Hugging Face Hub: the commit of a revision, and the files a run reads of a model.
 
-Who may read a gated model is told from the token that `hf auth login` left on this machine or from HF_TOKEN. The
-library reads it and sends it to the Hub; nothing here has it in hand, and no message repeats the Hub's own words.
+Gated models need the token that `hf auth login` saved on this machine, or HF_TOKEN. The library reads it and sends it
+to the Hub; this module never handles it, and no message repeats the Hub's answers.
 """
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from json import JSONDecodeError
@@ -19,7 +19,9 @@ from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
 from orchestrator.errors import HubError, MachineError, OrchestratorError, ServiceError, SpecError
 
 DEFAULT_REVISION = "main"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNAUTHORIZED = 401  # no token, or an invalid one
+_FORBIDDEN = 403  # a token without the right, or a model that was disabled
 
 
 class HubModel(BaseModel):
@@ -28,7 +30,7 @@ class HubModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     id: str
-    """Its name, as it was asked for: "org/model"."""
+    """Name as requested: "org/model"."""
     commit: str
     """Hash of the commit."""
     sizes: dict[str, int]
@@ -36,146 +38,188 @@ class HubModel(BaseModel):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all of them."""
+        """Size of all files."""
         return sum(self.sizes.values())
 
 
 def look_up(model_id: str, revision: str) -> HubModel:
-    """Ask the Hub for a model's commit and files; raises SpecError, HubError, MachineError or ServiceError."""
+    """Return a model's commit and files, from the Hub; raises SpecError, HubError, MachineError or ServiceError."""
     with _asking(model_id, revision):
         from huggingface_hub import HfApi
 
-        found = HfApi().model_info(model_id, revision=revision, files_metadata=True)
-        sizes = {file.rfilename: file.size or 0 for file in found.siblings or []}
-        read = {name: size for name, size in sizes.items() if _is_read(name)}
-        return HubModel(id=model_id, commit=str(found.sha), sizes=read)
+        found = HfApi().model_info(
+            model_id,
+            revision=revision,
+            files_metadata=True,
+        )
+        sizes = {}
+        for file in found.siblings or []:
+            if _is_read(file.rfilename):
+                sizes[file.rfilename] = file.size or 0
+        return HubModel(
+            id=model_id,
+            commit=str(found.sha),
+            sizes=sizes,
+        )
 
 
 def _is_read(name: str) -> bool:
-    return any(fnmatchcase(name, kind) for kind in HUB_FILES) and not any(
-        fnmatchcase(name, kind) for kind in HUB_OTHER_VARIANTS
-    )
+    """Return whether a run reads this file of a model."""
+    is_other_variant = _matches(name, HUB_OTHER_VARIANTS)
+    return _matches(name, HUB_FILES) and not is_other_variant
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def fetch_file(model: HubModel, name: str) -> Path:
-    """Return one file of a model, from the cache when it is there; raises as `look_up` does."""
+    """Download one file of a model, unless it is cached, and return its path; raises as `look_up` does."""
     with _asking(model.id, model.commit):
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(model.id, name, revision=model.commit))
+        path = hf_hub_download(model.id, name, revision=model.commit)
+    return Path(path)
 
 
 def fetch(model: HubModel) -> Path:
-    """Return the folder with all that a run reads of a model, from the cache what is there; raises as `look_up` does.
+    """Download the files that a run reads of a model, unless they are cached; return their folder.
 
-    On a terminal the library draws a bar.
+    Raises as `look_up` does. On a terminal the library shows a progress bar.
     """
     with _asking(model.id, model.commit):
         from huggingface_hub import snapshot_download
 
-        folder = Path(
-            snapshot_download(
-                model.id,
-                revision=model.commit,
-                allow_patterns=[*HUB_FILES],
-                ignore_patterns=[*HUB_OTHER_VARIANTS],
-            )
+        path = snapshot_download(
+            model.id,
+            revision=model.commit,
+            allow_patterns=[*HUB_FILES],
+            ignore_patterns=[*HUB_OTHER_VARIANTS],
         )
-    _require_all(model, folder)
+    folder = Path(path)
+    _require_all_files(model, folder)
     return folder
 
 
-def _require_all(model: HubModel, folder: Path) -> None:
-    """Raise ServiceError for a folder without all of a model: where the Hub fails, the library gives what is cached."""
-    there = {name: (folder / name).stat().st_size for name in model.sizes if (folder / name).is_file()}
-    if there != model.sizes:
-        message = f"The Hugging Face Hub did not give out all of {model.id}."
-        raise ServiceError(message, next_step="try again in a few minutes; what was fetched is kept")
+def _require_all_files(model: HubModel, folder: Path) -> None:
+    """Raise ServiceError when files are missing: if the Hub fails, the library returns what is cached."""
+    for name, size in model.sizes.items():
+        path = folder / name
+        is_complete = path.is_file() and path.stat().st_size == size
+        if not is_complete:
+            message = f"The Hugging Face Hub did not send all files of {model.id}."
+            raise ServiceError(message, next_step="try again in a few minutes; downloaded files are kept")
 
 
 @contextmanager
 def _asking(model_id: str, revision: str) -> Iterator[None]:
-    """Raise what goes wrong as one of our errors; what nobody foresaw stays what it is."""
-    _settle()
+    """Raise the library's errors as ours; an unexpected one stays as it is."""
+    _configure()
     try:
         yield
     except ImportError as error:
         message = "The package that talks to the Hugging Face Hub is not installed."
         raise MachineError(message, next_step="pip install 'orchestrator[hub]'") from error
     except Exception as error:
-        foreseen = _of_access(error, model_id) or _of_name(error, model_id, revision) or _of_machine(error)
-        foreseen = foreseen or _of_network(error)
-        if foreseen is None:
+        expected = (
+            _access_error(error, model_id)
+            or _name_error(error, model_id, revision)
+            or _machine_error(error)
+            or _network_error(error)
+        )
+        if expected is None:
             raise
-        # The library's own error quotes addresses and answers; it is left out of ours on purpose.
-        raise foreseen from None
+        # The library's own error quotes addresses and answers, so it is not chained.
+        raise expected from None
 
 
-def _settle() -> None:
-    """Say how the library is to behave, which it reads when it is imported; what a person has set stands."""
+def _configure() -> None:
+    """Set what the library reads from the environment when it is imported; a person's own values stay."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _of_access(error: Exception, model_id: str) -> OrchestratorError | None:
+def _access_error(error: Exception, model_id: str) -> OrchestratorError | None:
+    """Return our error for one of signing in, or None."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     page = f"https://huggingface.co/{model_id}"
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    status = 0
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
     if isinstance(error, GatedRepoError):
-        if status == 401:  # noqa: PLR2004  (Unauthorized: without a token)
+        if status == _UNAUTHORIZED:
             message = f'"{model_id}" is gated, and this machine is not signed in to the Hugging Face Hub.'
             return HubError(message, next_step=f"accept its terms at {page}, then: hf auth login")
-        message = f'"{model_id}" is gated, and who is signed in here has not been given access to it.'
+        message = f'"{model_id}" is gated, and the signed-in account has not been granted access to it.'
         return HubError(message, next_step=f"accept its terms at {page}, wait until access is granted, then try again")
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):  # noqa: PLR2004
-        return HubError("The Hugging Face Hub does not accept this machine's token.", next_step="hf auth login")
-    if status == 403:  # noqa: PLR2004  (Forbidden: a token of narrow rights, or a model that was disabled)
+    is_missing = isinstance(error, RepositoryNotFoundError)  # 401 too, for who is not signed in
+    if status == _UNAUTHORIZED and not is_missing:
+        message = "The Hugging Face Hub does not accept this machine's token."
+        return HubError(message, next_step="hf auth login")
+    if status == _FORBIDDEN:
         message = f'The Hugging Face Hub does not let this machine\'s token read "{model_id}".'
         return HubError(message, next_step=f"look at {page}, then sign in with a token that may: hf auth login")
     return None
 
 
-def _of_name(error: Exception, model_id: str, revision: str) -> OrchestratorError | None:
+def _name_error(
+    error: Exception,
+    model_id: str,
+    revision: str,
+) -> OrchestratorError | None:
+    """Return our error for a model or a revision that does not exist, or None."""
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     page = f"https://huggingface.co/{model_id}"
     if isinstance(error, RevisionNotFoundError):
         message = f'"{model_id}" has no branch, tag or commit "{revision}".'
-        return SpecError(message, next_step=f"choose one of those at {page}/tree/{DEFAULT_REVISION}")
+        branches = f"{page}/tree/{DEFAULT_REVISION}"
+        return SpecError(message, next_step=f"choose one of those at {branches}")
     if isinstance(error, RepositoryNotFoundError):
-        message = f'The Hugging Face Hub has no model "{model_id}", or it is private and not for this machine\'s eyes.'
+        message = f'The Hugging Face Hub has no model "{model_id}", or it is private and this machine has no access.'
         return SpecError(message, next_step="check the name; if the model is private: hf auth login")
     if isinstance(error, HFValidationError):
-        return SpecError(f'"{model_id}" is no name of a model.', next_step="write it as the Hub does: org/model")
+        message = f'"{model_id}" is not the name of a model.'
+        return SpecError(message, next_step="write it as on the Hub: org/model")
     return None
 
 
-def _of_machine(error: Exception) -> OrchestratorError | None:
+def _machine_error(error: Exception) -> OrchestratorError | None:
+    """Return our error for one of this machine: its settings, its disk; or None."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if any(isinstance(one, OfflineModeIsEnabled) for one in (error, error.__cause__)):
-        message = "The Hugging Face Hub is not asked, because HF_HUB_OFFLINE is set."
+    is_offline = isinstance(error, OfflineModeIsEnabled)
+    was_offline = isinstance(error.__cause__, OfflineModeIsEnabled)
+    if is_offline or was_offline:
+        message = "The Hugging Face Hub was not contacted, because HF_HUB_OFFLINE is set."
         return MachineError(message, next_step="unset HF_HUB_OFFLINE, then try again")
-    # the library's other way to download is not in Python and raises what it likes
-    if getattr(error, "errno", None) in _FULL or "no space left on device" in str(error).lower():
+    # The library's downloader in Rust raises errors without an errno.
+    number = getattr(error, "errno", None)
+    text = str(error).lower()
+    if number in _DISK_FULL or "no space left on device" in text:
         message = f"The disk is full: the model does not fit into {HF_HUB_CACHE}."
         return MachineError(message, next_step="free some space, or set HF_HOME to a folder on another disk")
     return None
 
 
-def _of_network(error: Exception) -> OrchestratorError | None:
+def _network_error(error: Exception) -> OrchestratorError | None:
+    """Return our error for a Hub that fails or cannot be reached, or None."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.HfHubHTTPError):
-        message = f"The Hugging Face Hub answers with an error ({error.response.status_code})."
+        status = error.response.status_code
+        message = f"The Hugging Face Hub answers with an error ({status})."
         return ServiceError(message, next_step="try again in a few minutes")
-    # HTTPError is that of the HTTP library below, which changes its name with the years.
-    transport: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    # What is not in the cache cannot be had now; or somebody else answers, as the gate of a hotel's network does.
-    if isinstance(error, (transport, errors.LocalEntryNotFoundError, errors.FileMetadataError, JSONDecodeError)):
+    unreachable: tuple[type[Exception], ...] = (
+        errors.HTTPError,  # type: ignore[attr-defined]  # of its HTTP library, requests or httpx by version
+        errors.LocalEntryNotFoundError,
+        errors.FileMetadataError,  # something else answers, such as the login page of a hotel's network
+        JSONDecodeError,
+    )
+    if isinstance(error, unreachable):
         message = "The Hugging Face Hub cannot be reached from this machine."
         return ServiceError(message, next_step="check the network, its proxy and HF_ENDPOINT, then try again")
     return None

@@ -1,8 +1,8 @@
-"""Base models in a store: folders as they are, and models of the Hugging Face Hub under their names.
+"""Copies of Hugging Face Hub models in a store.
 
-A mirrored model is a tree like any other, named by its content. What says which model and commit it is, is a small
-record at `manifests/hub/MODEL/REVISION.json`: one for the revision that was asked for, one for the commit. A branch's
-record names the commit it had when it was mirrored; mirroring it again is what moves it on.
+A mirrored model is a tree like any other, named by its content. A small record at `manifests/hub/MODEL/REVISION.json`
+says which model and commit it is: there is one for the requested revision and one for the commit. The record of a
+branch names the commit it had when it was mirrored; mirroring it again updates it.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,57 +23,71 @@ from orchestrator.specs.base_model import Hub, ModelSource
 from orchestrator.storage import Store
 
 _RECORDS = "manifests/hub/"
-Told = Callable[[str], None]
-"""Hears what is happening, a line at a time."""
+Report = Callable[[str], None]
+"""Called with each line of progress."""
+Mirrors = dict[ModelSource, MirrorAnswer]
+"""Base model to what was found of its copy."""
 
 
 class Mirroring(NamedTuple):
-    """What mirroring came to."""
+    """The result of mirroring."""
 
     model: MirroredModel
+    """The copy in the store."""
     is_new: bool
-    """False when the commit had a whole copy before and nothing was fetched."""
+    """False when the commit had a complete copy before, so that nothing was downloaded."""
 
 
-def mirror(store: Store, model_id: str, revision: str | None, told: Told) -> Mirroring:
-    """Put a model of the Hub into the store, unless the commit is there already.
+def mirror(
+    store: Store,
+    model_id: str,
+    revision: str | None,
+    report: Report,
+) -> Mirroring:
+    """Copy a model of the Hub into the store, unless its commit is there already.
 
-    Raises SpecError for one that is not there or cannot be trained, before its weights are fetched; the errors of
+    Raises SpecError for one that does not exist or cannot be trained, before its weights are downloaded; the errors of
     `hub.look_up`; and those of the store.
     """
     require_no_secret({"model": model_id, "revision": revision})
     if not is_hub_id(model_id):
-        raise SpecError(
-            f'"{model_id}" is no name of a model on the Hub.', next_step="write it as the Hub does: org/model"
-        )
-    asked = revision or DEFAULT_REVISION
-    found = hub.look_up(model_id, asked)
-    there = _read(store, model_id, asked)
-    if there is not None and there.commit == found.commit:
-        return Mirroring(there, is_new=False)
-    copy = _read(store, model_id, found.commit)
-    if copy is not None:  # of another branch or tag
-        copy = copy.model_copy(update={"revision": asked})
-        _note(store, copy, asked)
-        return Mirroring(copy, is_new=False)
+        message = f'"{model_id}" is not the name of a model on the Hub.'
+        raise SpecError(message, next_step="write it as on the Hub: org/model")
+    revision = revision or DEFAULT_REVISION
+    found = hub.look_up(model_id, revision)
+    known = find_mirrored(store, model_id, revision)
+    if known is not None and known.commit == found.commit:
+        return Mirroring(known, is_new=False)
+    same_commit = find_mirrored(store, model_id, found.commit)
+    if same_commit is not None:  # copied for another branch or tag
+        changes = {"revision": revision}
+        renamed = same_commit.model_copy(update=changes)
+        _write_record(store, renamed, revision)
+        return Mirroring(renamed, is_new=False)
     _require_family(found)
-    model = _copy(store, found, asked, told)
-    if not _is_whole(store, model):  # the store takes a tree for whole that it has noted as such
-        note = store.uri(f"manifests/{store.name(model.uri).rstrip('/')}.json")
-        message = f"Files of {model.uri} were deleted or changed since it was stored."
-        raise AccountError(message, next_step=f"aws s3 rm {note}  # then mirror it again")
-    _note(store, model, model.commit)
-    _note(store, model, asked)
+    model = _copy(store, found, revision, report)
+    _require_complete(store, model)
+    _write_record(store, model, model.commit)
+    _write_record(store, model, revision)
     return Mirroring(model, is_new=True)
 
 
-def _copy(store: Store, found: HubModel, asked: str, told: Told) -> MirroredModel:
-    told(f"Fetching {found.id} at {found.commit[:12]}: {found.bytes / 1e9:.2f} GB, less what is in the cache ...")
-    tree = model_tree(hub.fetch(found))
-    told("Uploading it ...")
+def _copy(
+    store: Store,
+    found: HubModel,
+    revision: str,
+    report: Report,
+) -> MirroredModel:
+    """Download a model and store it; return its record, which is not written yet."""
+    commit = found.commit[:12]
+    size = f"{found.bytes / 1e9:.2f} GB"
+    report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
+    folder = hub.fetch(found)
+    tree = model_tree(folder)
+    report("Uploading it ...")
     return MirroredModel(
         id=found.id,
-        revision=asked,
+        revision=revision,
         commit=found.commit,
         uri=store.put_tree(tree),
         sha256=tree.sha256,
@@ -83,71 +97,108 @@ def _copy(store: Store, found: HubModel, asked: str, told: Told) -> MirroredMode
 
 
 def ask(store: Store, source: ModelSource) -> MirrorAnswer:
-    """Look for the copy of a job's base model; makes no call for one that is not of the Hub."""
+    """Look up the copy of a job's base model; makes no call for one that is not on the Hub."""
     if not isinstance(source, Hub):
         return MirrorAnswer(asked=True)
-    return MirrorAnswer(asked=True, model=find_mirrored(store, source.id, source.revision))
+    model = find_mirrored(store, source.id, source.revision)
+    return MirrorAnswer(asked=True, model=model)
 
 
-def ask_all(store: Store, sources: Iterable[ModelSource]) -> dict[ModelSource, MirrorAnswer]:
-    """Look for the copies of several base models, once for each."""
-    return {source: ask(store, source) for source in set(sources)}
+def ask_all(store: Store, sources: Iterable[ModelSource]) -> Mirrors:
+    """Look up the copies of several base models, once for each."""
+    answers: Mirrors = {}
+    for source in set(sources):
+        answers[source] = ask(store, source)
+    return answers
 
 
-def find_mirrored(store: Store, model_id: str, revision: str | None) -> MirroredModel | None:
-    """Return the copy of a Hub model at a revision, of its default branch without one; None when there is no whole one.
+def find_mirrored(
+    store: Store,
+    model_id: str,
+    revision: str | None,
+) -> MirroredModel | None:
+    """Return the complete copy of a Hub model at a revision, by default the main branch; None when there is none.
 
-    The Hub is not asked: a branch is what it was when it was mirrored.
+    The Hub is not called: a branch is what it was when it was mirrored.
     """
-    return _read(store, model_id, revision or DEFAULT_REVISION)
+    revision = revision or DEFAULT_REVISION
+    record = _record_name(model_id, revision)
+    model = _read_record(store, record)
+    if model is None or not _is_complete(store, model):
+        return None
+    return model
 
 
 def list_mirrored(store: Store) -> list[MirroredModel]:
-    """Return the models that have a copy, by name, the newest first; a commit once for each revision of it."""
-    names = store.list_prefix(_RECORDS)
-    records = [record for name in names if (record := _record(store, name)) is not None]
-    once = {(one.id, one.revision, one.commit): one for one in records}
-    newest_first = sorted(once.values(), key=lambda one: one.mirrored, reverse=True)
-    return sorted(newest_first, key=lambda one: one.id)
+    """Return the models that have a copy, by name, the newest first; a commit once for each of its revisions."""
+    found = {}
+    for name in store.list_prefix(_RECORDS):
+        model = _read_record(store, name)
+        if model is None:
+            continue
+        key = (model.id, model.revision, model.commit)  # equal in the record of a revision and that of its commit
+        found[key] = model
+    models = list(found.values())
+    models.sort(key=lambda model: model.mirrored, reverse=True)
+    models.sort(key=lambda model: model.id)  # a stable sort: the newest of each stays first
+    return models
 
 
 def _require_family(model: HubModel) -> None:
-    """Raise SpecError for a model that cannot be trained: by the names of its files and its index alone."""
-    another = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
+    """Raise SpecError for a model that cannot be trained, as far as the names of its files and its index tell."""
+    next_step = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
     if INDEX_FILE not in model.sizes:
-        message = f"{model.id} has no {INDEX_FILE}, which a model in the diffusers layout has."
-        raise SpecError(message, next_step=another)
+        message = f"{model.id} has no {INDEX_FILE}, so it is not in the diffusers layout."
+        raise SpecError(message, next_step=next_step)
     try:
-        family = family_in(hub.fetch_file(model, INDEX_FILE), model.id)
+        index = hub.fetch_file(model, INDEX_FILE)
+        family = family_in(index, model.id)
     except ValueError as error:
-        raise SpecError(f"{error}.", next_step=another) from error
-    if missing := missing_parts(family, model.sizes):
-        raise SpecError(f"{model.id} is not a whole model: {'; '.join(missing)}.", next_step=another)
+        raise SpecError(f"{error}.", next_step=next_step) from error
+    missing = missing_parts(family, model.sizes)
+    if missing:
+        parts = "; ".join(missing)
+        message = f"{model.id} is not a complete model: {parts}."
+        raise SpecError(message, next_step=next_step)
 
 
-def _note(store: Store, model: MirroredModel, revision: str) -> None:
-    store.put_json(_name(model.id, revision), model.model_dump(mode="json"))
+def _require_complete(store: Store, model: MirroredModel) -> None:
+    """Raise AccountError for a copy without some of its files, which the store's own manifest calls complete."""
+    if _is_complete(store, model):
+        return
+    tree = store.name(model.uri).rstrip("/")
+    manifest = store.uri(f"manifests/{tree}.json")
+    message = f"Files of {model.uri} were deleted or changed since it was stored."
+    raise AccountError(message, next_step=f"aws s3 rm {manifest}  # then mirror it again")
 
 
-def _read(store: Store, model_id: str, revision: str) -> MirroredModel | None:
-    """Return a record whose tree is whole; a copy that somebody deleted, in part or in all, is none."""
-    model = _record(store, _name(model_id, revision))
-    return model if model is not None and _is_whole(store, model) else None
+def _is_complete(store: Store, model: MirroredModel) -> bool:
+    """Return whether the files of a copy have the size they had when it was stored."""
+    prefix = store.name(model.uri)
+    size = 0
+    for file in store.list_prefix(prefix).values():
+        size += file.size
+    return size == model.bytes
 
 
-def _is_whole(store: Store, model: MirroredModel) -> bool:
-    files = store.list_prefix(store.name(model.uri))
-    return sum(file.size for file in files.values()) == model.bytes
+def _write_record(store: Store, model: MirroredModel, revision: str) -> None:
+    """Record a copy under a revision or a commit."""
+    name = _record_name(model.id, revision)
+    record = model.model_dump(mode="json")
+    store.put_json(name, record)
 
 
-def _record(store: Store, name: str) -> MirroredModel | None:
-    """Return a record; one that a newer version wrote counts as none, and is written anew."""
+def _read_record(store: Store, name: str) -> MirroredModel | None:
+    """Return a record; None when there is none, or when a newer version wrote it: then it is written again."""
     try:
-        return MirroredModel.model_validate(store.get_json(name))
+        record = store.get_json(name)
+        return MirroredModel.model_validate(record)
     except (MissingError, ValidationError):
         return None
 
 
-def _name(model_id: str, revision: str) -> str:
-    """Return where a record is: each of the two as one part of the name, whatever it holds; the Hub ignores case."""
-    return f"{_RECORDS}{quote(model_id.lower(), safe='')}/{quote(revision, safe='')}.json"
+def _record_name(model_id: str, revision: str) -> str:
+    """Return the name of a record, model and revision each as one part of the path; the Hub ignores case in models."""
+    model_part = quote(model_id.lower(), safe="")
+    revision_part = quote(revision, safe="")
+    return f"{_RECORDS}{model_part}/{revision_part}.json"

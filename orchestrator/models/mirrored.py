@@ -1,4 +1,4 @@
-"""What is known of the copies of Hub models in a bucket; values only, `mirror` makes the calls."""
+"""Values that describe the copies of Hub models in a bucket; `mirror` makes the calls."""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -11,34 +11,35 @@ class MirroredModel(BaseModel):
     format: int = 1
     """Version of this layout."""
     id: str
-    """Its name on the Hub, as a job's `base_model` says it: "org/model"."""
+    """Name on the Hub, as in a job's `base_model`: "org/model"."""
     revision: str
-    """Branch, tag or commit that was asked for."""
+    """Branch, tag or commit that was requested."""
     commit: str
-    """What that was when it was mirrored."""
+    """Commit of that revision when it was mirrored."""
     uri: str
-    """Where the copy is."""
+    """URI of the copy."""
     sha256: str
-    """Hash over its files, as a job's identity has it for a model in a folder."""
+    """Hash over its files, the same as that of the model in a folder."""
     bytes: int
-    """Size of all of them."""
+    """Size of all files."""
     mirrored: AwareDatetime
-    """When."""
+    """Time of the copy."""
 
     def describe(self) -> str:
-        """Return it as a person says it."""
-        return f"{self.id} at {self.commit[:12]}, mirrored {self.mirrored.astimezone():%Y-%m-%d %H:%M}"
+        """Return name, commit and local time as one text."""
+        local_time = self.mirrored.astimezone()
+        return f"{self.id} at {self.commit[:12]}, mirrored {local_time:%Y-%m-%d %H:%M}"
 
 
 class MirrorAnswer(BaseModel):
-    """Whether the bucket was asked for a copy of a job's base model, and what it has."""
+    """Whether a copy of a job's base model was looked up in the bucket, and what was found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     asked: bool
     """False for a dry run, which makes no call."""
     model: MirroredModel | None = None
-    """The copy, when there is one."""
+    """The copy; None without one."""
 
 
 NOT_ASKED = MirrorAnswer(asked=False)

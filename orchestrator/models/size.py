@@ -1,103 +1,133 @@
-"""The figures of a base model that its GPU memory is estimated from: read from a folder, or known for a Hub model.
+"""The sizes of a base model, from which its GPU memory is estimated: read from a folder, or known for a Hub model.
 
-Of a folder only safetensors headers and configs are read; no weights are loaded.
+Only safetensors headers and configs of a folder are read; no weights are loaded.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.contract.families import CLIP_FOLDER, INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.hub_models import known_model
 
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
-_LENGTH_BYTES = 8  # of the header's length, little endian, at the start of a safetensors file
+_MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little endian
 
 Shapes = Mapping[str, Sequence[int]]
 """Tensor name to its shape."""
+Config = dict[str, Any]
+"""A model part's `config.json`."""
+Header = dict[str, Any]
+"""Tensor name to its entry in a safetensors file."""
 
 
 def of_folder(folder: Path) -> ModelSize:
-    """Read a model in the diffusers layout; raises ValueError when it cannot be read like that."""
+    """Measure a model in the diffusers layout; raises ValueError when its files cannot be read."""
     try:
         return _measured(folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} cannot be measured: {type(error).__name__}: {error}") from error
+        kind = type(error).__name__
+        raise ValueError(f"{folder} cannot be measured: {kind}: {error}") from error
 
 
 def of_hub(model_id: str) -> ModelSize | None:
-    """Return the figures of a well-known Hugging Face model, or None."""
+    """Return the sizes of a well-known Hugging Face model, or None."""
     known = known_model(model_id)
     return None if known is None else known.size
 
 
 def _measured(folder: Path) -> ModelSize:
-    family = family_in(folder / INDEX_FILE, str(folder))
-    denoiser = _config(folder / family.denoiser)
-    denoiser_shapes = _shapes(folder / family.denoiser)
-    vae_channels = _config(folder / "vae")["block_out_channels"]
-    resnets, transformers = block_channels(denoiser)
+    """Return the sizes of a model; raises whatever its files cause."""
+    index = folder / INDEX_FILE
+    family = family_in(index, str(folder))
+    denoiser = folder / family.denoiser
+    denoiser_shapes = _shapes(denoiser)
+    denoiser_config = _config(denoiser)
+    resnet_channels, transformer_channels = block_channels(denoiser_config)
+    vae = folder / "vae"
+    vae_shapes = _shapes(vae)
+    vae_config = _config(vae)
+    vae_channels = vae_config["block_out_channels"]
+    halvings = len(vae_channels) - 1  # how often the VAE halves the side of an image
+    clip_shapes = _shapes(folder / CLIP_FOLDER)
 
     text_parameters = text_lora = text_states = text_width = 0
     for part in family.text_encoders:
-        config, shapes = _config(folder / part), _shapes(folder / part)
+        shapes = _shapes(folder / part)
+        config = _config(folder / part)
+        tokens = config["max_position_embeddings"]
+        layers = config["num_hidden_layers"]
+        width = config["hidden_size"]
         text_parameters += parameters_of(shapes)
         text_lora += rank_one(shapes, family.text_projections)
-        text_states += config["max_position_embeddings"] * config["num_hidden_layers"] * config["hidden_size"]
-        text_width += config["hidden_size"]
+        text_states += tokens * layers * width
+        text_width += width
 
     return ModelSize(
         denoiser=parameters_of(denoiser_shapes),
-        vae=parameters_of(_shapes(folder / "vae")),
+        vae=parameters_of(vae_shapes),
         text_encoders=text_parameters,
-        clip=parameters_of(_shapes(folder / CLIP_FOLDER)),
+        clip=parameters_of(clip_shapes),
         denoiser_lora=rank_one(denoiser_shapes, family.denoiser_projections),
         text_lora=text_lora,
-        resnet_channels=resnets,
-        transformer_channels=transformers,
+        resnet_channels=resnet_channels,
+        transformer_channels=transformer_channels,
         text_states=text_states,
         text_width=text_width,
-        decoder_channels=vae_channels[min(1, len(vae_channels) - 1)],
-        scale=2 ** (len(vae_channels) - 1),
+        decoder_channels=vae_channels[min(1, halvings)],
+        scale=2**halvings,
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _config(folder: Path) -> Config:
+    """Return the configuration of a model part."""
+    path = folder / "config.json"
+    text = path.read_text(encoding="utf-8")
+    config: Config = json.loads(text)
     return config
 
 
-def _shapes(folder: Path) -> dict[str, list[int]]:
-    """Return the shape of each tensor; other precisions of the same weights ("model.fp16...") are left out."""
+def _shapes(folder: Path) -> Shapes:
+    """Return the shape of each tensor; other precisions of the same weights ("model.fp16...") are skipped."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         if path.name.count(".") > 1:
             continue
-        for name, entry in _header(path).items():
+        header = _header(path)
+        for name, entry in header.items():
             if name != "__metadata__":
                 shapes[name] = entry["shape"]
     return shapes
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> Header:
+    """Return the header of a safetensors file: tensor name to its entry, with dtype, shape and offsets.
+
+    https://github.com/huggingface/safetensors#format
+    """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if length > _MAX_HEADER:
-            raise ValueError(f"{path.name} is no safetensors file")
-        header: dict[str, Any] = json.loads(file.read(length))
+        start = file.read(_LENGTH_BYTES)
+        length = int.from_bytes(start, "little")
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"{path.name} is not a safetensors file")
+        text = file.read(length)
+    header: Header = json.loads(text)
     return header
 
 
 def parameters_of(shapes: Shapes) -> int:
-    """Return the parameters of all tensors together."""
-    return sum(math.prod(shape) for shape in shapes.values())
+    """Return the number of parameters of all tensors."""
+    parameters = 0
+    for shape in shapes.values():
+        parameters += math.prod(shape)
+    return parameters
 
 
 def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
-    """Return the parameters of low-rank factors of rank 1: one column and one row for each projection."""
+    """Return the number of parameters of a LoRA of rank 1: one column and one row for each projection."""
     endings = tuple(f"{projection}.weight" for projection in projections)
     parameters = 0
     for name, shape in shapes.items():
@@ -106,23 +136,46 @@ def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
     return parameters
 
 
-def block_channels(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Walk down and up a U-Net and return the channels of its residual and of its transformer blocks.
+class _Block(NamedTuple):
+    """A block of a U-Net."""
 
-    A level of half the side has a quarter of the pixels, so its channels count a quarter.
+    level: int
+    """0 at the full size of the latents; each level has half the side of the one before."""
+    layers: int
+    """Residual blocks, each followed by one of transformers in some kinds."""
+    kind: str
+    """Such as "CrossAttnDownBlock2D"."""
+
+
+def block_channels(config: Config) -> tuple[float, float]:
+    """Return the sums of the channels of a U-Net's residual blocks and of its transformer blocks.
+
+    A level with half the side has a quarter of the pixels, so its channels count a quarter.
     """
-    channels, layers = config["block_out_channels"], config["layers_per_block"]
-    depths = config.get("transformer_layers_per_block", 1)  # transformers within a block: one number, or one a level
+    channels = config["block_out_channels"]
+    layers = config["layers_per_block"]
+    depths = config.get("transformer_layers_per_block", 1)  # transformers in a block: one number, or one per level
     if isinstance(depths, int):
         depths = [depths] * len(channels)
     last = len(channels) - 1
-    levels = [(level, layers, kind) for level, kind in enumerate(config["down_block_types"])]
-    levels += [(last - level, layers + 1, kind) for level, kind in enumerate(config["up_block_types"])]
-    resnets = transformers = 0.0
-    for level, count, kind in levels:
-        share = count * channels[level] / 4**level
-        resnets += share
-        if kind.startswith("CrossAttn"):
-            transformers += share * depths[level]
+    down_blocks = config["down_block_types"]
+    up_blocks = config["up_block_types"]
+    blocks: list[_Block] = []
+    for level, kind in enumerate(down_blocks):
+        blocks.append(_Block(level, layers, kind))
+    for position, kind in enumerate(up_blocks):
+        level = last - position
+        blocks.append(_Block(level, layers + 1, kind))
+    resnets = 0.0
+    transformers = 0.0
+    for block in blocks:
+        level = block.level
+        weighted = block.layers * channels[level] / 4**level
+        resnets += weighted
+        if block.kind.startswith("CrossAttn"):
+            transformers += weighted * depths[level]
+    # The middle block: two residual blocks around one of transformers.
     middle = channels[last] / 4**last
-    return resnets + 2 * middle, transformers + middle * depths[last]
+    resnets += 2 * middle
+    transformers += middle * depths[last]
+    return resnets, transformers

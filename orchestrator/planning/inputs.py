@@ -60,7 +60,7 @@ def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
     if prepared.dataset is None or word is None:
         return
     problems = []
-    for picture in prepared.dataset.pictures:
+    for picture in prepared.dataset.images:
         if picture.caption is not None and not holds_word(picture.caption, word):
             what = f'its caption does not hold "{word}"'
             problems.append(Problem(where=str(picture.file), what=what, fix="add the word to the caption"))

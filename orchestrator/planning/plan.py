@@ -26,7 +26,7 @@ from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Builtin, Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
 from orchestrator.specs.job import JobSpec
-from orchestrator.storage.hash_cache import HashMemory
+from orchestrator.storage.hash_cache import HashCache
 from orchestrator.storage.store import Store
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import file_uri, s3_uri
@@ -214,7 +214,7 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
     """Return the base model that lies on this machine; None for one of the Hub."""
     if isinstance(spec.base_model, Hub):
         return None
-    return model_tree(spec.base_model.folder, HashMemory(settings.cache / "hashes").digest)
+    return model_tree(spec.base_model.folder, HashCache(settings.cache / "hashes").digest)
 
 
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
@@ -234,7 +234,7 @@ def _doubts(spec: JobSpec) -> tuple[Problem, ...]:
 
 def _texts_of(prepared: PreparedInputs) -> Mapping[str, Any]:
     """Return what a person wrote of the pictures; captions lie beside them in the bucket."""
-    pictures = prepared.dataset.pictures if prepared.dataset else ()
+    pictures = prepared.dataset.images if prepared.dataset else ()
     return {"pictures": {str(picture.file): picture.caption for picture in pictures}}
 
 

@@ -1,1 +1,1 @@
-"""What a person asked for, checked offline."""
+"""What a person requests, checked offline."""

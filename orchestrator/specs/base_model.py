@@ -1,4 +1,4 @@
-"""The base model that a person named: built-in, a folder, or one of the Hugging Face Hub."""
+"""The base model of a job: the built-in one, a folder, or one of the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,10 @@ from orchestrator.settings import expanded
 
 @dataclass(frozen=True)
 class Builtin:
-    """The model that this package carries."""
+    """The model that this package contains."""
 
     folder: Path = BUILTIN_MODEL
-    """Where it lies."""
+    """Path of the model in the package."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Folder:
     """A model in the diffusers layout on this machine."""
 
     folder: Path
-    """Where it lies."""
+    """Absolute path of the model."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Hub:
     """A model of the Hugging Face Hub."""
 
     id: str
-    """Its name there: "org/model"."""
+    """Name on the Hub: "org/model"."""
     revision: str | None
     """Branch, tag or commit; its default branch when left out."""
 
@@ -50,9 +50,9 @@ ModelSource = Builtin | Folder | Hub
 
 
 def parse_base_model(name: str, revision: str | None = None) -> ModelSource:
-    """Return what a recipe's `base_model` and `base_revision` name; raises ValueError for a text that names nothing.
+    """Return what a recipe's `base_model` and `base_revision` name; raises ValueError for an empty name.
 
-    A folder of this machine comes before a model of the Hub with the same name.
+    A folder of this machine takes precedence over a model of the Hub with the same name.
     """
     if name == BUILTIN:
         return Builtin()
@@ -65,7 +65,7 @@ def parse_base_model(name: str, revision: str | None = None) -> ModelSource:
 
 
 def known_family(base_model: object) -> Family | None:
-    """Return the family of a base model as far as it is known offline; None for an unknown model of the Hub."""
+    """Return the family of a base model; None when it cannot be known offline."""
     if not isinstance(base_model, str):
         return None
     try:
@@ -74,17 +74,19 @@ def known_family(base_model: object) -> Family | None:
             return STABLE_DIFFUSION
         if isinstance(source, Folder):
             return family_in(source.folder / INDEX_FILE, base_model)
-    except (ValueError, OSError):  # base_model_problems says so
+    except (ValueError, OSError):  # reported by base_model_problems
         return None
     known = known_model(source.id)
     return None if known is None else known.family
 
 
 def native_settings(base_model: object) -> dict[str, Any]:
-    """Return the resolution of a model folder that names its own; of a model on the Hub, what is known offline."""
+    """Return the `resolution` a model was trained on, in pixels, as far as it is known offline; empty otherwise."""
+    if not isinstance(base_model, str):
+        return {}
     try:
-        source = parse_base_model(base_model) if isinstance(base_model, str) else None
-    except ValueError:  # base_model_problems says so
+        source = parse_base_model(base_model)
+    except ValueError:  # reported by base_model_problems
         return {}
     native = None
     if isinstance(source, Folder):
@@ -92,12 +94,14 @@ def native_settings(base_model: object) -> dict[str, Any]:
     if isinstance(source, Hub):
         known = known_model(source.id)
         native = None if known is None else known.resolution
-    return {} if native is None else {"resolution": native}
+    if native is None:
+        return {}
+    return {"resolution": native}
 
 
 def base_model_problems(base_model: object, revision: object) -> list[Problem]:
-    """Return what is wrong with a base model as it was named, and with the folder it names."""
-    if not isinstance(base_model, str):  # the recipe's own check says so
+    """Return what is wrong with the name of a base model, and with the folder it names."""
+    if not isinstance(base_model, str):  # reported by the recipe's own check
         return []
     problems = []
     source: ModelSource | None = None
@@ -109,6 +113,6 @@ def base_model_problems(base_model: object, revision: object) -> list[Problem]:
         fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
         problems.append(Problem(where="base_model", what=str(error), fix=fix))
     if revision is not None and not isinstance(source, Hub):
-        what = "is a commit of a Hugging Face model, and the base model is none"
+        what = "is for models of the Hugging Face Hub, and the base model is not one"
         problems.append(Problem(where="base_revision", what=what, fix="leave it out"))
     return problems

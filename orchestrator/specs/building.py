@@ -1,12 +1,13 @@
-"""From a job file and the command line to one checked `JobSpec`, all problems at once."""
+"""Build one checked `JobSpec` from a job file and the command line; all problems are reported at once."""
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, get_origin
+from collections.abc import Mapping
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
@@ -17,174 +18,265 @@ from orchestrator.specs.base_model import base_model_problems, known_family, nat
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
 
-_PARTS = ("compute", "budget")
+_SECTIONS = ("compute", "budget")
+_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
+_NULL = "null"
+"""What is typed on the command line for None."""
 
-
+_SECTION_ADVICE = "change what is named above, then submit again; docs/job-files.md has every field"
 _ADVICE = {
-    IMAGES: "name the folder that holds your pictures: --images DIR",
+    IMAGES: "name the folder that holds your images: --images DIR",
     "base_model": "name another model: --base-model MODEL",
     "name": "choose another name: --name NAME",
-    **dict.fromkeys(_PARTS, "change what is named above, then submit again; docs/job-files.md has every field"),
+    "compute": _SECTION_ADVICE,
+    "budget": _SECTION_ADVICE,
 }
-"""What to do when this part of a job is the only one at fault; the recipe's settings are no help then."""
+"""The next step when this part of a job has the only problems; the list of the recipe's settings would not help."""
+
+RecipeType = type[Recipe]
+Problems = list[Problem]
+Fields = dict[str, Any]
+"""Fields of a job or of its recipe, by name."""
+Overrides = Mapping[str, str]
+"""Settings as typed on the command line, by the name of their field."""
 
 
-Built = TypeVar("Built")
-
-
-def is_list(recipe: type[Recipe], field: str) -> bool:
+def is_list(recipe: RecipeType, field: str) -> bool:
     """Return whether a field of a recipe holds several values, so that it is typed as a JSON list."""
     declared = recipe.model_fields.get(field)
-    return declared is not None and get_origin(declared.annotation) is tuple
+    if declared is None:
+        return False
+    return get_origin(declared.annotation) is tuple
 
 
-def build_spec(fields: Mapping[str, Any], words: Mapping[str, str] | None = None) -> JobSpec:
-    """Check the fields of a job file or command line; raises SpecError that carries every problem found.
+def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
+    """Check the fields of a job file or command line; raises SpecError with every problem found.
 
     `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
-    `compute` and `budget` (the fields of those);
-    `words` are settings typed on the command line, which come before those; `compute.spot` and the like are the fields
-    of those parts. Without pictures of their own, a person gets the built-in sample subject and the prompt that goes
-    with it.
+    `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which replace
+    those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
+    built-in sample subject and the prompt that belongs to it.
     """
-    fields = {key: value for key, value in fields.items() if value is not None}
-    fields, words = _parted(fields, words or {})
-    recipe_type = declaration(fields.get("recipe"))
-    problems = _unknown_keys(fields)
-    settings = {**_sample_settings(recipe_type, fields), **_mapping(fields.get("settings"), problems)}
-    problems += _place_prompt(recipe_type, fields, settings)
-    if "base_model" in fields:
-        settings["base_model"] = fields["base_model"]
-    settings |= _typed(recipe_type, words, problems)
-    base_model = settings.get("base_model", BUILTIN)
-    settings = {**native_settings(base_model), **settings}
-    context = {FAMILY_CONTEXT: known_family(base_model)}
-    recipe = _collect(problems, lambda: recipe_type.model_validate(settings, context=context), recipe_type.model_fields)
-    problems += base_model_problems(base_model, settings.get("base_revision"))
-    job: dict[str, Any] = {key: fields[key] for key in ("name", *_PARTS) if key in fields}
-    job["inputs"] = _inputs(recipe_type, fields, problems)
-    # A recipe without its settings stands in where the real one is wrong, so that one problem does not hide another.
-    job["recipe"] = recipe or recipe_type.model_construct()
-    spec = _collect(problems, lambda: JobSpec.model_validate(job), [*Compute.model_fields, *Budget.model_fields])
-    problems = [_in_words_of_the_command(problem, recipe_type) for problem in problems]
+    given = {key: value for key, value in fields.items() if value is not None}
+    job, overrides = _with_sections(given, overrides or {})
+    recipe_type = declaration(job.get("recipe"))
+    problems = _unknown_fields(job)
+    settings = _settings(recipe_type, job, problems)
+    settings |= _converted(recipe_type, overrides, problems)
+    recipe = _recipe(recipe_type, settings, problems)
+    inputs = _inputs(recipe_type, job, problems)
+    if recipe is None:  # a placeholder, so that the job's other problems are found too
+        recipe = recipe_type.model_construct()
+    spec = _spec(recipe, inputs, job, problems)
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
     return spec
 
 
-def _parted(fields: dict[str, Any], words: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Move words such as `compute.volume_gb=200` to the part of the job that they name."""
-    settings = dict(words)
-    for name in _PARTS:
-        said = {key: settings.pop(key) for key in words if key.startswith(f"{name}.")}
-        if said and isinstance(fields.get(name, {}), dict):
-            typed = {key.removeprefix(f"{name}."): None if word == "null" else word for key, word in said.items()}
-            fields = {**fields, name: {**fields.get(name, {}), **typed}}
-    return fields, settings
-
-
-def _typed(recipe: type[Recipe], words: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
-    """Give words the shape of their fields: a list is written as JSON, `null` is none, pydantic does the rest."""
-    typed: dict[str, Any] = {}
-    for key, word in words.items():
-        if word == "null":
-            typed[key] = None
-        elif is_list(recipe, key):
-            try:
-                typed[key] = json.loads(word)
-            except ValueError:
-                fix = f"""write -s '{key}=["one", "two"]'"""
-                problems.append(Problem(where=key, what=f"{word} is no JSON list", fix=fix))
-        else:
-            typed[key] = word
-    return typed
-
-
-def declaration(name: object) -> type[Recipe]:
-    """Return a recipe's declaration; raises SpecError with a suggestion when there is none."""
-    if name is None:
-        message = "The job names no recipe; its file needs a line such as `recipe: dreambooth`."
-        raise SpecError(message, next_step="python -m orchestrator recipes list")
+def _recipe(
+    recipe: RecipeType,
+    settings: Fields,
+    problems: Problems,
+) -> Recipe | None:
+    """Return the recipe with its settings, or None; adds what is wrong with them and with the base model."""
+    base_model = settings.get("base_model", BUILTIN)
+    base_revision = settings.get("base_revision")
+    with_defaults = {**native_settings(base_model), **settings}
+    context = {FAMILY_CONTEXT: known_family(base_model)}
+    built = None
     try:
-        return recipe_class(str(name))
-    except ValueError as error:
-        raise SpecError(_sentence(str(error)), next_step="python -m orchestrator recipes list") from error
-
-
-def _unknown_keys(fields: Mapping[str, Any]) -> list[Problem]:
-    known = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_PARTS}
-    return [
-        Problem(where=str(key), what="there is no such field", fix=did_you_mean(str(key), known))
-        for key in fields
-        if key not in known
-    ]
-
-
-def _mapping(settings: object, problems: list[Problem]) -> dict[str, Any]:
-    if settings is None:
-        return {}
-    if isinstance(settings, dict):
-        return {str(key): value for key, value in settings.items()}
-    problems.append(Problem(where="settings", what="is not a list of `field: value` lines"))
-    return {}
-
-
-def _sample_settings(recipe: type[Recipe], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if IMAGES in fields else dict(recipe.sample_defaults)
-
-
-def _inputs(recipe: type[Recipe], fields: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    """Return the folders the recipe learns from: the person's pictures, or else the sample subject's."""
-    if IMAGES in recipe.dataset.inputs:
-        return {IMAGES: fields.get(IMAGES, SAMPLE_IMAGES)}
-    if IMAGES in fields:
-        what = f"{recipe.recipe_name()} learns from no pictures"
-        problems.append(Problem(where=IMAGES, what=what, fix="leave --images out"))
-    return {}
-
-
-def _place_prompt(recipe: type[Recipe], fields: Mapping[str, Any], settings: dict[str, Any]) -> list[Problem]:
-    field, prompt = recipe.prompt_field, fields.get("prompt")
-    if prompt is None:
-        return []
-    if IMAGES in recipe.dataset.inputs and IMAGES not in fields:
-        return [Problem(where="prompt", what="was given without pictures", fix="add --images DIR, or leave it out")]
-    if field is None:
-        return [Problem(where="prompt", what=f"{recipe.recipe_name()} takes none")]
-    settings[field] = prompt
-    return []
-
-
-def _in_words_of_the_command(problem: Problem, recipe: type[Recipe]) -> Problem:
-    if problem.where.startswith("inputs."):
-        return problem.model_copy(update={"where": problem.where.removeprefix("inputs.")})
-    field = recipe.model_fields.get(problem.where)
-    if field is None or not problem.what.endswith((MISSING, NOT_ONE_WORD)):
-        return problem
-    example = (field.examples or [field.default])[0]
-    as_prompt = problem.where == recipe.prompt_field
-    words = f'--prompt "{example}"' if as_prompt else f"-s {shlex.quote(f'{problem.where}={example}')}"
-    return problem.model_copy(update={"fix": f"write, for example: {words}"})
-
-
-def _collect(problems: list[Problem], build: Callable[[], Built], known: Iterable[str]) -> Built | None:
-    try:
-        return build()
+        built = recipe.model_validate(with_defaults, context=context)
     except ValidationError as error:
+        problems += problems_of(error, recipe.model_fields)
+    problems += base_model_problems(base_model, base_revision)
+    return built
+
+
+def _spec(
+    recipe: Recipe,
+    inputs: Fields,
+    job: Fields,
+    problems: Problems,
+) -> JobSpec | None:
+    """Return the whole job, or None; adds what is wrong with it."""
+    fields: Fields = {"recipe": recipe, "inputs": inputs}
+    for key in ("name", *_SECTIONS):
+        if key in job:
+            fields[key] = job[key]
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        known = [*Compute.model_fields, *Budget.model_fields]
         problems += problems_of(error, known)
         return None
 
 
-def _spec_error(declaration: type[Recipe], problems: list[Problem]) -> SpecError:
-    count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-    name = declaration.recipe_name()
-    advice = {_ADVICE.get(problem.where.partition(".")[0]) for problem in problems}
-    return SpecError(
-        f"The {name} job has {count}; nothing was started.",
-        problems=problems,
-        next_step=(len(advice) == 1 and advice.pop()) or f"python -m orchestrator recipes show {name}",
-    )
+def _with_sections(job: Fields, overrides: Overrides) -> tuple[Fields, Overrides]:
+    """Move overrides such as `compute.volume_gb=200` to their section; return the job and the other overrides."""
+    job = dict(job)
+    others: dict[str, str] = {}
+    for key, text in overrides.items():
+        section, dot, field = key.partition(".")
+        if not dot or section not in _SECTIONS:
+            others[key] = text
+            continue
+        values = job.get(section, {})
+        if isinstance(values, dict):  # JobSpec reports one that is not
+            value = None if text == _NULL else text
+            job[section] = {**values, field: value}
+    return job, others
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def declaration(name: object) -> RecipeType:
+    """Return the declaration of a recipe; raises SpecError, with a suggestion, when there is none."""
+    list_recipes = command("recipes", "list")
+    if name is None:
+        message = "The job names no recipe; its file needs a line such as `recipe: dreambooth`."
+        raise SpecError(message, next_step=list_recipes)
+    try:
+        return recipe_class(str(name))
+    except ValueError as error:
+        text = str(error)
+        message = text[:1].upper() + text[1:]
+        raise SpecError(message, next_step=list_recipes) from error
+
+
+def _unknown_fields(job: Fields) -> Problems:
+    """Return a problem, with a suggestion, for each field that a job does not have."""
+    problems = []
+    for key in job:
+        if key in _FIELDS:
+            continue
+        name = str(key)
+        problem = Problem(
+            where=name,
+            what="there is no such field",
+            fix=did_you_mean(name, _FIELDS),
+        )
+        problems.append(problem)
+    return problems
+
+
+def _settings(
+    recipe: RecipeType,
+    job: Fields,
+    problems: Problems,
+) -> Fields:
+    """Return the recipe's settings of a job file: its `settings`, and above them its `prompt` and `base_model`."""
+    settings: Fields = {}
+    if IMAGES not in job:
+        settings |= recipe.sample_defaults
+    section = job.get("settings", {})
+    if isinstance(section, dict):
+        for key, value in section.items():
+            settings[str(key)] = value
+    else:
+        what = "is not a list of `field: value` lines"
+        problems.append(Problem(where="settings", what=what))
+    if "prompt" in job:
+        problem = _prompt_problem(recipe, job)
+        if problem is not None:
+            problems.append(problem)
+        elif recipe.prompt_field is not None:
+            settings[recipe.prompt_field] = job["prompt"]
+    if "base_model" in job:
+        settings["base_model"] = job["base_model"]
+    return settings
+
+
+def _prompt_problem(recipe: RecipeType, job: Fields) -> Problem | None:
+    """Return why a job's prompt cannot be used, or None."""
+    uses_images = IMAGES in recipe.dataset.inputs
+    if uses_images and IMAGES not in job:  # the sample subject has its own prompt
+        return Problem(
+            where="prompt",
+            what="was given without images",
+            fix="add --images DIR, or leave it out",
+        )
+    if recipe.prompt_field is None:
+        name = recipe.recipe_name()
+        return Problem(where="prompt", what=f"{name} takes none")
+    return None
+
+
+def _converted(
+    recipe: RecipeType,
+    overrides: Overrides,
+    problems: Problems,
+) -> Fields:
+    """Return settings typed on the command line as JSON values; pydantic converts numbers and the like."""
+    settings: Fields = {}
+    for key, text in overrides.items():
+        if text == _NULL:
+            settings[key] = None
+        elif not is_list(recipe, key):
+            settings[key] = text
+        else:
+            try:
+                settings[key] = json.loads(text)
+            except ValueError:
+                problem = Problem(
+                    where=key,
+                    what=f"{text} is not a JSON list",
+                    fix=f"""write -s '{key}=["one", "two"]'""",
+                )
+                problems.append(problem)
+    return settings
+
+
+def _inputs(
+    recipe: RecipeType,
+    job: Fields,
+    problems: Problems,
+) -> Fields:
+    """Return the folders the recipe learns from: the person's images, or else those of the sample subject."""
+    if IMAGES in recipe.dataset.inputs:
+        return {IMAGES: job.get(IMAGES, SAMPLE_IMAGES)}
+    if IMAGES in job:
+        problem = Problem(
+            where=IMAGES,
+            what=f"{recipe.recipe_name()} does not train on images",
+            fix="leave --images out",
+        )
+        problems.append(problem)
+    return {}
+
+
+def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:
+    """Return the error for a job with these problems, with the next step for the part that all of them are in."""
+    name = recipe.recipe_name()
+    count = "one problem"
+    if len(problems) > 1:
+        count = f"{len(problems)} problems"
+    shown = []
+    advice = set()
+    for found in problems:
+        problem = _in_terms_of_the_command(found, recipe)
+        shown.append(problem)
+        part = problem.where.partition(".")[0]
+        advice.add(_ADVICE.get(part, ""))
+    next_step = command("recipes", "show", name)
+    if len(advice) == 1:
+        next_step = advice.pop() or next_step
+    message = f"The {name} job has {count}; nothing was started."
+    return SpecError(message, problems=shown, next_step=next_step)
+
+
+def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
+    """Name an input as a person does, and fix a missing or invalid word by an example to type."""
+    if problem.where.startswith("inputs."):
+        where = problem.where.removeprefix("inputs.")
+        return problem.model_copy(update={"where": where})
+    field = recipe.model_fields.get(problem.where)
+    needs_example = problem.what.endswith((MISSING, NOT_ONE_WORD))
+    if field is None or not needs_example:
+        return problem
+    example = field.default
+    if field.examples:
+        example = field.examples[0]
+    if problem.where == recipe.prompt_field:
+        option = f'--prompt "{example}"'
+    else:
+        assignment = shlex.quote(f"{problem.where}={example}")
+        option = f"-s {assignment}"
+    return problem.model_copy(update={"fix": f"write, for example: {option}"})

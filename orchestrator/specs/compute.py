@@ -1,4 +1,4 @@
-"""The machines of a job and its money. SageMaker only; ignored for local jobs.
+"""The machines of a job and its budget. SageMaker only; ignored for local jobs.
 
 The limits are those of CreateTrainingJob:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
@@ -14,9 +14,9 @@ from orchestrator.contract.recipe import Recipe
 
 LONGEST_MINUTES = 28 * 24 * 60  # of MaxRuntimeInSeconds
 SHORTEST_MINUTES = 5  # pulling the image and loading the model take this long
-SPOT_PATIENCE_MINUTES = 12 * 60
-MOST_USD = 10_000_000  # more than a hundred of the dearest instances cost in the longest run
-START_SECONDS = 300  # of a run go by before its first step
+SPOT_WAIT_MINUTES = 12 * 60  # for capacity, when a job sets no max_wait_minutes
+MAX_USD = 10_000_000  # more than a hundred of the most expensive instances cost in the longest run
+START_SECONDS = 300  # from the start of a run to its first step
 
 
 class Compute(BaseModel):
@@ -25,47 +25,49 @@ class Compute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     instance_type: str | None = None
-    """Instance type, as in ml.g5.xlarge; when left out, the cheapest whose GPU memory is estimated to suffice."""
+    """Instance type, such as ml.g5.xlarge; by default the cheapest whose GPU memory is estimated to suffice."""
     instance_count: int = Field(1, ge=1, le=100)
-    """How many instances are started for the job; the recipes of today use one of them."""
+    """Number of instances; the recipes of today use one of them."""
     volume_gb: int = Field(50, ge=1, le=16384)
-    """Disk in GB, for instance types that have none built in."""
+    """Disk size in GB, for instance types without a built-in disk."""
     spot: bool = False
-    """Use spare capacity: cheaper, but AWS may take it back at any time; the job then goes on from a checkpoint."""
+    """Use spot capacity: cheaper, but AWS may reclaim it at any time; the job then resumes from a checkpoint."""
     max_runtime_minutes: int = Field(240, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
-    """The service stops the job after so many minutes of running: what bounds its price."""
+    """Stop the job after this many minutes of running; this limits its price."""
     max_wait_minutes: int | None = Field(None, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
-    """With spot: minutes for waiting and running together; twelve hours more than the run when left out."""
+    """With spot: minutes for waiting and running together; by default max_runtime_minutes and twelve hours."""
     retry_attempts: int = Field(2, ge=0, le=30)
-    """How often the service starts the job again after a failure of its own."""
+    """How often SageMaker restarts the job after an internal error of the service."""
     network_isolation: bool | None = None
-    """Cut the container off from every network; when left out, on unless the job fetches its model from the Hub."""
+    """Run the container without network; by default on, unless the job downloads its model from the Hub."""
 
     @field_validator("instance_type")
     @classmethod
-    def _can_train(cls, value: str | None) -> str | None:
+    def _check_instance_type(cls, value: str | None) -> str | None:
         if value is not None:
-            instance(value)
+            instance(value)  # raises ValueError for one that cannot train
         return value
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        if self.max_wait_minutes is not None and not self.spot:
+    def _check_wait(self) -> Self:
+        wait = self.max_wait_minutes
+        if wait is not None and not self.spot:
             raise ValueError("max_wait_minutes is for spot only; add spot: true, or leave it out")
-        if self.max_wait_minutes is not None and self.max_wait_minutes < self.max_runtime_minutes:
+        if wait is not None and wait < self.max_runtime_minutes:
             raise ValueError(
-                f"max_wait_minutes ({self.max_wait_minutes}) holds the run too; "
+                f"max_wait_minutes ({wait}) includes the run; "
                 f"it must be at least max_runtime_minutes ({self.max_runtime_minutes})"
             )
         return self
 
     def wait_seconds(self, runtime_seconds: int) -> int | None:
-        """Return MaxWaitTimeInSeconds for a run of that length, or None without spot."""
+        """Return MaxWaitTimeInSeconds for a run of this many seconds; None without spot."""
         if not self.spot:
             return None
         if self.max_wait_minutes is not None:
             return self.max_wait_minutes * 60
-        return min(runtime_seconds + SPOT_PATIENCE_MINUTES * 60, LONGEST_MINUTES * 60)
+        seconds = runtime_seconds + SPOT_WAIT_MINUTES * 60
+        return min(seconds, LONGEST_MINUTES * 60)
 
 
 class Budget(BaseModel):
@@ -73,17 +75,21 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    max_usd: Decimal | None = Field(None, gt=0, le=MOST_USD)
-    """Most dollars the job may cost: the service stops it before it costs more."""
+    max_usd: Decimal | None = Field(None, gt=0, le=MAX_USD)
+    """Maximum price in US dollars: the job is stopped before it costs more."""
 
 
 def require_checkpoint(recipe: Recipe, compute: Compute, runtime_seconds: int) -> None:
-    """Raise ValueError for a spot job that would be cut off before its first checkpoint, each time anew."""
-    if not compute.spot or (recipe.checkpoint_steps is not None and recipe.checkpoint_steps < recipe.steps):
+    """Raise ValueError for a spot job without a checkpoint: each interruption would restart it from the beginning."""
+    if not compute.spot:
         return
-    first = START_SECONDS + recipe.checkpoint_minutes * 60
-    if first >= runtime_seconds:
+    if recipe.checkpoint_steps is not None and recipe.checkpoint_steps < recipe.steps:
+        return
+    first_checkpoint_seconds = START_SECONDS + recipe.checkpoint_minutes * 60
+    if first_checkpoint_seconds >= runtime_seconds:
+        every = f"checkpoint_minutes={recipe.checkpoint_minutes:g}"
+        minutes = runtime_seconds // 60
         raise ValueError(
-            f"spot needs checkpoints, and with checkpoint_minutes={recipe.checkpoint_minutes:g} none lands in a run of "
-            f"{runtime_seconds // 60} minutes; lower checkpoint_minutes, set checkpoint_steps, or leave spot out"
+            f"spot needs checkpoints, and with {every} a run of {minutes} minutes writes none; "
+            "lower checkpoint_minutes, set checkpoint_steps, or leave spot out"
         )

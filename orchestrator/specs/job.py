@@ -1,4 +1,4 @@
-"""What a person asks for: a job file, the command line, or both become one `JobSpec`.
+"""`JobSpec`: what a person requests by a job file, the command line, or both.
 
 Everything that can be known without a network is checked here, and all problems are reported at once.
 """
@@ -26,13 +26,13 @@ from orchestrator.settings import expanded
 from orchestrator.specs.base_model import ModelSource, parse_base_model
 from orchestrator.specs.compute import Budget, Compute, require_checkpoint
 
-MAX_NAME = 40
+MAX_NAME = 40  # of the 63 characters of a training job's name; a hyphen and ten digits are added
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 
 
-def _check_named(value: object) -> object:
+def _check_not_empty(value: object) -> object:
     if value == "":
-        raise ValueError("is empty; name the folder that holds the pictures")
+        raise ValueError("is empty; name the folder that holds the images")
     return value
 
 
@@ -40,25 +40,25 @@ def _check_folder(value: Path) -> Path:
     folder = expanded(value)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ValueError(f"{folder} {what}; name the folder that holds the pictures")
+        raise ValueError(f"{folder} {what}; name the folder that holds the images")
     return folder
 
 
-InputFolder = Annotated[Path, BeforeValidator(_check_named), AfterValidator(_check_folder)]
-"""A folder that is there."""
+InputFolder = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_folder)]
+"""The absolute path of an existing folder."""
 
 
 class JobSpec(BaseModel):
-    """One job: a recipe, the files it learns from, and the name of the adapter it makes."""
+    """One job: a recipe, the files it trains on, and the name of the adapter it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     recipe: SerializeAsAny[Recipe]
     """What to train, with all its settings."""
     inputs: Mapping[str, InputFolder]
-    """Folder of each input of the recipe's kind of data set: that of the pictures is called "images"."""
+    """Folder of each input of the recipe's kind of data set; that of the training images is "images"."""
     name: str | None = None
-    """Name of the adapter: letters, digits and single hyphens, 40 at most; the job's name when left out."""
+    """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     compute: Compute = Compute()
     """Machines of the job. SageMaker only; ignored for local jobs."""
     budget: Budget = Budget()
@@ -66,46 +66,55 @@ class JobSpec(BaseModel):
 
     @field_validator("inputs")
     @classmethod
-    def _fit_the_recipe(cls, value: Mapping[str, Path], info: ValidationInfo) -> Mapping[str, Path]:
+    def _check_inputs(cls, value: Mapping[str, Path], info: ValidationInfo) -> Mapping[str, Path]:
         recipe = info.data.get("recipe")
-        if recipe is not None and value.keys() != recipe.dataset.inputs.keys():
-            wanted = ", ".join(recipe.dataset.inputs) or "none"
-            raise ValueError(f"are not those of the recipe ({recipe.dataset.name}): {wanted}")
+        if recipe is None:
+            return value
+        dataset = recipe.dataset
+        if value.keys() != dataset.inputs.keys():
+            wanted = ", ".join(dataset.inputs) or "none"
+            raise ValueError(f"are not those of the recipe ({dataset.name}): {wanted}")
         return value
 
     @field_validator("name")
     @classmethod
-    def _names_a_job(cls, value: str | None) -> str | None:
-        # A training job's name has 63 characters; a hyphen and ten digits of it are ours.
+    def _check_name(cls, value: str | None) -> str | None:
         if value is not None and not is_name(value):
-            raise ValueError(f'"{value}" is no name; use letters, digits and single hyphens, {MAX_NAME} at most')
+            raise ValueError(
+                f'"{value}" is not a valid name; use letters, digits and single hyphens, {MAX_NAME} at most'
+            )
         return value
 
     @field_validator("compute")
     @classmethod
-    def _survives_interruptions(cls, value: Compute, info: ValidationInfo) -> Compute:
-        if "recipe" in info.data:
-            require_checkpoint(info.data["recipe"], value, value.max_runtime_minutes * 60)
+    def _check_checkpoints(cls, value: Compute, info: ValidationInfo) -> Compute:
+        recipe = info.data.get("recipe")
+        if recipe is not None:
+            runtime_seconds = value.max_runtime_minutes * 60
+            require_checkpoint(recipe, value, runtime_seconds)
         return value
 
     @cached_property
     def base_model(self) -> ModelSource:
-        """What the recipe's `base_model` names, looked up once."""
+        """The parsed `base_model` of the recipe."""
         return parse_base_model(self.recipe.base_model, self.recipe.base_revision)
 
     def identity(self, dataset_sha256: str, model_sha256: str | None) -> str:
-        """Return the hash that tells this job from every other: the same work on the same files, the same hash.
+        """Return a hash that is equal for the same work on the same files, and different for any other job.
 
-        A base model that lies here is known by its content, `model_sha256`, one of the Hub by its name. The code is no
-        part of it, so that a run goes on after an upgrade; nor are the machines and the budget, so that it goes on
-        elsewhere.
+        A base model on this machine is identified by its content, `model_sha256`, one of the Hub by its name. The code
+        is not part of the hash, so that a run can resume after an upgrade; nor are the machines and the budget, so that
+        it can resume on others.
         """
         settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
         base = model_sha256 or self.recipe.base_model
         parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_name(text: str) -> bool:
-    """Return whether an adapter can be called so."""
-    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+    """Return whether a text is a valid name of an adapter."""
+    if len(text) > MAX_NAME:
+        return False
+    return _NAME.fullmatch(text) is not None

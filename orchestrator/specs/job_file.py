@@ -1,4 +1,4 @@
-"""A job as people write it down, before anything is checked: a YAML file, and words such as `steps=300`."""
+"""A job as people write it, before it is checked: a YAML file, and settings such as `steps=300`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,65 +6,84 @@ from typing import Any
 
 import yaml
 
+from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
 
+_SUBMIT_HELP = command("submit", "--help")
+
 
 def read_job_file(path: Path) -> dict[str, Any]:
-    """Read a YAML job file; its folders are taken from where the file lies."""
+    """Read a YAML job file; relative folders in it are relative to the file. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
-        content, doubled = yaml.safe_load(text), _doubled_keys(text)
+        content = yaml.safe_load(text)
+        repeated = _repeated_keys(text)
     except FileNotFoundError as error:
-        raise SpecError(f"There is no file {path}.", next_step="check the path; examples/ has files to copy") from error
+        next_step = "check the path; examples/ has files to copy"
+        raise SpecError(f"There is no file {path}.", next_step=next_step) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path} cannot be read: {error}", next_step="python -m orchestrator submit --help") from error
+        message = f"{path} cannot be read: {error}"
+        raise SpecError(message, next_step=_SUBMIT_HELP) from error
     if not isinstance(content, dict):
-        raise SpecError(f"{path} is not a job file", next_step="begin it with `recipe: dreambooth`; see examples/")
-    if doubled:
-        raise SpecError(
-            f"{path} says things twice.", problems=doubled, next_step="leave one of each, then submit again"
-        )
-    images, base_model = content.get("images"), content.get("base_model")
+        next_step = "begin it with `recipe: dreambooth`; see examples/"
+        raise SpecError(f"{path} is not a job file.", next_step=next_step)
+    if repeated:
+        next_step = "leave one of each, then submit again"
+        raise SpecError(f"{path} has keys twice.", problems=repeated, next_step=next_step)
+    images = content.get("images")
     if isinstance(images, str) and images and not images.startswith("~"):
         content["images"] = path.parent / images
-    if isinstance(base_model, str) and base_model and (path.parent / base_model).is_dir():
-        content["base_model"] = str(path.parent / base_model)
+    base_model = content.get("base_model")
+    if isinstance(base_model, str) and base_model:
+        folder = path.parent / base_model
+        if folder.is_dir():
+            content["base_model"] = str(folder)
     return content
 
 
-def parse_words(pairs: Iterable[str]) -> dict[str, str]:
-    """Take `key=value` words apart; raises SpecError that names every word that is none."""
-    words = {}
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """Split `key=value` settings; raises SpecError that names every one that has another form."""
+    overrides: dict[str, str] = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if equals and key.strip():
-            words[key.strip()] = value
+        key = key.strip()
+        if equals and key:
+            overrides[key] = value
         else:
-            problems.append(Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300"))
+            problem = Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300")
+            problems.append(problem)
     if problems:
-        raise SpecError(
-            "The settings cannot be read.", problems=problems, next_step="python -m orchestrator submit --help"
-        )
-    return words
+        message = "The settings cannot be read."
+        raise SpecError(message, problems=problems, next_step=_SUBMIT_HELP)
+    return overrides
 
 
-def _doubled_keys(text: str) -> list[Problem]:
-    """Find keys that stand twice in the file or in its `settings`: YAML would silently take the last."""
+def _repeated_keys(text: str) -> list[Problem]:
+    """Find keys that are repeated in the file or in one of its sections: YAML would silently use the last."""
     root = yaml.compose(text, yaml.SafeLoader)
-    blocks = [root, *(value for _, value in root.value)] if isinstance(root, yaml.MappingNode) else []
-    return [problem for block in blocks for problem in _doubled_in(block)]
+    problems = _repeated_in(root)
+    if isinstance(root, yaml.MappingNode):  # pairs of nodes: the keys of the file and their sections
+        for _, section in root.value:
+            problems += _repeated_in(section)
+    return problems
 
 
-def _doubled_in(block: yaml.Node) -> list[Problem]:
-    if not isinstance(block, yaml.MappingNode):
+def _repeated_in(section: yaml.Node | None) -> list[Problem]:
+    """Return a problem for each key of a section that is repeated, with both lines; other nodes have none."""
+    if not isinstance(section, yaml.MappingNode):
         return []
-    keys = [key for key, _ in block.value if isinstance(key, yaml.ScalarNode)]
-    first = {key.value: key for key in reversed(keys)}
-    return [_problem(key, first[key.value]) for key in keys if key is not first[key.value]]
-
-
-def _problem(key: yaml.ScalarNode, first: yaml.ScalarNode) -> Problem:
-    line, earlier = key.start_mark.line + 1, first.start_mark.line + 1
-    return Problem(where=key.value, what=f"stands in line {earlier} and again in line {line}")
+    first_lines: dict[str, int] = {}
+    problems = []
+    for key, _ in section.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        name = key.value
+        line = key.start_mark.line + 1
+        if name in first_lines:
+            what = f"is in line {first_lines[name]} and again in line {line}"
+            problems.append(Problem(where=name, what=what))
+        else:
+            first_lines[name] = line
+    return problems

@@ -1,6 +1,6 @@
-"""One bucket, its single calls, and what they say about an object.
+"""Single calls on one bucket, and what they report of an object.
 
-Every call names the owner too: whoever takes a deleted bucket's name for himself gets nothing.
+Every call names the bucket's owner too: if a deleted bucket's name is taken by another account, nothing is sent to it.
 """
 
 import base64
@@ -18,43 +18,57 @@ from orchestrator.storage.store import Listed
 from orchestrator.storage.uris import s3_uri
 
 _SHA256 = "sha256"  # the key of an object's metadata
-_TRIES = 3  # of a put that meets another one
-_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds
+_ATTEMPTS = 3  # of a put that conflicts with another one
+_RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds
 
 
 class Stored(NamedTuple):
-    """What S3 knows of an object without sending it."""
+    """What HEAD reports of an object."""
 
     size: int
+    """Bytes."""
     etag: str
+    """Changes with every write."""
     sha256: str
-    """Of the whole, hexadecimal, as its writer said."""
+    """Hash of the whole object, hexadecimal, from the metadata that its writer set; empty without."""
     checksum: str
-    """As S3 computed it when it took the bytes in, base64; over the parts' checksums when it came in parts."""
+    """Computed by S3 on arrival, base64; over the checksums of the parts for a multipart upload."""
 
 
 class Bucket:
     """A bucket of one account."""
 
     def __init__(
-        self, aws: Aws, name: str, owner: str, *, waits: Sequence[float] = (), sleep: Callable[[float], None] = sleep
+        self,
+        aws: Aws,
+        name: str,
+        owner: str,
+        *,
+        retry_waits: Sequence[float] = (),
+        sleep: Callable[[float], None] = sleep,
     ) -> None:
         self._aws = aws
         self.name = name
         self.owner = owner
-        self._waits = waits
+        self._retry_waits = retry_waits
         self._sleep = sleep
 
-    def patient(self) -> "Bucket":
-        """Return the same bucket with patience: for work that has come far and should outlast an outage.
+    def with_retries(self) -> "Bucket":
+        """Return the same bucket that retries each call for half a minute more, for long transfers.
 
-        The SDK repeats a call for a few seconds, and its budget of retries is soon spent when many calls fail at once.
+        The SDK repeats a call for a few seconds, and its retry quota is soon spent when many calls fail at once.
         """
-        return Bucket(self._aws, self.name, self.owner, waits=_WAITS, sleep=self._sleep)
+        return Bucket(
+            self._aws,
+            self.name,
+            self.owner,
+            retry_waits=_RETRY_WAITS,
+            sleep=self._sleep,
+        )
 
     def call(self, operation: str, **parameters: Any) -> Any:  # a boto3 response
         """Make any call on this bucket of this owner."""
-        for wait in self._waits:
+        for wait in self._retry_waits:
             try:
                 return self._call_once(operation, parameters)
             except ServiceError:
@@ -62,11 +76,15 @@ class Bucket:
         return self._call_once(operation, parameters)
 
     def _call_once(self, operation: str, parameters: dict[str, Any]) -> Any:
-        if hasattr(parameters.get("Body"), "seek"):
-            parameters["Body"].seek(0)
-        with calling(f"use the bucket {self.name} of account {self.owner}"):
+        body = parameters.get("Body")
+        if body is not None and hasattr(body, "seek"):  # an earlier attempt may have read it
+            body.seek(0)
+        with self._calling():
             method = getattr(self._aws.client("s3"), operation)
             return method(Bucket=self.name, ExpectedBucketOwner=self.owner, **parameters)
+
+    def _calling(self) -> AbstractContextManager[None]:
+        return calling(f"use the bucket {self.name} of account {self.owner}")
 
     def head(self, key: str) -> Stored | None:
         """Return what is known of an object, or None when there is none."""
@@ -78,63 +96,86 @@ class Bucket:
             return None
         except AccountError as error:
             raise self._reason(key) or error from None
-        said = answer.get("Metadata", {}).get(_SHA256, "")
-        return Stored(answer["ContentLength"], answer["ETag"], said, answer.get("ChecksumSHA256", ""))
+        metadata = answer.get("Metadata", {})
+        return Stored(
+            size=answer["ContentLength"],
+            etag=answer["ETag"],
+            sha256=metadata.get(_SHA256, ""),
+            checksum=answer.get("ChecksumSHA256", ""),
+        )
 
     def _reason(self, key: str) -> AccountError | None:
-        """Ask once more in a way that is answered with a reason: HEAD has no body to say "expired" or "denied" in."""
+        """Return why a HEAD was refused, by a GET: the answer to HEAD has no body that says "expired" or "denied"."""
         try:
-            self.call("get_object", Key=key, Range="bytes=0-0")["Body"].close()
+            answer = self.call("get_object", Key=key, Range="bytes=0-0")
+        except MissingError:
+            return None
         except AccountError as error:
-            return None if isinstance(error, MissingError) else error
+            return error
+        answer["Body"].close()
         return None
 
-    def get(self, key: str, *, most_bytes: int) -> bytes:
-        """Return a small object whole; raises MissingError, or AccountError for one that is larger than it may be."""
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """Return the content of a small object; raises MissingError, or AccountError for more than `max_bytes`."""
+        uri = self.uri(key)
         answer = self.call("get_object", Key=key)
-        with calling(f"read {self.uri(key)}"), answer["Body"] as body:
-            if answer["ContentLength"] > most_bytes:
-                raise AccountError(f"{self.uri(key)} has {answer['ContentLength']} bytes and may have {most_bytes}.")
+        with calling(f"read {uri}"), answer["Body"] as body:
+            size = answer["ContentLength"]
+            if size > max_bytes:
+                raise AccountError(f"{uri} has {size} bytes; at most {max_bytes} are allowed.")
             return bytes(body.read())
 
     def list(self, prefix: str) -> dict[str, Listed]:
-        """Return every key below a prefix and what the list says of it."""
+        """Return every key below a prefix with its size and time."""
         found: dict[str, Listed] = {}
         token: dict[str, str] = {}
         while True:
             page = self.call("list_objects_v2", Prefix=prefix, **token)
-            found |= {item["Key"]: Listed(item["Size"], item["LastModified"]) for item in page.get("Contents", [])}
+            for item in page.get("Contents", []):
+                found[item["Key"]] = Listed(item["Size"], item["LastModified"])
             if not page.get("IsTruncated"):
                 return found
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield the answers to a call that comes in pages; raises MissingError when the bucket is gone."""
-        with calling(f"use the bucket {self.name} of account {self.owner}"):
+        with self._calling():
             paginator = self._aws.client("s3").get_paginator(operation)
-            yield from paginator.paginate(Bucket=self.name, ExpectedBucketOwner=self.owner, **parameters)
+            yield from paginator.paginate(
+                Bucket=self.name,
+                ExpectedBucketOwner=self.owner,
+                **parameters,
+            )
 
     def put(self, key: str, content: bytes | Path, digest: FileDigest, **condition: str) -> None:
-        """Store bytes or a file of a known digest, which S3 checks as they come in."""
-        checksum = base64_sha256(digest)
+        """Store bytes or a file; S3 checks them against the digest as they arrive."""
         with _opened(content) as body:
-            self.call("put_object", Key=key, Body=body, **condition, **labels(digest), ChecksumSHA256=checksum)
+            self.call(
+                "put_object",
+                Key=key,
+                Body=body,
+                ChecksumSHA256=base64_sha256(digest),
+                **labels(digest),
+                **condition,
+            )
 
     def put_new(self, key: str, content: bytes | Path, digest: FileDigest) -> None:
-        """Store an object that is not there yet; the same bytes in its place are success, others a ConflictError.
+        """Store an object that does not exist yet. Idempotent; raises ConflictError when it exists with other bytes.
 
-        The SDK repeats a put whose answer was lost, and is then told of a conflict with its own bytes.
+        The SDK repeats a put whose answer was lost; that one then conflicts with its own bytes.
         """
-        for tries_left in reversed(range(_TRIES)):
+        for attempts_left in reversed(range(_ATTEMPTS)):
             try:
-                return self.put(key, content, digest, IfNoneMatch="*")
+                self.put(key, content, digest, IfNoneMatch="*")
             except ConflictError:
                 stored = self.head(key)
-                if stored is not None and is_whole(stored, digest):
-                    return None
-                if stored is not None or not tries_left:  # else the one that was in the way is gone again
+                if stored is not None and is_complete(stored, digest):
+                    return
+                was_deleted = stored is None  # since the put; so the next one may succeed
+                if not was_deleted or attempts_left == 0:
                     raise
-        return None
+            else:
+                return
 
     def uri(self, key: str) -> str:
         """Return the URI of a key."""
@@ -142,23 +183,31 @@ class Bucket:
 
 
 def _opened(content: bytes | Path) -> AbstractContextManager[IO[bytes]]:
-    return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+    if isinstance(content, bytes):
+        return BytesIO(content)
+    return content.open("rb")
 
 
 def labels(digest: FileDigest) -> dict[str, Any]:
     """Return the arguments that make S3 check an object's bytes and keep their hash with it."""
-    return {"ChecksumAlgorithm": "SHA256", "Metadata": {_SHA256: digest.sha256}}
+    return {
+        "ChecksumAlgorithm": "SHA256",
+        "Metadata": {_SHA256: digest.sha256},
+    }
 
 
 def base64_sha256(digest: FileDigest) -> str:
-    """Return the sha256 as S3 writes it."""
-    return base64.b64encode(bytes.fromhex(digest.sha256)).decode()
+    """Return the sha256 in S3's notation."""
+    binary = bytes.fromhex(digest.sha256)
+    return base64.b64encode(binary).decode()
 
 
-def is_whole(stored: Stored, digest: FileDigest, *, in_parts: bool = False) -> bool:
-    """Return whether an object is the file: its size, its writer's word for it, and S3's own checksum.
+def is_complete(stored: Stored, digest: FileDigest, *, multipart: bool = False) -> bool:
+    """Return whether an object is the file: by its size, its metadata, and S3's own checksum.
 
-    S3 checked each part of one that came `in_parts`, and the writer the whole before it let S3 put them together.
+    The checksum of a `multipart` object covers its parts' checksums and cannot be compared. S3 checked each part, and
+    the writer checked the whole file before it completed the upload.
     """
-    same = stored.size == digest.size and stored.sha256 == digest.sha256
-    return same and (in_parts or stored.checksum == base64_sha256(digest))
+    if stored.size != digest.size or stored.sha256 != digest.sha256:
+        return False
+    return multipart or stored.checksum == base64_sha256(digest)

@@ -1,4 +1,4 @@
-"""Bringing objects to disk: each is what its hash says, or the error names it."""
+"""Download objects to disk; each is verified by its hash."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,43 +11,54 @@ from orchestrator.errors import AccountError, ServiceError
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.meter import Meter
 
-_TRIES = 4  # in a row without a byte
+_ATTEMPTS = 4  # in a row that bring no byte
 _CHUNK_BYTES = 2**20
 
 
-def fetch(bucket: Bucket, key: str, path: Path, digest: FileDigest, meter: Meter) -> None:
-    """Write an object to a new file and verify it, going on where a connection broke; raises AccountError if changed.
+def fetch(
+    bucket: Bucket,
+    key: str,
+    path: Path,
+    digest: FileDigest,
+    meter: Meter,
+) -> None:
+    """Write an object to a new file and verify it; raises AccountError when the object was changed.
 
-    The SDK repeats requests, but not the reading of an answer's body, and it verifies nothing of an object that was
-    uploaded in parts.
+    A broken connection is resumed at the byte where it broke: the SDK repeats requests, but not the reading of an
+    answer's body, and it does not verify objects that were uploaded in parts.
     """
+    uri = bucket.uri(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     hashed = hashlib.sha256()
+    etag = ""
+    attempts_left = _ATTEMPTS
     with path.open("xb") as file:
-        etag, tries_left = "", _TRIES
         while file.tell() < digest.size:
-            before = file.tell()
-            answer = _rest(bucket, key, before, etag)
+            start = file.tell()
+            answer = _get_from(bucket, key, start, etag)
             etag = answer["ETag"]
             try:
-                for chunk in _chunks(answer["Body"], bucket.uri(key)):
+                for chunk in _chunks(answer["Body"], uri):
                     if file.tell() + len(chunk) > digest.size:
-                        raise damaged(bucket.uri(key))
+                        raise damaged(uri)
                     file.write(chunk)
                     hashed.update(chunk)
                     meter.add(len(chunk))
             except ServiceError:
-                tries_left = _TRIES if file.tell() > before else tries_left - 1
-                if not tries_left:
+                attempts_left -= 1
+                if file.tell() > start:
+                    attempts_left = _ATTEMPTS
+                if attempts_left == 0:
                     raise
     if hashed.hexdigest() != digest.sha256:
-        raise damaged(bucket.uri(key))
+        raise damaged(uri)
 
 
-def _rest(bucket: Bucket, key: str, start: int, etag: str) -> Any:  # a boto3 response
-    """Ask for an object from byte `start` on, of the version that was begun with."""
-    going_on = {"Range": f"bytes={start}-", "IfMatch": etag} if start else {}
-    return bucket.call("get_object", Key=key, **going_on)
+def _get_from(bucket: Bucket, key: str, start: int, etag: str) -> Any:  # a boto3 response
+    """Request an object from byte `start` on, of the version whose first bytes are already here."""
+    if start == 0:
+        return bucket.call("get_object", Key=key)
+    return bucket.call("get_object", Key=key, Range=f"bytes={start}-", IfMatch=etag)
 
 
 def _chunks(body: Any, uri: str) -> Iterator[bytes]:  # botocore's StreamingBody
@@ -55,7 +66,7 @@ def _chunks(body: Any, uri: str) -> Iterator[bytes]:  # botocore's StreamingBody
         yield from body.iter_chunks(_CHUNK_BYTES)
 
 
-def damaged(what: str) -> AccountError:
-    """Return the error for content that is not what its hash says."""
-    message = f"{what} is not what was stored: somebody changed it, or it was damaged."
-    return AccountError(message, next_step="look at who can write to the bucket, and make it again")
+def damaged(uri: str) -> AccountError:
+    """Return the error for an object whose content does not match its hash."""
+    message = f"{uri} is not what was stored: somebody changed it, or it was damaged."
+    return AccountError(message, next_step="check who can write to the bucket, and store it again")

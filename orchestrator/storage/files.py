@@ -1,4 +1,4 @@
-"""Files and folders of this machine that are whole or absent, whenever the process ends."""
+"""Files and folders of this machine that are complete or absent, whenever the process ends."""
 
 import json
 import os
@@ -17,11 +17,13 @@ _ABANDONED_SECONDS = 24 * 3600.0
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file so that a reader sees the old content or the new one, and never a part."""
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    draft = path.with_name(f".{path.name}.{writer}")
     try:
         with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -31,12 +33,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_new(path: Path, text: str) -> bool:
-    """Write a file that is whole or absent; return False, and change nothing, when there is one."""
+    """Write a file that is complete or absent; return False, and change nothing, when it exists."""
     with scratch_folder(path.parent) as folder:
         draft = folder / "draft"
         write_atomically(draft, text)
         try:
-            path.hardlink_to(draft)  # unlike a rename, never over another file
+            path.hardlink_to(draft)  # unlike a rename, never replaces a file
         except FileExistsError:
             return False
     return True
@@ -44,25 +46,34 @@ def write_new(path: Path, text: str) -> bool:
 
 def to_json(value: object) -> str:
     """Return the one text a value has in a store: equal values, equal bytes."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    return f"{text}\n"
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Yield an empty folder in `parent`, from which a rename goes to any place of that disk; it is gone afterwards."""
+    """Yield an empty folder in `parent`, so on the same disk, from which files can be renamed; it is removed after."""
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=parent, ignore_cleanup_errors=True) as folder:
+    scratch = tempfile.TemporaryDirectory(
+        prefix=_SCRATCH,
+        dir=parent,
+        ignore_cleanup_errors=True,
+    )
+    with scratch as folder:
         yield Path(folder)
 
 
 @contextmanager
-def arriving(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` when the block ends well, and is gone when it does not.
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `folder` when the block succeeds, and is removed when it fails.
 
-    Raises MachineError when something is at `folder` already.
+    Raises MachineError when `folder` exists and is not an empty folder.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MachineError(f"{folder} is in the way.", next_step="name a folder that is new or empty: --to FOLDER")
+    if folder.exists():
+        is_empty_folder = folder.is_dir() and not any(folder.iterdir())
+        if not is_empty_folder:
+            next_step = "name a folder that is new or empty: --to FOLDER"
+            raise MachineError(f"{folder} exists and is not empty.", next_step=next_step)
     with scratch_folder(folder.parent) as scratch:
         draft = scratch / "content"
         draft.mkdir()
@@ -72,19 +83,22 @@ def arriving(folder: Path) -> Iterator[Path]:
 
 
 def sync_tree(folder: Path) -> None:
-    """Put every file of a folder on the disk itself, so that a rename after it means that all is there."""
+    """Flush every file of a folder to the disk, so that a rename after it implies complete files."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
 
-def sweep(parent: Path, now: float) -> None:
-    """Remove the scratch folders that killed processes left in `parent`; one of the last day may be in use."""
+def remove_abandoned(parent: Path, now: float) -> None:
+    """Remove the scratch folders that killed processes left in `parent`; those of the last day may be in use.
+
+    `now` is in seconds since the epoch.
+    """
     for folder in parent.glob(f"{_SCRATCH}*"):
         try:
-            abandoned = now - folder.stat().st_mtime > _ABANDONED_SECONDS
+            age = now - folder.stat().st_mtime
         except FileNotFoundError:  # its owner has just removed it
             continue
-        if abandoned:
+        if age > _ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)

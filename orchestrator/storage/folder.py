@@ -1,6 +1,6 @@
 """A store in a folder of this machine: what a job needs is stored once, under the hash of its content.
 
-A folder that exists is complete: it is assembled beside its place and renamed into it.
+A folder that exists is complete: it is assembled in a scratch folder and then renamed.
 """
 
 import hashlib
@@ -14,7 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.contract.digest import FileDigest, hash_file
 from orchestrator.errors import ConflictError, MachineError, MissingError, SpecError
-from orchestrator.storage.files import arriving, scratch_folder, sync_tree, to_json, write_atomically, write_new
+from orchestrator.storage.files import (
+    complete_folder,
+    scratch_folder,
+    sync_tree,
+    to_json,
+    write_atomically,
+    write_new,
+)
 from orchestrator.storage.names import unsafe_files, unsafe_names
 from orchestrator.storage.store import Listed
 from orchestrator.storage.tree import Tree
@@ -28,44 +35,45 @@ class FolderStore:
         self.root = root
 
     def put_tree(self, tree: Tree) -> str:
-        """Copy a tree to `kind/<sha256>` and return that place's URI; equal content is stored once.
+        """Copy a tree to `kind/<sha256>` and return its URI. Idempotent.
 
         Raises MachineError when a file has changed since it was hashed.
         """
-        place = self._place(tree.name)
-        if not place.exists():
+        folder = self._path(tree.name)
+        if not folder.exists():
             with scratch_folder(self.root) as scratch:
                 draft = scratch / "content"
                 draft.mkdir()
                 _copy_tree(tree, draft)
                 sync_tree(draft)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                _rename_into_place(draft, place)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _rename_unless_present(draft, folder)
         return self.uri(tree.name)
 
     def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
-        """Copy files to a new `folder`; raises MissingError, or MachineError for one that is not what it should be."""
-        place = self._place(prefix)
+        """Copy files to a new `folder`; raises MissingError, or MachineError for one that does not match its digest."""
+        root = self._path(prefix)
         problems = unsafe_files(digests)
         if problems:
-            raise MachineError(f"{place} cannot be copied.", problems=problems)
-        with arriving(folder) as draft:
+            raise MachineError(f"{root} cannot be copied.", problems=problems)
+        with complete_folder(folder) as draft:
             for name, digest in digests.items():
+                source = root / name
                 try:
-                    copied = _copy(place / name, draft / name)
+                    copied = _copy(source, draft / name)
                 except FileNotFoundError as error:
-                    raise MissingError(f"There is no {place / name}.") from error
+                    raise _missing(source) from error
                 if copied != digest:
-                    raise _changed(place / name)
+                    raise _changed(source)
 
     def get_file(self, name: str, digest: FileDigest) -> bytes:
-        """Return the bytes of a file; raises MissingError, or MachineError when they are not what the digest says."""
-        path = self._place(name)
+        """Return the bytes of a file; raises MissingError, or MachineError when they do not match the digest."""
+        path = self._path(name)
         try:
             size = path.stat().st_size
         except FileNotFoundError as error:
-            raise MissingError(f"There is no {path}.") from error
-        if size != digest.size:  # before a file that grew is read
+            raise _missing(path) from error
+        if size != digest.size:  # checked first, so that a file that grew is never read
             raise _changed(path)
         content = self.get_bytes(name)
         if hashlib.sha256(content).hexdigest() != digest.sha256:
@@ -74,66 +82,79 @@ class FolderStore:
 
     def get_bytes(self, name: str) -> bytes:
         """Return the bytes of a file; raises MissingError."""
-        path = self._place(name)
+        path = self._path(name)
         try:
             return path.read_bytes()
         except FileNotFoundError as error:
-            raise MissingError(f"There is no {path}.") from error
+            raise _missing(path) from error
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
-        """Write a value to the file `name`; when it has to be `new`, raises ConflictError if another one is there."""
-        path, text = self._place(name), to_json(value)
+        """Write a value to the file `name`; with `new`, raises ConflictError when it exists with another value."""
+        path = self._path(name)
+        text = to_json(value)
         if not new:
             write_atomically(path, text)
-        elif not write_new(path, text) and path.read_text(encoding="utf-8") != text:
-            raise ConflictError(f"{path} is there already and says something else.")
+            return
+        written = write_new(path, text)
+        if not written and path.read_text(encoding="utf-8") != text:
+            raise ConflictError(f"{path} exists already with another content.")
 
     def get_json(self, name: str) -> Any:
-        """Return the value in the file `name`; raises MissingError, or MachineError when it is no JSON."""
+        """Return the value in the file `name`; raises MissingError, or MachineError when it is not JSON."""
+        content = self.get_bytes(name)
         try:
-            return json.loads(self.get_bytes(name))
+            return json.loads(content)
         except ValueError as error:
-            raise MachineError(f"{self._place(name)} cannot be read.") from error
+            raise MachineError(f"{self._path(name)} is not JSON.") from error
 
     def list_prefix(self, prefix: str) -> dict[str, Listed]:
-        """Return the files whose names begin with `prefix`; hidden ones are no part of the store."""
+        """Return the files whose names begin with `prefix`, sorted; hidden files do not belong to the store."""
         start = self.root / prefix.rpartition("/")[0]
-        found = {}
+        found: dict[str, Listed] = {}
         for path in sorted(start.rglob("*")):
-            name = path.relative_to(self.root)
-            hidden = any(part.startswith(".") for part in name.parts)
-            if path.is_file() and not hidden and name.as_posix().startswith(prefix):
-                facts = path.stat()
-                found[name.as_posix()] = Listed(facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
+            relative = path.relative_to(self.root)
+            name = relative.as_posix()
+            is_hidden = any(part.startswith(".") for part in relative.parts)
+            if is_hidden or not name.startswith(prefix) or not path.is_file():
+                continue
+            status = path.stat()
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            found[name] = Listed(status.st_size, modified)
         return found
 
     def uri(self, name: str) -> str:
-        """Return where a file or a folder is."""
+        """Return the URI of a file or a folder."""
         return file_uri(self.root, name)
 
     def name(self, uri: str) -> str:
-        """Return the name of what is at a URI of this folder."""
-        return folder_of(uri).relative_to(self.root).as_posix()
+        """Return the name that a URI of this store stands for."""
+        path = folder_of(uri)
+        return path.relative_to(self.root).as_posix()
 
-    def _place(self, name: str) -> Path:
-        path = name.removesuffix("/")
-        problems = unsafe_names({path: 0})
+    def _path(self, name: str) -> Path:
+        """Return the path of a name; raises SpecError for one that points outside the store."""
+        relative = name.removesuffix("/")
+        problems = unsafe_names({relative: 0})
         if problems:
             raise SpecError("That name cannot be used in a store.", problems=problems)
-        return self.root / path
+        return self.root / relative
 
 
 def folder_of(uri: str) -> Path:
     """Return the folder a `file://` URI names."""
-    return Path(unquote(urlsplit(uri).path))
+    path = urlsplit(uri).path
+    return Path(unquote(path))
 
 
-def place_of(uri: str) -> str:
-    """Return where an adapter is, as a person writes it: a folder's path, or the URI in a bucket."""
-    return str(folder_of(uri)) if uri.startswith("file:") else uri
+def location_of(uri: str) -> str:
+    """Return a URI as a person writes it: the path of a folder on this machine, or the URI in a bucket."""
+    if uri.startswith("file:"):
+        return str(folder_of(uri))
+    return uri
 
 
 def _copy_tree(tree: Tree, folder: Path) -> None:
+    """Copy the files of a tree; raises MachineError for one that changed since it was hashed."""
     for name, source in tree.sources.items():
         copied = _copy(source, folder / name)
         if copied != tree.files[name]:
@@ -148,14 +169,18 @@ def _copy(source: Path, path: Path) -> FileDigest:
     return hash_file(path)
 
 
+def _missing(path: Path) -> MissingError:
+    return MissingError(f"There is no {path}.")
+
+
 def _changed(path: Path) -> MachineError:
     return MachineError(f"{path} is not what was stored.")
 
 
-def _rename_into_place(folder: Path, place: Path) -> None:
-    """Rename `folder` to `place`; losing the race against an equal folder is success."""
+def _rename_unless_present(source: Path, destination: Path) -> None:
+    """Rename a folder; when another process was faster with an equal folder, that one stays."""
     try:
-        folder.rename(place)
+        source.rename(destination)
     except OSError:
-        if not place.is_dir():
+        if not destination.is_dir():
             raise

@@ -1,4 +1,4 @@
-"""Bytes counted while files travel."""
+"""Bytes counted during a transfer."""
 
 import threading
 
@@ -6,7 +6,7 @@ from orchestrator.storage.store import Progress
 
 
 class Meter:
-    """Counts bytes from several threads and tells a listener, one call at a time."""
+    """Counts the bytes of several threads and calls a listener, from one thread at a time."""
 
     def __init__(self, what: str, total: int, listener: Progress | None = None) -> None:
         self.what = what
@@ -16,7 +16,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """Count bytes that are there now."""
+        """Count bytes that have been transferred."""
         with self._lock:
             self._done += count
             if self._listener is not None:

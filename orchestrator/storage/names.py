@@ -1,4 +1,4 @@
-"""What may be written to this machine's disk from a list of names that somebody else made."""
+"""Check a list of file names from elsewhere before files are written to this machine's disk."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -7,49 +7,73 @@ from pathlib import PurePosixPath
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import Problem
 
-MOST_FILES = 100_000
-MOST_BYTES = 200 * 10**9
-_LONGEST_PART = 255  # bytes, of every file system in use
+MAX_FILES = 100_000
+MAX_BYTES = 200 * 10**9
+_MAX_PART_BYTES = 255  # of a file or folder name, in every file system in use
+_CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrogates
 
 
 def unsafe_files(digests: Mapping[str, FileDigest]) -> list[Problem]:
-    """Return what speaks against writing these files below one folder."""
-    return unsafe_names({name: digest.size for name, digest in digests.items()})
+    """Return why these files cannot be written below one folder; empty when they can."""
+    sizes = {name: digest.size for name, digest in digests.items()}
+    return unsafe_names(sizes)
 
 
 def unsafe_names(sizes: Mapping[str, int]) -> list[Problem]:
-    """Return what speaks against writing files of these names and sizes below one folder, all of it."""
-    if len(sizes) > MOST_FILES:
-        return [Problem(where="the list of files", what=f"it has {len(sizes)} entries; {MOST_FILES} is the most")]
-    if min(sizes.values(), default=0) < 0 or sum(sizes.values()) > MOST_BYTES:
-        return [Problem(where="the list of files", what=f"more than {MOST_BYTES} bytes, or fewer than none")]
-    problems = [Problem(where=name, what=fault) for name in sizes if (fault := _fault(name))]
+    """Return why files of these names and sizes in bytes cannot be written below one folder."""
+    where = "the list of files"
+    if len(sizes) > MAX_FILES:
+        what = f"it has {len(sizes)} entries; at most {MAX_FILES} are allowed"
+        return [Problem(where=where, what=what)]
+    smallest = min(sizes.values(), default=0)
+    total = sum(sizes.values())
+    if smallest < 0 or total > MAX_BYTES:
+        what = f"it has negative sizes, or more than {MAX_BYTES} bytes"
+        return [Problem(where=where, what=what)]
+    problems = []
+    for name in sizes:
+        reason = _why_unsafe(name)
+        if reason:
+            problems.append(Problem(where=name, what=reason))
     return problems or _clashes(sizes)
 
 
-def _fault(name: str) -> str:
-    parts = name.split("/")
-    if name.startswith("/") or any(part in {"", ".", ".."} for part in parts):
-        return "it leads out of its folder, or to nowhere"
-    if "\\" in name or ":" in name or any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
-        return "it holds a character that is no part of a file's name everywhere"
-    if any(len(part.encode()) > _LONGEST_PART for part in parts):
-        return "a part of it is too long"
+def _why_unsafe(name: str) -> str:
+    """Return why no file of this name is written, or an empty text."""
+    if name.startswith("/"):
+        return "it is an absolute path"
+    for character in name:
+        is_control = unicodedata.category(character) in _CONTROL_CATEGORIES
+        if is_control or character in "\\:":
+            return "it holds a character that some file systems do not allow"
+    for part in name.split("/"):
+        if part in {"", ".", ".."}:
+            return "it has an empty part, or points outside its folder"
+        if len(part.encode()) > _MAX_PART_BYTES:
+            return "a part of it is too long"
     return ""
 
 
 def _clashes(names: Mapping[str, int]) -> list[Problem]:
-    """Return the names that are one file to a file system that ignores case, or file and folder at once."""
+    """Return a name that equals another where case is ignored, or one that needs a file to be a folder too."""
     files: dict[str, str] = {}
     for name in names:
-        if (other := files.setdefault(_folded(name), name)) != name:
-            return [Problem(where=name, what=f'it cannot lie beside "{other}" on every file system')]
+        folded = _folded(name)
+        other = files.setdefault(folded, name)
+        if other != name:
+            what = f'it is the same file as "{other}" on some file systems'
+            return [Problem(where=name, what=what)]
     for name in names:
         for folder in PurePosixPath(name).parents:
-            if (other := files.get(_folded(str(folder)), "")) != "":
-                return [Problem(where=name, what=f'"{other}" is a file, and cannot hold it')]
+            folded = _folded(str(folder))
+            file = files.get(folded)
+            if file is not None:
+                what = f'"{file}" is a file and cannot also be its folder'
+                return [Problem(where=name, what=what)]
     return []
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """Return what a file system compares that ignores case and normal forms."""
+    composed = unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", composed.casefold())

@@ -1,4 +1,4 @@
-"""What every store can do, wherever it is."""
+"""The interface of every store, on this machine or in a bucket."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -9,30 +9,30 @@ from orchestrator.contract.digest import FileDigest
 from orchestrator.storage.tree import Tree
 
 Progress = Callable[[str, int, int], None]
-"""Is told what travels ("data", "models", ...), the bytes done and the bytes of the whole, from any thread."""
+"""Called with what is transferred ("data", "models", ...), the bytes done and the total bytes, from any thread."""
 
 
 class Listed(NamedTuple):
-    """What a list says of an object."""
+    """What a listing reports of an object."""
 
     size: int
     """Bytes."""
     modified: datetime
-    """When it was written."""
+    """Time of the last write."""
 
 
 class Store(Protocol):
-    """Takes trees in, gives files back verified, and keeps small objects by name.
+    """Stores trees, returns verified files, and keeps small objects by name.
 
     The name of a folder may be written with or without the slash at its end.
     """
 
     def put_tree(self, tree: Tree) -> str:
-        """Store a tree under its name and return its URI; equal content is stored once."""
+        """Store a tree under its name and return its URI. Idempotent."""
         ...
 
     def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
-        """Bring files below `prefix` to a new `folder`: each verified by its digest, all of them or nothing."""
+        """Copy files below `prefix` to a new `folder`: each verified by its digest, all of them or nothing."""
         ...
 
     def get_file(self, name: str, digest: FileDigest) -> bytes:
@@ -40,11 +40,11 @@ class Store(Protocol):
         ...
 
     def get_bytes(self, name: str) -> bytes:
-        """Return the bytes of a small file whose digest nobody knows; raises MissingError."""
+        """Return the bytes of a small file without a known digest; raises MissingError."""
         ...
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
-        """Store a value by name; when it has to be `new`, raises ConflictError if another one is there."""
+        """Store a value by name; with `new`, raises ConflictError when another value has the name."""
         ...
 
     def get_json(self, name: str) -> Any:
@@ -56,9 +56,9 @@ class Store(Protocol):
         ...
 
     def uri(self, name: str) -> str:
-        """Return where an object or a folder is, as people and services call it; makes no call."""
+        """Return the URI of an object or a folder, existing or not; makes no call."""
         ...
 
     def name(self, uri: str) -> str:
-        """Return the name of what is at a URI of this store."""
+        """Return the name that a URI of this store stands for."""
         ...

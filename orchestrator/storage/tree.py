@@ -1,4 +1,4 @@
-"""A set of files that is stored under the hash of its content, and where each of them lies until then."""
+"""A set of files to be stored under the hash of its content, with the path of each of them until then."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,7 +10,7 @@ from orchestrator.contract.digest import FileDigest, hash_file, hash_files, tree
 
 
 class Tree(BaseModel):
-    """What a job reads of one kind: its name, and so its URI in any store, follows from its content alone."""
+    """Files of one kind that a job reads: their name, and so their URI in any store, follows from the content alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -19,7 +19,7 @@ class Tree(BaseModel):
     files: Mapping[str, FileDigest]
     """Every file by its relative path."""
     sources: Mapping[str, Path]
-    """Where each file lies now, by the same paths."""
+    """Path of each file on this machine, by the same relative paths."""
 
     @cached_property
     def sha256(self) -> str:
@@ -37,8 +37,12 @@ class Tree(BaseModel):
         return sum(digest.size for digest in self.files.values())
 
 
-def tree_of_files(kind: str, sources: Mapping[str, Path], hash_of: Callable[[Path], FileDigest] = hash_file) -> Tree:
-    """Hash the files that lie at `sources`, by their paths within the tree."""
+def tree_of_files(
+    kind: str,
+    sources: Mapping[str, Path],
+    hash_of: Callable[[Path], FileDigest] = hash_file,
+) -> Tree:
+    """Hash the files of `sources`, which maps paths within the tree to paths on this machine."""
     files = {name: hash_of(path) for name, path in sources.items()}
     return Tree(kind=kind, files=files, sources=sources)
 
@@ -46,4 +50,5 @@ def tree_of_files(kind: str, sources: Mapping[str, Path], hash_of: Callable[[Pat
 def tree_of_folder(kind: str, folder: Path) -> Tree:
     """Hash every file of a folder."""
     files = hash_files(folder)
-    return Tree(kind=kind, files=files, sources={name: folder / name for name in files})
+    sources = {name: folder / name for name in files}
+    return Tree(kind=kind, files=files, sources=sources)

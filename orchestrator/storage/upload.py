@@ -1,4 +1,4 @@
-"""Bringing files into a bucket: each once, in parts when large, several at a time, and never half an object."""
+"""Upload files to a bucket: each once, large ones in parts, several at a time, and never half an object."""
 
 import base64
 import hashlib
@@ -10,26 +10,28 @@ from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.contract.digest import FileDigest
 from orchestrator.errors import ConflictError, MachineError, MissingError, OrchestratorError
-from orchestrator.storage.bucket import Bucket, Stored, is_whole, labels
+from orchestrator.storage.bucket import Bucket, Stored, is_complete, labels
 from orchestrator.storage.meter import Meter
 
 THREADS = 8
 PART_BYTES = 16 * 2**20
 PARTS_ABOVE_BYTES = 64 * 2**20
-_MOST_PARTS = 10_000  # the service's limit
-_PARTS_AHEAD = 2 * THREADS  # read and not yet sent: this many times PART_BYTES is the memory it takes
+_MAX_PARTS = 10_000  # of a multipart upload, by S3
+_PARTS_AHEAD = 2 * THREADS  # read and not yet sent: this many times PART_BYTES of memory
 
 _Part = dict[str, Any]
 _Item = TypeVar("_Item")
 
 
 class Upload(NamedTuple):
-    """A file and where it goes."""
+    """A file and the key it is stored under."""
 
     key: str
     path: Path
     size: int
+    """Bytes."""
     sha256: str
+    """Hash of the content, hexadecimal."""
 
     @property
     def digest(self) -> FileDigest:
@@ -38,10 +40,15 @@ class Upload(NamedTuple):
 
 
 class Uploader:
-    """Brings files into one bucket."""
+    """Uploads files to one bucket."""
 
     def __init__(
-        self, bucket: Bucket, meter: Meter, *, parts_above: int = PARTS_ABOVE_BYTES, part_bytes: int = PART_BYTES
+        self,
+        bucket: Bucket,
+        meter: Meter,
+        *,
+        parts_above: int = PARTS_ABOVE_BYTES,
+        part_bytes: int = PART_BYTES,
     ) -> None:
         self._bucket = bucket
         self._meter = meter
@@ -49,94 +56,142 @@ class Uploader:
         self._part_bytes = part_bytes
 
     def send(self, uploads: Iterable[Upload], present: Container[str]) -> None:
-        """Bring files in; those that are `present` and prove to be whole are not sent again."""
-        uploads = list(uploads)
+        """Upload files; one whose key is `present` is not sent again when the object is complete."""
+        small: list[Upload] = []
+        large: list[Upload] = []
+        for upload in uploads:
+            if self._is_large(upload):
+                large.append(upload)
+            else:
+                small.append(upload)
         with ThreadPoolExecutor(THREADS) as pool:
-            small = [upload for upload in uploads if not self._in_parts(upload)]
-            at_once(pool, lambda upload: self._send_file(upload, present, pool), small)
-            for upload in filter(self._in_parts, uploads):  # one after the other, each with all threads
+            run_parallel(pool, lambda upload: self._send_file(upload, present, pool), small)
+            for upload in large:  # one after the other, each with all threads
                 self._send_file(upload, present, pool)
 
-    def _send_file(self, upload: Upload, present: Container[str], pool: ThreadPoolExecutor) -> None:
-        there = self._bucket.head(upload.key) if upload.key in present else None
-        in_parts = self._in_parts(upload)
-        if there is not None and is_whole(there, upload.digest, in_parts=in_parts):
+    def _send_file(
+        self,
+        upload: Upload,
+        present: Container[str],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        """Upload a file unless its object is complete; a damaged object is replaced."""
+        stored = None
+        if upload.key in present:
+            stored = self._bucket.head(upload.key)
+        is_large = self._is_large(upload)
+        if stored is not None and is_complete(stored, upload.digest, multipart=is_large):
             self._meter.add(upload.size)
-        elif in_parts:
-            self._send_in_parts(upload, there, pool)
-        else:
-            if there is None:
-                self._bucket.put_new(upload.key, upload.path, upload.digest)
-            else:  # damaged, and no tree can need it as it is
-                self._bucket.put(upload.key, upload.path, upload.digest, IfMatch=there.etag)
-            self._meter.add(upload.size)
+            return
+        if is_large:
+            self._send_in_parts(upload, stored, pool)
+            return
+        if stored is None:
+            self._bucket.put_new(upload.key, upload.path, upload.digest)
+        else:  # damaged, so no tree can need it
+            self._bucket.put(upload.key, upload.path, upload.digest, IfMatch=stored.etag)
+        self._meter.add(upload.size)
 
-    def _in_parts(self, upload: Upload) -> bool:
+    def _is_large(self, upload: Upload) -> bool:
         return upload.size > self._parts_above
 
-    def _send_in_parts(self, upload: Upload, there: Stored | None, pool: ThreadPoolExecutor) -> None:
+    def _send_in_parts(
+        self,
+        upload: Upload,
+        stored: Stored | None,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        """Upload a file in parts; `stored` is a damaged object that it replaces."""
         opened = self._bucket.call("create_multipart_upload", Key=upload.key, **labels(upload.digest))
-        about = {"Key": upload.key, "UploadId": opened["UploadId"]}
+        target = {"Key": upload.key, "UploadId": opened["UploadId"]}
+        condition = {"IfNoneMatch": "*"}
+        if stored is not None:
+            condition = {"IfMatch": stored.etag}
         try:
-            parts = self._send_parts(upload, about, pool)
-            condition = {"IfMatch": there.etag} if there else {"IfNoneMatch": "*"}
-            self._bucket.call("complete_multipart_upload", **about, MultipartUpload={"Parts": parts}, **condition)
+            parts = self._send_parts(upload, target, pool)
+            self._bucket.call(
+                "complete_multipart_upload",
+                **target,
+                MultipartUpload={"Parts": parts},
+                **condition,
+            )
         except BaseException as error:  # Ctrl-C too: parts of an open upload cost money and show in no listing
-            with suppress(OrchestratorError):  # the first error says more; the bucket's lifecycle takes the rest
-                self._bucket.call("abort_multipart_upload", **about)
+            with suppress(OrchestratorError):  # the first error says more; the bucket's lifecycle removes the rest
+                self._bucket.call("abort_multipart_upload", **target)
             if not self._was_completed(upload, error):
                 raise
 
     def _was_completed(self, upload: Upload, error: BaseException) -> bool:
-        """Return whether the file is there all the same: an answer was lost, or somebody was quicker with it."""
+        """Return whether the object is complete despite an error: the answer was lost, or another process stored it."""
         if not isinstance(error, (ConflictError, MissingError)):
             return False
         stored = self._bucket.head(upload.key)
-        return stored is not None and is_whole(stored, upload.digest, in_parts=True)
+        return stored is not None and is_complete(stored, upload.digest, multipart=True)
 
-    def _send_parts(self, upload: Upload, about: dict[str, str], pool: ThreadPoolExecutor) -> list[_Part]:
-        size = max(self._part_bytes, -(-upload.size // _MOST_PARTS))
-        whole = hashlib.sha256()
+    def _send_parts(
+        self,
+        upload: Upload,
+        target: dict[str, str],
+        pool: ThreadPoolExecutor,
+    ) -> list[_Part]:
+        """Upload the parts of a file, several at a time; raises MachineError when the file changes meanwhile."""
+        smallest_part = -(-upload.size // _MAX_PARTS)  # rounded up
+        part_bytes = max(self._part_bytes, smallest_part)
+        hashed = hashlib.sha256()
         sent: list[Future[_Part]] = []
         try:
             with upload.path.open("rb") as file:
-                while part := file.read(size):
-                    whole.update(part)
+                while part := file.read(part_bytes):
+                    hashed.update(part)
                     if len(sent) >= _PARTS_AHEAD:
                         sent[-_PARTS_AHEAD].result()
-                    sent.append(pool.submit(self._send_part, about, len(sent) + 1, part))
-            if whole.hexdigest() != upload.sha256:
-                raise MachineError(f"{upload.path} changed while it was sent.", next_step="run the command again")
+                    number = len(sent) + 1
+                    future = pool.submit(self._send_part, target, number, part)
+                    sent.append(future)
+            if hashed.hexdigest() != upload.sha256:
+                message = f"{upload.path} changed while it was sent."
+                raise MachineError(message, next_step="run the command again")
             return [future.result() for future in sent]
         except BaseException:
-            _end(sent)
+            _cancel(sent)
             raise
 
-    def _send_part(self, about: dict[str, str], number: int, part: bytes) -> _Part:
-        checksum = base64.b64encode(hashlib.sha256(part).digest()).decode()
+    def _send_part(self, target: dict[str, str], number: int, part: bytes) -> _Part:
+        """Upload one part, which S3 checks, and return what completes the upload."""
+        digest = hashlib.sha256(part).digest()
+        checksum = base64.b64encode(digest).decode()
         answer = self._bucket.call(
             "upload_part",
-            **about,
+            **target,
             PartNumber=number,
             Body=part,
             ChecksumAlgorithm="SHA256",
             ChecksumSHA256=checksum,
         )
         self._meter.add(len(part))
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+        return {
+            "PartNumber": number,
+            "ETag": answer["ETag"],
+            "ChecksumSHA256": checksum,
+        }
 
 
-def at_once(pool: ThreadPoolExecutor, function: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-    """Call a function for every item, several at a time; the first error ends it and what has not begun."""
+def run_parallel(
+    pool: ThreadPoolExecutor,
+    function: Callable[[_Item], None],
+    items: Iterable[_Item],
+) -> None:
+    """Call a function for every item, several at a time; the first error cancels the calls that have not begun."""
     futures = [pool.submit(function, item) for item in items]
     try:
         for future in as_completed(futures):
             future.result()
     except BaseException:
-        _end(futures)
+        _cancel(futures)
         raise
 
 
-def _end(futures: Iterable[Future[Any]]) -> None:
-    """Begin nothing more, and wait for what runs."""
-    wait([future for future in futures if not future.cancel()])
+def _cancel(futures: Iterable[Future[Any]]) -> None:
+    """Cancel the calls that have not begun, and wait for those that run."""
+    running = [future for future in futures if not future.cancel()]
+    wait(running)

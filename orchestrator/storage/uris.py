@@ -1,4 +1,4 @@
-"""Where things are, as people and services write it: one rule for each kind of store, and no call.
+"""URIs of what is in a store: one rule for each kind of store; makes no call.
 
 A name that ends in "/" is that of a folder: a tree, an adapter, a job's checkpoints. In a bucket the URI keeps the
 slash, because a prefix without it would also match its neighbours; the URI of a folder on this machine has none.
@@ -18,5 +18,5 @@ def s3_uri(bucket: str, name: str) -> str:
 
 
 def folder_name(name: str) -> str:
-    """Return the name of a folder with its slash, however it was written."""
+    """Return the name of a folder with one slash at its end, with or without one in `name`."""
     return f"{name.rstrip('/')}/"

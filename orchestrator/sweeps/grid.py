@@ -12,7 +12,7 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.specs.building import build_spec, declaration, is_list
 from orchestrator.specs.job import JobSpec, is_name
-from orchestrator.specs.job_file import parse_words
+from orchestrator.specs.job_file import parse_overrides
 from orchestrator.sweeps.refusal import FIX_AND_REPEAT, Words, refusal
 
 MOST_JOBS = 100
@@ -119,11 +119,11 @@ def _parse_lists(
     pairs: Sequence[str],
 ) -> dict[str, tuple[str, ...]]:
     """Return the values of each field; one that stands alone is a list of one. Raises SpecError with every problem."""
-    parse_words(pairs)  # raises SpecError when one is no pair
+    parse_overrides(pairs)  # raises SpecError when one is no pair
     problems: list[Problem] = []
     lists: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
-        words = parse_words([pair])
+        words = parse_overrides([pair])
         field, word = next(iter(words.items()))
         values = _parse_values(recipe, field, word)
         if field in lists:

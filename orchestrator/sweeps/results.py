@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.job import Job, cost
 from orchestrator.storage import write_atomically
-from orchestrator.storage.folder import place_of
+from orchestrator.storage.folder import location_of
 from orchestrator.sweeps.record import RECORD_FILE, SHEET_FILE, JobResult, SweepRecord
 from orchestrator.sweeps.running import Ending, Entry
 from orchestrator.targets.base import JobStatus
@@ -105,7 +105,7 @@ def _result_of_job(entry: Entry, job: Job) -> JobResult:
         }
     else:
         found = {
-            "adapter": place_of(description.output),
+            "adapter": location_of(description.output),
             "metrics": manifest.metrics,
         }
     return result.model_copy(update=found)

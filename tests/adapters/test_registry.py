@@ -1,4 +1,4 @@
-"""Adapters as jobs leave them, on this machine and in the bucket: found, and fetched whole or not at all."""
+"""Adapters as jobs write them, on this machine and in the bucket: found, and fetched completely or not at all."""
 
 import json
 from collections.abc import Callable
@@ -26,32 +26,48 @@ Leave = Callable[..., str]
 
 
 @pytest.fixture
-def leave(any_store: Store, digest_of: Callable[[bytes], FileDigest], request: pytest.FixtureRequest) -> Leave:
-    """Leave an adapter where a job leaves it, changed as a test says, and return its prefix."""
-    base = {"id": "builtin", "fingerprint": "f", "family": "sd"}
-    manifest = {"recipe": "dreambooth", "config": {}, "base_model": base, "dataset_sha256": "d", "trigger": "sks",
-                "bundle_sha256": "b", "libraries": {},
-                "files": {name: digest_of(content).model_dump() for name, content in FILES.items()}}  # fmt: skip
+def leave(
+    any_store: Store,
+    digest_of: Callable[[bytes], FileDigest],
+    request: pytest.FixtureRequest,
+) -> Leave:
+    """Write an adapter where a job writes it, changed as a test needs, and return its prefix."""
+    digests = {}
+    for name, content in FILES.items():
+        digests[name] = digest_of(content).model_dump()
+    manifest = {
+        "recipe": "dreambooth",
+        "config": {},
+        "base_model": {"id": "builtin", "fingerprint": "f", "family": "sd"},
+        "dataset_sha256": "d",
+        "trigger": "sks",
+        "bundle_sha256": "b",
+        "libraries": {},
+        "files": digests,
+    }
+    manifest_text = json.dumps(manifest).encode()
+
+    def write(key: str, content: bytes) -> None:
+        if isinstance(any_store, FolderStore):
+            path = any_store.root / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            client = request.getfixturevalue("aws").client("s3")
+            client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
     def leave(changes: dict[str, bytes | None]) -> str:
-        files = {**FILES, "adapter.json": json.dumps(manifest).encode(), **changes}
+        files = {**FILES, "adapter.json": manifest_text, **changes}
         prefix = PREFIXES["folder" if isinstance(any_store, FolderStore) else "s3"]
         for name, content in files.items():
-            if content is None:
-                continue
-            if isinstance(any_store, FolderStore):
-                path = any_store.root / prefix / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            else:
-                client = request.getfixturevalue("aws").client("s3")
-                client.put_object(Bucket=BUCKET, Key=f"{prefix}{name}", Body=content)
+            if content is not None:
+                write(f"{prefix}{name}", content)
         return prefix
 
     return leave
 
 
-def test_an_adapter_is_found_by_name_and_pulled_as_its_job_left_it(
+def test_an_adapter_is_found_by_name_and_pulled_as_its_job_wrote_it(
     any_store: Store, leave: Leave, tmp_path: Path
 ) -> None:
     prefix = leave({})
@@ -63,7 +79,11 @@ def test_an_adapter_is_found_by_name_and_pulled_as_its_job_left_it(
     assert set(hash_files(tmp_path / "back")) == {"adapter.json", *FILES}
 
 
-def test_an_adapter_is_fetched_from_where_its_job_says_it_is(any_store: Store, leave: Leave, tmp_path: Path) -> None:
+def test_an_adapter_is_fetched_by_its_uri_and_by_its_prefix(
+    any_store: Store,
+    leave: Leave,
+    tmp_path: Path,
+) -> None:
     prefix = leave({})
     for number, name in enumerate((any_store.name(any_store.uri(prefix)), prefix.rstrip("/"))):
         fetch(any_store, name, tmp_path / f"back-{number}")
@@ -81,7 +101,7 @@ def test_an_adapter_is_fetched_from_where_its_job_says_it_is(any_store: Store, l
     ],
     ids=str,
 )
-def test_a_damaged_adapter_does_not_come_at_all(
+def test_a_damaged_adapter_is_not_fetched(
     any_store: Store, leave: Leave, changes: dict[str, bytes | None], tmp_path: Path
 ) -> None:
     prefix = leave(changes)
@@ -91,7 +111,7 @@ def test_a_damaged_adapter_does_not_come_at_all(
     assert list(tmp_path.glob(".scratch-*")) == []
 
 
-def test_no_adapter_is_said_to_be_missing(any_store: Store, store: S3Store, tmp_path: Path) -> None:
+def test_a_missing_adapter_is_reported(any_store: Store, store: S3Store, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         fetch(any_store, "adapters/fox/", tmp_path / "back")
     with pytest.raises(JobError, match="nothing was published yet"):

@@ -90,7 +90,7 @@ WORDS = [
     (("--instance-type", "ml.m5.xlarge"), "has no GPU", CHANGE),
     (("--instance-type", "g5.xlarge"), "ml.g5.xlarge", CHANGE),
     (("--name", "d" * 41), "40 at most", "--name NAME"),
-    (("--name", "../dog"), "is no name", "--name NAME"),
+    (("--name", "../dog"), "is not a valid name", "--name NAME"),
     (("--max-usd", "0.02"), "allow at least", "change what is named"),
     (("--max-usd", "-1"), "budget.max_usd", CHANGE),
     (("--max-usd", "much"), "budget.max_usd", CHANGE),
@@ -150,14 +150,14 @@ def test_captions_of_pictures_elsewhere_are_refused(
 ) -> None:
     (photos / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": "sks dog"}))
     said = run(*JOB, "--images", str(photos), "--prompt", "a photo of sks dog")
-    assert_refused(said, service, 3, "points outside the folder", "mend or remove these files")
+    assert_refused(said, service, 3, "points outside the folder", "fix or remove these files")
 
 
 def test_a_link_out_of_the_folder_is_refused(run: Run, service: SageMakerSimulator, photos: Path) -> None:
     (photos.parent / "private.png").write_bytes((photos / "one.png").read_bytes())
     (photos / "two.png").symlink_to(photos.parent / "private.png")
     said = run(*JOB, "--images", str(photos), "--prompt", "a photo of sks dog")
-    assert_refused(said, service, 3, "two.png: is a link to a place outside", "mend or remove these files")
+    assert_refused(said, service, 3, "two.png: is a link to a file outside", "fix or remove these files")
 
 
 def test_a_model_of_pickles_is_refused(run: Run, service: SageMakerSimulator, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_plan_for_a_region_that_is_none_says_so(
     monkeypatch.setenv("AWS_REGION", "mars-1")
     monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, "--target", "sagemaker", "--dry-run"])
     assert main() == 5
-    assert '"mars-1" is no AWS region' in capsys.readouterr().err
+    assert '"mars-1" is not an AWS region' in capsys.readouterr().err
 
 
 class Terminal(StringIO):

@@ -1,4 +1,4 @@
-"""Pictures drawn on the spot, and a folder to put them in."""
+"""Random images, and a folder for them."""
 
 import random
 import tempfile
@@ -16,28 +16,29 @@ RESOLUTION = 64
 
 
 def _draw(seed: int = 0, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """A smooth random picture: different seeds are different to the eye and to a perceptual hash."""
-    grid = Image.frombytes("RGB", (12, 10), random.Random(seed).randbytes(360))
+    """A smooth random image: different seeds are different to the eye and to a perceptual hash."""
+    content = random.Random(seed).randbytes(360)
+    grid = Image.frombytes("RGB", (12, 10), content)
     return grid.resize(size, Image.Resampling.BICUBIC)
 
 
 class Folder:
-    """A folder of pictures under inspection."""
+    """A folder of images under inspection."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, name: str, picture: Image.Image | bytes | str, **options: Any) -> Path:
+    def add(self, name: str, image: Image.Image | bytes | str, **options: Any) -> Path:
         file = self.path / name
         file.parent.mkdir(exist_ok=True)
-        if isinstance(picture, Image.Image):
-            picture.save(file, **options)
+        if isinstance(image, Image.Image):
+            image.save(file, **options)
         else:
-            file.write_bytes(picture if isinstance(picture, bytes) else picture.encode())
+            file.write_bytes(image if isinstance(image, bytes) else image.encode())
         return file
 
     def inspect(self) -> datasets.Dataset:
-        """Prepare it for nobody: what is wrong with it is all that matters."""
+        """Prepare it and discard what is written: only the findings matter."""
         with tempfile.TemporaryDirectory() as destination:
             return datasets.prepare(self.path, Path(destination), resolution=RESOLUTION)
 
@@ -49,8 +50,16 @@ class Folder:
     def problems(self) -> list[str]:
         return [problem.render() for problem in self.error().problems]
 
+    def defects(self) -> list[str]:
+        """What the problems are, without what to do about them."""
+        return [problem.model_copy(update={"fix": ""}).render() for problem in self.error().problems]
+
     def warnings(self) -> list[str]:
         return [warning.render() for warning in self.inspect().warnings]
+
+    def remarks(self) -> list[str]:
+        """What the warnings are, without what to do about them."""
+        return [warning.model_copy(update={"fix": ""}).render() for warning in self.inspect().warnings]
 
 
 @pytest.fixture

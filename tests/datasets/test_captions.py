@@ -1,4 +1,4 @@
-"""Captions beside the pictures, in metadata.jsonl, and everything that can be wrong with them."""
+"""Captions beside the images, in metadata.jsonl, and everything that can be wrong with them."""
 
 import json
 import unicodedata
@@ -25,14 +25,10 @@ def entry(name: str, text: str = "words") -> str:
 
 
 def captions(folder: Folder) -> dict[str, str | None]:
-    return {str(picture.file): picture.caption for picture in folder.inspect().pictures}
+    return {str(image.file): image.caption for image in folder.inspect().images}
 
 
-def problems(folder: Folder) -> list[str]:
-    return [problem.partition(" (")[0] for problem in folder.problems()]
-
-
-def test_text_files_beside_the_pictures(pair: Folder) -> None:
+def test_text_files_beside_the_images(pair: Folder) -> None:
     pair.add("a.TXT", "\ufeffa dog,\n  on grass \r\n")
     pair.add("b.txt", "ein Hündchen")
     assert captions(pair) == {"a.jpg": "a dog, on grass", "b.png": "ein Hündchen"}
@@ -57,25 +53,25 @@ def test_both_kinds_may_agree_and_must_not_differ(pair: Folder) -> None:
     pair.add("metadata.jsonl", entry("a.jpg") + entry("b.png", " words "))
     assert set(captions(pair).values()) == {"words"}
     pair.add("b.txt", "other words")
-    assert problems(pair) == ['b.png: has two captions: "other words" in its .txt, "words" in metadata.jsonl']
+    assert pair.defects() == ['b.png: has two captions: "other words" in its .txt, "words" in metadata.jsonl']
 
 
-def test_no_captions_is_no_finding(pair: Folder) -> None:
+def test_a_folder_without_captions_has_no_finding(pair: Folder) -> None:
     assert pair.warnings() == []
     assert captions(pair) == {"a.jpg": None, "b.png": None}
 
 
-def test_some_pictures_without_a_caption_are_warned_of(pair: Folder) -> None:
+def test_some_images_without_a_caption_are_warned_of(pair: Folder) -> None:
     pair.add("a.txt", "words")
-    assert pair.warnings() == ["b.png: 1 of 2 pictures have no caption: b.png (caption them too)"]
+    assert pair.warnings() == ["b.png: 1 of 2 images have no caption: b.png (caption them too)"]
 
 
 def test_orphans_and_empty_captions_are_warned_of(pair: Folder) -> None:
     pair.add("c.txt", "words")
     pair.add("b.txt", " \n")
-    assert [warning.partition(" (")[0] for warning in pair.warnings()] == [
-        "b.txt: holds no caption",
-        "c.txt: is left out: no picture has this name",
+    assert pair.remarks() == [
+        "b.txt: has no caption",
+        "c.txt: is skipped: no image has this name",
     ]
     assert captions(pair) == {"a.jpg": None, "b.png": None}
 
@@ -96,16 +92,16 @@ def test_every_broken_line_is_reported_with_its_number(pair: Folder) -> None:
         '{"file_name": "b.png", "caption": "words"}\n',
     ]
     pair.add("metadata.jsonl", "".join(lines))
-    assert problems(pair) == [
+    assert pair.defects() == [
         "metadata.jsonl: line 2: is not JSON: Expecting property name enclosed in double quotes",
         "metadata.jsonl: line 3: is not a JSON object",
         'metadata.jsonl: line 4: "file_name" is missing',
-        "metadata.jsonl: line 5: there is no picture c.jpg",
+        "metadata.jsonl: line 5: there is no image c.jpg",
         "metadata.jsonl: line 6: ../b.png points outside the folder",
         "metadata.jsonl: line 7: /etc/b.png points outside the folder",
         "metadata.jsonl: line 8: ..\\b.png points outside the folder",
         "metadata.jsonl: line 9: C:b.png points outside the folder",
-        "metadata.jsonl: line 10: there is no picture sub/b.png",
+        "metadata.jsonl: line 10: there is no image sub/b.png",
         "metadata.jsonl: line 11: names a.jpg again, after line 1",
         'metadata.jsonl: line 12: "text" is missing',
     ]
@@ -122,7 +118,7 @@ def test_hostile_lines_are_problems(pair: Folder, line: str) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"x" * 1001, "a.txt: the caption has 1001 characters, at most 1000 are taken"),
+        (b"x" * 1001, "a.txt: the caption has 1001 characters; at most 1000 are allowed"),
         (b"x" * 20_000, "a.txt: is longer than 16384 bytes"),
         ("words".encode("utf-16"), "a.txt: is not UTF-8 text"),
         (b"\x1b[2Jwords", "a.txt: the caption holds control characters"),
@@ -130,30 +126,30 @@ def test_hostile_lines_are_problems(pair: Folder, line: str) -> None:
 )
 def test_captions_that_cannot_be_used(pair: Folder, content: bytes, expected: str) -> None:
     pair.add("a.txt", content)
-    assert problems(pair) == [expected]
+    assert pair.defects() == [expected]
 
 
 def test_an_unpaired_surrogate_is_no_caption(pair: Folder) -> None:
     pair.add("metadata.jsonl", '{"file_name": "a.jpg", "text": "\\ud800"}')
-    assert problems(pair) == ["metadata.jsonl: line 1: the caption holds control characters"]
+    assert pair.defects() == ["metadata.jsonl: line 1: the caption holds control characters"]
 
 
 def test_messages_escape_what_captions_and_entries_hold(pair: Folder) -> None:
     pair.add("a.txt", "one")
     entries = [{"file_name": "a.jpg", "text": "\u202etwo"}, {"file_name": "\x1b[2J.png"}]
     pair.add("metadata.jsonl", "\n".join(map(json.dumps, entries)))
-    text = "".join(pair.problems())
+    text = " ".join(pair.problems())
     assert text.isprintable()
     assert r"\u202etwo" in text
     assert r"\x1b[2J.png" in text
 
 
-def test_a_defect_of_a_picture_does_not_hide_those_of_its_caption(pair: Folder) -> None:
+def test_a_defect_of_an_image_does_not_hide_those_of_its_caption(pair: Folder) -> None:
     pair.add("a.jpg", b"")
     pair.add("a.txt", b"\xff")
     pair.add("metadata.jsonl", entry("a.jpg", "x" * 1001))
-    assert problems(pair) == [
+    assert pair.defects() == [
         "a.jpg: is empty",
         "a.txt: is not UTF-8 text",
-        "metadata.jsonl: line 1: the caption has 1001 characters, at most 1000 are taken",
+        "metadata.jsonl: line 1: the caption has 1001 characters; at most 1000 are allowed",
     ]

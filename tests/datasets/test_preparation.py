@@ -1,4 +1,4 @@
-"""What training gets: the same picture, upright, in sRGB, and nothing else."""
+"""What training gets: the same image, upright, in sRGB, and nothing else."""
 
 import json
 import struct
@@ -40,13 +40,18 @@ def with_position(orientation: int = 6) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "N52-secret camera"
-    exif.get_ifd(0x8825)[1] = "N"
-    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
-    exif.get_ifd(0x8825)[29] = "N52-secret"
+    gps = exif.get_ifd(0x8825)
+    gps[1] = "N"
+    gps[2] = (52.0, 31.0, 12.0)
+    gps[29] = "N52-secret"
     return exif
 
 
-def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_position_and_all_other_metadata_are_gone(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     xmp = b"<?xpacket begin='' id='N52-secret'?><x:xmpmeta xmlns:x='adobe:ns:meta/'/><?xpacket end='w'?>"
     text = PngInfo()
     text.add_text("Comment", "N52-secret")
@@ -59,13 +64,19 @@ def test_position_and_all_other_metadata_are_gone(folder: Folder, draw: Draw, tm
     files = prepared(folder, tmp_path / "out")
     assert list(files) == ["00001.png", "00002.png", "00003.png"]
     for data in files.values():
-        assert not [secret for secret in SECRETS if secret in data]
+        for secret in SECRETS:
+            assert secret not in data
         assert not pixels(data).info
         assert not carries_metadata(data)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_come_out_upright(folder: Folder, draw: Draw, tmp_path: Path, orientation: int) -> None:
+def test_images_come_out_upright(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+    orientation: int,
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     original = folder.add("a.png", draw(), exif=exif)
@@ -84,14 +95,20 @@ def test_a_file_of_nothing_but_pixels_is_copied(
     assert prepared(folder, tmp_path / "out") == {f"00001.{ending}": original.read_bytes()}
 
 
-def test_progressive_and_optimised_files_are_copied_too(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_progressive_and_optimised_files_are_copied_too(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1), progressive=True, restart_marker_blocks=3)
     folder.add("b.webp", draw(2), lossless=True)
     assert list(prepared(folder, tmp_path / "out")) == ["00001.jpg", "00002.webp"]
 
 
 def png_chunk(kind: bytes, content: bytes = b"N52-secret") -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    length = struct.pack(">I", len(content))
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return length + kind + content + checksum
 
 
 @pytest.mark.parametrize(
@@ -113,8 +130,10 @@ def test_what_no_decoder_reports_is_gone_too(
     buffer = BytesIO()
     draw().save(buffer, format_)
     data = buffer.getvalue()
-    place = len(data) if position is None else position
-    folder.add("a.img", data[:place] + addition + data[place:])
+    if position is None:
+        position = len(data)
+    before, after = data[:position], data[position:]
+    folder.add("a.img", before + addition + after)
     (result,) = prepared(folder, tmp_path / "out").values()
     assert b"N52-secret" not in result
     assert not carries_metadata(result)
@@ -125,13 +144,15 @@ def test_every_mode_becomes_rgb(folder: Folder, draw: Draw, tmp_path: Path) -> N
     for seed, mode in enumerate(["1", "L", "LA", "P", "RGBA"]):
         folder.add(f"{mode}.png", draw(seed).convert(mode))
     originals = sorted(folder.path.iterdir())
-    for path, data in zip(originals, prepared(folder, tmp_path / "out").values(), strict=True):
+    files = prepared(folder, tmp_path / "out")
+    for path, data in zip(originals, files.values(), strict=True):
         original = Image.open(path).convert("RGB")
-        assert pixels(data).mode == "RGB"
-        assert pixels(data).tobytes() == original.tobytes()
+        result = pixels(data)
+        assert result.mode == "RGB"
+        assert result.tobytes() == original.tobytes()
 
 
-def test_lossy_pictures_keep_their_pixels(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_lossy_images_keep_their_pixels(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     original = folder.add("a.webp", draw(), exif=with_position(1))
     result = pixels(prepared(folder, tmp_path / "out")["00001.png"])
     assert result.tobytes() == Image.open(original).tobytes()
@@ -143,21 +164,31 @@ def test_a_jpeg_is_copied_without_its_metadata(folder: Folder, draw: Draw, tmp_p
     assert prepared(folder, tmp_path / "out") == {"00001.jpg": bare, "00002.jpg": bare}
 
 
-def test_of_several_pictures_in_a_jpeg_the_first_is_taken(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_of_several_images_in_a_jpeg_the_first_is_taken(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     several = folder.add("a.jpg", draw(1), format="MPO", save_all=True, append_images=[draw(2)]).read_bytes()
     result = prepared(folder, tmp_path / "out")["00001.jpg"]
     assert result.count(b"\xff\xd8\xff") == 1
     assert pixels(result).tobytes() == pixels(several).tobytes()
 
 
+def plain(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.new("RGB", (64, 64), colour)
+
+
 def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    swapped = srgb.tobytes().replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")
-    folder.add("equal.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=srgb.tobytes())
-    folder.add("swapped.png", Image.new("RGB", (64, 64), (200, 80, 30)), icc_profile=swapped)
-    folder.add("unfit.png", Image.new("RGB", (64, 64), (20, 80, 30)), icc_profile=lab.tobytes())
-    folder.add("photo.jpg", Image.new("RGB", (64, 64), (200, 80, 40)), icc_profile=swapped, quality=100)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"tmp_")  # red and green
+    swapped = swapped.replace(b"gXYZ", b"rXYZ")
+    swapped = swapped.replace(b"tmp_", b"gXYZ")
+    folder.add("equal.png", plain((200, 80, 30)), icc_profile=srgb)
+    folder.add("swapped.png", plain((200, 80, 30)), icc_profile=swapped)
+    folder.add("unfit.png", plain((20, 80, 30)), icc_profile=lab.tobytes())
+    folder.add("photo.jpg", plain((200, 80, 40)), icc_profile=swapped, quality=100)
     files = prepared(folder, tmp_path / "out")
     assert not any(pixels(data).info for data in files.values())
     assert _distance(files["00001.png"], (200, 80, 30)) <= 2
@@ -167,7 +198,7 @@ def test_a_colour_profile_is_applied_and_dropped(folder: Folder, tmp_path: Path)
 
 
 def linear_grey_profile() -> bytes:
-    """The smallest ICC profile for a grey picture: a white point, and a tone curve of gamma 1."""
+    """The smallest ICC profile for a grey image: a white point, and a tone curve of gamma 1."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
     curve = b"curv\0\0\0\0" + struct.pack(">I", 0)
     table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 12)
@@ -177,7 +208,11 @@ def linear_grey_profile() -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_a_grey_picture_may_have_a_profile_of_either_kind(folder: Folder, tmp_path: Path, mode: str) -> None:
+def test_a_grey_image_may_have_a_profile_of_either_kind(
+    folder: Folder,
+    tmp_path: Path,
+    mode: str,
+) -> None:
     grey = Image.new("L", (64, 64), 64).convert(mode)
     folder.add("linear.png", grey, icc_profile=linear_grey_profile())
     folder.add("rgb.png", grey, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -188,19 +223,24 @@ def test_a_grey_picture_may_have_a_profile_of_either_kind(folder: Folder, tmp_pa
 
 
 def _distance(data: bytes, colour: tuple[int, int, int]) -> int:
+    """Return the largest difference of a channel of a plain image from a colour."""
     found = pixels(data).getpixel((5, 5))
     assert isinstance(found, tuple)
-    return max(abs(int(mine) - theirs) for mine, theirs in zip(found, colour, strict=True))
+    channels = zip(found, colour, strict=True)
+    return max(abs(int(mine) - theirs) for mine, theirs in channels)
 
 
-def test_large_photos_are_scaled_to_four_training_resolutions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_large_photos_are_scaled_to_four_training_resolutions(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (1024, 512)))
     folder.add("b.jpg", draw(2, (512, 256)))
     files = prepared(folder, tmp_path / "out")
-    assert {name: pixels(data).size for name, data in files.items()} == {
-        "00001.png": (512, 256),
-        "00002.jpg": (512, 256),
-    }
+    assert list(files) == ["00001.png", "00002.jpg"]
+    for data in files.values():
+        assert pixels(data).size == (512, 256)
 
 
 def test_names_stay_here_and_the_order_stays(folder: Folder, draw: Draw, tmp_path: Path) -> None:
@@ -220,43 +260,52 @@ def test_names_stay_here_and_the_order_stays(folder: Folder, draw: Draw, tmp_pat
     ]
 
 
-def test_the_result_passes_inspection_with_the_same_captions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_the_result_passes_inspection_with_the_same_captions(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (400, 300)), exif=with_position())
     folder.add("b.png", draw(2))
     folder.add("a.txt", "ein Hündchen")
     folder.add("b.txt", 'two "quoted" words')
     before = datasets.prepare(folder.path, tmp_path / "out", resolution=64)
     after = datasets.prepare(tmp_path / "out", tmp_path / "again", resolution=64)
-    assert (
-        [p.caption for p in after.pictures]
-        == [p.caption for p in before.pictures]
-        == ["ein Hündchen", 'two "quoted" words']
-    )
+    captions = ["ein Hündchen", 'two "quoted" words']
+    assert [image.caption for image in before.images] == captions
+    assert [image.caption for image in after.images] == captions
     assert hash_files(tmp_path / "again") == hash_files(tmp_path / "out")
 
 
-def test_equal_folders_give_equal_bytes_in_another_process(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_equal_folders_give_equal_bytes_in_another_process(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.jpg", draw(1, (700, 500)), exif=with_position())
     folder.add("a.txt", "words")
     code = (
         "import sys; from pathlib import Path; from orchestrator import datasets;"
         "datasets.prepare(Path(sys.argv[1]), Path(sys.argv[2]), resolution=64)"
     )
-    subprocess.run([sys.executable, "-c", code, folder.path, tmp_path / "there"], check=True)
+    there = tmp_path / "there"
+    command = [sys.executable, "-c", code, folder.path, there]
+    subprocess.run(command, check=True)
     here = prepared(folder, tmp_path / "here")
-    assert here == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert here == {path.name: path.read_bytes() for path in there.iterdir()}
 
 
 def test_a_destination_in_use_is_left_alone(folder: Folder, draw: Draw, tmp_path: Path) -> None:
     folder.add("a.png", draw())
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("x")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("x")
     with pytest.raises(DatasetError, match="is not empty"):
-        prepared(folder, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+        prepared(folder, out)
+    assert [path.name for path in out.iterdir()] == ["precious"]
 
 
-def test_a_folder_that_cannot_be_used_leaves_nothing_of_its_good_pictures(
+def test_a_folder_that_cannot_be_used_leaves_nothing_of_its_good_images(
     folder: Folder, draw: Draw, tmp_path: Path
 ) -> None:
     folder.add("a.png", draw(1))
@@ -266,7 +315,7 @@ def test_a_folder_that_cannot_be_used_leaves_nothing_of_its_good_pictures(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_each_picture_is_read_and_decoded_once(
+def test_each_image_is_read_and_decoded_once(
     folder: Folder, draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[bytes] = []
@@ -282,14 +331,22 @@ def test_each_picture_is_read_and_decoded_once(
     assert decoded == [path.read_bytes() for path in sorted(folder.path.iterdir())]
 
 
-def test_a_disk_that_cannot_be_written_is_the_machines_matter(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_is_a_machine_error(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.png", draw())
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MachineError, match="cannot write the prepared pictures"):
+    with pytest.raises(MachineError, match="prepared images cannot be written"):
         datasets.prepare(folder.path, tmp_path / "file" / "out", resolution=64)
 
 
-def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+def test_a_write_that_fails_half_way_leaves_nothing(
+    folder: Folder,
+    draw: Draw,
+    tmp_path: Path,
+) -> None:
     folder.add("a.png", draw())
     code = (
         "import resource, signal, sys; from pathlib import Path; from orchestrator import datasets;"
@@ -299,6 +356,6 @@ def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, draw: Draw, 
         "except MachineError as error: sys.stdout.write(error.render())\n"
     )
     command = [sys.executable, "-c", code, folder.path, tmp_path / "out"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "File too large" in said
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "File too large" in result.stdout
     assert not list((tmp_path / "out").iterdir())

@@ -1,4 +1,4 @@
-"""A Hub on a loopback address that the real client library talks to, and a bucket on moto."""
+"""A Hub on a loopback address that the real client library calls, and a bucket on moto."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,8 @@ from tests.faults.wire import Wire
 from tests.models.server import Files, HubServer, ask_only, serving
 from tests.storage.conftest import ACCOUNT, BUCKET, aws, digest_of, wire
 
-__all__ = [
-    "ACCOUNT",
-    "BUCKET",
-    "aws",
-    "digest_of",
-    "wire",
-]  # fixtures of a bucket: moto answers AWS's, the loopback Hub is let pass
+# Fixtures of a bucket; moto answers the requests to AWS and lets those to the loopback Hub pass.
+__all__ = ["ACCOUNT", "BUCKET", "aws", "digest_of", "wire"]
 
 
 @pytest.fixture
@@ -35,7 +30,7 @@ def store(aws: Aws, wire: Wire) -> S3Store:
 
 @pytest.fixture
 def files() -> Files:
-    """A model as the Hub has it, with what no run reads beside it."""
+    """A model as on the Hub, with files that no run reads."""
     parts = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
     content = {f"{part}/config.json": f'{{"_class_name": "{name}"}}' for part, name in parts.items()}
     content |= {f"{part}/model.safetensors": f"weights of {part}" for part in parts}

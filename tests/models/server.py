@@ -1,7 +1,7 @@
-"""A Hugging Face Hub on a loopback address: what the client library asks for while it looks up and fetches a model.
+"""A Hugging Face Hub on a loopback address: the requests of the client library that look up and fetch a model.
 
-After the Hub's own behaviour: https://huggingface.co/docs/hub/api and what `huggingface_hub` reads of the answers.
-Small files come from the Hub itself; weights from another host, to which it redirects and no token may go.
+It imitates https://huggingface.co/docs/hub/api and what `huggingface_hub` reads of the answers. Small files come from
+the Hub itself; weights from another host, to which it redirects and which must not get a token.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _STORED_APART = (".safetensors", ".bin", ".ckpt")
 
 
 class Asked(NamedTuple):
-    """A request that came in."""
+    """A request to the Hub."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What goes out."""
+    """An answer of the Hub."""
 
     status: int
     headers: dict[str, str]
@@ -47,8 +47,10 @@ class Repository:
 
     def push(self, files: Files, *, ref: str = "main") -> str:
         """Make a commit and return its hash."""
-        parts = [f"{name} {hashlib.sha1(content).hexdigest()}" for name, content in sorted(files.items())]  # noqa: S324
-        commit = hashlib.sha1("\n".join([*self.commits, *parts]).encode()).hexdigest()  # noqa: S324
+        parts = list(self.commits)
+        for name, content in sorted(files.items()):
+            parts.append(f"{name} {_sha1(content)}")
+        commit = _sha1("\n".join(parts).encode())
         self.commits[commit] = files
         self.refs[ref] = commit
         return commit
@@ -66,7 +68,7 @@ class HubServer:
         self.tokens: dict[str, set[str]] = {}
         self.asked: list[Asked] = []
         self.broken: Answer | None = None
-        """Answers everything, when it is set, or what is asked at a path with `broken_at` in it."""
+        """Answer to every request with `broken_at` in its path, when it is set."""
         self.broken_at = ""
         self.port = 0
 
@@ -74,7 +76,14 @@ class HubServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def add(self, model_id: str, files: Files, *, gated: bool = False, private: bool = False) -> Repository:
+    def add(
+        self,
+        model_id: str,
+        files: Files,
+        *,
+        gated: bool = False,
+        private: bool = False,
+    ) -> Repository:
         """Make a model with one commit."""
         self.models[model_id] = repository = Repository(gated=gated, private=private)
         repository.push(files)
@@ -101,10 +110,15 @@ class HubServer:
                 return self._file(asked, f"{owner}/{name}", revision, "/".join(path))
         return _refusal(404, code="EntryNotFound")
 
-    def _found(self, asked: Asked, model_id: str, revision: str) -> tuple[Repository, str] | Answer:
+    def _found(
+        self,
+        asked: Asked,
+        model_id: str,
+        revision: str,
+    ) -> tuple[Repository, str] | Answer:
         repository = self.models.get(model_id)
         if repository is None or (repository.private and not self._may(asked, model_id)):
-            # who is not signed in is not told whether there is such a model
+            # the Hub does not reveal whether a private model exists
             status = 401 if asked.token is None else 404
             return _refusal(status, code="RepoNotFound", message="Repository not found")
         commit = repository.resolve(revision)
@@ -123,12 +137,35 @@ class HubServer:
         repository, commit = found
         files = repository.commits[commit]
         if what == "tree":
-            return _json([{"type": "file", "path": name, **_entry(name, files[name], "oid")} for name in files])
-        siblings = [{"rfilename": name, **_entry(name, files[name], "blobId")} for name in files]
-        about = {"private": repository.private, "gated": "auto" if repository.gated else False, "tags": []}
-        return _json({"_id": "1", "id": model_id, "modelId": model_id, "sha": commit, "siblings": siblings, **about})
+            tree = []
+            for name, content in files.items():
+                entry = _entry(name, content, "oid")
+                tree.append({"type": "file", "path": name, **entry})
+            return _json(tree)
+        siblings = []
+        for name, content in files.items():
+            entry = _entry(name, content, "blobId")
+            siblings.append({"rfilename": name, **entry})
+        return _json(
+            {
+                "_id": "1",
+                "id": model_id,
+                "modelId": model_id,
+                "sha": commit,
+                "siblings": siblings,
+                "private": repository.private,
+                "gated": "auto" if repository.gated else False,
+                "tags": [],
+            }
+        )
 
-    def _file(self, asked: Asked, model_id: str, revision: str, path: str) -> Answer:
+    def _file(
+        self,
+        asked: Asked,
+        model_id: str,
+        revision: str,
+        path: str,
+    ) -> Answer:
         found = self._found(asked, model_id, revision)
         if isinstance(found, Answer):
             return found
@@ -148,16 +185,18 @@ class HubServer:
         return Answer(302, headers)
 
     def _stored(self, sha256: str) -> bytes:
-        contents = (
-            content for model in self.models.values() for files in model.commits.values() for content in files.values()
-        )
-        return next(content for content in contents if hashlib.sha256(content).hexdigest() == sha256)
+        for model in self.models.values():
+            for files in model.commits.values():
+                for content in files.values():
+                    if hashlib.sha256(content).hexdigest() == sha256:
+                        return content
+        raise KeyError(sha256)
 
 
 def ask_only(server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the library at a Hub, with nothing cached and nobody signed in.
+    """Point the library at a Hub, with an empty cache and without a token.
 
-    It has read the variables for that (HF_ENDPOINT, HF_HOME) when it was imported.
+    It reads its variables (HF_ENDPOINT, HF_HOME) when it is imported, so its constants are changed.
     """
     monkeypatch.delenv("HF_TOKEN", raising=False)
     template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -169,13 +208,22 @@ def ask_only(server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def files_of(folder: Path) -> Files:
     """Return the files below a folder by their relative paths."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            files[name] = path.read_bytes()
+    return files
+
+
+def _sha1(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()  # noqa: S324  (as git does)
 
 
 def _blob_id(content: bytes) -> str:
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()  # noqa: S324  (as git names it)
+    """Return git's name of a file's content."""
+    header = f"blob {len(content)}\0".encode()
+    return _sha1(header + content)
 
 
 def _entry(name: str, content: bytes, oid: str) -> dict[str, Any]:
@@ -194,9 +242,20 @@ def _content(content: bytes, headers: dict[str, str]) -> Answer:
     return Answer(200, headers, content)
 
 
-def _refusal(status: int, *, code: str = "", message: str = "", headers: dict[str, str] | None = None) -> Answer:
-    said = {name: value for name, value in (("X-Error-Code", code), ("X-Error-Message", message)) if value}
-    return Answer(status, {**(headers or {}), **said}, json.dumps({"error": message}).encode())
+def _refusal(
+    status: int,
+    *,
+    code: str = "",
+    message: str = "",
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    headers = dict(headers or {})
+    if code:
+        headers["X-Error-Code"] = code
+    if message:
+        headers["X-Error-Message"] = message
+    body = json.dumps({"error": message}).encode()
+    return Answer(status, headers, body)
 
 
 @contextmanager
@@ -211,8 +270,9 @@ def serving() -> Iterator[HubServer]:
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
             answer = hub.answer(Asked(self.command, urlsplit(self.path).path, token))
             self.send_response(answer.status)
-            for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
+            for name, value in answer.headers.items():
                 self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)

@@ -1,4 +1,4 @@
-"""Models of a Hub that is served here, fetched by the real client library, and put into a bucket."""
+"""Models of a Hub on a loopback address, downloaded by the real client library and stored in a bucket."""
 
 import os
 import subprocess
@@ -76,7 +76,7 @@ def test_mirroring_twice_fetches_and_stores_nothing(
     assert set(wire.sent) == {"GetObject", "ListObjectsV2"}
 
 
-def test_a_branch_that_moved_on_is_copied_anew_and_the_old_commit_stays(
+def test_a_branch_with_a_new_commit_is_copied_again_and_the_old_commit_stays(
     hub: HubServer, store: S3Store, put: Put, files: Files
 ) -> None:
     repository = hub.add(MODEL, files)
@@ -91,7 +91,7 @@ def test_a_branch_that_moved_on_is_copied_anew_and_the_old_commit_stays(
     assert list_mirrored(store) == [new, old]
 
 
-def test_another_name_of_a_commit_that_is_there_costs_one_small_object(
+def test_another_revision_of_a_stored_commit_costs_one_small_object(
     hub: HubServer, store: S3Store, wire: Wire, put: Put, files: Files
 ) -> None:
     repository = hub.add(MODEL, files)
@@ -107,7 +107,7 @@ def test_another_name_of_a_commit_that_is_there_costs_one_small_object(
     assert {one.revision for one in list_mirrored(store)} == {"main", "refs/pr/1"}
 
 
-def test_a_copy_that_lost_a_file_is_no_copy_and_is_made_whole(
+def test_a_copy_that_lost_a_file_is_not_used_and_is_completed(
     hub: HubServer, store: S3Store, put: Put, files: Files, aws: Aws
 ) -> None:
     hub.add(MODEL, files)
@@ -144,7 +144,7 @@ def pickled(files: Files) -> Files:
     ],
     ids=["another family", "pickles", "one file", "no JSON"],
 )
-def test_what_cannot_be_trained_is_refused_before_its_weights_are_fetched(
+def test_a_model_that_cannot_be_trained_is_refused_before_its_weights_are_downloaded(
     hub: HubServer, wire: Wire, put: Put, files: Files, spoil: Callable[[Files], Files], words: str
 ) -> None:
     hub.add(MODEL, spoil(files))
@@ -160,7 +160,7 @@ def signed_in(hub: HubServer, monkeypatch: pytest.MonkeyPatch, *models: str) -> 
     monkeypatch.setenv("HF_TOKEN", TOKEN)
 
 
-def test_a_gated_model_is_fetched_with_a_token_that_goes_nowhere_else(
+def test_a_gated_model_is_downloaded_with_a_token_that_only_the_hub_gets(
     hub: HubServer, wire: Wire, put: Put, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add(MODEL, files, gated=True)
@@ -179,18 +179,22 @@ def test_a_gated_model_is_fetched_with_a_token_that_goes_nowhere_else(
 @pytest.mark.parametrize(
     ("who", "words", "next_step"),
     [
-        ("nobody", "gated, and this machine is not signed in", f"https://huggingface.co/{MODEL}, then: hf auth login"),
-        ("a stranger", "has not been given access", f"https://huggingface.co/{MODEL}, wait"),
-        ("somebody of old", "does not accept this machine's token", "hf auth login"),
+        (
+            "no token",
+            "gated, and this machine is not signed in",
+            f"https://huggingface.co/{MODEL}, then: hf auth login",
+        ),
+        ("no access", "has not been granted access", f"https://huggingface.co/{MODEL}, wait"),
+        ("an invalid token", "does not accept this machine's token", "hf auth login"),
     ],
 )
 def test_a_gated_model_says_what_is_missing(
     hub: HubServer, put: Put, files: Files, monkeypatch: pytest.MonkeyPatch, who: str, words: str, next_step: str
 ) -> None:
     hub.add(MODEL, files, gated=True)
-    if who != "nobody":
+    if who != "no token":
         signed_in(hub, monkeypatch)
-    if who == "somebody of old":
+    if who == "an invalid token":
         hub.tokens.clear()
     with pytest.raises(HubError, match=words) as raised:
         put()
@@ -205,13 +209,13 @@ def test_a_gated_model_says_what_is_missing(
         ("org/secret", None, 'no model "org/secret"', "if the model is private: hf auth login"),
         (MODEL, "no-such-branch", 'no branch, tag or commit "no-such-branch"', f"{MODEL}/tree/main"),
         (MODEL, "0" * 40, "no branch, tag or commit", f"{MODEL}/tree/main"),
-        ("gpt2", None, "no name of a model", "org/model"),
-        ("org/..", None, "no name of a model", "org/model"),
-        ("./base-model", None, "no name of a model", "org/model"),
-        (f"org/{TOKEN}", None, "A secret would leave", "take it out"),
+        ("gpt2", None, "not the name of a model", "org/model"),
+        ("org/..", None, "not the name of a model", "org/model"),
+        ("./base-model", None, "not the name of a model", "org/model"),
+        (f"org/{TOKEN}", None, "A secret would leave", "remove it"),
     ],
 )
-def test_a_model_that_is_not_there(
+def test_a_missing_model(
     hub: HubServer, put: Put, files: Files, model_id: str, revision: str | None, words: str, next_step: str
 ) -> None:
     hub.add(MODEL, files)
@@ -223,22 +227,22 @@ def test_a_model_that_is_not_there(
 
 
 @pytest.mark.parametrize("status", [500, 429, 200])
-def test_a_hub_that_is_not_well(hub: HubServer, put: Put, status: int) -> None:
+def test_a_failing_hub(hub: HubServer, put: Put, status: int) -> None:
     hub.broken = Answer(status, {}, b"<html>")
     with pytest.raises(ServiceError, match="Hugging Face Hub") as raised:
         put()
     assert "try again" in raised.value.next_step
 
 
-def test_what_is_cached_in_part_is_not_taken_for_the_model(
+def test_a_partial_cache_is_not_used_as_the_model(
     hub: HubServer, wire: Wire, put: Put, files: Files, tmp_path: Path
 ) -> None:
     repository = hub.add(MODEL, files)
     hub.broken, hub.broken_at = Answer(403, {}), "/tree/"
     snapshot = tmp_path / "cache" / "models--org--model" / "snapshots" / repository.refs["main"] / "unet"
-    snapshot.mkdir(parents=True)  # as somebody has left it who used this part alone
+    snapshot.mkdir(parents=True)  # as when only this part was used before
     (snapshot / "config.json").write_bytes(files["unet/config.json"])
-    with pytest.raises(ServiceError, match="did not give out all"):
+    with pytest.raises(ServiceError, match="did not send all"):
         put()
     assert wire.count("PutObject") == 0
     hub.broken = None
@@ -252,7 +256,7 @@ def test_a_token_of_too_narrow_rights(hub: HubServer, put: Put) -> None:
     assert "hf auth login" in raised.value.next_step
 
 
-def test_nobody_answers(hub: HubServer, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub(hub: HubServer, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(ServiceError, match="cannot be reached") as raised:
         put()
@@ -293,20 +297,24 @@ def run(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize("words", [("mirror", MODEL), ("list",)])
-def test_without_an_account_there_is_nowhere_to_put_a_model(words: tuple[str, ...]) -> None:
+def test_without_an_account_models_cannot_be_mirrored(words: tuple[str, ...]) -> None:
     result = run("models", *words)
     assert (result.returncode, result.stdout) == (6, "")
     assert "Next: python -m orchestrator infra up" in result.stderr
 
 
-def test_the_client_says_which_package_is_missing(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as Python marks a module that cannot be imported
     with pytest.raises(MachineError, match="not installed") as raised:
         put()
     assert raised.value.next_step == "pip install 'orchestrator[hub]'"
 
 
-def test_errors_are_those_of_the_house(hub: HubServer, put: Put, files: Files) -> None:
+def test_an_unknown_answer_of_the_hub_is_not_repeated(
+    hub: HubServer,
+    put: Put,
+    files: Files,
+) -> None:
     hub.add(MODEL, files)
     hub.broken = Answer(418, {"X-Error-Message": "words of the Hub"})
     with pytest.raises(OrchestratorError) as raised:

@@ -37,8 +37,13 @@ def put(store: S3Store, revision: str | None = None) -> str:
     return mirror(store, MODEL, revision, lambda _line: None).model.commit
 
 
-def plan_asking(store: S3Store, spec: JobSpec, settings: Settings, account: AwsSettings) -> Plan:
-    """Plan as a submit does: what the bucket has is asked first."""
+def plan_asking(
+    store: S3Store,
+    spec: JobSpec,
+    settings: Settings,
+    account: AwsSettings,
+) -> Plan:
+    """Plan as a submit does: the bucket is searched first."""
     return planned(spec, settings, account, ask(store, spec.base_model))
 
 
@@ -78,15 +83,15 @@ def test_a_job_gets_the_revision_it_asks_for(
     old = put(store)
     repository.push({**files, "unet/config.json": b"{}"}, ref="v2")
     new = put(store, "v2")
-    found = {
-        revision: plan_asking(store, spec(settings={"base_revision": revision}), settings, account)
-        for revision in (None, "main", "v2", old, new, "v3")
-    }
-    commits = {revision: plan.mirrored.commit if plan.mirrored else None for revision, plan in found.items()}
+    commits = {}
+    for revision in (None, "main", "v2", old, new, "v3"):
+        job = spec(settings={"base_revision": revision})
+        plan = plan_asking(store, job, settings, account)
+        commits[revision] = plan.mirrored.commit if plan.mirrored else None
     assert commits == {None: old, "main": old, "v2": new, old: old, new: new, "v3": None}
 
 
-def test_a_dry_run_cannot_know_and_says_so(settings: Settings, account: AwsSettings) -> None:
+def test_a_dry_run_warns_that_copies_are_unknown(settings: Settings, account: AwsSettings) -> None:
     plan = planned(spec(), settings, account)
     (warning,) = [one.render() for one in plan.warnings if one.where.startswith("base_model")]
     assert "python -m orchestrator models mirror org/model" in warning
@@ -100,7 +105,7 @@ def test_a_dry_run_cannot_know_and_says_so(settings: Settings, account: AwsSetti
     assert "refused" in warning
 
 
-def test_a_model_of_another_kind_is_not_looked_for(
+def test_the_copy_of_a_builtin_model_is_not_looked_up(
     wire: Wire, store: S3Store, settings: Settings, account: AwsSettings
 ) -> None:
     plan = plan_asking(store, spec(base_model="builtin"), settings, account)

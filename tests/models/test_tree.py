@@ -1,4 +1,4 @@
-"""A base model as a tree: what a run reads, and another tree when any of it is another."""
+"""A base model as a tree: the files a run reads, and another tree when one of them changes."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_equal_models_are_one_tree_wherever_they_lie(model: Path) -> None:
+def test_equal_models_in_different_folders_are_one_tree(model: Path) -> None:
     (model / "notes.txt").write_text("nothing reads this")
     tree = model_tree(model)
     assert tree.name == model_tree(BUILTIN_MODEL).name

@@ -12,7 +12,7 @@ from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
-from orchestrator.specs.job_file import parse_words, read_job_file
+from orchestrator.specs.job_file import parse_overrides, read_job_file
 
 
 def problems(fields: dict[str, Any]) -> dict[str, str]:
@@ -22,7 +22,7 @@ def problems(fields: dict[str, Any]) -> dict[str, str]:
 
 
 def write_model(folder: Path, weights: bytes = b"weights") -> Path:
-    """Write what a base model's folder looks like from outside."""
+    """Write a folder that passes the offline checks of a base model."""
     for part in ("unet", "vae", "text_encoder"):
         (folder / part).mkdir(parents=True)
         (folder / part / "config.json").write_text("{}")
@@ -68,11 +68,11 @@ def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
         build_spec({"recipe": typed})
 
 
-def test_a_prompt_without_pictures_would_rename_the_sample_subject() -> None:
-    assert "without pictures" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
+def test_a_prompt_without_images_would_rename_the_sample_subject() -> None:
+    assert "without images" in problems({"recipe": "dreambooth", "prompt": "a photo of sks dog"})["prompt"]
 
 
-def test_pictures_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
+def test_images_without_a_prompt_do_not_get_the_samples_prompt(tmp_path: Path) -> None:
     assert "--prompt" in problems({"recipe": "dreambooth", "images": tmp_path})["instance_prompt"]
 
 
@@ -86,7 +86,7 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
     assert "is a FluxPipeline; only Stable Diffusion 1 and 2" in found
 
 
-def test_everything_a_model_folder_lacks_is_said_at_once(tmp_path: Path) -> None:
+def test_everything_a_model_folder_lacks_is_reported_at_once(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     (model / "unet" / "model.safetensors").rename(model / "unet" / "model.bin")
     (model / "vae" / "model.safetensors").rename(model / "vae" / "model.fp16.safetensors")
@@ -133,7 +133,7 @@ def test_a_word_that_is_missing_or_none_is_asked_for_with_an_example(
     assert "pattern" not in found
 
 
-def test_a_field_like_no_other_is_not_answered_with_all_of_them() -> None:
+def test_a_field_like_no_other_is_not_answered_with_the_whole_list() -> None:
     found = problems({"recipe": "dreambooth", "settings": {"qqqq": 1}})["qqqq"]
     assert "steps" not in found
 
@@ -150,7 +150,7 @@ def test_the_next_step_is_about_what_is_wrong() -> None:
 
 
 def sized_model(folder: Path, latents: object) -> str:
-    """Write a model folder that says of its size, with an autoencoder that halves three times."""
+    """Write a model folder with a sample size, and a VAE that halves the side three times."""
     write_model(folder)
     (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": latents}))
     (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 1, 1, 1]}))
@@ -158,20 +158,24 @@ def sized_model(folder: Path, latents: object) -> str:
 
 
 @pytest.mark.parametrize(("latents", "resolution"), [(96, 768), (32, 256), ([64, 96], 512), (None, 512)])
-def test_a_model_folder_knows_its_resolution(tmp_path: Path, latents: object, resolution: int) -> None:
+def test_a_model_folder_knows_its_resolution(
+    tmp_path: Path,
+    latents: object,
+    resolution: int,
+) -> None:
     fields = {"recipe": "dreambooth", "base_model": sized_model(tmp_path / "model", latents)}
     assert build_spec(fields).recipe.resolution == resolution
     assert build_spec(fields, {"resolution": "128"}).recipe.resolution == 128
     assert build_spec({**fields, "settings": {"resolution": 160}}).recipe.resolution == 160
 
 
-def test_a_hub_id_is_taken_at_its_word() -> None:
+def test_a_hub_id_is_not_checked_offline() -> None:
     assert build_spec({"recipe": "dreambooth", "base_model": "org/some-model"}).base_model == Hub(
         "org/some-model", None
     )
 
 
-def test_words_become_what_their_fields_are() -> None:
+def test_overrides_are_converted_to_the_types_of_their_fields() -> None:
     pairs = [
         "steps=12",
         "validation_steps=6",
@@ -180,31 +184,31 @@ def test_words_become_what_their_fields_are() -> None:
         "snr_gamma=5",
         'validation_prompts=["a","b"]',
     ]
-    recipe = build_spec({"recipe": "dreambooth"}, parse_words(pairs)).recipe.model_dump()
+    recipe = build_spec({"recipe": "dreambooth"}, parse_overrides(pairs)).recipe.model_dump()
     assert (recipe["steps"], recipe["learning_rate"], recipe["prior_preservation"]) == (12, 1e-3, False)
     assert (recipe["snr_gamma"], recipe["validation_prompts"]) == (5.0, ("a", "b"))
 
 
-def test_a_word_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path) -> None:
+def test_an_override_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path) -> None:
     fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
-    recipe = build_spec(fields, parse_words(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
+    recipe = build_spec(fields, parse_overrides(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
     assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
 
 
-def test_words_that_cannot_be_read_are_all_named() -> None:
+def test_overrides_without_a_value_are_all_reported() -> None:
     with pytest.raises(SpecError) as raised:
-        parse_words(["steps", "=3"])
+        parse_overrides(["steps", "=3"])
     assert len(raised.value.problems) == 2
 
 
-def test_a_list_that_is_no_json_is_a_problem_among_others() -> None:
-    words = parse_words(["validation_prompts=[a", "steps=0"])
+def test_a_list_that_is_not_json_is_a_problem_among_others() -> None:
+    words = parse_overrides(["validation_prompts=[a", "steps=0"])
     with pytest.raises(SpecError) as raised:
         build_spec({"recipe": "dreambooth"}, words)
     assert [problem.where for problem in raised.value.problems] == ["validation_prompts", "steps"]
 
 
-def test_words_come_before_the_job_files_settings() -> None:
+def test_overrides_replace_the_job_files_settings() -> None:
     fields = {"recipe": "dreambooth", "settings": {"steps": 5, "seed": 5}}
     recipe = build_spec(fields, {"steps": "7"}).recipe
     assert (recipe.steps, recipe.seed) == (7, 5)
@@ -227,11 +231,11 @@ def test_an_empty_or_unknown_folder_is_not_the_sample(images: str) -> None:
     assert "images" in problems({"recipe": "dreambooth", "images": images})
 
 
-def test_a_home_of_nobody_is_no_base_model() -> None:
+def test_the_home_of_an_unknown_user_is_no_base_model() -> None:
     assert "base_model" in problems({"recipe": "dreambooth", "base_model": "~no-such-user/model"})
 
 
-def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
+def test_folders_in_a_job_file_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "dog").mkdir()
     job = tmp_path / "job.yaml"
     job.write_text("recipe: dreambooth\nimages: dog\nprompt: a photo of sks dog\nsettings:\n  steps: 7\n")
@@ -241,7 +245,7 @@ def test_a_job_file_finds_its_pictures_beside_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a list", "{", "just words", "\x00", ""])
-def test_a_job_file_that_is_none(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_job_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(SpecError, match=r"job\.yaml"):
         read_job_file(tmp_path / "job.yaml")
@@ -254,14 +258,14 @@ def test_a_job_file_without_a_recipe_says_so(tmp_path: Path, text: str) -> None:
         build_spec(read_job_file(tmp_path / "job.yaml"))
 
 
-def test_a_key_that_stands_twice_is_not_chosen_from(tmp_path: Path) -> None:
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text("recipe: dreambooth\nname: a\nsettings:\n  steps: 5\n  seed: 1\n  steps: 7\nname: b\n")
     with pytest.raises(SpecError) as raised:
         read_job_file(job)
     assert [problem.render() for problem in raised.value.problems] == [
-        "name: stands in line 2 and again in line 7",
-        "steps: stands in line 4 and again in line 6",
+        "name: is in line 2 and again in line 7",
+        "steps: is in line 4 and again in line 6",
     ]
 
 
@@ -320,11 +324,11 @@ def prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("prompts_only")
-def test_a_recipe_without_inputs_takes_no_pictures(tmp_path: Path) -> None:
+def test_a_recipe_without_inputs_takes_no_images(tmp_path: Path) -> None:
     fields = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
     assert build_spec(fields).inputs == {}
     found = problems({**fields, "images": tmp_path, "settings": {"steps": 0}})
-    assert found["images"] == "images: textual-inversion learns from no pictures (leave --images out)"
+    assert found["images"] == "images: textual-inversion does not train on images (leave --images out)"
     assert set(found) == {"images", "initializer_token", "steps"}
 
 

@@ -37,17 +37,17 @@ def test_what_the_service_would_refuse_is_refused_here(field: str, value: object
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"max_wait_minutes": 600}, "spot"),
         ({"spot": True, "max_runtime_minutes": 120, "max_wait_minutes": 60}, "at least max_runtime_minutes"),
     ],
 )
-def test_settings_that_contradict_one_another(fields: dict[str, Any], said: str) -> None:
-    assert said in problems(compute=fields)["compute"]
+def test_settings_that_contradict_one_another(fields: dict[str, Any], message: str) -> None:
+    assert message in problems(compute=fields)["compute"]
 
 
-def test_a_field_there_is_not_suggests_the_nearest() -> None:
+def test_an_unknown_field_suggests_the_nearest() -> None:
     assert "instance_type" in problems(compute={"instance_typ": "ml.g5.xlarge"})["compute.instance_typ"]
     assert "max_usd" in problems(budget={"max_us": 3})["budget.max_us"]
 
@@ -62,7 +62,7 @@ def test_problems_of_the_machines_come_with_all_the_others() -> None:
     assert set(found) == {"compute.instance_count", "budget.max_usd", "steps", "name"}
 
 
-def test_spot_is_refused_where_no_checkpoint_would_ever_land() -> None:
+def test_spot_is_refused_for_a_run_without_a_checkpoint() -> None:
     short = {"spot": True, "max_runtime_minutes": 30}
     found = problems(compute=short, settings={"checkpoint_minutes": 25})
     assert "checkpoint_minutes=25" in found["compute"]
@@ -77,7 +77,7 @@ def test_machines_and_budget_do_not_make_another_job() -> None:
     assert elsewhere.identity("data", "model") == spec().identity("data", "model")
 
 
-def test_a_job_file_has_sections_for_machines_and_money(tmp_path: Any) -> None:
+def test_a_job_file_has_sections_for_machines_and_budget(tmp_path: Any) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(
         "recipe: dreambooth\ncompute:\n  instance_type: ml.g6.xlarge\n  spot: true\nbudget:\n  max_usd: 2.5\n"
@@ -94,7 +94,7 @@ def test_waiting_for_spot_ends_within_what_the_service_allows() -> None:
     assert spec().compute.wait_seconds(3600) is None
 
 
-def test_machines_and_money_can_be_said_on_the_command_line() -> None:
+def test_machines_and_budget_can_be_set_on_the_command_line() -> None:
     words = {"compute.volume_gb": "200", "compute.spot": "true", "budget.max_usd": "3.50", "steps": "12"}
     job = build_spec({"recipe": "dreambooth", "compute": {"volume_gb": 100, "retry_attempts": 1}}, words)
     assert (job.compute.volume_gb, job.compute.spot, job.compute.retry_attempts) == (200, True, 1)

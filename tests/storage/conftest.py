@@ -1,4 +1,4 @@
-"""A bucket of one's own account on moto, and its wire."""
+"""A bucket on moto, and the wire to it."""
 
 import hashlib
 import random
@@ -46,7 +46,7 @@ def bucket(aws: Aws, wire: Wire, waits: list[float]) -> Bucket:
 
 @pytest.fixture
 def keys(aws: Aws, wire: Wire) -> Callable[[], list[str]]:
-    """List every object, by a client that no test watches."""
+    """List every object, by a client that no test observes."""
     client = aws._session.client("s3", region_name="us-east-1")
     return lambda: [item["Key"] for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
@@ -62,15 +62,16 @@ def large(tmp_path: Path) -> Upload:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """A tree with what folders have: files below folders, an empty one, names that are not ASCII."""
+    """A tree with files in folders, an empty file, and names that are not ASCII."""
     folder = tmp_path / "tree"
     (folder / "unet").mkdir(parents=True)
-    for name, content in {
+    contents = {
         "a.txt": b"a",
         "empty": b"",
         "unet/weights": b"w" * 3000,
         "ein Füchslein #1.png": b"f",
-    }.items():
+    }
+    for name, content in contents.items():
         (folder / name).write_bytes(content)
     return tree_of_folder("data", folder)
 

@@ -1,4 +1,4 @@
-"""What holds for a store wherever it is."""
+"""What every store does, in a folder and in a bucket."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +24,13 @@ def test_a_tree_comes_back_as_it_was(any_store: Store, tree: Tree, tmp_path: Pat
     assert hash_files(tmp_path / "back") == tree.files
 
 
-def test_where_a_tree_will_be_is_known_before_it_is_stored(any_store: Store, tree: Tree) -> None:
+def test_the_uri_of_a_tree_is_known_before_it_is_stored(any_store: Store, tree: Tree) -> None:
     assert any_store.list_prefix(tree.name) == {}
     assert any_store.put_tree(tree) == any_store.uri(tree.name)
     assert set(any_store.list_prefix(tree.name)) == {tree.name + name for name in tree.files}
 
 
-def test_the_files_of_a_tree_may_lie_anywhere(any_store: Store, tree: Tree, tmp_path: Path) -> None:
+def test_the_files_of_a_tree_may_be_anywhere(any_store: Store, tree: Tree, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(tree.sources["a.txt"].read_bytes())
     moved = tree.model_copy(update={"sources": {**tree.sources, "a.txt": elsewhere}})
@@ -40,7 +40,11 @@ def test_the_files_of_a_tree_may_lie_anywhere(any_store: Store, tree: Tree, tmp_
     assert elsewhere.exists()
 
 
-def test_equal_content_has_one_name_and_other_content_another(any_store: Store, tree: Tree, tmp_path: Path) -> None:
+def test_equal_content_has_one_name_and_other_content_another(
+    any_store: Store,
+    tree: Tree,
+    tmp_path: Path,
+) -> None:
     first = any_store.put_tree(tree)
     assert any_store.put_tree(tree_of_folder("data", tmp_path / "tree")) == first
     (tmp_path / "tree" / "a.txt").write_bytes(b"b")
@@ -48,7 +52,7 @@ def test_equal_content_has_one_name_and_other_content_another(any_store: Store, 
 
 
 def test_a_file_that_changed_since_it_was_hashed_is_not_stored(tree: Tree, tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "store")  # in a bucket it is S3 that refuses it, which moto does not
+    store = FolderStore(tmp_path / "store")  # in a bucket S3 refuses it, which moto does not
     tree.sources["unet/weights"].write_bytes(b"W" * 3000)
     with pytest.raises(MachineError, match="changed while it was stored"):
         store.put_tree(tree)
@@ -57,17 +61,21 @@ def test_a_file_that_changed_since_it_was_hashed_is_not_stored(tree: Tree, tmp_p
     store.put_tree(tree)
 
 
-def test_files_that_are_not_there_are_named_as_missing(any_store: Store, tree: Tree, tmp_path: Path) -> None:
+def test_missing_files_are_reported(any_store: Store, tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         any_store.get_files(tree.name, tree.files, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
-def test_nothing_that_lies_in_the_way_is_written_over(any_store: Store, tree: Tree, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(
+    any_store: Store,
+    tree: Tree,
+    tmp_path: Path,
+) -> None:
     any_store.put_tree(tree)
     (tmp_path / "back").mkdir()
     (tmp_path / "back" / "mine").touch()
-    with pytest.raises(MachineError, match="in the way"):
+    with pytest.raises(MachineError, match="exists and is not empty"):
         any_store.get_files(tree.name, tree.files, tmp_path / "back")
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["mine"]
 
@@ -81,20 +89,28 @@ def test_no_file_is_written_outside_the_folder(
     assert [problem.where for problem in raised.value.problems] == [name]
 
 
-def test_a_folder_is_named_with_and_without_its_slash(any_store: Store, tree: Tree, tmp_path: Path) -> None:
+def test_a_folder_is_named_with_and_without_its_slash(
+    any_store: Store,
+    tree: Tree,
+    tmp_path: Path,
+) -> None:
     any_store.put_tree(tree)
     for number, prefix in enumerate((tree.name, tree.name.rstrip("/"), any_store.name(any_store.uri(tree.name)))):
         any_store.get_files(prefix, tree.files, tmp_path / f"back-{number}")
 
 
-def test_the_bytes_of_a_small_file_come_as_they_are(any_store: Store, tree: Tree) -> None:
+def test_the_bytes_of_a_small_file_are_returned(any_store: Store, tree: Tree) -> None:
     any_store.put_tree(tree)
     assert any_store.get_bytes(f"{tree.name}a.txt") == b"a"
     with pytest.raises(MissingError):
         any_store.get_bytes(f"{tree.name}b.txt")
 
 
-def test_one_file_comes_verified(any_store: Store, tree: Tree, digest_of: Callable[[bytes], FileDigest]) -> None:
+def test_one_file_is_verified(
+    any_store: Store,
+    tree: Tree,
+    digest_of: Callable[[bytes], FileDigest],
+) -> None:
     any_store.put_tree(tree)
     assert any_store.get_file(f"{tree.name}a.txt", digest_of(b"a")) == b"a"
     for other in (b"b", b"a and more"):
@@ -112,13 +128,13 @@ def test_a_value_comes_back_and_can_be_replaced(any_store: Store) -> None:
 
 def test_a_new_value_never_replaces_another_one(any_store: Store) -> None:
     any_store.put_json("registry/fox.json", EXAMPLE, new=True)
-    any_store.put_json("registry/fox.json", EXAMPLE, new=True)  # the same: nothing to quarrel about
+    any_store.put_json("registry/fox.json", EXAMPLE, new=True)  # idempotent
     with pytest.raises(ConflictError):
         any_store.put_json("registry/fox.json", {}, new=True)
     assert any_store.get_json("registry/fox.json") == EXAMPLE
 
 
-def test_a_value_that_is_not_there_is_named_as_missing(any_store: Store) -> None:
+def test_a_missing_value_is_reported(any_store: Store) -> None:
     with pytest.raises(MissingError):
         any_store.get_json("registry/none.json")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract.digest import hash_file
-from orchestrator.storage.hash_cache import HashMemory
+from orchestrator.storage.hash_cache import HashCache
 
 LATER = 10**19
 """Nanoseconds; a moment at which every file of today has long settled."""
@@ -17,8 +17,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def memory(tmp_path: Path, clock_ns: int = LATER) -> HashMemory:
-    return HashMemory(tmp_path / "hashes", from_bytes=1, clock_ns=lambda: clock_ns)
+def memory(tmp_path: Path, clock_ns: int = LATER) -> HashCache:
+    return HashCache(tmp_path / "hashes", min_bytes=1, clock_ns=lambda: clock_ns)
 
 
 def test_a_large_file_is_read_once(tmp_path: Path, file: Path) -> None:
@@ -44,5 +44,5 @@ def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path, file: Path) -> 
 
 
 def test_a_small_file_is_simply_read(tmp_path: Path, file: Path) -> None:
-    assert HashMemory(tmp_path / "hashes", clock_ns=lambda: LATER).digest(file) == hash_file(file)
+    assert HashCache(tmp_path / "hashes", clock_ns=lambda: LATER).digest(file) == hash_file(file)
     assert not (tmp_path / "hashes").exists()

@@ -1,4 +1,4 @@
-"""Files that go in parts: with checksums, once, and never half."""
+"""Multipart uploads: with checksums, once, and never a partial object."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +27,19 @@ def open_uploads(aws: Aws) -> list[str]:
     return [upload["Key"] for upload in listed.get("Uploads", [])]
 
 
-def test_a_large_file_goes_in_parts_with_checksums_and_only_once(bucket: Bucket, wire: Wire, large: Upload) -> None:
+def test_a_large_file_is_sent_in_parts_with_checksums_and_only_once(
+    bucket: Bucket,
+    wire: Wire,
+    large: Upload,
+) -> None:
     counted: list[int] = []
-    in_parts(bucket, Meter("models", 11 * MEBIBYTE, lambda _what, done, _of: counted.append(done))).send([large], {})
+    meter = Meter("models", 11 * MEBIBYTE, lambda _what, done, _total: counted.append(done))
+    in_parts(bucket, meter).send([large], {})
     assert wire.count("UploadPart") == 3
     checked = [request for request in wire.requests if b"x-amz-checksum-sha256" in str(request.headers).encode()]
     assert len(checked) == 3
     assert counted[-1] == 11 * MEBIBYTE
-    assert bucket.get("models/large", most_bytes=12 * MEBIBYTE) == large.path.read_bytes()
+    assert bucket.get("models/large", max_bytes=12 * MEBIBYTE) == large.path.read_bytes()
     in_parts(bucket).send([large], bucket.list("models/"))
     assert wire.count("UploadPart") == 3
 
@@ -50,7 +55,7 @@ def test_a_large_file_that_fails_leaves_no_open_upload(
     assert keys() == []
 
 
-def test_a_large_file_whose_last_answer_is_lost_is_no_conflict_with_itself(
+def test_a_large_file_whose_last_answer_is_lost_does_not_conflict_with_itself(
     bucket: Bucket, wire: Wire, aws: Aws, large: Upload, keys: Callable[[], list[str]]
 ) -> None:
     wire.answer("CompleteMultipartUpload", lost("ReadTimeoutError"))

@@ -1,4 +1,4 @@
-"""What is S3's own: few requests, nothing half done, nothing of a stranger."""
+"""The store in a bucket: few requests, no partial objects, no bucket of another account."""
 
 import random
 from collections.abc import Callable
@@ -28,7 +28,11 @@ from tests.faults.wire import Body, Wire, broken, lost
 OWNER_HEADER = "x-amz-expected-bucket-owner"
 
 
-def test_a_second_put_of_a_complete_tree_is_one_request(store: S3Store, tree: Tree, wire: Wire) -> None:
+def test_a_second_put_of_a_complete_tree_is_one_request(
+    store: S3Store,
+    tree: Tree,
+    wire: Wire,
+) -> None:
     store.put_tree(tree)
     wire.sent.clear()
     store.put_tree(tree)
@@ -41,7 +45,7 @@ def test_the_manifest_is_written_last(store: S3Store, tree: Tree, wire: Wire) ->
     assert ["/manifests/" in url for url in puts] == [False] * 4 + [True]
 
 
-def test_a_half_finished_tree_is_completed_and_what_is_there_is_not_sent_again(
+def test_a_partial_tree_is_completed_and_present_files_are_not_sent_again(
     store: S3Store, tree: Tree, wire: Wire, aws: Aws, tmp_path: Path, keys: Callable[[], list[str]]
 ) -> None:
     denied = wire.refusal(403, "AccessDenied", "Access Denied")
@@ -57,28 +61,30 @@ def test_a_half_finished_tree_is_completed_and_what_is_there_is_not_sent_again(
     store.get_files(tree.name, tree.files, tmp_path / "back")
 
 
-def test_a_file_of_a_half_finished_tree_that_is_not_what_it_should_be_is_replaced(
-    store: S3Store, tree: Tree, aws: Aws, tmp_path: Path
-) -> None:
+def test_a_damaged_file_of_a_partial_tree_is_replaced(store: S3Store, tree: Tree, aws: Aws, tmp_path: Path) -> None:
     aws.client("s3").put_object(Bucket="orchestrator-bucket", Key=f"{tree.name}unet/weights", Body=b"W" * 3000)
     store.put_tree(tree)
     store.get_files(tree.name, tree.files, tmp_path / "back")
 
 
-def test_a_put_whose_answer_is_lost_is_no_conflict_with_oneself(store: S3Store, tree: Tree, wire: Wire) -> None:
+def test_a_put_whose_answer_is_lost_does_not_conflict_with_itself(
+    store: S3Store,
+    tree: Tree,
+    wire: Wire,
+) -> None:
     wire.answer("PutObject", lost("ReadTimeoutError"))
     store.put_tree(tree)
     assert wire.count("PutObject") == 5 + 1
 
 
-def test_a_new_object_in_the_place_of_other_bytes_is_a_conflict(
+def test_a_new_object_with_the_key_of_other_bytes_is_a_conflict(
     aws: Aws, wire: Wire, digest_of: Callable[[bytes], FileDigest]
 ) -> None:
     bucket = Bucket(aws, "orchestrator-bucket", "123456789012")
     bucket.put_new("key", b"mine", digest_of(b"mine"))
     with pytest.raises(ConflictError):
         bucket.put_new("key", b"yours", digest_of(b"yours"))
-    assert bucket.get("key", most_bytes=10) == b"mine"
+    assert bucket.get("key", max_bytes=10) == b"mine"
 
 
 def test_two_puts_of_one_tree_at_once_both_succeed(
@@ -97,12 +103,12 @@ def test_a_tree_travels_both_ways_although_half_of_all_requests_fail(
     busy = wire.refusal(503, "SlowDown", "Please reduce your request rate.")
     wire.otherwise = lambda request: busy(request) if dice.random() < 0.5 else None
     store.put_tree(tree)
-    dice.seed(3)  # the threads of the upload took their turns in no order
+    dice.seed(3)  # the threads of the upload ran in no fixed order
     store.get_files(tree.name, tree.files, tmp_path / "back")
     assert hash_files(tmp_path / "back") == tree.files
 
 
-def test_a_put_that_has_begun_outlasts_an_outage_after_the_sdks_budget_of_retries_is_spent(
+def test_a_put_outlasts_an_outage_after_the_sdks_retry_quota_is_spent(
     store: S3Store, tree: Tree, wire: Wire, waits: list[float]
 ) -> None:
     failure = wire.refusal(500, "InternalError", "We encountered an internal error.")
@@ -116,13 +122,17 @@ def test_a_put_that_has_begun_outlasts_an_outage_after_the_sdks_budget_of_retrie
     assert waits == [1.0, 2.0, 4.0]
 
 
-def test_when_nothing_gets_through_the_error_says_so(store: S3Store, tree: Tree, wire: Wire) -> None:
+def test_when_every_request_is_throttled_the_error_says_so(
+    store: S3Store,
+    tree: Tree,
+    wire: Wire,
+) -> None:
     wire.answer("PutObject", forever=wire.refusal(503, "SlowDown", "Please reduce your request rate."))
     with pytest.raises(ServiceError, match="too many requests"):
         store.put_tree(tree)
 
 
-def test_a_store_that_cannot_be_reached_is_no_long_wait(
+def test_an_unreachable_store_fails_without_a_long_wait(
     store: S3Store, tree: Tree, wire: Wire, waits: list[float]
 ) -> None:
     wire.otherwise = broken("EndpointConnectionError")
@@ -148,7 +158,7 @@ def test_nothing_goes_into_a_bucket_of_another_account(
     S3Store(aws, "orchestrator-bucket", "123456789012").put_tree(tree)
 
 
-def test_no_bucket_is_named_with_the_command_that_makes_it(aws: Aws, wire: Wire) -> None:
+def test_a_missing_bucket_is_reported_with_the_command_that_creates_it(aws: Aws, wire: Wire) -> None:
     with pytest.raises(MissingError, match="no such bucket") as caught:
         S3Store(aws, "no-such-bucket", "123456789012").get_json("a.json")
     assert caught.value.next_step == "python -m orchestrator infra up"
@@ -166,21 +176,31 @@ def test_an_expired_session_is_named_although_the_first_request_gets_no_reason(
 # --- what comes back
 
 
-def test_progress_goes_up_to_the_whole_both_ways(aws: Aws, wire: Wire, tree: Tree, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    store = S3Store(aws, "orchestrator-bucket", "123456789012", progress=lambda *news: told.append(news))
+def test_progress_goes_up_to_the_whole_both_ways(
+    aws: Aws,
+    wire: Wire,
+    tree: Tree,
+    tmp_path: Path,
+) -> None:
+    progress: list[tuple[str, int, int]] = []
+    store = S3Store(aws, "orchestrator-bucket", "123456789012", progress=lambda *news: progress.append(news))
     store.put_tree(tree)
-    assert told == sorted(told)
-    assert told[-1] == ("data", 3002, 3002)
-    told.clear()
+    assert progress == sorted(progress)
+    assert progress[-1] == ("data", 3002, 3002)
+    progress.clear()
     store.put_tree(tree)
-    assert told == [("data", 3002, 3002)]
-    told.clear()
+    assert progress == [("data", 3002, 3002)]
+    progress.clear()
     store.get_files(tree.name, tree.files, tmp_path / "back")
-    assert told[-1] == ("data", 3002, 3002)
+    assert progress[-1] == ("data", 3002, 3002)
 
 
-def test_a_changed_object_is_refused_and_nothing_stays(store: S3Store, tree: Tree, aws: Aws, tmp_path: Path) -> None:
+def test_a_changed_object_is_refused_and_no_file_stays(
+    store: S3Store,
+    tree: Tree,
+    aws: Aws,
+    tmp_path: Path,
+) -> None:
     store.put_tree(tree)
     key = f"{tree.name}unet/weights"
     for content in (b"W" * 3000, b"w" * 2999, b"w" * 3001):
@@ -200,7 +220,7 @@ def test_a_list_of_files_cannot_name_one_outside(
     assert list(tmp_path.rglob("*escaped*")) == []
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(
+def test_an_interrupted_download_resumes_at_the_same_byte(
     store: S3Store, tree: Tree, wire: Wire, tmp_path: Path
 ) -> None:
     store.put_tree(tree)
@@ -222,7 +242,12 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
     assert starts[:2] == [b"bytes=1500-", b"bytes=2250-"]
 
 
-def test_a_download_that_gets_no_byte_gives_up(store: S3Store, tree: Tree, wire: Wire, tmp_path: Path) -> None:
+def test_a_download_that_gets_no_byte_gives_up(
+    store: S3Store,
+    tree: Tree,
+    wire: Wire,
+    tmp_path: Path,
+) -> None:
     store.put_tree(tree)
     wire.answer("GetObject", lambda _: None, forever=broken("ConnectionClosedError"))
     with pytest.raises(ServiceError, match="no answer came"):
@@ -230,7 +255,7 @@ def test_a_download_that_gets_no_byte_gives_up(store: S3Store, tree: Tree, wire:
     assert not (tmp_path / "back").exists()
 
 
-def test_a_long_listing_comes_in_pages_and_whole(store: S3Store, aws: Aws) -> None:
+def test_a_long_listing_is_read_in_pages(store: S3Store, aws: Aws) -> None:
     for number in range(5):
         store.put_json(f"many/{number}", number)
     aws.client("s3").meta.events.register(
@@ -239,7 +264,7 @@ def test_a_long_listing_comes_in_pages_and_whole(store: S3Store, aws: Aws) -> No
     assert list(store.list_prefix("many/")) == [f"many/{number}" for number in range(5)]
 
 
-def test_what_is_in_another_bucket_has_no_name_here(store: S3Store, wire: Wire) -> None:
+def test_a_uri_of_another_bucket_is_refused(store: S3Store, wire: Wire) -> None:
     with pytest.raises(SpecError, match="not in s3://orchestrator-bucket/"):
         store.name(f"s3://somebody-elses/data/{'0' * 64}/")
     assert wire.sent == []

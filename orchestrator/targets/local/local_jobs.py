@@ -19,7 +19,7 @@ from orchestrator.errors import JobError, JobExistsError, MachineError, Orchestr
 from orchestrator.requests import Request, moved
 from orchestrator.resources import PACKAGE
 from orchestrator.settings import Settings
-from orchestrator.storage import FolderStore, Store, folder_of, sweep
+from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
 from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
 from orchestrator.targets.local.job_folder import JobFolder
@@ -215,7 +215,7 @@ class LocalJobs:
 
     def _sweep(self) -> None:
         for folder in (self.settings.jobs, self.settings.adapters, self.settings.store):
-            sweep(folder, time.time())
+            remove_abandoned(folder, time.time())
 
     def _require_machine(self) -> None:
         """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
