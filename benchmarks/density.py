@@ -1,7 +1,7 @@
 """How dense the code is: syntax nodes in a line, comprehensions in a hundred lines, functions that are too long.
 
 Code that reads in order, one idea a line, has few of either: httpx 0.28 has 5.0 and 0.8 by the same count. `make check`
-prints the figures.
+prints the figures and fails above the limits.
 """
 
 import ast
@@ -53,7 +53,7 @@ def _lines_of(function: ast.FunctionDef) -> int:
 
 
 def main(folders: list[str]) -> int:
-    """Print the figures of each folder and of all together."""
+    """Print the figures of each folder and of all together; return 1 when these are above the limits."""
     everything: list[Path] = []
     for folder in folders or FOLDERS:
         paths = sorted(Path(folder).rglob("*.py"))
@@ -63,7 +63,11 @@ def main(folders: list[str]) -> int:
     _print("together", total)
     for name in total.long_functions:
         print(f"  more than {MOST_LINES} lines: {name}")
-    return 0
+    too_dense = total.nodes > MOST_NODES * total.lines
+    too_nested = 100 * total.comprehensions > MOST_COMPREHENSIONS * total.lines
+    if too_dense or too_nested:
+        print(f"  the limits are {MOST_NODES} nodes a line and {MOST_COMPREHENSIONS} comprehensions in 100 lines")
+    return int(too_dense or too_nested or bool(total.long_functions))
 
 
 def _print(name: str, found: Density) -> None:
