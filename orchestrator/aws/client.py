@@ -117,7 +117,13 @@ def _config() -> Any:  # botocore.config.Config
 
 
 def _mind_lost_answers(
-    *, attempts: int, operation: Any, response: Any, caught_exception: Any, request_dict: Any, **_rest: Any
+    *,
+    attempts: int,
+    operation: Any,
+    response: Any,
+    caught_exception: Any,
+    request_dict: Any,
+    **_rest: Any,
 ) -> bool | None:
     """Remember that an attempt of a request that makes something may have been carried out, and soon end the attempts.
 

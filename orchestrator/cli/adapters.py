@@ -68,7 +68,12 @@ def show(name: str, as_json: bool) -> None:
 
 @adapters.command()
 @click.argument("name")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="New folder; the adapter's name when left out.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="New folder; the adapter's name when left out.",
+)
 @json_option
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Bring an adapter here: each file is verified, and the folder is whole or absent."""

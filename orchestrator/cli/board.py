@@ -74,7 +74,12 @@ class _Bars:
             case Phase(name=name, of=of):
                 self.progress.reset(task, total=of or None, words=printable(name))
             case Step(step=step, of=of, loss=loss):
-                self.progress.update(task, completed=step, total=of, words=f"training, loss {loss:.4f}")
+                self.progress.update(
+                    task,
+                    completed=step,
+                    total=of,
+                    words=f"training, loss {loss:.4f}",
+                )
             case Item(done=done, of=of):
                 self.progress.update(task, completed=done, total=of)
             case Warned(message=message):

@@ -21,20 +21,52 @@ def infra() -> None:
 
 
 def _stack_options(function: Any) -> Any:  # click's decorators take any function
-    stack_name = click.option("--stack-name", metavar="NAME", help="Of the CloudFormation stack; orchestrator.")
-    region = click.option("--region", metavar="REGION", help="AWS region; that of your AWS configuration.")
+    stack_name = click.option(
+        "--stack-name",
+        metavar="NAME",
+        help="Of the CloudFormation stack; orchestrator.",
+    )
+    region = click.option(
+        "--region",
+        metavar="REGION",
+        help="AWS region; that of your AWS configuration.",
+    )
     return region(stack_name(function))
 
 
 @infra.command()
 @_stack_options
-@click.option("--alarm-email", metavar="EMAIL", help="Who is told when the month's bill nears the budget.")
-@click.option("--monthly-budget", metavar="USD", type=click.IntRange(1), help="Dollars a month for the alarm; 50.")
-@click.option("--subnet", "subnets", metavar="ID", multiple=True, help="Subnet jobs run in; can be repeated.")
 @click.option(
-    "--security-group", "groups", metavar="ID", multiple=True, help="Security group of jobs; can be repeated."
+    "--alarm-email",
+    metavar="EMAIL",
+    help="Who is told when the month's bill nears the budget.",
 )
-@click.option("--log-days", metavar="DAYS", type=int, help="Days log lines are kept; 90.")
+@click.option(
+    "--monthly-budget",
+    metavar="USD",
+    type=click.IntRange(1),
+    help="Dollars a month for the alarm; 50.",
+)
+@click.option(
+    "--subnet",
+    "subnets",
+    metavar="ID",
+    multiple=True,
+    help="Subnet jobs run in; can be repeated.",
+)
+@click.option(
+    "--security-group",
+    "groups",
+    metavar="ID",
+    multiple=True,
+    help="Security group of jobs; can be repeated.",
+)
+@click.option(
+    "--log-days",
+    metavar="DAYS",
+    type=int,
+    help="Days log lines are kept; 90.",
+)
 @json_option
 def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) -> None:
     """Make what jobs need, or bring it up to date. Idempotent.
@@ -45,7 +77,13 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     from orchestrator.infra.training_image import is_missing
 
     aws, settings, name = _opened(region, stack_name)
-    account = infra_account.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
+    account = infra_account.up(
+        aws,
+        settings,
+        _parameters(given),
+        name=name,
+        told=_telling(quiet=as_json),
+    )
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
         click.echo(f"\nNext: {command('infra', 'image')}  (it builds the image that jobs run in)")
@@ -53,10 +91,25 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 
 @infra.command()
 @_stack_options
-@click.option("--build-only", is_flag=True, help="Build it for this machine and push nothing; needs no account.")
-@click.option("--platform", metavar="OS/ARCH", default="linux/amd64", help="What it runs on; linux/amd64.")
+@click.option(
+    "--build-only",
+    is_flag=True,
+    help="Build it for this machine and push nothing; needs no account.",
+)
+@click.option(
+    "--platform",
+    metavar="OS/ARCH",
+    default="linux/amd64",
+    help="What it runs on; linux/amd64.",
+)
 @json_option
-def image(region: str | None, stack_name: str | None, build_only: bool, platform: str, as_json: bool) -> None:
+def image(
+    region: str | None,
+    stack_name: str | None,
+    build_only: bool,
+    platform: str,
+    as_json: bool,
+) -> None:
     """Build the image that jobs run in with docker and push it. Idempotent.
 
     It holds Python and the libraries of training; each job brings its own code.
@@ -88,15 +141,30 @@ def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
 
 @infra.command()
 @_stack_options
-@click.option("--delete-adapters", is_flag=True, help="Delete the bucket also with adapters in it.")
+@click.option(
+    "--delete-adapters",
+    is_flag=True,
+    help="Delete the bucket also with adapters in it.",
+)
 @json_option
-def down(region: str | None, stack_name: str | None, delete_adapters: bool, as_json: bool) -> None:
+def down(
+    region: str | None,
+    stack_name: str | None,
+    delete_adapters: bool,
+    as_json: bool,
+) -> None:
     """Remove everything `infra up` made: bucket, roles, images, key."""
     from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
     told = _telling(quiet=as_json)
-    removal = infra_account.down(aws, settings, name=name, delete_adapters=delete_adapters, told=told)
+    removal = infra_account.down(
+        aws,
+        settings,
+        name=name,
+        delete_adapters=delete_adapters,
+        told=told,
+    )
     if as_json:
         print_json(removal.model_dump(mode="json"))
         return

@@ -18,18 +18,41 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
     options = (
         click.argument("what", metavar="RECIPE|JOB.yaml"),
         click.option(
-            "--images", metavar="DIR", help="Folder with your pictures; the built-in sample subject when left out."
+            "--images",
+            metavar="DIR",
+            help="Folder with your pictures; the built-in sample subject when left out.",
         ),
         click.option("--prompt", help='What is on them, with the rare token: "a photo of sks dog".'),
-        click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id."),
-        click.option("--name", help="Name of the adapter; the job's name when left out."),
-        click.option("-s", "--set", "pairs", metavar=setting, multiple=True, help=sets),
         click.option(
-            "--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to train."
+            "--base-model",
+            metavar="MODEL",
+            help="builtin, a folder, or a Hugging Face id.",
         ),
-        click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
+        click.option("--name", help="Name of the adapter; the job's name when left out."),
         click.option(
-            "--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible."
+            "-s",
+            "--set",
+            "pairs",
+            metavar=setting,
+            multiple=True,
+            help=sets,
+        ),
+        click.option(
+            "--target",
+            type=click.Choice(TARGET_NAMES),
+            default=TargetName.LOCAL.value,
+            help="Where to train.",
+        ),
+        click.option(
+            "--instance-type",
+            metavar="TYPE",
+            help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.",
+        ),
+        click.option(
+            "--spot",
+            is_flag=True,
+            default=None,
+            help="On SageMaker: spare capacity, cheaper and interruptible.",
         ),
         click.option("--max-usd", metavar="USD", help=max_usd),
     )

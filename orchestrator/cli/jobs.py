@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 def job_argument(function: Any) -> Any:  # click's decorators take any function
     """Give a command the name of a job, of which a few letters are enough, and the target it is looked for in."""
-    choice = click.option("--target", type=click.Choice(TARGET_NAMES), help="Where to look for the job.")
+    choice = click.option(
+        "--target",
+        type=click.Choice(TARGET_NAMES),
+        help="Where to look for the job.",
+    )
     return click.argument("name")(choice(function))
 
 
@@ -106,7 +110,9 @@ def wait(name: str, target: str | None, as_json: bool) -> None:
 @jobs.command()
 @job_argument
 @click.option(
-    "--now", is_flag=True, help="Kill it at once; what came after its newest checkpoint is lost. Not on SageMaker."
+    "--now",
+    is_flag=True,
+    help="Kill it at once; what came after its newest checkpoint is lost. Not on SageMaker.",
 )
 @json_option
 def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:

@@ -19,7 +19,11 @@ def models() -> None:
 
 @models.command()
 @click.argument("hf_id", metavar="HF_ID")
-@click.option("--revision", metavar="R", help="Branch, tag or commit; the default branch when left out.")
+@click.option(
+    "--revision",
+    metavar="R",
+    help="Branch, tag or commit; the default branch when left out.",
+)
 @json_option
 def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
     """Copy a model into the bucket, once; jobs on SageMaker read it there.

@@ -12,7 +12,12 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from orchestrator.errors import OrchestratorError
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+json_option: Callable[[Any], Any] = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, for scripts.",
+)
 
 
 def print_json(value: object) -> None:

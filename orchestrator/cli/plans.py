@@ -13,7 +13,14 @@ from orchestrator.storage.uris import s3_uri
 _NOT_READY = f"no account is set up yet: names of account, role and image are made up ({command('infra', 'up')})"
 
 
-def print_plan(plan: Plan, bucket: str, *, as_json: bool, ready: bool, request: bool = True) -> None:
+def print_plan(
+    plan: Plan,
+    bucket: str,
+    *,
+    as_json: bool,
+    ready: bool,
+    request: bool = True,
+) -> None:
     """Print a plan for SageMaker: facts and the request, or one JSON value."""
     if as_json:
         print_json(_as_json(plan, bucket, ready=ready))

@@ -138,7 +138,12 @@ def _draw_bar(events: Iterator[Event]) -> None:
                 case Step(step=step, of=of, loss=loss) if task is not None:
                     if progress.tasks[task].completed == 0:  # a resumed run does not begin at 0: its speed is not that
                         progress.reset(task, completed=step - 1, total=of, loss="")
-                    progress.update(task, completed=step, total=of, loss=f"loss {loss:.4f}")
+                    progress.update(
+                        task,
+                        completed=step,
+                        total=of,
+                        loss=f"loss {loss:.4f}",
+                    )
                 case Item(done=done, of=of) if task is not None:
                     progress.update(task, completed=done, total=of)
                 case _:

@@ -46,7 +46,11 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
         print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
 
 
-def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> dict[str, Any]:
+def job_json(
+    job: Job,
+    description: JobDescription,
+    manifest: AdapterManifest | None,
+) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
     usd = cost(description)
     values = description.model_dump(mode="json")

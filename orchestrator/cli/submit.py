@@ -28,7 +28,9 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     max_usd="On SageMaker: the most the job may cost; sets its time limit.",
 )
 @click.option(
-    "--fallback", is_flag=True, help="On SageMaker: take what can stand in when an instance is not to be had."
+    "--fallback",
+    is_flag=True,
+    help="On SageMaker: take what can stand in when an instance is not to be had.",
 )
 @click.option(
     "--wait-minutes",
@@ -37,11 +39,27 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     default=0,
     help="On SageMaker: ask again for so long then.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an interrupted run of the same job.",
+)
 @click.option("--restart", is_flag=True, help="Begin the same job anew.")
-@click.option("--dry-run", is_flag=True, help="Print the request and start nothing; makes no call.")
-@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
-@click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the request and start nothing; makes no call.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="On SageMaker: do not ask before spending.",
+)
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return at once; `jobs wait` watches the job.",
+)
 @json_option
 def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> None:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
@@ -76,7 +94,13 @@ class _Start(NamedTuple):
     wait_minutes: int
 
 
-def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
+def _submit_here(
+    spec: "JobSpec",
+    settings: "Settings",
+    start: _Start,
+    *,
+    dry_run: bool,
+) -> None:
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
@@ -93,7 +117,14 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
     _begin(plan, open_target(TargetName.LOCAL, settings), start)
 
 
-def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
+def _submit_to_sagemaker(
+    spec: "JobSpec",
+    settings: "Settings",
+    start: _Start,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
     from orchestrator.planning.plan import store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
@@ -106,7 +137,14 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
         from orchestrator.targets.opening import open_target
 
         account = settings.account()
-        plan = _agreed_plan(spec, settings, account, Path(staging), quiet=start.as_json, yes=yes)
+        plan = _agreed_plan(
+            spec,
+            settings,
+            account,
+            Path(staging),
+            quiet=start.as_json,
+            yes=yes,
+        )
         with uploading(quiet=start.as_json) as progress:
             target = open_target(TargetName.SAGEMAKER, settings, progress)
             store_trees(plan, target.store)
@@ -115,7 +153,13 @@ def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *
     _begin(plan, target, start)
 
 
-def _show_without_calls(spec: "JobSpec", settings: "Settings", staging: Path, *, as_json: bool) -> None:
+def _show_without_calls(
+    spec: "JobSpec",
+    settings: "Settings",
+    staging: Path,
+    *,
+    as_json: bool,
+) -> None:
     from orchestrator.cli.plans import print_plan
     from orchestrator.models.mirrored import NOT_ASKED
     from orchestrator.planning.inputs import prepare_inputs
@@ -130,7 +174,13 @@ def _show_without_calls(spec: "JobSpec", settings: "Settings", staging: Path, *,
 
 
 def _agreed_plan(
-    spec: "JobSpec", settings: "Settings", account: "AwsSettings", staging: Path, *, quiet: bool, yes: bool
+    spec: "JobSpec",
+    settings: "Settings",
+    account: "AwsSettings",
+    staging: Path,
+    *,
+    quiet: bool,
+    yes: bool,
 ) -> "Plan":
     """Plan a job, show the plan, and ask whether it may cost that; nothing is stored or started."""
     from orchestrator.aws.client import Aws
@@ -147,7 +197,13 @@ def _agreed_plan(
     _warn(plan)
     require_image(Aws(account.region), account)
     if not quiet:
-        print_plan(plan, account.bucket, as_json=False, ready=True, request=False)
+        print_plan(
+            plan,
+            account.bucket,
+            as_json=False,
+            ready=True,
+            request=False,
+        )
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
     return plan
 
@@ -175,7 +231,12 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
     from orchestrator.cli.progress import follow, follow_own, leaving
     from orchestrator.jobs.job import submit as submit_plan
 
-    job, started = submit_plan(plan, target, resume=start.resume or again, restart=start.restart and not again)
+    job, started = submit_plan(
+        plan,
+        target,
+        resume=start.resume or again,
+        restart=start.restart and not again,
+    )
     if not started:
         click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
     if not start.detach:

@@ -44,11 +44,30 @@ class _Start(NamedTuple):
     type=click.IntRange(min=1),
     help="Jobs at a time; one on this machine, all on SageMaker when left out.",
 )
-@click.option("--resume", is_flag=True, help="Go on with jobs that ended early.")
-@click.option("--dry-run", is_flag=True, help="Show every job and start none; makes no call.")
-@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with jobs that ended early.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show every job and start none; makes no call.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="On SageMaker: do not ask before spending.",
+)
 @json_option
-def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None, **given: Any) -> int:
+def sweep(
+    what: str,
+    *,
+    target: str,
+    pairs: tuple[str, ...],
+    max_usd: str | None,
+    **given: Any,
+) -> int:
     """Train an adapter for each combination of settings and show them side by side.
 
     A job that was done before is not run again: the same command goes on where it was left. With --name each adapter's
@@ -88,7 +107,12 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
     return _run(entries, open_target(TargetName.LOCAL, settings), settings, start, None)
 
 
-def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
+def _on_sagemaker(
+    variants: Sequence["Variant"],
+    settings: "Settings",
+    start: _Start,
+    max_usd: str | None,
+) -> int:
     from orchestrator.settings import AwsSettings
     from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
 
@@ -162,7 +186,13 @@ def _heads(entries: Sequence["Entry"]) -> list[str]:
     return [field.upper() for field in entries[0].variant.settings]
 
 
-def _run(entries: Sequence["Entry"], target: "Target", settings: "Settings", start: _Start, max_usd: str | None) -> int:
+def _run(
+    entries: Sequence["Entry"],
+    target: "Target",
+    settings: "Settings",
+    start: _Start,
+    max_usd: str | None,
+) -> int:
     from orchestrator.cli.board import board
     from orchestrator.sweeps.refusal import label
     from orchestrator.sweeps.results import results_of

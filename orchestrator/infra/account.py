@@ -55,10 +55,19 @@ class IdleCharge(BaseModel):
 
 IDLE_CHARGES = (
     IdleCharge(what="encryption key", price="$1 a month"),
-    IdleCharge(what="bucket", price="$0.023 a GB and month, replaced versions for 30 days too"),
+    IdleCharge(
+        what="bucket",
+        price="$0.023 a GB and month, replaced versions for 30 days too",
+    ),
     IdleCharge(what="container images", price="$0.10 a GB and month"),
-    IdleCharge(what="log lines", price="$0.50 a GB when written, $0.03 a GB and month"),
-    IdleCharge(what="jobs", price="nothing but while they run, see `submit --dry-run`"),
+    IdleCharge(
+        what="log lines",
+        price="$0.50 a GB when written, $0.03 a GB and month",
+    ),
+    IdleCharge(
+        what="jobs",
+        price="nothing but while they run, see `submit --dry-run`",
+    ),
 )
 
 
@@ -75,7 +84,14 @@ class Removal(BaseModel):
     """What stays in the account."""
 
 
-def up(aws: Aws, settings: Settings, wanted: Mapping[str, str], *, name: str = STACK, told: Told) -> AwsSettings:
+def up(
+    aws: Aws,
+    settings: Settings,
+    wanted: Mapping[str, str],
+    *,
+    name: str = STACK,
+    told: Told,
+) -> AwsSettings:
     """Make the stack, or bring it up to date, and note its outputs on this machine. Idempotent.
 
     `wanted` are parameters of the template; what is left out stays as it is. Raises SpecError for a name that
@@ -102,7 +118,14 @@ def show(aws: Aws, settings: Settings, *, name: str = STACK) -> AwsSettings:
     return _note(Stack(aws, name), settings)
 
 
-def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bool = False, told: Told) -> Removal:
+def down(
+    aws: Aws,
+    settings: Settings,
+    *,
+    name: str = STACK,
+    delete_adapters: bool = False,
+    told: Told,
+) -> Removal:
     """Empty the bucket and delete the stack. Idempotent.
 
     Raises JobError while jobs run, and AccountError when the bucket holds adapters and `delete_adapters` is False.

@@ -89,7 +89,14 @@ class Docker:
             )
         self.run("talk to docker", "version")
 
-    def build(self, folder: Path, image: str, *, platform: str, arguments: Mapping[str, str]) -> None:
+    def build(
+        self,
+        folder: Path,
+        image: str,
+        *,
+        platform: str,
+        arguments: Mapping[str, str],
+    ) -> None:
         """Build the Dockerfile of a folder and give the image its name."""
         words = ["build", "--platform", platform, "--tag", image, *self._plain_format()]
         for name, value in arguments.items():
@@ -101,7 +108,12 @@ class Docker:
         registry = image.partition("/")[0]
         with self._signing_in_to(registry) as docker:
             words = ["login", "--username", _USER, "--password-stdin", registry]
-            docker.run("sign in to the registry", *words, typed=password, signs=_OF_THE_REGISTRY)
+            docker.run(
+                "sign in to the registry",
+                *words,
+                typed=password,
+                signs=_OF_THE_REGISTRY,
+            )
             docker.follow("push the image", "push", image, signs=_OF_THE_REGISTRY)
 
     def _plain_format(self) -> list[str]:

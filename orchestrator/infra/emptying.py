@@ -33,7 +33,11 @@ def empty(bucket: Bucket) -> int:
         for page in bucket.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 with suppress(MissingError):  # it ended meanwhile
-                    bucket.call("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
+                    bucket.call(
+                        "abort_multipart_upload",
+                        Key=upload["Key"],
+                        UploadId=upload["UploadId"],
+                    )
     except MissingError:  # the bucket is gone
         pass
     return deleted
@@ -52,5 +56,10 @@ def _delete(bucket: Bucket, versions: list[dict[str, str]]) -> None:
     if errors:  # the request as a whole succeeds also when single objects do not
         first = errors[0]
         message = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-        failure = Failure((str(first.get("Code")),), message, service="s3", operation="DeleteObject")
+        failure = Failure(
+            (str(first.get("Code")),),
+            message,
+            service="s3",
+            operation="DeleteObject",
+        )
         raise error_for(failure, f"empty the bucket {bucket.name}")

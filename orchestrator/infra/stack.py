@@ -40,7 +40,13 @@ class StackEvent(NamedTuple):
 class Stack:
     """One stack by its name; every verb looks at the stack first, so that each is idempotent."""
 
-    def __init__(self, aws: Aws, name: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        name: str,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.aws = aws
         self.name = name
         self._pause = pause
@@ -126,7 +132,9 @@ class Stack:
         doing = f"plan the changes to the stack {self.name}"
         with calling(doing):
             made = self._client.create_change_set(
-                **self._request(template, parameters), ChangeSetName=_token(), ChangeSetType="UPDATE"
+                **self._request(template, parameters),
+                ChangeSetName=_token(),
+                ChangeSetType="UPDATE",
             )["Id"]
         described = self._described_change_set(str(made))
         while described["Status"] in _BEING_PLANNED:

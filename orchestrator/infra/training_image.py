@@ -158,7 +158,12 @@ def _password(aws: Aws, image: _Registered) -> str:
 
 
 def _build(docker: Docker, image: str, platform: str) -> None:
-    docker.build(TRAINING_IMAGE, image, platform=platform, arguments={"VERSION": __version__})
+    docker.build(
+        TRAINING_IMAGE,
+        image,
+        platform=platform,
+        arguments={"VERSION": __version__},
+    )
 
 
 def _oddity(found: dict[str, Any] | None) -> str:

@@ -66,7 +66,13 @@ def acquire(
 class _Search:
     """The attempts at one plan and its stand-ins, and what they have cost so far."""
 
-    def __init__(self, plan: Plan, start: Start, retry: CapacityRetry, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        start: Start,
+        retry: CapacityRetry,
+        told: Callable[[str], None],
+    ) -> None:
         self._plan = plan
         self._start = start
         self._told = told
@@ -145,7 +151,11 @@ def _refusal(plan: Plan, refusals: Mapping[str, AccountError]) -> AccountError:
     next_step = f"with --wait-minutes 60; or {first.next_step}"
     if problems:
         next_step = f"the same command with --fallback (takes the first of these that is available), or {next_step}"
-    error = type(first)(f"{first.message} No job is running now.", next_step=next_step, problems=problems)
+    error = type(first)(
+        f"{first.message} No job is running now.",
+        next_step=next_step,
+        problems=problems,
+    )
     error.code = first.code
     return error
 
@@ -157,6 +167,13 @@ def _offer(stand_in: Plan, refusals: Mapping[str, AccountError]) -> Problem | No
         return None
     instance = placement.instance
     if instance.name in refusals:
-        return Problem(where=instance.name, what=f"was not available either: {refusals[instance.name]}")
+        return Problem(
+            where=instance.name,
+            what=f"was not available either: {refusals[instance.name]}",
+        )
     what = f"{instance.gpu.name}, {instance.gpu.memory_gib} GiB: could stand in, {placement.cost.describe()}"
-    return Problem(where=instance.name, what=what, fix=f"--instance-type {instance.name}")
+    return Problem(
+        where=instance.name,
+        what=what,
+        fix=f"--instance-type {instance.name}",
+    )

@@ -44,7 +44,11 @@ class _Attempt(NamedTuple):
     """The last lines that are no events, and warnings."""
 
 
-def explain(description: JobDescription, log: Iterable[str], checkpoint_step: int | None) -> Explanation:
+def explain(
+    description: JobDescription,
+    log: Iterable[str],
+    checkpoint_step: int | None,
+) -> Explanation:
     """Read the log of the latest attempt once and say what it means for this status."""
     attempt = _read(log)
     name = description.name
@@ -70,7 +74,12 @@ def explain(description: JobDescription, log: Iterable[str], checkpoint_step: in
         case JobStatus.IN_PROGRESS:
             cause = _under_way(description.stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
-    return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
+    return Explanation(
+        status=description.status,
+        cause=cause,
+        evidence=evidence,
+        next_step=next_step,
+    )
 
 
 def _read(log: Iterable[str]) -> _Attempt:
@@ -145,7 +154,11 @@ def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]
     return tuple(attempt.last_lines)
 
 
-def _after_early_end(description: JobDescription, attempt: _Attempt, diagnosis: Diagnosis | None) -> str:
+def _after_early_end(
+    description: JobDescription,
+    attempt: _Attempt,
+    diagnosis: Diagnosis | None,
+) -> str:
     """Return what to type: what the job says itself, else what its diagnosis says, else a retry."""
     if description.next_step:
         return description.next_step

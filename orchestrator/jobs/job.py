@@ -103,7 +103,13 @@ class Submission(NamedTuple):
     """False when the same job was submitted before and runs or is complete."""
 
 
-def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Submission:
+def submit(
+    planned: Plan,
+    target: Target,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+) -> Submission:
     """Start the planned job, or attach to it when it was submitted before. Idempotent.
 
     A job that ended early is resumed with `resume` and started from its beginning with `restart`. Raises JobError when

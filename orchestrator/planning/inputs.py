@@ -46,7 +46,10 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     except OrchestratorError as error:
         return PreparedInputs(error=error)
     channel = spec.recipe.dataset.inputs[IMAGES]
-    return PreparedInputs(trees={channel: tree_of_folder("data", staging)}, dataset=dataset)
+    return PreparedInputs(
+        trees={channel: tree_of_folder("data", staging)},
+        dataset=dataset,
+    )
 
 
 def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
@@ -63,7 +66,17 @@ def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
     for picture in prepared.dataset.pictures:
         if picture.caption is not None and not holds_word(picture.caption, word):
             what = f'its caption does not hold "{word}"'
-            problems.append(Problem(where=str(picture.file), what=what, fix="add the word to the caption"))
+            problems.append(
+                Problem(
+                    where=str(picture.file),
+                    what=what,
+                    fix="add the word to the caption",
+                )
+            )
     if problems:
         next_step = "mend the captions or take them out of the folder, then submit again"
-        raise DatasetError("The captions would not teach the new word.", next_step=next_step, problems=problems)
+        raise DatasetError(
+            "The captions would not teach the new word.",
+            next_step=next_step,
+            problems=problems,
+        )

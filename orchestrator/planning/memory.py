@@ -81,7 +81,12 @@ def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
     total = sum(parts.values()) - min(parts["activations"], parts["drawing"])
     low, high = (total * factor / GIB for factor in BAND)
     rounded = {name: round(part / GIB, 2) for name, part in parts.items()}
-    return MemoryEstimate(gib=round(total / GIB, 2), low_gib=round(low, 2), high_gib=round(high, 2), parts=rounded)
+    return MemoryEstimate(
+        gib=round(total / GIB, 2),
+        low_gib=round(low, 2),
+        high_gib=round(high, 2),
+        parts=rounded,
+    )
 
 
 def _activations(recipe: Recipe, size: ModelSize, footprint: Footprint) -> float:

@@ -64,7 +64,13 @@ def stand_ins(spec: JobSpec, placed: Placement) -> list[Placement]:
     return found
 
 
-def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | None, region: str) -> Placement:
+def _placed(
+    spec: JobSpec,
+    chosen: Instance,
+    why: str,
+    memory: MemoryEstimate | None,
+    region: str,
+) -> Placement:
     fit = memory.fit(chosen.gpu) if memory else Fit.CANNOT_TELL
     seconds = _runtime(spec, chosen, region)
     return Placement(
@@ -134,13 +140,31 @@ def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) ->
     found = [_memory_warning(chosen, memory)]
     if spec.recipe.needs_bf16 and not chosen.gpu.bf16:
         what = f"{chosen.gpu.name} GPUs do not compute in bf16"
-        found.append(Problem(where="mixed_precision", what=what, fix="use fp16, or an ml.g5 or newer instance"))
+        found.append(
+            Problem(
+                where="mixed_precision",
+                what=what,
+                fix="use fp16, or an ml.g5 or newer instance",
+            )
+        )
     if spec.compute.instance_count > 1:
         what = f"{spec.compute.instance_count} instances are paid for, and training uses one of them"
-        found.append(Problem(where="compute.instance_count", what=what, fix="leave it out"))
+        found.append(
+            Problem(
+                where="compute.instance_count",
+                what=what,
+                fix="leave it out",
+            )
+        )
     if chosen.gpus > 1:
         what = f"{chosen.gpus} GPUs are paid for, and training uses one of them"
-        found.append(Problem(where="compute.instance_type", what=what, fix=f"use {_single(chosen)}"))
+        found.append(
+            Problem(
+                where="compute.instance_type",
+                what=what,
+                fix=f"use {_single(chosen)}",
+            )
+        )
     return [warning for warning in found if warning is not None]
 
 

@@ -93,11 +93,19 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         output=adapter.as_uri(),
     )
     trees = (*prepared.trees.values(), code)
-    return Plan(request=training_job(spec, inputs), trees=trees, warnings=_warnings(spec, prepared))
+    return Plan(
+        request=training_job(spec, inputs),
+        trees=trees,
+        warnings=_warnings(spec, prepared),
+    )
 
 
 def plan_on_sagemaker(
-    spec: JobSpec, settings: Settings, account: AwsSettings, prepared: PreparedInputs, mirror: MirrorAnswer
+    spec: JobSpec,
+    settings: Settings,
+    account: AwsSettings,
+    prepared: PreparedInputs,
+    mirror: MirrorAnswer,
 ) -> Plan:
     """Plan a job of an account; raises SpecError or DatasetError with all that is wrong when it cannot run.
 
@@ -141,7 +149,12 @@ def plan_on_sagemaker(
     return plans[0].model_copy(update={"stand_ins": tuple(plans[1:])})
 
 
-def _checked(spec: JobSpec, account: AwsSettings, prepared: PreparedInputs, mirror: MirrorAnswer) -> Placement:
+def _checked(
+    spec: JobSpec,
+    account: AwsSettings,
+    prepared: PreparedInputs,
+    mirror: MirrorAnswer,
+) -> Placement:
     """Place the job and look at its inputs and for secrets; raises one error with all that is wrong."""
     errors: list[OrchestratorError] = []
     with _collecting(errors):
@@ -172,7 +185,11 @@ def _all_in_one(errors: list[OrchestratorError]) -> OrchestratorError:
     if len(errors) == 1:
         return first
     message = " ".join(f"{error.message.rstrip('.')}." for error in errors)
-    return type(first)(message, next_step=first.next_step, problems=[one for error in errors for one in error.problems])
+    return type(first)(
+        message,
+        next_step=first.next_step,
+        problems=[one for error in errors for one in error.problems],
+    )
 
 
 def _check_isolation(spec: JobSpec, mirror: MirrorAnswer) -> None:
@@ -184,7 +201,13 @@ def _check_isolation(spec: JobSpec, mirror: MirrorAnswer) -> None:
         what = f'"{source.id}" is fetched by the job itself, which an isolated container cannot'
         raise SpecError(
             "The job cannot be isolated; nothing was started.",
-            problems=[Problem(where="compute.network_isolation", what=what, fix="put a copy of it into the bucket")],
+            problems=[
+                Problem(
+                    where="compute.network_isolation",
+                    what=what,
+                    fix="put a copy of it into the bucket",
+                )
+            ],
             next_step=f"{_mirror_command(source)}  # then submit again",
         )
 
@@ -199,7 +222,13 @@ def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]
         what += "and without one it is refused, because it is to be isolated"
     else:
         what += "and without one it fetches the model from the Hugging Face Hub"
-    return (Problem(where=f'base_model "{source.id}"', what=what, fix=_mirror_command(source)),)
+    return (
+        Problem(
+            where=f'base_model "{source.id}"',
+            what=what,
+            fix=_mirror_command(source),
+        ),
+    )
 
 
 def _mirror_command(source: Hub) -> str:

@@ -49,7 +49,12 @@ def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal:
     return (price(chosen, region).usd_per_hour + volume) * compute.instance_count
 
 
-def worst_case(chosen: Instance, compute: Compute, region: str, runtime_seconds: int) -> WorstCase:
+def worst_case(
+    chosen: Instance,
+    compute: Compute,
+    region: str,
+    runtime_seconds: int,
+) -> WorstCase:
     """Return the most a job can cost: it runs to its limit, and stops as slowly as it may.
 
     Time spent waiting for capacity costs nothing, and retries count towards the same limit.
@@ -82,7 +87,12 @@ def runtime_for(usd: Decimal, chosen: Instance, compute: Compute, region: str) -
     return seconds
 
 
-def actual(chosen: Instance, instance_count: int, region: str, billable_seconds: int) -> Decimal:
+def actual(
+    chosen: Instance,
+    instance_count: int,
+    region: str,
+    billable_seconds: int,
+) -> Decimal:
     """Return what a job cost, by the list price.
 
     `billable_seconds` is BillableTimeInSeconds, in which the service has counted the spot saving already:

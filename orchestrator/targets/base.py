@@ -140,7 +140,13 @@ class Target(Protocol):
     def kill(self, name: str) -> None:
         """End a job as fast as the target can, without waiting for a checkpoint; returns at once."""
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
 
     def wait_for_end(self, name: str, seconds: float) -> bool:

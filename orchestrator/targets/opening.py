@@ -11,7 +11,11 @@ from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 
-def open_target(name: TargetName, settings: Settings, progress: Progress | None = None) -> Target:
+def open_target(
+    name: TargetName,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> Target:
     """Return the target of that name; `progress` is told of the bytes that travel to its store and back.
 
     Raises AccountError for SageMaker before `infra up`.

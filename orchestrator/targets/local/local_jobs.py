@@ -36,7 +36,12 @@ class LocalJobs:
     """Runs requests on this machine, each by a detached worker whose state is a folder."""
 
     def __init__(
-        self, name: TargetName, launcher: Launcher, settings: Settings, *, lock_seconds: float = LOCK_SECONDS
+        self,
+        name: TargetName,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         self.name = name
         self.launcher = launcher
@@ -107,7 +112,12 @@ class LocalJobs:
             except OrchestratorError as error:
                 yield error
             else:
-                yield JobSummary(name=name, target=self.name, status=found.status, created=found.created)
+                yield JobSummary(
+                    name=name,
+                    target=self.name,
+                    status=found.status,
+                    created=found.created,
+                )
 
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name."""
@@ -140,7 +150,13 @@ class LocalJobs:
         if handle is not None:
             self.launcher.kill(handle)
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
         job = self._job(name)
         state = job.state() if latest_attempt else None

@@ -46,7 +46,11 @@ class ProcessLauncher:
             encoding="utf-8",
             errors="replace",
         )
-        return Launched(handle=str(process.pid), lines=process.stdout or (), wait=process.wait)
+        return Launched(
+            handle=str(process.pid),
+            lines=process.stdout or (),
+            wait=process.wait,
+        )
 
     def stop(self, handle: str) -> None:
         """Send SIGTERM."""

@@ -34,7 +34,13 @@ _OUT_OF_MEMORY = "That is what the system does when memory runs out."
 class Worker:
     """Runs one attempt to its end; whatever happens is written into the job's state."""
 
-    def __init__(self, job: JobFolder, lock_descriptor: int, cache: Path, launcher: Launcher) -> None:
+    def __init__(
+        self,
+        job: JobFolder,
+        lock_descriptor: int,
+        cache: Path,
+        launcher: Launcher,
+    ) -> None:
         self.job = job
         self.lock_descriptor = lock_descriptor
         self.cache = cache

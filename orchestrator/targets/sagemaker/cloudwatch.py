@@ -55,7 +55,10 @@ class LogStream:
     def _get(self, place: dict[str, Any]) -> Any:
         with calling(_READ):
             return self.client.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=self.name, startFromHead=True, **place
+                logGroupName=LOG_GROUP,
+                logStreamName=self.name,
+                startFromHead=True,
+                **place,
             )
 
     def _new_in(self, events: list[Any]) -> Iterator[str]:

@@ -20,7 +20,13 @@ _TRAINING = "Training"
 class Following:
     """What is new of one training job, asked for as often as one likes."""
 
-    def __init__(self, aws: Aws, jobs: TrainingJobs, attempt: str, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        jobs: TrainingJobs,
+        attempt: str,
+        poll_seconds: float,
+    ) -> None:
         self.ended = False
         """Whether the last news was the last there is."""
         self._aws = aws

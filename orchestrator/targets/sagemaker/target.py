@@ -138,7 +138,13 @@ class SageMakerTarget:
         """Ask the job to end: the service itself kills a container that has not ended two minutes later."""
         self.stop(name)
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends.
 
         While following, each new stage of the service ("Starting", "Downloading", ...) comes as a line of its own.

@@ -64,7 +64,10 @@ class TrainingJobs:
     def listed(self, **conditions: str) -> list[Any]:
         """Return what the list says of each training job, the oldest first."""
         pages = self._client.get_paginator("list_training_jobs").paginate(
-            SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": _PAGE}, **conditions
+            SortBy="CreationTime",
+            SortOrder="Ascending",
+            PaginationConfig={"PageSize": _PAGE},
+            **conditions,
         )
         with calling("list the jobs"):
             return [one for page in pages for one in page["TrainingJobSummaries"]]
