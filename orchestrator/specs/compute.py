@@ -27,7 +27,7 @@ class Compute(BaseModel):
     instance_type: str | None = None
     """Instance type, as in ml.g5.xlarge; when left out, the cheapest whose GPU memory is estimated to suffice."""
     instance_count: int = Field(1, ge=1, le=100)
-    """How many instances are started for the job; the recipes of today use one of them."""
+    """Number of instances; every GPU of every instance trains, each on a batch of its own."""
     volume_gb: int = Field(50, ge=1, le=16384)
     """Disk in GB, for instance types that have none built in."""
     spot: bool = False

@@ -12,7 +12,7 @@ from orchestrator.errors import AccountError, CapacityError, QuotaError
 from orchestrator.jobs import job as jobs
 from orchestrator.jobs.capacity import CapacityRetry, acquire
 from orchestrator.jobs.job import Job, cost
-from orchestrator.planning.placement import Placement, place, stand_ins
+from orchestrator.planning.placement import Placement, find_placement, stand_ins
 from orchestrator.planning.plan import Plan
 from orchestrator.requests import IDENTITY_TAG, Request
 from orchestrator.specs.building import build_spec
@@ -53,7 +53,7 @@ def planned(*, spot: bool = False) -> Plan:
     )
     first, *others = (
         Plan(request=placed_request(whole, placed), warnings=(), placement=placed)
-        for placed in (place(spec, REGION), *stand_ins(spec, place(spec, REGION)))
+        for placed in (find_placement(spec, REGION), *stand_ins(spec, find_placement(spec, REGION)))
     )
     return first.model_copy(update={"stand_ins": tuple(others)})
 

@@ -90,7 +90,7 @@ def test_a_dry_run_cannot_know_and_says_so(settings: Settings, account: AwsSetti
     plan = planned(spec(), settings, account)
     (warning,) = [one.render() for one in plan.warnings if one.where.startswith("base_model")]
     assert "python -m orchestrator models mirror org/model" in warning
-    assert "fetches the model from the Hugging Face Hub" in warning
+    assert "downloads the model from the Hugging Face Hub" in warning
     assert not plan.request["EnableNetworkIsolation"]
     isolated = planned(spec(compute={"network_isolation": True}), settings, account)
     assert isolated.request["EnableNetworkIsolation"]
