@@ -30,21 +30,21 @@ _A_WEEK = 7 * 24 * 60  # in minutes
 @click.option(
     "--fallback",
     is_flag=True,
-    help="On SageMaker: take what can stand in when an instance is not to be had.",
+    help="On SageMaker: try other instance types when the chosen one is not available.",
 )
 @click.option(
     "--wait-minutes",
     metavar="N",
     type=click.IntRange(0, _A_WEEK),
     default=0,
-    help="On SageMaker: ask again for so long then.",
+    help="On SageMaker: retry for up to N minutes when no instance is available.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with an interrupted run of the same job.",
+    help="Resume the same job from its newest checkpoint.",
 )
-@click.option("--restart", is_flag=True, help="Begin the same job anew.")
+@click.option("--restart", is_flag=True, help="Start the same job again from its beginning.")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -75,8 +75,11 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     require_sagemaker(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
-        raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
-    settings, spec = Settings.from_environment(), _spec(what, given)
+        raise click.UsageError(
+            "--resume continues from a checkpoint and --restart starts from the beginning: choose one."
+        )
+    settings = Settings.from_environment()
+    spec = _spec(what, given)
     if target == "local":
         _submit_here(spec, settings, start, dry_run=dry_run)
     else:
@@ -84,7 +87,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
 
 
 class _Start(NamedTuple):
-    """How a person wants a job to be started and shown."""
+    """Options of how a job is started and shown."""
 
     resume: bool
     restart: bool
@@ -108,13 +111,15 @@ def _submit_here(
     from orchestrator.targets.opening import open_target
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
-        plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
+        prepared = prepare_inputs(spec, Path(staging))
+        plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
             print_json(plan.request)
             return
         store_trees(plan, FolderStore(settings.store))
-    _begin(plan, open_target(TargetName.LOCAL, settings), start)
+    target = open_target(TargetName.LOCAL, settings)
+    _begin(plan, target, start)
 
 
 def _submit_to_sagemaker(
@@ -131,7 +136,7 @@ def _submit_to_sagemaker(
         if dry_run:
             _show_without_calls(spec, settings, Path(staging), as_json=start.as_json)
             return
-        # Not imported before: a dry run does without what watches jobs.
+        # Imported late: a dry run needs nothing that watches jobs.
         from orchestrator.cli.progress import uploading
         from orchestrator.targets.names import TargetName
         from orchestrator.targets.opening import open_target
@@ -149,7 +154,8 @@ def _submit_to_sagemaker(
             target = open_target(TargetName.SAGEMAKER, settings, progress)
             store_trees(plan, target.store)
     if plan.mirrored is not None:
-        click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
+        model = plan.mirrored.describe()
+        click.echo(printable(f"Base model: the copy of {model}"), err=True)
     _begin(plan, target, start)
 
 
@@ -168,7 +174,8 @@ def _show_without_calls(
 
     known = settings.aws()
     account = known or AwsSettings.placeholder()
-    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), NOT_ASKED)
+    prepared = prepare_inputs(spec, staging)
+    plan = plan_on_sagemaker(spec, settings, account, prepared, NOT_ASKED)
     _warn(plan)
     print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
 
@@ -182,7 +189,7 @@ def _agreed_plan(
     quiet: bool,
     yes: bool,
 ) -> "Plan":
-    """Plan a job, show the plan, and ask whether it may cost that; nothing is stored or started."""
+    """Plan a job, show the plan, and ask before money is spent. Stores and starts nothing."""
     from orchestrator.aws.client import Aws
     from orchestrator.cli.plans import print_plan
     from orchestrator.infra.training_image import require_image
@@ -192,8 +199,10 @@ def _agreed_plan(
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
-    mirror = ask(open_target(TargetName.SAGEMAKER, settings).store, spec.base_model)
-    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), mirror)
+    store = open_target(TargetName.SAGEMAKER, settings).store
+    mirror = ask(store, spec.base_model)
+    prepared = prepare_inputs(spec, staging)
+    plan = plan_on_sagemaker(spec, settings, account, prepared, mirror)
     _warn(plan)
     require_image(Aws(account.region), account)
     if not quiet:
@@ -217,13 +226,14 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
     from orchestrator.cli.results import print_outcome
     from orchestrator.jobs.capacity import CapacityRetry, acquire
 
-    def run(way: "Plan", again: bool) -> "Job":
-        return _run(way, target, start, again=again)
+    def run(attempt: "Plan", again: bool) -> "Job":
+        return _run(attempt, target, start, again=again)
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         click.echo(printable(text), err=True)
 
-    job = acquire(plan, run, CapacityRetry(start.fallback, start.wait_minutes), told)
+    retry = CapacityRetry(start.fallback, start.wait_minutes)
+    job = acquire(plan, run, retry, report)
     print_outcome(job, as_json=start.as_json)
 
 
@@ -238,10 +248,14 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
         restart=start.restart and not again,
     )
     if not started:
-        click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
-    if not start.detach:
-        with leaving(job):
-            (follow_own if started else follow)(job, quiet=start.as_json)
+        click.echo(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
+    if start.detach:
+        return job
+    with leaving(job):
+        if started:
+            follow_own(job, quiet=start.as_json)
+        else:
+            follow(job, quiet=start.as_json)
     return job
 
 
@@ -250,4 +264,5 @@ def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
     from orchestrator.specs.job_file import parse_words
 
     words = parse_words(given.pop("pairs"))
-    return build_spec(spec_fields(what, given), words)
+    fields = spec_fields(what, given)
+    return build_spec(fields, words)

@@ -144,11 +144,7 @@ def plan_on_sagemaker(
     warnings = (*_warnings(spec, prepared), *_mirror_warnings(spec, mirror))
     plans = []
     for placed in (placement, *stand_ins(spec, placement)):
-        context = SageMakerContext(
-            account=account,
-            placement=placed,
-            owner=owner(),
-        )
+        context = SageMakerContext(account=account, placement=placed, owner=owner())
         plan = Plan(
             request=training_job(spec, inputs, context),
             trees=tuple(trees),
@@ -157,7 +153,8 @@ def plan_on_sagemaker(
             mirrored=mirror.model,
         )
         plans.append(plan)
-    return plans[0].model_copy(update={"stand_ins": tuple(plans[1:])})
+    first, *others = plans
+    return first.model_copy(update={"stand_ins": tuple(others)})
 
 
 def _checked_placement(

@@ -48,7 +48,7 @@ class Told(list[StackEvent]):
 
 def up(aws: Aws, settings: Settings, **wanted: str) -> tuple[AwsSettings, Told]:
     told = Told()
-    return infra.up(aws, settings, wanted, told=told), told
+    return infra.up(aws, settings, wanted, report=told), told
 
 
 def put_adapter(aws: Aws, account: AwsSettings, versions: int = 2) -> None:
@@ -127,7 +127,7 @@ def test_there_is_nothing_to_show_before_it_is_made(aws: Aws, settings: Settings
 @pytest.mark.parametrize("name", ["Mine", "a b", "", "1st", "a" * 41])
 def test_a_name_that_cannot_be_is_refused_before_anything_is_made(aws: Aws, settings: Settings, name: str) -> None:
     with pytest.raises(SpecError, match="not a valid name"):
-        infra.up(aws, settings, {}, name=name, told=Told())
+        infra.up(aws, settings, {}, name=name, report=Told())
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 
 
@@ -135,7 +135,7 @@ def test_down_keeps_a_bucket_with_adapters_and_everything_else(aws: Aws, setting
     account, _ = up(aws, settings)
     put_adapter(aws, account)
     with pytest.raises(AccountError, match=r"dog \(1 in all\)") as raised:
-        infra.down(aws, settings, told=Told())
+        infra.down(aws, settings, report=Told())
     assert "--delete-adapters" in raised.value.next_step
     assert infra.show(aws, settings) == account
     assert aws.client("s3").list_objects_v2(Bucket=account.bucket)["KeyCount"] == 1
@@ -148,7 +148,7 @@ def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -
     s3.put_object(Bucket=account.bucket, Key="data/x", Body=b"")
     s3.delete_object(Bucket=account.bucket, Key="data/x")  # leaves a version and a marker
     s3.create_multipart_upload(Bucket=account.bucket, Key="data/large")
-    removal = infra.down(aws, settings, delete_adapters=True, told=Told())
+    removal = infra.down(aws, settings, delete_adapters=True, report=Told())
     assert (removal.removed, removal.objects) == (True, 4)
     assert buckets(aws) == []
     assert settings.aws() is None
@@ -158,15 +158,15 @@ def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -
 def test_down_without_adapters_needs_no_word_and_can_be_said_twice(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
     aws.client("s3").put_object(Bucket=account.bucket, Key="data/x", Body=b"")
-    assert infra.down(aws, settings, told=Told()).removed
-    again = infra.down(aws, settings, told=Told())
+    assert infra.down(aws, settings, report=Told()).removed
+    again = infra.down(aws, settings, report=Told())
     assert (again.removed, again.left) == (False, ())
 
 
 def test_down_forgets_no_other_stack(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
-    assert not infra.down(aws, settings, name="orchestrater", told=Told()).removed
-    assert not infra.down(Aws("us-east-1"), settings, told=Told()).removed
+    assert not infra.down(aws, settings, name="orchestrater", report=Told()).removed
+    assert not infra.down(Aws("us-east-1"), settings, report=Told()).removed
     assert settings.aws() == account
 
 
@@ -176,7 +176,7 @@ def test_more_versions_than_one_request_can_delete(
     monkeypatch.setattr(emptying, "_AT_ONCE", 3)
     account, _ = up(aws, settings)
     put_adapter(aws, account, versions=8)
-    assert infra.down(aws, settings, delete_adapters=True, told=Told()).objects == 8
+    assert infra.down(aws, settings, delete_adapters=True, report=Told()).objects == 8
 
 
 def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
@@ -194,9 +194,9 @@ def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
     job = sagemaker_backends[DEFAULT_ACCOUNT_ID]["eu-west-1"].training_jobs["dog-1"]
     job.training_job_status = "InProgress"
     with pytest.raises(JobError, match="dog-1"):
-        infra.down(aws, settings, told=Told())
+        infra.down(aws, settings, report=Told())
     job.role_arn = "arn:aws:iam::123456789012:role/somebody-else"
-    assert infra.down(aws, settings, told=Told()).removed
+    assert infra.down(aws, settings, report=Told()).removed
 
 
 # ---------------------------------------------------------------------------------------------- the template itself

@@ -61,7 +61,7 @@ def put_image(aws: Aws) -> None:
 
 def publish(aws: Aws, of: AwsSettings | None = None, told: list[str] | None = None) -> images.Image:
     said = told if told is not None else []
-    return images.publish(aws, of or account(), platform=images.PLATFORM, told=said.append)
+    return images.publish(aws, of or account(), platform=images.PLATFORM, report=said.append)
 
 
 # ---------------------------------------------------------------------------------------------- the name
@@ -85,7 +85,7 @@ def test_another_content_is_another_tag(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_image_is_built_and_pushed_under_the_stacks_name(aws: Aws, docker: DockerStandIn) -> None:
     told: list[str] = []
-    made = publish(aws, told=told)
+    made = publish(aws, report=told)
     assert (made.image, made.built, made.pushed) == (account().training_image, True, True)
     [build], [push] = docker.calls("build"), docker.calls("push")
     assert build["words"][1:5] == ["--platform", "linux/amd64", "--tag", made.image]
@@ -100,7 +100,7 @@ def test_the_password_goes_in_by_stdin_and_stays_nowhere(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     told: list[str] = []
-    publish(aws, told=told)
+    publish(aws, report=told)
     token = aws.client("ecr").get_authorization_token()["authorizationData"][0]["authorizationToken"]
     password = base64.b64decode(token).decode().partition(":")[2]
     [login], [push] = docker.calls("login"), docker.calls("push")
@@ -121,7 +121,7 @@ def test_an_image_that_is_there_is_left_alone(aws: Aws, docker: DockerStandIn) -
 
 
 def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: DockerStandIn) -> None:
-    made = images.build(platform="linux/arm64", told=[].append)
+    made = images.build(platform="linux/arm64", report=[].append)
     assert (made.image, made.pushed) == (f"orchestrator-training:{images.image_tag()}", False)
     assert "linux/arm64" in docker.calls("build")[0]["words"]
     assert docker.calls("push") == docker.calls("login") == []
@@ -131,7 +131,7 @@ def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: Docker
 def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn, buildx: bool) -> None:
     if buildx:
         docker.has_buildx()
-    images.build(platform=images.PLATFORM, told=[].append)
+    images.build(platform=images.PLATFORM, report=[].append)
     words = docker.calls("build")[0]["words"]
     assert ("--provenance=false" in words) == ("type=image,oci-mediatypes=false" in words) == buildx
 
