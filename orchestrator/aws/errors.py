@@ -176,7 +176,7 @@ TABLE = (
         " SlowDown TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded"
         " ProvisionedThroughputExceededException TransactionInProgressException PriorRequestNotComplete"
         " EC2ThrottledException 429 CapacityNotAvailableError",
-        ServiceError, "AWS throttles the requests of this account and kept refusing", _LATER),
+        ServiceError, "too many requests: AWS throttles this account", _LATER),
     Row(
         "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError"
         " ChecksumError IncompleteBody IncompleteReadError ResponseStreamingError",
@@ -187,7 +187,7 @@ TABLE = (
         "behind a company proxy, set AWS_CA_BUNDLE to its certificate file"),
     Row(
         "ResponseParserError",
-        MachineError, "the answer is not one of AWS", "check AWS_ENDPOINT_URL and this network's proxy"),
+        MachineError, "the answer does not come from AWS", "check AWS_ENDPOINT_URL and this network's proxy"),
     Row("ProxyConnectionError", MachineError, "the proxy does not answer", "check HTTPS_PROXY"),
     Row(
         "EndpointConnectionError ConnectionError",

@@ -134,7 +134,10 @@ def image(
 @_stack_options
 @json_option
 def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
-    """Show what exists in the account and what it costs, and save it as this machine's settings."""
+    """Show what exists in the account and what it costs.
+
+    Also saves it as the settings of this machine.
+    """
     from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """Copy models from the Hugging Face Hub into the account's bucket, for jobs on SageMaker."""
+    """Copy models from the Hugging Face Hub into the account's bucket."""
 
 
 @models.command()

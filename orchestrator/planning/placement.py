@@ -163,7 +163,7 @@ def _refusal(message: str, problem: Problem) -> SpecError:
     return SpecError(
         f"{message}; nothing was started.",
         problems=[problem],
-        next_step="change the field that is named above and submit again",
+        next_step="change what is named above and submit again",
     )
 
 
