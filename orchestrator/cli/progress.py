@@ -58,13 +58,13 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
 
 
 def _byte_lines() -> StorageProgress:
-    begun: set[str] = set()
+    started: set[str] = set()
 
     def progress(what: str, done: int, of: int) -> None:
-        if done == of and what in begun:
+        if done == of and what in started:
             click.echo(f"{what}: all sent", err=True)
-        elif done < of and what not in begun:
-            begun.add(what)
+        elif done < of and what not in started:
+            started.add(what)
             click.echo(f"{what}: sending {of / 1e6:.2f} MB", err=True)
 
     return progress

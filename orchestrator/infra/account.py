@@ -209,13 +209,15 @@ def _save_outputs(stack: Stack, settings: Settings) -> AwsSettings:
     outputs = stack.outputs()
     fields: dict[str, Any] = {}
     for name, value in outputs.items():
-        field = _WORDS.sub("_", name).lower()
+        snake_case = _WORDS.sub("_", name)
+        field = snake_case.lower()
         fields[field] = value
         if field in _LISTS:
             fields[field] = value.split(",")
     if "bucket" not in fields:
+        status = stack.status()
         raise MissingError(
-            f"The stack {stack.name} is in {stack.status()} and has no outputs yet.",
+            f"The stack {stack.name} is in {status} and has no outputs yet.",
             next_step=command("infra", "up"),
         )
     account = AwsSettings.model_validate(fields)

@@ -216,7 +216,10 @@ class Stack:
             for event in self._events(stack_id, known):
                 known = event["EventId"]
                 yield _event(event)
-            if described is None or not described["StackStatus"].endswith("_IN_PROGRESS"):
+            if described is None:
+                return
+            status = str(described["StackStatus"])
+            if not status.endswith("_IN_PROGRESS"):
                 return
             self._pause(_POLL_SECONDS)
 
@@ -262,8 +265,9 @@ class Stack:
         found = None
         for raw in self._newest_first(described["StackId"]):
             event = _event(raw)
-            starts_operation = event.resource == self.name and event.status.endswith("_IN_PROGRESS")
-            if found is not None and starts_operation:
+            is_stack = event.resource == self.name
+            starts_operation = is_stack and event.status.endswith("_IN_PROGRESS")
+            if starts_operation and found is not None:
                 break
             if event.is_failure:
                 found = event

@@ -62,12 +62,12 @@ def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
     if prepared.dataset is None or word is None:
         return
     problems = []
-    for picture in prepared.dataset.pictures:
-        if picture.caption is not None and not holds_word(picture.caption, word):
+    for image in prepared.dataset.pictures:
+        if image.caption is not None and not holds_word(image.caption, word):
             what = f'its caption does not hold "{word}"'
             problems.append(
                 Problem(
-                    where=str(picture.file),
+                    where=str(image.file),
                     what=what,
                     fix="add the word to the caption",
                 )

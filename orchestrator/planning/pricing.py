@@ -114,10 +114,10 @@ def actual(
 
 def dollars(usd: Decimal) -> str:
     """Return an amount as text, "$1,234.50"; amounts below ten cents have four decimals."""
-    places = CENT
+    precision = CENT
     if Decimal(0) < usd < Decimal("0.1"):
-        places = Decimal("0.0001")
-    rounded = usd.quantize(places, ROUND_HALF_UP)
+        precision = Decimal("0.0001")
+    rounded = usd.quantize(precision, ROUND_HALF_UP)
     return f"${rounded:,}"
 
 
