@@ -1,6 +1,6 @@
-"""The one door to AWS: sessions, retries, time limits, and the SDK's errors turned into ours.
+"""Access to AWS: sessions, retries, timeouts, and the SDK's errors turned into ours.
 
-boto3 is imported here and nowhere else, and only when a client is made, so that whatever needs no AWS does without it.
+boto3 is imported in this module alone, and only when a client is created: commands that need no AWS do not need it.
 """
 
 import os
@@ -16,11 +16,11 @@ from orchestrator.aws.errors import Failure, error_for
 REGION_VARIABLE = "AWS_REGION"
 
 ATTEMPTS = 8
-"""Of one request, the first included. The SDK's three are over in 0.15 s, which a service that restarts outlasts."""
+"""Attempts at one request, the first included. The SDK's default of three ends after 0.15 s: too soon for a restart."""
 ATTEMPTS_WHEN_LOST = 3
-"""Of a request that makes something, when an attempt may have been carried out: then it is better to look."""
+"""Attempts at a request that creates something, once one of them may have succeeded: then it is better to look."""
 
-_MAKES = ("Create", "Execute", "Start", "Invoke")
+_CREATING = ("Create", "Execute", "Start", "Invoke")
 _REPEATABLE_SERVICES = {"s3"}  # its names are hashes of content, or the put is conditional
 _REGION = re.compile(r"\b[a-z]{2,3}(?:-[a-z]+)+-\d+\b")
 
@@ -30,7 +30,7 @@ class Aws:
 
     def __init__(self, region: str | None = None) -> None:
         self._wanted_region = region
-        self._lock = threading.RLock()  # making a client asks for the region, which asks for the session
+        self._lock = threading.RLock()  # creating a client reads the region, which reads the session
         self._boto_session: Any = None
         self._clients: dict[str, Any] = {}
         self._account_id = ""
@@ -38,14 +38,14 @@ class Aws:
     @property
     def region(self) -> str:
         """The region of every call; raises CredentialsError when none is configured."""
-        # AWS_REGION is what every SDK but this one reads.
+        # Every AWS SDK except boto3 reads AWS_REGION.
         region = self._wanted_region or os.environ.get(REGION_VARIABLE) or self._session.region_name
         if not region:
             raise error_for(Failure(("NoRegionError",), ""), "talk to AWS")
         return str(region)
 
     def client(self, service: str) -> Any:  # made by boto3 from the service's model
-        """Return the client of a service, the same one each time; safe to use from several threads."""
+        """Return the client of a service, the same one each time. Thread-safe."""
         session = self._session
         with self._lock:
             if service not in self._clients:
@@ -53,10 +53,11 @@ class Aws:
             return self._clients[service]
 
     def account_id(self) -> str:
-        """Return the twelve digits of the account that is signed in, asked for once."""
+        """Return the id of the account that is signed in, twelve digits; AWS is asked once."""
         if not self._account_id:
             with calling("find out which account is signed in"):
-                self._account_id = str(self.client("sts").get_caller_identity()["Account"])
+                identity = self.client("sts").get_caller_identity()
+            self._account_id = str(identity["Account"])
         return self._account_id
 
     @property
@@ -71,7 +72,7 @@ class Aws:
             try:
                 return session.client(service, region_name=self.region, config=_config())
             except ValueError as error:
-                if _failure_of(error) is not None:  # some of the SDK's own errors are ValueErrors too
+                if _failure_of(error) is not None:  # an SDK error that is a ValueError too
                     raise
                 failure = Failure(("InvalidEndpointConfigurationError",), str(error), service=service)
                 raise error_for(failure, f"reach the service {service}") from error
@@ -81,7 +82,7 @@ class Aws:
 def calling(doing: str, *, not_found: str = "") -> Iterator[None]:
     """Turn the SDK's errors inside the block into ours: "Could not `doing`: cause", with the next command.
 
-    `not_found` is the command to type when what the block asks for is not there.
+    `not_found` is the next command when what the block asks for does not exist.
     """
     try:
         yield
@@ -97,8 +98,8 @@ def _new_session() -> Any:  # boto3.Session
         import boto3
 
         session = boto3.Session()
-        session.region_name  # noqa: B018  (reads the configuration, so that what is wrong with it shows here)
-        session.events.register("needs-retry.*.*", _mind_lost_answers)
+        session.region_name  # noqa: B018  (reads the configuration, so that an invalid one fails here)
+        session.events.register("needs-retry.*.*", _limit_attempts)
         session.events.register("after-call-error.*.*", _name_the_call)
         return session
 
@@ -116,38 +117,48 @@ def _config() -> Any:  # botocore.config.Config
     )
 
 
-def _mind_lost_answers(
-    *, attempts: int, operation: Any, response: Any, caught_exception: Any, request_dict: Any, **_rest: Any
+def _limit_attempts(
+    *,
+    attempts: int,
+    operation: Any,
+    response: Any,
+    caught_exception: Any,
+    request_dict: Any,
+    **_rest: Any,
 ) -> bool | None:
-    """Remember that an attempt of a request that makes something may have been carried out, and soon end the attempts.
+    """Note that an attempt to create something may have succeeded without an answer, and end its retries early.
 
-    The SDK asks its handlers after each attempt; False ends the attempts, None leaves it to the SDK.
+    The SDK calls its handlers after each attempt; False ends the attempts, None leaves the decision to the SDK.
     """
     context = request_dict["context"]
     service = operation.service_model.service_name
-    context["called"] = service, operation.name, context.get("client_region") or ""
-    if _makes_something(service, operation.name) and _may_have_been_done(response, caught_exception):
+    region = context.get("client_region") or ""
+    context["called"] = service, operation.name, region
+    if _creates(service, operation.name) and _may_have_succeeded(response, caught_exception):
         context["answer_lost"] = True
     if response is not None:
         response[1].setdefault("ResponseMetadata", {})["Called"] = _call_of(context)
-    return False if context.get("answer_lost") and attempts >= ATTEMPTS_WHEN_LOST else None
+    if context.get("answer_lost") and attempts >= ATTEMPTS_WHEN_LOST:
+        return False
+    return None
 
 
-def _makes_something(service: str, operation: str) -> bool:
-    return service not in _REPEATABLE_SERVICES and operation.startswith(_MAKES)
+def _creates(service: str, operation: str) -> bool:
+    return service not in _REPEATABLE_SERVICES and operation.startswith(_CREATING)
 
 
-def _may_have_been_done(response: Any, error: Exception | None) -> bool:
+def _may_have_succeeded(response: Any, error: Exception | None) -> bool:
+    """Return whether the service may have done what an attempt asked for: not when it was never reached."""
     from botocore.exceptions import ConnectionError as NotConnectedError
 
     if response is None:
         return not isinstance(error, NotConnectedError)
     status: int = response[0].status_code
-    return status >= 500  # noqa: PLR2004  (HTTP's own border)
+    return status >= 500  # noqa: PLR2004  (HTTP: an error of the server)
 
 
 def _name_the_call(*, exception: Exception, context: dict[str, Any], **_rest: Any) -> None:
-    """Note on an exception of the transport which call it ended."""
+    """Note on an exception of the transport during which call it was raised."""
     exception.aws_call = _call_of(context)  # type: ignore[attr-defined]
 
 
@@ -162,33 +173,39 @@ def _call_of(context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure_of(error: Exception) -> Failure | None:
-    """Return what an SDK error says, or None for an error of somebody else."""
+    """Return the content of an SDK error, or None for any other error."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, ClientError):
-        return _refusal(error)
-    if isinstance(error, ResponseParserError):  # no error of the SDK's own tree
+        return _failure_of_answer(error)
+    if isinstance(error, ResponseParserError):  # not a BotoCoreError
         return Failure(("ResponseParserError",), "")
     if not isinstance(error, BotoCoreError):
         return None
     names = tuple(kind.__name__ for kind in type(error).__mro__)
-    region = _REGION.search(str(error))
-    if names[0] == "EndpointConnectionError" and region and not _is_region(region[0]):
-        names = ("UnknownRegion",)
-    call = getattr(error, "aws_call", {})
-    return Failure(names, str(error), **{**call, "region": region[0] if region else call.get("region", "")})
+    message = str(error)
+    call = dict(getattr(error, "aws_call", {}))
+    region = _REGION.search(message)
+    if region is not None:
+        call["region"] = region[0]
+        if names[0] == "EndpointConnectionError" and not _is_region(region[0]):
+            names = ("UnknownRegion",)
+    return Failure(names, message, **call)
 
 
-def _refusal(error: Any) -> Failure:  # botocore's ClientError
-    said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-    status = int(about.get("HTTPStatusCode", 0))
-    call = about.get("Called", {"operation": error.operation_name})
-    headers = about.get("HTTPHeaders", {})
-    elsewhere = said.get("Region") or said.get("BucketRegion") or headers.get("x-amz-bucket-region")
-    code = str(said.get("Code", status))
-    call = {**call, "region": elsewhere or call.get("region", "")}
-    return Failure((code, str(status)), str(said.get("Message", "")), status, **call)
+def _failure_of_answer(error: Any) -> Failure:  # botocore's ClientError
+    answer = error.response.get("Error", {})
+    metadata = error.response.get("ResponseMetadata", {})
+    headers = metadata.get("HTTPHeaders", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
+    code = str(answer.get("Code", status))
+    message = str(answer.get("Message", ""))
+    call = dict(metadata.get("Called", {"operation": error.operation_name}))
+    other_region = answer.get("Region") or answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
+    if other_region:
+        call["region"] = other_region
+    return Failure((code, str(status)), message, status, **call)
 
 
 def _is_region(name: str) -> bool:

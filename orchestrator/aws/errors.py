@@ -1,7 +1,7 @@
-"""What each failure of AWS means to a person: one table from error code or SDK exception to an error of ours.
+"""What each failure of AWS means: one table from error code or SDK exception to one of our errors.
 
-Codes differ by service for one and the same thing, so a row lists all of them; rows are tried from the top. Knows names
-only and imports no SDK.
+Services use different codes for the same failure, so a row lists all of them; rows are tried from the top. The table
+holds names only, so that no SDK is imported.
 """
 
 import re
@@ -29,7 +29,7 @@ _LONGEST_EVIDENCE = 600  # characters; "encoded authorization messages" run to t
 
 
 class Failure(NamedTuple):
-    """What the SDK said, without the SDK's types."""
+    """The content of an SDK error, without the SDK's types."""
 
     names: tuple[str, ...]
     """The error code and HTTP status of an answer, or the names of an exception's classes, nearest first."""
@@ -39,9 +39,9 @@ class Failure(NamedTuple):
     service: str = ""
     operation: str = ""
     region: str = ""
-    """Where the thing is when the failure says so, else where it was asked for."""
+    """Region of the resource if the failure names it, else of the request."""
     answer_lost: bool = False
-    """True when an attempt of a request that makes something may have been carried out."""
+    """Whether an attempt to create something may have succeeded although no answer came."""
 
 
 class Row(NamedTuple):
@@ -53,9 +53,9 @@ class Row(NamedTuple):
     cause: str
     next_step: str
     pattern: str = ""
-    """When given, the message must hold this (a regular expression)."""
+    """Regular expression that the message must match, if given."""
     service: str = ""
-    """When given, only this service's answers."""
+    """The only service that the row applies to, if given."""
 
 
 _SIGN_IN = "aws configure  (or: aws sso login)"
@@ -74,7 +74,7 @@ _S3_ACTIONS = {
     "ListObjectsV2": "ListBucket",
     "UploadPart": "PutObject",
 }
-"""Operations that policies know by another name."""
+"""Operations whose IAM action has another name."""
 _MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off
@@ -95,7 +95,7 @@ TABLE = (
     Row(
         "ConfigParseError ConfigNotFound InvalidConfigError InvalidRetryConfigurationError"
         " InvalidDefaultsMode InvalidIMDSEndpointError InvalidIMDSEndpointModeError InvalidProxiesConfigError",
-        CredentialsError, "the AWS configuration cannot be read", "mend ~/.aws/config and ~/.aws/credentials"),
+        CredentialsError, "the AWS configuration cannot be read", "fix ~/.aws/config and ~/.aws/credentials"),
     Row(
         "RequestTimeTooSkewed RequestExpired RequestInTheFuture",
         CredentialsError, "this machine's clock is off", _CLOCK),
@@ -110,7 +110,7 @@ TABLE = (
         CredentialsError, "AWS does not know these credentials", _SIGN_IN),
     Row("NoRegionError", CredentialsError, "no AWS region is set", _SET_REGION),
     Row("UnknownRegion", CredentialsError, 'there is no AWS region "{region}"', _SET_REGION),
-    Row("InvalidRegionError", CredentialsError, "the AWS region cannot be one", _SET_REGION),
+    Row("InvalidRegionError", CredentialsError, "the AWS region is not valid", _SET_REGION),
     Row(
         "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301",
         CredentialsError, "the bucket is in another region", "export AWS_REGION={region}"),
@@ -135,7 +135,7 @@ TABLE = (
         AccessError, "{action} is not allowed", "ask the account's owner to allow {action} for you"),
     Row(
         _INVALID,
-        AccessError, "the service may not act in the role, or the role is not there", _INFRA,
+        AccessError, "the service may not assume the role, or the role does not exist", _INFRA,
         "could not assume role|cannot be assumed|unable to assume|not authorized to assume|execution role arn"
         "|cross-account pass role"),
     Row(
@@ -144,50 +144,50 @@ TABLE = (
         QuotaError, "the account's quota{quota} does not allow it", "{raise_quota}"),
     Row(
         "InsufficientInstanceCapacity InsufficientCapacityException CapacityError InsufficientCapacity",
-        CapacityError, "AWS has no such instances free now", "try again later, or take another instance type"),
+        CapacityError, "AWS has no such instances available now", "try again later, or use another instance type"),
     Row(
         _INVALID,
-        CapacityError, "AWS has no such instances free now", "try again later, or take another instance type",
+        CapacityError, "AWS has no such instances available now", "try again later, or use another instance type",
         "insufficient capacity|unable to provision"),
     Row(
         "400", CredentialsError, "AWS refused without saying why; most often the session has expired",
         "aws sts get-caller-identity  (it says why)", "^bad request$"),
-    Row("NoSuchBucket", MissingError, "there is no such bucket", command("infra", "up")),
+    Row("NoSuchBucket", MissingError, "the bucket does not exist", command("infra", "up")),
     Row(
         "NoSuchKey NoSuchUpload NoSuchVersion NoSuchEntity ResourceNotFound ResourceNotFoundException"
         " RepositoryNotFoundException ImageNotFoundException StackNotFoundException ChangeSetNotFound"
         " ChangeSetNotFoundException NotFoundException NotFound 404",
-        MissingError, "it is not there", _INFRA),
-    Row(_INVALID, MissingError, "it is not there", _INFRA, _MISSING),
+        MissingError, "it does not exist", _INFRA),
+    Row(_INVALID, MissingError, "it does not exist", _INFRA, _MISSING),
     Row(
         "ResourceInUse ResourceInUseException AlreadyExistsException EntityAlreadyExists"
         " RepositoryAlreadyExistsException ImageAlreadyExistsException BucketAlreadyExists"
         " BucketAlreadyOwnedByYou PreconditionFailed ConditionalRequestConflict ConflictException"
         " OperationAborted InvalidChangeSetStatus InvalidChangeSetStatusException TokenAlreadyExistsException"
         " OperationInProgressException 409 412",
-        ConflictError, "it is there already, or somebody changes it now", "look at what is there, then try again"),
+        ConflictError, "it already exists, or somebody else is changing it", "look at what exists, then try again"),
     Row(
         f"{_INVALID} ParamValidationError InvalidParameterException InvalidParameterValue InvalidParameter"
         " InvalidParameterCombination InvalidInput MalformedPolicyDocument MissingParameter InvalidRequest"
         " InvalidBucketName InvalidArgument InvalidRequestException EntityTooLarge",
-        SpecError, "AWS does not accept the request", "mend what it names and try again"),
+        SpecError, "AWS does not accept the request", "fix what it names and try again"),
     Row(
         "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException"
         " SlowDown TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded"
         " ProvisionedThroughputExceededException TransactionInProgressException PriorRequestNotComplete"
         " EC2ThrottledException 429 CapacityNotAvailableError",
-        ServiceError, "AWS gets too many requests from this account and went on refusing", _LATER),
+        ServiceError, "too many requests: AWS throttles this account", _LATER),
     Row(
         "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError"
         " ChecksumError IncompleteBody IncompleteReadError ResponseStreamingError",
-        ServiceError, "the bytes were damaged or cut off on their way", _LATER),
+        ServiceError, "the bytes were damaged or cut off in transit", _LATER),
     Row(
         "SSLError",
         MachineError, "the certificate of the service is not trusted",
         "behind a company proxy, set AWS_CA_BUNDLE to its certificate file"),
     Row(
         "ResponseParserError",
-        MachineError, "what answered does not speak as AWS does", "check AWS_ENDPOINT_URL and this network's proxy"),
+        MachineError, "the answer does not come from AWS", "check AWS_ENDPOINT_URL and this network's proxy"),
     Row("ProxyConnectionError", MachineError, "the proxy does not answer", "check HTTPS_PROXY"),
     Row(
         "EndpointConnectionError ConnectionError",
@@ -209,19 +209,25 @@ REST = Row("BotoCoreError", AccountError, "the AWS SDK refused", "check the AWS 
 
 
 def error_for(failure: Failure, doing: str, *, not_found: str = "") -> OrchestratorError:
-    """Return our error for a failure while `doing` ("submit the job"); `not_found` is typed when it is missing."""
+    """Return our error for a failure while `doing` ("submit the job").
+
+    `not_found` is the next command when what the request names does not exist.
+    """
     row = find_row(failure)
-    if failure.answer_lost and row.error is not ConflictError:  # a conflict says by itself: look
-        row = Row("", LostAnswerError, "no answer came, and it may have been done all the same", row.next_step)
+    if failure.answer_lost and row.error is not ConflictError:  # a conflict means that it exists: no doubt
+        row = Row("", LostAnswerError, "no answer came, and it may have succeeded nevertheless", row.next_step)
     facts = _Facts(_facts(failure))
-    next_step = not_found if not_found and row.error is MissingError else row.next_step.format_map(facts)
-    error = row.error(f"Could not {doing}: {row.cause.format_map(facts)}.{_evidence(failure)}", next_step=next_step)
+    cause = row.cause.format_map(facts)
+    next_step = row.next_step.format_map(facts)
+    if not_found and row.error is MissingError:
+        next_step = not_found
+    error = row.error(f"Could not {doing}: {cause}. {_evidence(failure)}", next_step=next_step)
     error.code = failure.names[0]
     return error
 
 
 def find_row(failure: Failure) -> Row:
-    """Return the table's row for a failure: its first name that the table knows decides."""
+    """Return the row for a failure: that of its first name with a row."""
     for name in failure.names:
         for row in TABLE:
             if name in row.names.split() and _applies(row, failure):
@@ -240,14 +246,18 @@ def _applies(row: Row, failure: Failure) -> bool:
 
 
 def _by_status(status: int) -> Row:
-    if status >= 500:  # noqa: PLR2004  (HTTP's own border)
+    if status >= 500:  # noqa: PLR2004  (HTTP: an error of the server)
         return Row("", ServiceError, "the service itself failed", _LATER)
-    return Row("", AccountError, "AWS refused", "read what AWS said above")
+    return Row("", AccountError, "AWS refused", "see the message of AWS above")
 
 
 def _evidence(failure: Failure) -> str:
-    said = " ".join(failure.message.split())[:_LONGEST_EVIDENCE]
-    return f" ({failure.names[0]}{': ' + said if said else ''})"
+    """Return code and message of a failure in parentheses, the message as one line."""
+    code = failure.names[0]
+    message = " ".join(failure.message.split())[:_LONGEST_EVIDENCE]
+    if not message:
+        return f"({code})"
+    return f"({code}: {message})"
 
 
 class _Facts(dict[str, str]):
@@ -256,21 +266,36 @@ class _Facts(dict[str, str]):
 
 
 def _facts(failure: Failure) -> dict[str, str]:
-    """Return what the sentences of the table can name."""
-    action = re.search(r"not authorized to perform:? ([\w-]+:\w+)", failure.message)
-    operation = _S3_ACTIONS.get(failure.operation, failure.operation)
-    by_name = f"{failure.service}:{operation}" if failure.service else operation or "this"
-    quota = re.search(r"limit '([\w .()-]+)' is (\d+)", failure.message)
+    """Return the values for the placeholders in the table's texts."""
+    quota = ""
+    quota_name = ""
+    limit = re.search(r"limit '([\w .()-]+)' is (\d+)", failure.message)
+    if limit is not None:
+        quota_name = limit[1]
+        quota = f' "{quota_name}" is {limit[2]} and'
     facts = {
-        "action": action[1] if action else by_name,
-        "quota": f' "{quota[1]}" is {quota[2]} and' if quota else "",
-        "raise_quota": _raise_quota(failure.message, quota[1] if quota else "", failure.region),
+        "action": _action(failure),
+        "quota": quota,
+        "raise_quota": _raise_quota(failure.message, quota_name, failure.region),
     }
-    return facts | ({"region": failure.region} if failure.region else {})
+    if failure.region:
+        facts["region"] = failure.region
+    return facts
+
+
+def _action(failure: Failure) -> str:
+    """Return the IAM action that was refused: the one in the message, else that of the operation."""
+    refused = re.search(r"not authorized to perform:? ([\w-]+:\w+)", failure.message)
+    if refused is not None:
+        return refused[1]
+    operation = _S3_ACTIONS.get(failure.operation, failure.operation)
+    if failure.service:
+        return f"{failure.service}:{operation}"
+    return operation or "this"
 
 
 def _raise_quota(message: str, name: str, region: str) -> str:
-    """Return the command that asks AWS for a higher quota, or the page to do it on when the quota has no name."""
+    """Return the command that requests a higher quota, or the web page for it when the quota's name is unknown."""
     if not name:
         return "raise the quota at https://console.aws.amazon.com/servicequotas"
     wanted = sum(int(number) for number in re.findall(r"(?:utilization of|delta of) (\d+)", message))

@@ -1,7 +1,7 @@
-"""The instance types a training job can ask for: their GPUs, and what an hour of each costs.
+"""The instance types for training jobs: their GPUs, and the price of an hour.
 
-The figures are data (`assets/instances.json`), a dated snapshot that says where they come from and which of them are
-approximate. Nothing here talks to AWS.
+The figures are data (`assets/instances.json`), a dated snapshot that states its sources and which of its figures are
+approximate. Makes no call.
 """
 
 import json
@@ -32,11 +32,11 @@ class Gpu(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
-    """As its maker calls it: "A10G"."""
+    """Name by its manufacturer: "A10G"."""
     memory_gib: int
     """Memory as sold, GiB."""
     usable_gib: float
-    """What of it a framework can have, GiB."""
+    """Memory that a framework can allocate, GiB."""
     bf16: bool
     """Whether it computes in bfloat16."""
 
@@ -47,46 +47,49 @@ class Instance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
-    """As the API calls it: "ml.g5.xlarge"."""
+    """Name in the API: "ml.g5.xlarge"."""
     gpu: Gpu
-    """Its model of GPU."""
+    """Model of its GPUs."""
     gpus: int
-    """How many of them."""
+    """Number of GPUs."""
     vcpus: int
     """Virtual CPUs."""
     memory_gib: int
     """Main memory, GiB."""
     disk_gb: int | None = None
-    """Disk built in, GB: it takes the place of the volume; None where only a volume is to be had."""
+    """Built-in disk, GB, which replaces the volume; None for types without one."""
     usd_per_hour: Decimal
     """On-demand price of training in us-east-1."""
     approximate: bool = False
-    """Whether the price was seen in one place only."""
+    """Whether the price comes from a single source."""
 
     @property
     def family(self) -> str:
-        """The letter prices of a region go by: "g" or "p"."""
-        return self.name.split(".")[1][0]
+        """The family that region factors are listed by: "g" or "p"."""
+        _, name, _ = self.name.split(".")
+        return name[0]
 
     def describe(self) -> str:
         """Return the type and its GPUs in a few words."""
-        count = f"{self.gpus} x " if self.gpus > 1 else ""
-        return f"{self.name} ({count}{self.gpu.name}, {self.gpu.memory_gib} GiB)"
+        gpu = self.gpu.name
+        if self.gpus > 1:
+            gpu = f"{self.gpus} x {gpu}"
+        return f"{self.name} ({gpu}, {self.gpu.memory_gib} GiB)"
 
 
 class Price(BaseModel):
-    """What an hour of an instance costs in a region."""
+    """Price of an hour of an instance in a region."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     usd_per_hour: Decimal
-    """On demand, one instance."""
+    """On-demand price of one instance."""
     region: str
-    """Where."""
+    """AWS region."""
     as_of: date
-    """Day of the snapshot."""
+    """Date of the snapshot."""
     approximate: bool
-    """Whether it was worked out rather than read."""
+    """Whether it is an estimate."""
 
 
 @cache
@@ -94,24 +97,26 @@ def instances() -> Mapping[str, Instance]:
     """Return every instance type with a GPU that has a price, by name."""
     raw = _raw()
     gpus = {name: Gpu(name=name, **fields) for name, fields in raw["gpus"].items()}
-    return {
-        name: Instance(name=name, **{**fields, "gpu": gpus[fields["gpu"]]}) for name, fields in raw["instances"].items()
-    }
+    found = {}
+    for name, fields in raw["instances"].items():
+        gpu = gpus[fields["gpu"]]
+        found[name] = Instance(**{**fields, "name": name, "gpu": gpu})
+    return found
 
 
 def prices_as_of() -> date:
-    """Return the day the prices were read."""
+    """Return the date of the price list."""
     return date.fromisoformat(about()["as_of"])
 
 
 def about() -> dict[str, Any]:
-    """Return what the table says of itself: its date, its sources, what is approximate."""
+    """Return the header of the table: its date, its sources, and general prices."""
     header: dict[str, Any] = _raw()["about"]
     return header
 
 
 def instance(name: str) -> Instance:
-    """Return an instance type; raises ValueError that says why it cannot be used and what can."""
+    """Return an instance type; raises ValueError that says why it cannot be used, and which types can."""
     known = instances()
     if name in known:
         return known[name]
@@ -128,12 +133,15 @@ def instance(name: str) -> Instance:
 
 
 def price(chosen: Instance, region: str) -> Price:
-    """Return the price of an hour; where a region has no factor of its own, the dearest one known stands in."""
+    """Return the price of an hour; for a region without a known factor, at the highest factor of all regions."""
     factors: dict[str, dict[str, str]] = _raw()["region_factors"]
     known = factors.get(region, {}).get(chosen.family)
-    factor = Decimal(known or max((by[chosen.family] for by in factors.values() if chosen.family in by), key=Decimal))
+    factor = _highest_factor(chosen.family)
+    if known is not None:
+        factor = Decimal(known)
+    usd_per_hour = chosen.usd_per_hour * factor
     return Price(
-        usd_per_hour=(chosen.usd_per_hour * factor).quantize(Decimal("0.0001")),
+        usd_per_hour=usd_per_hour.quantize(Decimal("0.0001")),
         region=region,
         as_of=prices_as_of(),
         approximate=chosen.approximate or factor != 1 or known is None,
@@ -141,33 +149,52 @@ def price(chosen: Instance, region: str) -> Price:
 
 
 def fallbacks(chosen: Instance, *, limit: int = 4) -> list[Instance]:
-    """Return what could stand in for an instance that cannot be had, the cheapest first.
+    """Return instance types to use instead of one that is not available, the cheapest first.
 
-    Each has as many GPUs with at least as much memory, so that the run is the same; other GPU models come before
-    other sizes of the same one, because a model that is short is short in every size.
+    Each has the same number of GPUs with at least as much memory, so that the run is the same. Other GPU models are
+    preferred to other sizes of the same one: when a GPU model is scarce, it is scarce in every size.
     """
-    able = sorted(
-        (other for other in instances().values() if _stands_in(other, chosen)), key=lambda other: other.usd_per_hour
-    )
     seen = {chosen.gpu.name}
-    first: list[Instance] = []
-    rest: list[Instance] = []
-    for other in able:
-        (rest if other.gpu.name in seen else first).append(other)
-        seen.add(other.gpu.name)
-    return sorted([*first, *rest][:limit], key=lambda other: other.usd_per_hour)
+    other_gpus: list[Instance] = []
+    other_sizes: list[Instance] = []
+    for other in sorted(instances().values(), key=_usd_per_hour):
+        if not _can_replace(other, chosen):
+            continue
+        if other.gpu.name in seen:
+            other_sizes.append(other)
+        else:
+            other_gpus.append(other)
+            seen.add(other.gpu.name)
+    found = [*other_gpus, *other_sizes][:limit]
+    return sorted(found, key=_usd_per_hour)
 
 
-def _stands_in(other: Instance, chosen: Instance) -> bool:
-    enough = other.gpu.usable_gib >= chosen.gpu.usable_gib and other.gpu.bf16 >= chosen.gpu.bf16
-    return other.name != chosen.name and other.gpus == chosen.gpus and enough
+def _can_replace(other: Instance, chosen: Instance) -> bool:
+    if other.name == chosen.name or other.gpus != chosen.gpus:
+        return False
+    if chosen.gpu.bf16 and not other.gpu.bf16:
+        return False
+    return other.gpu.usable_gib >= chosen.gpu.usable_gib
+
+
+def _highest_factor(family: str) -> Decimal:
+    factors: list[Decimal] = []
+    for by_family in _raw()["region_factors"].values():
+        if family in by_family:
+            factors.append(Decimal(by_family[family]))
+    return max(factors)
+
+
+def _usd_per_hour(one: Instance) -> Decimal:
+    return one.usd_per_hour
 
 
 @cache
 def _raw() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(INSTANCES_TABLE.read_text(encoding="utf-8"))
+    text = INSTANCES_TABLE.read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
     return table
 
 
 def _cheapest() -> Instance:
-    return min(instances().values(), key=lambda one: one.usd_per_hour)
+    return min(instances().values(), key=_usd_per_hour)

@@ -1,4 +1,4 @@
-"""The command line: one module a noun. Bodies import what they need, so that `--help` stays quick."""
+"""The command line, one module for each noun. Functions import what they need, so that `--help` stays fast."""
 
 import click
 
@@ -17,7 +17,7 @@ from orchestrator.cli.sweep import sweep
 def cli() -> None:
     """Personalise image models: photos and a prompt in, an adapter out.
 
-    Begin with `submit dreambooth`: it needs no account, no GPU and no download.
+    Start with `submit dreambooth`: it needs no account, no GPU and no download.
     """
 
 

@@ -1,4 +1,4 @@
-"""`adapters`: what was trained, here and in the account."""
+"""`adapters`: finished adapters, of this machine and of the account."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def list_adapters(as_json: bool) -> None:
     for adapter in found:
         size = f"{adapter.bytes / 1e6:.2f} MB"
         rows.append((adapter.name, adapter.manifest.recipe, size, location_of(adapter.uri)))
-    print_table(("ADAPTER", "RECIPE", "SIZE", "WHERE"), rows)
+    print_table(("ADAPTER", "RECIPE", "SIZE", "LOCATION"), rows)
 
 
 @adapters.command()
@@ -42,6 +42,7 @@ def list_adapters(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it."""
+    from orchestrator.cli.results import prompt_words
     from orchestrator.storage.folder import location_of
 
     adapter = _registry().find(name)
@@ -50,17 +51,20 @@ def show(name: str, as_json: bool) -> None:
         return
     manifest = adapter.manifest
     base = manifest.base_model
+    revision = base.revision or ""
+    fingerprint = base.fingerprint[:12]
     facts = [
         ("adapter", adapter.name),
-        ("where", location_of(adapter.uri)),
+        ("location", location_of(adapter.uri)),
         ("recipe", manifest.recipe),
-        ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
-        ("base model", f"{base.id} {base.revision or ''} ({base.fingerprint[:12]})"),
-        ("pictures", manifest.dataset_sha256[:12]),
+        ("prompt with", prompt_words(manifest)),
+        ("base model", f"{base.id} {revision} ({fingerprint})"),
+        ("images", manifest.dataset_sha256[:12]),
         ("code", manifest.bundle_sha256[:12]),
     ]
     for metric, figure in manifest.metrics.items():
-        facts.append((metric.replace("_", " "), f"{figure:.3f}"))
+        label = metric.replace("_", " ")
+        facts.append((label, f"{figure:.3f}"))
     for file, digest in manifest.files.items():
         facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
     print_facts(facts)
@@ -68,19 +72,27 @@ def show(name: str, as_json: bool) -> None:
 
 @adapters.command()
 @click.argument("name")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="New folder; the adapter's name when left out.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="New folder; the adapter's name when left out.",
+)
 @json_option
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
-    """Bring an adapter here: each file is verified, and the folder is whole or absent."""
+    """Download an adapter: each file is verified, and the folder is complete or absent."""
     registry = _registry()
     adapter = registry.find(name)
     folder = folder or Path(name)
-    registry.pull(adapter, folder.resolve())
+    absolute = folder.resolve()
+    registry.pull(adapter, absolute)
     if as_json:
-        print_json({**_as_json(adapter), "folder": str(folder.resolve())})
+        print_json({**_as_json(adapter), "folder": str(absolute)})
         return
-    loading = [("load", line) for line in adapter.manifest.loading(str(folder))]
-    print_facts([("adapter", str(folder)), *loading])
+    facts = [("adapter", str(folder))]
+    for line in adapter.manifest.loading(str(folder)):
+        facts.append(("load", line))
+    print_facts(facts)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:
@@ -92,5 +104,6 @@ def _registry() -> "Registry":
     from orchestrator.settings import Settings
     from orchestrator.targets.opening import open_targets
 
-    targets = open_targets(Settings.from_environment())
+    settings = Settings.from_environment()
+    targets = open_targets(settings)
     return Registry([target.store for target in targets])

@@ -1,4 +1,4 @@
-"""How several jobs are watched: a line for each, redrawn on a terminal, printed now and then elsewhere."""
+"""Watch several jobs: a bar for each on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def board(labels: Sequence[str], *, quiet: bool) -> "Iterator[Watcher]":
-    """Yield the board that suits whoever looks: none, a terminal, or a file."""
+    """Yield what shows the progress: bars on a terminal, lines elsewhere, nothing if `quiet`."""
     labels = [printable(label) for label in labels]
     if quiet:
         yield _Silence()
@@ -52,12 +52,15 @@ class _Lines:
             case Warned(message=message):
                 self.stands(number, f"Warning: {message}")
             case Step(step=step, of=of, loss=loss):
-                if time.monotonic() - self._last[number] > _SECONDS_BETWEEN_LINES or step == of:
-                    self._last[number] = time.monotonic()
+                now = time.monotonic()
+                silent_for = now - self._last[number]
+                if silent_for > _SECONDS_BETWEEN_LINES or step == of:
+                    self._last[number] = now
                     self.stands(number, f"step {step}/{of}  loss {loss:.4f}")
 
     def stands(self, number: int, words: str) -> None:
-        click.echo(f"{self.labels[number]}: {printable(words)}", err=True)
+        label = self.labels[number]
+        click.echo(f"{label}: {printable(words)}", err=True)
 
 
 class _Bars:
@@ -65,16 +68,22 @@ class _Bars:
         self.progress = progress
         self.tasks = []
         for label in labels:
-            task = progress.add_task(label, total=None, start=False, words="waits")
+            task = progress.add_task(label, total=None, start=False, words="waiting")
             self.tasks.append(task)
 
     def says(self, number: int, event: Event) -> None:
         task = self.tasks[number]
         match event:
             case Phase(name=name, of=of):
-                self.progress.reset(task, total=of or None, words=printable(name))
+                words = printable(name)
+                self.progress.reset(task, total=of or None, words=words)
             case Step(step=step, of=of, loss=loss):
-                self.progress.update(task, completed=step, total=of, words=f"training, loss {loss:.4f}")
+                self.progress.update(
+                    task,
+                    completed=step,
+                    total=of,
+                    words=f"training, loss {loss:.4f}",
+                )
             case Item(done=done, of=of):
                 self.progress.update(task, completed=done, total=of)
             case Warned(message=message):

@@ -9,6 +9,8 @@ from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.aws.client import Aws
     from orchestrator.infra.stack import StackEvent
     from orchestrator.infra.training_image import Image
@@ -17,46 +19,100 @@ if TYPE_CHECKING:
 
 @click.group()
 def infra() -> None:
-    """Make, show and remove what jobs on SageMaker need in your AWS account."""
+    """Create, show and remove what jobs on SageMaker need in your AWS account."""
 
 
 def _stack_options(function: Any) -> Any:  # click's decorators take any function
-    stack_name = click.option("--stack-name", metavar="NAME", help="Of the CloudFormation stack; orchestrator.")
-    region = click.option("--region", metavar="REGION", help="AWS region; that of your AWS configuration.")
+    stack_name = click.option(
+        "--stack-name",
+        metavar="NAME",
+        help="Name of the CloudFormation stack [default: orchestrator].",
+    )
+    region = click.option(
+        "--region",
+        metavar="REGION",
+        help="AWS region [default: that of your AWS configuration].",
+    )
     return region(stack_name(function))
 
 
 @infra.command()
 @_stack_options
-@click.option("--alarm-email", metavar="EMAIL", help="Who is told when the month's bill nears the budget.")
-@click.option("--monthly-budget", metavar="USD", type=click.IntRange(1), help="Dollars a month for the alarm; 50.")
-@click.option("--subnet", "subnets", metavar="ID", multiple=True, help="Subnet jobs run in; can be repeated.")
 @click.option(
-    "--security-group", "groups", metavar="ID", multiple=True, help="Security group of jobs; can be repeated."
+    "--alarm-email",
+    metavar="EMAIL",
+    help="Who is notified when the month's bill nears the budget.",
 )
-@click.option("--log-days", metavar="DAYS", type=int, help="Days log lines are kept; 90.")
+@click.option(
+    "--monthly-budget",
+    metavar="USD",
+    type=click.IntRange(1),
+    help="Dollars a month for the alarm [default: 50].",
+)
+@click.option(
+    "--subnet",
+    "subnets",
+    metavar="ID",
+    multiple=True,
+    help="Subnet jobs run in; can be repeated.",
+)
+@click.option(
+    "--security-group",
+    "groups",
+    metavar="ID",
+    multiple=True,
+    help="Security group of jobs; can be repeated.",
+)
+@click.option(
+    "--log-days",
+    metavar="DAYS",
+    type=int,
+    help="Days to keep logs [default: 90].",
+)
 @json_option
 def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) -> None:
-    """Make what jobs need, or bring it up to date. Idempotent.
+    """Create or update what jobs need. Idempotent.
 
-    What an option set before stays when the option is left out.
+    An option that is left out keeps its earlier value.
     """
     from orchestrator.infra import account as infra_account
     from orchestrator.infra.training_image import is_missing
 
     aws, settings, name = _opened(region, stack_name)
-    account = infra_account.up(aws, settings, _parameters(given), name=name, told=_telling(quiet=as_json))
+    account = infra_account.up(
+        aws,
+        settings,
+        _parameters(given),
+        name=name,
+        report=_event_printer(quiet=as_json),
+    )
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
-        click.echo(f"\nNext: {command('infra', 'image')}  (it builds the image that jobs run in)")
+        build = command("infra", "image")
+        click.echo(f"\nNext: {build}  (it builds the image that jobs run in)")
 
 
 @infra.command()
 @_stack_options
-@click.option("--build-only", is_flag=True, help="Build it for this machine and push nothing; needs no account.")
-@click.option("--platform", metavar="OS/ARCH", default="linux/amd64", help="What it runs on; linux/amd64.")
+@click.option(
+    "--build-only",
+    is_flag=True,
+    help="Build the image on this machine and do not push it; needs no account.",
+)
+@click.option(
+    "--platform",
+    metavar="OS/ARCH",
+    default="linux/amd64",
+    help="Platform of the image [default: linux/amd64].",
+)
 @json_option
-def image(region: str | None, stack_name: str | None, build_only: bool, platform: str, as_json: bool) -> None:
+def image(
+    region: str | None,
+    stack_name: str | None,
+    build_only: bool,
+    platform: str,
+    as_json: bool,
+) -> None:
     """Build the image that jobs run in with docker and push it. Idempotent.
 
     It holds Python and the libraries of training; each job brings its own code.
@@ -64,13 +120,13 @@ def image(region: str | None, stack_name: str | None, build_only: bool, platform
     from orchestrator.infra import account as infra_account
     from orchestrator.infra import training_image
 
-    told = _telling_lines(quiet=as_json)
+    report = _line_printer(quiet=as_json)
     if build_only:
-        made = training_image.build(platform=platform, told=told)
+        made = training_image.build(platform=platform, report=report)
     else:
         aws, settings, name = _opened(region, stack_name)
         account = infra_account.show(aws, settings, name=name)
-        made = training_image.publish(aws, account, platform=platform, told=told)
+        made = training_image.publish(aws, account, platform=platform, report=report)
     _print_image(made, as_json=as_json)
 
 
@@ -78,7 +134,10 @@ def image(region: str | None, stack_name: str | None, build_only: bool, platform
 @_stack_options
 @json_option
 def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
-    """Show what there is and what is billed for it, and note it on this machine."""
+    """Show what exists in the account and what it costs.
+
+    Also saves it as the settings of this machine.
+    """
     from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
@@ -88,15 +147,29 @@ def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
 
 @infra.command()
 @_stack_options
-@click.option("--delete-adapters", is_flag=True, help="Delete the bucket also with adapters in it.")
+@click.option(
+    "--delete-adapters",
+    is_flag=True,
+    help="Delete the bucket even if it holds adapters.",
+)
 @json_option
-def down(region: str | None, stack_name: str | None, delete_adapters: bool, as_json: bool) -> None:
-    """Remove everything `infra up` made: bucket, roles, images, key."""
+def down(
+    region: str | None,
+    stack_name: str | None,
+    delete_adapters: bool,
+    as_json: bool,
+) -> None:
+    """Remove everything that `infra up` created: bucket, roles, images, key."""
     from orchestrator.infra import account as infra_account
 
     aws, settings, name = _opened(region, stack_name)
-    told = _telling(quiet=as_json)
-    removal = infra_account.down(aws, settings, name=name, delete_adapters=delete_adapters, told=told)
+    removal = infra_account.down(
+        aws,
+        settings,
+        name=name,
+        delete_adapters=delete_adapters,
+        report=_event_printer(quiet=as_json),
+    )
     if as_json:
         print_json(removal.model_dump(mode="json"))
         return
@@ -109,7 +182,7 @@ def down(region: str | None, stack_name: str | None, delete_adapters: bool, as_j
 
 
 def _opened(region: str | None, stack_name: str | None) -> tuple["Aws", "Settings", str]:
-    """Return a session and the stack's name: as given, else as noted by an earlier command, else the usual ones."""
+    """Return session, settings and stack name: as given, else as an earlier command saved them, else the defaults."""
     from orchestrator.aws.client import Aws
     from orchestrator.errors import MachineError
     from orchestrator.infra.account import STACK
@@ -117,12 +190,12 @@ def _opened(region: str | None, stack_name: str | None) -> tuple["Aws", "Setting
 
     settings = Settings.from_environment()
     try:
-        noted = settings.aws()
-    except MachineError:  # it cannot be read, and is about to be written again
-        noted = None
-    if noted is not None:
-        region = region or noted.region
-        stack_name = stack_name or noted.stack_name
+        saved = settings.aws()
+    except MachineError:  # damaged, and about to be replaced
+        saved = None
+    if saved is not None:
+        region = region or saved.region
+        stack_name = stack_name or saved.stack_name
     return Aws(region), settings, stack_name or STACK
 
 
@@ -142,25 +215,26 @@ def _parameters(given: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _telling(*, quiet: bool) -> Any:  # a function of an event
-    def tell(event: "StackEvent") -> None:
+def _event_printer(*, quiet: bool) -> "Callable[[StackEvent], None]":
+    def report(event: "StackEvent") -> None:
         if quiet:
             return
-        clock = event.at.astimezone().strftime("%H:%M:%S")
+        local_time = event.at.astimezone()
+        clock = local_time.strftime("%H:%M:%S")
         line = f"{clock}  {event.status:<28} {event.resource} ({event.kind})"
         if event.reason:
             line = f"{line}  {event.reason}"
         click.echo(printable(line), err=True)
 
-    return tell
+    return report
 
 
-def _telling_lines(*, quiet: bool) -> Any:  # a function of a line
-    def tell(line: str) -> None:
+def _line_printer(*, quiet: bool) -> "Callable[[str], None]":
+    def report(line: str) -> None:
         if not quiet:
             click.echo(printable(line), err=True)
 
-    return tell
+    return report
 
 
 def _print_image(made: "Image", *, as_json: bool) -> None:
@@ -172,7 +246,7 @@ def _print_image(made: "Image", *, as_json: bool) -> None:
     elif made.built:
         done = "Built"
     else:
-        done = "There already:"
+        done = "Already there:"
     click.echo(f"{done} {printable(made.image)}")
     if made.warning:
         click.echo(f"Warning: {printable(made.warning)}", err=True)

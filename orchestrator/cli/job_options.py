@@ -1,4 +1,4 @@
-"""What a person says of a job on the command line: the same flags for one job and for several."""
+"""The options that `submit` and `sweep` share: what the job is, and where it runs."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -14,22 +14,45 @@ _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 
 
 def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any]:
-    """Return the decorator that gives a command a job's flags; `-s` and `--max-usd` mean what the command says."""
+    """Return the decorator that adds the options of a job; the help of `-s` and `--max-usd` differs by command."""
     options = (
         click.argument("what", metavar="RECIPE|JOB.yaml"),
         click.option(
-            "--images", metavar="DIR", help="Folder with your pictures; the built-in sample subject when left out."
+            "--images",
+            metavar="DIR",
+            help="Folder with your images; the built-in sample subject when left out.",
         ),
-        click.option("--prompt", help='What is on them, with the rare token: "a photo of sks dog".'),
-        click.option("--base-model", metavar="MODEL", help="builtin, a folder, or a Hugging Face id."),
+        click.option("--prompt", help='What the images show, with the rare token: "a photo of sks dog".'),
+        click.option(
+            "--base-model",
+            metavar="MODEL",
+            help="builtin, a folder, or a Hugging Face id.",
+        ),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
-        click.option("-s", "--set", "pairs", metavar=setting, multiple=True, help=sets),
         click.option(
-            "--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to train."
+            "-s",
+            "--set",
+            "pairs",
+            metavar=setting,
+            multiple=True,
+            help=sets,
         ),
-        click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
         click.option(
-            "--spot", is_flag=True, default=None, help="On SageMaker: spare capacity, cheaper and interruptible."
+            "--target",
+            type=click.Choice(TARGET_NAMES),
+            default=TargetName.LOCAL.value,
+            help="Where to train.",
+        ),
+        click.option(
+            "--instance-type",
+            metavar="TYPE",
+            help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.",
+        ),
+        click.option(
+            "--spot",
+            is_flag=True,
+            default=None,
+            help="On SageMaker: spot instances, which are cheaper and can be interrupted.",
         ),
         click.option("--max-usd", metavar="USD", help=max_usd),
     )
@@ -43,10 +66,14 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
 
 
 def require_sagemaker(target: str, given: Mapping[str, Any]) -> None:
-    """Raise SpecError for flags of SageMaker that are typed for a local job, which would ignore them."""
+    """Raise SpecError for options of SageMaker that are given for a local job, which would ignore them."""
     from orchestrator.errors import SpecError
 
-    typed = [f"--{name.replace('_', '-')}" for name in _FOR_SAGEMAKER if given.get(name)]
+    typed = []
+    for name in _FOR_SAGEMAKER:
+        if given.get(name):
+            flag = name.replace("_", "-")
+            typed.append(f"--{flag}")
     if typed and target != TargetName.SAGEMAKER:
         flags = " and ".join(typed)
         raise SpecError(
@@ -56,7 +83,7 @@ def require_sagemaker(target: str, given: Mapping[str, Any]) -> None:
 
 
 def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
-    """Ask before money is spent; without a terminal, a cap is needed instead. Raises SpecError or Exit."""
+    """Ask before money is spent; without a terminal, require a cap (`capped`) instead. Raises SpecError or Exit."""
     from orchestrator.errors import SpecError
 
     if yes:
@@ -71,7 +98,7 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
 
 
 def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `specs.build_spec`: those of the job file, and over them what was typed."""
+    """Return the fields for `build_spec`: those of the job file, overridden by the options that were given."""
     from orchestrator.specs.job_file import read_job_file
 
     fields: dict[str, Any] = {"recipe": what}
@@ -84,6 +111,6 @@ def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:
         budget["max_usd"] = typed.pop("max_usd")
     for name, part in (("compute", compute), ("budget", budget)):
         in_file = fields.get(name) or {}
-        if part and isinstance(in_file, dict):  # what is none is refused with the other problems of the file
+        if part and isinstance(in_file, dict):  # any other value is refused with the other problems of the file
             typed[name] = {**in_file, **part}
     return {**fields, **typed}

@@ -1,4 +1,4 @@
-"""`jobs`: watch what was submitted."""
+"""`jobs`: the jobs that were submitted."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 
 def job_argument(function: Any) -> Any:  # click's decorators take any function
-    """Give a command the name of a job, of which a few letters are enough, and the target it is looked for in."""
-    choice = click.option("--target", type=click.Choice(TARGET_NAMES), help="Where to look for the job.")
+    """Decorate a command with the name of a job (its first letters are enough) and the target to search."""
+    choice = click.option(
+        "--target",
+        type=click.Choice(TARGET_NAMES),
+        help="Where to look for the job.",
+    )
     return click.argument("name")(choice(function))
 
 
@@ -51,7 +55,7 @@ def list_jobs(as_json: bool) -> None:
 
 
 def _summaries(target: "Target") -> "Iterator[JobSummary]":
-    """Yield the jobs of a target; one that is damaged, or a target that cannot be reached, must not hide the others."""
+    """Yield the jobs of a target; warn of a damaged job or an unreachable target, which must not hide the others."""
     from orchestrator.errors import OrchestratorError
 
     try:
@@ -76,7 +80,7 @@ def show(name: str, target: str | None, as_json: bool) -> None:
 
 @jobs.command()
 @job_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until the job ends.")
 @json_option
 def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     """Print a job's log; with --json its events alone, one a line."""
@@ -93,7 +97,7 @@ def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
 @job_argument
 @json_option
 def wait(name: str, target: str | None, as_json: bool) -> None:
-    """Wait for a job's end; the exit code says whether it ended well."""
+    """Wait until a job ends; the exit code tells whether it completed."""
     from orchestrator.cli.progress import follow, leaving
     from orchestrator.cli.results import print_outcome
 
@@ -106,11 +110,13 @@ def wait(name: str, target: str | None, as_json: bool) -> None:
 @jobs.command()
 @job_argument
 @click.option(
-    "--now", is_flag=True, help="Kill it at once; what came after its newest checkpoint is lost. Not on SageMaker."
+    "--now",
+    is_flag=True,
+    help="Kill it at once and lose what it did since its newest checkpoint. Local jobs only.",
 )
 @json_option
 def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
-    """Save a checkpoint and stop; `jobs retry` goes on from it. After two minutes a job that does not end is killed."""
+    """Save a checkpoint and stop; `jobs retry` resumes from it. A job that does not end in two minutes is killed."""
     from orchestrator.cli.progress import leaving
     from orchestrator.cli.results import print_job
 
@@ -122,12 +128,12 @@ def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
 
 @jobs.command()
 @job_argument
-@click.option("--adapter", is_flag=True, help="Remove its adapter too.")
+@click.option("--adapter", is_flag=True, help="Delete its adapter too. Local jobs only.")
 @json_option
 def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
-    """Forget a job that has ended, and all its files but the adapter.
+    """Delete a job that has ended and all its files except the adapter.
 
-    A job on SageMaker leaves the account's list; the bucket lets go of its checkpoints by itself.
+    On SageMaker the job is deleted from the account's list; its checkpoints in the bucket expire.
     """
     job = _find(name, target)
     job.remove(adapter=adapter)
@@ -143,7 +149,7 @@ def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
 @click.option("--detach", is_flag=True, help="Return at once.")
 @json_option
 def retry(name: str, target: str | None, detach: bool, as_json: bool) -> None:
-    """Go on with a job that ended early, from its newest checkpoint."""
+    """Resume a job that ended early from its newest checkpoint."""
     from orchestrator.cli.progress import follow_own, leaving
     from orchestrator.cli.results import print_outcome
 
@@ -159,7 +165,7 @@ def retry(name: str, target: str | None, detach: bool, as_json: bool) -> None:
 @job_argument
 @json_option
 def explain(name: str, target: str | None, as_json: bool) -> None:
-    """Say why a job stands where it does, show the evidence, and name the next command."""
+    """Explain the status of a job: cause, evidence and next command."""
     explanation = _find(name, target).explain()
     if as_json:
         print_json(explanation.model_dump(mode="json"))

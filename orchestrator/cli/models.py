@@ -14,43 +14,47 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """Copy models of the Hugging Face Hub into the account's bucket, for jobs on SageMaker."""
+    """Copy models from the Hugging Face Hub into the account's bucket."""
 
 
 @models.command()
 @click.argument("hf_id", metavar="HF_ID")
-@click.option("--revision", metavar="R", help="Branch, tag or commit; the default branch when left out.")
+@click.option(
+    "--revision",
+    metavar="R",
+    help="Branch, tag or commit; the default branch when left out.",
+)
 @json_option
 def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
-    """Copy a model into the bucket, once; jobs on SageMaker read it there.
+    """Copy a model into the bucket, where jobs on SageMaker read it.
 
-    They are then cut off from the network, and fetch nothing while they are paid for.
+    The jobs then run in network isolation and spend no paid time on downloads.
 
-    A gated model needs your token on this machine alone (`hf auth login`). Said again, this looks whether the branch
-    has moved on, and copies nothing when it has not.
+    Idempotent: run again, it copies only if the branch has a new commit. A gated model needs your token on this
+    machine only (`hf auth login`).
     """
     from orchestrator.models import mirror as mirroring
 
-    model, is_new = mirroring.mirror(_store(), hf_id, revision, _say)
+    model, is_new = mirroring.mirror(_store(), hf_id, revision, _report)
     if as_json:
         print_json({**model.model_dump(mode="json"), "new": is_new})
         return
-    print_facts(
-        [
-            ("model", model.id),
-            ("revision", model.revision),
-            ("commit", model.commit),
-            ("copy", f"{model.uri} ({'new' if is_new else 'was there already'})"),
-            ("size", f"{model.bytes / 1e9:.2f} GB"),
-            ("use", f"{PROGRAM} submit RECIPE --target sagemaker --base-model {model.id}"),
-        ]
-    )
+    age = "new" if is_new else "was there already"
+    facts = [
+        ("model", model.id),
+        ("revision", model.revision),
+        ("commit", model.commit),
+        ("copy", f"{model.uri} ({age})"),
+        ("size", f"{model.bytes / 1e9:.2f} GB"),
+        ("use", f"{PROGRAM} submit RECIPE --target sagemaker --base-model {model.id}"),
+    ]
+    print_facts(facts)
 
 
 @models.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List the models that have a copy in the bucket, the newest of each first."""
+    """List the models in the bucket, the newest copy of each first."""
     from orchestrator.models.mirror import list_mirrored
 
     found = list_mirrored(_store())
@@ -68,7 +72,7 @@ def list_models(as_json: bool) -> None:
     print_table(("MODEL", "REVISION", "COMMIT", "SIZE", "MIRRORED"), rows)
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     click.echo(printable(line), err=True)
 
 

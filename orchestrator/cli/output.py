@@ -1,4 +1,4 @@
-"""What a command prints: a table for people, or one JSON value for scripts and then nothing else on stdout."""
+"""How commands print: tables for people, or for scripts one JSON value and nothing else on stdout."""
 
 import json
 import sys
@@ -12,12 +12,18 @@ from orchestrator.terminal import printable
 if TYPE_CHECKING:
     from orchestrator.errors import OrchestratorError
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+json_option: Callable[[Any], Any] = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, for scripts.",
+)
 
 
 def print_json(value: object) -> None:
     """Print one JSON value."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    text = json.dumps(value, indent=2)
+    sys.stdout.write(f"{text}\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -25,7 +31,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines: list[list[str]] = []
     widths = [0] * len(columns)
     for row in [columns, *rows]:
-        cells = [printable(cell) for cell in row]
+        cells = list(map(printable, row))
         lengths = map(len, cells)
         widths = list(map(max, widths, lengths))
         lines.append(cells)
@@ -36,22 +42,26 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
-    names = [name for name, _ in facts]
-    width = max(map(len, names))
+    width = 0
+    for name, _ in facts:
+        width = max(width, len(name))
     for name, value in facts:
-        line = f"{name.ljust(width)}  {printable(value)}"
+        padded = name.ljust(width)
+        line = f"{padded}  {printable(value)}"
         click.echo(line.rstrip())
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:
-        click.echo(printable(f"Error: {error.render()}", keep="\n"), err=True)
+        text = printable(f"Error: {error.render()}", keep="\n")
+        click.echo(text, err=True)
         return
+    problems = [problem.model_dump() for problem in error.problems]
     body = {
         "kind": type(error).__name__,
         "message": error.message,
-        "problems": [problem.model_dump() for problem in error.problems],
+        "problems": problems,
         "next": error.next_step,
     }
     print_json({"error": body})

@@ -1,4 +1,4 @@
-"""How a plan is shown: what would be uploaded, where it runs and why, what it can cost, and the exact request."""
+"""Print a plan: the uploads, the instance and why it was chosen, the worst-case price, and the exact request."""
 
 import click
 
@@ -10,10 +10,18 @@ from orchestrator.planning.pricing import dollars
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
 
-_NOT_READY = f"no account is set up yet: names of account, role and image are made up ({command('infra', 'up')})"
+_UP = command("infra", "up")
+_NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
 
 
-def print_plan(plan: Plan, bucket: str, *, as_json: bool, ready: bool, request: bool = True) -> None:
+def print_plan(
+    plan: Plan,
+    bucket: str,
+    *,
+    as_json: bool,
+    ready: bool,
+    request: bool = True,
+) -> None:
     """Print a plan for SageMaker: facts and the request, or one JSON value."""
     if as_json:
         print_json(_as_json(plan, bucket, ready=ready))
@@ -28,28 +36,30 @@ def print_plan(plan: Plan, bucket: str, *, as_json: bool, ready: bool, request: 
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
-    facts = [("job", str(plan.request["TrainingJobName"]))]
+    name = str(plan.request["TrainingJobName"])
+    facts = [("job", name)]
     if plan.placement is not None:
         facts += _placement_facts(plan, plan.placement)
     if not ready:
-        facts.append(("note", _NOT_READY))
+        facts.append(("note", _NO_ACCOUNT))
     return facts
 
 
 def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
-    """Return where the job would run and why, and what that can cost."""
-    memory = "cannot be estimated: the model's size is not known"
+    """Return the instance and why it was chosen, limits, and worst-case price."""
+    memory = "cannot be estimated: the size of the model is unknown"
     if placement.memory is not None:
         memory = placement.memory.describe()
+    instance = placement.instance.describe()
     minutes = placement.cost.runtime_seconds // 60
     instances = plan.request["ResourceConfig"]["InstanceCount"]
     stand_ins = ", ".join(_stand_ins(plan))
     return [
-        ("instance", f"{placement.instance.describe()} in {placement.region}"),
+        ("instance", f"{instance} in {placement.region}"),
         ("why", placement.why),
         ("memory", memory),
         ("cost", placement.cost.describe()),
-        ("limit", f"{minutes} minutes of running"),
+        ("limit", f"{minutes} minutes of running time"),
         ("quota", f"{placement.quota}: at least {instances}"),
         ("stand-ins", stand_ins or "none within the budget"),
     ]
@@ -66,20 +76,30 @@ def _stand_ins(plan: Plan) -> list[str]:
 
 
 def _row(bucket: str, tree: Tree) -> tuple[str, str, str]:
-    return s3_uri(bucket, tree.name), str(len(tree.files)), f"{tree.bytes / 1e6:.2f} MB"
+    uri = s3_uri(bucket, tree.name)
+    count = len(tree.files)
+    megabytes = tree.bytes / 1e6
+    return uri, str(count), f"{megabytes:.2f} MB"
 
 
 def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
     uploads = []
     for tree in plan.trees:
-        files = {name: digest.model_dump() for name, digest in tree.files.items()}
+        files = {}
+        for name, digest in tree.files.items():
+            files[name] = digest.model_dump()
         uploads.append({"uri": s3_uri(bucket, tree.name), "files": files})
+    stand_ins = []
+    for stand_in in plan.stand_ins:
+        if stand_in.placement is not None:
+            stand_ins.append(_placement_json(stand_in))
+    warnings = [warning.model_dump() for warning in plan.warnings]
     return {
         "request": plan.request,
         "uploads": uploads,
         "placement": _placement_json(plan),
-        "stand_ins": [_placement_json(one) for one in plan.stand_ins if one.placement],
-        "warnings": [warning.model_dump() for warning in plan.warnings],
+        "stand_ins": stand_ins,
+        "warnings": warnings,
         "account_set_up": ready,
     }
 

@@ -1,4 +1,4 @@
-"""Watch a job: a live bar on a terminal, a line now and then elsewhere."""
+"""Watch a job: a progress bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ def follow(job: Job, *, quiet: bool) -> None:
 
 
 def follow_own(job: Job, *, quiet: bool) -> None:
-    """Show the progress of a job that this command has started; Ctrl-C asks once whether to stop it."""
+    """Show the progress of a job that this command started; Ctrl-C asks once whether to stop the job."""
     try:
         follow(job, quiet=quiet)
     except KeyboardInterrupt:
@@ -37,17 +37,17 @@ def follow_own(job: Job, *, quiet: bool) -> None:
 
 @contextmanager
 def leaving(job: Job) -> Iterator[None]:
-    """Say, when Ctrl-C ends the watching, that it does not end the job."""
+    """When Ctrl-C ends this command, say that the job keeps running."""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\n{_goes_on(job)}", err=True)
+        click.echo(f"\n{_keeps_running(job)}", err=True)
         raise click.Abort from None
 
 
 @contextmanager
 def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
-    """Yield what a store tells of the bytes that travel, shown as a bar a tree; what is there already is not shown."""
+    """Yield a listener for a store that shows uploads: one bar a tree; what the store already holds is not shown."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
@@ -58,13 +58,13 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
 
 
 def _byte_lines() -> StorageProgress:
-    begun: set[str] = set()
+    started: set[str] = set()
 
     def progress(what: str, done: int, of: int) -> None:
-        if done == of and what in begun:
+        if done == of and what in started:
             click.echo(f"{what}: all sent", err=True)
-        elif done < of and what not in begun:
-            begun.add(what)
+        elif done < of and what not in started:
+            started.add(what)
             click.echo(f"{what}: sending {of / 1e6:.2f} MB", err=True)
 
     return progress
@@ -93,15 +93,18 @@ def _byte_bars() -> Iterator[StorageProgress]:
         yield progress
 
 
-def _goes_on(job: Job) -> str:
-    state = "is stopping" if job.describe().status is JobStatus.STOPPING else "goes on without you"
-    return f"{job.name} {state}. Watch it with: {command('jobs', 'wait', job.name)}"
+def _keeps_running(job: Job) -> str:
+    state = "keeps running"
+    if job.describe().status is JobStatus.STOPPING:
+        state = "is stopping"
+    wait = command("jobs", "wait", job.name)
+    return f"{job.name} {state}. Watch it with: {wait}"
 
 
 def _ask_to_stop(job: Job) -> None:
-    question = f"\nStop {job.name}? Its checkpoint is kept. No leaves it running"
+    question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
     if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
-        click.echo(_goes_on(job), err=True)
+        click.echo(_keeps_running(job), err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)
     job.stop()
@@ -136,13 +139,20 @@ def _draw_bar(events: Iterator[Event]) -> None:
                         progress.stop_task(task)
                     task = progress.add_task(printable(name), total=of or None, loss="")
                 case Step(step=step, of=of, loss=loss) if task is not None:
-                    if progress.tasks[task].completed == 0:  # a resumed run does not begin at 0: its speed is not that
+                    # A resumed run does not start at step 0: what it had done before must not count as speed.
+                    if progress.tasks[task].completed == 0:
                         progress.reset(task, completed=step - 1, total=of, loss="")
-                    progress.update(task, completed=step, total=of, loss=f"loss {loss:.4f}")
+                    progress.update(
+                        task,
+                        completed=step,
+                        total=of,
+                        loss=f"loss {loss:.4f}",
+                    )
                 case Item(done=done, of=of) if task is not None:
                     progress.update(task, completed=done, total=of)
                 case _:
-                    if text := _remark(event):
+                    text = _remark(event)
+                    if text:
                         progress.console.print(text, markup=False, highlight=False)
 
 
@@ -150,20 +160,20 @@ def _print_lines(events: Iterator[Event]) -> None:
     last = 0.0
     for event in events:
         text = _remark(event)
+        now = time.monotonic()
         if isinstance(event, Phase):
             text = printable(event.name)
-        elif isinstance(event, Step) and (time.monotonic() - last > _SECONDS_BETWEEN_LINES or event.step == event.of):
-            last = time.monotonic()
+        elif isinstance(event, Step) and (now - last > _SECONDS_BETWEEN_LINES or event.step == event.of):
+            last = now
             text = _step_line(event)
         if text:
             click.echo(text, err=True)
 
 
 def _step_line(event: Step) -> str:
-    left = (event.of - event.step) * event.seconds_per_step
-    return (
-        f"step {event.step}/{event.of}  loss {event.loss:.4f}  {event.seconds_per_step:.2f} s/step  {left:.0f} s left"
-    )
+    speed = event.seconds_per_step
+    left = (event.of - event.step) * speed
+    return f"step {event.step}/{event.of}  loss {event.loss:.4f}  {speed:.2f} s/step  {left:.0f} s left"
 
 
 def _remark(event: Event) -> str:
@@ -175,5 +185,5 @@ def _remark(event: Event) -> str:
         case Warned(message=message):
             return printable(f"Warning: {message}")
         case Sample(path=path):
-            return printable(f"picture: {path}")
+            return printable(f"image: {path}")
     return ""

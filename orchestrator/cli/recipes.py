@@ -1,12 +1,14 @@
-"""`recipes`: what can be trained, and with which settings."""
+"""`recipes`: the ways to train an adapter, and their settings."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from orchestrator.contract.recipe import Recipe
 
 
@@ -21,11 +23,16 @@ def list_recipes(as_json: bool) -> None:
     """List the recipes."""
     from orchestrator.contract.recipe import recipe_class, recipe_names
 
-    summaries = {name: recipe_class(name).summary for name in recipe_names()}
+    found = []
+    rows = []
+    for name in recipe_names():
+        summary = recipe_class(name).summary
+        found.append({"name": name, "summary": summary})
+        rows.append((name, summary))
     if as_json:
-        print_json([{"name": name, "summary": summary} for name, summary in summaries.items()])
+        print_json(found)
         return
-    print_table(("RECIPE", "WHAT IT MAKES"), list(summaries.items()))
+    print_table(("RECIPE", "WHAT IT MAKES"), rows)
 
 
 @recipes.command("show")
@@ -39,7 +46,8 @@ def show_recipe(name: str, as_json: bool) -> None:
     if as_json:
         print_json(recipe.model_json_schema())
         return
-    click.echo(f"{recipe.recipe_name()}: {recipe.summary}\nSet a field with -s FIELD=VALUE.\n")
+    click.echo(f"{recipe.recipe_name()}: {recipe.summary}")
+    click.echo("Set a field with -s FIELD=VALUE.\n")
     print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe))
 
 
@@ -47,20 +55,25 @@ def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:
     """Return name, default on the built-in model, and meaning of each field; a recipe's own fields come first."""
     from orchestrator.contract.families import STABLE_DIFFUSION
 
-    own = set(recipe.__annotations__)
     builtin = recipe.defaults({}, STABLE_DIFFUSION)
-    rows = []
-    for name in sorted(recipe.model_fields, key=lambda name: name not in own):
-        description = recipe.model_fields[name].description or ""
-        rows.append((name, _default(recipe, name, builtin), description))
-    return rows
+    own_rows = []
+    inherited_rows = []
+    for name, field in recipe.model_fields.items():
+        row = (
+            name,
+            _default(field, builtin.get(name, field.default)),
+            field.description or "",
+        )
+        if name in recipe.__annotations__:
+            own_rows.append(row)
+        else:
+            inherited_rows.append(row)
+    return own_rows + inherited_rows
 
 
-def _default(recipe: "type[Recipe]", name: str, builtin: dict[str, Any]) -> str:
-    field = recipe.model_fields[name]
+def _default(field: "FieldInfo", value: object) -> str:
     if field.is_required():
         return "required"
-    value = builtin.get(name, field.default)
     if value in (None, "", ()):
         return "-"
     return str(value)

@@ -21,7 +21,7 @@ Facts = list[tuple[str, str]]
 
 
 def print_outcome(job: Job, *, as_json: bool) -> None:
-    """Print where a submitted job stands; raises JobError when it failed or was stopped."""
+    """Print the state of a submitted job; raises JobError when it failed or was stopped."""
     description = job.describe()
     if description.status in ENDED_EARLY:
         explanation = job.explain()
@@ -31,12 +31,14 @@ def print_outcome(job: Job, *, as_json: bool) -> None:
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
-    """Print a job with everything known of it."""
+    """Print the state of a job, and its adapter and figures once it is complete."""
     _print(job, job.describe(), as_json=as_json)
 
 
 def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
-    manifest = job.manifest() if description.status is JobStatus.COMPLETED else None
+    manifest = None
+    if description.status is JobStatus.COMPLETED:
+        manifest = job.manifest()
     if as_json:
         print_json(job_json(job, description, manifest))
         return
@@ -46,38 +48,52 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
         print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
 
 
-def job_json(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> dict[str, Any]:
+def job_json(
+    job: Job,
+    description: JobDescription,
+    manifest: AdapterManifest | None,
+) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
-    usd = cost(description)
     values = description.model_dump(mode="json")
     values["seconds"] = _seconds(description)
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
-    values["usd"] = None if usd is None else float(usd)
-    values["adapter"] = None
-    values["loading"] = []
-    values["metrics"] = {}
-    if manifest is not None:
-        where = location_of(description.output)
-        values["adapter"] = where
-        values["loading"] = manifest.loading(_folder_to_load(job, where))
-        values["metrics"] = manifest.metrics
-    return values
+    usd = cost(description)
+    values["usd"] = None
+    if usd is not None:
+        values["usd"] = float(usd)
+    if manifest is None:
+        return {
+            **values,
+            "adapter": None,
+            "loading": [],
+            "metrics": {},
+        }
+    adapter = location_of(description.output)
+    folder = _folder_to_load(job, adapter)
+    return {
+        **values,
+        "adapter": adapter,
+        "loading": manifest.loading(folder),
+        "metrics": manifest.metrics,
+    }
 
 
 def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> Facts:
-    facts = _course(description)
+    facts = _state_facts(description)
     if manifest is None:
-        facts += _progress(job)
+        facts += _progress_facts(job)
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if manifest is not None:
-        facts += _adapter(job, location_of(description.output), manifest)
+        adapter = location_of(description.output)
+        facts += _adapter_facts(job, adapter, manifest)
     return facts
 
 
-def _course(description: JobDescription) -> Facts:
-    """Return where the job stands, what it runs on, how long it took and what it cost."""
-    submitted = description.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _state_facts(description: JobDescription) -> Facts:
+    """Return status, instances, running time and cost."""
+    created = description.created.astimezone()
+    submitted = created.strftime("%Y-%m-%d %H:%M:%S")
     facts = [
         ("job", description.name),
         ("status", _status(description)),
@@ -91,37 +107,40 @@ def _course(description: JobDescription) -> Facts:
         facts.append(("seconds", f"{seconds:.0f}"))
     usd = cost(description)
     if usd is not None:
-        facts.append(("cost", f"{dollars(usd)} for {_billed(description)}, by the list price"))
+        billed = _billed(description)
+        facts.append(("cost", f"{dollars(usd)} for {billed}, at list price"))
     return facts
 
 
-def _progress(job: Job) -> Facts:
-    """Return how far a job without an adapter has come."""
+def _progress_facts(job: Job) -> Facts:
+    """Return the last optimizer step and the newest checkpoint of a job without an adapter."""
     facts = []
     last = _last_step(job)
     if last is not None:
-        facts.append(("progress", f"step {last.step} of {last.of}, loss {last.loss:.4f}"))
+        progress = f"step {last.step} of {last.of}, loss {last.loss:.4f}"
+        facts.append(("progress", progress))
     step = job.target.checkpoint_step(job.name)
     if step is not None:
         facts.append(("checkpoint", f"step {step}"))
     return facts
 
 
-def _adapter(job: Job, where: str, manifest: AdapterManifest) -> Facts:
-    """Return where the adapter is and how it is used."""
-    weights = 0
+def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
+    """Return the location of the adapter (a folder or a URI), its size, and how to use it."""
+    weights = 0  # bytes
     for name, file in manifest.files.items():
         if name.endswith(".safetensors"):
             weights += file.size
     facts = [
-        ("adapter", where),
+        ("adapter", adapter),
         ("size", f"{weights / 1e6:.2f} MB"),
-        ("say", f'"{manifest.trigger}"' if manifest.trigger else "any prompt"),
+        ("prompt with", prompt_words(manifest)),
     ]
     if CONTACT_SHEET_FILE in manifest.files:
-        facts.append(("pictures", f"{where.rstrip('/')}/{CONTACT_SHEET_FILE}"))
-    folder = _folder_to_load(job, where)
-    if folder != where:
+        folder = adapter.rstrip("/")
+        facts.append(("images", f"{folder}/{CONTACT_SHEET_FILE}"))
+    folder = _folder_to_load(job, adapter)
+    if folder != adapter:
         facts.append(("fetch", command("adapters", "pull", folder)))
     label = "load"
     for line in manifest.loading(folder):
@@ -130,22 +149,39 @@ def _adapter(job: Job, where: str, manifest: AdapterManifest) -> Facts:
     return facts
 
 
-def _folder_to_load(job: Job, where: str) -> str:
-    """Return the folder to load an adapter from: where it is, or where `adapters pull` brings it."""
-    if not where.startswith("s3:"):
-        return where
-    return name_of(job.target.store.name(where)) or where
+def prompt_words(manifest: AdapterManifest) -> str:
+    """Return the words that a prompt has to hold for the adapter to show its subject."""
+    if not manifest.trigger:
+        return "any words"
+    return f'"{manifest.trigger}"'
+
+
+def _folder_to_load(job: Job, adapter: str) -> str:
+    """Return the folder to load an adapter from: its own, or the one that `adapters pull` writes."""
+    if not adapter.startswith("s3:"):
+        return adapter
+    key = job.target.store.name(adapter)
+    return name_of(key) or adapter
 
 
 def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
-    def text(measure: Measure, moment: str) -> str:
-        figure = metrics.get(measure.figure(moment))
-        return "-" if figure is None else f"{figure:.3f}"
-
     rows = []
     for measure in MEASURES:
-        rows.append((measure.label, text(measure, BEFORE), text(measure, AFTER), text(measure, CEILING)))
+        row = (
+            measure.label,
+            _figure_text(metrics, measure, BEFORE),
+            _figure_text(metrics, measure, AFTER),
+            _figure_text(metrics, measure, CEILING),
+        )
+        rows.append(row)
     return rows
+
+
+def _figure_text(metrics: dict[str, float], measure: Measure, moment: str) -> str:
+    name = measure.figure(moment)
+    if name not in metrics:
+        return "-"
+    return f"{metrics[name]:.3f}"
 
 
 def _last_step(job: Job) -> Step | None:
@@ -158,7 +194,8 @@ def _last_step(job: Job) -> Step | None:
 
 def _billed(description: JobDescription) -> str:
     attempts = description.billed_attempts
-    text = f"{sum(one.seconds for one in attempts)} billed seconds"
+    seconds = sum(attempt.seconds for attempt in attempts)
+    text = f"{seconds} billed seconds"
     if len(attempts) > 1:
         text = f"{text} in {len(attempts)} attempts"
     if not description.status.is_final:
@@ -174,6 +211,8 @@ def _status(description: JobDescription) -> str:
 
 
 def _seconds(description: JobDescription) -> float | None:
+    """Return how long the latest attempt ran, or None while it has not ended."""
     if description.started is None or description.ended is None:
         return None
-    return round((description.ended - description.started).total_seconds(), 1)
+    duration = description.ended - description.started
+    return round(duration.total_seconds(), 1)

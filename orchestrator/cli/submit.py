@@ -28,20 +28,38 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     max_usd="On SageMaker: the most the job may cost; sets its time limit.",
 )
 @click.option(
-    "--fallback", is_flag=True, help="On SageMaker: take what can stand in when an instance is not to be had."
+    "--fallback",
+    is_flag=True,
+    help="On SageMaker: try other instance types when the chosen one is not available.",
 )
 @click.option(
     "--wait-minutes",
     metavar="N",
     type=click.IntRange(0, _A_WEEK),
     default=0,
-    help="On SageMaker: ask again for so long then.",
+    help="On SageMaker: retry for up to N minutes when no instance is available.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same job.")
-@click.option("--restart", is_flag=True, help="Begin the same job anew.")
-@click.option("--dry-run", is_flag=True, help="Print the request and start nothing; makes no call.")
-@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
-@click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume the same job from its newest checkpoint.",
+)
+@click.option("--restart", is_flag=True, help="Start the same job again from its beginning.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the request and start nothing; makes no call.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="On SageMaker: do not ask before spending.",
+)
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return at once; `jobs wait` watches the job.",
+)
 @json_option
 def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> None:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
@@ -57,8 +75,11 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     require_sagemaker(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
-        raise click.UsageError("--resume goes on with a run and --restart begins it anew: choose one.")
-    settings, spec = Settings.from_environment(), _spec(what, given)
+        raise click.UsageError(
+            "--resume continues from a checkpoint and --restart starts from the beginning: choose one."
+        )
+    settings = Settings.from_environment()
+    spec = _spec(what, given)
     if target == "local":
         _submit_here(spec, settings, start, dry_run=dry_run)
     else:
@@ -66,7 +87,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
 
 
 class _Start(NamedTuple):
-    """How a person wants a job to be started and shown."""
+    """Options of how a job is started and shown."""
 
     resume: bool
     restart: bool
@@ -76,7 +97,13 @@ class _Start(NamedTuple):
     wait_minutes: int
 
 
-def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool) -> None:
+def _submit_here(
+    spec: "JobSpec",
+    settings: "Settings",
+    start: _Start,
+    *,
+    dry_run: bool,
+) -> None:
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
@@ -84,38 +111,61 @@ def _submit_here(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_ru
     from orchestrator.targets.opening import open_target
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
-        plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
+        prepared = prepare_inputs(spec, Path(staging))
+        plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
             print_json(plan.request)
             return
         store_trees(plan, FolderStore(settings.store))
-    _begin(plan, open_target(TargetName.LOCAL, settings), start)
+    target = open_target(TargetName.LOCAL, settings)
+    _begin(plan, target, start)
 
 
-def _submit_to_sagemaker(spec: "JobSpec", settings: "Settings", start: _Start, *, dry_run: bool, yes: bool) -> None:
+def _submit_to_sagemaker(
+    spec: "JobSpec",
+    settings: "Settings",
+    start: _Start,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
     from orchestrator.planning.plan import store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if dry_run:
             _show_without_calls(spec, settings, Path(staging), as_json=start.as_json)
             return
-        # Not imported before: a dry run does without what watches jobs.
+        # Imported late: a dry run needs nothing that watches jobs.
         from orchestrator.cli.progress import uploading
         from orchestrator.targets.names import TargetName
         from orchestrator.targets.opening import open_target
 
         account = settings.account()
-        plan = _agreed_plan(spec, settings, account, Path(staging), quiet=start.as_json, yes=yes)
+        plan = _agreed_plan(
+            spec,
+            settings,
+            account,
+            Path(staging),
+            quiet=start.as_json,
+            yes=yes,
+        )
         with uploading(quiet=start.as_json) as progress:
             target = open_target(TargetName.SAGEMAKER, settings, progress)
             store_trees(plan, target.store)
     if plan.mirrored is not None:
-        click.echo(printable(f"Base model: the copy of {plan.mirrored.describe()}"), err=True)
+        model = plan.mirrored.describe()
+        click.echo(printable(f"Base model: the copy of {model}"), err=True)
     _begin(plan, target, start)
 
 
-def _show_without_calls(spec: "JobSpec", settings: "Settings", staging: Path, *, as_json: bool) -> None:
+def _show_without_calls(
+    spec: "JobSpec",
+    settings: "Settings",
+    staging: Path,
+    *,
+    as_json: bool,
+) -> None:
     from orchestrator.cli.plans import print_plan
     from orchestrator.models.mirrored import NOT_ASKED
     from orchestrator.planning.inputs import prepare_inputs
@@ -124,15 +174,22 @@ def _show_without_calls(spec: "JobSpec", settings: "Settings", staging: Path, *,
 
     known = settings.aws()
     account = known or AwsSettings.placeholder()
-    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), NOT_ASKED)
+    prepared = prepare_inputs(spec, staging)
+    plan = plan_on_sagemaker(spec, settings, account, prepared, NOT_ASKED)
     _warn(plan)
     print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
 
 
 def _agreed_plan(
-    spec: "JobSpec", settings: "Settings", account: "AwsSettings", staging: Path, *, quiet: bool, yes: bool
+    spec: "JobSpec",
+    settings: "Settings",
+    account: "AwsSettings",
+    staging: Path,
+    *,
+    quiet: bool,
+    yes: bool,
 ) -> "Plan":
-    """Plan a job, show the plan, and ask whether it may cost that; nothing is stored or started."""
+    """Plan a job, show the plan, and ask before money is spent. Stores and starts nothing."""
     from orchestrator.aws.client import Aws
     from orchestrator.cli.plans import print_plan
     from orchestrator.infra.training_image import require_image
@@ -142,12 +199,20 @@ def _agreed_plan(
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
-    mirror = ask(open_target(TargetName.SAGEMAKER, settings).store, spec.base_model)
-    plan = plan_on_sagemaker(spec, settings, account, prepare_inputs(spec, staging), mirror)
+    store = open_target(TargetName.SAGEMAKER, settings).store
+    mirror = ask(store, spec.base_model)
+    prepared = prepare_inputs(spec, staging)
+    plan = plan_on_sagemaker(spec, settings, account, prepared, mirror)
     _warn(plan)
     require_image(Aws(account.region), account)
     if not quiet:
-        print_plan(plan, account.bucket, as_json=False, ready=True, request=False)
+        print_plan(
+            plan,
+            account.bucket,
+            as_json=False,
+            ready=True,
+            request=False,
+        )
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
     return plan
 
@@ -161,13 +226,14 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
     from orchestrator.cli.results import print_outcome
     from orchestrator.jobs.capacity import CapacityRetry, acquire
 
-    def run(way: "Plan", again: bool) -> "Job":
-        return _run(way, target, start, again=again)
+    def run(attempt: "Plan", again: bool) -> "Job":
+        return _run(attempt, target, start, again=again)
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         click.echo(printable(text), err=True)
 
-    job = acquire(plan, run, CapacityRetry(start.fallback, start.wait_minutes), told)
+    retry = CapacityRetry(start.fallback, start.wait_minutes)
+    job = acquire(plan, run, retry, report)
     print_outcome(job, as_json=start.as_json)
 
 
@@ -175,12 +241,21 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
     from orchestrator.cli.progress import follow, follow_own, leaving
     from orchestrator.jobs.job import submit as submit_plan
 
-    job, started = submit_plan(plan, target, resume=start.resume or again, restart=start.restart and not again)
+    job, started = submit_plan(
+        plan,
+        target,
+        resume=start.resume or again,
+        restart=start.restart and not again,
+    )
     if not started:
-        click.echo(f"{job.name} was submitted before; --restart begins it anew.", err=True)
-    if not start.detach:
-        with leaving(job):
-            (follow_own if started else follow)(job, quiet=start.as_json)
+        click.echo(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
+    if start.detach:
+        return job
+    with leaving(job):
+        if started:
+            follow_own(job, quiet=start.as_json)
+        else:
+            follow(job, quiet=start.as_json)
     return job
 
 
@@ -188,5 +263,6 @@ def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
     from orchestrator.specs.building import build_spec
     from orchestrator.specs.job_file import parse_overrides
 
-    words = parse_overrides(given.pop("pairs"))
-    return build_spec(spec_fields(what, given), words)
+    overrides = parse_overrides(given.pop("pairs"))
+    fields = spec_fields(what, given)
+    return build_spec(fields, overrides)

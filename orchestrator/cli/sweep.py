@@ -1,7 +1,7 @@
-"""`sweep`: several jobs that differ in a few settings, and one picture to choose among their adapters by."""
+"""`sweep`: several jobs that differ in a few settings, and a contact sheet to compare their adapters."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Start(NamedTuple):
-    """How a person wants a sweep to be run and shown."""
+    """Options of how a sweep is started and shown."""
 
     parallel: int | None
     resume: bool
@@ -44,15 +44,34 @@ class _Start(NamedTuple):
     type=click.IntRange(min=1),
     help="Jobs at a time; one on this machine, all on SageMaker when left out.",
 )
-@click.option("--resume", is_flag=True, help="Go on with jobs that ended early.")
-@click.option("--dry-run", is_flag=True, help="Show every job and start none; makes no call.")
-@click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume jobs that ended early.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show every job and start none; makes no call.",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="On SageMaker: do not ask before spending.",
+)
 @json_option
-def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None, **given: Any) -> int:
+def sweep(
+    what: str,
+    *,
+    target: str,
+    pairs: tuple[str, ...],
+    max_usd: str | None,
+    **given: Any,
+) -> int:
     """Train an adapter for each combination of settings and show them side by side.
 
-    A job that was done before is not run again: the same command goes on where it was left. With --name each adapter's
-    name says its settings too.
+    Idempotent: a job that is complete is not run again, so the same command resumes the sweep. With --name, the name
+    of each adapter also holds its settings.
 
     \b
     sweep dreambooth -s rank=4,8,16
@@ -66,7 +85,8 @@ def sweep(what: str, *, target: str, pairs: tuple[str, ...], max_usd: str | None
 
     require_sagemaker(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
-    settings, fields = Settings.from_environment(), spec_fields(what, given)
+    settings = Settings.from_environment()
+    fields = spec_fields(what, given)
     variants = expand(fields, pairs)
     if target == "sagemaker":
         return _on_sagemaker(with_shares(variants, max_usd), settings, start, max_usd)
@@ -85,10 +105,16 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
         if start.dry_run:
             return 0
         store_trees(entries, FolderStore(settings.store))
-    return _run(entries, open_target(TargetName.LOCAL, settings), settings, start, None)
+    target = open_target(TargetName.LOCAL, settings)
+    return _run(entries, target, settings, start, None)
 
 
-def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _Start, max_usd: str | None) -> int:
+def _on_sagemaker(
+    variants: Sequence["Variant"],
+    settings: "Settings",
+    start: _Start,
+    max_usd: str | None,
+) -> int:
     from orchestrator.settings import AwsSettings
     from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
 
@@ -98,7 +124,7 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
             entries = plan_sweep_on_sagemaker(variants, settings, planned_for, Path(staging), {})
             _show_plan(entries, start)
             return 0
-        # Not imported before: a dry run does without what watches jobs.
+        # Imported late: a dry run needs nothing that watches jobs.
         from orchestrator.aws.client import Aws
         from orchestrator.infra.training_image import require_image
         from orchestrator.models.mirror import ask_all
@@ -108,7 +134,8 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
 
         account = settings.account()
         target = open_target(TargetName.SAGEMAKER, settings)
-        mirrors = ask_all(target.store, [variant.spec.base_model for variant in variants])
+        models = [variant.spec.base_model for variant in variants]
+        mirrors = ask_all(target.store, models)
         entries = plan_sweep_on_sagemaker(variants, settings, account, Path(staging), mirrors)
         _show_plan(entries, start)
         require_image(Aws(account.region), account)
@@ -119,8 +146,12 @@ def _on_sagemaker(variants: Sequence["Variant"], settings: "Settings", start: _S
 
 
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
-    for warning in dict.fromkeys(warning for entry in entries for warning in entry.plan.warnings):
-        click.echo(printable(f"Warning: {warning.render()}"), err=True)
+    shown = set()
+    for entry in entries:
+        for warning in entry.plan.warnings:
+            if warning not in shown:
+                shown.add(warning)
+                click.echo(printable(f"Warning: {warning.render()}"), err=True)
     if start.dry_run and start.as_json:
         print_json(_plan_json(entries))
     elif not start.as_json:
@@ -130,15 +161,14 @@ def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
 def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
     from orchestrator.sweeps.budget import total_worst_case
 
+    jobs = []
+    for entry in entries:
+        plan = entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "stand_ins"})
+        jobs.append({"settings": dict(entry.variant.settings), **plan})
     total = total_worst_case([entry.plan for entry in entries])
-    jobs = [
-        {
-            "settings": dict(entry.variant.settings),
-            **entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "stand_ins"}),
-        }
-        for entry in entries
-    ]
-    return {"jobs": jobs, "usd": None if total is None else float(total)}
+    if total is None:
+        return {"jobs": jobs, "usd": None}
+    return {"jobs": jobs, "usd": float(total)}
 
 
 def _print_plan(entries: Sequence["Entry"]) -> None:
@@ -148,48 +178,63 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
     total = total_worst_case([entry.plan for entry in entries])
     rows = []
     for entry in entries:
-        place, row = entry.plan.placement, [*entry.variant.settings.values(), entry.name]
-        if place is not None:
-            row += [place.instance.name, f"{place.cost.runtime_seconds // 60} min", dollars(place.cost.usd)]
+        row = [*entry.variant.settings.values(), entry.name]
+        placement = entry.plan.placement
+        if placement is not None:
+            minutes = placement.cost.runtime_seconds // 60
+            usd = dollars(placement.cost.usd)
+            row += [placement.instance.name, f"{minutes} min", usd]
         rows.append(row)
-    columns = [*_heads(entries), "JOB", *(["INSTANCE", "LIMIT", "AT MOST"] if total is not None else [])]
-    print_table(columns, rows)
-    if total is not None:
-        print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
+    columns = [*_columns(entries[0].variant.settings), "JOB"]
+    if total is None:
+        print_table(columns, rows)
+        return
+    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows)
+    print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
 
 
-def _heads(entries: Sequence["Entry"]) -> list[str]:
-    return [field.upper() for field in entries[0].variant.settings]
+def _columns(settings: Mapping[str, str]) -> list[str]:
+    return [field.upper() for field in settings]
 
 
-def _run(entries: Sequence["Entry"], target: "Target", settings: "Settings", start: _Start, max_usd: str | None) -> int:
+def _run(
+    entries: Sequence["Entry"],
+    target: "Target",
+    settings: "Settings",
+    start: _Start,
+    max_usd: str | None,
+) -> int:
     from orchestrator.cli.board import board
     from orchestrator.sweeps.refusal import label
     from orchestrator.sweeps.results import results_of
     from orchestrator.sweeps.running import SweepRun
     from orchestrator.targets.names import TargetName
 
-    is_local = target.name is TargetName.LOCAL
-    parallel = start.parallel or (1 if is_local else len(entries))
+    parallel = 1
+    if target.name is TargetName.SAGEMAKER:
+        parallel = len(entries)
+    if start.parallel is not None:
+        parallel = start.parallel
     labels = [label(entry.variant.settings) for entry in entries]
     run = SweepRun(entries, target, parallel=parallel, resume=start.resume)
     with _leaving(run), board(labels, quiet=start.as_json) as watcher:
         endings = run.run(watcher)
-    record = results_of(entries, endings, settings.sweeps, None if is_local else max_usd)
+    record = results_of(entries, endings, settings.sweeps, max_usd)
     return _print_record(record, as_json=start.as_json)
 
 
 @contextmanager
 def _leaving(run: "SweepRun") -> Iterator[None]:
-    """Say, when Ctrl-C ends the watching, what goes on and how to come back to it."""
+    """When Ctrl-C ends this command, say which jobs keep running and how to resume the sweep."""
     try:
         yield
     except KeyboardInterrupt:
-        names = ", ".join(job.name for job in run.running.values()) or "No job"
+        names = ", ".join(job.name for job in run.running.values())
         waiting = len(run.entries) - len(run.running) - len(run.endings)
-        words = f"\n{names} {'go' if len(run.running) > 1 else 'goes'} on without you"
-        words += f"; {waiting} more were not started." if waiting else "."
-        click.echo(f"{words} The same command goes on with the sweep: {_same_command()}", err=True)
+        text = f"\nStill running: {names or 'no job'}."
+        if waiting:
+            text = f"{text} Not started: {waiting}."
+        click.echo(f"{text} The same command resumes the sweep: {_same_command()}", err=True)
         raise click.Abort from None
 
 
@@ -206,31 +251,49 @@ def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
         return JobError.exit_code if failed else 0
     _print_jobs(record)
     if failed:
+        counts = f"{len(failed)} of {len(record.jobs)} jobs made no adapter."
         raise JobError(
-            f"{len(failed)} of {len(record.jobs)} jobs left no adapter. Once they have, the same command puts all side "
-            f"by side: {_same_command()}",
+            f"{counts} Once they have, the same command shows all side by side: {_same_command()}",
             next_step=failed[0].next_step,
         )
     return 0
 
 
 def _print_jobs(record: "SweepRecord") -> None:
-    heads = [*(field.upper() for field in record.jobs[0].settings), "JOB", "STATUS"]
-    heads += [measure.label.upper() for measure in MEASURES]
+    columns = [*_columns(record.jobs[0].settings), "JOB", "STATUS"]
+    for measure in MEASURES:
+        columns.append(measure.label.upper())
     paid = any(job.usd is not None for job in record.jobs)
+    if paid:
+        columns.append("COST")
+    rows = [_row(job, paid=paid) for job in record.jobs]
     click.echo()
-    print_table([*heads, "COST"] if paid else heads, [_row(job, paid=paid) for job in record.jobs])
+    print_table(columns, rows)
     click.echo()
     for job in record.jobs:
         if job.why:
             click.echo(printable(f"{job.job}: {job.why}"))
     for remark in record.remarks:
         click.echo(printable(f"Note: {remark}"))
-    print_facts([("pictures", record.contact_sheet or "none"), ("record", record.file)])
+    facts = [
+        ("images", record.contact_sheet or "none"),
+        ("record", record.file),
+    ]
+    print_facts(facts)
 
 
 def _row(job: "JobResult", *, paid: bool) -> list[str]:
-    figures = [job.metrics.get(measure.figure(AFTER)) for measure in MEASURES]
-    row = [*job.settings.values(), job.job, str(job.status or "not started")]
-    row += ["-" if figure is None else f"{figure:.3f}" for figure in figures]
-    return [*row, "-" if job.usd is None else f"${job.usd:.4f}"] if paid else row
+    status = str(job.status or "not started")
+    row = [*job.settings.values(), job.job, status]
+    for measure in MEASURES:
+        figure = job.metrics.get(measure.figure(AFTER))
+        row.append(_cell(figure, "{:.3f}"))
+    if paid:
+        row.append(_cell(job.usd, "${:.4f}"))
+    return row
+
+
+def _cell(value: float | None, form: str) -> str:
+    if value is None:
+        return "-"
+    return form.format(value)

@@ -1,4 +1,4 @@
-"""What orchestrator needs in an AWS account: made, shown and removed.
+"""Create, show and remove what orchestrator needs in an AWS account.
 
 All of it is one CloudFormation stack, `infra/stack.yaml`, whose outputs become the account's settings on this machine.
 """
@@ -32,14 +32,14 @@ PARAMETERS = {
     "LogDays": "90",
     "CheckpointDays": "30",
 }
-"""Those of the template, and what they are at first."""
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # repositories of images are called after it, and take no capitals
+"""The parameters of the template and their first values."""
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # image repositories contain it, and allow no capitals
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LISTS = {"subnets", "security_groups"}
 _SHOWN = 3  # names of adapters in a message
 
-Told = Callable[[StackEvent], None]
-"""Is told what happens to each resource."""
+Listener = Callable[[StackEvent], None]
+"""Called with what happens to each resource."""
 
 
 class IdleCharge(BaseModel):
@@ -48,17 +48,26 @@ class IdleCharge(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     what: str
-    """The thing."""
+    """What is billed."""
     price: str
-    """What it costs, by the us-east-1 list."""
+    """List price in us-east-1."""
 
 
 IDLE_CHARGES = (
     IdleCharge(what="encryption key", price="$1 a month"),
-    IdleCharge(what="bucket", price="$0.023 a GB and month, replaced versions for 30 days too"),
+    IdleCharge(
+        what="bucket",
+        price="$0.023 a GB and month, replaced versions for 30 days too",
+    ),
     IdleCharge(what="container images", price="$0.10 a GB and month"),
-    IdleCharge(what="log lines", price="$0.50 a GB when written, $0.03 a GB and month"),
-    IdleCharge(what="jobs", price="nothing but while they run, see `submit --dry-run`"),
+    IdleCharge(
+        what="log lines",
+        price="$0.50 a GB when written, $0.03 a GB and month",
+    ),
+    IdleCharge(
+        what="jobs",
+        price="nothing except while they run, see `submit --dry-run`",
+    ),
 )
 
 
@@ -72,14 +81,21 @@ class Removal(BaseModel):
     objects: int
     """Object versions that were deleted from the bucket."""
     left: tuple[str, ...]
-    """What stays in the account."""
+    """What remains in the account."""
 
 
-def up(aws: Aws, settings: Settings, wanted: Mapping[str, str], *, name: str = STACK, told: Told) -> AwsSettings:
-    """Make the stack, or bring it up to date, and note its outputs on this machine. Idempotent.
+def up(
+    aws: Aws,
+    settings: Settings,
+    wanted: Mapping[str, str],
+    *,
+    name: str = STACK,
+    report: Listener,
+) -> AwsSettings:
+    """Create or update the stack and save its outputs on this machine. Idempotent.
 
-    `wanted` are parameters of the template; what is left out stays as it is. Raises SpecError for a name that
-    cannot be, and AccountError with cause and next command when the stack cannot be applied.
+    `wanted` are parameters of the template; those left out keep their values. Raises SpecError for an invalid name,
+    and AccountError with cause and next command when the stack cannot be applied.
     """
     if not _NAME.fullmatch(name):
         message = f'"{name}" is not a valid name for the stack; use small letters, digits and hyphens, 40 at most.'
@@ -87,23 +103,31 @@ def up(aws: Aws, settings: Settings, wanted: Mapping[str, str], *, name: str = S
     stack = Stack(aws, name)
     before = stack.parameters()
     if not before:
-        before = {"LogGroup": "leave" if _log_group_exists(aws) else "make"}
+        log_group = "leave" if _log_group_exists(aws) else "make"
+        before = {"LogGroup": log_group}
     parameters = {**PARAMETERS, **before, "ImageTag": image_tag(), **wanted}
-    for name_of_another in parameters.keys() - PARAMETERS.keys():  # an older stack may have others
-        del parameters[name_of_another]
+    for unknown in parameters.keys() - PARAMETERS.keys():  # an older template had other parameters
+        del parameters[unknown]
     template = STACK_TEMPLATE.read_text(encoding="utf-8")
     for event in stack.apply(template, parameters):
-        told(event)
-    return _note(stack, settings)
+        report(event)
+    return _save_outputs(stack, settings)
 
 
 def show(aws: Aws, settings: Settings, *, name: str = STACK) -> AwsSettings:
-    """Read the stack's outputs and note them on this machine; raises MissingError without a stack."""
-    return _note(Stack(aws, name), settings)
+    """Save the stack's outputs on this machine; raises MissingError without a stack."""
+    return _save_outputs(Stack(aws, name), settings)
 
 
-def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bool = False, told: Told) -> Removal:
-    """Empty the bucket and delete the stack. Idempotent.
+def down(
+    aws: Aws,
+    settings: Settings,
+    *,
+    name: str = STACK,
+    delete_adapters: bool = False,
+    report: Listener,
+) -> Removal:
+    """Empty the bucket, delete the stack and forget it on this machine. Idempotent.
 
     Raises JobError while jobs run, and AccountError when the bucket holds adapters and `delete_adapters` is False.
     """
@@ -113,29 +137,32 @@ def down(aws: Aws, settings: Settings, *, name: str = STACK, delete_adapters: bo
         return Removal(removed=False, objects=0, left=())
     outputs = stack.outputs()
     made_log_group = stack.parameters().get("LogGroup") == "make"
-    bucket = Bucket(aws, outputs["Bucket"], aws.account_id()) if "Bucket" in outputs else None
     _require_no_jobs(aws, outputs.get("RoleArn", ""))
-    if bucket and not delete_adapters:
-        _require_no_adapters(bucket)
-    deleted = empty(bucket) if bucket else 0
+    deleted = 0
+    if "Bucket" in outputs:
+        bucket = Bucket(aws, outputs["Bucket"], aws.account_id())
+        if not delete_adapters:
+            _require_no_adapters(bucket)
+        deleted = empty(bucket)
     for event in stack.delete():
-        told(event)
+        report(event)
     _forget(settings, aws, name)
     left = []
     if made_log_group:
         left.append(f"the log group {LOG_GROUP}, which other jobs of the account use too")
-    if key := outputs.get("KmsKeyArn"):
+    if "KmsKeyArn" in outputs:
+        key = outputs["KmsKeyArn"]
         left.append(f"the key {key}, which is deleted in 30 days and can be restored until then")
     return Removal(removed=True, objects=deleted, left=tuple(left))
 
 
 def _forget(settings: Settings, aws: Aws, name: str) -> None:
-    """Forget what was noted of a stack that is gone; another one that was noted stays."""
+    """Delete the saved outputs of a stack that is gone; those of another stack stay."""
     try:
-        noted = settings.aws()
-    except MachineError:  # it is of no use to anybody
-        noted = None
-    if noted is None or (noted.stack_name, noted.region) == (name, aws.region):
+        saved = settings.aws()
+    except MachineError:  # damaged: of no use to anybody
+        saved = None
+    if saved is None or (saved.stack_name, saved.region) == (name, aws.region):
         settings.aws_file.unlink(missing_ok=True)
 
 
@@ -145,46 +172,55 @@ def _require_no_adapters(bucket: Bucket) -> None:
         some = ", ".join(names[:_SHOWN])
         if len(names) > _SHOWN:
             some = f"{some}, ..."
+        down_all = command("infra", "down", "--delete-adapters")
         raise AccountError(
             f"The bucket holds adapters, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
-            next_step=f"save them with adapters pull, then: {command('infra', 'down', '--delete-adapters')}",
+            next_step=f"save them with adapters pull, then: {down_all}",
         )
 
 
 def _require_no_jobs(aws: Aws, role_arn: str) -> None:
     client = aws.client("sagemaker")
+    pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
     ours: list[str] = []
     with calling("look for running jobs"):
-        for page in client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress"):
+        for page in pages:
             for listed in page["TrainingJobSummaries"]:
                 name = listed["TrainingJobName"]
-                if client.describe_training_job(TrainingJobName=name)["RoleArn"] == role_arn:
+                described = client.describe_training_job(TrainingJobName=name)
+                if described["RoleArn"] == role_arn:
                     ours.append(name)
     if ours:
+        names = ", ".join(ours)
         raise JobError(
-            f"Jobs are running in it: {', '.join(ours)}. Nothing was deleted.",
+            f"Jobs that use this stack are running: {names}. Nothing was deleted.",
             next_step=command("jobs", "stop", ours[0]),
         )
 
 
 def _log_group_exists(aws: Aws) -> bool:
     with calling("look for SageMaker's log group"):
-        found = aws.client("logs").describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]
-    return any(group["logGroupName"] == LOG_GROUP for group in found)
+        answer = aws.client("logs").describe_log_groups(logGroupNamePrefix=LOG_GROUP)
+    return any(group["logGroupName"] == LOG_GROUP for group in answer["logGroups"])
 
 
-def _note(stack: Stack, settings: Settings) -> AwsSettings:
+def _save_outputs(stack: Stack, settings: Settings) -> AwsSettings:
     """Write the stack's outputs where `Settings.aws` reads them."""
     outputs = stack.outputs()
     fields: dict[str, Any] = {}
     for name, value in outputs.items():
-        field = _WORDS.sub("_", name).lower()
-        fields[field] = value.split(",") if field in _LISTS else value
+        snake_case = _WORDS.sub("_", name)
+        field = snake_case.lower()
+        fields[field] = value
+        if field in _LISTS:
+            fields[field] = value.split(",")
     if "bucket" not in fields:
+        status = stack.status()
         raise MissingError(
-            f"The stack {stack.name} is {stack.status()} and has no outputs yet.",
+            f"The stack {stack.name} is in {status} and has no outputs yet.",
             next_step=command("infra", "up"),
         )
     account = AwsSettings.model_validate(fields)
-    write_atomically(settings.aws_file, account.model_dump_json(indent=2) + "\n")
+    text = account.model_dump_json(indent=2)
+    write_atomically(settings.aws_file, f"{text}\n")
     return account

@@ -1,4 +1,4 @@
-"""The `docker` program: build, sign in, push; what it says when it fails becomes one of our errors."""
+"""The `docker` program: build, sign in, push. What it prints when it fails becomes one of our errors."""
 
 import json
 import os
@@ -19,17 +19,21 @@ COMMAND = command("infra", "image")
 _EVIDENCE_LINES = 12
 _USER = "AWS"  # ECR's only one; the token is the password
 
-Told = Callable[[str], None]
-"""Is told each line that docker prints while it works."""
+Listener = Callable[[str], None]
+"""Called with each line that docker prints while it works."""
 
 
 class _Sign(NamedTuple):
-    """What docker says, and what that means."""
+    """A message of docker and what it means."""
 
     pattern: str
+    """Regular expression of a line."""
     error: type[OrchestratorError]
+    """Class of our error."""
     cause: str
+    """What the line means."""
     next_step: str
+    """The next command."""
 
 
 Signs = tuple[_Sign, ...]
@@ -47,7 +51,7 @@ _OF_THE_ENGINE = (
     _Sign(
         r"no space left on device|disk quota exceeded",
         MachineError, "the disk of the docker engine is full",
-        f"docker system prune  (the image needs some 15 GB; then: {COMMAND})"),
+        f"docker system prune  (the image needs about 15 GB; then: {COMMAND})"),
     _Sign(
         r"exec format error",
         MachineError, "this machine cannot run programs of that platform",
@@ -55,7 +59,7 @@ _OF_THE_ENGINE = (
     _Sign(
         r"no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable|toomanyrequests"
         r"|name resolution",
-        ServiceError, "what it fetches from cannot be reached", f"check the network, then: {COMMAND}"),
+        ServiceError, "a server that it downloads from cannot be reached", f"check the network, then: {COMMAND}"),
 )  # fmt: skip
 _OF_THE_REGISTRY = (
     _Sign(
@@ -63,7 +67,7 @@ _OF_THE_REGISTRY = (
         AccessError, "this identity may not push images", f"ask the account's owner to run: {COMMAND}"),
     _Sign(
         r"tag is immutable|cannot be overwritten",
-        ConflictError, "there is an image of that name", command("infra", "show")),
+        ConflictError, "the registry has an image of that name", command("infra", "show")),
     _Sign(
         r"name unknown|repository .* does not exist",
         MissingError, "the account has no such repository", command("infra", "up")),
@@ -74,40 +78,52 @@ _OF_THE_REGISTRY = (
 
 
 class Docker:
-    """One docker engine, asked through the program, so that whatever engine a person has set up is used."""
+    """A docker engine, used through the program, so that the engine a person has set up is the one that works."""
 
-    def __init__(self, told: Told, variables: Mapping[str, str] | None = None) -> None:
-        self.told = told
+    def __init__(self, report: Listener, variables: Mapping[str, str] | None = None) -> None:
+        self.report = report
         self.variables = variables or {}
 
     def require_engine(self) -> None:
-        """Raise MachineError unless the program is there and an engine answers it."""
+        """Raise MachineError unless docker is installed and its engine answers."""
         if shutil.which("docker") is None:
             raise MachineError(
-                "There is no docker on this machine, which builds the image.",
+                "Building the image needs docker, which is not installed on this machine.",
                 next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {COMMAND}",
             )
         self.run("talk to docker", "version")
 
-    def build(self, folder: Path, image: str, *, platform: str, arguments: Mapping[str, str]) -> None:
-        """Build the Dockerfile of a folder and give the image its name."""
+    def build(
+        self,
+        folder: Path,
+        image: str,
+        *,
+        platform: str,
+        arguments: Mapping[str, str],
+    ) -> None:
+        """Build the Dockerfile of a folder as an image of that name."""
         words = ["build", "--platform", platform, "--tag", image, *self._plain_format()]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
         self.follow("build the image", *words, str(folder))
 
     def push(self, image: str, password: str) -> None:
-        """Push an image with a password for its registry, which goes in by stdin and is forgotten afterwards."""
+        """Push an image; the registry's password goes in by stdin and is not kept."""
         registry = image.partition("/")[0]
         with self._signing_in_to(registry) as docker:
             words = ["login", "--username", _USER, "--password-stdin", registry]
-            docker.run("sign in to the registry", *words, typed=password, signs=_OF_THE_REGISTRY)
+            docker.run(
+                "sign in to the registry",
+                *words,
+                stdin=password,
+                signs=_OF_THE_REGISTRY,
+            )
             docker.follow("push the image", "push", image, signs=_OF_THE_REGISTRY)
 
     def _plain_format(self) -> list[str]:
-        """Return the flags for Docker's own image format: SageMaker has refused that of OCI, which newer engines make.
+        """Return the flags for Docker's own image format: newer engines default to OCI's, which SageMaker has refused.
 
-        The older builder, which knows no such flags, makes no other.
+        The older builder has no such flags and only makes Docker's own format.
         """
         if self._ask("buildx", "version").returncode != 0:
             return []
@@ -115,22 +131,27 @@ class Docker:
 
     @contextmanager
     def _signing_in_to(self, registry: str) -> Iterator["Docker"]:
-        """Yield the same engine with a configuration that is thrown away, and the password with it.
+        """Yield the same engine with a temporary configuration, which is deleted together with the password in it.
 
-        In the person's own it would stay behind, in plain text where no keychain is set up; a configuration that knows
-        no registry would have docker look for a keychain. Which engine is meant stands in the person's own.
+        The person's own configuration would keep the password, in plain text where no keychain is set up. An empty
+        configuration would make docker look for a keychain, so this one names the registry. The person's own also
+        selects the engine, which is therefore passed on.
         """
+        variables = dict(self.variables)
         asked = self._ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
-        engine = {"DOCKER_HOST": asked.stdout.strip()} if asked.returncode == 0 else {}
+        if asked.returncode == 0:
+            variables["DOCKER_HOST"] = asked.stdout.strip()
         with tempfile.TemporaryDirectory(prefix="orchestrator-docker-") as folder:
-            Path(folder, "config.json").write_text(json.dumps({"auths": {registry: {}}}), encoding="utf-8")
-            yield Docker(self.told, {**self.variables, **engine, "DOCKER_CONFIG": folder})
+            variables["DOCKER_CONFIG"] = folder
+            config = json.dumps({"auths": {registry: {}}})
+            Path(folder, "config.json").write_text(config, encoding="utf-8")
+            yield Docker(self.report, variables)
 
-    def _ask(self, *words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # stderr is where docker says what is wrong
+    def _ask(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # with stderr in the output: there docker says what is wrong
             ["docker", *words],  # noqa: S607  (whichever docker the person has)
             env={**os.environ, **self.variables},
-            input=typed,
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -138,14 +159,14 @@ class Docker:
             check=False,
         )
 
-    def run(self, doing: str, *words: str, typed: str = "", signs: Signs = ()) -> None:
-        """Run a command that takes a moment, without showing its output; raises an error of ours when it fails."""
-        answer = self._ask(*words, typed=typed)
+    def run(self, doing: str, *words: str, stdin: str = "", signs: Signs = ()) -> None:
+        """Run a short command without showing its output; raises one of our errors when it fails."""
+        answer = self._ask(*words, stdin=stdin)
         if answer.returncode != 0:
             raise _failure(doing, answer.stdout.splitlines(), signs)
 
     def follow(self, doing: str, *words: str, signs: Signs = ()) -> None:
-        """Run a command that takes minutes and tell its lines; raises an error of ours when it fails."""
+        """Run a long command and report its lines; raises one of our errors when it fails."""
         lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
         with subprocess.Popen(
             ["docker", *words],  # noqa: S607
@@ -158,18 +179,22 @@ class Docker:
         ) as process:
             for line in map(str.rstrip, process.stdout or ()):
                 lines.append(line)
-                self.told(line)
+                self.report(line)
         if process.returncode != 0:
             raise _failure(doing, lines, signs)
 
 
-def _failure(doing: str, said: Iterable[str], signs: Signs) -> OrchestratorError:
-    """Return what docker's last lines mean; lines that no sign fits are shown as they are."""
-    lines = [line.strip() for line in said if line.strip()]
+def _failure(doing: str, output: Iterable[str], signs: Signs) -> OrchestratorError:
+    """Return the error for docker's last lines; lines that match no sign are shown unchanged."""
+    lines = [line.strip() for line in output if line.strip()]
     lines = lines[-_EVIDENCE_LINES:]
     for sign in (*_OF_THE_ENGINE, *signs):
         for line in reversed(lines):
             if re.search(sign.pattern, line, re.IGNORECASE):
                 return sign.error(f"Could not {doing}: {sign.cause}. ({line})", next_step=sign.next_step)
-    shown = "\n  ".join(["", *lines]) if lines else " nothing"
-    return MachineError(f"Could not {doing}. The last docker said:{shown}", next_step=f"fix it, then: {COMMAND}")
+    shown = " none"
+    if lines:
+        shown = "\n  ".join(["", *lines])
+    return MachineError(
+        f"Could not {doing}. Last lines of docker's output:{shown}", next_step=f"fix it, then: {COMMAND}"
+    )

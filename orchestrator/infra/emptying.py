@@ -1,4 +1,4 @@
-"""Emptying a bucket: every version of every object, and uploads that were begun and never ended."""
+"""Empty a bucket: delete every version of every object, and abort unfinished uploads."""
 
 from contextlib import suppress
 
@@ -7,11 +7,11 @@ from orchestrator.errors import MissingError
 from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage.bucket import Bucket
 
-_AT_ONCE = 1000  # objects that one request can delete
+_AT_ONCE = 1000  # most objects that one DeleteObjects request takes
 
 
 def adapter_names(bucket: Bucket) -> list[str]:
-    """Return the names of the adapters in a bucket; one that is gone has none."""
+    """Return the names of the adapters in a bucket; none if the bucket is gone."""
     try:
         keys = bucket.list(ADAPTERS_PREFIX)
     except MissingError:
@@ -26,31 +26,42 @@ def empty(bucket: Bucket) -> int:
     """
     deleted = 0
     try:
-        # From the first page each time: a page that follows a deleted one cannot be asked for.
+        # From the first page each time: the marker of the next page would name a deleted object.
         while versions := _some_versions(bucket):
             _delete(bucket, versions)
             deleted += len(versions)
         for page in bucket.pages("list_multipart_uploads"):
             for upload in page.get("Uploads", []):
                 with suppress(MissingError):  # it ended meanwhile
-                    bucket.call("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
+                    bucket.call(
+                        "abort_multipart_upload",
+                        Key=upload["Key"],
+                        UploadId=upload["UploadId"],
+                    )
     except MissingError:  # the bucket is gone
         pass
     return deleted
 
 
 def _some_versions(bucket: Bucket) -> list[dict[str, str]]:
-    """Return some of the versions and delete markers that are left."""
+    """Return the first remaining versions and delete markers."""
     page = bucket.call("list_object_versions", MaxKeys=_AT_ONCE)
-    entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+    versions = []
+    for entry in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+        versions.append({"Key": entry["Key"], "VersionId": entry["VersionId"]})
+    return versions
 
 
 def _delete(bucket: Bucket, versions: list[dict[str, str]]) -> None:
     answer = bucket.call("delete_objects", Delete={"Objects": versions, "Quiet": True})
     errors = answer.get("Errors")
-    if errors:  # the request as a whole succeeds also when single objects do not
+    if errors:  # the request succeeds even if it could not delete some of the objects
         first = errors[0]
         message = f"{first.get('Key')}: {first.get('Message')} ({len(errors)} objects)"
-        failure = Failure((str(first.get("Code")),), message, service="s3", operation="DeleteObject")
+        failure = Failure(
+            (str(first.get("Code")),),
+            message,
+            service="s3",
+            operation="DeleteObject",
+        )
         raise error_for(failure, f"empty the bucket {bucket.name}")

@@ -1,4 +1,7 @@
-"""A CloudFormation stack: made, changed by change set, followed event by event, explained when it is stuck."""
+"""A CloudFormation stack: create it, update it by change set, follow its events, and explain why it failed.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+"""
 
 import time
 import uuid
@@ -15,58 +18,73 @@ _UP = command("infra", "up")
 _DOWN = command("infra", "down")
 _POLL_SECONDS = 3.0
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
-_REVIEWED_ONLY = "REVIEW_IN_PROGRESS"  # a change set was made and never executed: there is nothing yet
+_REVIEWED_ONLY = "REVIEW_IN_PROGRESS"  # its first change set was never executed: it has no resources
 _USABLE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"}
-_BEING_PLANNED = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
+_PENDING = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"}
 
 
 class StackEvent(NamedTuple):
-    """One thing that happened to one resource."""
+    """A change in the status of one resource."""
 
     at: datetime
+    """When, with time zone."""
     resource: str
+    """Logical id in the template; the stack's name for the stack itself."""
     kind: str
+    """Resource type: "AWS::S3::Bucket"."""
     status: str
+    """ResourceStatus: "CREATE_FAILED"."""
     reason: str
+    """ResourceStatusReason; mostly empty."""
 
     @property
     def is_failure(self) -> bool:
-        """Whether the resource could not be made, changed or deleted, for a reason of its own."""
+        """Whether the resource failed for a reason of its own; the failure of one cancels the others."""
         was_cancelled = "cancelled" in self.reason.lower()
         return self.status.endswith("_FAILED") and not was_cancelled
 
 
 class Stack:
-    """One stack by its name; every verb looks at the stack first, so that each is idempotent."""
+    """A stack by its name. Each method looks at the stack first and is idempotent."""
 
-    def __init__(self, aws: Aws, name: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        name: str,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.aws = aws
         self.name = name
         self._pause = pause
 
     def status(self) -> str | None:
-        """Return where the stack stands, or None when there is none."""
+        """Return StackStatus, or None without a stack."""
         described = self._describe(self.name)
-        return str(described["StackStatus"]) if described else None
+        if described is None:
+            return None
+        return str(described["StackStatus"])
 
     def outputs(self) -> dict[str, str]:
         """Return the stack's outputs; raises MissingError without a stack."""
+        described = self._require_stack()
         outputs = {}
-        for output in self._require_stack().get("Outputs", []):
+        for output in described.get("Outputs", []):
             outputs[output["OutputKey"]] = output["OutputValue"]
         return outputs
 
     def parameters(self) -> dict[str, str]:
-        """Return the parameters the stack was last applied with; none without a stack."""
+        """Return the parameters that the stack was last applied with; none without a stack."""
         described = self._describe(self.name) or {}
         parameters = {}
-        for one in described.get("Parameters", []):
-            parameters[one["ParameterKey"]] = one.get("ParameterValue", "")
+        for parameter in described.get("Parameters", []):
+            key = parameter["ParameterKey"]
+            parameters[key] = parameter.get("ParameterValue", "")
         return parameters
 
     def apply(self, template: str, parameters: Mapping[str, str]) -> Iterator[StackEvent]:
-        """Create or change the stack and yield what happens; yields nothing when nothing is to be changed.
+        """Create or update the stack and yield its events; yields none when nothing has to change.
 
         Raises AccountError with cause and next command when it cannot be applied.
         """
@@ -76,22 +94,23 @@ class Stack:
             yield from self.delete()
             status = None
         if status is not None and status not in _USABLE:
-            raise self._stuck(status)
+            raise self._failure(status)
         known = self._newest_event()
         if status is None:
             request = self._request(template, parameters)
-            with calling(f"make the stack {self.name}"):
+            with calling(f"create the stack {self.name}"):
                 self._client.create_stack(**request, ClientRequestToken=_token())
         else:
             change_set = self._make_change_set(template, parameters)
             if change_set is None:
                 return
-            with calling(f"change the stack {self.name}"):
+            with calling(f"update the stack {self.name}"):
                 self._client.execute_change_set(StackName=self.name, ChangeSetName=change_set)
-        yield from self._follow(self._require_stack()["StackId"], known)
+        described = self._require_stack()
+        yield from self._follow(described["StackId"], known)
 
     def delete(self) -> Iterator[StackEvent]:
-        """Delete the stack and yield what happens; raises AccountError with the cause when something stays."""
+        """Delete the stack and yield its events; raises AccountError with the cause when a resource remains."""
         yield from self._finish_earlier()
         described = self._describe(self.name)
         if described is None:
@@ -112,115 +131,143 @@ class Stack:
         return described
 
     def _describe(self, name_or_id: str) -> dict[str, Any] | None:
+        """Return a stack's description; by its name, None once it is deleted. By its id it can be read even then."""
         try:
             with calling(f"look at the stack {self.name}"):
-                described: dict[str, Any] = self._client.describe_stacks(StackName=name_or_id)["Stacks"][0]
+                answer = self._client.describe_stacks(StackName=name_or_id)
         except MissingError:
             return None
-        if name_or_id == self.name and described["StackStatus"] == "DELETE_COMPLETE":
+        described: dict[str, Any] = answer["Stacks"][0]
+        is_deleted = described["StackStatus"] == "DELETE_COMPLETE"
+        if is_deleted and name_or_id == self.name:
             return None
         return described
 
     def _make_change_set(self, template: str, parameters: Mapping[str, str]) -> str | None:
-        """Return the ARN of a change set that can be executed, or None when it would change nothing."""
+        """Return the ARN of a change set that is ready to execute, or None when it would change nothing."""
+        request = self._request(template, parameters)
         doing = f"plan the changes to the stack {self.name}"
         with calling(doing):
-            made = self._client.create_change_set(
-                **self._request(template, parameters), ChangeSetName=_token(), ChangeSetType="UPDATE"
-            )["Id"]
-        described = self._described_change_set(str(made))
-        while described["Status"] in _BEING_PLANNED:
+            answer = self._client.create_change_set(
+                **request,
+                ChangeSetName=_token(),
+                ChangeSetType="UPDATE",
+            )
+        change_set = str(answer["Id"])
+        described = self._describe_change_set(change_set)
+        while described["Status"] in _PENDING:
             self._pause(_POLL_SECONDS)
-            described = self._described_change_set(str(made))
+            described = self._describe_change_set(change_set)
         if described["Status"] == "CREATE_COMPLETE":
-            return str(made)
+            return change_set
         reason = str(described.get("StatusReason", "no reason was given"))
         with calling(doing):
-            self._client.delete_change_set(StackName=self.name, ChangeSetName=made)
-        if any(words in reason for words in _NOTHING_CHANGED):
-            return None
+            self._client.delete_change_set(StackName=self.name, ChangeSetName=change_set)
+        for words in _NOTHING_CHANGED:
+            if words in reason:
+                return None
         raise AccountError(f"Could not {doing}: {reason}", next_step=SHOW)
 
     def _request(self, template: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        pairs = []
+        for key, value in parameters.items():
+            pairs.append({"ParameterKey": key, "ParameterValue": value})
         return {
             "StackName": self.name,
             "TemplateBody": template,
-            "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            "Parameters": pairs,
             "Capabilities": ["CAPABILITY_IAM"],
             "Tags": [{"Key": "orchestrator:stack", "Value": self.name}],
         }
 
-    def _described_change_set(self, change_set: str) -> dict[str, Any]:
+    def _describe_change_set(self, change_set: str) -> dict[str, Any]:
         with calling(f"plan the changes to the stack {self.name}"):
-            described: dict[str, Any] = self._client.describe_change_set(StackName=self.name, ChangeSetName=change_set)
+            described: dict[str, Any] = self._client.describe_change_set(
+                StackName=self.name,
+                ChangeSetName=change_set,
+            )
         return described
 
     def _finish_earlier(self) -> Iterator[StackEvent]:
-        """Wait for what another command has begun."""
+        """Wait for an operation that another command started, and yield its events."""
         described = self._describe(self.name)
         if described is not None and described["StackStatus"] != _REVIEWED_ONLY:
-            yield from self._until_final(described["StackId"], self._newest_event())
+            known = self._newest_event()
+            yield from self._until_final(described["StackId"], known)
 
     def _follow(self, stack_id: str, known: str) -> Iterator[StackEvent]:
+        """Yield the events after the `known` one until the operation ends; raises AccountError when it failed."""
         failure: StackEvent | None = None
         for event in self._until_final(stack_id, known):
             if event.is_failure and failure is None:
                 failure = event
             yield event
         described = self._describe(stack_id)
-        status = described["StackStatus"] if described else "DELETE_COMPLETE"
+        if described is None:
+            return
+        status = described["StackStatus"]
         if status not in _DONE:
-            raise self._stuck(status, failure)
+            raise self._failure(status, failure)
 
     def _until_final(self, stack_id: str, known: str) -> Iterator[StackEvent]:
+        """Yield the events after the `known` one until the stack's status is final."""
         while True:
             described = self._describe(stack_id)  # before the events, so that the last ones are not missed
             for event in self._events(stack_id, known):
                 known = event["EventId"]
                 yield _event(event)
-            if described is None or not described["StackStatus"].endswith("_IN_PROGRESS"):
+            if described is None:
+                return
+            status = str(described["StackStatus"])
+            if not status.endswith("_IN_PROGRESS"):
                 return
             self._pause(_POLL_SECONDS)
 
     def _newest_event(self) -> str:
+        """Return the id of the stack's newest event; empty without one."""
         described = self._describe(self.name)
         if described is None:
             return ""
-        newest = next(self._pages(described["StackId"]), None)
-        return str(newest["EventId"]) if newest else ""
+        for newest in self._newest_first(described["StackId"]):
+            return str(newest["EventId"])
+        return ""
 
     def _events(self, stack_id: str, known: str) -> list[dict[str, Any]]:
         """Return the events after the `known` one, the oldest first."""
         newer = []
-        for event in self._pages(stack_id):
+        for event in self._newest_first(stack_id):
             if event["EventId"] == known:
                 break
             newer.append(event)
-        return newer[::-1]
+        newer.reverse()
+        return newer
 
-    def _pages(self, stack_id: str) -> Iterator[dict[str, Any]]:
+    def _newest_first(self, stack_id: str) -> Iterator[dict[str, Any]]:
+        """Yield all events of a stack, the newest first."""
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
         with calling(f"look at the stack {self.name}"):
-            for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id):
+            for page in pages:
                 yield from page["StackEvents"]
 
-    def _stuck(self, status: str, failure: StackEvent | None = None) -> AccountError:
-        """Return what is wrong with a stack in a status it cannot be worked with, and how to get it out of there."""
+    def _failure(self, status: str, cause: StackEvent | None = None) -> AccountError:
+        """Return the error for a stack whose status allows no update, with its cause and the way out."""
         message = f"The stack {self.name} is in {status}."
-        failure = failure or self._last_failure()
-        if failure is not None:
-            message = f"{message} {failure.resource} ({failure.kind}): {failure.reason}"
+        cause = cause or self._last_failure()
+        if cause is not None:
+            message = f"{message} {cause.resource} ({cause.kind}): {cause.reason}"
         return AccountError(message, next_step=_way_out(status, self.name))
 
     def _last_failure(self) -> StackEvent | None:
-        """Return what began the newest run of failures."""
+        """Return the first failure of the latest operation, which caused the others."""
         described = self._describe(self.name)
         if described is None:
             return None
         found = None
-        for raw in self._pages(described["StackId"]):  # the newest first
+        for raw in self._newest_first(described["StackId"]):
             event = _event(raw)
-            begins_the_run = event.resource == self.name and event.status.endswith("_IN_PROGRESS")
-            if found is not None and begins_the_run:
+            is_stack = event.resource == self.name
+            starts_operation = is_stack and event.status.endswith("_IN_PROGRESS")
+            if starts_operation and found is not None:
                 break
             if event.is_failure:
                 found = event
@@ -228,8 +275,9 @@ class Stack:
 
 
 def _token() -> str:
-    """Return a name that no other attempt has; the SDK's own repeats of a request share it."""
-    return f"up-{uuid.uuid4().hex}"
+    """Return a unique idempotency token, which the SDK's own retries of a request share."""
+    unique = uuid.uuid4()
+    return f"up-{unique.hex}"
 
 
 def _event(raw: dict[str, Any]) -> StackEvent:
@@ -243,8 +291,9 @@ def _event(raw: dict[str, Any]) -> StackEvent:
 
 
 def _way_out(status: str, name: str) -> str:
+    """Return the next command for a stack in a status that allows no update."""
     match status:
-        case "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED":  # was never made: nothing is lost with it
+        case "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED":  # it never worked: deleting it loses nothing
             return f"fix the cause, then: {_DOWN} && {_UP}"
         case "DELETE_FAILED":
             return f"fix the cause, then: {_DOWN}"

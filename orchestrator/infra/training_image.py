@@ -1,6 +1,6 @@
-"""The image that training jobs run in: its name, whether the account has it, and how it gets there.
+"""The image that training jobs run in: its name, whether the account has it, building and pushing it.
 
-Its tag follows from what it is made of, and in the registry no tag can be changed: an image of that name is that image.
+Its tag is derived from the files it is built from, and the registry's tags are immutable: a name stands for one image.
 """
 
 import base64
@@ -14,19 +14,19 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file, tree_sha256
 from orchestrator.errors import AccessError, AccountError, ConflictError, MissingError
-from orchestrator.infra.docker import COMMAND, Docker, Told
+from orchestrator.infra.docker import COMMAND, Docker, Listener
 from orchestrator.resources import TRAINING_IMAGE
 from orchestrator.settings import AwsSettings
 
 PLATFORM = "linux/amd64"
-"""What SageMaker's GPU instances run, and what requirements.txt is locked for."""
-_MADE_OF = ("Dockerfile", "requirements.txt")
+"""Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
+_SOURCES = ("Dockerfile", "requirements.txt")
 _UP = command("infra", "up")
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"
     r"/(?P<repository>[^:@]+)(?::(?P<tag>[^:@]+)|@(?P<digest>.+))"
 )
-_TAKEN = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Image(BaseModel):
@@ -35,95 +35,110 @@ class Image(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     image: str
-    """The name, with its tag."""
+    """Name with tag."""
     built: bool
-    """False when the registry had it already."""
+    """False when the registry already had it."""
     pushed: bool
-    """False too when it was only to be built."""
+    """False when the registry already had it, and for a build only."""
     warning: str = ""
-    """What may keep SageMaker from taking it."""
+    """Why SageMaker may refuse it."""
 
 
 class _Registered(NamedTuple):
-    """An image by its place in a registry of ECR."""
+    """The parts of an image's name in an ECR registry."""
 
     account: str
+    """Twelve digits."""
     region: str
+    """AWS region."""
     repository: str
+    """Name of the repository."""
     tag: str | None
+    """Tag; None for an image that is named by its digest."""
     digest: str | None
+    """Digest; None for an image that is named by its tag."""
 
     @property
     def query(self) -> dict[str, Any]:
         """The arguments of DescribeImages."""
-        one = {"imageTag": self.tag} if self.tag else {"imageDigest": self.digest}
-        return {"registryId": self.account, "repositoryName": self.repository, "imageIds": [one]}
+        image_id = {"imageDigest": self.digest}
+        if self.tag:
+            image_id = {"imageTag": self.tag}
+        return {
+            "registryId": self.account,
+            "repositoryName": self.repository,
+            "imageIds": [image_id],
+        }
 
 
 def image_tag() -> str:
-    """Return the version and ten digits of the hash of what the image is made of: another image, another tag."""
-    files = {name: hash_file(TRAINING_IMAGE / name) for name in _MADE_OF}
-    return f"{__version__}-{tree_sha256(files)[:10]}"
+    """Return the version and ten digits of the hash of the files that the image is built from."""
+    files = {name: hash_file(TRAINING_IMAGE / name) for name in _SOURCES}
+    digits = tree_sha256(files)[:10]
+    return f"{__version__}-{digits}"
 
 
-def build(*, platform: str, told: Told) -> Image:
-    """Build the image for this machine alone."""
+def build(*, platform: str, report: Listener) -> Image:
+    """Build the image on this machine, without pushing it."""
     image = f"orchestrator-training:{image_tag()}"
-    docker = Docker(told)
+    docker = Docker(report)
     docker.require_engine()
     _build(docker, image, platform)
     return Image(image=image, built=True, pushed=False)
 
 
-def publish(aws: Aws, account: AwsSettings, *, platform: str, told: Told) -> Image:
-    """Build the image the stack names and push it, unless the registry has it.
+def publish(aws: Aws, account: AwsSettings, *, platform: str, report: Listener) -> Image:
+    """Build the image that the stack names and push it, unless the registry has it.
 
-    Raises AccountError when the stack names another image than this version makes, MachineError without docker.
+    Raises AccountError when the stack names another image than this version builds, MachineError without docker.
     """
     name = account.training_image
-    place = _place(account)
-    if place is None:
+    registered = _registered(account)
+    if registered is None:
         raise AccountError(
             f"Jobs run in {name}, which is not in this account's own registry: there is nothing to build.",
             next_step=command("infra", "show"),
         )
-    if place.tag != image_tag():
-        raise AccountError(f"The stack names {name}, and this version makes the image {image_tag()}.", next_step=_UP)
-    if _describe(aws, place) is not None:
+    if registered.tag != image_tag():
+        message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
+        raise AccountError(message, next_step=_UP)
+    if _describe(aws, registered) is not None:
         return Image(image=name, built=False, pushed=False)
-    docker = Docker(told)
+    docker = Docker(report)
     docker.require_engine()
-    password = _password(aws, place)  # before minutes of building: whoever may not push learns it here
+    password = _password(aws, registered)  # before minutes of building: fails for those who may not push
     _build(docker, name, platform)
     try:
         docker.push(name, password)
-    except ConflictError:  # somebody else was quicker; the same name is the same image
+    except ConflictError:  # somebody else pushed it meanwhile; the same name is the same image
         return Image(image=name, built=True, pushed=False)
-    pushed = _describe(aws, place)
-    return Image(image=name, built=True, pushed=True, warning=_oddity(pushed))
+    pushed = _describe(aws, registered)
+    return Image(image=name, built=True, pushed=True, warning=_format_warning(pushed))
 
 
 def is_missing(aws: Aws, account: AwsSettings) -> bool:
-    """Return whether the account's registry lacks the image that jobs are to run in.
+    """Return whether the account's registry lacks the image that jobs run in.
 
-    False too where that cannot be told: for an image of another registry, and for somebody who may not look.
+    Also False where that is unknown: for an image in another registry, and without permission to look.
     """
-    place = _place(account)
+    registered = _registered(account)
+    if registered is None:
+        return False
     try:
-        return place is not None and _describe(aws, place) is None
+        return _describe(aws, registered) is None
     except AccessError:
         return False
 
 
 def require_image(aws: Aws, account: AwsSettings) -> None:
-    """Raise MissingError when the image is not there: a job would find that out after minutes of waiting."""
+    """Raise MissingError when the image is missing: a job would only fail after minutes of waiting."""
     if is_missing(aws, account):
         message = f"The image that jobs run in is not in the registry yet: {account.training_image}"
         raise MissingError(f"{message}. Nothing was submitted.", next_step=COMMAND)
 
 
-def _place(account: AwsSettings) -> _Registered | None:
-    """Return where the image is in the account's own registry, or None for one of another registry."""
+def _registered(account: AwsSettings) -> _Registered | None:
+    """Return the image's name in the account's own registry, or None for an image in another registry."""
     match = _ECR.fullmatch(account.training_image)
     if match is None:
         return None
@@ -133,10 +148,11 @@ def _place(account: AwsSettings) -> _Registered | None:
 
 
 def _describe(aws: Aws, image: _Registered) -> dict[str, Any] | None:
-    """Return what the registry knows of an image, or None without it; raises MissingError without its repository."""
+    """Return the registry's details of an image, or None without it; raises MissingError without the repository."""
     client = aws.client("ecr")
+    version = image.tag or image.digest
     try:
-        with calling(f"look for the image {image.repository}:{image.tag or image.digest}", not_found=_UP):
+        with calling(f"look for the image {image.repository}:{version}", not_found=_UP):
             found: dict[str, Any] = client.describe_images(**image.query)["imageDetails"][0]
     except MissingError as error:
         if error.code == "ImageNotFoundException":
@@ -154,16 +170,22 @@ def _password(aws: Aws, image: _Registered) -> str:
     except AccessError as error:
         raise AccessError(error.message, next_step=f"ask the account's owner to run: {COMMAND}") from error
     token = answer["authorizationData"][0]["authorizationToken"]
-    return base64.b64decode(token).decode().partition(":")[2]
+    user_and_password = base64.b64decode(token).decode()
+    return user_and_password.partition(":")[2]
 
 
 def _build(docker: Docker, image: str, platform: str) -> None:
-    docker.build(TRAINING_IMAGE, image, platform=platform, arguments={"VERSION": __version__})
+    docker.build(
+        TRAINING_IMAGE,
+        image,
+        platform=platform,
+        arguments={"VERSION": __version__},
+    )
 
 
-def _oddity(found: dict[str, Any] | None) -> str:
-    """Return what is odd about a pushed image: SageMaker has refused images in the format of OCI."""
-    form = (found or {}).get("imageManifestMediaType") or _TAKEN
-    if form == _TAKEN:
+def _format_warning(found: dict[str, Any] | None) -> str:
+    """Return a warning for an image in OCI's format, which SageMaker has refused; empty for Docker's own."""
+    media_type = (found or {}).get("imageManifestMediaType")
+    if media_type in (None, "", _DOCKER_FORMAT):
         return ""
-    return f"It is in the format {form}, which SageMaker may refuse. Docker's own format comes with docker buildx."
+    return f"It has the format {media_type}, which SageMaker may refuse. Install docker buildx for Docker's own format."

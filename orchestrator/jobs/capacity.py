@@ -1,8 +1,7 @@
-"""Getting instances for a job: when quota or capacity is lacking, try other instance types or try again later.
+"""Get instances for a job: when quota or capacity is lacking, try other instance types or retry later.
 
-A quota refuses a job when it is created. Lack of capacity shows later, as a job that failed before it began, or that
-waited for spot capacity until its limit. Both mean the same to a person: no instance. All attempts together cost no
-more than the first one was allowed to.
+A quota refuses a job when it is created. A lack of capacity shows later, as a job that failed before it started, or
+that waited for spot capacity until its limit. All attempts together cost no more than the worst case of the plan.
 """
 
 import time
@@ -41,16 +40,16 @@ def acquire(
     plan: Plan,
     start: Start,
     retry: CapacityRetry,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Job:
-    """Start a plan, or one of its stand-ins, and return the job; `told` is called with what is tried next.
+    """Start a plan, or one of its stand-ins, and return the job; `report` is called with what is tried next.
 
     Raises QuotaError or CapacityError, with the priced stand-ins, when no instance was available in time.
     """
-    search = _Search(plan, start, retry, told)
+    search = _Search(plan, start, retry, report)
     deadline = clock() + retry.minutes * 60
     while True:
         job, refusals = search.try_all()
@@ -59,23 +58,32 @@ def acquire(
         left = deadline - clock()
         if left <= 0:
             raise _refusal(plan, refusals)
-        told(f"Retrying every minute for another {left / 60:.0f} minutes. Ctrl-C ends this; no job is running now.")
+        minutes = left / 60
+        report(f"Retrying every minute for another {minutes:.0f} minutes. Ctrl-C ends this; no job is running now.")
         sleep(min(left, ROUND_SECONDS))
 
 
 class _Search:
     """The attempts at one plan and its stand-ins, and what they have cost so far."""
 
-    def __init__(self, plan: Plan, start: Start, retry: CapacityRetry, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        start: Start,
+        retry: CapacityRetry,
+        report: Callable[[str], None],
+    ) -> None:
         self._plan = plan
         self._start = start
-        self._told = told
-        self._choices = [plan, *plan.stand_ins] if retry.fallback else [plan]
+        self._report = report
+        self._choices = [plan]
+        if retry.fallback:
+            self._choices += plan.stand_ins
         self._spent = Decimal()
         self._started_before = False
 
     def try_all(self) -> tuple[Job | None, Refusals]:
-        """Try each choice once; return the job of the first that got an instance, and why the ones before did not."""
+        """Try each choice once; return the job of the first that got an instance, and why those before it did not."""
         refusals: Refusals = {}
         for choice in self._choices:
             instance_type = _type_of(choice)
@@ -86,15 +94,15 @@ class _Search:
             job, refusal = self._try(affordable)
             if refusal is None:
                 if refusals:
-                    self._told(f"{instance_type} is used instead.")
+                    self._report(f"{instance_type} is used instead.")
                 return job, refusals
             refusals[instance_type] = refusal
             if len(self._choices) > 1:
-                self._told(f"{instance_type} is not available. {refusal.message}")
+                self._report(f"{instance_type} is not available. {refusal.message}")
         return None, refusals
 
     def _try(self, plan: Plan) -> tuple[Job | None, AccountError | None]:
-        """Start a plan; return its job, and why it got no instance if it did not."""
+        """Start a plan; return its job, and the refusal if it got no instance."""
         try:
             job = self._start(plan, self._started_before)
             self._started_before = True
@@ -117,7 +125,7 @@ def _lack_of_capacity(found: JobDescription) -> CapacityError | None:
 
 
 def _cost_of_latest(found: JobDescription) -> Decimal:
-    """Return what the latest attempt cost: on spot it may have run for hours and lost its instance."""
+    """Return what the latest attempt cost: a spot job may have run for hours before it lost its instance."""
     if not found.started:
         return Decimal()
     latest = found.model_copy(update={"billed_attempts": found.billed_attempts[-1:]})
@@ -131,11 +139,13 @@ def _budget_spent(plan: Plan, usd: Decimal) -> AccountError:
 
 
 def _type_of(plan: Plan) -> str:
-    return plan.placement.instance.name if plan.placement else "this machine"
+    if plan.placement is None:
+        return "this machine"
+    return plan.placement.instance.name
 
 
 def _refusal(plan: Plan, refusals: Mapping[str, AccountError]) -> AccountError:
-    """Return the refusal of the plan itself, with what could stand in or was tried without success."""
+    """Return the refusal of the plan itself, with the stand-ins: their prices, or why they were refused too."""
     first = refusals[_type_of(plan)]
     problems: list[Problem] = []
     for stand_in in plan.stand_ins:
@@ -145,18 +155,28 @@ def _refusal(plan: Plan, refusals: Mapping[str, AccountError]) -> AccountError:
     next_step = f"with --wait-minutes 60; or {first.next_step}"
     if problems:
         next_step = f"the same command with --fallback (takes the first of these that is available), or {next_step}"
-    error = type(first)(f"{first.message} No job is running now.", next_step=next_step, problems=problems)
+    error = type(first)(
+        f"{first.message} No job is running now.",
+        next_step=next_step,
+        problems=problems,
+    )
     error.code = first.code
     return error
 
 
 def _offer(stand_in: Plan, refusals: Mapping[str, AccountError]) -> Problem | None:
-    """Return what a person should know of a stand-in: its price, or why it was not available."""
+    """Return the price of a stand-in, or why it was not available."""
     placement = stand_in.placement
     if placement is None:
         return None
     instance = placement.instance
     if instance.name in refusals:
-        return Problem(where=instance.name, what=f"was not available either: {refusals[instance.name]}")
-    what = f"{instance.gpu.name}, {instance.gpu.memory_gib} GiB: could stand in, {placement.cost.describe()}"
-    return Problem(where=instance.name, what=what, fix=f"--instance-type {instance.name}")
+        refusal = refusals[instance.name]
+        return Problem(where=instance.name, what=f"not available either: {refusal}")
+    gpu = instance.gpu
+    price = placement.cost.describe()
+    return Problem(
+        where=instance.name,
+        what=f"{gpu.name}, {gpu.memory_gib} GiB: could be used instead, {price}",
+        fix=f"--instance-type {instance.name}",
+    )

@@ -1,4 +1,4 @@
-"""Why a job stands where it does: cause, evidence, next command."""
+"""Explain the status of a job: cause, evidence, next command."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -13,39 +13,43 @@ from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
 _EVIDENCE_LINES = 5
-# Stages of the service in which no container runs: before the first, and again when its instance was taken back.
+# Values of SecondaryStatus while no container runs: at the start, and again when the instance was taken back.
 _WAITING = {"Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"}
 _PREPARING = {"Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"}
 
 
 class Explanation(BaseModel):
-    """A job's state in words."""
+    """The status of a job in words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     status: JobStatus
-    """Where the job stands."""
+    """Status of the job."""
     cause: str
-    """Why."""
+    """Why it has that status."""
     evidence: tuple[str, ...]
     """Lines of the log that show it."""
     next_step: str
-    """What to type."""
+    """The next command."""
 
 
 class _Attempt(NamedTuple):
     """What the log says of the latest attempt."""
 
     progress: str
-    """How far its container came, in words; empty when it did no step."""
+    """Optimizer steps it did, in words; empty when it did none."""
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
-    """The last lines that are no events, and warnings."""
+    """The last lines that are not events, and warnings."""
 
 
-def explain(description: JobDescription, log: Iterable[str], checkpoint_step: int | None) -> Explanation:
-    """Read the log of the latest attempt once and say what it means for this status."""
+def explain(
+    description: JobDescription,
+    log: Iterable[str],
+    checkpoint_step: int | None,
+) -> Explanation:
+    """Explain a status by the log of the latest attempt, which is read once."""
     attempt = _read(log)
     name = description.name
     evidence: tuple[str, ...] = ()
@@ -70,7 +74,12 @@ def explain(description: JobDescription, log: Iterable[str], checkpoint_step: in
         case JobStatus.IN_PROGRESS:
             cause = _under_way(description.stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
-    return Explanation(status=description.status, cause=cause, evidence=evidence, next_step=next_step)
+    return Explanation(
+        status=description.status,
+        cause=cause,
+        evidence=evidence,
+        next_step=next_step,
+    )
 
 
 def _read(log: Iterable[str]) -> _Attempt:
@@ -92,39 +101,40 @@ def _read(log: Iterable[str]) -> _Attempt:
     return _Attempt(progress, failed, list(last_lines))
 
 
-def _is_foreseen(failed: Failed | None) -> bool:
-    """Whether the training side reported a failure that it knows, which needs no guessing."""
+def _is_known(failed: Failed | None) -> bool:
+    """Whether training reported a failure of a known kind, which needs no diagnosis."""
     return failed is not None and failed.kind != "bug"
 
 
-def _says_why(description: JobDescription, attempt: _Attempt) -> bool:
-    """Whether the job has said itself why it ended: the training did, or the worker of this machine."""
-    return description.target is not TargetName.SAGEMAKER or _is_foreseen(attempt.failed)
+def _gives_reason(description: JobDescription, attempt: _Attempt) -> bool:
+    """Whether the job itself gave the reason why it ended: training did, or the worker of a local job."""
+    return description.target is not TargetName.SAGEMAKER or _is_known(attempt.failed)
 
 
 def _diagnosis(description: JobDescription, attempt: _Attempt) -> Diagnosis | None:
-    """Recognise the failure by the service's reason or the log, where the job has not said itself what it was."""
-    if _says_why(description, attempt):
+    """Recognise the failure by the service's reason or the log, unless the job itself gave the reason."""
+    if _gives_reason(description, attempt):
         return None
     return diagnose(description.failure_reason, attempt.last_lines)
 
 
 def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
-    """Return the reason that was given, and what it means when that is known."""
+    """Return the reason that was given, and what it means if that is known."""
     sentences = []
     if description.failure_reason:
-        sentences.append(description.failure_reason.rstrip(".") + ".")
+        reason = description.failure_reason.rstrip(".")
+        sentences.append(f"{reason}.")
     if diagnosis is not None:
         sentences.append(diagnosis.pattern.cause)
     return " ".join(sentences)
 
 
 def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None) -> str:
-    """Return how far the job came, and where a retry begins."""
+    """Return how many steps are done, and where a retry starts."""
     done = _steps_done(attempt, checkpoint_step).capitalize()
     if checkpoint_step is None:
-        return f"{done}. A retry goes on from the beginning."
-    return f"{done}. A retry goes on from step {checkpoint_step}."
+        return f"{done}. A retry starts from the beginning."
+    return f"{done}. A retry resumes from step {checkpoint_step}."
 
 
 def _steps_done(attempt: _Attempt, checkpoint_step: int | None) -> str:
@@ -139,32 +149,39 @@ def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]
     """Return the lines that show why a job failed."""
     if diagnosis is not None:
         return (diagnosis.evidence,)
-    # What a library printed before an orderly failure is noise; before a crash it is all there is.
-    if attempt.failed is not None and _is_foreseen(attempt.failed):
+    # Before a reported failure, what libraries printed is noise; before a crash it is the only evidence.
+    if attempt.failed is not None and _is_known(attempt.failed):
         return (f"{attempt.failed.kind}: {attempt.failed.message}",)
     return tuple(attempt.last_lines)
 
 
-def _after_early_end(description: JobDescription, attempt: _Attempt, diagnosis: Diagnosis | None) -> str:
-    """Return what to type: what the job says itself, else what its diagnosis says, else a retry."""
+def _after_early_end(
+    description: JobDescription,
+    attempt: _Attempt,
+    diagnosis: Diagnosis | None,
+) -> str:
+    """Return the next command: that of the job itself, else of the diagnosis, else a retry."""
     if description.next_step:
         return description.next_step
     if diagnosis is not None:
         return diagnosis.pattern.next_step.format(job=description.name)
-    if attempt.failed is not None and attempt.failed.next_step and _says_why(description, attempt):
+    if attempt.failed is not None and attempt.failed.next_step and _gives_reason(description, attempt):
         return attempt.failed.next_step
     return command("jobs", "retry", description.name)
 
 
 def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> str:
-    """Say what a job does that has not ended."""
+    """Describe what a job that has not ended is doing."""
     if stage in _WAITING:
-        doing = "waits for an instance"
+        doing = "is waiting for an instance"
     elif stage in _PREPARING:
-        doing = "gets its instance ready"
+        doing = "is preparing its instance"
     else:
         return f"It is running; {_steps_done(attempt, checkpoint_step)}."
-    was_interrupted = attempt.progress or stage == "Interrupted"
-    lost = "Its instance was taken back. " if was_interrupted else ""
-    start = "begins" if checkpoint_step is None else f"goes on from step {checkpoint_step}"
-    return f"{lost}It {doing} ({stage}) and then {start} by itself."
+    start = "starts"
+    if checkpoint_step is not None:
+        start = f"resumes from step {checkpoint_step}"
+    text = f"It {doing} ({stage}) and then {start} by itself."
+    if attempt.progress or stage == "Interrupted":
+        return f"Its instance was taken back. {text}"
+    return text

@@ -1,7 +1,7 @@
-"""What the words of a failure mean: one table from a pattern to a cause and the next thing to type.
+"""What a failure message means: one table from a pattern to a cause and the next command.
 
-The service's reasons are sentences without codes, and a container that was killed says nothing at all; what people met
-is collected here. Patterns are tried from the top, on the service's reason first and then on the lines of the log.
+The service gives its reasons as sentences without codes, and a container that was killed gives none; the messages that
+people have met are collected here. Patterns are tried from the top, first on the service's reason, then on the log.
 """
 
 import re
@@ -17,13 +17,13 @@ class FailurePattern(NamedTuple):
     """One kind of failure."""
 
     kind: str
-    """A stable word for it; those of the training side's own failures are the same."""
+    """A stable identifier, the same that training uses in the failures it reports."""
     words: re.Pattern[str]
-    """What its words look like."""
+    """Pattern of its message."""
     cause: str
     """What it means."""
     next_step: str
-    """What to type; `{job}` stands for the job's name."""
+    """The next command; `{job}` stands for the job's name."""
 
 
 class Diagnosis(NamedTuple):
@@ -55,7 +55,7 @@ TABLE = (
         "gated-model",
         r"GatedRepo|gated repo|access to model .+ is restricted|must be authenticated to access"
         r"|40[13] Client Error.+huggingface",
-        "The base model is gated: the job has no token that may read it, and none should leave your machine.",
+        "The base model is gated: the job has no token to read it, and yours should not leave your machine.",
         f"{PROGRAM} models mirror MODEL  # on your machine; then submit the same job again",
     ),
     _pattern(
@@ -104,13 +104,13 @@ TABLE = (
     _pattern(
         "interrupted",
         r"spot|interrupted|MaxWaitTime|limit of waiting for spot",
-        "AWS took the spot instance back, or had none within the limit of waiting.",
+        "AWS took the spot instance back, or had none within the maximum waiting time.",
         _RETRY,
     ),
     _pattern(
         "time-limit",
         r"reached its time limit|MaxRuntime",
-        "Each retry may run as long, and cost as much, again.",
+        "Each retry can run as long and cost as much again.",
         _RETRY,
     ),
     _pattern("service", r"InternalServerError|internal error", "The service itself failed.", _RETRY),
@@ -118,7 +118,7 @@ TABLE = (
 
 
 def diagnose(reason: str | None, log: Iterable[str] = ()) -> Diagnosis | None:
-    """Recognise a failure by the service's reason, else by the last line of the log that says something known."""
+    """Recognise a failure by the service's reason, else by the last line of the log that matches a pattern."""
     newest_first = list(log)[::-1]
     for line in [reason or "", *newest_first]:
         for pattern in TABLE:

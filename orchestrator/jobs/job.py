@@ -39,7 +39,7 @@ class Job:
         return self.target.log_lines(self.name, follow=follow, latest_attempt=latest_attempt)
 
     def events(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[Event]:
-        """Yield what the job said of its progress."""
+        """Yield the events that the job logged."""
         for line in self.log_lines(follow=follow, latest_attempt=latest_attempt):
             event = parse(line)
             if event is not None:
@@ -65,22 +65,24 @@ class Job:
         return self.wait()
 
     def remove(self, *, adapter: bool) -> None:
-        """Forget the ended job and free its name, with `adapter` its adapter too; raises JobError while it runs."""
+        """Delete the ended job and free its name, with `adapter` its adapter too; raises JobError while it runs."""
         self.target.discard(self.name, adapter=adapter)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint; raises JobError when the job is complete or has not ended."""
+        """Resume from the newest checkpoint; raises JobError when the job is complete or has not ended."""
         status = self.describe().status
         if status not in ENDED_EARLY:
-            verb = "show" if status.is_final else "wait"
+            verb = "wait"
+            if status.is_final:
+                verb = "show"
             raise JobError(
-                f"The job {self.name} is {status}; only one that failed or was stopped can be resumed.",
+                f"The job {self.name} is {status}; only a job that failed or was stopped can be resumed.",
                 next_step=command("jobs", verb, self.name),
             )
         self.target.resume(self.name)
 
     def explain(self) -> Explanation:
-        """Return why the job stands where it does, the evidence, and what to do."""
+        """Explain the job's status: cause, evidence and next command."""
         description = self.describe()
         log = self.log_lines(latest_attempt=True)
         checkpoint_step = self.target.checkpoint_step(self.name)
@@ -103,7 +105,13 @@ class Submission(NamedTuple):
     """False when the same job was submitted before and runs or is complete."""
 
 
-def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool = False) -> Submission:
+def submit(
+    planned: Plan,
+    target: Target,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+) -> Submission:
     """Start the planned job, or attach to it when it was submitted before. Idempotent.
 
     A job that ended early is resumed with `resume` and started from its beginning with `restart`. Raises JobError when
@@ -121,8 +129,9 @@ def submit(planned: Plan, target: Target, *, resume: bool = False, restart: bool
     if status in ENDED_EARLY:
         return _resume(job, request, resume=resume)
     if status is JobStatus.COMPLETED and job.manifest() is None:
+        output = location_of(job.describe().output)
         raise JobError(
-            f"The job {job.name} is complete, but its adapter is gone from {location_of(job.describe().output)}.",
+            f"The job {job.name} is complete, but its adapter is missing from {output}.",
             next_step="submit it again with --restart",
         )
     return Submission(job, started=False)
@@ -136,12 +145,12 @@ def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
 
 def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     step = job.target.checkpoint_step(job.name)
-    if step is None:  # nothing to lose: start over, with the code of today
+    if step is None:  # nothing is lost: start over, with the current code
         return _restart(job, request, JobStatus.FAILED)
     if not resume:
+        message = f"This job ended early before; it has a checkpoint at step {step}."
         raise JobError(
-            f"This job ended early before; its checkpoint at step {step} is kept. Submit with --resume to go on from "
-            "there, or with --restart to start over.",
+            f"{message} Submit with --resume to continue from there, or with --restart to start over.",
             next_step=command("jobs", "retry", job.name),
         )
     return _start(job, request, lambda: job.target.resume(job.name, request))
@@ -150,7 +159,7 @@ def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
 def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
     try:
         start()
-    except JobExistsError:  # another submit of the same job was quicker
+    except JobExistsError:  # another submit of the same job was faster
         if job.describe().identity != identity_of(request):
             raise
         return Submission(job, started=False)
@@ -158,7 +167,7 @@ def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
 
 
 def find(name: str, targets: Sequence[Target]) -> Job:
-    """Return the job of that name, the first target's, or the only one of all that begins with it; raises JobError.
+    """Return the first target's job of that name, or else the only job whose name begins with it; raises JobError.
 
     A target that cannot be reached hides none of the others' jobs.
     """
@@ -176,29 +185,36 @@ def find(name: str, targets: Sequence[Target]) -> Job:
         if name in names:
             return Job(target, name)
         known += names
-        matches += [Job(target, one) for one in names if one.startswith(name)]
+        for known_name in names:
+            if known_name.startswith(name):
+                matches.append(Job(target, known_name))
     if not matches:
         raise _unknown(name, known)
     if len(matches) > 1:
         choices = ", ".join(f"{job.name} ({job.target.name})" for job in matches)
-        raise JobError(f'"{name}" could be any of: {choices}.', next_step="write more of the name, or add --target")
+        raise JobError(
+            f'"{name}" is ambiguous: {choices}.',
+            next_step="give more of the name, or add --target",
+        )
     return matches[0]
 
 
 def _unknown(name: str, known: Sequence[str]) -> JobError:
     message = f'There is no job "{name}"'
-    hint = did_you_mean(name, known) if known else "no job was submitted yet."
+    hint = "no job was submitted yet."
+    if known:
+        hint = did_you_mean(name, known)
     if hint:
         message = f"{message}; {hint}"
     return JobError(message, next_step=_LIST)
 
 
 def cost(description: JobDescription) -> Decimal | None:
-    """Return what all attempts that have ended cost by the list price; None where nothing is billed, or not yet."""
+    """Return the cost at list price of all attempts that have ended; None when nothing was billed yet, or ever."""
     if not description.billed_attempts:
         return None
     total = Decimal(0)
-    for one in description.billed_attempts:
-        chosen = instance(one.instance_type)
-        total += actual(chosen, one.instance_count, one.region, one.seconds)
+    for attempt in description.billed_attempts:
+        chosen = instance(attempt.instance_type)
+        total += actual(chosen, attempt.instance_count, attempt.region, attempt.seconds)
     return total

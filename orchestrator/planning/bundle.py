@@ -1,6 +1,6 @@
-"""The code a job runs, frozen under the hash of its bytes.
+"""The code that a job runs, stored under the hash of its bytes.
 
-A job always runs the bundle it was submitted with, also when it is resumed after the code has changed.
+A job keeps the bundle it was submitted with, also when it is resumed after the code has changed.
 """
 
 from orchestrator.contract.bundle import BundleKind, bundle_files
@@ -9,5 +9,5 @@ from orchestrator.storage.tree import Tree, tree_of_files
 
 
 def bundle_tree(kind: BundleKind) -> Tree:
-    """Return the code of this installation as a tree."""
+    """Return the code of this installation, of one kind of bundle, as a tree."""
     return tree_of_files("code", bundle_files(kind, PACKAGE, ENTRYPOINTS))

@@ -1,4 +1,4 @@
-"""What a job learns from, checked and written as training gets it."""
+"""Check the inputs of a job and write them in the form that training reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,26 +17,28 @@ from orchestrator.storage.tree import Tree, tree_of_folder
 
 @dataclass(frozen=True)
 class PreparedInputs:
-    """The inputs of a job, or of all jobs of a sweep that learn from the same files at the same resolution."""
+    """The inputs of a job, or of all jobs of a sweep that share files and resolution."""
 
     trees: Mapping[str, Tree] = field(default_factory=dict)
-    """Channel to its files; none for a recipe that learns from no files."""
+    """Channel name to files; empty for a recipe without input files."""
     dataset: Dataset | None = None
-    """What was found out about the pictures, where there are any."""
+    """What the inspection of the images found; None without images."""
     error: OrchestratorError | None = None
-    """What is wrong with them; a plan raises it together with whatever else is wrong with the job."""
+    """Why they cannot be used; a plan raises it together with the other problems of the job."""
 
     @property
     def sha256(self) -> str:
-        """Hash of all files, as the container has it for its training channel."""
+        """Hash of all files; the container computes the same of its training channel."""
         trees = list(self.trees.values())
-        return trees[0].sha256 if trees else tree_sha256({})
+        if not trees:
+            return tree_sha256({})
+        return trees[0].sha256
 
 
 def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
-    """Check the job's pictures and write what training gets of them to `staging`, a new folder.
+    """Check the job's images and write what training reads of them to `staging`, a new folder.
 
-    Each picture is read and decoded once. The folder has to be there until the plan's trees are stored.
+    Each image is read and decoded once. The folder must exist until the trees of the plan are stored.
     """
     images = spec.inputs.get(IMAGES)
     if images is None:
@@ -46,24 +48,34 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     except OrchestratorError as error:
         return PreparedInputs(error=error)
     channel = spec.recipe.dataset.inputs[IMAGES]
-    return PreparedInputs(trees={channel: tree_of_folder("data", staging)}, dataset=dataset)
+    tree = tree_of_folder("data", staging)
+    return PreparedInputs(trees={channel: tree}, dataset=dataset)
 
 
 def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
-    """Raise what is wrong with prepared inputs, for a job that teaches `word` too.
+    """Raise the error of prepared inputs, and DatasetError for captions without `word`, which the job is to teach.
 
-    A caption takes the place of the recipe's own prompt: without the word that is to be learnt, it would teach
-    nothing, so that is a DatasetError.
+    A caption replaces the prompt of the recipe, so a caption without the word would teach nothing.
     """
     if prepared.error is not None:
         raise prepared.error
     if prepared.dataset is None or word is None:
         return
     problems = []
-    for picture in prepared.dataset.images:
-        if picture.caption is not None and not holds_word(picture.caption, word):
+    for image in prepared.dataset.images:
+        if image.caption is not None and not holds_word(image.caption, word):
             what = f'its caption does not hold "{word}"'
-            problems.append(Problem(where=str(picture.file), what=what, fix="add the word to the caption"))
+            problems.append(
+                Problem(
+                    where=str(image.file),
+                    what=what,
+                    fix="add the word to the caption",
+                )
+            )
     if problems:
-        next_step = "mend the captions or take them out of the folder, then submit again"
-        raise DatasetError("The captions would not teach the new word.", next_step=next_step, problems=problems)
+        next_step = "fix the captions or remove them from the folder, then submit again"
+        raise DatasetError(
+            "The captions would not teach the new word.",
+            next_step=next_step,
+            problems=problems,
+        )

@@ -1,4 +1,4 @@
-"""The regular expressions by which the service reads figures out of a job's log, made from the event classes.
+"""Regular expressions with which SageMaker reads metrics from a job's log, derived from the event classes.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.html
 """
@@ -6,20 +6,27 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.h
 from orchestrator.contract.events import Metrics, Step
 from orchestrator.contract.figures import FIGURES
 
-_NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the figure
+_NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the value
 
 
 def metric_definitions() -> list[dict[str, str]]:
-    """Return name and regular expression of every figure that events carry.
+    """Return MetricDefinitions: name and regular expression of every number that events hold.
 
-    A quotation mark inside a message is escaped in JSON, so no text that a job prints passes for an event.
+    JSON escapes quotation marks inside a string, so no text that a job prints can match as an event.
     """
-    steps = [name for name, field in Step.model_fields.items() if field.annotation in (int, float) and name != "of"]
-    return [
-        *(_definition(name, Step.model_fields["event"].default, name) for name in steps),
-        *(_definition(name, Metrics.model_fields["event"].default, name) for name in FIGURES),
-    ]
+    definitions = []
+    for name, field in Step.model_fields.items():
+        if field.annotation in (int, float) and name != "of":
+            definitions.append(_definition(name, _event_name(Step)))
+    for name in FIGURES:
+        definitions.append(_definition(name, _event_name(Metrics)))
+    return definitions
 
 
-def _definition(metric: str, event: str, key: str) -> dict[str, str]:
-    return {"Name": metric, "Regex": rf'^\{{"event": ?"{event}",.*"{key}": ?{_NUMBER}'}
+def _event_name(event: type[Step | Metrics]) -> str:
+    return str(event.model_fields["event"].default)
+
+
+def _definition(key: str, event: str) -> dict[str, str]:
+    pattern = rf'^\{{"event": ?"{event}",.*"{key}": ?{_NUMBER}'
+    return {"Name": key, "Regex": pattern}

@@ -1,10 +1,11 @@
-"""Which instance a job gets, for how long at most, and for how much: worked out from its spec alone, without a call."""
+"""Choose the instance of a job, its time limit and its worst-case price, from the spec alone. Makes no call."""
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
 from orchestrator.models import size
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
@@ -13,69 +14,82 @@ from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import require_checkpoint
 from orchestrator.specs.job import JobSpec
 
-_UNKNOWN_MODEL_GIB = 20.0  # usable memory that a job of unknown size gets at least
+_UNKNOWN_MODEL_GIB = 20.0  # least usable GPU memory for a model of unknown size
 BUDGET_FIELD = "budget.max_usd"
 
 
 class Placement(BaseModel):
-    """A place for a job on SageMaker."""
+    """The instances that a job runs on, and their limits and price. SageMaker only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     instance: Instance
-    """The type it runs on."""
+    """Instance type."""
     region: str
-    """Where."""
+    """AWS region."""
     memory: MemoryEstimate | None
-    """GPU memory it is expected to take, or None when that cannot be said."""
+    """Estimated GPU memory, or None for a model of unknown size."""
     fit: Fit
-    """Whether the instance's GPU has that much."""
+    """Whether the estimate fits the memory of one GPU of the instance."""
     why: str
     """How the instance was chosen, as a sentence."""
     cost: WorstCase
-    """The most it can cost, and its limit in seconds."""
+    """Worst-case price, with the time limit in seconds."""
     wait_seconds: int | None
     """MaxWaitTimeInSeconds; None without spot."""
     quota: str
     """The service quota that has to allow it, by its name in the Service Quotas console."""
     warnings: tuple[Problem, ...] = ()
-    """What is odd and no reason to refuse."""
+    """Problems that do not stop the job."""
 
 
-def place(spec: JobSpec, region: str) -> Placement:
-    """Choose or check the instance and price the job; raises SpecError with every problem at once."""
+def find_placement(spec: JobSpec, region: str) -> Placement:
+    """Choose or check the instance and price the job; raises SpecError with all problems at once."""
     memory = estimate(spec.recipe, _model_size(spec))
     chosen, why = _choose(spec, memory, region)
     return _placed(spec, chosen, why, memory, region)
 
 
-def stand_ins(spec: JobSpec, placed: Placement) -> list[Placement]:
-    """Return where the same job could run when its instance cannot be had, priced anew, the cheapest first.
+def stand_ins(spec: JobSpec, placement: Placement) -> list[Placement]:
+    """Return the other placements for when the instance has no capacity, the cheapest first.
 
-    Each has as many GPUs with at least as much memory. What the budget does not pay for is left out.
+    Each has the same number of GPUs with at least as much memory. Those beyond the budget are left out.
     """
     found = []
-    for other in fallbacks(placed.instance):
+    why = f"Stand-in for {placement.instance.name}."
+    for other in fallbacks(placement.instance):
         try:
-            why = f"It stands in for {placed.instance.name}."
-            found.append(_placed(spec, other, why, placed.memory, placed.region))
-        except SpecError:
+            found.append(_placed(spec, other, why, placement.memory, placement.region))
+        except SpecError:  # beyond the budget
             continue
     return found
 
 
-def _placed(spec: JobSpec, chosen: Instance, why: str, memory: MemoryEstimate | None, region: str) -> Placement:
-    fit = memory.fit(chosen.gpu) if memory else Fit.CANNOT_TELL
+def _placed(
+    spec: JobSpec,
+    chosen: Instance,
+    why: str,
+    memory: MemoryEstimate | None,
+    region: str,
+) -> Placement:
+    """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
+    compute = spec.compute
     seconds = _runtime(spec, chosen, region)
+    fit = Fit.CANNOT_TELL
+    if memory is not None:
+        fit = memory.fit(chosen.gpu)
+    usage = "training job usage"
+    if compute.spot:
+        usage = "spot training job usage"
     return Placement(
         instance=chosen,
         region=region,
         memory=memory,
         fit=fit,
         why=why,
-        cost=worst_case(chosen, spec.compute, region, seconds),
-        wait_seconds=spec.compute.wait_seconds(seconds),
-        quota=f"{chosen.name} for {'spot ' if spec.compute.spot else ''}training job usage",
+        cost=worst_case(chosen, compute, region, seconds),
+        wait_seconds=compute.wait_seconds(seconds),
+        quota=f"{chosen.name} for {usage}",
         warnings=tuple(_warnings(spec, chosen, memory)),
     )
 
@@ -86,88 +100,121 @@ def _model_size(spec: JobSpec) -> ModelSize | None:
         return size.of_hub(source.id)
     try:
         return size.of_folder(source.folder)
-    except ValueError:  # whether the folder is a model is not asked here; its size is then not known
+    except ValueError:  # planning the upload says what is wrong with the folder; here only the size is unknown
         return None
 
 
 def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[Instance, str]:
+    """Return the requested instance, or else the cheapest with one GPU that is large enough, and why."""
     if spec.compute.instance_type is not None:
-        return instance(spec.compute.instance_type), "It was asked for."
-    able = [one for one in instances().values() if one.gpus == 1 and _suits(one, spec, memory)]
+        return instance(spec.compute.instance_type), "Requested."
+    able = []
+    for candidate in instances().values():
+        if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
+            able.append(candidate)
     if not able:
         raise _too_big(memory)
-    cheapest = min(able, key=lambda one: price(one, region).usd_per_hour)
-    need = "the model's size is not known" if memory is None else f"the job is estimated to take {memory.describe()}"
-    return cheapest, f"It is the cheapest by the hour that is sure to be enough: {need}."
+    cheapest = min(able, key=lambda candidate: price(candidate, region).usd_per_hour)
+    need = "the size of the model is unknown"
+    if memory is not None:
+        need = f"the job is estimated to take {memory.describe()}"
+    return cheapest, f"Lowest hourly price among the types whose GPU is large enough: {need}."
 
 
-def _suits(one: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
-    enough = memory.fit(one.gpu) is Fit.FITS if memory else one.gpu.usable_gib >= _UNKNOWN_MODEL_GIB
-    return enough and (one.gpu.bf16 or not spec.recipe.needs_bf16)
+def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
+    gpu = candidate.gpu
+    if spec.recipe.needs_bf16 and not gpu.bf16:
+        return False
+    if memory is None:
+        return gpu.usable_gib >= _UNKNOWN_MODEL_GIB
+    return memory.fit(gpu) is Fit.FITS
 
 
 def _too_big(memory: MemoryEstimate | None) -> SpecError:
-    need = memory.describe() if memory else "an unknown amount of memory"
+    need = "an unknown amount of memory"
+    if memory is not None:
+        need = memory.describe()
     problem = Problem(
         where="compute.instance_type",
-        what=f"no instance type is sure to have {need}",
+        what=f"no instance type has a GPU that is sure to hold {need}",
         fix="lower batch_size or resolution, set gradient_checkpointing=true, or name an instance_type yourself",
     )
-    return _refusal([problem])
+    return _refusal("No instance type satisfies this job", problem)
 
 
 def _runtime(spec: JobSpec, chosen: Instance, region: str) -> int:
-    """Return the seconds the job may run: as long as asked for, and no longer than the budget pays for."""
-    seconds, budget = spec.compute.max_runtime_minutes * 60, spec.budget.max_usd
+    """Return the time limit in seconds: the requested one, or less when the budget pays for less."""
+    seconds = spec.compute.max_runtime_minutes * 60
+    budget = spec.budget.max_usd
     where = "compute"
     try:
         if budget is not None:
             where = BUDGET_FIELD
-            seconds = min(seconds, runtime_for(budget, chosen, spec.compute, region))
+            affordable = runtime_for(budget, chosen, spec.compute, region)
+            seconds = min(seconds, affordable)
         require_checkpoint(spec.recipe, spec.compute, seconds)
     except ValueError as error:
-        raise _refusal([Problem(where=where, what=str(error))]) from error
+        problem = Problem(where=where, what=str(error))
+        raise _refusal("The limits of this job are too low", problem) from error
     return seconds
 
 
+def _refusal(message: str, problem: Problem) -> SpecError:
+    return SpecError(
+        f"{message}; nothing was started.",
+        problems=[problem],
+        next_step="change what is named above and submit again",
+    )
+
+
 def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) -> list[Problem]:
-    found = [_memory_warning(chosen, memory)]
-    if spec.recipe.needs_bf16 and not chosen.gpu.bf16:
-        what = f"{chosen.gpu.name} GPUs do not compute in bf16"
-        found.append(Problem(where="mixed_precision", what=what, fix="use fp16, or an ml.g5 or newer instance"))
-    if spec.compute.instance_count > 1:
-        what = f"{spec.compute.instance_count} instances are paid for, and training uses one of them"
-        found.append(Problem(where="compute.instance_count", what=what, fix="leave it out"))
-    if chosen.gpus > 1:
-        what = f"{chosen.gpus} GPUs are paid for, and training uses one of them"
-        found.append(Problem(where="compute.instance_type", what=what, fix=f"use {_single(chosen)}"))
-    return [warning for warning in found if warning is not None]
+    warnings = [
+        _memory_warning(chosen, memory),
+        _precision_warning(spec, chosen),
+        _batch_warning(spec, chosen),
+    ]
+    return [warning for warning in warnings if warning is not None]
 
 
 def _memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:
-    fix = "set gradient_checkpointing=true, lower batch_size or resolution, or leave instance_type out"
+    where = "compute.instance_type"
     if memory is None:
-        what = "the GPU memory of this job cannot be estimated, because the size of its model is not known here"
-        return Problem(where="compute.instance_type", what=what)
+        what = "the GPU memory of this job cannot be estimated, because the size of its model is unknown"
+        return Problem(where=where, what=what)
     match memory.fit(chosen.gpu):
         case Fit.FITS:
             return None
         case Fit.CANNOT_TELL:
-            what = f"{chosen.describe()} may be too small: the job is estimated to take {memory.describe()}"
+            verdict = "may be too small"
         case Fit.DOES_NOT_FIT:
-            what = f"{chosen.describe()} is too small: the job is estimated to take {memory.describe()}"
-    return Problem(where="compute.instance_type", what=what, fix=fix)
+            verdict = "is too small"
+    return Problem(
+        where=where,
+        what=f"{chosen.describe()} {verdict}: the job is estimated to take {memory.describe()}",
+        fix="set gradient_checkpointing=true, lower batch_size or resolution, or leave instance_type out",
+    )
 
 
-def _single(chosen: Instance) -> str:
-    """Return the cheapest type with one GPU of the same memory or more."""
-    able = [one for one in instances().values() if one.gpus == 1 and one.gpu.usable_gib >= chosen.gpu.usable_gib]
-    return min(able, key=lambda one: one.usd_per_hour).name
+def _precision_warning(spec: JobSpec, chosen: Instance) -> Problem | None:
+    if chosen.gpu.bf16 or not spec.recipe.needs_bf16:
+        return None
+    return Problem(
+        where="mixed_precision",
+        what=f"{chosen.gpu.name} GPUs do not compute in bf16",
+        fix="use fp16, or an ml.g5 or newer instance",
+    )
 
 
-def _refusal(problems: list[Problem]) -> SpecError:
-    return SpecError(
-        "The job has no place on SageMaker as it is written; nothing was started.",
-        problems=problems,
-        next_step="change what is named above and submit again",
+def _batch_warning(spec: JobSpec, chosen: Instance) -> Problem | None:
+    """Say how many samples a step sees when several GPUs train: each draws a batch of its own."""
+    recipe = spec.recipe
+    gpus = spec.compute.instance_count * chosen.gpus
+    if gpus == 1 or not isinstance(recipe, Optimised):
+        return None
+    samples = gpus * recipe.batch_size * recipe.gradient_accumulation
+    factors = f"{gpus} GPUs x batch_size {recipe.batch_size} x gradient_accumulation {recipe.gradient_accumulation}"
+    return Problem(
+        where="batch_size",
+        what=f"is per GPU: one optimizer step sees {samples} samples ({factors}); learning_rate is not scaled",
+        fix="choose learning_rate for that many samples, or lower batch_size or gradient_accumulation",
     )

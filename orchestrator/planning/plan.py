@@ -1,7 +1,6 @@
-"""What a submit would start: the request, and the trees it reads, which are not stored yet. Makes no call."""
+"""Plan a job: the request, and the trees it reads, which are not stored yet. Makes no call."""
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.bundle import BundleKind
+from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import OrchestratorError, SpecError
@@ -17,8 +17,8 @@ from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.planning.inputs import PreparedInputs, check_inputs
-from orchestrator.planning.placement import Placement, place, stand_ins
-from orchestrator.planning.training_request import JobInputs, Place, adapter_uri, job_name, training_job
+from orchestrator.planning.placement import Placement, find_placement, stand_ins
+from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.secret_scan import require_no_secret
@@ -40,22 +40,26 @@ class Plan(BaseModel):
     request: Request
     """The CreateTrainingJob request."""
     trees: tuple[Tree, ...] = ()
-    """What the job reads and has to be in the store before it starts; the request names them by their hashes."""
+    """What the job reads: to be stored before it starts. The URIs in the request hold their hashes."""
     warnings: tuple[Problem, ...] = ()
-    """What is odd about the pictures or the place, and no reason to refuse."""
+    """Problems of inputs, model and instance that do not stop the job."""
     placement: Placement | None = None
-    """Instance, limits and price; None on this machine."""
+    """Instance, limits and price; None for a local job."""
     stand_ins: tuple["Plan", ...] = ()
-    """The same job on other instances, for when this one has no capacity: the cheapest first."""
+    """The same job on other instance types, for when this one has no capacity; the cheapest first."""
     mirrored: MirroredModel | None = None
-    """The copy of a Hub model that the job reads; None when it has a model of another kind, or fetches it itself."""
+    """The copy of a Hub model that the job reads; None for any other model, and when the job downloads it itself."""
 
     def after_spending(self, usd: Decimal) -> "Plan | None":
-        """Return the plan with a limit that leaves so much of its worst case unspent; None when no run is left."""
+        """Return the plan with its time limit lowered by what `usd` pays for; None when the rest is too short to train.
+
+        A retry then costs no more, together with the `usd` already spent, than the plan was allowed to.
+        """
         if self.placement is None or not usd:
             return self
         cost = self.placement.cost
-        seconds = cost.runtime_seconds - math.ceil(usd / cost.usd_per_hour * 3600)
+        hours_spent = usd / cost.usd_per_hour
+        seconds = cost.runtime_seconds - math.ceil(hours_spent * 3600)
         if seconds < SHORTEST_MINUTES * 60:
             return None
         cost = cost.model_copy(update={"usd": cost.usd - usd, "runtime_seconds": seconds})
@@ -66,20 +70,23 @@ class Plan(BaseModel):
 
 
 def store_trees(plan: Plan, store: Store) -> None:
-    """Store what the job reads; what is there already is not sent again."""
+    """Store what the job reads. Idempotent: what the store holds is not sent again."""
     for tree in plan.trees:
         store.put_tree(tree)
 
 
 def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
-    """Plan a job of this machine; raises DatasetError when the pictures cannot be trained on.
+    """Plan a local job; raises DatasetError when the images cannot be used for training.
 
-    A base model in a folder is read where it lies.
+    A base model in a folder is read from there, without a copy.
     """
     check_inputs(prepared, spec.recipe.caption_word)
     model = _model_tree(spec, settings)
+    model_sha256 = None
+    if model is not None:
+        model_sha256 = model.sha256
     code = bundle_tree(BundleKind.TRAINING)
-    identity = spec.identity(prepared.sha256, model.sha256 if model else None)
+    identity = spec.identity(prepared.sha256, model_sha256)
     data = {channel: file_uri(settings.store, tree.name) for channel, tree in prepared.trees.items()}
     base_model = None
     if not isinstance(spec.base_model, Hub):
@@ -92,31 +99,39 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         bundle=file_uri(settings.store, code.name),
         output=adapter.as_uri(),
     )
-    trees = (*prepared.trees.values(), code)
-    return Plan(request=training_job(spec, inputs), trees=trees, warnings=_warnings(spec, prepared))
+    return Plan(
+        request=training_job(spec, inputs),
+        trees=(*prepared.trees.values(), code),
+        warnings=_warnings(spec, prepared),
+    )
 
 
 def plan_on_sagemaker(
-    spec: JobSpec, settings: Settings, account: AwsSettings, prepared: PreparedInputs, mirror: MirrorAnswer
+    spec: JobSpec,
+    settings: Settings,
+    account: AwsSettings,
+    prepared: PreparedInputs,
+    mirror: MirrorAnswer,
 ) -> Plan:
-    """Plan a job of an account; raises SpecError or DatasetError with all that is wrong when it cannot run.
+    """Plan a job on SageMaker; raises SpecError or DatasetError with all problems when it cannot run.
 
-    A job whose Hub model is mirrored reads the copy, and its hyperparameters name the commit of the copy. The job's
-    identity is that of what was asked for, mirrored or not: the same submit stays the same job when a copy was made
-    between the two, and a job that ended early goes on with the request it began with.
+    A job whose Hub model is mirrored reads the copy, and its hyperparameters name the commit of the copy. The identity
+    of the job does not depend on that: a submit before the copy was made and one after it are the same job, and a job
+    that ended early resumes with the request it was created with.
     """
-    placement = _checked(spec, account, prepared, mirror)
+    placement = _checked_placement(spec, account, prepared, mirror)
     code = bundle_tree(BundleKind.TRAINING)
     trees = [*prepared.trees.values(), code]
     data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
+    model_sha256 = base_model = commit = None
     model = _model_tree(spec, settings)
     if model is not None:
         trees.append(model)
-        model_sha256, base_model, commit = model.sha256, s3_uri(account.bucket, model.name), None
+        model_sha256 = model.sha256
+        base_model = s3_uri(account.bucket, model.name)
     elif mirror.model is not None:
-        model_sha256, base_model, commit = None, mirror.model.uri, mirror.model.commit
-    else:
-        model_sha256, base_model, commit = None, None, None
+        base_model = mirror.model.uri
+        commit = mirror.model.commit
     identity = spec.identity(prepared.sha256, model_sha256)
     inputs = JobInputs(
         identity=identity,
@@ -129,32 +144,38 @@ def plan_on_sagemaker(
     warnings = (*_warnings(spec, prepared), *_mirror_warnings(spec, mirror))
     plans = []
     for placed in (placement, *stand_ins(spec, placement)):
-        request = training_job(spec, inputs, Place(account=account, placement=placed, owner=owner()))
+        context = SageMakerContext(account=account, placement=placed, owner=owner())
         plan = Plan(
-            request=request,
+            request=training_job(spec, inputs, context),
             trees=tuple(trees),
             warnings=(*warnings, *placed.warnings),
             placement=placed,
             mirrored=mirror.model,
         )
         plans.append(plan)
-    return plans[0].model_copy(update={"stand_ins": tuple(plans[1:])})
+    first, *others = plans
+    return first.model_copy(update={"stand_ins": tuple(others)})
 
 
-def _checked(spec: JobSpec, account: AwsSettings, prepared: PreparedInputs, mirror: MirrorAnswer) -> Placement:
-    """Place the job and look at its inputs and for secrets; raises one error with all that is wrong."""
+def _checked_placement(
+    spec: JobSpec,
+    account: AwsSettings,
+    prepared: PreparedInputs,
+    mirror: MirrorAnswer,
+) -> Placement:
+    """Return the placement of a job whose spec and inputs pass every check; raises one error with all problems."""
     errors: list[OrchestratorError] = []
     with _collecting(errors):
-        placement = place(spec, account.region)
+        placement = find_placement(spec, account.region)
     with _collecting(errors):
         check_inputs(prepared, spec.recipe.caption_word)
-        require_no_secret(_texts_of(prepared))
+        require_no_secret(_captions(prepared))
     with _collecting(errors):
-        require_no_secret(_texts_of_request(spec, account))
+        require_no_secret(_request_texts(spec, account))
     with _collecting(errors):
         _check_isolation(spec, mirror)
     if errors:
-        raise _all_in_one(errors)
+        raise _merged(errors)
     return placement
 
 
@@ -166,80 +187,99 @@ def _collecting(errors: list[OrchestratorError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _all_in_one(errors: list[OrchestratorError]) -> OrchestratorError:
-    """Return the first error with the words and the problems of all."""
+def _merged(errors: list[OrchestratorError]) -> OrchestratorError:
+    """Return an error of the first one's class with the messages and the problems of all."""
     first = errors[0]
     if len(errors) == 1:
         return first
-    message = " ".join(f"{error.message.rstrip('.')}." for error in errors)
-    return type(first)(message, next_step=first.next_step, problems=[one for error in errors for one in error.problems])
+    messages = []
+    problems: list[Problem] = []
+    for error in errors:
+        messages.append(error.message.rstrip(".") + ".")
+        problems += error.problems
+    return type(first)(
+        " ".join(messages),
+        next_step=first.next_step,
+        problems=problems,
+    )
 
 
 def _check_isolation(spec: JobSpec, mirror: MirrorAnswer) -> None:
-    """Raise SpecError for a job that is to be cut off from the network and has to fetch its base model."""
+    """Raise SpecError for a job without network access that has to download its base model."""
     source = spec.base_model
     if not isinstance(source, Hub) or not mirror.asked or mirror.model is not None:
         return
     if spec.compute.network_isolation:
-        what = f'"{source.id}" is fetched by the job itself, which an isolated container cannot'
+        problem = Problem(
+            where="compute.network_isolation",
+            what=f'the job has to download "{source.id}", which an isolated container cannot',
+            fix="copy the model into the bucket",
+        )
         raise SpecError(
-            "The job cannot be isolated; nothing was started.",
-            problems=[Problem(where="compute.network_isolation", what=what, fix="put a copy of it into the bucket")],
+            "The job cannot run in network isolation; nothing was started.",
+            problems=[problem],
             next_step=f"{_mirror_command(source)}  # then submit again",
         )
 
 
 def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]:
-    """Return what a plan cannot know when the bucket was not asked for a copy of the Hub model."""
+    """Return a warning when the bucket was not asked for a copy of the Hub model, as in a dry run."""
     source = spec.base_model
     if not isinstance(source, Hub) or mirror.asked:
         return ()
-    what = "this plan did not ask the bucket for a copy and names none; a submit asks, the job reads the copy, "
+    without_copy = "the job downloads the model from the Hugging Face Hub"
     if spec.compute.network_isolation:
-        what += "and without one it is refused, because it is to be isolated"
-    else:
-        what += "and without one it fetches the model from the Hugging Face Hub"
-    return (Problem(where=f'base_model "{source.id}"', what=what, fix=_mirror_command(source)),)
+        without_copy = "it is refused, because the job runs in network isolation"
+    warning = Problem(
+        where=f'base_model "{source.id}"',
+        what=f"this plan did not look for a copy in the bucket; a submit does, and without one {without_copy}",
+        fix=_mirror_command(source),
+    )
+    return (warning,)
 
 
 def _mirror_command(source: Hub) -> str:
-    """Return what to type so that a job finds its Hub model in the bucket."""
-    words = ["python", "-m", "orchestrator", "models", "mirror", source.id]
+    """Return the command that copies a Hub model into the bucket."""
+    words = ["models", "mirror", source.id]
     if source.revision is not None:
         words += ["--revision", source.revision]
-    return shlex.join(words)
+    return command(*words)
 
 
 def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
-    """Return the base model that lies on this machine; None for one of the Hub."""
+    """Return the files of a base model on this machine; None for a Hub model."""
     if isinstance(spec.base_model, Hub):
         return None
-    return model_tree(spec.base_model.folder, HashCache(settings.cache / "hashes").digest)
+    hashes = HashCache(settings.cache / "hashes")
+    return model_tree(spec.base_model.folder, hashes.digest)
 
 
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
-    found = prepared.dataset.warnings if prepared.dataset else ()
-    return (*found, *_doubts(spec))
-
-
-def _doubts(spec: JobSpec) -> tuple[Problem, ...]:
-    """Return what is odd about pictures and model together: the built-in one has never seen a photograph."""
+    warnings: list[Problem] = []
+    if prepared.dataset is not None:
+        warnings += prepared.dataset.warnings
     images = spec.inputs.get(IMAGES)
-    if not isinstance(spec.base_model, Builtin) or images in (None, SAMPLE_IMAGES):
-        return ()
-    what = "the built-in model knows drawn shapes and no photographs: of those it learns colours more than forms"
-    fix = "name another with --base-model, or train all of it, as the README says"
-    return (Problem(where="base_model", what=what, fix=fix),)
+    if isinstance(spec.base_model, Builtin) and images not in (None, SAMPLE_IMAGES):
+        photos = Problem(
+            where="base_model",
+            what="the built-in model was trained on drawn shapes alone: of photos it learns colours better than forms",
+            fix="name another model with --base-model, or train all of it, as the README says",
+        )
+        warnings.append(photos)
+    return tuple(warnings)
 
 
-def _texts_of(prepared: PreparedInputs) -> Mapping[str, Any]:
-    """Return what a person wrote of the pictures; captions lie beside them in the bucket."""
-    pictures = prepared.dataset.images if prepared.dataset else ()
-    return {"pictures": {str(picture.file): picture.caption for picture in pictures}}
+def _captions(prepared: PreparedInputs) -> Mapping[str, Any]:
+    """Return the captions by file: they go to the bucket with the images."""
+    captions = {}
+    if prepared.dataset is not None:
+        for image in prepared.dataset.images:
+            captions[str(image.file)] = image.caption
+    return {"pictures": captions}
 
 
-def _texts_of_request(spec: JobSpec, account: AwsSettings) -> Mapping[str, Any]:
-    """Return what a person wrote and others can read later in the request and its tags."""
+def _request_texts(spec: JobSpec, account: AwsSettings) -> Mapping[str, Any]:
+    """Return what a person wrote and others can read in the request and its tags."""
     return {
         **spec.model_dump(mode="json", exclude={"inputs"}),
         OWNER_VARIABLE: owner(),

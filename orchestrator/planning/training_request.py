@@ -1,4 +1,7 @@
-"""From a spec to the CreateTrainingJob request, the same for every target."""
+"""Build the CreateTrainingJob request of a spec, the same for every target.
+
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
+"""
 
 import re
 from collections.abc import Mapping
@@ -20,62 +23,71 @@ _TAG_CHARACTERS = 256
 
 
 class JobInputs(BaseModel):
-    """Where the things a job reads were stored, as URIs."""
+    """URIs of what a job reads and writes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     identity: str
-    """Hash of the whole job; the name is made of its beginning."""
+    """Hash of the whole job; the job name ends in its first ten digits."""
     data: Mapping[str, str]
-    """Channel to what the recipe learns from: the prepared pictures."""
+    """Channel name to URI of the prepared inputs."""
     base_model: str | None
-    """The base model, a mirrored one too, or None when the job fetches it from the Hub itself."""
+    """The base model, mirrored or not; None when the job downloads it from the Hub."""
     commit: str | None = None
-    """Commit of a mirrored base model: the channel itself does not say what it is."""
+    """Commit of a mirrored base model, which the files in the channel do not name."""
     bundle: str
-    """The code."""
+    """The code bundle."""
     output: str
-    """Where the adapter goes."""
+    """Prefix that the adapter is written below."""
 
 
-class Place(BaseModel):
-    """What the service needs to know beside the job: whose account, which machines, who asks."""
+class SageMakerContext(BaseModel):
+    """What only a request to SageMaker holds: the account, the instances, and who submits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     account: AwsSettings
     """The account it runs in."""
     placement: Placement
-    """The instance and its limits."""
+    """Instance type and limits."""
     owner: str
-    """Who submits; becomes a tag."""
+    """Who submits the job; becomes a tag."""
 
 
 def job_name(spec: JobSpec, identity: str) -> str:
-    """Return the same name for the same job: the adapter's or the recipe's, and ten digits of the identity."""
-    return f"{spec.name or spec.recipe.recipe_name()}-{identity[:10]}"
+    """Return the name of the adapter, or else of the recipe, with ten digits of the identity: same job, same name."""
+    prefix = spec.name or spec.recipe.recipe_name()
+    return f"{prefix}-{identity[:10]}"
 
 
-def training_job(spec: JobSpec, inputs: JobInputs, place: Place | None = None) -> Request:
-    """Return the CreateTrainingJob request for a job: on this machine, or with a `place` for the service."""
-    request = _training_job(spec, inputs)
-    return request if place is None else _in_the_cloud(request, spec, inputs, place)
+def training_job(
+    spec: JobSpec,
+    inputs: JobInputs,
+    context: SageMakerContext | None = None,
+) -> Request:
+    """Return the CreateTrainingJob request of a job: for SageMaker with a `context`, else for this machine."""
+    request = _local_request(spec, inputs)
+    if context is None:
+        return request
+    return _sagemaker_request(request, spec, inputs, context)
 
 
 def adapter_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
-    """Return the prefix below which all versions of a job's adapter lie; the service adds `JOB/output/model/`."""
-    return s3_uri(account.bucket, f"{ADAPTERS_PREFIX}{spec.name or job_name(spec, identity)}")
+    """Return the prefix of all versions of a job's adapter; the service adds `JOB/output/model/`."""
+    name = spec.name or job_name(spec, identity)
+    return s3_uri(account.bucket, f"{ADAPTERS_PREFIX}{name}")
 
 
 def checkpoint_uri(account: AwsSettings, identity: str) -> str:
-    """Return where a job's checkpoints lie: it goes on from them on whatever instance."""
+    """Return the prefix of a job's checkpoints; it does not depend on the instance, so any instance can resume."""
     return s3_uri(account.bucket, f"checkpoints/{identity}/")
 
 
-def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
-    channels = {**inputs.data, BUNDLE_CHANNEL: inputs.bundle}
+def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
+    uris = {**inputs.data, BUNDLE_CHANNEL: inputs.bundle}
     if inputs.base_model is not None:
-        channels[BASE_MODEL_CHANNEL] = inputs.base_model
+        uris[BASE_MODEL_CHANNEL] = inputs.base_model
+    channels = [_channel(name, uri) for name, uri in uris.items()]
     return {
         "TrainingJobName": job_name(spec, inputs.identity),
         "AlgorithmSpecification": {
@@ -83,31 +95,46 @@ def _training_job(spec: JobSpec, inputs: JobInputs) -> Request:
             "ContainerEntrypoint": ["python", "-m", "entrypoints.launch"],
         },
         "HyperParameters": to_hyperparameters(_sent_recipe(spec, inputs)),
-        "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],
-        "OutputDataConfig": {"S3OutputPath": inputs.output, "CompressionType": "NONE"},
+        "InputDataConfig": channels,
+        "OutputDataConfig": {
+            "S3OutputPath": inputs.output,
+            "CompressionType": "NONE",
+        },
         "Tags": [_tag(IDENTITY_TAG, inputs.identity)],
     }
 
 
 def _sent_recipe(spec: JobSpec, inputs: JobInputs) -> Recipe:
-    """Return the recipe as the job gets it: with the name of a base model's folder, not the place it lies in.
+    """Return the recipe as the job gets it: with the name of a base model's folder, or the commit of a mirrored one.
 
-    That place tells of this machine, and an adapter would hold it; equal work elsewhere is now equal to the byte.
-    A mirrored model is named by its commit.
+    The path of the folder would end up in the adapter: it says where this machine keeps its files, and it would make
+    adapters of equal jobs on two machines differ.
     """
     source = spec.base_model
+    changes = {}
     if isinstance(source, Folder):
-        return spec.recipe.model_copy(update={"base_model": f"./{source.folder.name}"})
-    if inputs.commit is not None:
-        return spec.recipe.model_copy(update={"base_revision": inputs.commit})
-    return spec.recipe
+        changes["base_model"] = f"./{source.folder.name}"
+    elif inputs.commit is not None:
+        changes["base_revision"] = inputs.commit
+    return spec.recipe.model_copy(update=changes)
 
 
-def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Place) -> Request:
-    compute, account = spec.compute, place.account
+def _sagemaker_request(
+    request: Request,
+    spec: JobSpec,
+    inputs: JobInputs,
+    context: SageMakerContext,
+) -> Request:
+    compute = spec.compute
+    account = context.account
     isolated = compute.network_isolation
     if isolated is None:
         isolated = inputs.base_model is not None  # else the job has to reach the Hub
+    tags = [
+        *request["Tags"],
+        _tag(RECIPE_TAG, spec.recipe.recipe_name()),
+        _tag(OWNER_TAG, context.owner),
+    ]
     whole = {
         **request,
         "AlgorithmSpecification": {
@@ -116,9 +143,12 @@ def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Pla
             "MetricDefinitions": metric_definitions(),
         },
         "RoleArn": account.role_arn,
-        "OutputDataConfig": {**request["OutputDataConfig"], **_key("KmsKeyId", account)},
-        "ResourceConfig": _resources(spec, place),
-        "StoppingCondition": _limits(place.placement),
+        "OutputDataConfig": {
+            **request["OutputDataConfig"],
+            **_key("KmsKeyId", account),
+        },
+        "ResourceConfig": _resources(spec, context),
+        "StoppingCondition": _limits(context.placement),
         "EnableManagedSpotTraining": compute.spot,
         "CheckpointConfig": {
             "S3Uri": checkpoint_uri(account, inputs.identity),
@@ -127,31 +157,37 @@ def _in_the_cloud(request: Request, spec: JobSpec, inputs: JobInputs, place: Pla
         "Environment": _environment(isolated=isolated),
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
-        "InfraCheckConfig": {"EnableInfraCheck": False},  # minutes of a paid GPU, for clusters
-        "Tags": [*request["Tags"], _tag(RECIPE_TAG, spec.recipe.recipe_name()), _tag(OWNER_TAG, place.owner)],
+        "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
+        "Tags": tags,
     }
     if account.subnets:
-        whole["VpcConfig"] = {"Subnets": [*account.subnets], "SecurityGroupIds": [*account.security_groups]}
+        whole["VpcConfig"] = {
+            "Subnets": [*account.subnets],
+            "SecurityGroupIds": [*account.security_groups],
+        }
     if compute.retry_attempts:
         whole["RetryStrategy"] = {"MaximumRetryAttempts": compute.retry_attempts}
     return whole
 
 
-def _resources(spec: JobSpec, place: Place) -> Request:
-    compute, chosen = spec.compute, place.placement.instance
+def _resources(spec: JobSpec, context: SageMakerContext) -> Request:
+    compute = spec.compute
+    chosen = context.placement.instance
     resources: Request = {
         "InstanceType": chosen.name,
         "InstanceCount": compute.instance_count,
         "VolumeSizeInGB": compute.volume_gb,
     }
-    if chosen.disk_gb is None:  # a disk built in has a key of its own, and the service refuses another
-        resources |= _key("VolumeKmsKeyId", place.account)
+    if chosen.disk_gb is None:  # a built-in disk has a key of its own, and the service refuses another
+        resources |= _key("VolumeKmsKeyId", context.account)
     return resources
 
 
 def _limits(placement: Placement) -> Request:
     limits = {"MaxRuntimeInSeconds": placement.cost.runtime_seconds}
-    return limits if placement.wait_seconds is None else {**limits, "MaxWaitTimeInSeconds": placement.wait_seconds}
+    if placement.wait_seconds is not None:
+        limits["MaxWaitTimeInSeconds"] = placement.wait_seconds
+    return limits
 
 
 def _environment(*, isolated: bool) -> dict[str, str]:
@@ -160,17 +196,31 @@ def _environment(*, isolated: bool) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    return {**variables, "HF_HUB_OFFLINE": "1"} if isolated else variables
+    if isolated:
+        variables["HF_HUB_OFFLINE"] = "1"
+    return variables
 
 
 def _key(field: str, account: AwsSettings) -> Request:
-    return {field: account.kms_key_arn} if account.kms_key_arn else {}
+    """Return the field with the account's key; empty without a key."""
+    if not account.kms_key_arn:
+        return {}
+    return {field: account.kms_key_arn}
 
 
 def _tag(key: str, value: str) -> Request:
-    return {"Key": key, "Value": _NO_TAG_CHARACTER.sub("-", value)[:_TAG_CHARACTERS]}
+    allowed = _NO_TAG_CHARACTER.sub("-", value)
+    return {"Key": key, "Value": allowed[:_TAG_CHARACTERS]}
 
 
 def _channel(name: str, uri: str) -> Request:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri": uri,
+        "S3DataDistributionType": "FullyReplicated",
+    }
+    return {
+        "ChannelName": name,
+        "DataSource": {"S3DataSource": source},
+        "InputMode": "File",
+    }

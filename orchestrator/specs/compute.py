@@ -27,7 +27,7 @@ class Compute(BaseModel):
     instance_type: str | None = None
     """Instance type, such as ml.g5.xlarge; by default the cheapest whose GPU memory is estimated to suffice."""
     instance_count: int = Field(1, ge=1, le=100)
-    """Number of instances; the recipes of today use one of them."""
+    """Number of instances; every GPU of every instance trains, each on a batch of its own."""
     volume_gb: int = Field(50, ge=1, le=16384)
     """Disk size in GB, for instance types without a built-in disk."""
     spot: bool = False

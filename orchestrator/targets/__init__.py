@@ -1,1 +1,1 @@
-"""Where a request runs: one module a target, all with the verbs of `base.Target`."""
+"""Where a request runs: one package for each target, with the methods of `base.Target`."""

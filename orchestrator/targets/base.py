@@ -28,16 +28,16 @@ class JobStatus(StrEnum):
 
 
 class JobSummary(BaseModel):
-    """What a list says of a job."""
+    """A job in a list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """Name of the job."""
     target: TargetName
-    """The target it is a job of."""
+    """The target that runs it."""
     status: JobStatus
-    """Where it stands."""
+    """Status of its latest attempt."""
     created: AwareDatetime
     """When it was first submitted."""
     region: str | None = None
@@ -60,16 +60,16 @@ class BilledAttempt(BaseModel):
 
 
 class JobDescription(BaseModel):
-    """What is known of a job now."""
+    """The current state of a job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     """Name of the job."""
     target: TargetName
-    """The target it is a job of."""
+    """The target that runs it."""
     status: JobStatus
-    """Where it stands."""
+    """Status of its latest attempt."""
     stage: str | None = None
     """What the service is doing for it: SecondaryStatus. SageMaker only."""
     identity: str
@@ -77,15 +77,15 @@ class JobDescription(BaseModel):
     created: AwareDatetime
     """When it was first submitted."""
     started: AwareDatetime | None = None
-    """When its latest attempt began."""
+    """When its latest attempt started."""
     ended: AwareDatetime | None = None
     """When its latest attempt ended."""
     failure_reason: str | None = None
-    """What happened and why, when it failed or had to be killed."""
+    """What happened and why, if it failed or was killed."""
     next_step: str | None = None
-    """What to type or change next, when the job itself knows."""
+    """The next command or what to change, if the job itself says so."""
     output: str
-    """URI its adapter goes to."""
+    """URI of its adapter."""
     region: str | None = None
     """AWS region it runs in. SageMaker only; None for local jobs."""
     instance_type: str | None = None
@@ -112,7 +112,7 @@ class Target(Protocol):
     def resume(self, name: str, request: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
 
-        With a `request`, the job takes over its machines, limits and retries (`requests.moved`), and nothing else.
+        With a `request`, the job takes over its instances, limits and retries (`requests.moved`), and nothing else.
         Raises JobExistsError when the job is running, JobError when it is complete.
         """
 
@@ -120,16 +120,16 @@ class Target(Protocol):
         """Start an ended job from its beginning, with a new request and without its checkpoints."""
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Forget an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
+        """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
-        """Yield every job, the oldest first, in as few calls as a list takes; an error stands for an unreadable one."""
+        """Yield every job, the oldest first, in as few calls as a list takes; an error for an unreadable one."""
 
     def has(self, name: str) -> bool:
-        """Return whether there is a job of that name; unlike `names`, takes no longer the more jobs there are."""
+        """Return whether there is a job of that name; unlike `names`, in the same time for any number of jobs."""
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
@@ -140,7 +140,13 @@ class Target(Protocol):
     def kill(self, name: str) -> None:
         """End a job as fast as the target can, without waiting for a checkpoint; returns at once."""
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
 
     def wait_for_end(self, name: str, seconds: float) -> bool:

@@ -1,10 +1,10 @@
-"""The names of the targets. Imports nothing heavy: the command line offers them in `--help`."""
+"""The names of the targets. Imports nothing slow: `--help` lists them."""
 
 from enum import StrEnum
 
 
 class TargetName(StrEnum):
-    """What `--target` takes, and what a job's description says of where it runs."""
+    """The values of `--target` and of the target in a job's description."""
 
     LOCAL = "local"
     """A process on this machine."""
@@ -13,4 +13,4 @@ class TargetName(StrEnum):
 
 
 TARGET_NAMES = tuple(name.value for name in TargetName)
-"""All of them, as they are typed."""
+"""All names, as `--target` takes them."""

@@ -1,4 +1,4 @@
-"""From the name of a target to the target."""
+"""Open a target by its name."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,8 +11,12 @@ from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
 
-def open_target(name: TargetName, settings: Settings, progress: Progress | None = None) -> Target:
-    """Return the target of that name; `progress` is told of the bytes that travel to its store and back.
+def open_target(
+    name: TargetName,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> Target:
+    """Return the target of that name; `progress` is called with the bytes that are transferred to and from its store.
 
     Raises AccountError for SageMaker before `infra up`.
     """
@@ -28,7 +32,7 @@ def open_targets(settings: Settings) -> list[Target]:
 
 
 def _open_local(settings: Settings, _progress: Progress | None) -> Target:
-    return ProcessTarget(settings)  # its store is a folder: nothing travels
+    return ProcessTarget(settings)  # its store is a folder: nothing is transferred
 
 
 def _open_sagemaker(settings: Settings, progress: Progress | None) -> Target:

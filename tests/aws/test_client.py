@@ -92,7 +92,7 @@ def test_a_session_of_single_sign_on_that_was_never_begun_says_to_log_in(machine
 
 @pytest.mark.parametrize("region", ["no region", "eu_west_1", "https://x"])
 def test_a_region_that_cannot_be_one_is_named(region: str) -> None:
-    with pytest.raises(errors.CredentialsError, match="region cannot be one") as caught:
+    with pytest.raises(errors.CredentialsError, match="region is not valid") as caught:
         Aws(region).client("s3")
     assert "AWS_REGION" in caught.value.next_step
 
@@ -203,9 +203,14 @@ def test_a_quota_error_without_a_name_leads_to_the_page() -> None:
 @pytest.mark.parametrize(
     ("code", "message", "kind", "says"),
     [
-        ("ValidationException", "Could not assume role arn:aws:iam::1:role/x.", errors.AccessError, "act in the role"),
-        ("ValidationException", "No S3 objects found under S3 URL", errors.MissingError, "not there"),
-        ("ValidationError", "Stack with id x does not exist", errors.MissingError, "not there"),
+        (
+            "ValidationException",
+            "Could not assume role arn:aws:iam::1:role/x.",
+            errors.AccessError,
+            "may not assume the role",
+        ),
+        ("ValidationException", "No S3 objects found under S3 URL", errors.MissingError, "does not exist"),
+        ("ValidationError", "Stack with id x does not exist", errors.MissingError, "does not exist"),
         ("SignatureDoesNotMatch", "Signature expired: 20260101", errors.CredentialsError, "clock"),
         ("InvalidSignatureException", "Signature not yet current", errors.CredentialsError, "clock"),
         ("SignatureDoesNotMatch", "Check your key", errors.CredentialsError, "does not know"),
@@ -247,6 +252,6 @@ def test_a_page_of_somebody_else_is_no_answer_of_aws(signed_in: None) -> None:
     client = Aws("eu-west-1").client("cloudformation")
     wire = Wire(client)
     wire.answer("DescribeStacks", lambda _: response(200, "<html><p>Sign in to the network"))
-    with pytest.raises(errors.MachineError, match="does not speak as AWS does") as caught, calling("see the stack"):
+    with pytest.raises(errors.MachineError, match="does not come from AWS") as caught, calling("see the stack"):
         client.describe_stacks()
     assert "proxy" in caught.value.next_step

@@ -137,7 +137,7 @@ def test_a_job_name_can_be_cut_short_while_it_is_clear(
 ) -> None:
     assert run("jobs", "show", "fi").returncode == 0
     ProcessTarget(settings).create(training_request("sys.exit(0)", name="final-job"))
-    assert "could be any of" in run("jobs", "show", "fi").stderr
+    assert "is ambiguous" in run("jobs", "show", "fi").stderr
 
 
 def test_a_dry_run_prints_the_request_and_writes_nothing(run: Run, settings: Settings) -> None:
@@ -215,7 +215,7 @@ def test_who_stops_waiting_does_not_stop_the_job(
         client.send_signal(signal.SIGINT)
         words = client.stderr.read()
     assert client.returncode == 130
-    assert "slow goes on" in words
+    assert "slow keeps running" in words
     assert "jobs wait slow" in words
     assert target.describe("slow").status == "InProgress"
     Job(target, "slow").stop(now=True)
@@ -241,9 +241,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     _read_until(terminal, b"second attempt")
     client.send_signal(signal.SIGINT)
     _read_until(terminal, b"Stop slow?")
-    _interrupt_until(
-        terminal, client, b"slow goes on without you. Watch it with: python -m orchestrator jobs wait slow"
-    )
+    _interrupt_until(terminal, client, b"slow keeps running. Watch it with: python -m orchestrator jobs wait slow")
     assert client.wait() == 130
     os.close(terminal)
     assert target.describe("slow").status == "InProgress"

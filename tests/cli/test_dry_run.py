@@ -122,7 +122,7 @@ def test_a_person_reads_the_same(machine: Machine) -> None:
     placement = plan["placement"]
     for said in (placement["instance"]["name"], placement["why"], placement["quota"], f"${placement['cost']['usd']}"):
         assert said in facts
-    assert "no account is set up yet" in facts
+    assert "no account is set up" in facts
 
 
 def test_the_watch_sees_what_it_is_there_for(machine: Machine) -> None:

@@ -204,7 +204,7 @@ def test_an_expired_session_is_named_wherever_it_ends(
 @pytest.mark.parametrize(
     ("changed", "cause", "act"),
     [
-        ({"bucket": "no-such-bucket"}, "no such bucket", "infra up"),
+        ({"bucket": "no-such-bucket"}, "the bucket does not exist", "infra up"),
         ({"role_arn": "arn:aws:iam::123456789012:role/nobody"}, "role", "infra show"),
         ({"role_arn": "arn:aws:iam::999999999999:role/training"}, "role", "infra show"),
     ],

@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_the_running_job_and_says_how_to_go_on(settings: Settings)
     (job,) = run("jobs", "list")
     run("jobs", "stop", "--now", job["name"])
     assert job["status"] == "InProgress"
-    assert f"{job['name']} goes on without you; 1 more were not started" in said
+    assert f"Still running: {job['name']}. Not started: 1." in said
     assert "python -m orchestrator sweep dreambooth -s rank=2,4" in said
 
 

@@ -41,14 +41,14 @@ def aws() -> Aws:
     return Aws("eu-west-1")
 
 
-class Told(list[StackEvent]):
+class Reported(list[StackEvent]):
     def __call__(self, event: StackEvent) -> None:
         self.append(event)
 
 
-def up(aws: Aws, settings: Settings, **wanted: str) -> tuple[AwsSettings, Told]:
-    told = Told()
-    return infra.up(aws, settings, wanted, told=told), told
+def up(aws: Aws, settings: Settings, **wanted: str) -> tuple[AwsSettings, Reported]:
+    reported = Reported()
+    return infra.up(aws, settings, wanted, report=reported), reported
 
 
 def put_adapter(aws: Aws, account: AwsSettings, versions: int = 2) -> None:
@@ -64,7 +64,7 @@ def buckets(aws: Aws) -> list[str]:
 
 
 def test_the_stack_is_made_and_its_outputs_are_this_machines_settings(aws: Aws, settings: Settings) -> None:
-    account, told = up(aws, settings)
+    account, reported = up(aws, settings)
     assert settings.aws() == account
     assert account.account_id == DEFAULT_ACCOUNT_ID
     assert account.region == "eu-west-1"
@@ -72,21 +72,21 @@ def test_the_stack_is_made_and_its_outputs_are_this_machines_settings(aws: Aws, 
     assert aws.client("iam").get_role(RoleName=account.role_arn.rpartition("/")[2])["Role"]["Arn"] == account.role_arn
     registry = f"{DEFAULT_ACCOUNT_ID}.dkr.ecr.eu-west-1.amazonaws.com"
     assert account.training_image == f"{registry}/orchestrator-training:{image_tag()}"
-    assert told
+    assert reported
 
 
 def test_every_resource_is_told_of_once(aws: Aws, settings: Settings) -> None:
-    _, told = up(aws, settings)
-    assert told[-1].resource == "orchestrator"
-    assert told[-1].status == "CREATE_COMPLETE"
-    assert len({(event.at, event.resource, event.status) for event in told}) == len(told)
+    _, reported = up(aws, settings)
+    assert reported[-1].resource == "orchestrator"
+    assert reported[-1].status == "CREATE_COMPLETE"
+    assert len({(event.at, event.resource, event.status) for event in reported}) == len(reported)
 
 
 def test_saying_it_twice_changes_nothing(aws: Aws, settings: Settings) -> None:
     first, _ = up(aws, settings)
     noted = settings.aws_file.read_bytes()
-    second, told = up(aws, settings)
-    assert (first, noted, []) == (second, settings.aws_file.read_bytes(), told)
+    second, reported = up(aws, settings)
+    assert (first, noted, []) == (second, settings.aws_file.read_bytes(), reported)
     assert aws.client("cloudformation").list_change_sets(StackName="orchestrator")["Summaries"] == []
 
 
@@ -127,7 +127,7 @@ def test_there_is_nothing_to_show_before_it_is_made(aws: Aws, settings: Settings
 @pytest.mark.parametrize("name", ["Mine", "a b", "", "1st", "a" * 41])
 def test_a_name_that_cannot_be_is_refused_before_anything_is_made(aws: Aws, settings: Settings, name: str) -> None:
     with pytest.raises(SpecError, match="not a valid name"):
-        infra.up(aws, settings, {}, name=name, told=Told())
+        infra.up(aws, settings, {}, name=name, report=Reported())
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 
 
@@ -135,7 +135,7 @@ def test_down_keeps_a_bucket_with_adapters_and_everything_else(aws: Aws, setting
     account, _ = up(aws, settings)
     put_adapter(aws, account)
     with pytest.raises(AccountError, match=r"dog \(1 in all\)") as raised:
-        infra.down(aws, settings, told=Told())
+        infra.down(aws, settings, report=Reported())
     assert "--delete-adapters" in raised.value.next_step
     assert infra.show(aws, settings) == account
     assert aws.client("s3").list_objects_v2(Bucket=account.bucket)["KeyCount"] == 1
@@ -148,7 +148,7 @@ def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -
     s3.put_object(Bucket=account.bucket, Key="data/x", Body=b"")
     s3.delete_object(Bucket=account.bucket, Key="data/x")  # leaves a version and a marker
     s3.create_multipart_upload(Bucket=account.bucket, Key="data/large")
-    removal = infra.down(aws, settings, delete_adapters=True, told=Told())
+    removal = infra.down(aws, settings, delete_adapters=True, report=Reported())
     assert (removal.removed, removal.objects) == (True, 4)
     assert buckets(aws) == []
     assert settings.aws() is None
@@ -158,15 +158,15 @@ def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -
 def test_down_without_adapters_needs_no_word_and_can_be_said_twice(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
     aws.client("s3").put_object(Bucket=account.bucket, Key="data/x", Body=b"")
-    assert infra.down(aws, settings, told=Told()).removed
-    again = infra.down(aws, settings, told=Told())
+    assert infra.down(aws, settings, report=Reported()).removed
+    again = infra.down(aws, settings, report=Reported())
     assert (again.removed, again.left) == (False, ())
 
 
 def test_down_forgets_no_other_stack(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
-    assert not infra.down(aws, settings, name="orchestrater", told=Told()).removed
-    assert not infra.down(Aws("us-east-1"), settings, told=Told()).removed
+    assert not infra.down(aws, settings, name="orchestrater", report=Reported()).removed
+    assert not infra.down(Aws("us-east-1"), settings, report=Reported()).removed
     assert settings.aws() == account
 
 
@@ -176,7 +176,7 @@ def test_more_versions_than_one_request_can_delete(
     monkeypatch.setattr(emptying, "_AT_ONCE", 3)
     account, _ = up(aws, settings)
     put_adapter(aws, account, versions=8)
-    assert infra.down(aws, settings, delete_adapters=True, told=Told()).objects == 8
+    assert infra.down(aws, settings, delete_adapters=True, report=Reported()).objects == 8
 
 
 def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
@@ -194,9 +194,9 @@ def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
     job = sagemaker_backends[DEFAULT_ACCOUNT_ID]["eu-west-1"].training_jobs["dog-1"]
     job.training_job_status = "InProgress"
     with pytest.raises(JobError, match="dog-1"):
-        infra.down(aws, settings, told=Told())
+        infra.down(aws, settings, report=Reported())
     job.role_arn = "arn:aws:iam::123456789012:role/somebody-else"
-    assert infra.down(aws, settings, told=Told()).removed
+    assert infra.down(aws, settings, report=Reported()).removed
 
 
 # ---------------------------------------------------------------------------------------------- the template itself

@@ -98,11 +98,11 @@ def test_a_change_that_fails_is_told_to_its_end_and_then_explained(
         behind()._add_stack_event("UPDATE_ROLLBACK_COMPLETE")
 
     monkeypatch.setattr(CloudFormationBackend, "execute_change_set", execute)
-    told: list[StackEvent] = []
+    reported: list[StackEvent] = []
     with pytest.raises(AccountError, match=r"UPDATE_ROLLBACK_COMPLETE.*No permission") as raised:
         for event in stack.apply(OTHER, {}):
-            told.append(event)  # noqa: PERF402  (extend would lose what came before the error)
-    assert [event.status for event in told] == ["UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE"]
+            reported.append(event)  # noqa: PERF402  (extend would lose what came before the error)
+    assert [event.status for event in reported] == ["UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE"]
     assert "infra up" in raised.value.next_step
 
 
@@ -113,10 +113,10 @@ def test_what_another_command_began_is_waited_for_and_told(aws: Aws, stack: Stac
         behind()._add_stack_event("UPDATE_COMPLETE", resource_status_reason="of the other command")
         behind().status = "UPDATE_COMPLETE"
 
-    told = list(Stack(aws, "stack", pause=end).apply(OTHER, {}))
-    assert told[0].reason == "of the other command"
-    assert told[-1].status == "UPDATE_COMPLETE"
-    assert len(told) == 3
+    reported = list(Stack(aws, "stack", pause=end).apply(OTHER, {}))
+    assert reported[0].reason == "of the other command"
+    assert reported[-1].status == "UPDATE_COMPLETE"
+    assert len(reported) == 3
 
 
 def test_a_stack_that_was_only_reviewed_is_made(aws: Aws) -> None:
@@ -151,5 +151,5 @@ def test_a_resource_that_will_not_go_is_named(stack: Stack, monkeypatch: pytest.
 
 
 def test_a_template_that_is_refused_is_one_message(aws: Aws) -> None:
-    with pytest.raises(OrchestratorError, match="Could not make the stack"):
+    with pytest.raises(OrchestratorError, match="Could not create the stack"):
         list(Stack(aws, "stack", pause=never).apply(f"Parameters: {{Name: {{Type: String}}}}\n{EMPTY}", {}))

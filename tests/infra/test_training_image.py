@@ -59,9 +59,9 @@ def put_image(aws: Aws) -> None:
     aws.client("ecr").put_image(repositoryName=REPOSITORY, imageTag=tag, imageManifest=manifest)
 
 
-def publish(aws: Aws, of: AwsSettings | None = None, told: list[str] | None = None) -> images.Image:
-    said = told if told is not None else []
-    return images.publish(aws, of or account(), platform=images.PLATFORM, told=said.append)
+def publish(aws: Aws, of: AwsSettings | None = None, reported: list[str] | None = None) -> images.Image:
+    lines = reported if reported is not None else []
+    return images.publish(aws, of or account(), platform=images.PLATFORM, report=lines.append)
 
 
 # ---------------------------------------------------------------------------------------------- the name
@@ -84,28 +84,28 @@ def test_another_content_is_another_tag(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_image_is_built_and_pushed_under_the_stacks_name(aws: Aws, docker: DockerStandIn) -> None:
-    told: list[str] = []
-    made = publish(aws, told=told)
+    reported: list[str] = []
+    made = publish(aws, reported=reported)
     assert (made.image, made.built, made.pushed) == (account().training_image, True, True)
     [build], [push] = docker.calls("build"), docker.calls("push")
     assert build["words"][1:5] == ["--platform", "linux/amd64", "--tag", made.image]
     assert build["words"][-1] == str(TRAINING_IMAGE)
     assert f"VERSION={__version__}" in build["words"]
     assert push["words"] == ["push", made.image]
-    assert any("Successfully tagged" in line for line in told)
+    assert any("Successfully tagged" in line for line in reported)
 
 
 def test_the_password_goes_in_by_stdin_and_stays_nowhere(
     aws: Aws, docker: DockerStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    told: list[str] = []
-    publish(aws, told=told)
+    reported: list[str] = []
+    publish(aws, reported=reported)
     token = aws.client("ecr").get_authorization_token()["authorizationData"][0]["authorizationToken"]
     password = base64.b64decode(token).decode().partition(":")[2]
     [login], [push] = docker.calls("login"), docker.calls("push")
     assert login["typed"] == password
-    everything = [word for call in docker.calls() for word in call["words"]] + told
+    everything = [word for call in docker.calls() for word in call["words"]] + reported
     assert [word for word in everything if password in word] == []
     assert not (tmp_path / "home").exists()
     assert not Path(login["config"]).parent.exists()
@@ -121,7 +121,7 @@ def test_an_image_that_is_there_is_left_alone(aws: Aws, docker: DockerStandIn) -
 
 
 def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: DockerStandIn) -> None:
-    made = images.build(platform="linux/arm64", told=[].append)
+    made = images.build(platform="linux/arm64", report=[].append)
     assert (made.image, made.pushed) == (f"orchestrator-training:{images.image_tag()}", False)
     assert "linux/arm64" in docker.calls("build")[0]["words"]
     assert docker.calls("push") == docker.calls("login") == []
@@ -131,7 +131,7 @@ def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: Docker
 def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn, buildx: bool) -> None:
     if buildx:
         docker.has_buildx()
-    images.build(platform=images.PLATFORM, told=[].append)
+    images.build(platform=images.PLATFORM, report=[].append)
     words = docker.calls("build")[0]["words"]
     assert ("--provenance=false" in words) == ("type=image,oci-mediatypes=false" in words) == buildx
 
@@ -203,7 +203,7 @@ def test_without_docker_there_is_a_word_on_where_it_comes_from(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(errors.MachineError, match="no docker") as raised:
+    with pytest.raises(errors.MachineError, match="needs docker") as raised:
         publish(aws)
     assert "docs.docker.com" in raised.value.next_step
 

@@ -12,7 +12,7 @@ from orchestrator.errors import AccountError, CapacityError, QuotaError
 from orchestrator.jobs import job as jobs
 from orchestrator.jobs.capacity import CapacityRetry, acquire
 from orchestrator.jobs.job import Job, cost
-from orchestrator.planning.placement import Placement, place, stand_ins
+from orchestrator.planning.placement import Placement, find_placement, stand_ins
 from orchestrator.planning.plan import Plan
 from orchestrator.requests import IDENTITY_TAG, Request
 from orchestrator.specs.building import build_spec
@@ -53,7 +53,7 @@ def planned(*, spot: bool = False) -> Plan:
     )
     first, *others = (
         Plan(request=placed_request(whole, placed), warnings=(), placement=placed)
-        for placed in (place(spec, REGION), *stand_ins(spec, place(spec, REGION)))
+        for placed in (find_placement(spec, REGION), *stand_ins(spec, find_placement(spec, REGION)))
     )
     return first.model_copy(update={"stand_ins": tuple(others)})
 
@@ -75,7 +75,7 @@ def run(target: SageMakerTarget, plan: Plan, **given: Any) -> Job:
         job.wait()
         return job
 
-    return acquire(plan, start, retry, given.pop("told", lambda _text: None), **given)
+    return acquire(plan, start, retry, given.pop("report", lambda _text: None), **given)
 
 
 def refused(target: SageMakerTarget, **given: Any) -> AccountError:
@@ -105,12 +105,12 @@ def test_a_quota_that_refuses_is_answered_with_what_could_stand_in(
 def test_the_first_stand_in_that_can_be_had_is_taken(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     quota(simulator, FIRST, 0)
     quota(simulator, SECOND, 0)
-    told: list[str] = []
-    job = run(target, planned(), fallback=True, told=told.append)
+    reported: list[str] = []
+    job = run(target, planned(), fallback=True, report=reported.append)
     assert job.describe().status is JobStatus.COMPLETED
     assert job.describe().instance_type == "ml.g5.xlarge"
-    assert [line.split()[0] for line in told] == [FIRST, SECOND, "ml.g5.xlarge"]
-    assert told[-1] == "ml.g5.xlarge is used instead."
+    assert [line.split()[0] for line in reported] == [FIRST, SECOND, "ml.g5.xlarge"]
+    assert reported[-1] == "ml.g5.xlarge is used instead."
     assert target.names() == [JOB]
 
 

@@ -95,13 +95,13 @@ def test_a_dry_run_warns_that_copies_are_unknown(settings: Settings, account: Aw
     plan = planned(spec(), settings, account)
     (warning,) = [one.render() for one in plan.warnings if one.where.startswith("base_model")]
     assert "python -m orchestrator models mirror org/model" in warning
-    assert "fetches the model from the Hugging Face Hub" in warning
+    assert "downloads the model from the Hugging Face Hub" in warning
     assert not plan.request["EnableNetworkIsolation"]
     isolated = planned(spec(compute={"network_isolation": True}), settings, account)
     assert isolated.request["EnableNetworkIsolation"]
     assert "base_model" not in channel_uris(isolated.request)
     (warning,) = [one.render() for one in isolated.warnings if one.where.startswith("base_model")]
-    assert "names none" in warning
+    assert "did not look for a copy" in warning
     assert "refused" in warning
 
 
@@ -118,7 +118,7 @@ def test_a_job_that_has_to_be_isolated_is_refused_without_a_copy_before_anything
 ) -> None:
     hub.add(MODEL, files)
     isolated = spec(compute={"network_isolation": True}, settings={"base_revision": "main"})
-    with pytest.raises(SpecError, match="isolated") as raised:
+    with pytest.raises(SpecError, match="network isolation") as raised:
         plan_asking(store, isolated, settings, account)
     assert "models mirror org/model --revision main" in raised.value.next_step
     assert wire.count("PutObject") == 0

@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         _set_up_machine(patch, settings, simulator)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Tried to parse")  # what moto leaves out of the stack
-            account = infra.up(Aws(REGION), settings, NETWORK, told=lambda _event: None)
+            account = infra.up(Aws(REGION), settings, NETWORK, report=lambda _event: None)
         _close_the_bucket(account.bucket)
         push(account.training_image)
         owner = functools.cache(functools.partial(boto3.client, **_hire("owner", policy=json.dumps(_EVERYTHING))))

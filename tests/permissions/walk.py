@@ -142,7 +142,7 @@ def jobs_stop(walk: Walk) -> None:
 
 
 def jobs_explain(walk: Walk) -> None:
-    assert "A retry goes on from step 2" in walk.run("jobs", "explain", walk.job)["cause"]
+    assert "A retry resumes from step 2" in walk.run("jobs", "explain", walk.job)["cause"]
 
 
 def jobs_retry(walk: Walk) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.errors import SpecError
 from orchestrator.planning.memory import Fit
-from orchestrator.planning.placement import place, stand_ins
+from orchestrator.planning.placement import find_placement, stand_ins
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
@@ -23,13 +23,13 @@ def spec(base_model: str = SD15, **fields: Any) -> JobSpec:
 
 def refused(job: JobSpec) -> dict[str, str]:
     with pytest.raises(SpecError) as raised:
-        place(job, HOME)
+        find_placement(job, HOME)
     assert raised.value.next_step
     return {problem.where: problem.render() for problem in raised.value.problems}
 
 
 def test_the_cheapest_instance_that_is_sure_to_be_enough_is_chosen() -> None:
-    small, large = place(spec(), HOME), place(spec(settings={"tuner": "full"}), HOME)
+    small, large = find_placement(spec(), HOME), find_placement(spec(settings={"tuner": "full"}), HOME)
     assert (small.instance.name, large.instance.name) == ("ml.g4dn.xlarge", "ml.g6e.xlarge")
     assert small.fit is large.fit is Fit.FITS
     assert small.memory is not None
@@ -38,22 +38,24 @@ def test_the_cheapest_instance_that_is_sure_to_be_enough_is_chosen() -> None:
 
 
 def test_bf16_is_not_sent_to_a_gpu_without_it() -> None:
-    assert place(spec(settings={"mixed_precision": "bf16"}), HOME).instance.gpu.bf16
-    forced = place(spec(settings={"mixed_precision": "bf16"}, compute={"instance_type": "ml.g4dn.xlarge"}), HOME)
+    assert find_placement(spec(settings={"mixed_precision": "bf16"}), HOME).instance.gpu.bf16
+    forced = find_placement(
+        spec(settings={"mixed_precision": "bf16"}, compute={"instance_type": "ml.g4dn.xlarge"}), HOME
+    )
     assert [warning.where for warning in forced.warnings] == ["mixed_precision"]
 
 
 def test_an_instance_that_was_asked_for_is_kept_and_doubted() -> None:
     job = spec(settings={"tuner": "full"}, compute={"instance_type": "ml.g4dn.xlarge"})
-    placed = place(job, HOME)
+    placed = find_placement(job, HOME)
     assert placed.instance.name == "ml.g4dn.xlarge"
     assert "may be too small" in placed.warnings[0].what
     crowded = spec(settings={"tuner": "full", "batch_size": 16}, compute={"instance_type": "ml.g4dn.xlarge"})
-    assert "is too small" in place(crowded, HOME).warnings[0].what
+    assert "is too small" in find_placement(crowded, HOME).warnings[0].what
 
 
 def test_a_model_of_unknown_size_gets_room_and_a_warning() -> None:
-    placed = place(spec("somebody/their-own-model"), HOME)
+    placed = find_placement(spec("somebody/their-own-model"), HOME)
     assert placed.memory is None
     assert placed.fit is Fit.CANNOT_TELL
     assert placed.instance.gpu.usable_gib >= 20
@@ -66,11 +68,11 @@ def test_a_job_larger_than_every_gpu_is_refused_with_what_to_lower() -> None:
 
 
 def test_the_budget_sets_the_limit_of_the_run() -> None:
-    rich, poor = place(spec(), HOME), place(spec(budget={"max_usd": 1}), HOME)
+    rich, poor = find_placement(spec(), HOME), find_placement(spec(budget={"max_usd": 1}), HOME)
     assert rich.cost.runtime_seconds == 240 * 60
     assert 60 * 60 < poor.cost.runtime_seconds < rich.cost.runtime_seconds
     assert poor.cost.usd <= 1 < rich.cost.usd
-    assert place(spec(budget={"max_usd": 1000}), HOME).cost == rich.cost
+    assert find_placement(spec(budget={"max_usd": 1000}), HOME).cost == rich.cost
 
 
 def test_a_budget_that_trains_nothing_is_refused() -> None:
@@ -83,23 +85,33 @@ def test_a_budget_that_ends_a_spot_job_before_its_first_checkpoint_is_refused() 
 
 
 def test_the_quota_has_the_name_that_the_console_gives_it() -> None:
-    assert place(spec(), HOME).quota == "ml.g4dn.xlarge for training job usage"
-    assert place(spec(compute={"spot": True}), HOME).quota == "ml.g4dn.xlarge for spot training job usage"
+    assert find_placement(spec(), HOME).quota == "ml.g4dn.xlarge for training job usage"
+    assert find_placement(spec(compute={"spot": True}), HOME).quota == "ml.g4dn.xlarge for spot training job usage"
 
 
-def test_gpus_that_nothing_uses_are_pointed_out() -> None:
-    placed = place(spec(compute={"instance_type": "ml.g5.12xlarge"}), HOME)
-    assert "4 GPUs are paid for" in placed.warnings[0].what
-    assert "ml.g6.xlarge" in placed.warnings[0].fix
+def test_several_gpus_are_warned_to_multiply_the_batch() -> None:
+    settings = {"batch_size": 2, "gradient_accumulation": 3}
+    compute = {"instance_type": "ml.g5.12xlarge", "instance_count": 2}  # of four GPUs each
+    (warning,) = find_placement(spec(settings=settings, compute=compute), HOME).warnings
+    assert warning.where == "batch_size"
+    assert "48 samples (8 GPUs x batch_size 2 x gradient_accumulation 3)" in warning.what
+    assert "learning_rate is not scaled" in warning.what
+
+
+@pytest.mark.parametrize(("instance_type", "instances"), [("ml.g5.xlarge", 2), ("ml.g5.12xlarge", 1)])
+def test_instances_and_gpus_are_both_counted(instance_type: str, instances: int) -> None:
+    compute = {"instance_type": instance_type, "instance_count": instances}
+    (warning,) = find_placement(spec(compute=compute), HOME).warnings
+    assert warning.where == "batch_size"
 
 
 def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
-    unlimited = stand_ins(spec(), place(spec(), HOME))
+    unlimited = stand_ins(spec(), find_placement(spec(), HOME))
     assert [one.cost.usd for one in unlimited] == sorted(one.cost.usd for one in unlimited)
-    assert unlimited[0].cost.usd > place(spec(), HOME).cost.usd
+    assert unlimited[0].cost.usd > find_placement(spec(), HOME).cost.usd
     assert all("ml.g4dn.xlarge" in one.why and one.fit is Fit.FITS for one in unlimited)
     poor = spec(budget={"max_usd": 0.2})
-    limited = stand_ins(poor, place(poor, HOME))
+    limited = stand_ins(poor, find_placement(poor, HOME))
     assert 0 < len(limited) < len(unlimited)
     assert all(float(one.cost.usd) <= 0.2 for one in limited)
 
@@ -113,14 +125,14 @@ def test_a_folder_whose_weights_cannot_be_read_has_no_known_size(tmp_path: Path)
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text("{}")
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    assert place(spec(str(tmp_path)), HOME).memory is None
+    assert find_placement(spec(str(tmp_path)), HOME).memory is None
 
 
 def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> None:
     job = spec("stabilityai/stable-diffusion-xl-base-1.0")
     assert job.recipe.resolution == 1024
     assert job.recipe.model_dump()["gradient_checkpointing"] is True
-    placed = place(job, HOME)
+    placed = find_placement(job, HOME)
     assert placed.fit is Fit.FITS
     assert placed.instance.gpu.memory_gib >= 40
     assert placed.warnings == ()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sagemaker_simulator import complaint
 
-from orchestrator.planning.placement import place
-from orchestrator.planning.training_request import JobInputs, Place, adapter_uri, training_job
+from orchestrator.planning.placement import find_placement
+from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
 from orchestrator.requests import Request
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
@@ -57,7 +57,9 @@ def request(
         bundle=f"s3://{account.bucket}/code/{'c' * 64}/",
         output=adapter_uri(account, spec, IDENTITY),
     )
-    return training_job(spec, inputs, Place(account=account, placement=place(spec, account.region), owner=owner))
+    return training_job(
+        spec, inputs, SageMakerContext(account=account, placement=find_placement(spec, account.region), owner=owner)
+    )
 
 
 def cases() -> dict[str, Request]:
@@ -156,12 +158,12 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     # the documentation of ResourceConfig: no VolumeKmsKeyId for types with local storage
     assert "VolumeKmsKeyId" not in request(SECURED)["ResourceConfig"]
     spec = build_spec({"recipe": "dreambooth"})
-    placed = place(spec, "us-east-1")
+    placed = find_placement(spec, "us-east-1")
     bare = placed.model_copy(update={"instance": placed.instance.model_copy(update={"disk_gb": None})})
     inputs = JobInputs(
         identity=IDENTITY, data={"training": "s3://b/d"}, base_model="s3://b/m", bundle="s3://b/c", output="s3://b/o"
     )
-    made = training_job(spec, inputs, Place(account=SECURED, placement=bare, owner="ada"))
+    made = training_job(spec, inputs, SageMakerContext(account=SECURED, placement=bare, owner="ada"))
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn
 
 

@@ -159,7 +159,7 @@ def test_nothing_goes_into_a_bucket_of_another_account(
 
 
 def test_a_missing_bucket_is_reported_with_the_command_that_creates_it(aws: Aws, wire: Wire) -> None:
-    with pytest.raises(MissingError, match="no such bucket") as caught:
+    with pytest.raises(MissingError, match="the bucket does not exist") as caught:
         S3Store(aws, "no-such-bucket", "123456789012").get_json("a.json")
     assert caught.value.next_step == "python -m orchestrator infra up"
 

@@ -3,14 +3,14 @@
 ```
 jobs/NAME/
   request.json   the CreateTrainingJob request, written once: with it the folder is a job
-  state.json     what the worker has said of its latest attempt, replaced as a whole
-  lock           locked by the worker and by what its launcher started, for as long as one of them lives
-  stop           is there when somebody asked the running attempt to stop; holds the reason if it was killed
+  state.json     what the worker recorded of its latest attempt, replaced as a whole
+  lock           locked by the worker and by what its launcher started, as long as one of them lives
+  stop           exists when the running attempt was asked to stop; holds the reason if it was killed
   log.txt        what the training printed, all attempts
   ml/            the job's /opt/ml
 ```
-Whether a job runs is told from the lock, which the kernel lets go when its holders die, and from nothing that a dead
-process could have left behind.
+A job is running while its lock is held: the kernel releases it when the holders die, whereas files would outlive a
+process that was killed.
 """
 
 import fcntl
@@ -35,35 +35,35 @@ from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
 _POLL_SECONDS = 0.05
-_NO_LAST_WORD = (
-    "The job's process is gone without a word: it was killed from outside, or the machine ran out of memory or power."
+_VANISHED = (
+    "The job's process ended without a message: it was killed from outside, or the machine ran out of memory or power."
 )
-_LOST = "What came after its newest checkpoint is lost."
+_LOST = "Progress since its newest checkpoint is lost."
 
 
 class AttemptState(BaseModel):
-    """What the worker knows of its attempt."""
+    """What the worker records of its attempt."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     status: JobStatus = JobStatus.IN_PROGRESS
-    """As the worker saw it last."""
+    """Status when the worker last recorded it."""
     started: AwareDatetime
     """When the attempt began."""
     ended: AwareDatetime | None = None
     """When it ended."""
     log_start: int = 0
-    """First byte of the attempt in the log."""
+    """Offset of the attempt's first byte in the log."""
     worker_pid: int | None = None
     """Process that watches the training process."""
     handle: str | None = None
-    """What the launcher knows the running training by; of a process, its id."""
+    """Identifies the running training to the launcher; the id of a process."""
     exit_code: int | None = None
     """Exit code of the training; negative when a signal ended it."""
     failure_reason: str | None = None
     """What happened and why."""
     next_step: str | None = None
-    """What to type or change next."""
+    """The next command, or what to change."""
 
 
 class JobFolder:
@@ -80,7 +80,7 @@ class JobFolder:
         return (self.path / "request.json").is_file()
 
     def request(self) -> Request:
-        """Read the request the job was created with; raises JobError when it is not as it was written."""
+        """Read the request that the job was created with; raises JobError when it is damaged."""
         try:
             request: Request = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -92,11 +92,11 @@ class JobFolder:
 
     @property
     def output(self) -> Path:
-        """Where the finished adapter goes."""
+        """Folder of the finished adapter."""
         return folder_of(self.request()["OutputDataConfig"]["S3OutputPath"])
 
     def state(self) -> AttemptState | None:
-        """Read the worker's state, or None before the first worker has said anything that can be read."""
+        """Read the worker's state; None before a worker has recorded any, and when it is damaged."""
         try:
             return AttemptState.model_validate_json((self.path / "state.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -107,14 +107,14 @@ class JobFolder:
         write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
 
     def begin(self, request: Request) -> None:
-        """Turn the folder, which holds its lock, into a new job; what a client that was killed left in it goes."""
+        """Turn the folder, whose lock is held, into a new job; delete what a client that was killed left in it."""
         for path in self.path.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_atomically(self.path / "request.json", json.dumps(request, indent=2))
 
     def replace_request(self, request: Request) -> None:
-        """Write a changed request; its file keeps its time, which is when the job was created."""
+        """Replace the request; the file keeps its time, which is when the job was created."""
         if request == self.request():
             return
         path = self.path / "request.json"
@@ -123,17 +123,17 @@ class JobFolder:
         os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
 
     def forget_attempt(self) -> None:
-        """Forget what the last attempt said and what was asked of it, before another begins."""
+        """Delete the state and the stop request of the last attempt, before another starts."""
         for name in ("state.json", "stop"):
             (self.path / name).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the job and everything of it in one step; its lock has to be held."""
-        with scratch_folder(self.path.parent) as grave:
-            self.path.rename(grave / self.name)
+        """Delete the job and all its files in one step; the caller holds the lock."""
+        with scratch_folder(self.path.parent) as trash:
+            self.path.rename(trash / self.name)
 
     def drop_leftovers(self) -> None:
-        """Remove what nobody needs once the adapter is published: training's own copy of it, and the checkpoints."""
+        """Delete what is not needed once the adapter is published: the model folder and the checkpoints."""
         for folder in (self.environment.model, self.environment.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -144,7 +144,7 @@ class JobFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 file = (self.path / "lock").open("w")
-            except (FileExistsError, FileNotFoundError):  # the job was discarded while this looked at its folder
+            except (FileExistsError, FileNotFoundError):  # the job was discarded meanwhile
                 if self.path.is_file():
                     raise
                 continue
@@ -172,13 +172,15 @@ class JobFolder:
         return False
 
     def handle(self) -> str | None:
-        """Return what the launcher knows the latest attempt by, or None before the worker has started it."""
+        """Return the launcher's handle of the latest attempt, or None before the worker has started it."""
         state = self.state()
-        return state.handle if state else None
+        if state is None:
+            return None
+        return state.handle
 
     def describe(self, target: TargetName) -> JobDescription:
-        """Say what is true of the job now, also when all its processes were killed."""
-        # The lock first: once nobody holds it, the state on disk is the last word there will be.
+        """Return what is known of the job now, also when all its processes were killed."""
+        # The lock first: once nobody holds it, the state on disk is final.
         running = self.is_running()
         request = self.request()
         state = self.state()
@@ -205,7 +207,7 @@ class JobFolder:
         return JobStatus.STOPPED if self.kill_reason() else JobStatus.FAILED
 
     def _ending(self, status: JobStatus, state: AttemptState | None) -> tuple[str | None, str | None]:
-        """Return why the attempt ended as it did and what to do about it, from the best witness there is."""
+        """Return why the attempt ended and the next command: from its state, the stop request, or else its log."""
         if not status.is_final:
             return None, None
         if state and state.status.is_final:
@@ -213,12 +215,12 @@ class JobFolder:
         if reason := self.kill_reason():
             return reason, None
         failed = self._reported_failure(state)
-        if failed is None:  # the worker was killed, or had no room on the disk for its last word
-            return _NO_LAST_WORD, None
+        if failed is None:  # the worker was killed, or the disk was too full to record the ending
+            return _VANISHED, None
         return failed.message, failed.next_step or None
 
     def _reported_failure(self, state: AttemptState | None) -> Failed | None:
-        """Return the last failure that the attempt's log holds."""
+        """Return the last failure in the attempt's log."""
         if state is None or not self.log.exists():
             return None
         with self.log.open("rb") as log:
@@ -239,13 +241,13 @@ class JobFolder:
         (self.path / "stop").touch()
 
     def request_kill(self) -> None:
-        """Note why the running attempt is about to be killed, before it is."""
-        if self.kill_reason():  # the first request is what killed it
+        """Record why the running attempt is about to be killed."""
+        if self.kill_reason():  # the first request killed it
             return
         if self.stop_requested():
             reason = "It did not end after it was asked to stop, and was killed."
         else:
-            reason = "It was killed at once, as asked."
+            reason = "It was killed on request."
         write_atomically(self.path / "stop", f"{reason} {_LOST}")
 
     def kill_reason(self) -> str:
@@ -256,7 +258,7 @@ class JobFolder:
             return ""
 
     def checkpoint_step(self) -> int | None:
-        """Return the steps of the newest complete checkpoint, told from the folders' names."""
+        """Return the steps of the newest complete checkpoint, by the names of the folders."""
         newest = None
         for path in self.environment.checkpoints.glob("*"):
             step = step_of(path.name)

@@ -1,8 +1,8 @@
-"""What starts, stops and kills the thing that trains: the part in which local targets differ.
+"""A launcher starts, stops and kills the training: the part in which local targets differ.
 
-Everything else of a local job is a folder (`LocalJobs`). A launcher is used by two kinds of process: the worker, which
-starts an attempt and waits for it, and any client, which stops or kills it later. They share the launcher by its
-name and the running attempt by its handle, a text that lies in the job's folder.
+The rest of a local job is a folder (`LocalJobs`). Two kinds of process use a launcher: the worker, which starts an
+attempt and waits for it, and any client, which stops or kills it later. They share the launcher by its name, and the
+running attempt by its handle, a text in the job's folder.
 """
 
 import pkgutil
@@ -22,24 +22,24 @@ class Launch(NamedTuple):
     environment: Environment
     """The job's `/opt/ml`, laid out."""
     cache: Path
-    """Folder for what is worth keeping between jobs."""
+    """Folder for files that jobs share, such as downloads."""
     lock_descriptor: int
-    """The job's lock. What is started has to hold it until the training has ended, also when the worker is killed."""
+    """The job's lock. The training has to hold it until it has ended, also when the worker is killed."""
 
 
 class Launched(NamedTuple):
-    """An attempt that runs."""
+    """A running attempt."""
 
     handle: str
-    """What `stop` and `kill` know it by, in any process."""
+    """Identifies it to `stop` and `kill`, in any process."""
     lines: Iterable[str]
-    """What it prints, with line ends, until it ends."""
+    """The lines it prints, with line ends, until it ends."""
     wait: Callable[[], int]
     """Waits for its end and returns its exit code; a negative one is the signal that ended it."""
 
 
 class Launcher(Protocol):
-    """Starts, stops and kills the thing that trains. Made without arguments."""
+    """Starts, stops and kills the training. Constructed without arguments."""
 
     def require_machine(self) -> None:
         """Raise MachineError when this machine lacks what the launcher needs."""
@@ -48,19 +48,20 @@ class Launcher(Protocol):
         """Start an attempt and return without waiting for it."""
 
     def stop(self, handle: str) -> None:
-        """Ask for a checkpoint and the end (SIGTERM); does nothing when it has ended."""
+        """Ask it to save a checkpoint and end (SIGTERM). Idempotent; does nothing once it has ended."""
 
     def kill(self, handle: str) -> None:
-        """End it at once (SIGKILL); does nothing when it has ended."""
+        """End it at once (SIGKILL). Idempotent; does nothing once it has ended."""
 
 
 def name_of(launcher: Launcher) -> str:
-    """Return the name by which the worker finds a launcher: "module:class"."""
+    """Return the name of a launcher for the worker: "module:class"."""
     kind = type(launcher)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def launcher_named(name: str) -> Launcher:
     """Return a new launcher of that name."""
-    launcher: Launcher = pkgutil.resolve_name(name)()
+    kind = pkgutil.resolve_name(name)
+    launcher: Launcher = kind()
     return launcher

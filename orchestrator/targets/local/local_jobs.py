@@ -1,6 +1,6 @@
-"""The life of local jobs: everything that rests on a job's folder, its lock and its log.
+"""The life cycle of local jobs, as far as it depends on a job's folder, lock and log alone.
 
-How the thing that trains is started, stopped and killed is the launcher's part.
+A launcher starts, stops and kills the training.
 """
 
 import os
@@ -27,7 +27,7 @@ from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import reserve, withdraw
 from orchestrator.targets.names import TargetName
 
-LOCK_SECONDS = 10.0  # a killed worker's training process ends with its next line of output
+LOCK_SECONDS = 10.0  # the training of a killed worker ends when it prints its next line
 _POLL_SECONDS = 0.1
 _MIN_FREE_BYTES = 500_000_000
 
@@ -36,7 +36,12 @@ class LocalJobs:
     """Runs requests on this machine, each by a detached worker whose state is a folder."""
 
     def __init__(
-        self, name: TargetName, launcher: Launcher, settings: Settings, *, lock_seconds: float = LOCK_SECONDS
+        self,
+        name: TargetName,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         self.name = name
         self.launcher = launcher
@@ -55,7 +60,7 @@ class LocalJobs:
             try:
                 reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
             except JobError:
-                job.discard()  # it holds nothing but its lock
+                job.discard()  # it holds only its lock
                 raise
             job.begin(request)
             self._start_worker(job, lock)
@@ -63,7 +68,7 @@ class LocalJobs:
     def resume(self, name: str, request: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
 
-        With a `request`, the job takes over its machines and limits.
+        With a `request`, the job takes over its limits.
         """
         self._require_machine()
         job = self._job(name)
@@ -71,7 +76,7 @@ class LocalJobs:
             if not job.exists():
                 raise _no_job(name)
             state = job.state()
-            if state is not None and state.status is JobStatus.COMPLETED:  # another retry was quicker
+            if state is not None and state.status is JobStatus.COMPLETED:  # another retry was faster
                 raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
             reserve(job.output, job)
             if request is not None:
@@ -85,7 +90,7 @@ class LocalJobs:
         self.create(request)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Forget an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
+        """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
         job = self._job(name)
         with self._lock(job, _running(name, "stop")):
             if adapter:
@@ -96,7 +101,7 @@ class LocalJobs:
         """Return what is known of a job; raises JobError when there is none."""
         try:
             return self._job(name).describe(self.name)
-        except FileNotFoundError:  # discarded while it was looked at
+        except FileNotFoundError:  # discarded meanwhile
             raise _no_job(name) from None
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
@@ -107,7 +112,12 @@ class LocalJobs:
             except OrchestratorError as error:
                 yield error
             else:
-                yield JobSummary(name=name, target=self.name, status=found.status, created=found.created)
+                yield JobSummary(
+                    name=name,
+                    target=self.name,
+                    status=found.status,
+                    created=found.created,
+                )
 
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name."""
@@ -127,7 +137,7 @@ class LocalJobs:
             return
         job.request_stop()
         handle = job.handle()
-        if handle is not None:  # else the worker looks for the request once it has started the training
+        if handle is not None:  # else the worker finds the request once it has started the training
             self.launcher.stop(handle)
 
     def kill(self, name: str) -> None:
@@ -140,13 +150,23 @@ class LocalJobs:
         if handle is not None:
             self.launcher.kill(handle)
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends."""
         job = self._job(name)
-        state = job.state() if latest_attempt else None
+        start = 0
+        if latest_attempt:
+            state = job.state()
+            if state is not None:
+                start = state.log_start
         job.log.touch()
         with job.log.open("rb") as log:
-            log.seek(state.log_start if state else 0)
+            log.seek(start)
             open_line = b""
             while True:
                 running = follow and job.is_running()  # before reading, so that the last lines are not missed
@@ -179,10 +199,11 @@ class LocalJobs:
         return JobFolder(self.settings.jobs / name)
 
     def _lock(self, job: JobFolder, held: JobError) -> IO[str]:
-        """Return the job's lock; raises `held` when it is a job and another process keeps the lock."""
-        # Nothing to wait for when another submit of the same job is under way.
-        is_under_way = job.exists() and job.is_running()
-        lock = job.lock(0 if is_under_way else self.lock_seconds)
+        """Return the job's lock; raises `held` when the job exists and another process keeps the lock."""
+        seconds = self.lock_seconds
+        if job.exists() and job.is_running():  # waiting would not help
+            seconds = 0.0
+        lock = job.lock(seconds)
         if lock is not None:
             return lock
         if job.exists():
@@ -190,24 +211,26 @@ class LocalJobs:
         raise JobError(f"The job {job.name} is being started.", next_step=command("jobs", "show", job.name))
 
     def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
-        worker = [sys.executable, "-m", "orchestrator.targets.local.worker"]
-        arguments = [
+        worker = [
+            sys.executable,
+            "-m",
+            "orchestrator.targets.local.worker",
             str(job.path),
             str(lock.fileno()),
             str(self.settings.cache),
             launchers.name_of(self.launcher),
         ]
         errors = job.path / "worker.txt"
-        with errors.open("w", encoding="utf-8") as stderr, _ctrl_c_held_back():
+        with errors.open("w", encoding="utf-8") as stderr, _blocked_ctrl_c():
             started = subprocess.run(
-                [*worker, *arguments],
+                worker,
                 env={**os.environ, "PYTHONPATH": _import_path()},
                 cwd=job.path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 pass_fds=[lock.fileno()],
-                start_new_session=True,  # a Ctrl-C in the client's terminal is not for the job
+                start_new_session=True,  # a Ctrl-C in the client's terminal must not reach the job
                 check=False,
             )
         if started.returncode != 0:
@@ -221,10 +244,12 @@ class LocalJobs:
         """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
         self.launcher.require_machine()
         self.settings.home.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.settings.home).free
-        if free < _MIN_FREE_BYTES:
+        usage = shutil.disk_usage(self.settings.home)
+        if usage.free < _MIN_FREE_BYTES:
+            free = usage.free / 1e6
+            needed = _MIN_FREE_BYTES / 1e6
             raise MachineError(
-                f"{self.settings.home} has {free / 1e6:.0f} MB left; a job needs {_MIN_FREE_BYTES / 1e6:.0f} MB.",
+                f"{self.settings.home} has {free:.0f} MB of free space; a job needs {needed:.0f} MB.",
                 next_step="free some space, or set ORCHESTRATOR_HOME to a folder on another disk",
             )
 
@@ -234,27 +259,28 @@ def _no_job(name: str) -> JobError:
 
 
 def _running(name: str, next_verb: str) -> JobError:
-    return JobError(f"The job {name} is running already.", next_step=command("jobs", next_verb, name))
+    return JobError(f"The job {name} is already running.", next_step=command("jobs", next_verb, name))
 
 
 def _created(job: JobFolder) -> float:
     try:
         return (job.path / "request.json").stat().st_mtime
-    except FileNotFoundError:  # discarded in this moment, or not yet a job
+    except FileNotFoundError:  # just discarded, or not yet a job
         return 0.0
 
 
 def _import_path() -> str:
     """Return the worker's PYTHONPATH: this package first, whatever else is installed."""
     folders = [str(PACKAGE.parent)]
-    if inherited := os.environ.get("PYTHONPATH"):
+    inherited = os.environ.get("PYTHONPATH")
+    if inherited:
         folders.append(inherited)
     return os.pathsep.join(folders)
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Let a Ctrl-C wait for the few moments in which it would leave a job that was never started."""
+def _blocked_ctrl_c() -> Iterator[None]:
+    """Delay a Ctrl-C while it would leave behind a job that was never started."""
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

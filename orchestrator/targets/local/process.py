@@ -1,4 +1,4 @@
-"""Jobs as processes on this machine: needs nothing but Python and the `train` extra."""
+"""Jobs as processes on this machine; requires Python and the `train` extra only."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class ProcessLauncher:
             )
 
     def start(self, launch: Launch) -> Launched:
-        """Start the request's entry point with the request's environment, and ours over it."""
+        """Start the request's entry point with the request's environment variables, overridden by ours."""
         process = subprocess.Popen(
             _entry(launch),
             env={**os.environ, **_variables(launch)},
@@ -46,7 +46,11 @@ class ProcessLauncher:
             encoding="utf-8",
             errors="replace",
         )
-        return Launched(handle=str(process.pid), lines=process.stdout or (), wait=process.wait)
+        return Launched(
+            handle=str(process.pid),
+            lines=process.stdout or (),
+            wait=process.wait,
+        )
 
     def stop(self, handle: str) -> None:
         """Send SIGTERM."""
@@ -65,13 +69,14 @@ def _entry(launch: Launch) -> list[str]:
 
 
 def _variables(launch: Launch) -> dict[str, str]:
-    """Return the request's environment variables, with `/opt/ml` where it is on this machine, and our own."""
+    """Return the request's environment variables, with this machine's path of `/opt/ml`, and our own."""
     root = launch.environment.root
     variables: dict[str, str] = {}
     for name, value in launch.request.get("Environment", {}).items():
         variables[name] = value.replace(str(DEFAULT_ROOT), str(root))
     import_path = [str(root / "input" / "data" / BUNDLE_CHANNEL)]
-    if inherited := os.environ.get("PYTHONPATH"):
+    inherited = os.environ.get("PYTHONPATH")
+    if inherited:
         import_path.append(inherited)
     variables["PYTHONPATH"] = os.pathsep.join(import_path)
     variables["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -83,5 +88,5 @@ def _variables(launch: Launch) -> dict[str, str]:
 def _signal(process_id: int, number: int) -> None:
     try:
         os.kill(process_id, number)
-    except ProcessLookupError:  # it has just ended by itself
+    except ProcessLookupError:  # it has just ended
         return

@@ -1,4 +1,4 @@
-"""Putting a finished adapter in its place: whole or not at all, and never over another job's."""
+"""Publish a finished adapter in its folder: completely or not at all, and never over another job's."""
 
 import fcntl
 import os
@@ -17,69 +17,79 @@ from orchestrator.targets.local.job_folder import JobFolder
 _OWNERS = ".owners"
 
 
-def reserve(place: Path, job: JobFolder) -> None:
-    """Make `job` the owner of an adapter's place before anything is spent; raises JobError when it has another.
+def reserve(adapter: Path, job: JobFolder) -> None:
+    """Make `job` the owner of an adapter's folder before it starts; raises JobError when another job owns it.
 
-    An owner whose job is gone, or has ended and left no adapter there, loses the place.
+    An owner that no longer exists, or has ended without an adapter, loses the folder.
     """
-    with _owner_file(place) as owner_file:
+    with _owner_file(adapter) as owner_file:
         owner = _read(owner_file)
         if owner != job.name:
-            owning_job = JobFolder(job.path.with_name(owner)) if owner else None
-            _require_free(place, owning_job)
+            owning_job = None
+            if owner is not None:
+                owning_job = JobFolder(job.path.with_name(owner))
+            _require_free(adapter, owning_job)
             write_atomically(owner_file, job.name)
 
 
-def withdraw(place: Path, job: JobFolder) -> None:
-    """Remove the adapter of `job` and let go of its place; another job's adapter stays."""
-    with _owner_file(place) as owner_file:
+def withdraw(adapter: Path, job: JobFolder) -> None:
+    """Delete the adapter of `job` and give up its folder; another job's adapter stays."""
+    with _owner_file(adapter) as owner_file:
         if _read(owner_file) != job.name:
             return
-        if place.exists():
-            with scratch_folder(place.parent) as grave:
-                place.rename(grave / place.name)
+        if adapter.exists():
+            with scratch_folder(adapter.parent) as trash:
+                adapter.rename(trash / adapter.name)
         owner_file.unlink()
 
 
-def publish(source: Path, place: Path, job: JobFolder) -> None:
-    """Verify what training left in `source` and put it at `place`; an earlier adapter of the same job gives way.
+def publish(source: Path, adapter: Path, job: JobFolder) -> None:
+    """Verify the adapter in `source` and copy it to the folder `adapter`, replacing an earlier one of the same job.
 
-    Raises JobError when the adapter is damaged or the place is another job's.
+    Raises JobError when the adapter is damaged or another job owns the folder.
     """
     damaged = _damage(source)
     if damaged:
-        raise JobError(f"The adapter came out damaged: {damaged}.", next_step=command("jobs", "retry", job.name))
-    reserve(place, job)
-    with scratch_folder(place.parent) as staging:
+        retry = command("jobs", "retry", job.name)
+        raise JobError(f"The adapter is damaged: {damaged}.", next_step=retry)
+    reserve(adapter, job)
+    with scratch_folder(adapter.parent) as staging:
         copy = staging / "new"
         old = staging / "old"
         shutil.copytree(source, copy)
         sync_tree(copy)
-        if place.exists():
-            place.rename(old)
-        copy.rename(place)
-    _sync_folder(place.parent)
+        if adapter.exists():
+            adapter.rename(old)
+        copy.rename(adapter)
+    _sync_folder(adapter.parent)
 
 
-def _require_free(place: Path, owner: JobFolder | None) -> None:
-    """Raise JobError when an adapter lies at `place`, or its owner is at work on one."""
-    another = "submit with another --name"
+def _require_free(adapter: Path, owner: JobFolder | None) -> None:
+    """Raise JobError when there is an adapter in the folder, or its owner is training one."""
+    another_name = "submit with another --name"
+    taken = f'The adapter name "{adapter.name}" is taken by'
     if owner is not None and owner.is_running():
-        raise JobError(
-            f'The adapter name "{place.name}" is taken by the job {owner.name}, which runs.', next_step=another
-        )
-    if not place.exists():
+        raise JobError(f"{taken} the job {owner.name}, which is running.", next_step=another_name)
+    if not adapter.exists():
         return
     if owner is not None and owner.exists():
-        message = f'The adapter name "{place.name}" is taken by the job {owner.name}, which made {place}.'
-        raise JobError(message, next_step=f"{another}, or: {command('jobs', 'remove', '--adapter', owner.name)}")
-    message = f'The adapter name "{place.name}" is taken by {place}, which belongs to no job.'
-    raise JobError(message, next_step=f"{another}, or: rm -r {shlex.quote(str(place))}")
+        remove = command("jobs", "remove", "--adapter", owner.name)
+        raise JobError(
+            f"{taken} the job {owner.name}, which made {adapter}.",
+            next_step=f"{another_name}, or: {remove}",
+        )
+    folder = shlex.quote(str(adapter))
+    raise JobError(
+        f"{taken} {adapter}, which belongs to no job.",
+        next_step=f"{another_name}, or: rm -r {folder}",
+    )
 
 
 def _damage(folder: Path) -> str:
+    """Return what is wrong with an adapter; empty when nothing is."""
     try:
-        return ", ".join(AdapterManifest.read(folder).damaged_files(folder))
+        manifest = AdapterManifest.read(folder)
+        return ", ".join(manifest.damaged_files(folder))
     except FileNotFoundError:
         return "it has no manifest"
     except ValueError as error:
@@ -87,13 +97,13 @@ def _damage(folder: Path) -> str:
 
 
 @contextmanager
-def _owner_file(place: Path) -> Iterator[Path]:
-    """Yield the file that names a place's owner; no other process reads or changes owners meanwhile."""
-    owners = place.parent / _OWNERS
+def _owner_file(adapter: Path) -> Iterator[Path]:
+    """Yield the file that names an adapter's owner, locked against other processes."""
+    owners = adapter.parent / _OWNERS
     owners.mkdir(parents=True, exist_ok=True)
     with (owners / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield owners / place.name
+        yield owners / adapter.name
 
 
 def _read(owner_file: Path) -> str | None:

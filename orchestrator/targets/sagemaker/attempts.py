@@ -1,6 +1,6 @@
-"""How the attempts of one job are named where a job cannot be started twice.
+"""The names of a job's attempts, as SageMaker cannot restart a training job.
 
-To the service, going on with a job is a new job: `NAME`, then `NAME-r2`, `NAME-r3` and so on.
+Each attempt is a training job of its own: `NAME`, then `NAME-r2`, `NAME-r3` and so on.
 """
 
 import re
@@ -10,20 +10,26 @@ _JOB = re.compile(r"(?P<name>.+-[0-9a-f]{10})(?:-r(?P<number>[1-9]\d*))?")
 
 
 def attempt_name(job: str, number: int) -> str:
-    """Return what the service calls the attempt of that number, the first being 1."""
-    return job if number == 1 else f"{job}-r{number}"
+    """Return the name of the attempt of that number, counted from 1."""
+    if number == 1:
+        return job
+    return f"{job}-r{number}"
 
 
 def job_of(attempt: str) -> str | None:
-    """Return the job that an attempt belongs to, or None for a name that is none of ours."""
+    """Return the job that an attempt belongs to, or None for a name of another form than ours."""
     match = _JOB.fullmatch(attempt)
-    return match["name"] if match else None
+    if match is None:
+        return None
+    return match["name"]
 
 
 def number_of(attempt: str) -> int:
-    """Return an attempt's number."""
+    """Return an attempt's number, counted from 1."""
     match = _JOB.fullmatch(attempt)
-    return int(match["number"] or 1) if match else 1
+    if match is None or match["number"] is None:
+        return 1
+    return int(match["number"])
 
 
 def attempts_of(job: str, names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The log of a training job, read from CloudWatch without a lost or a doubled line.
+"""The log of a training job, read from CloudWatch; no line is lost or repeated.
 
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
 """
@@ -16,24 +16,24 @@ _READ = "read the job's log"
 
 
 class LogStream:
-    """One stream, read to its present end as often as one likes."""
+    """One log stream, which can be read to its current end again and again."""
 
     def __init__(self, client: Any, name: str) -> None:
         self.client = client
         self.name = name
         self._token = ""
         self._latest = 0
-        """Timestamp (ms) of the newest line that was given out."""
+        """Timestamp (ms) of the newest line that was yielded."""
         self._given = 0
-        """How many lines of that timestamp were."""
+        """Number of lines of that timestamp that were yielded."""
         self._repeated = 0
-        """How many of them the next page begins with again."""
+        """Number of them that the next page repeats at its start."""
 
     def fresh_lines(self) -> Iterator[str]:
         """Yield what was written since the last call.
 
-        The place in the stream moves on only with a page that has arrived, so whatever fails in between can be called
-        again; raises the errors of `calling`.
+        The position in the stream advances only with a page that has arrived, so the call can be repeated after an
+        error. Raises the errors of `calling`.
         """
         while True:
             page = self._page()
@@ -47,24 +47,28 @@ class LogStream:
             return self._get({"startTime": self._latest})
         try:
             return self._get({"nextToken": self._token})
-        except SpecError:  # a token is good for a day; after that, the clock says where to go on
+        except SpecError:  # a token expires after a day; then the timestamp says where to continue
             self._token = ""
             self._repeated = self._given
             return self._get({"startTime": self._latest})
 
-    def _get(self, place: dict[str, Any]) -> Any:
+    def _get(self, position: dict[str, Any]) -> Any:
         with calling(_READ):
             return self.client.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=self.name, startFromHead=True, **place
+                logGroupName=LOG_GROUP,
+                logStreamName=self.name,
+                startFromHead=True,
+                **position,
             )
 
     def _new_in(self, events: list[Any]) -> Iterator[str]:
         for event in events:
-            if event["timestamp"] == self._latest and self._repeated:
+            timestamp = event["timestamp"]
+            if timestamp == self._latest and self._repeated:
                 self._repeated -= 1
                 continue
-            if event["timestamp"] != self._latest:
-                self._latest = event["timestamp"]
+            if timestamp != self._latest:
+                self._latest = timestamp
                 self._given = 0
                 self._repeated = 0
             self._given += 1
@@ -74,7 +78,7 @@ class LogStream:
 class TrainingLog:
     """The log of one training job: a stream for each start of its container, a spot instance's restart included.
 
-    A job that was removed leaves its streams behind, and the next one of its name has none of them.
+    The streams of a deleted job remain; a later job of the same name ignores those older than itself.
     """
 
     def __init__(self, aws: Aws, job: str, created: datetime) -> None:
@@ -96,9 +100,9 @@ class TrainingLog:
         try:
             with calling(_READ):
                 streams = [stream for page in pages for stream in page["logStreams"]]
-        except MissingError:  # the group appears with the account's first job
+        except MissingError:  # the log group is created with the account's first job
             return []
-        since = int(self.created.timestamp() * 1000)
+        since = int(self.created.timestamp() * 1000)  # ms
         own = [stream for stream in streams if stream["creationTime"] >= since]
         own.sort(key=lambda stream: stream["creationTime"])
         return [stream["logStreamName"] for stream in own]

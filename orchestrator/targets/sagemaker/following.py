@@ -1,7 +1,7 @@
-"""A training job followed to its end: its log and the service's stages, in the order in which they happened.
+"""Follow a training job to its end: its log and the service's stages, in the order in which they happened.
 
-The service tells its stage and the log apart, each a little late. What a container prints it prints in the stage
-"Training": so that stage is shown before the lines that were read with it, and every other stage behind them.
+The service reports stage and log separately, each with a delay. A container prints only in the stage "Training": that
+stage is shown before the lines that were read with it, and every other stage after them.
 """
 
 import time
@@ -18,11 +18,17 @@ _TRAINING = "Training"
 
 
 class Following:
-    """What is new of one training job, asked for as often as one likes."""
+    """Reads what is new of one training job, again and again."""
 
-    def __init__(self, aws: Aws, jobs: TrainingJobs, attempt: str, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        jobs: TrainingJobs,
+        attempt: str,
+        poll_seconds: float,
+    ) -> None:
         self.ended = False
-        """Whether the last news was the last there is."""
+        """Whether the job has ended and everything was yielded."""
         self._aws = aws
         self._jobs = jobs
         self._attempt = attempt
@@ -33,7 +39,7 @@ class Following:
     def news(self) -> Iterator[str]:
         """Yield the log's new lines and, as events, the new stage of the service.
 
-        Raises the errors of `calling`; what had not been yielded then comes with the next call.
+        Raises the errors of `calling`; the next call yields what was not yielded before.
         """
         described = self._jobs.describe(self._attempt)  # before the log, so that its last lines are not missed
         ended = JobStatus(described["TrainingJobStatus"]).is_final
@@ -60,5 +66,5 @@ class Following:
 
 
 def log_of(aws: Aws, described: Any) -> TrainingLog:
-    """Return the log of a training job that was described."""
+    """Return the log of a training job by its description."""
     return TrainingLog(aws, described["TrainingJobName"], described["CreationTime"])

@@ -1,8 +1,8 @@
 """Jobs as SageMaker training jobs.
 
-The service is the only memory: which jobs there are, what they were asked to do and how they ended is read from it, so
-that any machine with access sees the same. A job that is gone on with is a new attempt (`attempts.py`) with the request
-of the one before, and so with its checkpoints and its code.
+Nothing is kept on this machine: jobs, their requests and their endings are read from the service, so that every machine
+with access sees the same. A resumed job is a new attempt (`attempts.py`) with the request of the previous one, and so
+with its checkpoints and its code.
 """
 
 import itertools
@@ -40,36 +40,39 @@ class SageMakerTarget:
         self.poll_seconds = poll_seconds
 
     def create(self, request: Request) -> None:
-        """Start a job, or find it started; raises JobExistsError when another one has its name."""
+        """Start a job, or find it started. Idempotent; raises JobExistsError when another job has its name."""
         self._jobs.create(self._with_own_checkpoints(request))
 
     def resume(self, name: str, request: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
 
-        With a `request`, the job takes over its machines, limits and retries.
+        With a `request`, the job takes over its instances, limits and retries.
         """
         latest = self._ended(name)
-        if JobStatus(latest["TrainingJobStatus"]) is JobStatus.COMPLETED:  # another retry was quicker
+        if JobStatus(latest["TrainingJobStatus"]) is JobStatus.COMPLETED:  # another retry was faster
             raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
         attempt = self._jobs.request_of(latest)
         if request is not None:
             attempt = moved(attempt, request)
-        self._jobs.create(renamed(attempt, _next_attempt(latest)))
+        name_of_attempt = _next_attempt(latest)
+        self._jobs.create(renamed(attempt, name_of_attempt))
 
     def restart(self, request: Request) -> None:
         """Start an ended job from its beginning; its earlier attempts and their checkpoints stay in the account."""
         latest = self._ended(request["TrainingJobName"])
-        self.create(renamed(request, _next_attempt(latest)))
+        name_of_attempt = _next_attempt(latest)
+        self.create(renamed(request, name_of_attempt))
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended job's entries from the account's list; raises JobError while it runs.
+        """Delete an ended job from the account's list; raises JobError while it runs.
 
-        What it left in the bucket stays there: the bucket keeps versions, and `infra down` is the one that empties it.
+        Its files in the bucket stay: adapters may be in use, and checkpoints expire by themselves.
         """
         if adapter:
+            remove = command("jobs", "remove", name)
             raise JobError(
-                f"The adapter of {name} is in the bucket, where others may use it; it is not removed with its job.",
-                next_step=f"{command('jobs', 'remove', name)}  # keeps the adapter",
+                f"The adapter of {name} is in the bucket, where others may use it; it is not deleted with its job.",
+                next_step=f"{remove}  # keeps the adapter",
             )
         attempts = self._jobs.attempts(name)
         if not self._jobs.status(attempts[-1]).is_final:
@@ -83,30 +86,37 @@ class SageMakerTarget:
         latest = attempts[-1]
         resources = latest["ResourceConfig"]
         artifacts = latest.get("ModelArtifacts", {})
-        billed = [self._billed(each) for each in attempts if "BillableTimeInSeconds" in each]
+        output = artifacts.get("S3ModelArtifacts") or latest["OutputDataConfig"]["S3OutputPath"]
+        limits = latest["StoppingCondition"]
+        tags = self._jobs.tags(latest)
+        billed = []
+        for attempt in attempts:
+            if "BillableTimeInSeconds" in attempt:
+                billed.append(self._billed(attempt))
         return JobDescription(
             name=name,
             target=self.name,
             status=JobStatus(latest["TrainingJobStatus"]),
             stage=latest["SecondaryStatus"],
-            identity=self._jobs.tags(latest).get(IDENTITY_TAG, ""),
+            identity=tags.get(IDENTITY_TAG, ""),
             created=attempts[0]["CreationTime"],
             started=latest.get("TrainingStartTime"),
             ended=latest.get("TrainingEndTime"),
             failure_reason=_reason(latest),
-            output=artifacts.get("S3ModelArtifacts") or latest["OutputDataConfig"]["S3OutputPath"],
+            output=output,
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),
             instance_count=resources.get("InstanceCount", 1),
-            runtime_limit_seconds=latest["StoppingCondition"].get("MaxRuntimeInSeconds"),
+            runtime_limit_seconds=limits.get("MaxRuntimeInSeconds"),
             billed_attempts=tuple(billed),
         )
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
-        """Yield every job, the oldest first, with the status of its latest attempt: a call for a hundred attempts."""
+        """Yield every job, the oldest first, with the status of its latest attempt. One call for a hundred attempts."""
         jobs: dict[str, list[Any]] = {}
         for listed in self._jobs.listed():
-            if job := job_of(listed["TrainingJobName"]):
+            job = job_of(listed["TrainingJobName"])
+            if job is not None:
                 jobs.setdefault(job, []).append(listed)
         for name, attempts in jobs.items():
             latest = max(attempts, key=lambda one: number_of(one["TrainingJobName"]))
@@ -119,29 +129,37 @@ class SageMakerTarget:
             )
 
     def has(self, name: str) -> bool:
-        """Return whether there is a job of that name: the service looks for it, whatever else the account runs."""
+        """Return whether there is a job of that name; the service searches, however many jobs the account has."""
         return bool(self._jobs.found(name))
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
         names: dict[str, None] = {}  # a set that keeps its order
         for listed in self._jobs.listed():
-            if job := job_of(listed["TrainingJobName"]):
+            job = job_of(listed["TrainingJobName"])
+            if job is not None:
                 names[job] = None
         return list(names)
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
-        self._jobs.stop(self._jobs.attempts(name)[-1])
+        latest = self._jobs.attempts(name)[-1]
+        self._jobs.stop(latest)
 
     def kill(self, name: str) -> None:
         """Ask the job to end: the service itself kills a container that has not ended two minutes later."""
         self.stop(name)
 
-    def log_lines(self, name: str, *, follow: bool, latest_attempt: bool = False) -> Iterator[str]:
+    def log_lines(
+        self,
+        name: str,
+        *,
+        follow: bool,
+        latest_attempt: bool = False,
+    ) -> Iterator[str]:
         """Yield the log of all attempts or of the latest; with `follow`, yield new lines until the job ends.
 
-        While following, each new stage of the service ("Starting", "Downloading", ...) comes as a line of its own.
+        While following, each new stage of the service ("Starting", "Downloading", ...) is a line of its own.
         """
         attempts = self._jobs.attempts(name)
         if latest_attempt:
@@ -150,7 +168,8 @@ class SageMakerTarget:
             if follow:
                 yield from self._follow(attempt)
             else:
-                yield from log_of(self.aws, self._jobs.describe(attempt)).fresh_lines()
+                log = log_of(self.aws, self._jobs.describe(attempt))
+                yield from log.fresh_lines()
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
@@ -165,17 +184,22 @@ class SageMakerTarget:
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none.
 
-        One whose files have not all arrived, because the machine was lost while they were copied, does not count.
+        A checkpoint that lacks files, because the instance was lost while they were copied, does not count.
         """
         config = self._jobs.latest(name)["CheckpointConfig"]
+        prefix = self.store.name(config["S3Uri"])
         arrived: dict[int, set[str]] = {}
-        for key in self.store.list_prefix(self.store.name(config["S3Uri"])):
+        for key in self.store.list_prefix(prefix):
             path = PurePosixPath(key)
             step = checkpoints.step_of(path.parent.name)
             if step is not None:
                 arrived.setdefault(step, set()).add(path.name)
-        complete = [step for step, files in arrived.items() if files >= checkpoints.FILES]
-        return max(complete, default=None)
+        newest = None
+        for step, files in arrived.items():
+            is_complete = files >= checkpoints.FILES
+            if is_complete and (newest is None or step > newest):
+                newest = step
+        return newest
 
     def _follow(self, attempt: str) -> Iterator[str]:
         following = Following(self.aws, self._jobs, attempt, self.poll_seconds)
@@ -193,15 +217,16 @@ class SageMakerTarget:
                 time.sleep(self.poll_seconds)
 
     def _with_own_checkpoints(self, request: Request) -> Request:
-        """Return a request whose checkpoints have a prefix of their own: those of removed jobs stay in the bucket."""
-        uri = request["CheckpointConfig"]["S3Uri"].rstrip("/")
-        taken = list(self.store.list_prefix(self.store.name(uri)))
-        for number in itertools.count(1):
-            free = f"{uri}/" if number == 1 else f"{uri}-r{number}/"
-            prefix = self.store.name(free)
-            if not any(key.startswith(prefix) for key in taken):
+        """Return a request with an unused prefix for checkpoints: those of deleted jobs are still in the bucket."""
+        base = request["CheckpointConfig"]["S3Uri"].rstrip("/")
+        keys = list(self.store.list_prefix(self.store.name(base)))
+        uri = f"{base}/"
+        for number in itertools.count(2):
+            prefix = self.store.name(uri)
+            if not any(key.startswith(prefix) for key in keys):
                 break
-        return with_checkpoints(request, free)
+            uri = f"{base}-r{number}/"
+        return with_checkpoints(request, uri)
 
     def _billed(self, described: Any) -> BilledAttempt:
         resources = described["ResourceConfig"]
@@ -213,9 +238,9 @@ class SageMakerTarget:
         )
 
     def _ended(self, name: str) -> Any:
-        """Return the latest attempt's description; raises JobExistsError when it runs: somebody was quicker.
+        """Return the latest attempt's description; raises JobExistsError when it runs.
 
-        The next attempt's number follows from this one look, so that two who go on with a job make one attempt.
+        The number of the next attempt follows from this one look: two clients that resume a job create one attempt.
         """
         latest = self._jobs.latest(name)
         if not JobStatus(latest["TrainingJobStatus"]).is_final:
@@ -225,15 +250,17 @@ class SageMakerTarget:
 
 def _next_attempt(latest: Any) -> str:
     name = latest["TrainingJobName"]
-    return attempt_name(str(job_of(name)), number_of(name) + 1)
+    job = str(job_of(name))
+    return attempt_name(job, number_of(name) + 1)
 
 
 def _reason(described: Any) -> str | None:
-    """Return why a job ended early, in the service's words or, for a time limit, in ours."""
+    """Return why a job ended early: the service's reason, or for a time limit one of ours."""
     limits = described["StoppingCondition"]
     match described["SecondaryStatus"]:
         case "MaxRuntimeExceeded":
-            return f"It reached its time limit of {limits['MaxRuntimeInSeconds'] / 60:.0f} minutes."
+            minutes = limits["MaxRuntimeInSeconds"] / 60
+            return f"It reached its time limit of {minutes:.0f} minutes."
         case "MaxWaitTimeExceeded":
             minutes = limits["MaxWaitTimeInSeconds"] / 60
             return f"It reached its limit of waiting for spot capacity of {minutes:.0f} minutes."

@@ -1,4 +1,4 @@
-"""The training jobs of an account, one call at a time, and a job that is created once whatever happens on the way.
+"""The training jobs of an account, one method for each call; a job is created only once, whatever call fails.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
@@ -26,24 +26,24 @@ from orchestrator.targets.sagemaker.attempts import attempts_of
 
 _LIST = command("jobs", "list")
 _LOOKS = 3
-"""How often a create whose answer was lost is looked for, and asked for again, before that is said."""
+"""Attempts to create a job, and to look for it after a lost answer, before the error is raised."""
 _PAGE = 100
-"""Jobs in one answer of the list; the service's own choice is ten."""
+"""Jobs in one page of the list; the service's default is ten."""
 
 
 class TrainingJobs:
-    """What the service has and does; each attempt of a job is a training job to it."""
+    """The training jobs of the service; each attempt of a job is a training job of its own."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._created: set[str] = set()  # by this object: the service's list can lag behind its answers
-        self._ours: set[str] = set()  # known to bear our tag: others in the account may only be called like ours
+        self._created: set[str] = set()  # by this object: the service's list can lag behind
+        self._ours: set[str] = set()  # known to have our tag: jobs of others may have names of the same form
 
     def create(self, request: Request) -> None:
-        """Start a job, or find it started; raises JobExistsError when another one has its name.
+        """Start a job, or find it started. Idempotent; raises JobExistsError when another job has its name.
 
-        CreateTrainingJob has no token to make it idempotent, but its name is unique: after a lost answer the job is
-        looked for, and asked for again only when it is not there. Raises LostAnswerError when no look tells.
+        CreateTrainingJob takes no idempotency token, but names are unique: after a lost answer this looks for the job
+        and sends the request again only if there is none. Raises LostAnswerError when it cannot tell.
         """
         name = request["TrainingJobName"]
         for looks_left in reversed(range(_LOOKS)):
@@ -62,9 +62,12 @@ class TrainingJobs:
             return
 
     def listed(self, **conditions: str) -> list[Any]:
-        """Return what the list says of each training job, the oldest first."""
+        """Return the summaries of ListTrainingJobs, the oldest job first."""
         pages = self._client.get_paginator("list_training_jobs").paginate(
-            SortBy="CreationTime", SortOrder="Ascending", PaginationConfig={"PageSize": _PAGE}, **conditions
+            SortBy="CreationTime",
+            SortOrder="Ascending",
+            PaginationConfig={"PageSize": _PAGE},
+            **conditions,
         )
         with calling("list the jobs"):
             return [one for page in pages for one in page["TrainingJobSummaries"]]
@@ -77,13 +80,14 @@ class TrainingJobs:
         return attempts_of(name, names)
 
     def attempts(self, name: str) -> list[str]:
-        """Return a job's attempts, in their order; raises JobError when there are none, or they are somebody else's."""
+        """Return a job's attempts, in their order; raises JobError without any, and for jobs of another program."""
         attempts = self.found(name)
         if not attempts:
             raise JobError(f'There is no job "{name}".', next_step=_LIST)
         if name not in self._ours:
-            if IDENTITY_TAG not in self.tags(self.describe(attempts[-1])):
-                message = f"The training job {name} is in the account, and was not submitted with orchestrator."
+            latest = self.describe(attempts[-1])
+            if IDENTITY_TAG not in self.tags(latest):
+                message = f"The training job {name} was not submitted with orchestrator."
                 raise JobError(message, next_step=_LIST)
             self._ours.add(name)
         return attempts
@@ -98,7 +102,7 @@ class TrainingJobs:
         return self.describe(self.attempts(name)[-1])
 
     def tags(self, described: Any) -> dict[str, str]:
-        """Return the tags of a job that was described."""
+        """Return the tags of a training job by its description."""
         pages = self._client.get_paginator("list_tags").paginate(ResourceArn=described["TrainingJobArn"])
         with calling("read the job's tags"):
             tags: dict[str, str] = {}
@@ -108,7 +112,7 @@ class TrainingJobs:
             return tags
 
     def request_of(self, described: Any) -> Request:
-        """Return the request that made a job, out of its description."""
+        """Return the request that created a training job, restored from its description."""
         members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
         request: Request = {name: described[name] for name in members if name in described}
         tags = self.tags(described)
@@ -116,21 +120,21 @@ class TrainingJobs:
         return request
 
     def status(self, attempt: str) -> JobStatus:
-        """Return where a job stands."""
+        """Return the status of a training job."""
         return JobStatus(self.describe(attempt)["TrainingJobStatus"])
 
     def stop(self, attempt: str) -> None:
-        """Ask for the end of a job if it runs."""
+        """Ask the service to stop a training job if it runs."""
         try:
             if self.status(attempt) is JobStatus.IN_PROGRESS:
                 with calling(f"stop the job {attempt}"):
                     self._client.stop_training_job(TrainingJobName=attempt)
-        except SpecError:  # the service refuses to stop what it is stopping, and what has ended meanwhile
+        except SpecError:  # the service refuses to stop a job that is stopping or has just ended
             if self.status(attempt) is JobStatus.IN_PROGRESS:
                 raise
 
     def delete(self, attempt: str) -> None:
-        """Take an ended job from the account's list."""
+        """Delete an ended training job from the account's list."""
         with calling(f"remove the job {attempt}"):
             self._client.delete_training_job(TrainingJobName=attempt)
         self._created.discard(attempt)
@@ -157,11 +161,11 @@ class TrainingJobs:
 
 @contextmanager
 def _doubting(doubt: OrchestratorError) -> Iterator[None]:
-    """Let a look that fails not hide that a job may have been started: what is raised then is the doubt and this."""
+    """When looking for a job fails too, raise both errors, so that a job which may have started is not forgotten."""
     try:
         yield
     except (AccountError, ServiceError) as error:
         raise LostAnswerError(
-            f"{doubt.message} Whether the job runs could not be seen either: {error.message}",
-            next_step=f"{error.next_step}; then submit again: a job that was started is found, not started twice",
+            f"{doubt.message} Whether the job exists could not be checked either: {error.message}",
+            next_step=f"{error.next_step}; then submit again: a job that was started is not started twice",
         ) from error

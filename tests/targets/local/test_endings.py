@@ -72,7 +72,7 @@ def test_a_failure_of_an_earlier_attempt_is_not_the_cause_of_the_next(
     trainer = training_pid(job)
     kill_worker(target, job)
     os.kill(trainer, signal.SIGKILL)
-    assert "without a word" in str(job.wait().failure_reason)
+    assert "ended without a message" in str(job.wait().failure_reason)
 
 
 def test_a_resumed_run_that_is_killed_at_once_has_not_lost_its_steps(
@@ -91,7 +91,7 @@ def test_a_resumed_run_that_is_killed_at_once_has_not_lost_its_steps(
     os.kill(training_pid(job), signal.SIGKILL)
     job.wait()
     explanation = job.explain()
-    assert "92 steps are done. A retry goes on from step 92." in explanation.cause
+    assert "92 steps are done. A retry resumes from step 92." in explanation.cause
     assert explanation.next_step == "python -m orchestrator jobs retry job"
 
 
@@ -107,7 +107,7 @@ def test_a_job_that_does_not_stop_in_time_is_killed_and_says_so(
     job.resume()
     training_pid(job)
     assert job.describe().status is JobStatus.IN_PROGRESS
-    assert "killed at once" in str(job.stop(now=True).failure_reason)
+    assert "killed on request" in str(job.stop(now=True).failure_reason)
 
 
 def test_a_job_without_its_worker_can_be_killed_and_says_so(
@@ -118,7 +118,7 @@ def test_a_job_without_its_worker_can_be_killed_and_says_so(
     kill_worker(target, job)
     description = job.stop(now=True)
     assert description.status is JobStatus.STOPPED
-    assert "killed at once" in str(description.failure_reason)
+    assert "killed on request" in str(description.failure_reason)
 
 
 def test_a_job_that_is_killed_while_it_starts_is_stopped(target: ProcessTarget, training_request: MakeRequest) -> None:

@@ -57,7 +57,7 @@ def test_a_job_of_another_launcher_is_killed(shell_jobs: LocalJobs, shell_reques
     job = started(shell_jobs, shell_request)
     ended = job.stop(now=True)
     assert ended.status is JobStatus.STOPPED
-    assert "killed at once" in str(ended.failure_reason)
+    assert "killed on request" in str(ended.failure_reason)
 
 
 def test_what_the_launcher_lacks_is_said_before_a_job_is_made(

@@ -80,7 +80,7 @@ def test_when_all_processes_are_killed_the_job_is_not_called_running(
     os.kill(trainer, signal.SIGKILL)
     description = job.wait()
     assert description.status is JobStatus.FAILED
-    assert "without a word" in str(description.failure_reason)
+    assert "ended without a message" in str(description.failure_reason)
 
 
 def test_stop_passes_the_signal_on_and_is_no_failure(target: ProcessTarget, training_request: MakeRequest) -> None:

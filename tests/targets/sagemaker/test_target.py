@@ -244,9 +244,9 @@ def test_a_job_that_waits_for_another_instance_is_explained(
     target.create(request(STEPS + "    block()", **SPOT))
     job = Job(target, JOB)
     simulator.run_until(JOB, "Pending")
-    assert job.explain().cause == "It waits for an instance (Pending) and then begins by itself."
+    assert job.explain().cause == "It is waiting for an instance (Pending) and then starts by itself."
     simulator.run_until(JOB, "Interrupted")
-    lost = "Its instance was taken back. It waits for an instance ({}) and then goes on from step 1 by itself."
+    lost = "Its instance was taken back. It is waiting for an instance ({}) and then resumes from step 1 by itself."
     assert job.explain().cause == lost.format("Interrupted")
     simulator.capacity["ml.g5.xlarge"] = 0
     simulator.run_until(JOB, "Pending")
@@ -371,7 +371,7 @@ def test_a_job_that_reached_its_time_limit_says_so(simulator: SageMakerSimulator
     found = target.describe(JOB)
     assert (found.status, found.failure_reason) == (JobStatus.STOPPED, "It reached its time limit of 10 minutes.")
     explanation = Job(target, JOB).explain()
-    assert "may run as long, and cost as much, again" in explanation.cause
+    assert "can run as long and cost as much again" in explanation.cause
     assert explanation.next_step == f"python -m orchestrator jobs retry {JOB}"
 
 
