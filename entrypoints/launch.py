@@ -7,18 +7,23 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 """
 
 import os
+import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
+from entrypoints.runtime.stop import StopFlag, Stopped
+from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
-    EXIT_FAILED,
     EXIT_STOPPED,
     RANKS_VARIABLE,
     STOP_GRACE_SECONDS,
     Environment,
     Hosts,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 RENDEZVOUS_PORT = 29400
 SAVING_SECONDS = 20
@@ -27,33 +32,76 @@ SAVING_SECONDS = 20
 
 def main() -> int:
     """Run the job in the folder `ORCHESTRATOR_ML_ROOT` on all devices and return its exit status."""
+    stop = StopFlag()
+    stop.listen()
     train.apply_settings()
     # Inherited values would make this process one of somebody else's group; torchrun sets its own.
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)
     environment = Environment.from_variables()
-    hosts = environment.hosts()
+    environment.failure_file.unlink(missing_ok=True)  # of an earlier attempt
+    return train.exit_status(environment, lambda: run(environment, stop))
+
+
+def run(environment: Environment, stop: StopFlag) -> None:
+    """Run the job in this process, or in several."""
     processes = processes_of_host()
+    hosts = hosts_of(environment)
+    stop.check()
     if processes * len(hosts.hosts) == 1:
-        return train.main()
-    return run_together(environment, hosts, processes)
+        train.run_recipe(environment, stop)
+    else:
+        run_together(environment, hosts, processes, stop)
 
 
 def processes_of_host() -> int:
     """Return how many processes train on this host: one for each GPU, or as many as the variable says."""
     import torch
 
+    from entrypoints.runtime.failures import TrainingError
+
     chosen = os.environ.get(RANKS_VARIABLE)
-    if chosen:
-        return int(chosen)
-    return max(1, torch.cuda.device_count())
+    if not chosen:
+        return max(1, torch.cuda.device_count())
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise TrainingError(
+            "settings",
+            f'{RANKS_VARIABLE} is "{chosen}", and must be a number of processes, from 1.',
+            "Correct or remove the variable, then submit again.",
+        )
+    return int(chosen)
 
 
-def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
-    """Start this host's processes, wait for all of them, and return the exit status of the job."""
+def hosts_of(environment: Environment) -> Hosts:
+    """Read the job's hosts. Raises TrainingError when their file is not as SageMaker describes it."""
+    from entrypoints.runtime.failures import TrainingError
+
+    try:
+        return environment.hosts()
+    except ValueError as error:
+        raise TrainingError(
+            "settings",
+            f"The list of hosts {environment.resource_config_file} cannot be read: {error}",
+            "SageMaker writes this file: try again with python -m orchestrator jobs retry JOB",
+        ) from error
+
+
+def run_together(
+    environment: Environment,
+    hosts: Hosts,
+    processes: int,
+    stop: StopFlag,
+) -> None:
+    """Start this host's processes and wait for all of them.
+
+    Raises Stopped when they were asked to end, and TrainingError when one has failed. One that could has reported the
+    failure already, and then nothing is added to it.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from entrypoints.runtime.failures import TrainingError
 
     name_interface(hosts)
     config = LaunchConfig(
@@ -65,20 +113,45 @@ def run_together(environment: Environment, hosts: Hosts, processes: int) -> int:
         shutdown_timeout=STOP_GRACE_SECONDS - SAVING_SECONDS,
         **rendezvous(hosts),
     )
+    already_published = published_at(environment)
+    # Until torchrun sets handlers of its own, nothing runs that would have to be saved: a signal simply ends it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    stop.check()
     try:
         elastic_launch(config, sys.executable)("-u", "-m", "entrypoints.train")
-    except SignalException:
-        # This host was asked to stop, and its processes have ended, for that reason or for another.
+    except SignalException as error:
+        if published_at(environment) != already_published:
+            return  # the request to end came when all was done
         if environment.failure_file.exists():
-            return EXIT_FAILED
-        return EXIT_STOPPED
+            raise TrainingError("lost-process", "A process failed while the job was being stopped.") from error
+        raise Stopped from error
     except ChildFailedError as error:
-        # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure.
         _, failure = error.get_first_failure()
+        # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure.
         if failure.exitcode == EXIT_STOPPED:
-            return EXIT_STOPPED
-        return EXIT_FAILED
-    return 0
+            raise Stopped from error
+        raise TrainingError(
+            "lost-process",
+            f"A process of this job (number {failure.local_rank} on its host) {ending_of(failure)}.",
+            "If the host was short of memory, lower batch_size. Resume the job with: "
+            "python -m orchestrator jobs retry JOB",
+        ) from error
+
+
+def ending_of(failure: "ProcessFailure") -> str:
+    """Return in words how a process ended that had no chance to report it."""
+    if failure.exitcode < 0:
+        return f"was ended by {failure.signal_name()}"
+    return f"ended with exit code {failure.exitcode}"
+
+
+def published_at(environment: Environment) -> int:
+    """Return when the adapter of this host was published, in nanoseconds; 0 if there is none."""
+    manifest = environment.model / MANIFEST_FILE
+    if not manifest.exists():
+        return 0
+    return manifest.stat().st_mtime_ns
 
 
 def rendezvous(hosts: Hosts) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 `launch.py` starts it. Progress goes to stdout as events (`orchestrator.contract.events`), everything else to stderr.
 """
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
-from contextlib import suppress
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,8 @@ SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
 }
+PR_SET_PDEATHSIG = 1
+"""Number of the request in Linux's prctl.h."""
 
 
 def apply_settings() -> None:
@@ -42,20 +46,46 @@ def apply_settings() -> None:
 
 def main() -> int:
     """Run this process's part of the job in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
-    environment = Environment.from_variables()
     apply_settings()
+    if "RANK" in os.environ:
+        end_with_launcher()
+    environment = Environment.from_variables()
     stop = StopFlag()
     stop.listen()
+    return exit_status(environment, lambda: run_recipe(environment, stop))
+
+
+def end_with_launcher() -> None:
+    """Ask Linux to kill this process when the launcher that started it is gone.
+
+    The launcher may be killed, and is what holds the job: a process that outlived it would train on in secret, beside
+    the next attempt. Elsewhere than on Linux there is no such request, and GPUs of several ranks are not either.
+    https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def exit_status(environment: Environment, work: Callable[[], None]) -> int:
+    """Do the work of a process and return its exit status; report the error that ends it."""
     try:
-        run_recipe(environment, stop)
-    except Stopped:
-        return EXIT_STOPPED
+        return _reported(environment, work)
     except BrokenPipeError:
         # The reader of stdout is gone. End; the checkpoints stay. Without the null device, Python would fail once more
         # when it flushes stdout at exit.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _reported(environment: Environment, work: Callable[[], None]) -> int:
+    try:
+        work()
+    except Stopped:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        raise
     except Exception as error:  # noqa: BLE001 - the one place that turns errors into messages
         report(environment, error)
         return EXIT_FAILED
@@ -87,7 +117,10 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
 
 
 def report(environment: Environment, error: Exception) -> None:
-    """Report what happened, why, and what to do, as an event and in the failure file; print a traceback for a bug."""
+    """Report what happened, why, and what to do, as an event and in the failure file; print a traceback for a bug.
+
+    Only the first process of a host that fails is heard.
+    """
     known = known_failure(error)
     if known is None:
         traceback.print_exc()
@@ -102,12 +135,15 @@ def report(environment: Environment, error: Exception) -> None:
             message=known.message,
             next_step=known.next_step,
         )
-    emit(failed)
     text = failed.message
     if failed.next_step:
         text = f"{failed.message}\nNext: {failed.next_step}"
-    with suppress(OSError):  # on a full disk there is only the event
-        environment.write_failure(text)
+    try:
+        is_first = environment.write_failure(text)
+    except OSError:  # on a full disk there is only the event
+        is_first = True
+    if is_first:
+        emit(failed)
 
 
 def known_failure(error: Exception) -> "TrainingError | None":

@@ -25,9 +25,16 @@ def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[C
     folder = run.environment.cache / "class_images" / cache_key(run, base, prompt, count)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.png" for number in range(count)]
-    if run.ranks.is_first_of_host and not all(path.is_file() for path in paths):
-        _draw_missing(run, base, prompt, paths)
-    run.ranks.barrier()
+    draws = run.ranks.is_first_of_host and not all(path.is_file() for path in paths)
+    if draws:
+        emit(Phase(name="class images", of=count))
+    size = batch_size(run.drawing.size, run.device)
+    for start in range(0, count, size):
+        batch = paths[start : start + size]
+        if draws:
+            _draw_missing(run, base, prompt, start, batch)
+            emit(Item(done=start + len(batch), of=count))
+        run.check_stop()  # where the processes that draw nothing wait
     return [CaptionedImage(path) for path in paths]
 
 
@@ -41,18 +48,10 @@ def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _draw_missing(run: Run, base: BaseModel, prompt: str, paths: list[Path]) -> None:
-    emit(Phase(name="class images", of=len(paths)))
-    size = batch_size(run.drawing.size, run.device)
-    for start in range(0, len(paths), size):
-        batch = paths[start : start + size]
-        if not all(path.is_file() for path in batch):
-            _draw_batch(run, base, prompt, start, batch)
-        emit(Item(done=start + len(batch), of=len(paths)))
-
-
-def _draw_batch(run: Run, base: BaseModel, prompt: str, start: int, paths: list[Path]) -> None:
-    """Draw the images with the numbers `start`, `start + 1`, ... and write them to `paths`."""
+def _draw_missing(run: Run, base: BaseModel, prompt: str, start: int, paths: list[Path]) -> None:
+    """Draw a batch, the images with the numbers `start`, `start + 1`, ..., unless all its files are there."""
+    if all(path.is_file() for path in paths):
+        return
     requests = []
     for number in range(start, start + len(paths)):
         seed = keyed_seed(run.recipe.seed, "class image", number)

@@ -289,7 +289,7 @@ def fit(
 ) -> None:
     """Train to the recipe's last step, starting from the newest checkpoint.
 
-    `validate` draws images every `validation_steps`, on the first rank. Raises Stopped when the process was asked to
+    `validate` draws images every `validation_steps`; all ranks call it. Raises Stopped when the process was asked to
     end, and TrainingError("nan-loss"), both after saving.
     """
     _prepare(base, recipe, tuner)
@@ -297,8 +297,6 @@ def fit(
     saver = Saver(run, run.identity(base), trainer)
     saver.resume()
     emit(Phase(name="training", of=recipe.steps))
-    if not run.ranks.is_first:
-        validate = None
     try:
         _take_steps(run, trainer, saver, validate)
     except Stopped:

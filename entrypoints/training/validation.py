@@ -1,15 +1,22 @@
 """Images drawn during training, to see where it goes."""
 
+from collections.abc import Sequence
+
+from PIL import Image
+
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from entrypoints.models.sampling import DrawRequest, draw
+from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.run import Run
 from orchestrator.contract.events import Phase, Sample, emit
 from orchestrator.contract.samples import SampleImage
 
 
 def draw_validation(run: Run, base: BaseModel, step: int) -> None:
-    """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`."""
+    """Draw the recipe's validation prompts, if it has any, with the model as it is after `step`.
+
+    All ranks must call it: the first draws, and the others wait so that they can be stopped together.
+    """
     recipe = run.recipe
     if not recipe.validation_prompts:
         return
@@ -19,9 +26,11 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
         module.eval()
     emit(Phase(name="validation", of=len(recipe.validation_prompts)))
     requests = [DrawRequest(prompt, recipe.seed) for prompt in recipe.validation_prompts]
-    images = draw(base, requests, run.drawing, run.check_stop_alone)
+    images = _draw_together(run, base, requests)
     for module, mode in zip(modules, training, strict=True):
         module.train(mode)
+    if not run.ranks.is_first:
+        return
     samples = []
     for number, (request, image) in enumerate(zip(requests, images, strict=True)):
         about = SampleImage(
@@ -39,3 +48,15 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
         path = folder / sample.about.file
         emit(Sample(path=path.relative_to(run.environment.root).as_posix()))
     emit(Phase(name="training", of=recipe.steps))
+
+
+def _draw_together(run: Run, base: BaseModel, requests: Sequence[DrawRequest]) -> list[Image.Image]:
+    """Return the images on the first rank, and none on the others."""
+    images: list[Image.Image] = []
+    size = batch_size(run.drawing.size, run.device)
+    for start in range(0, len(requests), size):
+        if run.ranks.is_first:
+            batch = requests[start : start + size]
+            images += draw_batch(base, batch, run.drawing, run.check_stop_alone)
+        run.check_stop()
+    return images

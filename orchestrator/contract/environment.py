@@ -7,8 +7,9 @@ folder. Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-
 import json
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.contract.samples import SAMPLES_FOLDER
 
@@ -36,6 +37,13 @@ class Hosts(BaseModel):
     """Names of all hosts, sorted: the same order on each."""
     network_interface: str = Field("", alias="network_interface_name")
     """Network that they share; empty when there is one host."""
+
+    @model_validator(mode="after")
+    def _require_current(self) -> Self:
+        """Require that this host is one of the job's."""
+        if self.current not in self.hosts:
+            raise ValueError(f"{self.current} is not one of the hosts {', '.join(self.hosts)}")
+        return self
 
     @property
     def number(self) -> int:
@@ -108,7 +116,15 @@ class Environment(BaseModel):
         found = Hosts.model_validate_json(self.resource_config_file.read_text(encoding="utf-8"))
         return found.model_copy(update={"hosts": tuple(sorted(found.hosts))})
 
-    def write_failure(self, text: str) -> None:
-        """Leave the reason for a failure where the service looks for it."""
+    def write_failure(self, text: str) -> bool:
+        """Leave the reason for a failure where the service looks for it, and return whether this was the first.
+
+        Of several processes the first to fail knows the cause; the others fail because it is gone.
+        """
         self.failure_file.parent.mkdir(parents=True, exist_ok=True)
-        self.failure_file.write_text(text[:FAILURE_LIMIT], encoding="utf-8")
+        try:
+            with self.failure_file.open("x", encoding="utf-8") as file:
+                file.write(text[:FAILURE_LIMIT])
+        except FileExistsError:
+            return False
+        return True

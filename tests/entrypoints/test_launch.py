@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -60,6 +61,28 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], 
     return process.returncode, events, errors
 
 
+def steps_in(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == "step"]
+
+
+def failures_in(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == "failed"]
+
+
+def wait_for(process: subprocess.Popen[str], event: str) -> None:
+    """Read a job's events until one of a kind comes."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f'"event":"{event}"' in line:
+            return
+    raise AssertionError(f"the job ended without the event {event}")
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    return [int(word) for word in found.stdout.split()]
+
+
 def recipe(**fields: Any) -> Any:
     small = {"steps": 6, "evaluation_prompts": 0, "random_crop": True, "class_images": 4, "snr_gamma": 5.0}
     return tiny.dreambooth(**{**small, **fields})
@@ -68,11 +91,14 @@ def recipe(**fields: Any) -> Any:
 def test_two_processes_train_what_one_trains_with_twice_the_batch(job: Any, launch: Launch) -> None:
     alone = job(recipe(batch_size=4), "alone")
     together = job(recipe(batch_size=2), "together")
-    first = launch(alone, processes=1)
-    assert outcome(first)[0] == 0
+    status, events_of_one, errors = outcome(launch(alone, processes=1))
+    assert status == 0, errors
     status, events, errors = outcome(launch(together, processes=2))
     assert status == 0, errors
-    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4, 5, 6]  # one reports
+    steps, steps_of_one = steps_in(events), steps_in(events_of_one)
+    assert [step["step"] for step in steps] == [1, 2, 3, 4, 5, 6]  # one reports
+    losses = [step["loss"] for step in steps]
+    assert losses == pytest.approx([step["loss"] for step in steps_of_one], abs=1e-4)  # and the loss is everyone's
     expected, found = load_file(alone.model / LORA), load_file(together.model / LORA)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
@@ -87,9 +113,9 @@ def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Lau
     before = [path.name for path in newest_first(environment.checkpoints)]
     status, events, _ = outcome(launch(environment, processes=2))
     assert status == EXIT_FAILED
-    failures = [event for event in events if event["event"] == "failed"]
-    assert {failure["kind"] for failure in failures} == {"resume"}
-    assert "number of processes that train together (was 1, is 2)" in failures[0]["message"]
+    (failure,) = failures_in(events)
+    assert failure["kind"] == "resume"
+    assert "number of processes that train together (was 1, is 2)" in failure["message"]
     assert [path.name for path in newest_first(environment.checkpoints)] == before
 
 
@@ -97,10 +123,75 @@ def test_all_processes_agree_on_a_loss_that_is_not_finite(job: Any, launch: Laun
     environment = job(recipe(steps=200, learning_rate=0.99, tuner="full", weight_decay=1e3, prior_preservation=False))
     status, events, errors = outcome(launch(environment, processes=2))
     assert status == EXIT_FAILED
-    failures = {event["message"] for event in events if event["event"] == "failed"}
-    assert len(failures) == 1, errors  # the same words at the same step
-    last = max(event["step"] for event in events if event["event"] == "step")
-    assert f"at step {last + 1}; the checkpoint at step {last} is kept" in failures.pop()
+    (failure,) = failures_in(events)  # said once
+    assert failure["kind"] == "nan-loss", errors
+    last = max(step["step"] for step in steps_in(events))
+    assert f"at step {last + 1}; the checkpoint at step {last} is kept" in failure["message"]
+
+
+def test_a_killed_launcher_takes_its_processes_along(job: Any, launch: Launch) -> None:
+    environment = job(recipe(steps=4000, class_images=2))
+    process = launch(environment, processes=2)
+    wait_for(process, "step")
+    workers = [os.pidfd_open(pid) for pid in workers_of(process)]
+    assert len(workers) == 2
+    process.kill()
+    for worker in workers:
+        readable, _, _ = select.select([worker], [], [], 30)  # readable when the process has ended
+        assert readable
+        os.close(worker)
+
+
+def test_a_killed_process_is_reported_in_words(job: Any, launch: Launch) -> None:
+    environment = job(recipe(steps=4000, class_images=2))
+    process = launch(environment, processes=2)
+    wait_for(process, "step")
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    status, events, errors = outcome(process)
+    assert status == EXIT_FAILED
+    (failure,) = failures_in(events)
+    assert failure["kind"] == "lost-process", errors
+    assert "jobs retry" in failure["next_step"]
+    assert failure["message"] in environment.failure_file.read_text()
+
+
+@pytest.mark.parametrize("moment", ["class images", "validation"])
+def test_all_processes_stop_while_one_draws(job: Any, launch: Launch, moment: str) -> None:
+    long = {"inference_steps": 20, "class_images": 400}
+    if moment == "validation":
+        long = {"inference_steps": 20, "prior_preservation": False, "validation_prompts": ["a"] * 400}
+    environment = job(recipe(steps=4000, validation_steps=1, **long))
+    process = launch(environment, processes=2)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f'"name":"{moment}"' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    status, events, errors = outcome(process)
+    assert status == EXIT_STOPPED, errors
+    assert failures_in(events) == []
+    assert not environment.failure_file.exists()
+
+
+@pytest.mark.parametrize("number", ["two", "0", "-1"])
+def test_a_number_of_processes_that_is_none_is_refused(job: Any, launch: Launch, number: str) -> None:
+    environment = job(recipe())
+    status, events, errors = outcome(launch(environment, processes=1, **{RANKS_VARIABLE: number}))
+    assert status == EXIT_FAILED
+    (failure,) = failures_in(events)
+    assert f'{RANKS_VARIABLE} is "{number}"' in failure["message"]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("text", ["{", '{"current_host": "algo-3", "hosts": ["algo-1", "algo-2"]}'])
+def test_a_broken_list_of_hosts_is_reported_in_words(job: Any, launch: Launch, text: str) -> None:
+    environment = job(recipe())
+    environment.resource_config_file.write_text(text)
+    status, events, errors = outcome(launch(environment, processes=1))
+    assert status == EXIT_FAILED
+    (failure,) = failures_in(events)
+    assert "resourceconfig.json cannot be read" in failure["message"]
+    assert "Traceback" not in errors
 
 
 def hosts_of_loopback(job: Any, names: list[str], **fields: Any) -> list[Environment]:
@@ -144,8 +235,8 @@ def test_hosts_with_different_data_are_refused(job: Any, launch: Launch) -> None
     running = [launch(environment, processes=1, MASTER_PORT=port) for environment in environments]
     for status, events, _ in [outcome(process) for process in running]:
         assert status == EXIT_FAILED
-        messages = [event["message"] for event in events if event["event"] == "failed"]
-        assert any("do not hold the same data" in message for message in messages)
+        (failure,) = failures_in(events)
+        assert "do not hold the same data" in failure["message"]
 
 
 def test_a_host_that_is_lost_fails_the_job_with_words(job: Any, launch: Launch) -> None:
@@ -153,17 +244,13 @@ def test_a_host_that_is_lost_fails_the_job_with_words(job: Any, launch: Launch) 
     environments = hosts_of_loopback(job, names, steps=4000, class_images=2)
     port = free_port()
     running = [launch(environment, processes=1, MASTER_PORT=port) for environment in environments]
-    assert running[0].stdout is not None
-    for line in running[0].stdout:
-        if '"event":"step"' in line:
-            break
-    worker = subprocess.run(["pgrep", "-P", str(running[1].pid)], capture_output=True, text=True, check=True)
-    for pid in worker.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+    wait_for(running[0], "step")
+    for pid in workers_of(running[1]):
+        os.kill(pid, signal.SIGKILL)
     running[1].communicate()
     status, events, _ = outcome(running[0])
     assert status == EXIT_FAILED
-    (failed,) = [event for event in events if event["event"] == "failed"]
+    (failed,) = failures_in(events)
     assert failed["kind"] == "lost-process"
     assert "jobs retry" in failed["next_step"]
 
