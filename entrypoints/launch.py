@@ -24,6 +24,7 @@ from orchestrator.contract.environment import (
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 RENDEZVOUS_PORT = 29400
 SAVING_SECONDS = 20
@@ -99,27 +100,19 @@ def run_together(
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
     from entrypoints.runtime.failures import TrainingError
 
     name_interface(hosts)
-    config = LaunchConfig(
-        min_nodes=len(hosts.hosts),
-        max_nodes=len(hosts.hosts),
-        nproc_per_node=processes,
-        local_addr=hosts.current,
-        max_restarts=0,  # a job that loses a process fails, and can be resumed from its checkpoint
-        shutdown_timeout=STOP_GRACE_SECONDS - SAVING_SECONDS,
-        **rendezvous(hosts),
-    )
+    start = elastic_launch(launch_config(hosts, processes), sys.executable)
     already_published = published_at(environment)
     # Until torchrun sets handlers of its own, nothing runs that would have to be saved: a signal simply ends it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     stop.check()
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", "entrypoints.train")
+        start("-u", "-m", "entrypoints.train")
     except SignalException as error:
         if published_at(environment) != already_published:
             return  # the request to end came when all was done
@@ -137,6 +130,21 @@ def run_together(
             "If the host was short of memory, lower batch_size. Resume the job with: "
             "python -m orchestrator jobs retry JOB",
         ) from error
+
+
+def launch_config(hosts: Hosts, processes: int) -> "LaunchConfig":
+    """Return torchrun's configuration for this host."""
+    from torch.distributed.launcher.api import LaunchConfig
+
+    return LaunchConfig(
+        min_nodes=len(hosts.hosts),
+        max_nodes=len(hosts.hosts),
+        nproc_per_node=processes,
+        local_addr=hosts.current,
+        max_restarts=0,  # a job that loses a process fails, and can be resumed from its checkpoint
+        shutdown_timeout=STOP_GRACE_SECONDS - SAVING_SECONDS,
+        **rendezvous(hosts),
+    )
 
 
 def ending_of(failure: "ProcessFailure") -> str:

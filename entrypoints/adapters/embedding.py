@@ -15,9 +15,7 @@ from transformers import CLIPTokenizer
 from entrypoints.adapters.weights import save_weights
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
-from orchestrator.contract.adapter import EMBEDDINGS_FILE, AdapterManifest
-
-KIND = "embedding"
+from orchestrator.contract.adapter import EMBEDDING, EMBEDDINGS_FILE, AdapterManifest
 
 
 class NewRows(nn.Module):
@@ -54,7 +52,7 @@ class Embedding:
     They start as copies of the row of the initializer, a known word for what is to be learned (sec. 3).
     """
 
-    kind = KIND
+    kind = EMBEDDING
     trains_text_encoder = True  # its input; its weights stay
 
     def __init__(
@@ -109,10 +107,14 @@ def load(
 ) -> None:
     """Add the word to the tokenizers and its rows to the text encoders.
 
-    Raises ValueError unless `weight` is 1: a word cannot be used in part.
+    Raises TrainingError("adapter") unless `weight` is 1: a word cannot be used in part.
     """
     if weight != 1:
-        raise ValueError(f"a learned word has no weight; it was given {weight:g}")
+        raise TrainingError(
+            "adapter",
+            f"A learned word cannot be used in part; it was given the weight {weight:g}.",
+            "Give it the weight 1, or leave the weight out.",
+        )
     placeholder = str(manifest.trigger)
     keys = embedding_keys(base, placeholder)
     rows = load_file(folder / EMBEDDINGS_FILE)

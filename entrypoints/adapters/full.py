@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import save_weights
 from entrypoints.models.base import BaseModel, part_of
-from orchestrator.contract.adapter import AdapterManifest
-
-KIND = "full"
+from orchestrator.contract.adapter import FULL, AdapterManifest
 
 
 class Full:
@@ -22,7 +20,7 @@ class Full:
     In float32 a trained parameter takes 16 bytes: its value, its gradient, and AdamW's two moments.
     """
 
-    kind = KIND
+    kind = FULL
 
     def __init__(self, base: BaseModel, *, text_encoder: bool) -> None:
         family = base.family

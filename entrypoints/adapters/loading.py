@@ -1,5 +1,6 @@
 """From an adapter's folder into a base model: checked against its manifest, then loaded by the module of its kind."""
 
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -8,12 +9,12 @@ from pydantic import ValidationError
 from entrypoints.adapters import embedding, full, lora
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
-    embedding.KIND: embedding,
-    full.KIND: full,
-    lora.KIND: lora,
+    EMBEDDING: embedding,
+    FULL: full,
+    LORA: lora,
 }
 """Each module has `load(base, folder, manifest, weight)`."""
 
@@ -21,17 +22,26 @@ KINDS: dict[str, ModuleType] = {
 def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterManifest:
     """Put the adapter in `folder` into a base model and return its manifest.
 
-    Raises TrainingError("adapter") when a file is missing or changed, when it belongs to another base model, or when
-    its kind is not known here.
+    Raises TrainingError("adapter") when a file is missing or changed, when it belongs to another base model, when its
+    kind is not known here, or when the base model carries an adapter already.
     """
+    if not math.isfinite(weight):
+        raise TrainingError("adapter", f"The weight of an adapter is a number, not {weight}.", "Give it the weight 1.")
+    if base.adapters:
+        raise TrainingError(
+            "adapter",
+            "The base model carries an adapter already, and would draw with a mixture of both.",
+            "Load the base model anew for each adapter.",
+        )
     try:
         manifest = AdapterManifest.read(folder)
     except (OSError, ValidationError) as error:
         message = f"{folder} holds no readable adapter: {error}"
-        raise TrainingError("adapter", message) from error
+        raise TrainingError("adapter", message, "Check the folder, or fetch the adapter again.") from error
     require_loadable(base, folder, manifest)
     module = KINDS[manifest.kind]
     module.load(base, folder, manifest, weight)
+    base.adapters.append(manifest.files_sha256)
     return manifest
 
 
@@ -52,6 +62,14 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
             "adapter",
             f'The adapter in {folder} was trained on "{expected.id}", which has other weights.',
             "Load it into the base model that its manifest names.",
+        )
+    known_parts = {base.family.denoiser, *base.family.text_encoders}
+    if not known_parts.issuperset(manifest.parts):
+        parts = ", ".join(manifest.parts)
+        raise TrainingError(
+            "adapter",
+            f"The adapter in {folder} changes {parts}, and its base model has no such parts.",
+            "Fetch it again.",
         )
     if manifest.kind not in KINDS:
         raise TrainingError(

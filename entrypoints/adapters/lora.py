@@ -18,9 +18,8 @@ from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import save_weights
 from entrypoints.models.base import BaseModel, part_of
 from entrypoints.runtime.randomness import keyed_seed
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import LORA, AdapterManifest
 
-KIND = "lora"
 METADATA_FIELDS = ("r", "lora_alpha", "target_modules")
 """Arguments of `LoraConfig` from which a loader rebuilds the layers."""
 
@@ -28,7 +27,7 @@ METADATA_FIELDS = ("r", "lora_alpha", "target_modules")
 class Lora:
     """Adapters of one rank on the denoiser and, when the recipe trains them, on the text encoders."""
 
-    kind = KIND
+    kind = LORA
 
     def __init__(
         self,
@@ -103,7 +102,6 @@ def load(
     weight: float,
 ) -> None:
     """Put the adapter into the pipeline, scaled by `weight`."""
-    # A name that follows from the files: several adapters can be loaded side by side.
     name = f"adapter-{manifest.files_sha256[:16]}"
     base.pipeline.load_lora_weights(str(folder), adapter_name=name)
     base.pipeline.set_adapters([name], adapter_weights=[weight])

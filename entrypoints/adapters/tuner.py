@@ -15,7 +15,7 @@ class Tuner(Protocol):
     """What the training loop and the adapter need to know of a way to tune."""
 
     kind: str
-    """Kind of the adapter it makes: `KIND` of its module, and `kind` in the manifest."""
+    """Kind of the adapter it makes, `kind` in the manifest."""
     parts: tuple[str, ...]
     """Parts of the base model that the adapter changes, by the names of their folders."""
     parameters: dict[str, nn.Parameter]

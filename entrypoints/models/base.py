@@ -72,6 +72,8 @@ class BaseModel(Protocol):
     """Both towers of the CLIP it was trained with, if it brings them."""
     process: NoiseProcess
     """The noise it was trained with."""
+    adapters: list[str]
+    """Hash of each finished adapter that was loaded into it."""
 
     @property
     def denoiser(self) -> nn.Module:

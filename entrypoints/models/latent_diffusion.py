@@ -1,7 +1,7 @@
 """What the families share whose pipeline in diffusers has a U-Net, an `AutoencoderKL` and CLIP text encoders."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class LatentDiffusion:
     folder: Path
     clip: CLIPModel | None
     process: Ddpm
+    adapters: list[str] = field(default_factory=list)
 
     @property
     def denoiser(self) -> UNet2DConditionModel:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from entrypoints.runtime.failures import TrainingError
+
 
 @dataclass(frozen=True)
 class RectifiedFlow:
@@ -47,8 +49,12 @@ class RectifiedFlow:
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:  # noqa: ARG002 - all times weigh the same
         """Return None: the distribution of the times is the weighting.
 
-        Raises ValueError for Min-SNR, which is defined for DDPM.
+        Raises TrainingError("recipe") for Min-SNR, which is defined for DDPM.
         """
         if snr_gamma is not None:
-            raise ValueError(f"Min-SNR weighting (snr_gamma={snr_gamma:g}) is not defined for flow models")
+            raise TrainingError(
+                "recipe",
+                f"Min-SNR weighting (snr_gamma={snr_gamma:g}) is not defined for flow models.",
+                "Submit again without snr_gamma.",
+            )
         return None

@@ -5,14 +5,15 @@ bucket, where SageMaker adds the job's name. So a name can have several adapters
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
+from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import did_you_mean
@@ -58,12 +59,20 @@ class Registry:
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
 
-    def newest(self) -> list[Adapter]:
-        """Return the newest adapter of each name in each store, sorted by name."""
+    def newest(self, report: Callable[[JobError], None]) -> list[Adapter]:
+        """Return the newest adapter of each name in each store, sorted by name.
+
+        One whose manifest cannot be read does not hide the others: it is left out, and its error reported.
+        """
         found = []
         for store in self.stores:
             for published in _newest(store, ADAPTERS_PREFIX):
-                found.append(_read(store, published))
+                try:
+                    adapter = _read(store, published)
+                except JobError as error:
+                    report(error)
+                else:
+                    found.append(adapter)
         return sorted(found, key=lambda adapter: (adapter.name, adapter.uri))
 
     def find(self, name: str) -> Adapter:
@@ -195,5 +204,18 @@ def _parse(text: bytes, uri: str) -> AdapterManifest:
     try:
         return AdapterManifest.model_validate_json(text)
     except ValidationError as error:
-        message = f"{uri} cannot be read; it was changed, or a newer version wrote it."
+        if _format_of(text) > FORMAT:
+            message = f"{uri} was written by a newer version of orchestrator, and cannot be read by this one."
+            raise JobError(message, next_step="upgrade orchestrator") from error
+        message = f"{uri} cannot be read; it was changed or damaged."
         raise JobError(message, next_step=_AGAIN) from error
+
+
+def _format_of(text: bytes) -> int:
+    """Return the version of a manifest's layout; 0 when it does not say."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return 0
+    version = values.get("format") if isinstance(values, dict) else None
+    return version if isinstance(version, int) else 0

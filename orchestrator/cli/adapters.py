@@ -7,9 +7,11 @@ import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
+from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
+    from orchestrator.errors import JobError
 
 
 @click.group()
@@ -23,7 +25,7 @@ def list_adapters(as_json: bool) -> None:
     """List the adapters of this machine and of the account, the newest of each name."""
     from orchestrator.storage.folder import location_of
 
-    found = _registry().newest()
+    found = _registry().newest(_warn)
     if as_json:
         print_json([_as_json(adapter) for adapter in found])
         return
@@ -93,6 +95,10 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     for line in adapter.manifest.loading(str(folder)):
         facts.append(("load", line))
     print_facts(facts)
+
+
+def _warn(error: "JobError") -> None:
+    click.echo(printable(f"Warning: {error.message} Next: {error.next_step}"), err=True)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:

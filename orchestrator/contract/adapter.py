@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.contract.digest import FileDigest, hash_files, tree_sha256
 from orchestrator.contract.families import FAMILIES, Family
@@ -20,6 +20,10 @@ HEADER_KEY = "orchestrator"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
+# What an adapter can be made of, `kind` in its manifest.
+LORA = "lora"
+FULL = "full"
+EMBEDDING = "embedding"
 
 
 def title_of(recipe: str, trigger: str | None) -> str:
@@ -53,7 +57,7 @@ class AdapterManifest(BaseModel):
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""
     kind: str = ""
-    """What it is made of: "lora", "full" or "embedding"; empty for one that format 1 described."""
+    """What it is made of: "lora", "full" or "embedding"."""
     parts: tuple[str, ...] = ()
     """Parts of the base model that it changes, by the names of their folders."""
     recipe: str
@@ -74,6 +78,25 @@ class AdapterManifest(BaseModel):
     """Versions of torch, diffusers, peft, transformers."""
     files: dict[str, FileDigest] = {}
     """Every file of the adapter by its relative path, this manifest excepted."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_kind(cls, values: Any) -> Any:
+        """Complete a manifest that was written before it had `kind` and `parts`: its files tell the kind.
+
+        The parts matter where all weights are replaced, and those lie in a folder for each.
+        """
+        if not isinstance(values, dict) or values.get("kind"):
+            return values
+        files = values.get("files")
+        if not isinstance(files, dict) or not files:
+            return values
+        if LORA_FILE in files:
+            return {**values, "kind": LORA}
+        if EMBEDDINGS_FILE in files:
+            return {**values, "kind": EMBEDDING}
+        parts = sorted(str(name).removesuffix("/config.json") for name in files if str(name).endswith("/config.json"))
+        return {**values, "kind": FULL, "parts": parts} if parts else values
 
     @property
     def title(self) -> str:
@@ -103,17 +126,22 @@ class AdapterManifest(BaseModel):
         return cls.model_validate_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
 
     def loading(self, folder: str) -> list[str]:
-        """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers."""
-        if LORA_FILE in self.files:
+        """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers.
+
+        None for an adapter of a kind or family that is not known here.
+        """
+        if self.kind == LORA:
             return [f"pipe.load_lora_weights({folder!r})"]
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
-        if EMBEDDINGS_FILE in self.files:
+        if self.kind == EMBEDDING:
             return self._loading_embeddings(folder, family)
         lines = []
         for part, class_name in family.classes.items():
-            if f"{part}/config.json" in self.files:
+            if part in self.parts:
+                library = "diffusers" if part == family.denoiser else "transformers"
+                lines.append(f"from {library} import {class_name}")
                 lines.append(f'pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder="{part}")')
         return lines
 
@@ -121,7 +149,11 @@ class AdapterManifest(BaseModel):
         """Return one line, or one for each text encoder where a file holds the rows of several."""
         if not family.embedding_keys:
             return [f"pipe.load_textual_inversion({folder!r})"]
-        lines = [f"rows = safetensors.torch.load_file({f'{folder}/{EMBEDDINGS_FILE}'!r})"]
+        file = f"{folder}/{EMBEDDINGS_FILE}"
+        lines = [
+            "from safetensors.torch import load_file",
+            f"rows = load_file({file!r})",
+        ]
         for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
             key = family.embedding_keys[encoder]
             where = f"text_encoder=pipe.{encoder}, tokenizer=pipe.{tokenizer}"

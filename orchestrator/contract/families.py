@@ -43,6 +43,8 @@ class Family(BaseModel):
     """Linear layers of the denoiser's attention that LoRA adapts."""
     text_projections: tuple[str, ...] = ("k_proj", "out_proj", "q_proj", "v_proj")
     """Linear layers of the text encoders' attention that LoRA adapts."""
+    addition_embed_type: str | None = None
+    """What the denoiser is told beside the prompt, as its config calls it: it tells architectures apart."""
     resolution: int
     """Side in pixels of the pictures it is trained on, where its files do not say."""
     gradient_checkpointing: bool = False
@@ -82,6 +84,7 @@ SDXL = Family(
     text_encoders=("text_encoder", "text_encoder_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
     embedding_keys={"text_encoder": "clip_l", "text_encoder_2": "clip_g"},
+    addition_embed_type="text_time",
     resolution=1024,
     gradient_checkpointing=True,
 )
@@ -149,7 +152,22 @@ def family_of(folder: Path) -> Family:
     missing = missing_parts(family, names)
     if missing:
         raise ValueError(f"{folder} is not a whole model: {'; '.join(missing)}")
+    _require_architecture(folder, family)
     return family
+
+
+def _require_architecture(folder: Path, family: Family) -> None:
+    """Raise ValueError when the denoiser is not of the family that the index names."""
+    path = folder / family.denoiser / "config.json"
+    try:
+        found = _read_json(path).get("addition_embed_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if found != family.addition_embed_type:
+        expected = f"addition_embed_type {found}, expected {family.addition_embed_type}"
+        raise ValueError(
+            f"{folder} calls itself a {family.pipeline}, but its {family.denoiser} is another ({expected})"
+        )
 
 
 def family_in(index: Path, model: str) -> Family:

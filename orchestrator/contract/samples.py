@@ -5,9 +5,9 @@ of it. Whoever reads the index of an adapter made elsewhere trusts nothing in it
 of samples, and there are limits on the number of images and on the bytes and pixels of each.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SAMPLES_FOLDER = "samples"
 INDEX_FILE = "index.json"
@@ -15,6 +15,8 @@ CELL = 128
 """Side of an image on a contact sheet, pixels; smaller and larger ones are scaled to it."""
 
 MOST_IMAGES = 4096
+MOST_PROMPTS = 64
+"""Each is a row of a contact sheet; a recipe draws at most 16."""
 MOST_INDEX_BYTES = 16 * 2**20
 MOST_IMAGE_BYTES = 16 * 2**20
 """A PNG of noise, 2048 x 2048 pixels, has 12.6 MB."""
@@ -53,6 +55,14 @@ class SampleIndex(BaseModel):
     """Version of this layout."""
     images: tuple[SampleImage, ...] = Field((), max_length=MOST_IMAGES)
     """What the files show."""
+
+    @model_validator(mode="after")
+    def _limit_prompts(self) -> Self:
+        """Refuse an index of so many prompts that a contact sheet of it would not fit into memory."""
+        finished = {image.text for image in self.images if image.step is None}
+        if len(finished) > MOST_PROMPTS:
+            raise ValueError(f"{len(finished)} prompts; at most {MOST_PROMPTS} are shown")
+        return self
 
 
 def parse_index(data: bytes) -> SampleIndex:

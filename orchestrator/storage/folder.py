@@ -154,9 +154,13 @@ def location_of(uri: str) -> str:
 
 
 def _copy_tree(tree: Tree, folder: Path) -> None:
-    """Copy the files of a tree; raises MachineError for one that changed since it was hashed."""
+    """Copy the files of a tree; raises MachineError for one that changed since it was hashed, or is gone."""
     for name, source in tree.sources.items():
-        copied = _copy(source, folder / name)
+        try:
+            copied = _copy(source, folder / name)
+        except FileNotFoundError as error:
+            message = f"{source} is gone since it was read."
+            raise MachineError(message, next_step="run the command again") from error
         if copied != tree.files[name]:
             message = f"{source} changed while it was stored."
             raise MachineError(message, next_step="run the command again")

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.contract.digest import FileDigest, hash_file
@@ -37,13 +38,14 @@ class HashCache:
         try:
             text = entry.read_text(encoding="utf-8")
             return FileDigest.model_validate_json(text)
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             digest = hash_file(path)
         # A file written just now may change once more without a change of its times.
         last_change_ns = max(before.st_mtime_ns, before.st_ctime_ns)
         has_settled = last_change_ns + _SETTLED_NS < self.clock_ns()
         if has_settled and entry == self._entry(path, path.stat()):
-            write_atomically(entry, digest.model_dump_json())
+            with suppress(OSError):  # a full or read-only disk: the file is hashed again next time
+                write_atomically(entry, digest.model_dump_json())
         return digest
 
     def _entry(self, path: Path, status: os.stat_result) -> Path:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.aws.client import Aws
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
-from orchestrator.errors import AccountError, SpecError
+from orchestrator.errors import AccountError, MachineError, SpecError
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.download import damaged, fetch
 from orchestrator.storage.files import complete_folder, to_json
@@ -76,7 +76,11 @@ class S3Store:
             )
             uploads.append(upload)
         present = self._retrying.list(tree.name)
-        Uploader(self._retrying, meter).send(uploads, present)
+        try:
+            Uploader(self._retrying, meter).send(uploads, present)
+        except FileNotFoundError as error:
+            message = f"{error.filename} is gone since it was read."
+            raise MachineError(message, next_step="run the command again") from error
         complete = TreeManifest(files=tree.files)
         text = to_json(complete.model_dump())
         _put_text(self._retrying, manifest, text, new=True)

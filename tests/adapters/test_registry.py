@@ -73,7 +73,7 @@ def test_an_adapter_is_found_by_name_and_pulled_as_its_job_wrote_it(
     prefix = leave({})
     registry = Registry([any_store])
     adapter = registry.find("fox")
-    assert [one.name for one in registry.newest()] == ["fox"]
+    assert [one.name for one in registry.newest(pytest.fail)] == ["fox"]
     assert (adapter.prefix, adapter.uri) == (prefix, any_store.uri(prefix))
     registry.pull(adapter, tmp_path / "back")
     assert set(hash_files(tmp_path / "back")) == {"adapter.json", *FILES}
@@ -116,3 +116,17 @@ def test_a_missing_adapter_is_reported(any_store: Store, store: S3Store, tmp_pat
         fetch(any_store, "adapters/fox/", tmp_path / "back")
     with pytest.raises(JobError, match="nothing was published yet"):
         Registry([any_store, store]).find("fox")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [(b"{", "submit the job again with --restart"), (b'{"format": 2}', "upgrade orchestrator")],
+)
+def test_an_unreadable_adapter_does_not_hide_the_others(
+    any_store: Store, leave: Leave, manifest: bytes, words: str
+) -> None:
+    leave({"adapter.json": manifest})
+    errors: list[JobError] = []
+    assert Registry([any_store]).newest(errors.append) == []
+    (error,) = errors
+    assert error.next_step == words

@@ -60,12 +60,14 @@ def test_equal_runs_write_equal_bytes(adapter: Path) -> None:
 def test_each_kind_of_adapter_says_how_it_is_loaded() -> None:
     def lines(*files: str) -> list[str]:
         digests = {file: FileDigest(sha256="0", size=0) for file in files}
-        return manifest().model_copy(update={"files": digests}).loading("/a")
+        return manifest(files=digests).loading("/a")  # without a kind, as the first version wrote it
 
     assert lines("learned_embeds.safetensors", "contact_sheet.png") == ["pipe.load_textual_inversion('/a')"]
     full = lines("unet/config.json", "unet/weights.safetensors", "text_encoder/config.json")
     assert full == [
+        "from diffusers import UNet2DConditionModel",
         "pipe.unet = UNet2DConditionModel.from_pretrained('/a', subfolder=\"unet\")",
+        "from transformers import CLIPTextModel",
         "pipe.text_encoder = CLIPTextModel.from_pretrained('/a', subfolder=\"text_encoder\")",
     ]
 
@@ -75,7 +77,8 @@ def test_a_word_of_several_text_encoders_is_loaded_into_each() -> None:
     digest = FileDigest(sha256="0", size=0)
     lines = manifest(base_model=base, trigger="<dog>", files={"learned_embeds.safetensors": digest}).loading("/a")
     assert lines == [
-        "rows = safetensors.torch.load_file('/a/learned_embeds.safetensors')",
+        "from safetensors.torch import load_file",
+        "rows = load_file('/a/learned_embeds.safetensors')",
         (
             "pipe.load_textual_inversion(rows['clip_l'], token='<dog>', "
             "text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)"
@@ -105,3 +108,9 @@ def test_a_newer_format_is_not_guessed_at(adapter: Path) -> None:
 def test_an_adapter_that_any_prompt_calls_up_has_no_trigger(adapter: Path) -> None:
     manifest(trigger=None).write(adapter)
     assert AdapterManifest.read(adapter).trigger is None
+
+
+def test_a_kind_from_elsewhere_says_nothing_wrong() -> None:
+    digest = FileDigest(sha256="0", size=0)
+    assert manifest(files={"unet.bin": digest}).loading("/a") == []
+    assert manifest(kind="newer", files={"learned.safetensors": digest}).loading("/a") == []

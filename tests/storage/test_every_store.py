@@ -147,3 +147,9 @@ def test_names_are_listed_by_prefix_with_their_sizes(any_store: Store) -> None:
     assert any_store.name(any_store.uri("adapters/a.json")) == "adapters/a.json"
     assert len(any_store.list_prefix("")) == 4
     assert any_store.list_prefix("nothing/here") == {}
+
+
+def test_a_file_that_is_gone_since_it_was_hashed_is_named(any_store: Store, tree: Tree) -> None:
+    tree.sources["a.txt"].unlink()
+    with pytest.raises(MachineError, match=r"a\.txt is gone since it was read"):
+        any_store.put_tree(tree)

@@ -46,3 +46,8 @@ def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path, file: Path) -> 
 def test_a_small_file_is_simply_read(tmp_path: Path, file: Path) -> None:
     assert HashCache(tmp_path / "hashes", clock_ns=lambda: LATER).digest(file) == hash_file(file)
     assert not (tmp_path / "hashes").exists()
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "hashes").write_text("a file where the folder should be")
+    assert memory(tmp_path).digest(file) == hash_file(file)

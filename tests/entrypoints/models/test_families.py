@@ -1,15 +1,16 @@
 """What every family does, and SDXL from a folder to pictures."""
 
+import configparser
+import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
-import safetensors.torch
 import tiny
 import torch
-import transformers
 from diffusers import ControlNetModel, DiffusionPipeline
 from PIL import Image
 
@@ -19,7 +20,7 @@ from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.checkpoint import newest_first
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.families import FAMILIES, family_of
 from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_index
 
@@ -174,9 +175,8 @@ def test_an_adapter_of_sdxl_draws_in_plain_diffusers_what_its_run_drew(
     drawn = np.asarray(Image.open(samples / sample.file), dtype=float) / 255
 
     plain = DiffusionPipeline.from_pretrained(sdxl_folder)
-    names = {**vars(transformers), **vars(diffusers), "safetensors": safetensors, "pipe": plain}
     lines = AdapterManifest.read(environment.model).loading(str(environment.model))
-    exec("\n".join(lines), names)  # noqa: S102 - what we tell people to type
+    exec("\n".join(lines), {"pipe": plain})  # noqa: S102 - what we tell people to type
     ours = load_base_model(sdxl_folder, "builtin", None, CPU)
     load_adapter(ours, environment.model)
 
@@ -226,3 +226,55 @@ def test_a_weight_blends_between_base_and_adapter(job: Any, run: Any, sdxl_folde
     assert prediction[0] == 0
     assert prediction[1] == pytest.approx(prediction[2] / 2, rel=1e-3)
     assert prediction[2] > 1e-4
+
+
+def test_a_base_model_carries_one_adapter(job: Any, run: Any, sdxl_folder: Path) -> None:
+    environment = job(tiny.dreambooth(evaluation_prompts=0), base_model=sdxl_folder)
+    run(environment)
+    base = load_base_model(sdxl_folder, "builtin", None, CPU)
+    load_adapter(base, environment.model)
+    with pytest.raises(TrainingError, match="carries an adapter already"):
+        load_adapter(base, environment.model)
+
+
+@pytest.mark.parametrize(("kind", "weight"), [("lora", math.nan), ("lora", math.inf), ("embedding", 0.5)])
+def test_a_weight_that_cannot_be_is_refused(job: Any, run: Any, sdxl_folder: Path, kind: str, weight: float) -> None:
+    environment = job(RECIPES[kind], base_model=sdxl_folder)
+    run(environment)
+    base = load_base_model(sdxl_folder, "builtin", None, CPU)
+    with pytest.raises(TrainingError, match="weight") as caught:
+        load_adapter(base, environment.model, weight)
+    assert caught.value.kind == "adapter"
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "embedding"])
+def test_an_adapter_of_the_first_version_is_loaded(job: Any, run: Any, sdxl_folder: Path, kind: str) -> None:
+    environment = job(RECIPES[kind], base_model=sdxl_folder)
+    run(environment)
+    path = environment.model / MANIFEST_FILE
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in values.items() if name not in ("kind", "parts")}))
+    base = load_base_model(sdxl_folder, "builtin", None, CPU)
+    before = {name: tensor.clone() for name, tensor in base.denoiser.state_dict().items()}
+    found = load_adapter(base, environment.model)
+    assert found.kind == values["kind"]
+    if kind == "full":
+        assert found.parts == tuple(sorted(values["parts"]))
+        assert any(not torch.equal(tensor, before[name]) for name, tensor in base.denoiser.state_dict().items())
+
+
+def test_a_denoiser_of_another_family_is_refused(sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(sdxl_folder, folder)
+    config = folder / "unet" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "addition_embed_type": None}))
+    with pytest.raises(ValueError, match="calls itself a StableDiffusionXLPipeline, but its unet is another"):
+        family_of(folder)
+
+
+def test_the_import_rules_know_all_families() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(Path(__file__).parents[3] / ".importlinter")
+    ruled = parser["importlinter:contract:families-independent"]["modules"].split()
+    assert ruled == [f"entrypoints.models.{family.module}" for family in FAMILIES.values()]

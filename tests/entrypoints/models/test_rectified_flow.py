@@ -12,6 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from entrypoints.models.base import BaseModel
 from entrypoints.models.rectified_flow import RectifiedFlow
 from entrypoints.recipes.dreambooth import captions
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.randomness import generator
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream
@@ -63,7 +64,7 @@ def test_the_schedulers_steps_along_the_target_lead_back_to_the_latents() -> Non
 
 
 def test_min_snr_is_refused() -> None:
-    with pytest.raises(ValueError, match="not defined for flow models"):
+    with pytest.raises(TrainingError, match="not defined for flow models"):
         RectifiedFlow().weights(TIMES, snr_gamma=5)
 
 
