@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
 from entrypoints.runtime.stop import StopFlag, Stopped
+from entrypoints.train import LAUNCHER_VARIABLE
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
     EXIT_STOPPED,
@@ -100,36 +101,51 @@ def run_together(
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
 
     from entrypoints.runtime.failures import TrainingError
 
     name_interface(hosts)
-    start = elastic_launch(launch_config(hosts, processes), sys.executable)
+    config = launch_config(hosts, processes)
     already_published = published_at(environment)
-    # Until torchrun sets handlers of its own, nothing runs that would have to be saved: a signal simply ends it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    stop.check()
     try:
-        start("-u", "-m", "entrypoints.train")
+        start_and_wait(config, stop)
     except SignalException as error:
-        if published_at(environment) != already_published:
-            return  # the request to end came when all was done
         if environment.failure_file.exists():
             raise TrainingError("lost-process", "A process failed while the job was being stopped.") from error
+        if published_at(environment) != already_published:
+            return  # the request to end came when all was done
         raise Stopped from error
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure.
-        if failure.exitcode == EXIT_STOPPED:
+        # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure. It
+        # then ends the others.
+        codes = {failure.exitcode for failure in error.failures.values()}
+        ended_by_stop = {EXIT_STOPPED, -signal.SIGTERM, -signal.SIGKILL}
+        if EXIT_STOPPED in codes and codes <= ended_by_stop and not environment.failure_file.exists():
             raise Stopped from error
+        _, failure = error.get_first_failure()
         raise TrainingError(
             "lost-process",
             f"A process of this job (number {failure.local_rank} on its host) {ending_of(failure)}.",
             "If the host was short of memory, lower batch_size. Resume the job with: "
             "python -m orchestrator jobs retry JOB",
         ) from error
+
+
+def start_and_wait(config: "LaunchConfig", stop: StopFlag) -> None:
+    """Start the processes and wait for them; raises as torchrun does when they fail or are to end."""
+    from torch.distributed.launcher.api import elastic_launch
+
+    os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    start = elastic_launch(config, sys.executable)
+    # Until torchrun sets handlers of its own, nothing runs that would have to be saved: a signal ends this process. The
+    # first process of a container ignores signals without a handler.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))
+    stop.check()
+    try:
+        start("-u", "-m", "entrypoints.train")
+    finally:
+        stop.listen()  # torchrun's handlers stay, and would raise in the middle of a report
 
 
 def launch_config(hosts: Hosts, processes: int) -> "LaunchConfig":

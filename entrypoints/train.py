@@ -34,6 +34,8 @@ SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
 }
+LAUNCHER_VARIABLE = "ORCHESTRATOR_LAUNCHER_PID"
+"""Process id of the launcher, for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
 """Number of the request in Linux's prctl.h."""
 
@@ -47,8 +49,7 @@ def apply_settings() -> None:
 def main() -> int:
     """Run this process's part of the job in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
     apply_settings()
-    if "RANK" in os.environ:
-        end_with_launcher()
+    end_with_launcher()
     environment = Environment.from_variables()
     stop = StopFlag()
     stop.listen()
@@ -56,15 +57,19 @@ def main() -> int:
 
 
 def end_with_launcher() -> None:
-    """Ask Linux to kill this process when the launcher that started it is gone.
+    """Ask Linux to kill this process when the launcher that started it, if one did, is gone.
 
     The launcher may be killed, and is what holds the job: a process that outlived it would train on in secret, beside
     the next attempt. Elsewhere than on Linux there is no such request, and GPUs of several ranks are not either.
     https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    launcher = os.environ.get(LAUNCHER_VARIABLE)
+    if launcher is None or sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(launcher):  # it was gone already
+        sys.exit(EXIT_FAILED)
 
 
 def exit_status(environment: Environment, work: Callable[[], None]) -> int:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 
 from orchestrator.contract.problem import problems_of
 
@@ -78,8 +79,8 @@ def failure_of(error: BaseException) -> TrainingError | None:
 
 
 def is_lost_process(error: BaseException) -> bool:
-    """Whether a collective operation failed because another rank is gone."""
-    if isinstance(error, torch.distributed.DistBackendError):
+    """Whether another rank is gone, or did not come."""
+    if isinstance(error, torch.distributed.DistError | RendezvousError):
         return True
     return isinstance(error, RuntimeError) and has_sign(error, LOST_PROCESS_SIGNS)
 

@@ -301,10 +301,12 @@ def fit(
         _take_steps(run, trainer, saver, validate)
     except Stopped:
         saver.save()
+        run.ranks.barrier()  # torchrun ends the others soon after the first, and one of them is still saving
         raise
     except NotFiniteError as error:
         if trainer.is_finite():
             saver.save()
+        run.ranks.barrier()
         raise _nan_loss(trainer, saver, error) from error
     saver.save()
     base.denoiser.eval()

@@ -17,7 +17,7 @@ from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import did_you_mean
-from orchestrator.errors import JobError, MissingError
+from orchestrator.errors import JobError, MissingError, OrchestratorError
 from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage import Store
 from orchestrator.storage.uris import folder_name
@@ -59,17 +59,18 @@ class Registry:
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
 
-    def newest(self, report: Callable[[JobError], None]) -> list[Adapter]:
+    def newest(self, report: Callable[[OrchestratorError], None]) -> list[Adapter]:
         """Return the newest adapter of each name in each store, sorted by name.
 
-        One whose manifest cannot be read does not hide the others: it is left out, and its error reported.
+        One whose manifest cannot be read (damaged, too long, deleted meanwhile) does not hide the others: it is left
+        out, and its error reported.
         """
         found = []
         for store in self.stores:
             for published in _newest(store, ADAPTERS_PREFIX):
                 try:
                     adapter = _read(store, published)
-                except JobError as error:
+                except OrchestratorError as error:
                     report(error)
                 else:
                     found.append(adapter)

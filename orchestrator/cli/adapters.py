@@ -11,7 +11,7 @@ from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
-    from orchestrator.errors import JobError
+    from orchestrator.errors import OrchestratorError
 
 
 @click.group()
@@ -97,8 +97,11 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     print_facts(facts)
 
 
-def _warn(error: "JobError") -> None:
-    click.echo(printable(f"Warning: {error.message} Next: {error.next_step}"), err=True)
+def _warn(error: "OrchestratorError") -> None:
+    text = f"Warning: {error.message}"
+    if error.next_step:
+        text += f" Next: {error.next_step}"
+    click.echo(printable(text), err=True)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:

@@ -137,6 +137,8 @@ class AdapterManifest(BaseModel):
             return []
         if self.kind == EMBEDDING:
             return self._loading_embeddings(folder, family)
+        if self.kind != FULL:
+            return []
         lines = []
         for part, class_name in family.classes.items():
             if part in self.parts:

@@ -56,12 +56,13 @@ def leave(
             client = request.getfixturevalue("aws").client("s3")
             client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
-    def leave(changes: dict[str, bytes | None]) -> str:
+    def leave(changes: dict[str, bytes | None], name: str = "fox") -> str:
         files = {**FILES, "adapter.json": manifest_text, **changes}
         prefix = PREFIXES["folder" if isinstance(any_store, FolderStore) else "s3"]
-        for name, content in files.items():
+        prefix = prefix.replace("adapters/fox/", f"adapters/{name}/")
+        for file, content in files.items():
             if content is not None:
-                write(f"{prefix}{name}", content)
+                write(f"{prefix}{file}", content)
         return prefix
 
     return leave
@@ -120,13 +121,18 @@ def test_a_missing_adapter_is_reported(any_store: Store, store: S3Store, tmp_pat
 
 @pytest.mark.parametrize(
     ("manifest", "words"),
-    [(b"{", "submit the job again with --restart"), (b'{"format": 2}', "upgrade orchestrator")],
+    [
+        (b"{", "submit the job again with --restart"),
+        (b'{"format": 2}', "upgrade orchestrator"),
+    ],
+    ids=["damaged", "newer"],
 )
 def test_an_unreadable_adapter_does_not_hide_the_others(
     any_store: Store, leave: Leave, manifest: bytes, words: str
 ) -> None:
-    leave({"adapter.json": manifest})
-    errors: list[JobError] = []
-    assert Registry([any_store]).newest(errors.append) == []
+    leave({"adapter.json": manifest}, "ant")
+    leave({})
+    errors: list[OrchestratorError] = []
+    assert [adapter.name for adapter in Registry([any_store]).newest(errors.append)] == ["fox"]
     (error,) = errors
     assert error.next_step == words

@@ -113,4 +113,4 @@ def test_an_adapter_that_any_prompt_calls_up_has_no_trigger(adapter: Path) -> No
 def test_a_kind_from_elsewhere_says_nothing_wrong() -> None:
     digest = FileDigest(sha256="0", size=0)
     assert manifest(files={"unet.bin": digest}).loading("/a") == []
-    assert manifest(kind="newer", files={"learned.safetensors": digest}).loading("/a") == []
+    assert manifest(kind="newer", parts=("unet",), files={"learned.safetensors": digest}).loading("/a") == []

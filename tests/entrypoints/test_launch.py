@@ -114,6 +114,8 @@ def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Lau
     status, events, _ = outcome(launch(environment, processes=2))
     assert status == EXIT_FAILED
     (failure,) = failures_in(events)
+    (again,) = failures_in(outcome(launch(environment, processes=2))[1])  # the failure file of the first is no cause
+    assert again == failure
     assert failure["kind"] == "resume"
     assert "number of processes that train together (was 1, is 2)" in failure["message"]
     assert [path.name for path in newest_first(environment.checkpoints)] == before
@@ -146,11 +148,13 @@ def test_a_killed_process_is_reported_in_words(job: Any, launch: Launch) -> None
     environment = job(recipe(steps=4000, class_images=2))
     process = launch(environment, processes=2)
     wait_for(process, "step")
-    os.kill(workers_of(process)[0], signal.SIGKILL)
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGKILL)
     status, events, errors = outcome(process)
     assert status == EXIT_FAILED
     (failure,) = failures_in(events)
     assert failure["kind"] == "lost-process", errors
+    assert "was ended by SIGKILL" in failure["message"]
     assert "jobs retry" in failure["next_step"]
     assert failure["message"] in environment.failure_file.read_text()
 
@@ -170,6 +174,10 @@ def test_all_processes_stop_while_one_draws(job: Any, launch: Launch, moment: st
     status, events, errors = outcome(process)
     assert status == EXIT_STOPPED, errors
     assert failures_in(events) == []
+    assert steps_in(events) == []  # none after the signal: nobody waited for the last image
+    assert (
+        max(event["done"] for event in events if event["event"] == "item") < 400 if moment == "class images" else True
+    )
     assert not environment.failure_file.exists()
 
 
