@@ -159,4 +159,4 @@ def test_it_is_shown_planned_documented_and_trained(tree: Path, typed: Any) -> N
     losses = [event["loss"] for event in map(json.loads, log.splitlines()) if event["event"] == "step"]
     assert losses[-1] < 0.5 * losses[0]
     shown = typed(*program, "jobs", "show", job["name"]).stdout
-    assert "any prompt" in shown
+    assert "any words" in shown
