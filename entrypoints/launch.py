@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
 from entrypoints.runtime.stop import StopFlag, Stopped
-from entrypoints.train import LAUNCHER_VARIABLE
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
     EXIT_STOPPED,
@@ -135,7 +134,7 @@ def start_and_wait(config: "LaunchConfig", stop: StopFlag) -> None:
     """Start the processes and wait for them; raises as torchrun does when they fail or are to end."""
     from torch.distributed.launcher.api import elastic_launch
 
-    os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    os.environ[train.LAUNCHER_VARIABLE] = str(os.getpid())
     start = elastic_launch(config, sys.executable)
     # Until torchrun sets handlers of its own, nothing runs that would have to be saved: a signal ends this process. The
     # first process of a container ignores signals without a handler.

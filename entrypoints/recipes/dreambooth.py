@@ -7,7 +7,6 @@ import torch
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.evaluation.prompts import EvaluationPrompt, contexts
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import CaptionedImage
@@ -15,6 +14,7 @@ from entrypoints.training.class_images import class_pictures
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
+from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.dreambooth import DreamBooth
@@ -49,19 +49,8 @@ def train(recipe: DreamBooth, run: Run) -> None:
     objective = DenoisingObjective(base, recipe, streams, encoder)
     validate = partial(draw_validation, run, base)
     fit(run, base, recipe, tuner, objective, validate)
-
-    if run.ranks.is_first:
-        evaluation = evaluate(
-            load_pristine=run.load_base_model,
-            tuned=base,
-            prompts=evaluation_prompts(recipe),
-            drawing=run.drawing,
-            seeds=run.evaluation_seeds,
-            pictures=images,
-            check_stop=run.stop.check,
-        )
-        save = partial(evaluation.save, title=run.title)
-        run.publish(tuner, base, evaluation.metrics, save)
+    prompts = evaluation_prompts(recipe)
+    evaluate_and_publish(run, base, tuner, images, prompts)
 
 
 def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:

@@ -5,13 +5,13 @@ from functools import partial
 import torch
 
 from entrypoints.adapters.embedding import Embedding
-from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.evaluation.prompts import STYLE_TEMPLATES, EvaluationPrompt, contexts, object_templates
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
+from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
@@ -40,19 +40,8 @@ def train(recipe: TextualInversion, run: Run) -> None:
     objective = DenoisingObjective(base, recipe, [stream], encoder)
     validate = partial(draw_validation, run, base)
     fit(run, base, recipe, tuner, objective, validate)
-
-    if run.ranks.is_first:
-        evaluation = evaluate(
-            load_pristine=run.load_base_model,
-            tuned=base,
-            prompts=evaluation_prompts(recipe),
-            drawing=run.drawing,
-            seeds=run.evaluation_seeds,
-            pictures=images,
-            check_stop=run.stop.check,
-        )
-        save = partial(evaluation.save, title=run.title)
-        run.publish(tuner, base, evaluation.metrics, save)
+    prompts = evaluation_prompts(recipe)
+    evaluate_and_publish(run, base, tuner, images, prompts)
 
 
 def templates(recipe: TextualInversion, images: list[CaptionedImage]) -> PromptsOf:

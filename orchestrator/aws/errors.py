@@ -6,7 +6,6 @@ holds names only, so that no SDK is imported.
 
 import re
 import shlex
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from orchestrator.contract.command_line import command
@@ -233,11 +232,6 @@ def find_row(failure: Failure) -> Row:
             if name in row.names.split() and _applies(row, failure):
                 return row
     return REST if failure.status == 0 else _by_status(failure.status)
-
-
-def known_names() -> Iterable[str]:
-    """Return every name the table has a row for."""
-    return (name for row in TABLE for name in row.names.split())
 
 
 def _applies(row: Row, failure: Failure) -> bool:

@@ -17,8 +17,6 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.resources import INSTANCES_TABLE
 
-HOME_REGION = "us-east-1"
-
 _NAME = re.compile(r"ml\.([a-z]+\d+[a-z-]*)\.(metal|\d*x?large|medium)(-\w+)?")
 _WITHOUT_GPU = re.compile(r"[cmrt]\d")
 _OTHER_CHIP = re.compile(r"(trn|inf)\d")

@@ -53,6 +53,7 @@ import torch
 from entrypoints.adapters.lora import Lora
 from entrypoints.runtime.randomness import generator
 from entrypoints.training.loop import fit
+from entrypoints.training.publication import evaluate_and_publish
 
 
 class Forgetting:
@@ -91,7 +92,7 @@ def train(recipe, run):
     base, pristine = run.load_base_model(), run.load_base_model()
     tuner = Lora(base, rank=recipe.rank, alpha=recipe.lora_alpha, text_encoder=False, seed=recipe.seed)
     fit(run, base, recipe, tuner, Forgetting(base, pristine, recipe))
-    run.publish(tuner, base, {})
+    evaluate_and_publish(run, base, tuner, images=[], prompts=[])
 '''
 
 
