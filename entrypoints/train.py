@@ -100,7 +100,8 @@ def _reported(environment: Environment, work: Callable[[], None]) -> int:
 def run_recipe(environment: Environment, stop: StopFlag) -> None:
     """Decode the recipe and run the module of its name in `entrypoints.recipes`."""
     # Only the first rank reports events.
-    if os.environ.get("RANK", "0") != "0":
+    is_first = os.environ.get("RANK", "0") == "0"
+    if not is_first:
         mute()
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
@@ -113,6 +114,9 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     if environment.root == DEFAULT_ROOT:
         require_gpu()
     recipe = from_hyperparameters(environment.hyperparameters())
+    if is_first:
+        for note in recipe.notes:
+            sys.stderr.write(f"{note}\n")
     module_name = recipe.recipe_name().replace("-", "_")
     module = import_module(f"entrypoints.recipes.{module_name}")
     ranks = Ranks.from_variables()

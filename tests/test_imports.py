@@ -22,6 +22,7 @@ HEAVY = {
     "boto3",
     "botocore",
     "diffusers",
+    "tokenizers",
     "transformers",
     "yaml",
     "pydantic",

@@ -14,8 +14,10 @@ from transformers import CLIPTokenizer
 
 from entrypoints.adapters.weights import save_weights
 from entrypoints.models.base import BaseModel
+from entrypoints.models.tokens import LoadedTokenizer
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.adapter import EMBEDDING, EMBEDDINGS_FILE, AdapterManifest
+from orchestrator.contract.new_words import initializer_fault, placeholder_fault, placeholder_tokens
 
 
 class NewRows(nn.Module):
@@ -70,9 +72,12 @@ class Embedding:
         encoders = base.text_encoders.items()
         for (part, encoder), tokenizer in zip(encoders, base.tokenizers, strict=True):
             known = encoder.get_input_embeddings()
-            known_id = single_token(tokenizer, initializer)
+            reader = LoadedTokenizer(tokenizer, encoder.config.max_position_embeddings)
+            require_initializer(reader, initializer)
+            known_id = reader.read(initializer)[0].id
             known_row = known.weight[known_id].detach().clone()
             start = known_row.repeat(vectors, 1)  # (vectors, width)
+            require_placeholder(reader, placeholder, vectors)
             first_id = add_word(base, tokenizer, placeholder, vectors)
             embedding = NewRows(known, first_id, start)
             encoder.set_input_embeddings(embedding)
@@ -128,18 +133,18 @@ def load(
         )
 
 
-def single_token(tokenizer: CLIPTokenizer, word: str) -> int:
-    """Return the id of a word that is one token; raises TrainingError("token") for any other."""
-    ids = tokenizer(word, add_special_tokens=False).input_ids
-    is_unknown = ids == [tokenizer.unk_token_id]
-    if len(ids) != 1 or is_unknown:
-        pieces = " ".join(tokenizer.convert_ids_to_tokens(ids))
-        raise TrainingError(
-            "token",
-            f'The initializer "{word}" is {len(ids)} tokens of this model ({pieces}); it must be one.',
-            "Choose a plain word for the subject, for example initializer_token=toy.",
-        )
-    return int(ids[0])
+def require_initializer(tokenizer: LoadedTokenizer, word: str) -> None:
+    """Raise TrainingError("token") unless a word is one token."""
+    fault = initializer_fault(tokenizer, word)
+    if fault is not None:
+        raise TrainingError("token", *fault)
+
+
+def require_placeholder(tokenizer: LoadedTokenizer, word: str, vectors: int) -> None:
+    """Raise TrainingError("token") when a word is in the vocabulary, where it has a meaning already."""
+    fault = placeholder_fault(tokenizer, word, vectors)
+    if fault is not None:
+        raise TrainingError("token", *fault)
 
 
 def add_word(
@@ -150,33 +155,12 @@ def add_word(
 ) -> int:
     """Add the tokens "<x>", "<x>_1", ... to a tokenizer and return the first id.
 
-    Raises TrainingError("token") when the word exists, or when the tokenizer would split it.
+    Raises TrainingError("token") when the tokenizer would split the word.
     """
-    words = [placeholder]
-    for number in range(1, vectors):
-        words.append(f"{placeholder}_{number}")
-    require_new(tokenizer, words)
+    words = placeholder_tokens(placeholder, vectors)
     tokenizer.add_tokens(words)
     require_readable(base, tokenizer, words)
     return int(tokenizer.convert_tokens_to_ids(placeholder))
-
-
-def require_new(tokenizer: CLIPTokenizer, words: list[str]) -> None:
-    """Raise TrainingError("token") when a word is in the vocabulary, where it has a meaning already.
-
-    CLIP's tokenizer lowers the case of a prompt and marks the end of a word with "</w>".
-    """
-    vocabulary = tokenizer.get_vocab()
-    for word in words:
-        lower = word.lower()
-        spellings = {word, lower, f"{lower}</w>"}
-        if spellings & vocabulary.keys():
-            bare = word.strip("<>")
-            raise TrainingError(
-                "token",
-                f'The placeholder "{word}" is in the vocabulary of this model already.',
-                f'Choose a new word, for example placeholder_token="<my-{bare}>".',
-            )
 
 
 def require_readable(base: BaseModel, tokenizer: CLIPTokenizer, words: list[str]) -> None:

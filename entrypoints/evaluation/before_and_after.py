@@ -8,7 +8,6 @@ from PIL import Image
 
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import contact_sheet
-from entrypoints.evaluation.prompts import EvaluationPrompt
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import Drawing, DrawRequest, draw
@@ -16,6 +15,7 @@ from entrypoints.runtime.pictures import CaptionedImage, crop_square, read_image
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, PROMPT_FIDELITY, SUBJECT_FIDELITY
+from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
 
 DIGITS = 4

@@ -7,7 +7,6 @@ import torch
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.prompts import EvaluationPrompt, contexts
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.class_images import class_pictures
@@ -16,9 +15,9 @@ from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
 from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
+from entrypoints.training.texts import require_texts
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.dreambooth import DreamBooth
-from orchestrator.contract.words import with_article, words_around
 
 
 def train(recipe: DreamBooth, run: Run) -> None:
@@ -28,6 +27,7 @@ def train(recipe: DreamBooth, run: Run) -> None:
     """
     base = run.load_base_model()
     images = run.training_images()
+    require_texts(base, recipe, images)
     subject = Stream(
         name="instance",
         latents=latents_of(base, recipe, images),
@@ -49,8 +49,7 @@ def train(recipe: DreamBooth, run: Run) -> None:
     objective = DenoisingObjective(base, recipe, streams, encoder)
     validate = partial(draw_validation, run, base)
     fit(run, base, recipe, tuner, objective, validate)
-    prompts = evaluation_prompts(recipe)
-    evaluate_and_publish(run, base, tuner, images, prompts)
+    evaluate_and_publish(run, base, tuner, images, recipe.judged_by)
 
 
 def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:
@@ -77,21 +76,3 @@ def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
         text_encoder=recipe.train_text_encoder,
         seed=recipe.seed,
     )
-
-
-def evaluation_prompts(recipe: DreamBooth) -> list[EvaluationPrompt]:
-    """Return the evaluation prompts: the same for both models, with the rare token and the class.
-
-    CLIP does not know the rare token; the text that it compares images with has the class alone.
-    """
-    # "a photo of sks dog" is about "sks dog": the class is what follows the rare token.
-    _, class_words = words_around(recipe.instance_prompt, recipe.rare_token)
-    class_name = " ".join(class_words)
-    subject = " ".join([recipe.rare_token, *class_words])
-    named = with_article(subject)
-    plain = with_article(class_name or "thing")
-    found = []
-    for context in contexts(recipe):
-        prompt = context.format(named)
-        found.append(EvaluationPrompt(before=prompt, after=prompt, text=context.format(plain)))
-    return found

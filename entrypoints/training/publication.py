@@ -5,10 +5,10 @@ from functools import partial
 
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation.before_and_after import evaluate
-from entrypoints.evaluation.prompts import EvaluationPrompt
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.run import Run
+from orchestrator.contract.prompts import EvaluationPrompt
 
 
 def evaluate_and_publish(

@@ -10,6 +10,7 @@ from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.run import Run
 from orchestrator.contract.events import Phase, Sample, emit
 from orchestrator.contract.samples import SampleImage
+from orchestrator.contract.words import with_word
 
 
 def draw_validation(run: Run, base: BaseModel, step: int) -> None:
@@ -25,7 +26,12 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     for module in modules:
         module.eval()
     emit(Phase(name="validation", of=len(recipe.validation_prompts)))
-    requests = [DrawRequest(prompt, recipe.seed) for prompt in recipe.validation_prompts]
+    requests = []
+    word = recipe.new_word
+    for prompt in recipe.validation_prompts:
+        # Only in its own spelling does a new word stand for all its vectors.
+        spelled = with_word(prompt, word.text) if word else prompt
+        requests.append(DrawRequest(spelled, recipe.seed))
     images = _draw_together(run, base, requests)
     for module, mode in zip(modules, training, strict=True):
         module.train(mode)

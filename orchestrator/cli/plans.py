@@ -100,6 +100,7 @@ def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
         "placement": _placement_json(plan),
         "stand_ins": stand_ins,
         "warnings": warnings,
+        "notes": plan.notes,
         "account_set_up": ready,
     }
 

@@ -220,6 +220,8 @@ def _agreed_plan(
 def _warn(plan: "Plan") -> None:
     for warning in plan.warnings:
         click.echo(printable(f"Warning: {warning.render()}"), err=True)
+    for note in plan.notes:
+        click.echo(printable(f"Note: {note}"), err=True)
 
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> None:

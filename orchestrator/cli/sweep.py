@@ -148,10 +148,12 @@ def _on_sagemaker(
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
     shown = set()
     for entry in entries:
-        for warning in entry.plan.warnings:
-            if warning not in shown:
-                shown.add(warning)
-                click.echo(printable(f"Warning: {warning.render()}"), err=True)
+        lines = [f"Warning: {warning.render()}" for warning in entry.plan.warnings]
+        lines += [f"Note: {note}" for note in entry.plan.notes]
+        for line in lines:
+            if line not in shown:
+                shown.add(line)
+                click.echo(printable(line), err=True)
     if start.dry_run and start.as_json:
         print_json(_plan_json(entries))
     elif not start.as_json:
@@ -163,7 +165,7 @@ def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
 
     jobs = []
     for entry in entries:
-        plan = entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "stand_ins"})
+        plan = entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "notes", "stand_ins"})
         jobs.append({"settings": dict(entry.variant.settings), **plan})
     total = total_worst_case([entry.plan for entry in entries])
     if total is None:

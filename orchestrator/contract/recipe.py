@@ -17,7 +17,10 @@ from orchestrator.contract import recipes
 from orchestrator.contract.datasets import DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import Footprint, ModelSize
-from orchestrator.contract.problem import did_you_mean
+from orchestrator.contract.problem import Problem, did_you_mean
+from orchestrator.contract.prompts import EvaluationPrompt
+from orchestrator.contract.tokens import Tokenizer
+from orchestrator.contract.words import NewWord
 
 BUILTIN = "builtin"
 BUILTIN_RESOLUTION = 64
@@ -143,9 +146,49 @@ class Recipe(BaseModel):
         return bool(self.evaluation_prompts or self.validation_prompts)
 
     @property
-    def caption_word(self) -> str | None:
-        """The word that every caption has to hold, if the recipe teaches one."""
+    def new_word(self) -> NewWord | None:
+        """The word that it teaches, if it does: every caption has to hold it."""
         return None
+
+    @property
+    def judged_by(self) -> list[EvaluationPrompt]:
+        """The prompts of the contact sheet and of the closing figures."""
+        return []
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Everything beside the captions that the text encoders read, each with the setting that it comes from."""
+        found = []
+        for number, prompt in enumerate(self.validation_prompts):
+            found.append((f"validation_prompts[{number}]", prompt))
+        for judged in self.judged_by:
+            found.append(("evaluation_prompts", judged.after))
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """What it derives from its settings, in whole sentences, for a person to look at before it trains."""
+        return []
+
+    def vocabulary_faults(self, tokenizer: Tokenizer) -> list[Problem]:  # noqa: ARG002 - for recipes with a new word
+        """Return why its words cannot be learned or used with the vocabulary of a base model."""
+        return []
+
+    def vocabulary_doubts(self, tokenizer: Tokenizer) -> list[Problem]:  # noqa: ARG002 - for recipes with a new word
+        """Return why its words may be learned badly."""
+        return []
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return the settings that have no effect beside the others, each with the reason."""
+        idle = {}
+        if not self.validation_prompts:
+            idle["validation_steps"] = "there are no validation_prompts"
+        if not self.evaluation_prompts:
+            idle["evaluation_seeds"] = "evaluation_prompts is 0"
+        if not self.draws_images:
+            idle["inference_steps"] = "the run draws no images"
+            idle["guidance_scale"] = "the run draws no images"
+        return idle
 
     @property
     def trigger(self) -> str | None:

@@ -1,50 +1,94 @@
 """How words are found in prompts and captions: one rule for the client and for training."""
 
 import re
-from typing import Annotated
+import unicodedata
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
 NOT_ONE_WORD = "is not one word"
-_ARTICLES = {"a", "an"}
-_VOWELS = ("a", "e", "i", "o", "u")
-_DETERMINERS = _ARTICLES | {"the", "my", "our", "your", "his", "her", "their", "this", "that"}
+_ARTICLES = {"a", "an", "the"}
+_DETERMINERS = _ARTICLES | {
+    *("my", "our", "your", "his", "her", "its", "their"),
+    *("this", "that", "these", "those"),
+}
+# Words that name nothing. A word that stands between two of them, or beside none at all, has no class.
+_NAMELESS = _DETERMINERS | {
+    *("of", "in", "on", "at", "by", "with", "without", "for", "from", "to", "into", "onto", "as", "like", "near"),
+    *("beside", "behind", "under", "over", "above", "below", "between", "beneath", "inside", "outside", "against"),
+    *("and", "or"),
+}
+_SEPARATORS = " ,.;:-"
+_OPENING = r"(\[{\"'\u201c\u00ab"
+_CLOSING = r")\]}\"'\u201d\u00bb"
+_GAP = "\0"
+"""Marks where a word stood, until the signs around it are gone."""
+
+
+class NewWord(NamedTuple):
+    """The word that a recipe teaches."""
+
+    text: str
+    """As it stands in prompts."""
+    vectors: int = 0
+    """Tokens of its own that are added for it; 0 for a word that is written with the model's tokens."""
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's composed form (NFC), as CLIP reads it: the same letter is the same characters."""
+    return unicodedata.normalize("NFC", text)
+
+
+def occurrences(text: str, word: str) -> Iterator[re.Match[str]]:
+    """Yield where the composed `text` holds `word`, in any case, with no letter or digit right beside it."""
+    pattern = re.compile(_bounded(composed(word)), re.IGNORECASE)
+    return pattern.finditer(composed(text))
 
 
 def holds_word(text: str, word: str) -> bool:
-    """Return whether `text` holds `word` with no letter or digit right beside it: "sks, a toy" holds "sks"."""
-    return _find(text, word) is not None
+    """Return whether `text` holds `word`: "Sks, a toy" holds "sks", because models read small letters alone."""
+    return any(occurrences(text, word))
+
+
+def with_word(text: str, word: str) -> str:
+    """Return `text` with `word` written as it is here wherever it is held: "A <Dog>" becomes "A <dog>"."""
+    pattern = re.compile(_bounded(composed(word)), re.IGNORECASE)
+    return pattern.sub(lambda _: word, composed(text))
 
 
 def words_around(text: str, word: str) -> tuple[list[str], list[str]]:
     """Return the words before the first `word` of `text`, and those after it without any further `word`.
 
-    Punctuation that only set the word apart from the next is left out; raises ValueError when `word` is not there.
+    Signs that only set the word apart go with it. Raises ValueError when `word` is not there.
     """
-    found = _find(text, word)
-    if found is None:
-        raise ValueError(f'"{text}" does not hold "{word}"')
-    before = text[: found.start()]
-    rest = text[found.end() :]
-    after = re.sub(_bounded(word), "", rest).lstrip(" ,.;:-")
+    before, after = _around(text, word)
     return before.split(), after.split()
 
 
 def without_word(text: str, word: str) -> str:
-    """Return `text` without `word`, with the article that fits: "a sks owl" is "an owl", "of sks dog" "of a dog"."""
+    """Return `text` without `word`; of two articles that then meet, the second stays: "a sks, a toy" is "a toy".
+
+    Raises ValueError when `word` is not there.
+    """
+    before, after = _around(text, word)
+    words = before.split()
+    following = after.split()
+    if words and following and is_article(words[-1]) and is_article(following[0]):
+        before = before.rstrip().removesuffix(words[-1])
+    if before and before[-1].isalnum():
+        before = f"{before} "
+    joined = " ".join(f"{before}{after}".split())
+    return joined if after else joined.rstrip(_SEPARATORS)
+
+
+def names_something(text: str, word: str) -> bool:
+    """Return whether `text` says what `word` is: "a photo of sks dog" does; "a photo of sks on a beach" does not."""
     before, after = words_around(text, word)
-    if not after:
-        return " ".join(before)
-    noun = " ".join(after)
-    last = before[-1] if before else ""
-    if last.lower() in _ARTICLES:  # which may be the wrong one for the word that follows now
-        before.pop()
-        noun = with_article(noun)
-        if last[0].isupper():
-            noun = noun[0].upper() + noun[1:]
-    elif last.lower() not in _DETERMINERS:
-        noun = with_article(noun)
-    return " ".join([*before, noun])
+    if after and is_article(after[0]):  # "sks, a toy"
+        after = after[1:]
+    beside = [*before[-1:], *after[:1]]
+    return not all(_is_nameless(one) for one in beside)
 
 
 def with_article(noun: str) -> str:
@@ -52,12 +96,34 @@ def with_article(noun: str) -> str:
     first_word = noun.partition(" ")[0]
     if first_word.lower() in _DETERMINERS:
         return noun
-    article = "an" if noun.lower().startswith(_VOWELS) else "a"
+    article = "an" if noun.lower().startswith(("a", "e", "i", "o", "u")) else "a"
     return f"{article} {noun}"
 
 
-def _find(text: str, word: str) -> re.Match[str] | None:
-    return re.search(_bounded(word), text)
+def _around(text: str, word: str) -> tuple[str, str]:
+    """Return what is before the first `word` and what is after it, without the signs that set it apart.
+
+    Those are a pair of brackets or quotes around it, a possessive "'s", and a comma or hyphen behind it.
+    """
+    if not holds_word(text, word):
+        raise ValueError(f'"{text}" does not hold "{word}"')
+    possessive = re.compile(rf"{_bounded(composed(word))}(?:['\u2019]s(?!\w))?", re.IGNORECASE)
+    marked = possessive.sub(_GAP, composed(text))
+    marked = re.sub(rf"[{_OPENING}]\s*{_GAP}\s*[{_CLOSING}]", _GAP, marked)
+    before, _, after = marked.partition(_GAP)
+    after = after.replace(_GAP, "").lstrip(_SEPARATORS)
+    return before, after
+
+
+def is_article(word: str) -> bool:
+    """Return whether a word is an English article."""
+    return word.lower() in _ARTICLES
+
+
+def _is_nameless(word: str) -> bool:
+    """Return whether a word names nothing: an article, a preposition, or no letter at all."""
+    bare = re.sub(r"[\W_]", "", word)
+    return not bare or bare.lower() in _NAMELESS
 
 
 def _bounded(word: str) -> str:

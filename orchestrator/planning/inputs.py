@@ -7,10 +7,8 @@ from pathlib import Path
 from orchestrator import datasets
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.digest import tree_sha256
-from orchestrator.contract.problem import Problem
-from orchestrator.contract.words import holds_word
 from orchestrator.datasets import Dataset
-from orchestrator.errors import DatasetError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.tree import Tree, tree_of_folder
 
@@ -50,32 +48,3 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     channel = spec.recipe.dataset.inputs[IMAGES]
     tree = tree_of_folder("data", staging)
     return PreparedInputs(trees={channel: tree}, dataset=dataset)
-
-
-def check_inputs(prepared: PreparedInputs, word: str | None) -> None:
-    """Raise the error of prepared inputs, and DatasetError for captions without `word`, which the job is to teach.
-
-    A caption replaces the prompt of the recipe, so a caption without the word would teach nothing.
-    """
-    if prepared.error is not None:
-        raise prepared.error
-    if prepared.dataset is None or word is None:
-        return
-    problems = []
-    for image in prepared.dataset.images:
-        if image.caption is not None and not holds_word(image.caption, word):
-            what = f'its caption does not hold "{word}"'
-            problems.append(
-                Problem(
-                    where=str(image.file),
-                    what=what,
-                    fix="add the word to the caption",
-                )
-            )
-    if problems:
-        next_step = "fix the captions or remove them from the folder, then submit again"
-        raise DatasetError(
-            "The captions would not teach the new word.",
-            next_step=next_step,
-            problems=problems,
-        )

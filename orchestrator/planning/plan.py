@@ -16,8 +16,9 @@ from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree
 from orchestrator.planning.bundle import bundle_tree
-from orchestrator.planning.inputs import PreparedInputs, check_inputs
+from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement, find_placement, stand_ins
+from orchestrator.planning.texts import check_captions, check_settings
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
@@ -43,6 +44,8 @@ class Plan(BaseModel):
     """What the job reads: to be stored before it starts. The URIs in the request hold their hashes."""
     warnings: tuple[Problem, ...] = ()
     """Problems of inputs, model and instance that do not stop the job."""
+    notes: tuple[str, ...] = ()
+    """What the job derives from its settings, for a person to look at before it starts."""
     placement: Placement | None = None
     """Instance, limits and price; None for a local job."""
     stand_ins: tuple["Plan", ...] = ()
@@ -76,11 +79,14 @@ def store_trees(plan: Plan, store: Store) -> None:
 
 
 def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
-    """Plan a local job; raises DatasetError when the images cannot be used for training.
+    """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
 
     A base model in a folder is read from there, without a copy.
     """
-    check_inputs(prepared, spec.recipe.caption_word)
+    errors: list[OrchestratorError] = []
+    doubts = _checked(spec, prepared, errors)
+    if errors:
+        raise _merged(errors)
     model = _model_tree(spec, settings)
     model_sha256 = None
     if model is not None:
@@ -102,7 +108,8 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     return Plan(
         request=training_job(spec, inputs),
         trees=(*prepared.trees.values(), code),
-        warnings=_warnings(spec, prepared),
+        warnings=(*_warnings(spec, prepared), *doubts),
+        notes=tuple(spec.recipe.notes),
     )
 
 
@@ -119,7 +126,7 @@ def plan_on_sagemaker(
     of the job does not depend on that: a submit before the copy was made and one after it are the same job, and a job
     that ended early resumes with the request it was created with.
     """
-    placement = _checked_placement(spec, account, prepared, mirror)
+    placement, doubts = _checked_placement(spec, account, prepared, mirror)
     code = bundle_tree(BundleKind.TRAINING)
     trees = [*prepared.trees.values(), code]
     data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
@@ -141,7 +148,7 @@ def plan_on_sagemaker(
         bundle=s3_uri(account.bucket, code.name),
         output=adapter_uri(account, spec, identity),
     )
-    warnings = (*_warnings(spec, prepared), *_mirror_warnings(spec, mirror))
+    warnings = (*_warnings(spec, prepared), *doubts, *_mirror_warnings(spec, mirror))
     plans = []
     for placed in (placement, *stand_ins(spec, placement)):
         context = SageMakerContext(account=account, placement=placed, owner=owner())
@@ -149,6 +156,7 @@ def plan_on_sagemaker(
             request=training_job(spec, inputs, context),
             trees=tuple(trees),
             warnings=(*warnings, *placed.warnings),
+            notes=tuple(spec.recipe.notes),
             placement=placed,
             mirrored=mirror.model,
         )
@@ -162,21 +170,36 @@ def _checked_placement(
     account: AwsSettings,
     prepared: PreparedInputs,
     mirror: MirrorAnswer,
-) -> Placement:
-    """Return the placement of a job whose spec and inputs pass every check; raises one error with all problems."""
+) -> tuple[Placement, tuple[Problem, ...]]:
+    """Return the placement of a job whose spec and inputs pass every check, and what is doubtful about them.
+
+    Raises one error with all problems.
+    """
     errors: list[OrchestratorError] = []
     with _collecting(errors):
         placement = find_placement(spec, account.region)
     with _collecting(errors):
-        check_inputs(prepared, spec.recipe.caption_word)
         require_no_secret(_captions(prepared))
+    doubts = _checked(spec, prepared, errors)
     with _collecting(errors):
         require_no_secret(_request_texts(spec, account))
     with _collecting(errors):
         _check_isolation(spec, mirror)
     if errors:
         raise _merged(errors)
-    return placement
+    return placement, doubts
+
+
+def _checked(spec: JobSpec, prepared: PreparedInputs, errors: list[OrchestratorError]) -> tuple[Problem, ...]:
+    """Check the images, captions, prompts and words of a job; add what is wrong, and return what is doubtful."""
+    doubts: list[Problem] = []
+    if prepared.error is not None:
+        errors.append(prepared.error)
+    with _collecting(errors):
+        doubts += check_settings(spec)
+    with _collecting(errors):
+        doubts += check_captions(spec, prepared)
+    return tuple(doubts)
 
 
 @contextmanager
@@ -255,7 +278,7 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
 
 
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
-    warnings: list[Problem] = []
+    warnings = list(spec.warnings)
     if prepared.dataset is not None:
         warnings += prepared.dataset.warnings
     images = spec.inputs.get(IMAGES)

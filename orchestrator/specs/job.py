@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
 from orchestrator.settings import expanded
 from orchestrator.specs.base_model import ModelSource, parse_base_model
@@ -63,6 +64,8 @@ class JobSpec(BaseModel):
     """Machines of the job. SageMaker only; ignored for local jobs."""
     budget: Budget = Budget()
     """What the job may cost. SageMaker only; ignored for local jobs."""
+    warnings: tuple[Problem, ...] = ()
+    """Settings that a person has chosen and that have no effect; no part of a job file."""
 
     @field_validator("inputs")
     @classmethod

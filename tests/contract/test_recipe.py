@@ -73,18 +73,28 @@ def test_more_settings_than_the_service_takes_are_refused_before_they_are_sent()
 @pytest.mark.parametrize(
     ("instance", "of_class"),
     [
-        ("a photo of ohwx man", "a photo of a man"),
+        ("a photo of ohwx man", "a photo of man"),
         ("a photo of a ohwx man", "a photo of a man"),
-        ("ohwx owl in the sun", "an owl in the sun"),
+        ("a pair of ohwx shoes", "a pair of shoes"),
+        ("three ohwx cats", "three cats"),
+        ("a glass of ohwx beer", "a glass of beer"),
         ("my ohwx dog", "my dog"),
-        ("a ohwx owl", "an owl"),
-        ("An ohwx dog", "A dog"),
+        ("a ohwx owl", "a owl"),
+        ("ein Foto von ohwx Hund", "ein Foto von Hund"),
+        ("une photo du chien ohwx", "une photo du chien"),
+        ("\u4e00\u5f20 ohwx \u72d7 \u7684 \u7167\u7247", "\u4e00\u5f20 \u72d7 \u7684 \u7167\u7247"),
         ("a photo of ohwx, a toy", "a photo of a toy"),
-        ("a photo of an ohwx-dog", "a photo of a dog"),
-        ("ohwx dog beside ohwx dog", "a dog beside dog"),
+        ("a photo of an ohwx, a toy", "a photo of a toy"),
+        ("a photo of an ohwx-dog", "a photo of an dog"),
+        ("the (OHWX) dog", "the dog"),
+        ("a photo of ohwx's dog", "a photo of dog"),
+        ("a dog, ohwx", "a dog"),
+        ("ohwx dog beside ohwx dog", "dog beside dog"),
     ],
 )
-def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance: str, of_class: str) -> None:
+def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token_and_nothing_else_changes(
+    instance: str, of_class: str
+) -> None:
     recipe = DreamBooth(instance_prompt=instance, rare_token="ohwx")
     assert recipe.model_dump()["class_prompt"] == of_class
 
@@ -96,7 +106,11 @@ def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token(instance
         ({"instance_prompt": "a photo of masks"}, "instance_prompt", "lacks the rare token"),
         ({"instance_prompt": "sks dog", "class_prompt": "a sks, dog"}, "class_prompt", "holds the rare token"),
         ({"instance_prompt": "sks dog", "rare_token": "s k"}, "rare_token", "not one word"),
-        ({"instance_prompt": "sks"}, "class_prompt", "nothing but"),
+        ({"instance_prompt": "sks dog", "class_prompt": "a SKS dog"}, "class_prompt", "holds the rare token"),
+        ({"instance_prompt": "sks"}, "class_prompt", "does not say what"),
+        ({"instance_prompt": "a photo of sks"}, "class_prompt", "does not say what"),
+        ({"instance_prompt": "a photo of the sks."}, "class_prompt", "does not say what"),
+        ({"instance_prompt": "a photo of sks on a beach"}, "class_prompt", "does not say what"),
         ({"instance_prompt": "sks dog", "class_prompt": "a sks dog"}, "class_prompt", "holds the rare token"),
         ({"instance_prompt": "sks dog", "steps": 0}, "steps", "greater than or equal to 1"),
         ({"instance_prompt": "sks dog", "steps": 10, "checkpoint_steps": 11}, "checkpoint_steps", "never occurs"),
@@ -112,6 +126,22 @@ def test_a_contradiction_names_its_field_and_cause(fields: dict[str, Any], field
     (finding,) = raised.value.errors()
     assert finding["loc"] == (field,)
     assert cause in finding["msg"]
+
+
+def test_a_class_prompt_is_not_asked_for_where_it_is_given_or_nothing_reads_it() -> None:
+    asked_of_nobody = DreamBooth(instance_prompt="a photo of sks", prior_preservation="false")
+    assert asked_of_nobody.model_dump()["class_prompt"] == ""
+    assert from_hyperparameters(to_hyperparameters(asked_of_nobody)) == asked_of_nobody
+    given = DreamBooth(instance_prompt="a photo of sks", class_prompt="a photo of a dog")
+    assert given.model_dump()["class_prompt"] == "a photo of a dog"
+
+
+def test_a_derived_class_prompt_is_shown_and_one_that_a_person_wrote_is_not() -> None:
+    (note,) = DreamBooth(instance_prompt="a pair of sks shoes").notes
+    assert '"a pair of shoes"' in note
+    assert "class_prompt=" in note
+    assert not DreamBooth(instance_prompt="a pair of sks shoes", class_prompt="a photo of shoes").notes
+    assert not DreamBooth(instance_prompt="a pair of sks shoes", prior_preservation=False).notes
 
 
 def test_rates_suit_the_base_model_and_the_tuner_and_give_way_to_what_is_chosen() -> None:

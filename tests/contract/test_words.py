@@ -13,6 +13,11 @@ from orchestrator.contract.words import holds_word, with_article, words_around
         ("my <dog>: asleep", "<dog>", True),
         ("a [V] dog", "[V]", True),
         ("a V dog", "[V]", False),
+        ("Sks monster", "sks", True),
+        ("a photo of SKS", "sks", True),
+        ("a photo of sks", "SKS", True),
+        ("my <DOG>: asleep", "<dog>", True),
+        ("an e\u0301te\u0301 dog", "\u00e9t\u00e9", True),
     ],
 )
 def test_a_word_is_held_when_nothing_of_a_word_is_beside_it(text: str, word: str, held: bool) -> None:

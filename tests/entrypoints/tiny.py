@@ -31,6 +31,7 @@ from orchestrator.contract.recipes.textual_inversion import TextualInversion
 
 WORDS = ["a", "photo", "of", "toy", "dog", "on", "red", "background"]
 SIDE = 32
+MAX_LENGTH = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -50,7 +51,7 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(dict.fromkeys(tokens))}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n")
     special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 16, **special}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_LENGTH, **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return CLIPTokenizer.from_pretrained(folder)
 
@@ -114,7 +115,7 @@ def text_config(tokenizer: CLIPTokenizer, *, width: int) -> dict[str, Any]:
     """Return the configuration of a text encoder that fits a tokenizer."""
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
     text = {"vocab_size": len(tokenizer), "hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2}
-    return text | {"num_attention_heads": 2, "max_position_embeddings": 16, "projection_dim": width, **ids}
+    return text | {"num_attention_heads": 2, "max_position_embeddings": MAX_LENGTH, "projection_dim": width, **ids}
 
 
 def autoencoder() -> AutoencoderKL:

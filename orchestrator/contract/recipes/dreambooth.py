@@ -3,13 +3,25 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, Footprint, ModelSize
+from orchestrator.contract.new_words import rare_token_doubt
+from orchestrator.contract.problem import Problem
+from orchestrator.contract.prompts import EvaluationPrompt, contexts
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
-from orchestrator.contract.words import Word, holds_word, without_word
+from orchestrator.contract.tokens import Tokenizer
+from orchestrator.contract.words import (
+    NewWord,
+    Word,
+    holds_word,
+    is_article,
+    names_something,
+    without_word,
+    words_around,
+)
 
 
 class DreamBooth(LowRank, Denoising):
@@ -18,14 +30,17 @@ class DreamBooth(LowRank, Denoising):
     dataset: ClassVar[DatasetKind] = SUBJECT_PHOTOS
     summary: ClassVar[str] = "one subject from a few photos, called by a rare token (LoRA or full fine-tuning)"
     prompt_field: ClassVar[str | None] = "instance_prompt"
-    sample_defaults: ClassVar[Mapping[str, Any]] = {"instance_prompt": "a photo of sks monster"}
+    sample_defaults: ClassVar[Mapping[str, Any]] = {
+        "instance_prompt": "a photo of sks monster",
+        "class_prompt": "a photo of a monster",
+    }
 
     rare_token: Word = Field("sks")
     """The word that comes to mean the subject."""
     instance_prompt: str = Field(examples=["a photo of sks dog"])
     """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
     class_prompt: str = ""
-    """Prompt of the class pictures; when left out, the instance prompt without the rare token."""
+    """Prompt of the class pictures: "a photo of a dog"; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
     prior_preservation: bool = True
@@ -54,7 +69,14 @@ class DreamBooth(LowRank, Denoising):
         if not isinstance(data, Mapping) or data.get("class_prompt"):
             return data
         prompt, rare = str(data.get("instance_prompt", "")), str(data.get("rare_token", "sks"))
-        return {**data, "class_prompt": without_word(prompt, rare)} if holds_word(prompt, rare) else data
+        if not holds_word(prompt, rare):
+            return data
+        if names_something(prompt, rare):
+            return {**data, "class_prompt": without_word(prompt, rare)}
+        given = {key: value for key, value in data.items() if key != "class_prompt"}
+        if _is_false(data.get("prior_preservation")):  # nothing reads it
+            return given
+        return {**given, "class_prompt": ""}
 
     @field_validator("instance_prompt")
     @classmethod
@@ -76,7 +98,11 @@ class DreamBooth(LowRank, Denoising):
                 f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a dog"'
             )
         if not value and info.data.get("instance_prompt"):
-            raise ValueError(f'the prompt is nothing but "{rare}"; add the class, as in "{rare} dog"')
+            prompt = info.data["instance_prompt"]
+            raise ValueError(
+                f'"{prompt}" does not say what "{rare}" is; write the class into it, as in "{rare} dog", '
+                'or give the prompt of the class pictures: -s "class_prompt=a photo of a dog"'
+            )
         return value
 
     def footprint(self, size: ModelSize) -> Footprint:
@@ -95,11 +121,80 @@ class DreamBooth(LowRank, Denoising):
         return self.prior_preservation or super().draws_images
 
     @property
-    def caption_word(self) -> str | None:
+    def new_word(self) -> NewWord | None:
         """The rare token: a caption takes the place of the instance prompt."""
-        return self.rare_token
+        return NewWord(self.rare_token)
+
+    @property
+    def judged_by(self) -> list[EvaluationPrompt]:
+        """The evaluation prompts: the same for both models, with the rare token and the class.
+
+        CLIP does not know the rare token; the text that it compares images with has the class alone.
+        """
+        # "a photo of sks dog" is about "sks dog": the class is what follows the rare token.
+        _, class_words = words_around(self.instance_prompt, self.rare_token)
+        article = self._article(class_words)
+        named = " ".join([*article, self.rare_token, *class_words])
+        plain = " ".join([*article, *class_words]) or "a thing"
+        found = []
+        for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
+            prompt = context.format(named)
+            found.append(EvaluationPrompt(before=prompt, after=prompt, text=context.format(plain)))
+        return found
+
+    def _article(self, class_words: list[str]) -> list[str]:
+        """Return the article that the class has in its prompt: "a" of "a photo of a dog", none of "a pair of shoes"."""
+        words = self.class_prompt.split()
+        if not class_words:
+            return []
+        for place in range(1, len(words)):
+            if words[place : place + len(class_words)] == class_words and is_article(words[place - 1]):
+                return [words[place - 1]]
+        return []
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """The prompts of the subject and of its class too."""
+        found = [("instance_prompt", self.instance_prompt)]
+        if self.prior_preservation:
+            found.append(("class_prompt", self.class_prompt))
+        return found + super().texts
+
+    @property
+    def notes(self) -> list[str]:
+        """The class prompt, where nobody wrote it."""
+        if not self.prior_preservation or self.class_prompt != without_word(self.instance_prompt, self.rare_token):
+            return []
+        derived = f'The class pictures are drawn for "{self.class_prompt}"'
+        return [f'{derived}; for other words: -s "class_prompt=a photo of a dog".']
+
+    def vocabulary_doubts(self, tokenizer: Tokenizer) -> list[Problem]:
+        """Return why the rare token may be learned badly."""
+        doubt = rare_token_doubt(tokenizer, self.rare_token)
+        if doubt is None:
+            return []
+        what, fix = doubt
+        return [Problem(where="rare_token", what=what, fix=fix)]
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also those of the tuner and the prior that are not chosen."""
+        idle = super().idle_settings()
+        if self.tuner == "full":
+            idle["rank"] = idle["alpha"] = "tuner=full trains every weight, without a low-rank adapter"
+        if not self.prior_preservation:
+            for name in ("class_prompt", "class_images", "prior_loss_weight"):
+                idle[name] = "prior_preservation is off"
+        return idle
 
     @property
     def trigger(self) -> str | None:
         """The rare token with its class: the instance prompt."""
         return self.instance_prompt
+
+
+def _is_false(value: object) -> bool:
+    """Return whether pydantic reads a raw value as False."""
+    try:
+        return TypeAdapter(bool).validate_python(value) is False
+    except ValidationError:
+        return False

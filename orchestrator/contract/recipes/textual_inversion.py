@@ -8,8 +8,12 @@ from pydantic import Field
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_EMBEDDING, Footprint, ModelSize
+from orchestrator.contract.new_words import initializer_fault, placeholder_fault
+from orchestrator.contract.problem import Problem
+from orchestrator.contract.prompts import EvaluationPrompt, contexts, templates
 from orchestrator.contract.recipe import BUILTIN, Denoising
-from orchestrator.contract.words import Word
+from orchestrator.contract.tokens import Tokenizer
+from orchestrator.contract.words import NewWord, Word, with_article
 
 
 class TextualInversion(Denoising):
@@ -46,9 +50,54 @@ class TextualInversion(Denoising):
         return Footprint(trained=rows, added=rows, samples=self.batch_size, kept=KEPT_EMBEDDING, text=True)
 
     @property
-    def caption_word(self) -> str | None:
+    def new_word(self) -> NewWord | None:
         """The placeholder token: a caption takes the place of a template."""
-        return self.placeholder_token
+        return NewWord(self.placeholder_token, self.vectors)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Training prompts with {} where the placeholder stands; one is drawn at random at each visit (sec. 3)."""
+        is_style = self.learnable_property == "style"
+        return templates(builtin=self.base_model == BUILTIN, style=is_style)
+
+    @property
+    def judged_by(self) -> list[EvaluationPrompt]:
+        """The evaluation prompts: with the initializer for the base model, with the new word for the tuned one.
+
+        CLIP does not know the new word; the text that it compares images with has the initializer.
+        """
+        is_style = self.learnable_property == "style"
+        chosen = contexts(builtin=self.base_model == BUILTIN, style=is_style)
+        known = with_article(self.initializer_token)
+        found = []
+        for context in chosen[: self.evaluation_prompts]:
+            plain = context.format(known)
+            prompt = EvaluationPrompt(
+                before=plain,
+                after=context.format(self.placeholder_token),
+                text=plain,
+            )
+            found.append(prompt)
+        return found
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """The training prompts too."""
+        training = [("vectors", template.format(self.placeholder_token)) for template in self.templates]
+        return training + super().texts
+
+    def vocabulary_faults(self, tokenizer: Tokenizer) -> list[Problem]:
+        """Return why the placeholder or the initializer cannot be used."""
+        faults = {
+            "placeholder_token": placeholder_fault(tokenizer, self.placeholder_token, self.vectors),
+            "initializer_token": initializer_fault(tokenizer, self.initializer_token),
+        }
+        problems = []
+        for field, fault in faults.items():
+            if fault is not None:
+                what, fix = fault
+                problems.append(Problem(where=field, what=what, fix=fix))
+        return problems
 
     @property
     def trigger(self) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora
 from entrypoints.models.base import BaseModel
-from entrypoints.recipes.textual_inversion import templates
+from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.training.checkpoint import folder_of, load_tensors
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream
@@ -32,7 +32,7 @@ def test_only_the_new_rows_change_even_under_weight_decay(family_base: BaseModel
     tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
     start = {part: rows.detach().clone() for part, rows in tuner.rows.items()}
     images = run.training_images()
-    stream = Stream("subject", latents_of(base, recipe, images), templates(recipe, images))
+    stream = Stream("subject", latents_of(base, recipe, images), prompts_with(recipe, images))
     fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
     after = state(base)
     tables = [name.removesuffix(".rows") for name in after if name.endswith("token_embedding.rows")]

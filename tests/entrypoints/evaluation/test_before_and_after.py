@@ -11,11 +11,10 @@ from PIL import Image
 
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import FIRST_CELL, FIRST_ROW, GAP, GUTTER, REAL_TOP, contact_sheet
-from entrypoints.evaluation.prompts import contexts
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from entrypoints.recipes import dreambooth, textual_inversion
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.prompts import contexts
 from orchestrator.contract.samples import CELL, INDEX_FILE, SampleImage, SampleIndex, Source, parse_index
 
 
@@ -52,22 +51,43 @@ def test_without_a_clip_there_is_a_sheet_and_a_warning(job: Any, run: Any, tmp_p
     assert (environment.model / "samples" / "index.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("prompts", "asked", "text"),
+    [
+        ({"instance_prompt": "a pair of sks shoes"}, "a photo of sks shoes", "a photo of shoes"),
+        ({"instance_prompt": "a photo of a sks dog"}, "a photo of a sks dog", "a photo of a dog"),
+        (
+            {"instance_prompt": "a photo of sks monster", "class_prompt": "a photo of a monster"},
+            "a photo of a sks monster",
+            "a photo of a monster",
+        ),
+        ({"instance_prompt": "three sks cats"}, "a photo of sks cats", "a photo of cats"),
+    ],
+)
+def test_evaluation_prompts_have_the_article_of_the_class_prompt_and_no_other(
+    prompts: dict[str, str], asked: str, text: str
+) -> None:
+    (judged,) = tiny.dreambooth(**prompts).judged_by
+    assert judged.after.startswith(f"{asked} ")
+    assert judged.text.startswith(f"{text} ")
+
+
 def test_clip_is_never_asked_about_the_subjects_own_word() -> None:
-    of_dreambooth = dreambooth.evaluation_prompts(tiny.dreambooth(evaluation_prompts=8))
+    of_dreambooth = tiny.dreambooth(evaluation_prompts=8).judged_by
     assert all("sks dog" in prompt.before == prompt.after for prompt in of_dreambooth)
     assert not any("sks" in prompt.text for prompt in of_dreambooth)
     assert all("dog" in prompt.text for prompt in of_dreambooth)
-    (aside,) = dreambooth.evaluation_prompts(tiny.dreambooth(instance_prompt="a photo of sks, a dog"))
+    (aside,) = tiny.dreambooth(instance_prompt="a photo of sks, a dog").judged_by
     assert ("sks a dog" in aside.after, "sks" in aside.text, "of a dog" in aside.text) == (True, False, True)
-    of_inversion = textual_inversion.evaluation_prompts(tiny.textual_inversion(evaluation_prompts=8))
+    of_inversion = tiny.textual_inversion(evaluation_prompts=8).judged_by
     assert all("<my-dog>" in prompt.after for prompt in of_inversion)
     assert not any("<" in prompt.text + prompt.before for prompt in of_inversion)
 
 
-@pytest.mark.parametrize("base_model", ["builtin", "someone/model"])
+@pytest.mark.parametrize("builtin", [True, False])
 @pytest.mark.parametrize("style", [False, True])
-def test_there_are_enough_contexts_each_of_its_own(base_model: str, style: bool) -> None:
-    found = contexts(tiny.dreambooth(base_model=base_model, evaluation_prompts=16), style=style)
+def test_there_are_enough_contexts_each_of_its_own(builtin: bool, style: bool) -> None:
+    found = contexts(builtin=builtin, style=style)
     assert len(set(found)) == 16
     assert all("{}" in context for context in found)
 
@@ -104,7 +124,7 @@ def test_an_adapter_brings_its_images_and_says_what_they_show(job: Any, run: Run
     run(environment)
     folder = environment.model / "samples"
     images = index_of(folder).images
-    prompts = textual_inversion.evaluation_prompts(tiny.textual_inversion(evaluation_prompts=2))
+    prompts = tiny.textual_inversion(evaluation_prompts=2).judged_by
     for source, asked in (("before", [one.before for one in prompts]), ("after", [one.after for one in prompts])):
         drawn = [image for image in images if image.source == source]
         assert [image.prompt for image in drawn] == [prompt for prompt in asked for _ in range(3)]

@@ -1,8 +1,6 @@
 """Prompts to train and to judge by: contexts that ask for the subject where it was never photographed."""
 
-from dataclasses import dataclass
-
-from orchestrator.contract.recipe import BUILTIN, Recipe
+from typing import NamedTuple
 
 # The words of the built-in model: plain colours, patterns, sizes.
 BUILTIN_CONTEXTS = (
@@ -107,8 +105,7 @@ STYLE_TEMPLATES = (
 )
 
 
-@dataclass(frozen=True)
-class EvaluationPrompt:
+class EvaluationPrompt(NamedTuple):
     """One prompt to judge an adapter by, in the words that each of its readers knows."""
 
     before: str
@@ -119,15 +116,15 @@ class EvaluationPrompt:
     """As CLIP reads it: without the subject's own word."""
 
 
-def contexts(recipe: Recipe, *, style: bool = False) -> tuple[str, ...]:
-    """Return the evaluation contexts that suit a recipe's base model, `evaluation_prompts` of them."""
+def contexts(*, builtin: bool, style: bool = False) -> tuple[str, ...]:
+    """Return the evaluation contexts that suit the built-in model, or models of photos."""
     if style:
-        chosen = BUILTIN_STYLE_CONTEXTS if recipe.base_model == BUILTIN else PHOTO_STYLE_CONTEXTS
-    else:
-        chosen = BUILTIN_CONTEXTS if recipe.base_model == BUILTIN else PHOTO_CONTEXTS
-    return chosen[: recipe.evaluation_prompts]
+        return BUILTIN_STYLE_CONTEXTS if builtin else PHOTO_STYLE_CONTEXTS
+    return BUILTIN_CONTEXTS if builtin else PHOTO_CONTEXTS
 
 
-def object_templates(recipe: Recipe) -> tuple[str, ...]:
-    """Return the training prompts of a new word for a thing."""
-    return BUILTIN_OBJECT_TEMPLATES if recipe.base_model == BUILTIN else PHOTO_OBJECT_TEMPLATES
+def templates(*, builtin: bool, style: bool = False) -> tuple[str, ...]:
+    """Return the training prompts of a new word for a thing or a style."""
+    if style:
+        return STYLE_TEMPLATES
+    return BUILTIN_OBJECT_TEMPLATES if builtin else PHOTO_OBJECT_TEMPLATES

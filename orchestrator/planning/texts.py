@@ -1,0 +1,98 @@
+"""Check what a job's text encoders will read, as far as the model's tokenizers lie on this machine."""
+
+from collections.abc import Sequence
+
+from orchestrator.contract.problem import Problem
+from orchestrator.contract.text_length import LengthProblems, length_problems
+from orchestrator.contract.tokens import Tokenizer, holds_word
+from orchestrator.errors import DatasetError, SpecError
+from orchestrator.models.tokenizer import tokenizers_of
+from orchestrator.planning.inputs import PreparedInputs
+from orchestrator.secret_scan import looks_like
+from orchestrator.specs.base_model import Hub
+from orchestrator.specs.job import JobSpec
+
+_MOST_WARNINGS = 5
+"""Captions that are warned of one by one."""
+_CAPTIONS_STEP = "fix the captions or remove them from the folder, then submit again"
+
+Texts = list[tuple[str, str]]
+"""Texts, each with the setting or file that it comes from."""
+
+
+def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
+    """Check the prompts and words of the recipe; return what is doubtful about them.
+
+    Raises SpecError for words that do not suit the vocabulary, and for prompts so long that the new word is cut off.
+    """
+    tokenizers = _tokenizers(spec)
+    recipe = spec.recipe
+    faults: list[Problem] = []
+    doubts: list[Problem] = []
+    for tokenizer in tokenizers:
+        faults += recipe.vocabulary_faults(tokenizer)
+        doubts += recipe.vocabulary_doubts(tokenizer)
+    lengths = length_problems(tokenizers, _without_secrets(recipe.texts), recipe.new_word)
+    problems = [*_distinct(faults), *lengths.refused]
+    if problems:
+        raise SpecError(
+            "The model would not learn the new word; nothing was started.",
+            problems=problems,
+            next_step="change what is named above, then submit again",
+        )
+    return (*_distinct(doubts), *lengths.warnings)
+
+
+def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
+    """Check the captions; return those that are cut off.
+
+    A caption replaces the prompt of the recipe. Raises DatasetError for captions that would teach nothing: without the
+    new word, or so long that it is cut off.
+    """
+    if prepared.dataset is None:
+        return ()
+    tokenizers = _tokenizers(spec)
+    word = spec.recipe.new_word
+    captions = [(str(image.file), image.caption) for image in prepared.dataset.images if image.caption is not None]
+    problems = []
+    if word is not None:
+        for file, caption in captions:
+            if not holds_word(tokenizers, caption, word.text):
+                what = f'its caption does not hold "{word.text}"'
+                problems.append(Problem(where=file, what=what, fix="add the word to the caption"))
+    lengths = length_problems(tokenizers, _without_secrets(captions), word)
+    problems += lengths.refused
+    if problems:
+        message = "The captions would not teach the new word."
+        raise DatasetError(message, next_step=_CAPTIONS_STEP, problems=problems)
+    return _summed(lengths)
+
+
+def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
+    """Return the tokenizers of a model on this machine; none for one that cannot be read, which the job checks."""
+    if isinstance(spec.base_model, Hub):
+        return ()
+    try:
+        return tokenizers_of(spec.base_model.folder)
+    except ValueError:
+        return ()
+
+
+def _without_secrets(texts: Texts) -> Texts:
+    """Leave out texts with a secret, which have a problem of their own: a message repeats the words that are lost."""
+    return [(where, text) for where, text in texts if looks_like(text) is None]
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """Return each problem once: the tokenizers of a model mostly agree."""
+    return list(dict.fromkeys(problems))
+
+
+def _summed(lengths: LengthProblems) -> tuple[Problem, ...]:
+    """Return the first few warnings, and one that counts the others."""
+    warnings = lengths.warnings
+    more = len(warnings) - _MOST_WARNINGS
+    if more <= 0:
+        return tuple(warnings)
+    rest = Problem(where="captions", what=f"{more} more are longer than the text encoder reads", fix="shorten them")
+    return (*warnings[:_MOST_WARNINGS], rest)

@@ -1,0 +1,86 @@
+"""A job whose tokenizer nobody could read before checks its texts before the first step."""
+
+import json
+from typing import Any
+
+import pytest
+import tiny
+
+from entrypoints.models.base import BaseModel
+from entrypoints.models.tokens import tokenizers_of
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.pictures import CaptionedImage
+from entrypoints.training.texts import require_texts
+from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.text_length import loss_of
+from orchestrator.contract.words import NewWord
+
+LONG = "a photo of a red dog on a red background " * 4
+HUB = "someone/tiny"
+
+
+def captioned(*captions: str) -> list[CaptionedImage]:
+    images = [tiny.Path(f"{number}.png") for number in range(len(captions))]
+    return [CaptionedImage(path, caption) for path, caption in zip(images, captions, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "captions", "words"),
+    [
+        (tiny.dreambooth(instance_prompt=f"{LONG} sks dog", class_prompt="a dog"), [], "instance_prompt: is "),
+        (tiny.dreambooth(), ["sks dog", f"{LONG} sks dog"], "1.png: is "),
+        (tiny.textual_inversion(vectors=30), [], "vectors: is "),
+        (tiny.dreambooth(), ["Sks dog", "a dog"], r'captions of 1\.png lack "sks"'),
+        (tiny.textual_inversion(), ["A <My-Dog>", "a dog"], r'captions of 1\.png lack "<my-dog>"'),
+    ],
+)
+def test_a_text_that_does_not_teach_the_new_word_is_refused(
+    family_base: BaseModel, recipe: Recipe, captions: list[str], words: str
+) -> None:
+    with pytest.raises(TrainingError, match=words) as raised:
+        require_texts(family_base, recipe, captioned(*captions))
+    assert raised.value.kind == "dataset"
+    assert raised.value.next_step
+
+
+@pytest.mark.parametrize(("base_model", "warned"), [(HUB, 1), ("builtin", 0)])
+def test_other_words_that_are_lost_are_warned_of_where_a_submit_could_not(
+    base: BaseModel, capfd: pytest.CaptureFixture[str], base_model: str, warned: int
+) -> None:
+    recipe = tiny.dreambooth(base_model=base_model, evaluation_prompts=0)
+    require_texts(base, recipe, captioned(*[f"sks dog, {LONG}"] * 7))
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["warning"] * warned
+    if warned:
+        assert "0.png: is " in events[0]["message"]
+        assert events[0]["message"].endswith("and 2 more")
+
+
+def test_what_is_said_to_be_lost_changes_nothing_and_the_rest_does(family_base: BaseModel) -> None:
+    text = f"sks dog, {LONG}"
+    tokenizer = tokenizers_of(family_base)[0]
+    loss = loss_of(tokenizer, text, NewWord("sks"))
+    assert loss is not None
+    read = text.removesuffix(loss.words)
+    conditions = [
+        family_base.encode_prompts([f"{kept} {end}"])["encoder_hidden_states"]
+        for kept, end in ((read, "toy toy toy toy"), (read, "dog dog dog dog"), (f"toy {read[4:]}", "dog"))
+    ]
+    assert conditions[0].equal(conditions[1])
+    assert not conditions[1].equal(conditions[2])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        tiny.dreambooth(instance_prompt=f"{LONG} sks dog", class_prompt="a dog"),
+        tiny.textual_inversion(vectors=30),
+    ],
+)
+def test_every_recipe_checks_its_texts_before_it_draws_or_trains(
+    job: Any, run: Any, capfd: pytest.CaptureFixture[str], recipe: Recipe
+) -> None:
+    with pytest.raises(TrainingError, match="would not be learned"):
+        run(job(recipe))
+    events = [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
+    assert set(events) <= {"phase", "warning"}
