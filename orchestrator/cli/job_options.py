@@ -97,14 +97,22 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
         raise SpecError(f"{message} Nothing was started.", next_step="add --max-usd USD, or --yes")
 
 
-def spec_fields(what: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields for `build_spec`: those of the job file, overridden by the options that were given."""
+def spec_fields(what: str, given: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields for `build_spec`: those of the job file, overridden by the options that were given.
+
+    Raises SpecError when the file, or the options and the `overrides` (-s), set one field twice.
+    """
+    from orchestrator.specs.building import require_said_once
     from orchestrator.specs.job_file import read_job_file
 
     fields: dict[str, Any] = {"recipe": what}
     if what.endswith((".yaml", ".yml")):
         fields = read_job_file(Path(what))
+        settings = fields.get("settings")
+        if isinstance(settings, dict):
+            require_said_once(fields.get("recipe"), fields, settings)
     typed = {key: value for key, value in given.items() if value is not None}
+    require_said_once(fields.get("recipe"), typed, overrides)
     compute = {key: typed.pop(key) for key in _COMPUTE if key in typed}
     budget = {}
     if "max_usd" in typed:

@@ -266,5 +266,5 @@ def _spec(what: str, given: dict[str, Any]) -> "JobSpec":
     from orchestrator.specs.job_file import parse_overrides
 
     overrides = parse_overrides(given.pop("pairs"))
-    fields = spec_fields(what, given)
+    fields = spec_fields(what, given, overrides)
     return build_spec(fields, overrides)

@@ -86,7 +86,8 @@ def sweep(
     require_sagemaker(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
-    fields = spec_fields(what, given)
+    lists = dict(pair.partition("=")[::2] for pair in pairs)
+    fields = spec_fields(what, given, lists)
     variants = expand(fields, pairs)
     if target == "sagemaker":
         return _on_sagemaker(with_shares(variants, max_usd), settings, start, max_usd)

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_origin
 
 from pydantic import ValidationError
@@ -20,6 +20,8 @@ from orchestrator.specs.job import JobSpec
 
 _SECTIONS = ("compute", "budget")
 _FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
+_OPTIONS = {"instance_type": "compute.instance_type", "spot": "compute.spot", "max_usd": "budget.max_usd"}
+"""Options of the command line, and the field of a section that each sets."""
 _NULL = "null"
 """What is typed on the command line for None."""
 
@@ -70,7 +72,48 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     spec = _spec(recipe, inputs, job, problems)
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
-    return spec
+    chosen = {*_section(job, "settings"), *overrides}
+    return spec.model_copy(update={"warnings": _idle(recipe, chosen)})
+
+
+def require_said_once(recipe: object, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise SpecError when `options` and `settings` of one source, a job file or a command line, disagree on a field.
+
+    One of them would overrule the other silently.
+    """
+    declared = declaration(recipe)
+    fields = {**_OPTIONS, "base_model": "base_model"}
+    if declared.prompt_field is not None:
+        fields["prompt"] = declared.prompt_field
+    problems = []
+    for option, field in fields.items():
+        said = options.get(option)
+        if said is None or field not in settings or settings[field] == said:
+            continue
+        what = f"is {_quoted(settings[field])}, and {option.replace('_', '-')}, which sets it too, is {_quoted(said)}"
+        problems.append(Problem(where=field, what=what, fix="leave one of them out"))
+    if problems:
+        raise _spec_error(declared, problems)
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"'
+
+
+def _section(job: Fields, name: str) -> Fields:
+    """Return a section of a job; empty for one that is none, which is reported elsewhere."""
+    section = job.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _idle(recipe: Recipe, chosen: Iterable[object]) -> tuple[Problem, ...]:
+    """Return a warning for each setting that a person has chosen and that has no effect beside the others."""
+    warnings = []
+    idle = recipe.idle_settings()
+    for field in sorted(str(name) for name in chosen):
+        if field in idle:
+            warnings.append(Problem(where=field, what=f"has no effect: {idle[field]}", fix="leave it out"))
+    return tuple(warnings)
 
 
 def _recipe(

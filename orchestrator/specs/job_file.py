@@ -43,13 +43,16 @@ def read_job_file(path: Path) -> dict[str, Any]:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """Split `key=value` settings; raises SpecError that names every one that has another form."""
+    """Split `key=value` settings; raises SpecError that names every one of another form, and those that disagree."""
     overrides: dict[str, str] = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip()
-        if equals and key:
+        if key in overrides and overrides[key] != value:
+            fix = f"leave one of them out; a sweep takes -s {key}=one,two"
+            problems.append(Problem(where=key, what="stands twice", fix=fix))
+        elif equals and key:
             overrides[key] = value
         else:
             problem = Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300")

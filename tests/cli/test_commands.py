@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
+from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.targets.local.process import ProcessTarget
 
@@ -66,6 +67,9 @@ BAD = [
     ("jobs", "stop", ""),
     ("submit", "dreambooth", "--images", ""),
     ("submit", "dreambooth", "--base-model", "~nobody-of-that-name/model"),
+    ("submit", "textual-inversion", "--images", ".", "--prompt", "<a>", "-s", "placeholder_token=<b>"),
+    ("submit", "dreambooth", "-s", "steps=3", "-s", "steps=4"),
+    ("sweep", "dreambooth", "--base-model", "org/a", "-s", "base_model=org/b,org/c"),
 ]
 
 
@@ -282,6 +286,18 @@ def test_one_damaged_job_does_not_hide_the_others(run: Run, settings: Settings, 
     (settings.jobs / "damaged" / "request.json").write_text("")
     assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == [ended_job.name]
     assert "damaged" in run("jobs", "list").stderr
+
+
+def test_a_class_prompt_that_nobody_wrote_is_shown_before_training(run: Run) -> None:
+    words = ("submit", "dreambooth", "--images", str(SAMPLE_IMAGES), "--dry-run", "--prompt", "a pair of sks shoes")
+    assert 'The class pictures are drawn for "a pair of shoes"' in run(*words).stderr
+    assert "class pictures" not in run(*words, "-s", "class_prompt=a photo of shoes").stderr
+
+
+def test_a_setting_without_effect_is_warned_of(run: Run) -> None:
+    result = run("submit", "dreambooth", "--dry-run", "-s", "tuner=full", "-s", "rank=4")
+    assert "Warning: rank: has no effect: tuner=full" in result.stderr
+    assert json.loads(result.stdout)
 
 
 def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
-from orchestrator.specs.building import build_spec
+from orchestrator.specs.building import build_spec, require_said_once
 from orchestrator.specs.job import JobSpec
 from orchestrator.specs.job_file import parse_overrides, read_job_file
 
@@ -193,6 +193,64 @@ def test_an_override_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path)
     fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
     recipe = build_spec(fields, parse_overrides(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
     assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "settings", "field"),
+    [
+        ("textual-inversion", {"prompt": "<dog>"}, {"placeholder_token": "<cat>"}, "placeholder_token"),
+        ("dreambooth", {"prompt": "a sks dog"}, {"instance_prompt": "a sks cat"}, "instance_prompt"),
+        ("dreambooth", {"base_model": "org/one"}, {"base_model": "org/two"}, "base_model"),
+        (
+            "dreambooth",
+            {"instance_type": "ml.g5.xlarge"},
+            {"compute.instance_type": "ml.g6.xlarge"},
+            "compute.instance",
+        ),
+        ("dreambooth", {"spot": True}, {"compute.spot": "false"}, "compute.spot"),
+        ("dreambooth", {"max_usd": "3"}, {"budget.max_usd": "30"}, "budget.max_usd"),
+    ],
+)
+def test_a_setting_that_would_overrule_an_option_silently_is_refused(
+    recipe: str, options: dict[str, Any], settings: dict[str, str], field: str
+) -> None:
+    with pytest.raises(SpecError) as raised:
+        require_said_once(recipe, options, settings)
+    assert field in raised.value.render()
+    assert "leave one of them out" in raised.value.render()
+    require_said_once(recipe, options, {"steps": "3"})
+    require_said_once(recipe, {"prompt": None}, settings)
+
+
+def test_a_setting_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(SpecError, match="cannot be read") as raised:
+        parse_overrides(["steps=3", "seed=1", "steps=4"])
+    assert [problem.where for problem in raised.value.problems] == ["steps"]
+    assert parse_overrides(["steps=3", "steps=3"]) == {"steps": "3"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({"tuner": "full", "rank": 4, "alpha": 2}, {"rank", "alpha"}),
+        ({"prior_preservation": False, "class_prompt": "a dog", "class_images": 4}, {"class_prompt", "class_images"}),
+        ({"prior_preservation": False, "prior_loss_weight": 0.5}, {"prior_loss_weight"}),
+        ({"evaluation_prompts": 0, "evaluation_seeds": 2}, {"evaluation_seeds"}),
+        ({"validation_steps": 10}, {"validation_steps"}),
+        (
+            {"prior_preservation": False, "evaluation_prompts": 0, "inference_steps": 9, "guidance_scale": 2},
+            {"inference_steps", "guidance_scale"},
+        ),
+        ({"rank": 4, "alpha": 2, "class_prompt": "a dog", "class_images": 4, "inference_steps": 9}, set()),
+        ({"tuner": "full", "prior_preservation": False, "evaluation_prompts": 0}, set()),
+    ],
+)
+def test_a_setting_that_another_one_makes_idle_is_warned_of(settings: dict[str, Any], idle: set[str]) -> None:
+    in_file = build_spec({"recipe": "dreambooth", "settings": settings})
+    typed = build_spec({"recipe": "dreambooth"}, {name: str(value) for name, value in settings.items()})
+    for spec in (in_file, typed):
+        assert {warning.where for warning in spec.warnings} == idle
+        assert all("has no effect" in warning.render() for warning in spec.warnings)
 
 
 def test_overrides_without_a_value_are_all_reported() -> None:
