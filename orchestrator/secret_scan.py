@@ -53,7 +53,7 @@ def looks_like(text: str) -> str | None:
 def require_no_secret(values: Any) -> None:
     """Raise SpecError when any text within nested values looks like a secret; the message does not repeat it."""
     problems = []
-    for where, text in _texts(values):
+    for where, text in texts_within(values):
         kind = looks_like(text)
         if kind is not None:
             what = f"looks like {kind}, which everybody who may see the job could read"
@@ -66,7 +66,7 @@ def require_no_secret(values: Any) -> None:
         )
 
 
-def _texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+def texts_within(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
     """Yield every key and text within nested values, with the path to it, such as "recipe.prompts[0]"."""
     if isinstance(value, str):
         yield where, value
@@ -76,7 +76,7 @@ def _texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
             shown = "<hidden>" if looks_like(name) else name
             path = f"{where}.{shown}".strip(".")
             yield path, name
-            yield from _texts(inner, path)
+            yield from texts_within(inner, path)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            yield from _texts(inner, f"{where}[{number}]")
+            yield from texts_within(inner, f"{where}[{number}]")

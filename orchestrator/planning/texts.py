@@ -8,7 +8,7 @@ from orchestrator.contract.tokens import Tokenizer, holds_word
 from orchestrator.errors import DatasetError, SpecError
 from orchestrator.models.tokenizer import tokenizers_of
 from orchestrator.planning.inputs import PreparedInputs
-from orchestrator.secret_scan import looks_like
+from orchestrator.secret_scan import looks_like, texts_within
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.job import JobSpec
 
@@ -16,23 +16,22 @@ _MOST_WARNINGS = 5
 """Captions that are warned of one by one."""
 _CAPTIONS_STEP = "fix the captions or remove them from the folder, then submit again"
 
-Texts = list[tuple[str, str]]
-"""Texts, each with the setting or file that it comes from."""
-
 
 def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
     """Check the prompts and words of the recipe; return what is doubtful about them.
 
     Raises SpecError for words that do not suit the vocabulary, and for prompts so long that the new word is cut off.
     """
-    tokenizers = _tokenizers(spec)
     recipe = spec.recipe
+    if _holds_secret(recipe.model_dump(mode="json")):
+        return ()
+    tokenizers = _tokenizers(spec)
     faults: list[Problem] = []
     doubts: list[Problem] = []
     for tokenizer in tokenizers:
         faults += recipe.vocabulary_faults(tokenizer)
         doubts += recipe.vocabulary_doubts(tokenizer)
-    lengths = length_problems(tokenizers, _without_secrets(recipe.texts), recipe.new_word)
+    lengths = length_problems(tokenizers, recipe.texts, recipe.new_word)
     problems = [*_distinct(faults), *lengths.refused]
     if problems:
         raise SpecError(
@@ -53,14 +52,17 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
         return ()
     tokenizers = _tokenizers(spec)
     word = spec.recipe.new_word
-    captions = [(str(image.file), image.caption) for image in prepared.dataset.images if image.caption is not None]
+    captions = []
+    for image in prepared.dataset.images:
+        if image.caption is not None and not _holds_secret(image.caption):
+            captions.append((str(image.file), image.caption))
     problems = []
     if word is not None:
         for file, caption in captions:
             if not holds_word(tokenizers, caption, word.text):
                 what = f'its caption does not hold "{word.text}"'
                 problems.append(Problem(where=file, what=what, fix="add the word to the caption"))
-    lengths = length_problems(tokenizers, _without_secrets(captions), word)
+    lengths = length_problems(tokenizers, captions, word)
     problems += lengths.refused
     if problems:
         message = "The captions would not teach the new word."
@@ -78,9 +80,9 @@ def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
         return ()
 
 
-def _without_secrets(texts: Texts) -> Texts:
-    """Leave out texts with a secret, which have a problem of their own: a message repeats the words that are lost."""
-    return [(where, text) for where, text in texts if looks_like(text) is None]
+def _holds_secret(values: object) -> bool:
+    """Return whether a text looks like a secret: it is refused elsewhere, and no message may repeat it."""
+    return any(looks_like(text) for _, text in texts_within(values))
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:

@@ -17,6 +17,7 @@ from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.base_model import base_model_problems, known_family, native_settings
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
+from orchestrator.specs.plain_text import text_problems
 
 _SECTIONS = ("compute", "budget")
 _FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
@@ -65,6 +66,10 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     problems = _unknown_fields(job)
     settings = _settings(recipe_type, job, problems)
     settings |= _converted(recipe_type, overrides, problems)
+    said = {**job, "prompt": None, "settings": None, **settings}  # the prompt is among the settings now
+    not_text = text_problems(said)
+    if not_text:  # nothing else can be said of them: most checks raise at such characters
+        raise _spec_error(recipe_type, not_text)
     recipe = _recipe(recipe_type, settings, problems)
     inputs = _inputs(recipe_type, job, problems)
     if recipe is None:  # a placeholder, so that the job's other problems are found too

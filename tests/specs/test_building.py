@@ -395,3 +395,56 @@ def test_a_job_has_the_inputs_of_its_recipe(tmp_path: Path) -> None:
     for inputs in ({}, {"maps": tmp_path}, {"images": tmp_path, "maps": tmp_path}):
         with pytest.raises(ValidationError, match="are not those of the recipe"):
             JobSpec(recipe=recipe, inputs=inputs)
+
+
+NOT_TEXT = [
+    "a sks \udcff dog",
+    "a sks \ud800 dog",
+    "a sks \0 dog",
+    "a sks \x1b[2J dog",
+    "a sks \x7f dog",
+    "sks \x85 dog",
+]
+
+
+@pytest.mark.parametrize("text", NOT_TEXT)
+@pytest.mark.parametrize(
+    ("field", "where"),
+    [
+        *(("prompt", "instance_prompt"), ("name", "name"), ("base_model", "base_model"), ("compute", "compute.instance_type")),
+        *(
+            ("class_prompt", "class_prompt"),
+            ("rare_token", "rare_token"),
+            ("validation_prompts", "validation_prompts[1]"),
+        ),
+    ],
+)
+def test_what_is_no_text_is_refused_in_every_field(tmp_path: Path, text: str, field: str, where: str) -> None:
+    fields: dict[str, Any] = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a sks dog"}
+    typed = parse_overrides(["class_prompt=a dog"])
+    if field in {"prompt", "name", "base_model"}:
+        fields[field] = text
+    elif field == "compute":
+        fields[field] = {"instance_type": text}
+    elif field == "validation_prompts":
+        typed[field] = json.dumps(["a dog", text])
+    else:
+        typed[field] = text
+    with pytest.raises(SpecError) as raised:
+        build_spec(fields, typed)
+    shown = {problem.where: problem.what for problem in raised.value.problems}
+    assert "not UTF-8" in shown[where] or "control character" in shown[where]
+    assert raised.value.render().encode()
+
+
+def test_the_name_of_a_setting_that_is_no_text_is_refused_too() -> None:
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth"}, {"st\udcffeps": "3"})
+    assert raised.value.render().encode()
+
+
+def test_a_folder_of_images_may_have_a_name_of_any_bytes_and_a_prompt_several_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "b\udcffd"
+    folder.mkdir()
+    spec = build_spec({"recipe": "dreambooth", "images": str(folder), "prompt": "a sks\n\tdog\n"})
+    assert spec.inputs == {"images": folder}

@@ -1,0 +1,45 @@
+"""What a person typed has to be text: it travels as UTF-8, and models and services read nothing else."""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.contract.datasets import IMAGES
+from orchestrator.contract.problem import Problem
+from orchestrator.secret_scan import texts_within
+from orchestrator.terminal import printable
+
+_WHITE_SPACE = "\t\n\r"
+_NOT_UTF_8 = "Cs"
+_CONTROL = "Cc"
+_NUL = "\0"
+
+
+def text_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Return what is no text within nested values: bytes that are not UTF-8, and control characters.
+
+    Python reads a byte of the command line that is not UTF-8 as a lone surrogate; YAML and JSON have escapes for them.
+    The folder of images stays on this machine, so that its name may be of any bytes.
+    """
+    problems = []
+    for where, text in texts_within(values):
+        stays_here = where == IMAGES
+        for character in text:
+            what = _fault(character, stays_here=stays_here)
+            if what:
+                fix = "write it in UTF-8, without control characters"
+                problems.append(Problem(where=printable(where), what=what, fix=fix))
+                break
+    return problems
+
+
+def _fault(character: str, *, stays_here: bool) -> str:
+    """Return what is wrong with a character; empty for one that is text."""
+    if stays_here:
+        return "holds a NUL character" if character == _NUL else ""
+    category = unicodedata.category(character)
+    if category == _NOT_UTF_8:
+        return f"holds bytes that are not UTF-8 text ({printable(character)})"
+    if category == _CONTROL and character not in _WHITE_SPACE:
+        return f"holds a control character ({printable(character)})"
+    return ""
