@@ -23,6 +23,8 @@ _SECTIONS = ("compute", "budget")
 _FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
 _OPTIONS = {"instance_type": "compute.instance_type", "spot": "compute.spot", "max_usd": "budget.max_usd"}
 """Options of the command line, and the field of a section that each sets."""
+_NO_TEXT = ("should be a valid string", "is not a valid path")
+"""How pydantic's messages begin for a list, a mapping or nothing where a text belongs."""
 _NULL = "null"
 """What is typed on the command line for None."""
 
@@ -312,9 +314,10 @@ def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:
 
 def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
     """Name an input as a person does, and fix a missing or invalid word by an example to type."""
-    if problem.where.startswith("inputs."):
-        where = problem.where.removeprefix("inputs.")
-        return problem.model_copy(update={"where": where})
+    where = problem.where.removeprefix("inputs.")
+    problem = problem.model_copy(update={"where": where})
+    if problem.what.startswith(_NO_TEXT):
+        return problem.model_copy(update={"fix": 'in a job file, put the text in quotes: "null", "[V]"'})
     field = recipe.model_fields.get(problem.where)
     needs_example = problem.what.endswith((MISSING, NOT_ONE_WORD))
     if field is None or not needs_example:

@@ -4,33 +4,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
+from orchestrator.specs.yaml_file import read_yaml
 
 _SUBMIT_HELP = command("submit", "--help")
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
     """Read a YAML job file; relative folders in it are relative to the file. Raises SpecError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        repeated = _repeated_keys(text)
-    except FileNotFoundError as error:
-        next_step = "check the path; examples/ has files to copy"
-        raise SpecError(f"There is no file {path}.", next_step=next_step) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise SpecError(message, next_step=_SUBMIT_HELP) from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         next_step = "begin it with `recipe: dreambooth`; see examples/"
         raise SpecError(f"{path} is not a job file.", next_step=next_step)
-    if repeated:
-        next_step = "leave one of each, then submit again"
-        raise SpecError(f"{path} has keys twice.", problems=repeated, next_step=next_step)
     images = content.get("images")
     if isinstance(images, str) and images and not images.startswith("~"):
         content["images"] = path.parent / images
@@ -61,32 +48,3 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
         message = "The settings cannot be read."
         raise SpecError(message, problems=problems, next_step=_SUBMIT_HELP)
     return overrides
-
-
-def _repeated_keys(text: str) -> list[Problem]:
-    """Find keys that are repeated in the file or in one of its sections: YAML would silently use the last."""
-    root = yaml.compose(text, yaml.SafeLoader)
-    problems = _repeated_in(root)
-    if isinstance(root, yaml.MappingNode):  # pairs of nodes: the keys of the file and their sections
-        for _, section in root.value:
-            problems += _repeated_in(section)
-    return problems
-
-
-def _repeated_in(section: yaml.Node | None) -> list[Problem]:
-    """Return a problem for each key of a section that is repeated, with both lines; other nodes have none."""
-    if not isinstance(section, yaml.MappingNode):
-        return []
-    first_lines: dict[str, int] = {}
-    problems = []
-    for key, _ in section.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        name = key.value
-        line = key.start_mark.line + 1
-        if name in first_lines:
-            what = f"is in line {first_lines[name]} and again in line {line}"
-            problems.append(Problem(where=name, what=what))
-        else:
-            first_lines[name] = line
-    return problems

@@ -322,8 +322,8 @@ def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as raised:
         read_job_file(job)
     assert [problem.render() for problem in raised.value.problems] == [
-        "name: is in line 2 and again in line 7",
         "steps: is in line 4 and again in line 6",
+        "name: is in line 2 and again in line 7",
     ]
 
 
@@ -411,7 +411,12 @@ NOT_TEXT = [
 @pytest.mark.parametrize(
     ("field", "where"),
     [
-        *(("prompt", "instance_prompt"), ("name", "name"), ("base_model", "base_model"), ("compute", "compute.instance_type")),
+        *(
+            ("prompt", "instance_prompt"),
+            ("name", "name"),
+            ("base_model", "base_model"),
+            ("compute", "compute.instance_type"),
+        ),
         *(
             ("class_prompt", "class_prompt"),
             ("rare_token", "rare_token"),
