@@ -18,6 +18,7 @@ from orchestrator.aws.client import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.command_line import PROGRAM
+from orchestrator.contract.families import STABLE_DIFFUSION
 from orchestrator.contract.figures import AFTER, MEASURES, Measure
 from orchestrator.contract.recipe import recipe_class, recipe_names
 from orchestrator.specs.compute import Budget, Compute
@@ -55,7 +56,8 @@ def _recipe_section(name: str) -> str:
     summary = recipe.summary[0].upper() + recipe.summary[1:]  # capitalize() would lower the rest
     title = f"## {name}\n\n{summary}.\n"
     head = "| field | default (built-in model) | what it does |\n| --- | --- | --- |"
-    rows = [f"| `{field}` | {default} | {meaning} |" for field, default, meaning in setting_rows(recipe)]
+    defaults = recipe.defaults({}, STABLE_DIFFUSION)
+    rows = [f"| `{field}` | {default} | {meaning} |" for field, default, meaning in setting_rows(recipe, defaults)]
     return "\n".join([title, head, *rows]) + "\n"
 
 

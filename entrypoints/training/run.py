@@ -187,6 +187,11 @@ class Run:
         `extras`, if given, is called with the draft folder and adds what belongs to the adapter beside its weights.
         """
         model = self.environment.model
+        images = captions = None
+        if self.environment.channel(TRAINING_CHANNEL) is not None:
+            found = self.training_images()
+            images = len(found)
+            captions = sum(image.caption is not None for image in found)
         manifest = AdapterManifest(
             kind=tuner.kind,
             parts=tuner.parts,
@@ -194,6 +199,8 @@ class Run:
             config=self.recipe.model_dump(mode="json"),
             base_model=base.reference,
             dataset_sha256=self.dataset_sha256,
+            images=images,
+            captions=captions,
             bundle_sha256=self.bundle_sha256,
             trigger=self.recipe.trigger,
             metrics=metrics,

@@ -1,14 +1,14 @@
 """`recipes`: the ways to train an adapter, and their settings."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.output import json_option, print_json, print_table
+from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     from orchestrator.contract.recipe import Recipe
 
 
@@ -37,33 +37,54 @@ def list_recipes(as_json: bool) -> None:
 
 @recipes.command("show")
 @click.argument("name")
+@click.option("--base-model", metavar="MODEL", help="Show the defaults for this model; builtin when left out.")
+@click.option(
+    "-s", "--set", "pairs", metavar="FIELD=VALUE", multiple=True, help="Show the defaults beside this setting."
+)
 @json_option
-def show_recipe(name: str, as_json: bool) -> None:
-    """Show every setting of a recipe, its default and what it does."""
-    from orchestrator.specs.building import declaration
+def show_recipe(name: str, base_model: str | None, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Show every setting of a recipe, its default and what it does.
+
+    \b
+    recipes show dreambooth
+    recipes show dreambooth --base-model stabilityai/stable-diffusion-xl-base-1.0 -s tuner=full
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.specs.building import declaration, defaults_of, require_said_once
+    from orchestrator.specs.job_file import parse_overrides
 
     recipe = declaration(name)
+    chosen = parse_overrides(pairs)
+    require_said_once(name, {"base_model": base_model}, chosen)
+    if base_model is not None:
+        chosen["base_model"] = base_model
+    defaults = defaults_of(recipe, chosen)
     if as_json:
-        print_json(recipe.model_json_schema())
+        print_json(_schema(recipe, defaults))
         return
     click.echo(f"{recipe.recipe_name()}: {recipe.summary}")
-    click.echo("Set a field with -s FIELD=VALUE.\n")
-    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe))
+    beside = ", ".join(f"{field}={value}" for field, value in chosen.items()) or "the built-in model"
+    click.echo(printable(f"Set a field with -s FIELD=VALUE. The defaults are those for {beside}."))
+    click.echo()
+    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe, defaults))
 
 
-def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:
-    """Return name, default on the built-in model, and meaning of each field; a recipe's own fields come first."""
-    from orchestrator.contract.families import STABLE_DIFFUSION
+def _schema(recipe: "type[Recipe]", defaults: Mapping[str, object]) -> dict[str, Any]:
+    """Return the JSON schema of a recipe with these defaults."""
+    schema = recipe.model_json_schema()
+    for field, value in defaults.items():
+        schema["properties"][field]["default"] = value
+    return schema
 
-    builtin = recipe.defaults({}, STABLE_DIFFUSION)
+
+def setting_rows(recipe: "type[Recipe]", defaults: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """Return name, default and meaning of each field; a recipe's own fields come first."""
     own_rows = []
     inherited_rows = []
     for name, field in recipe.model_fields.items():
-        row = (
-            name,
-            _default(field, builtin.get(name, field.default)),
-            field.description or "",
-        )
+        default = "required"
+        if name in defaults or not field.is_required():
+            default = _text(defaults.get(name, field.default))
+        row = (name, default, field.description or "")
         if name in recipe.__annotations__:
             own_rows.append(row)
         else:
@@ -71,9 +92,7 @@ def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:
     return own_rows + inherited_rows
 
 
-def _default(field: "FieldInfo", value: object) -> str:
-    if field.is_required():
-        return "required"
+def _text(value: object) -> str:
     if value in (None, "", ()):
         return "-"
     return str(value)

@@ -136,6 +136,8 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
         ("size", f"{weights / 1e6:.2f} MB"),
         ("prompt with", prompt_words(manifest)),
     ]
+    if manifest.images is not None:
+        facts.append(("trained on", f"{manifest.images} images, {manifest.captions or 'none'} with a caption"))
     if CONTACT_SHEET_FILE in manifest.files:
         folder = adapter.rstrip("/")
         facts.append(("images", f"{folder}/{CONTACT_SHEET_FILE}"))

@@ -68,6 +68,10 @@ class AdapterManifest(BaseModel):
     """What it was trained on."""
     dataset_sha256: str
     """Hash over the training pictures and captions."""
+    images: int | None = None
+    """Number of training pictures; None without any, and in manifests that were written before it was counted."""
+    captions: int | None = None
+    """How many of them have a caption."""
     bundle_sha256: str
     """Hash of the code that trained it."""
     trigger: str | None = None

@@ -83,6 +83,27 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     return spec.model_copy(update={"warnings": _idle(recipe, chosen)})
 
 
+def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
+    """Return the values that apply beside the `chosen` settings, by field, and those themselves.
+
+    A field that is left out has its own default. Raises SpecError for what cannot be chosen.
+    """
+    problems: Problems = []
+    settings = _converted(recipe, chosen, problems)
+    base_model = settings.get("base_model", BUILTIN)
+    family = known_family(base_model)
+    with_native = {**native_settings(base_model), **settings}
+    try:
+        recipe.model_validate({**recipe.sample_defaults, **with_native}, context={FAMILY_CONTEXT: family})
+    except ValidationError as error:
+        # A required field that nobody has chosen yet is no problem here.
+        problems += [found for found in problems_of(error, recipe.model_fields) if found.where in settings]
+    problems += base_model_problems(base_model, settings.get("base_revision"))
+    if problems:
+        raise _spec_error(recipe, problems)
+    return {**recipe.defaults(with_native, family), **with_native}
+
+
 def require_said_once(recipe: object, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raise SpecError when `options` and `settings` of one source, a job file or a command line, disagree on a field.
 

@@ -188,8 +188,12 @@ def test_a_complete_job_is_shown_with_the_line_that_loads_it(
     target = ProcessTarget(settings)
     target.create(training_request("finish(name='pytorch_lora_weights.safetensors')", name="done"))
     Job(target, "done").wait()
+    manifest = settings.adapters / "done" / "adapter.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "images": 5, "captions": 2}))
     line = f"pipe.load_lora_weights({str(settings.adapters / 'done')!r})"
-    assert line in run("jobs", "show", "done").stdout
+    shown = run("jobs", "show", "done").stdout
+    assert line in shown
+    assert "5 images, 2 with a caption" in shown
     assert json.loads(run("jobs", "show", "done", "--json").stdout)["loading"] == [line]
 
 
@@ -310,3 +314,30 @@ def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: 
     assert result.returncode == 3
     assert "two.png" in result.stderr
     assert "one.png" not in result.stderr
+
+
+def shown_defaults(run: Run, *words: str) -> dict[str, str]:
+    """Return the defaults that `recipes show` prints, by field."""
+    found = {}
+    for line in run("recipes", "show", *words).stdout.splitlines():
+        field, *rest = line.split()
+        found[field] = rest[0] if rest else ""
+    return found
+
+
+def test_the_defaults_that_are_shown_are_those_of_the_model_and_the_tuner(run: Run) -> None:
+    builtin = shown_defaults(run, "dreambooth")
+    assert (builtin["learning_rate"], builtin["resolution"], builtin["instance_prompt"]) == ("0.001", "64", "required")
+    model = ("--base-model", "stabilityai/stable-diffusion-xl-base-1.0")
+    full = shown_defaults(run, "dreambooth", *model, "-s", "tuner=full")
+    assert (full["learning_rate"], full["resolution"], full["tuner"]) == ("5e-06", "1024", "full")
+    schema = json.loads(run("recipes", "show", "dreambooth", *model, "-s", "tuner=full", "--json").stdout)
+    assert schema["properties"]["learning_rate"]["default"] == 5e-06
+
+
+@pytest.mark.parametrize("words", [("-s", "tunr=full"), ("-s", "tuner=ful"), ("--base-model", "./nowhere/at/all")])
+def test_defaults_of_what_cannot_be_chosen_are_refused(run: Run, words: tuple[str, ...]) -> None:
+    result = run("recipes", "show", "dreambooth", *words)
+    assert result.returncode == 2
+    assert "Error: " in result.stderr
+    assert result.stdout == ""

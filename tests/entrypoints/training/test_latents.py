@@ -16,6 +16,7 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import crop_square, list_images, read_image, to_tensor
 from entrypoints.runtime.randomness import generator
 from entrypoints.training.latents import latents_of
+from orchestrator.contract.adapter import AdapterManifest
 
 ALL = slice(None)
 
@@ -118,3 +119,5 @@ def test_captions_are_trained_on(job: Any, run: Any) -> None:
         [event["loss"] for event in run(environment) if event["event"] == "step"] for environment in (plain, captioned)
     ]
     assert losses[0] != losses[1]
+    manifests = [AdapterManifest.read(environment.model) for environment in (plain, captioned)]
+    assert [(manifest.images, manifest.captions) for manifest in manifests] == [(3, 0), (3, 3)]
