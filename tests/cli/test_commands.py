@@ -320,8 +320,8 @@ def shown_defaults(run: Run, *words: str) -> dict[str, str]:
     """Return the defaults that `recipes show` prints, by field."""
     found = {}
     for line in run("recipes", "show", *words).stdout.splitlines():
-        field, *rest = line.split()
-        found[field] = rest[0] if rest else ""
+        field, _, rest = line.partition(" ")
+        found[field] = rest.split()[0] if rest.strip() else ""
     return found
 
 
