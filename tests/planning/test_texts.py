@@ -95,13 +95,14 @@ def test_a_text_that_loses_other_words_is_warned_of_with_what_is_lost(
     assert 'nothing reads "' in warning
 
 
+@pytest.mark.parametrize("new", ["sks dog", "SKS", "sks2 dog"])
 def test_a_caption_whose_new_word_is_cut_off_is_refused_and_a_long_one_is_warned_of(
-    plan: Planned, photos: Path
+    plan: Planned, photos: Path, new: str
 ) -> None:
     first, second = sorted(path for path in photos.iterdir() if path.suffix == ".png")[:2]
-    first.with_suffix(".txt").write_text(f"sks dog, {LONG}")
+    first.with_suffix(".txt").write_text(f"{new}, {LONG}")
     assert "blue background" in only(plan(dreambooth(photos)).warnings, first.name)
-    second.with_suffix(".txt").write_text(f"{LONG} sks dog")
+    second.with_suffix(".txt").write_text(f"{LONG} {new}")
     error = refused(plan, dreambooth(photos))
     assert isinstance(error, DatasetError)
     assert '"sks" is cut off' in only(error.problems, second.name)
