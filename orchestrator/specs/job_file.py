@@ -10,6 +10,8 @@ from orchestrator.errors import SpecError
 from orchestrator.specs.yaml_file import read_yaml
 
 _SUBMIT_HELP = command("submit", "--help")
+_TEXTS = ("images", "prompt", "base_model", "name")
+"""Fields that are texts. One without a value would be as one that is not there: the sample subject would be trained."""
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
@@ -18,6 +20,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         next_step = "begin it with `recipe: dreambooth`; see examples/"
         raise SpecError(f"{path} is not a job file.", next_step=next_step)
+    _require_values(path, content)
     images = content.get("images")
     if isinstance(images, str) and images and not images.startswith("~"):
         content["images"] = path.parent / images
@@ -27,6 +30,18 @@ def read_job_file(path: Path) -> dict[str, Any]:
         if folder.is_dir():
             content["base_model"] = str(folder)
     return content
+
+
+def _require_values(path: Path, content: dict[str, Any]) -> None:
+    """Raise SpecError for a text that is left empty, or that YAML reads as nothing ("~", null)."""
+    problems = []
+    for field in _TEXTS:
+        if field in content and content[field] is None:
+            fix = "leave the line out, or put its text in quotes"
+            problems.append(Problem(where=field, what="has no value", fix=fix))
+    if problems:
+        message = f"{path} has fields without a value."
+        raise SpecError(message, problems=problems, next_step="write what is missing, then submit again")
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:

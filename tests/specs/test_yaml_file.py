@@ -94,6 +94,14 @@ def test_what_yaml_would_change_or_cut_is_refused_with_quotes_as_the_remedy(tmp_
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("field", ["images", "prompt", "base_model", "name"])
+@pytest.mark.parametrize("value", ["", "~", "null", "# a comment"])
+def test_a_text_without_a_value_is_not_taken_for_one_that_was_left_out(tmp_path: Path, field: str, value: str) -> None:
+    text = refused(tmp_path, f"recipe: dreambooth\n{field}: {value}\nsettings:\nbudget:\n")
+    assert f"{field}: has no value" in text
+    assert "quotes" in text
+
+
 def test_a_line_is_named(tmp_path: Path) -> None:
     assert "line 2" in refused(tmp_path, "recipe: dreambooth\nprompt: a: b\n")
     assert "line 2, prompt" in refused(tmp_path, "recipe: dreambooth\nprompt: a sks dog #3\n")
