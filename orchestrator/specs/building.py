@@ -278,7 +278,7 @@ def _converted(
     """Return settings typed on the command line as JSON values; pydantic converts numbers and the like."""
     settings: Fields = {}
     for key, text in overrides.items():
-        if text == _NULL:
+        if text == _NULL and not _is_text(recipe, key):
             settings[key] = None
         elif not is_list(recipe, key):
             settings[key] = text
@@ -293,6 +293,12 @@ def _converted(
                 )
                 problems.append(problem)
     return settings
+
+
+def _is_text(recipe: RecipeType, field: str) -> bool:
+    """Return whether a field of a recipe is a text and nothing else, so that "null" is a word like any other."""
+    declared = recipe.model_fields.get(field)
+    return declared is not None and declared.annotation is str
 
 
 def _inputs(

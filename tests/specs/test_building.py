@@ -193,6 +193,8 @@ def test_an_override_in_brackets_can_be_a_token_and_null_is_none(tmp_path: Path)
     fields = {"recipe": "dreambooth", "images": tmp_path, "prompt": "a photo of [V] dog"}
     recipe = build_spec(fields, parse_overrides(["rare_token=[V]", "snr_gamma=null"])).recipe.model_dump()
     assert (recipe["rare_token"], recipe["snr_gamma"]) == ("[V]", None)
+    words = parse_overrides(["rare_token=null", "instance_prompt=a null dog"])
+    assert build_spec({"recipe": "dreambooth"}, words).recipe.trigger == "a null dog"
 
 
 @pytest.mark.parametrize(

@@ -24,3 +24,11 @@ def test_validation_images_are_announced_and_listed_with_their_steps(job: Any, r
     announced = [event["path"] for event in events if event["event"] == "sample"]
     assert announced == [f"output/data/samples/{image.file}" for image in images]
     assert all((environment.root / path).is_file() for path in announced)
+
+
+def test_a_new_word_in_capitals_is_drawn_with_all_its_vectors(job: Any, run: Any) -> None:
+    recipe = tiny.textual_inversion(validation_prompts=("a red <MY-DOG>",), validation_steps=3, evaluation_prompts=0)
+    environment = job(recipe)
+    run(environment)
+    (image,) = parse_index((environment.samples / INDEX_FILE).read_bytes()).images
+    assert image.prompt == "a red <my-dog>"
