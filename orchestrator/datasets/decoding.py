@@ -1,14 +1,18 @@
 """Decode the bytes of an untrusted file to an upright 8-bit sRGB image, or report everything that is wrong with it."""
 
+import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.datasets.colours import eight_bit, to_srgb
 from orchestrator.datasets.content import content_remarks
 from orchestrator.datasets.findings import Defect, Remarks, UnusableError
+from orchestrator.datasets.heif import DAMAGED, heif_to_png, is_boxed, is_heif
 from orchestrator.datasets.metadata import carries_metadata, salvaged, without_metadata
 from orchestrator.datasets.nclx import nclx_profile
 
@@ -16,11 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
-HEIF = "HEIF"  # read by pi_heif, which Pillow has to be told of
 COPIED = {"PNG", "JPEG", "MPO", "WEBP"}  # what training reads itself; a phone's JPEG with several images is an MPO
-CODED_COLOURS = {"AVIF", HEIF}
 ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}
-BOX_KIND = b"ftyp"  # HEIF and AVIF begin with a box of this kind, after its length
+STDERR = 2  # file descriptor, of code in C too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_SCALE = 4  # short side of a prepared image, in training resolutions
@@ -47,15 +49,16 @@ UPRIGHT = {
 """EXIF orientation to the transposition that undoes it."""
 SIDEWAYS = {5, 6, 7, 8}  # width and height are swapped
 
-DAMAGED = Defect("is damaged and cannot be decoded", "copy it again from the original, or remove it")
 TRUNCATED = Defect("is truncated: its end is missing", "copy it again from the original, or remove it")
 UNKNOWN_TIFF = Defect("is damaged, or a TIFF of a kind that cannot be read", "save it as PNG")
 CAMERA_RAW = Defect("is a camera raw file: what can be read of it is a small preview", "export the photo as JPEG")
-NO_HEIF = Defect("is a HEIC file, and the package pi-heif is not installed", "pip install pi-heif, or save it as JPEG")
+TOO_LARGE = Defect(f"has more than {MAX_PIXELS // 10**6} megapixels", "scale it down")
 DROPPED = Defect(
     "has damaged or very large metadata, which is dropped",
     "check its colours, and which way up it is",
 )
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to the terminal
 
 
 class DamagedError(UnusableError):
@@ -83,40 +86,43 @@ def decode(data: bytes, *, resolution: int) -> Decoded:
     The size is checked in the header, before any pixel is decoded. Of several images in a file the first is taken.
     Metadata that a decoder refuses does not cost the image.
     """
+    if is_heif(data):
+        png = heif_to_png(data, TOO_LARGE, MAX_PIXELS)
+        return _decode(png, resolution, original=data)
     try:
-        return _decode(data, resolution)
+        return _decode(data, resolution, original=data)
     except DamagedError as error:
         damage = error
     for candidate in salvaged(data):
         try:
-            decoded = _decode(candidate, resolution)
+            decoded = _decode(candidate, resolution, original=data)
         except UnusableError:
             continue
         remarks = (*decoded.remarks, DROPPED)
-        return decoded._replace(as_is=False, remarks=remarks)
+        return decoded._replace(remarks=remarks)
     raise damage
 
 
-def _decode(data: bytes, resolution: int) -> Decoded:
-    """Return the image in `data` without another attempt; raises UnusableError."""
+def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
+    """Return the image in `data`, which is the original file or was made of it; raises UnusableError."""
     image = _open(data)
     defects = list(_size_defects(image, resolution))
     with _decoder(defects):
         format_remarks = list(_format_remarks(image))
-        image.load()
+        _load(image)
         if defects:
             raise UnusableError(*defects)
         orientation, exif_remarks = _orientation(image)
         plain, mode_remarks = eight_bit(image)
         scaled = _scaled(plain, resolution)
-        profile, coding_remarks = _profile(image, data)
+        profile, coding_remarks = _profile(image, original)
         in_srgb, profile_remarks = to_srgb(scaled, profile)
 
     is_upright = orientation not in UPRIGHT
     was_scaled = scaled.size != image.size
     was_converted = image.mode != "RGB" or in_srgb is not scaled
     pixels_unchanged = is_upright and not was_scaled and not was_converted
-    is_copied = image.format in COPIED and not _is_deep_png(image, data)
+    is_copied = data is original and image.format in COPIED and not _is_deep_png(image, data)
     width, height = image.size
     if orientation in SIDEWAYS:
         width, height = height, width
@@ -150,14 +156,11 @@ def _open(data: bytes) -> "Image.Image":
     """Read the header; raises UnusableError for more than MAX_PIXELS, and for a preview in place of a photo."""
     from PIL import Image, UnidentifiedImageError
 
-    megapixels = MAX_PIXELS // 10**6
-    too_large = Defect(f"has more than {megapixels} megapixels", "scale it down")
     with _decoder([]):
-        formats = _formats(data)
         try:
-            image = Image.open(BytesIO(data), formats=formats)
+            image = Image.open(BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError:
-            raise UnusableError(too_large) from None
+            raise UnusableError(TOO_LARGE) from None
         except UnidentifiedImageError:
             if data.startswith((b"II", b"MM")):
                 raise UnusableError(UNKNOWN_TIFF) from None
@@ -166,23 +169,23 @@ def _open(data: bytes) -> "Image.Image":
             raise UnusableError(CAMERA_RAW)
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
-        raise UnusableError(too_large)
+        raise UnusableError(TOO_LARGE)
     return image
 
 
-def _formats(data: bytes) -> tuple[str, ...]:
-    """Return what Pillow may take the file for; raises UnusableError for a HEIC without its decoder."""
-    if data[4:8] != BOX_KIND:
-        return FORMATS
+def _load(image: "Image.Image") -> None:
+    """Decode the pixels. libtiff also prints what it finds wrong; that is kept from the terminal."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    stderr = os.dup(STDERR)
     try:
-        import pi_heif
-
-        pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    except ImportError:
-        if data[8:11] == b"avi":
-            return FORMATS
-        raise UnusableError(NO_HEIF) from None
-    return (*FORMATS, HEIF)
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), STDERR)
+        image.load()
+    finally:
+        os.dup2(stderr, STDERR)
+        os.close(stderr)
 
 
 def _is_camera_raw(image: "Image.Image") -> bool:
@@ -240,12 +243,12 @@ def _orientation(image: "Image.Image") -> tuple[int, Remarks]:
     return orientation, []
 
 
-def _profile(image: "Image.Image", data: bytes) -> tuple[bytes | None, Remarks]:
+def _profile(image: "Image.Image", original: bytes) -> tuple[bytes | None, Remarks]:
     """Return the image's ICC profile, empty where it has one that cannot be unpacked; None without one."""
     if "icc_profile" in image.info:
         return image.info["icc_profile"] or b"", []
-    if image.format in CODED_COLOURS:
-        return nclx_profile(data)
+    if is_boxed(original):
+        return nclx_profile(original)
     return None, []
 
 

@@ -432,6 +432,18 @@ def test_a_wrong_checksum_of_metadata_costs_no_png_and_one_of_pixels_does(draw: 
     assert "damaged" in defect(broken)
 
 
+def test_a_decoder_prints_nothing_of_its_own(draw: Draw, capfd: pytest.CaptureFixture[str]) -> None:
+    for compression in ("jpeg", "tiff_lzw", "tiff_deflate"):
+        data = bytearray(encoded(draw(), "TIFF", compression=compression))
+        data[8:60] = bytes(52)
+        with pytest.raises(UnusableError):
+            decoded(bytes(data))
+        decoded(encoded(draw(), "TIFF", compression=compression))
+    samples = struct.pack("<HHII", 277, 3, 1, 3)  # per pixel
+    assert "of a kind" in defect(patched(encoded(draw(), "TIFF"), samples, struct.pack("<HHII", 277, 3, 1, 9)))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_large_text_that_can_be_read_is_dropped_without_a_word(draw: Draw) -> None:
     text = PngInfo()
     text.add_text("workflow", "x" * 2**21)
