@@ -201,6 +201,7 @@ def _no_images(
     return DatasetError(
         f"{shown} holds no images itself; its sub-folders do: {listed}.",
         next_step=f"name one of them: --images {shown_first}",
+        warnings=findings.warnings,
     )
 
 

@@ -86,8 +86,7 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
             lines.append(f"{line}\n")
     names = [str(image.file) for image in images]
     warn_of_duplicates(names, hashes, findings)
-    if not findings.problems:
-        warn_of_few(folder, len(images), findings)
+    warn_of_few(folder, len(listing.all_images), findings)
     _require_no_problems(folder, findings)
     if lines:
         with _writing(destination):
@@ -161,7 +160,7 @@ def _require_no_problems(folder: Path, findings: Findings) -> None:
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
     message = f"{count} in {printable(str(folder))} cannot be used."
     next_step = "fix or remove these files, then submit again"
-    raise DatasetError(message, next_step=next_step, problems=problems)
+    raise DatasetError(message, next_step=next_step, problems=problems, warnings=findings.warnings)
 
 
 @contextmanager

@@ -27,6 +27,13 @@ class PreparedInputs:
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
 
     @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What the inspection found that does not prevent training; also where something else does."""
+        if self.error is not None:
+            return self.error.warnings
+        return self.dataset.warnings if self.dataset is not None else ()
+
+    @property
     def sha256(self) -> str:
         """Hash of all files; the container computes the same of its training channel."""
         trees = list(self.trees.values())

@@ -80,8 +80,9 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
 
     A base model in a folder is read from there, without a copy.
     """
-    check_inputs(prepared, spec.recipe.caption_word)
-    model = _model_tree(spec, settings)
+    with _warning_of(spec, prepared):
+        check_inputs(prepared, spec.recipe.caption_word)
+        model = _model_tree(spec, settings)
     model_sha256 = None
     if model is not None:
         model_sha256 = model.sha256
@@ -119,7 +120,8 @@ def plan_on_sagemaker(
     of the job does not depend on that: a submit before the copy was made and one after it are the same job, and a job
     that ended early resumes with the request it was created with.
     """
-    placement = _checked_placement(spec, account, prepared, mirror)
+    with _warning_of(spec, prepared):
+        placement = _checked_placement(spec, account, prepared, mirror)
     code = bundle_tree(BundleKind.TRAINING)
     trees = [*prepared.trees.values(), code]
     data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
@@ -177,6 +179,16 @@ def _checked_placement(
     if errors:
         raise _merged(errors)
     return placement
+
+
+@contextmanager
+def _warning_of(spec: JobSpec, prepared: PreparedInputs) -> Iterator[None]:
+    """Add the warnings of the inputs to an error, so that they need no second attempt to be seen."""
+    try:
+        yield
+    except OrchestratorError as error:
+        error.add_warnings(_warnings(spec, prepared))
+        raise
 
 
 @contextmanager
@@ -255,9 +267,7 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
 
 
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
-    warnings: list[Problem] = []
-    if prepared.dataset is not None:
-        warnings += prepared.dataset.warnings
+    warnings = list(prepared.warnings)
     images = spec.inputs.get(IMAGES)
     if isinstance(spec.base_model, Builtin) and images not in (None, SAMPLE_IMAGES):
         photos = Problem(
