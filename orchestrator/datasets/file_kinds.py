@@ -12,12 +12,13 @@ SUPPORTED = re.compile(
     rb"|....ftyp(hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])",
     re.DOTALL,
 )
+TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
 UNSUPPORTED = {
     "JPEG XL": re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"),
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     "Photoshop": re.compile(rb"8BPS"),
     "OpenEXR": re.compile(rb"\x76\x2f\x31\x01"),
-    "camera raw": re.compile(rb"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|....ftypcrx ", re.DOTALL),
+    "camera raw": re.compile(rb"II\*\0....CR|IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|....ftypcrx ", re.DOTALL),
 }
 CAMERA_RAW = re.compile(
     r"\.(3fr|arw|cr[23w]|dcr|dng|erf|iiq|k25|kdc|mef|mrw|nef|nrw|orf|pef|raf|raw|rw[2l]|sr2|srf|srw|x3f)$",
@@ -101,11 +102,13 @@ _IRREGULAR = Defect("is skipped: not a regular file", "move it out of the folder
 
 
 def unsupported_image(name: str, start: bytes) -> Defect | None:
-    """Return why a file that is not in a supported format is no image, or None where nothing says that it should be."""
+    """Return why a file is no image that can be used, or None: it can be used, or nothing says that it is an image."""
     for format_, signature in UNSUPPORTED.items():
         if signature.match(start):
             return Defect(f"is a {format_} file, which is not supported", CONVERT)
-    if not IMAGE_EXTENSION.search(name):
+    if TIFF.match(start) and CAMERA_RAW.search(name):
+        return Defect("is a camera raw file, which is not supported", CONVERT)
+    if SUPPORTED.match(start) or not IMAGE_EXTENSION.search(name):
         return None
     if not start:
         return Defect("is empty", "copy it again from the original, or remove it")

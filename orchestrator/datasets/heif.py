@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.datasets import heif_worker
@@ -35,16 +34,16 @@ def is_heif(data: bytes) -> bool:
 
 def heif_to_png(data: bytes, too_large: Defect, max_pixels: int) -> bytes:
     """Return the main image of a HEIC as a PNG, upright and with its colour profile; raises UnusableError."""
-    if find_spec("pi_heif") is None:
-        what = "is a HEIC file, and the package pi-heif is not installed"
-        raise unusable(what, "pip install pi-heif, or save it as JPEG")
-    command = [sys.executable, "-I", str(WORKER), str(max_pixels)]
+    command = [sys.executable, "-P", str(WORKER), str(max_pixels)]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise unusable(*DAMAGED) from None
     if done.returncode == heif_worker.TOO_LARGE:
         raise unusable(*too_large)
+    if done.returncode == heif_worker.NO_DECODER:
+        what = "is a HEIC file, and the package pi-heif is not installed, or cannot be loaded"
+        raise unusable(what, "pip install pi-heif, or save it as JPEG")
     if done.returncode != heif_worker.DONE:  # also where a signal ended it
         raise unusable(*DAMAGED)
     return done.stdout

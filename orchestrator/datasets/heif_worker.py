@@ -12,18 +12,23 @@ from io import BytesIO
 DONE = 0
 TOO_LARGE = 3
 DAMAGED = 4
+NO_DECODER = 5
 MAX_MEMORY = 4 * 2**30  # bytes; the largest image that is read takes 1.5 GB
 
 
 def main() -> int:
     """Convert one image; the argument is the most pixels that it may have, checked in its header."""
-    import pi_heif
     from PIL import Image
 
+    try:
+        import pi_heif
+
+        pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    except ImportError:  # also where a library that it needs is missing
+        return NO_DECODER
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     data = sys.stdin.buffer.read()
     try:
         image = Image.open(BytesIO(data), formats=("HEIF",))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.file_kinds import (
     IMAGE_EXTENSION,
     SIGNATURE_BYTES,
@@ -25,7 +26,7 @@ IGNORED = re.compile(
     re.IGNORECASE,
 )
 CAPTION_EXTENSIONS = (".txt", ".caption")
-CAPTION_TABLES = ("metadata.jsonl", "metadata.csv")
+CAPTION_TABLES = (CAPTIONS_FILE, "metadata.csv")
 
 Kind = Literal["image", "caption", "table", "unusable", "skipped"]
 
@@ -142,11 +143,9 @@ def _kind_by_content(path: Path, findings: Findings) -> Kind:
         what = f"cannot be read: {error.strerror}"
         findings.problem(name, what, "allow reading it (chmod u+r), or remove it")
         return "unusable"
-    if SUPPORTED.match(start):
-        return "image"
     defect = unsupported_image(name, start)
     if defect is None:
-        return "skipped"
+        return "image" if SUPPORTED.match(start) else "skipped"
     findings.problem(name, defect.what, defect.fix)
     return "unusable"
 

@@ -5,7 +5,6 @@ pillow-heif 1.8.1, losslessly: quadrants in the colours of QUADRANTS.
 """
 
 import struct
-import sys
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -389,13 +388,16 @@ def test_a_tiff_of_many_strips_is_refused_by_its_size() -> None:
 def test_camera_raw_is_no_photo_although_its_preview_could_be_read(folder: Folder, draw: Draw) -> None:
     raw = tiff(np.asarray(draw()), photometric="rgb", subfiletype=1)
     dng = tiff(np.asarray(draw()), photometric="rgb", extratags=[(50706, "B", 4, (1, 4, 0, 0), True)])
-    folder.add("a.NEF", raw)
+    folder.add("a.NEF", tiff(np.asarray(draw()), photometric="rgb"))
     folder.add("b.dng", dng)
+    folder.add("b.tif", dng)
+    folder.add("c.tif", raw)
+    folder.add("d.tif", b"II*\0\x10\0\0\0CR\2\0")
     folder.add("c.RW2", b"IIU\0" + bytes(20))
     folder.add("d.raf", b"FUJIFILMCCD-RAW 0201")
     folder.add("e.cr3", b"\0\0\0\x18ftypcrx \0\0\0\1")
     problems = folder.problems()
-    assert len(problems) == 5
+    assert len(problems) == 8
     assert all("camera raw" in problem and "JPEG" in problem for problem in problems)
 
 
@@ -460,6 +462,14 @@ def test_orientation_survives_where_only_the_text_is_refused(draw: Draw) -> None
     assert result.image.size == (80, 96)
 
 
-def test_heic_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pi_heif", None)
-    assert defect((HEIC / "plain.heic").read_bytes()) == "is a HEIC file, and the package pi-heif is not installed"
+def test_heic_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pi_heif.py").write_text("raise ImportError('libheif.so: no such file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    what = "is a HEIC file, and the package pi-heif is not installed, or cannot be loaded"
+    assert defect((HEIC / "plain.heic").read_bytes()) == what
+
+
+def test_a_decoder_that_crashes_is_a_damaged_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pi_heif.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert defect((HEIC / "plain.heic").read_bytes()) == "is damaged and cannot be decoded"
