@@ -21,7 +21,7 @@ from orchestrator.planning.placement import Placement, find_placement, stand_ins
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.secret_scan import require_no_secret
+from orchestrator.secret_scan import looks_like, require_no_secret
 from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Builtin, Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
@@ -187,7 +187,9 @@ def _warning_of(spec: JobSpec, prepared: PreparedInputs) -> Iterator[None]:
     try:
         yield
     except OrchestratorError as error:
-        error.add_warnings(_warnings(spec, prepared))
+        for warning in _warnings(spec, prepared):
+            if not looks_like(warning.render()):  # the error may be about a secret in the name of a file
+                error.add_warnings([warning])
         raise
 
 
