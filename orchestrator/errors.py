@@ -40,17 +40,26 @@ class OrchestratorError(Exception):
         *,
         next_step: str = "",
         problems: Sequence[Problem] = (),
+        warnings: Sequence[Problem] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.next_step = next_step
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
+
+    def add_warnings(self, warnings: Sequence[Problem]) -> None:
+        """Add what does not prevent the job, so that a person can mend it together with the problems."""
+        new = [warning for warning in warnings if warning not in self.warnings]
+        self.warnings = (*self.warnings, *new)
 
     def render(self) -> str:
-        """Return the text a person reads: the cause, each problem on a line of its own, the next command."""
+        """Return the text a person reads: the cause, each problem and each warning on a line, the next command."""
         lines = [self.message]
         for problem in self.problems:
             lines.append(f"  - {problem.render()}")
+        for warning in self.warnings:
+            lines.append(f"Warning: {warning.render()}")
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
         return "\n".join(lines)

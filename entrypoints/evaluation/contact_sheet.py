@@ -1,12 +1,18 @@
 """One picture to judge an adapter by: a row for each prompt, without the adapter left and with it right."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from entrypoints.evaluation.samples import IndexedImage
+from orchestrator.contract.lettering import CODES, Lettering, cut, load_fonts
 from orchestrator.contract.samples import CELL, Source
+
+PillowFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # All lengths are pixels.
 MARGIN = 16
@@ -23,6 +29,14 @@ FIRST_CELL = MARGIN + LABEL_WIDTH
 REAL_TOP = MARGIN + TITLE_HEIGHT
 HEADING_TOP = REAL_TOP + CELL + GUTTER
 FIRST_ROW = HEADING_TOP + HEADING_HEIGHT
+
+# Sizes of letters, pixels.
+TITLE_SIZE = 22
+HEADING_SIZE = 17
+LABEL_SIZE = 15
+LABEL_PITCH = 20
+"""From one line of a label to the next."""
+NOTE_SIZE = 12
 
 PAPER = "#ffffff"
 INK = "#141414"
@@ -47,7 +61,7 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     bottom = FIRST_ROW + len(after) * PITCH
     sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), title, fill=INK, font=_font(22))
+    _write(pen, title, MARGIN, MARGIN, TITLE_SIZE)
 
     _write_label(pen, "real pictures", REAL_TOP)
     room = (right - FIRST_CELL + GAP) // PITCH
@@ -56,11 +70,14 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     _write_heading(pen, "before", FIRST_CELL)
     _write_heading(pen, "after", after_left)
     top = FIRST_ROW
-    for text, prompt in _prompts_by_text(samples).items():
+    prompts = _prompts_by_text(samples)
+    for text, prompt in prompts.items():
         _write_label(pen, prompt, top)
         _paste_strip(sheet, before[text], FIRST_CELL, top)
         _paste_strip(sheet, after[text], after_left, top)
         top += PITCH
+    if not _lettering(LABEL_SIZE).is_complete(title + "".join(prompts.values())):
+        _write(pen, CODES, MARGIN, bottom, NOTE_SIZE, FAINT)
     return sheet
 
 
@@ -106,12 +123,7 @@ def _write_heading(
     left: int,
 ) -> None:
     """Write what a block shows, above it."""
-    pen.text(
-        (left, HEADING_TOP + 4),
-        text,
-        fill=FAINT,
-        font=_font(17),
-    )
+    _write(pen, text, left, HEADING_TOP + 4, HEADING_SIZE, FAINT)
 
 
 def _write_label(
@@ -120,18 +132,47 @@ def _write_label(
     top: int,
 ) -> None:
     """Write what a row shows, left of it."""
-    lines = wrap(text, _LABEL_LETTERS)
-    pen.multiline_text(
-        (MARGIN, top + 6),
-        "\n".join(lines[:_LABEL_LINES]),
-        fill=INK,
-        font=_font(15),
-        spacing=4,
-    )
+    lettering = _lettering(LABEL_SIZE)
+    if lettering.is_plain(text):
+        lines = cut(wrap(text, _LABEL_LETTERS), _LABEL_LINES, lambda line: len(line) <= _LABEL_LETTERS)
+        pen.multiline_text(
+            (MARGIN, top + 6),
+            "\n".join(lines),
+            fill=INK,
+            font=ImageFont.load_default(LABEL_SIZE),
+            spacing=4,
+        )
+        return
+    top += 6
+    for line in lettering.wrap(text, LABEL_WIDTH - 2 * GAP, _LABEL_LINES):
+        _write(pen, line, MARGIN, top, LABEL_SIZE)
+        top += LABEL_PITCH
 
 
-def _font(
-    size: int,
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font: the same letters on every machine."""
-    return ImageFont.load_default(size)
+def _write(pen: ImageDraw.ImageDraw, text: str, left: int, top: int, size: int, colour: str = INK) -> None:
+    """Write one line, each letter in a font that has it, all on the base line of Pillow's own font."""
+    lettering = _lettering(size)
+    if lettering.is_plain(text):
+        pen.text((left, top), text, fill=colour, font=ImageFont.load_default(size))
+        return
+    base = top + size
+    x = float(left)
+    for run in lettering.runs(text):
+        pen.text((x, base), run.text, fill=colour, font=run.font, anchor="ls")
+        x += run.font.getlength(run.text)
+
+
+@cache
+def _lettering(size: int) -> Lettering[PillowFont]:
+    """Return fonts of one size: first Pillow's own, the same letters on every machine."""
+    own: PillowFont = ImageFont.load_default(size)
+    fonts = load_fonts(own, lambda path: _load(path, size))
+    return Lettering(fonts, shapes=bool(features.check("raqm")))
+
+
+def _load(path: Path, size: int) -> PillowFont:
+    """Load a font of the machine; raises OSError."""
+    font = ImageFont.truetype(path, size)
+    with suppress(OSError, ValueError):  # a font of one weight
+        font.set_variation_by_name("Regular")
+    return font

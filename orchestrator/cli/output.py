@@ -58,10 +58,12 @@ def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
         click.echo(text, err=True)
         return
     problems = [problem.model_dump() for problem in error.problems]
+    warnings = [warning.model_dump() for warning in error.warnings]
     body = {
         "kind": type(error).__name__,
         "message": error.message,
         "problems": problems,
+        "warnings": warnings,
         "next": error.next_step,
     }
     print_json({"error": body})

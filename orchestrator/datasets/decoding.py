@@ -1,26 +1,39 @@
 """Decode the bytes of an untrusted file to an upright 8-bit sRGB image, or report everything that is wrong with it."""
 
+import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.datasets.findings import Defect, UnusableError
-from orchestrator.datasets.metadata import carries_metadata, without_metadata
+from orchestrator.datasets.colours import eight_bit, to_srgb
+from orchestrator.datasets.content import content_remarks
+from orchestrator.datasets.findings import Defect, Remarks, UnusableError
+from orchestrator.datasets.heif import DAMAGED, heif_to_png, is_boxed, is_heif
+from orchestrator.datasets.metadata import carries_metadata, salvaged, without_metadata
+from orchestrator.datasets.nclx import nclx_profile
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+COPIED = {"PNG", "JPEG", "MPO", "WEBP"}  # what training reads itself; a phone's JPEG with several images is an MPO
+ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}
+STDERR = 2  # file descriptor, of code in C too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_SCALE = 4  # short side of a prepared image, in training resolutions
 MAX_ASPECT = 3  # long side over short side
 BITS = 8  # per channel, of what training gets
 PNG_BIT_DEPTH = 24  # offset of the byte that holds it
-OPAQUE = 255  # alpha
-GREY_MODES = {"1", "L", "LA"}
+
+# TIFF 6.0, section 8; Adobe DNG specification, chapter 4.
+SUBFILE_TYPE_TAG = 254
+IS_PREVIEW = 1
+DNG_VERSION_TAG = 50706
 
 ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 NORMAL = 1
@@ -36,8 +49,20 @@ UPRIGHT = {
 """EXIF orientation to the transposition that undoes it."""
 SIDEWAYS = {5, 6, 7, 8}  # width and height are swapped
 
-Remarks = list[Defect]
-"""What does not prevent training."""
+TRUNCATED = Defect("is truncated: its end is missing", "copy it again from the original, or remove it")
+UNKNOWN_TIFF = Defect("is damaged, or a TIFF of a kind that cannot be read", "save it as PNG")
+CAMERA_RAW = Defect("is a camera raw file: what can be read of it is a small preview", "export the photo as JPEG")
+TOO_LARGE = Defect(f"has more than {MAX_PIXELS // 10**6} megapixels", "scale it down")
+DROPPED = Defect(
+    "has damaged or very large metadata, which is dropped",
+    "check its colours, and which way up it is",
+)
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to the terminal
+
+
+class DamagedError(UnusableError):
+    """A decoder cannot read an image."""
 
 
 class Decoded(NamedTuple):
@@ -58,47 +83,64 @@ class Decoded(NamedTuple):
 def decode(data: bytes, *, resolution: int) -> Decoded:
     """Return the image in `data`, at most 4 training resolutions on its short side; raises UnusableError.
 
-    The size is checked in the header, before any pixel is decoded.
+    The size is checked in the header, before any pixel is decoded. Of several images in a file the first is taken.
+    Metadata that a decoder refuses does not cost the image.
     """
+    if is_heif(data):
+        png = heif_to_png(data, TOO_LARGE, MAX_PIXELS)
+        return _decode(png, resolution, original=data)
+    try:
+        return _decode(data, resolution, original=data)
+    except DamagedError as error:
+        damage = error
+    for candidate in salvaged(data):
+        try:
+            decoded = _decode(candidate, resolution, original=data)
+        except UnusableError:
+            continue
+        remarks = (*decoded.remarks, DROPPED)
+        return decoded._replace(remarks=remarks)
+    raise damage
+
+
+def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
+    """Return the image in `data`, which is the original file or was made of it; raises UnusableError."""
     image = _open(data)
-    defects: list[Defect] = []
-    defects += _format_defects(image, data)
-    defects += _size_defects(image, resolution)
+    defects = list(_size_defects(image, resolution))
     with _decoder(defects):
-        image.load()
-        if _is_transparent(image):
-            transparent = Defect("has transparent parts", "flatten it onto a background")
-            defects.append(transparent)
+        format_remarks = list(_format_remarks(image))
+        _load(image)
         if defects:
             raise UnusableError(*defects)
         orientation, exif_remarks = _orientation(image)
-        mode = "L" if image.mode in GREY_MODES else "RGB"
-        converted = image.convert(mode)
-        scaled = _scaled(converted, resolution)
-        profile = image.info.get("icc_profile")
-        in_srgb, profile_remarks = _to_srgb(scaled, profile)
+        plain, mode_remarks = eight_bit(image)
+        scaled = _scaled(plain, resolution)
+        profile, coding_remarks = _profile(image, original)
+        in_srgb, profile_remarks = to_srgb(scaled, profile)
 
     is_upright = orientation not in UPRIGHT
     was_scaled = scaled.size != image.size
     was_converted = image.mode != "RGB" or in_srgb is not scaled
     pixels_unchanged = is_upright and not was_scaled and not was_converted
+    is_copied = data is original and image.format in COPIED and not _is_deep_png(image, data)
     width, height = image.size
     if orientation in SIDEWAYS:
         width, height = height, width
     bare = without_metadata(data)
-    size_remarks = _size_remarks(image, resolution)
+    remarks: Remarks = [*format_remarks, *_size_remarks(image, resolution), *exif_remarks]
+    remarks += [*mode_remarks, *coding_remarks, *profile_remarks, *content_remarks(in_srgb)]
     return Decoded(
         image=_upright(in_srgb, orientation),
         width=width,
         height=height,
-        as_is=pixels_unchanged and not carries_metadata(bare),
-        remarks=(*size_remarks, *exif_remarks, *profile_remarks),
+        as_is=is_copied and pixels_unchanged and not carries_metadata(bare),
+        remarks=tuple(remarks),
     )
 
 
 @contextmanager
 def _decoder(defects: list[Defect]) -> Iterator[None]:
-    """Raise whatever a decoder raises as UnusableError with one more defect; silence its warnings."""
+    """Raise whatever a decoder raises as DamagedError with one more defect; silence its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -106,50 +148,65 @@ def _decoder(defects: list[Defect]) -> Iterator[None]:
     except (UnusableError, MemoryError):
         raise
     except Exception as error:  # decoders of hostile bytes raise anything: OSError, SyntaxError, struct.error, ...
-        what = "is damaged and cannot be decoded"
-        if "truncated" in str(error):
-            what = "is truncated: its end is missing"
-        damage = Defect(what, "copy it again from the original, or remove it")
-        raise UnusableError(*defects, damage) from error
+        damage = TRUNCATED if "truncated" in str(error) else DAMAGED
+        raise DamagedError(*defects, damage) from error
 
 
 def _open(data: bytes) -> "Image.Image":
-    """Read the header; raises UnusableError for more than MAX_PIXELS."""
-    from PIL import Image
+    """Read the header; raises UnusableError for more than MAX_PIXELS, and for a preview in place of a photo."""
+    from PIL import Image, UnidentifiedImageError
 
-    megapixels = MAX_PIXELS // 10**6
-    too_large = Defect(f"has more than {megapixels} megapixels", "scale it down")
     with _decoder([]):
         try:
             image = Image.open(BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError:
-            raise UnusableError(too_large) from None
+            raise UnusableError(TOO_LARGE) from None
+        except UnidentifiedImageError:
+            if data.startswith((b"II", b"MM")):
+                raise UnusableError(UNKNOWN_TIFF) from None
+            raise
+        if _is_camera_raw(image):
+            raise UnusableError(CAMERA_RAW)
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
-        raise UnusableError(too_large)
+        raise UnusableError(TOO_LARGE)
     return image
 
 
-def _format_defects(image: "Image.Image", data: bytes) -> Iterator[Defect]:
-    """Yield what the header says that training cannot use, apart from the size."""
+def _load(image: "Image.Image") -> None:
+    """Decode the pixels. libtiff also prints what it finds wrong; that is kept from the terminal."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    stderr = os.dup(STDERR)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), STDERR)
+        image.load()
+    finally:
+        os.dup2(stderr, STDERR)
+        os.close(stderr)
+
+
+def _is_camera_raw(image: "Image.Image") -> bool:
+    """Return whether the first image of a TIFF is the preview of another: most camera raw files are TIFFs."""
+    tags = getattr(image, "tag_v2", {})
+    subfile_type = tags.get(SUBFILE_TYPE_TAG, 0)
+    return DNG_VERSION_TAG in tags or bool(subfile_type & IS_PREVIEW)
+
+
+def _format_remarks(image: "Image.Image") -> Iterator[Defect]:
+    """Yield that a file holds more images than the one that is taken."""
     is_animated = getattr(image, "is_animated", False)
-    if is_animated and image.format in {"PNG", "WEBP"}:  # a JPEG with several images is a phone's HDR photo
-        yield Defect("is animated", "save one frame of it as PNG or JPEG")
-    if image.format == "PNG":
-        bits = data[PNG_BIT_DEPTH]
-        if bits > BITS:  # Pillow would silently reduce RGB to 8 bits
-            yield Defect("has 16 bits per channel", "convert to 8 bits per channel")
-    if image.mode == "CMYK":
-        yield Defect("is in CMYK, the colours of print", "convert to sRGB")
+    if is_animated and image.format in ANIMATED:
+        yield Defect("is animated; its first frame is used", "save another frame as PNG to use that")
+    if is_animated and image.format == "TIFF":
+        yield Defect("has several pages; its first one is used", "save another page as PNG to use that")
 
 
-def _is_transparent(image: "Image.Image") -> bool:
-    """Return whether any pixel is not opaque, in any mode."""
-    if not image.has_transparency_data:
-        return False
-    alpha = image.convert("RGBA").getchannel("A")
-    lowest, _ = alpha.getextrema()
-    return lowest != OPAQUE
+def _is_deep_png(image: "Image.Image", data: bytes) -> bool:
+    """Return whether a PNG has more than 8 bits per channel, which Pillow reduces without a word."""
+    return image.format == "PNG" and data[PNG_BIT_DEPTH] > BITS
 
 
 def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
@@ -186,6 +243,15 @@ def _orientation(image: "Image.Image") -> tuple[int, Remarks]:
     return orientation, []
 
 
+def _profile(image: "Image.Image", original: bytes) -> tuple[bytes | None, Remarks]:
+    """Return the image's ICC profile, empty where it has one that cannot be unpacked; None without one."""
+    if "icc_profile" in image.info:
+        return image.info["icc_profile"] or b"", []
+    if is_boxed(original):
+        return nclx_profile(original)
+    return None, []
+
+
 def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":
     """Return the image with at most MAX_SCALE training resolutions on its short side."""
     from PIL import Image
@@ -201,30 +267,6 @@ def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":
         Image.Resampling.LANCZOS,
         reducing_gap=3.0,  # Pillow first reduces by an integer factor, which is faster and looks the same
     )
-
-
-def _to_srgb(image: "Image.Image", profile: bytes | None) -> tuple["Image.Image", Remarks]:
-    """Apply an ICC profile; returns `image` itself where there is none, or none that can be applied."""
-    from PIL import ImageCms
-
-    if not profile:
-        return image, []
-    srgb = ImageCms.createProfile("sRGB")
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        is_grey = source.profile.xcolor_space.strip() == "GRAY"
-        fitting = image if is_grey else image.convert("RGB")
-        converted = ImageCms.profileToProfile(
-            fitting,
-            source,
-            srgb,
-            outputMode="RGB",
-        )
-    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
-        what = "has an unusable colour profile and is treated as sRGB"
-        fix = "convert it to sRGB if its colours look wrong"
-        return image, [Defect(what, fix)]
-    return converted or image, []
 
 
 def _upright(image: "Image.Image", orientation: int) -> "Image.Image":

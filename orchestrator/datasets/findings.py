@@ -18,6 +18,10 @@ class Defect(NamedTuple):
     """What to do, as a command: "remove it"."""
 
 
+Remarks = list[Defect]
+"""What does not prevent training."""
+
+
 class UnusableError(Exception):
     """An image or a caption cannot be used."""
 

@@ -3,37 +3,32 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
-from orchestrator.datasets.findings import Findings
+from orchestrator.datasets.file_kinds import (
+    IMAGE_EXTENSION,
+    SIGNATURE_BYTES,
+    SUPPORTED,
+    foreign_file,
+    unsupported_image,
+)
+from orchestrator.datasets.findings import Defect, Findings
 from orchestrator.errors import DatasetError
 from orchestrator.terminal import printable
 
 MAX_IMAGES = 10_000
 MAX_SHOWN_FOLDERS = 10  # sub-folders in a message
 IGNORED = re.compile(
-    r"\.|(thumbs\.db|desktop\.ini|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$",
+    r"\.|@eadir|((eh)?thumbs\.db|desktop\.ini|picasa\.ini|icon\r|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$",
     re.IGNORECASE,
 )
-IMAGE_EXTENSION = re.compile(
-    r"\.(png|jpe?g|jpe|jfif|webp|gif|tiff?|bmp|hei[cf]|avif|jxl|jp2|psd|dng|cr2|nef|arw)$",
-    re.IGNORECASE,
-)
-SUPPORTED = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
-UNSUPPORTED = {
-    "GIF": re.compile(rb"GIF8[79]a"),
-    "TIFF or camera raw": re.compile(rb"II[*+]\0|MM\0[*+]"),
-    "BMP": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
-    "HEIC or AVIF": re.compile(rb"....ftyp(hei[cxm]|hevc|mif1|msf1|avi[fs])", re.DOTALL),
-    "JPEG XL": re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"),
-    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  "),
-    "Photoshop": re.compile(rb"8BPS"),
-}
-SIGNATURE_BYTES = 16  # enough for every signature above
+CAPTION_EXTENSIONS = (".txt", ".caption")
+CAPTION_TABLES = (CAPTIONS_FILE, "metadata.csv")
 
-Kind = Literal["image", "caption", "captions", "unusable", "skipped"]
+Kind = Literal["image", "caption", "table", "unusable", "skipped"]
 
 
 class Listing(NamedTuple):
@@ -43,8 +38,8 @@ class Listing(NamedTuple):
     """Files in a supported image format."""
     caption_files: tuple[str, ...]
     """Text files, each with the caption of one image."""
-    has_captions_file: bool
-    """Whether there is a `metadata.jsonl`."""
+    caption_tables: tuple[str, ...]
+    """`metadata.jsonl` and `metadata.csv`, with a line for each image."""
     unusable: tuple[str, ...]
     """Images that cannot be used; the problem of each is already among the findings."""
 
@@ -61,6 +56,7 @@ def list_folder(folder: Path, findings: Findings) -> Listing:
     """
     files: dict[Kind, list[str]] = defaultdict(list)
     folders: list[str] = []
+    foreign: dict[Defect, list[str]] = defaultdict(list)
     for name in _names(folder):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
@@ -68,10 +64,13 @@ def list_folder(folder: Path, findings: Findings) -> Listing:
         else:
             kind = _kind(folder, name, findings)
             files[kind].append(name)
+            if kind == "skipped":
+                foreign[foreign_file(folder / name)].append(name)
+    _warn_of_foreign(foreign, findings)
     listing = Listing(
         images=tuple(files["image"]),
         caption_files=tuple(files["caption"]),
-        has_captions_file=bool(files["captions"]),
+        caption_tables=tuple(files["table"]),
         unusable=tuple(files["unusable"]),
     )
     _check_not_too_many(folder, listing)
@@ -116,11 +115,10 @@ def _kind(folder: Path, name: str, findings: Findings) -> Kind:
             findings.problem(name, what, "replace the link by the image itself, or remove it")
             return "unusable"
     if not path.is_file():
-        findings.warn(name, "is skipped: not a regular file", "move it out of the folder")
         return "skipped"
-    if name == CAPTIONS_FILE:
-        return "captions"
-    if name.lower().endswith(".txt"):
+    if name.lower() in CAPTION_TABLES:
+        return "table"
+    if name.lower().endswith(CAPTION_EXTENSIONS):
         return "caption"
     return _kind_by_content(path, findings)
 
@@ -145,19 +143,23 @@ def _kind_by_content(path: Path, findings: Findings) -> Kind:
         what = f"cannot be read: {error.strerror}"
         findings.problem(name, what, "allow reading it (chmod u+r), or remove it")
         return "unusable"
-    if SUPPORTED.match(start):
-        return "image"
-    for format_, signature in UNSUPPORTED.items():
-        if signature.match(start):
-            what = f"is a {format_} file, which is not supported"
-            findings.problem(name, what, "convert to PNG or JPEG")
-            return "unusable"
-    if IMAGE_EXTENSION.search(name):
-        what = "is not an image, despite its extension" if start else "is empty"
-        findings.problem(name, what, "copy it again from the original, or remove it")
-        return "unusable"
-    findings.warn(name, "is skipped: neither an image nor a caption", "")
-    return "skipped"
+    defect = unsupported_image(name, start)
+    if defect is None:
+        return "image" if SUPPORTED.match(start) else "skipped"
+    findings.problem(name, defect.what, defect.fix)
+    return "unusable"
+
+
+def _warn_of_foreign(foreign: Mapping[Defect, Sequence[str]], findings: Findings) -> None:
+    """Warn of files that are skipped, those of one kind together: another trainer's cache has a file for each image."""
+    for defect, names in foreign.items():
+        what = defect.what
+        others = len(names) - 1
+        if others == 1:
+            what = f"{what}; so is {names[1]}"
+        elif others:
+            what = f"{what}; so are {others} others of this kind"
+        findings.warn(names[0], what, defect.fix)
 
 
 def _check_not_too_many(folder: Path, listing: Listing) -> None:
@@ -185,7 +187,7 @@ def _no_images(
     if not counts:
         return DatasetError(
             f"There are no images in {shown}.",
-            next_step="put PNG, JPEG or WebP images there, then submit again",
+            next_step="put images there (JPEG, PNG, HEIC, WebP, TIFF, ...), then submit again",
             problems=findings.warnings,
         )
     found = []
@@ -198,6 +200,7 @@ def _no_images(
     return DatasetError(
         f"{shown} holds no images itself; its sub-folders do: {listed}.",
         next_step=f"name one of them: --images {shown_first}",
+        warnings=findings.warnings,
     )
 
 

@@ -12,6 +12,10 @@ from typing import NamedTuple
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = {b"IHDR", b"sRGB", b"IDAT", b"IEND"}
 PNG_CHUNK_OVERHEAD = 12  # bytes: length, kind, checksum
+PNG_CRITICAL = 0x20  # this bit is unset in the first letter of chunks without which there is no image
+PNG_TRANSPARENCY = b"tRNS"
+PNG_ORIENTATION = b"eXIf"
+PNG_COLOURS = {b"iCCP", b"sRGB", b"gAMA", b"cHRM"}
 
 # JPEG markers, ITU T.81 table B.1: tables, frame headers, restart interval, scan.
 JPEG_SEGMENTS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xDA} - {0xC8}
@@ -43,20 +47,62 @@ def carries_metadata(data: bytes) -> bool:
 
 def _is_bare_png(data: bytes) -> bool:
     """Return whether a PNG has nothing but pixels, and nothing after its end; raises struct.error when damaged."""
-    chunks = list(_png_chunks(data))
+    chunks = [chunk.kind for chunk in _png_chunks(data)]
     if b"IEND" not in chunks:
         return False
     is_last = chunks.index(b"IEND") == len(chunks) - 1
     return is_last and PNG_CHUNKS.issuperset(chunks)
 
 
-def _png_chunks(data: bytes) -> Iterator[bytes]:
-    """Yield the kind of each chunk."""
+class _Chunk(NamedTuple):
+    """A part of a PNG."""
+
+    kind: bytes
+    """Its four letters."""
+    start: int
+    """Offset of its length in the file."""
+    end: int
+    """Offset of what follows it."""
+
+
+def _png_chunks(data: bytes) -> Iterator[_Chunk]:
+    """Yield the chunks; raises struct.error where the last header is cut."""
     position = len(PNG_SIGNATURE)
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
-        yield kind
-        position += PNG_CHUNK_OVERHEAD + length
+        end = position + PNG_CHUNK_OVERHEAD + length
+        yield _Chunk(kind, position, end)
+        position = end
+
+
+def salvaged(data: bytes) -> Iterator[bytes]:
+    """Yield an image that a decoder refuses with less and less metadata: that may be damaged, and the pixels whole.
+
+    Of a PNG first all goes but colours, orientation and transparency, then these in turn. Nothing is unpacked.
+    """
+    if data.startswith(JPEG_START):
+        yield without_metadata(data)
+    if data.startswith(PNG_SIGNATURE):
+        pixels = {PNG_TRANSPARENCY}
+        upright = {*pixels, PNG_ORIENTATION}
+        coloured = {*upright, *PNG_COLOURS}
+        for kept in (coloured, upright, pixels, set[bytes]()):
+            yield _png_with(data, kept)
+
+
+def _png_with(data: bytes, kept: set[bytes]) -> bytes:
+    """Return a PNG with its critical chunks and those of some other kinds, up to its end."""
+    parts = [PNG_SIGNATURE]
+    try:
+        for chunk in _png_chunks(data):
+            is_critical = not chunk.kind[0] & PNG_CRITICAL
+            if is_critical or chunk.kind in kept:
+                parts.append(data[chunk.start : chunk.end])
+            if chunk.kind == b"IEND":
+                break
+    except struct.error:  # the file ends in a header: the decoder will say so
+        pass
+    return b"".join(parts)
 
 
 def without_metadata(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.datasets.captions import read_captions
+from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
 from orchestrator.datasets.findings import Findings, UnusableError, unusable
@@ -27,8 +28,9 @@ EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first b
 def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
-    Images lie directly in the folder and are recognised by their content: PNG, JPEG or WebP. `resolution` is the side
-    of the training images in pixels. Every image is decoded completely, because nothing less shows that it can be.
+    Images lie directly in the folder and are recognised by their content: PNG, JPEG, WebP, HEIC, AVIF, TIFF, GIF, BMP.
+    `resolution` is the side of the training images in pixels. Every image is decoded completely, because nothing less
+    shows that it can be.
 
     What is written is upright, RGB, 8 bit, in sRGB, and without metadata: no GPS position, EXIF, XMP, IPTC, comment,
     thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
@@ -84,6 +86,7 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
             lines.append(f"{line}\n")
     names = [str(image.file) for image in images]
     warn_of_duplicates(names, hashes, findings)
+    warn_of_few(folder, len(listing.all_images), findings)
     _require_no_problems(folder, findings)
     if lines:
         with _writing(destination):
@@ -157,7 +160,7 @@ def _require_no_problems(folder: Path, findings: Findings) -> None:
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
     message = f"{count} in {printable(str(folder))} cannot be used."
     next_step = "fix or remove these files, then submit again"
-    raise DatasetError(message, next_step=next_step, problems=problems)
+    raise DatasetError(message, next_step=next_step, problems=problems, warnings=findings.warnings)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from orchestrator import datasets
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.problem import Problem
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError
 from orchestrator.specs.job import JobSpec
@@ -23,6 +24,13 @@ class PreparedInputs:
     """What the inspection of the images found; None without images."""
     error: OrchestratorError | None = None
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What the inspection found that does not prevent training; also where something else does."""
+        if self.error is not None:
+            return self.error.warnings
+        return self.dataset.warnings if self.dataset is not None else ()
 
     @property
     def sha256(self) -> str:

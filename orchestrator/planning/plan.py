@@ -1,7 +1,7 @@
 """Plan a job: the request, and the trees it reads, which are not stored yet. Makes no call."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ from orchestrator.planning.texts import check_captions, check_settings
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.secret_scan import require_no_secret
+from orchestrator.secret_scan import looks_like, require_no_secret
 from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Builtin, Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
@@ -84,9 +84,8 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     A base model in a folder is read from there, without a copy.
     """
     errors: list[OrchestratorError] = []
-    doubts = _checked(spec, prepared, errors)
-    if errors:
-        raise _merged(errors)
+    warnings = [*_warnings(spec, prepared), *_checked(spec, prepared, errors)]
+    _raise_all(errors, warnings)
     model = _model_tree(spec, settings)
     model_sha256 = None
     if model is not None:
@@ -108,7 +107,7 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     return Plan(
         request=training_job(spec, inputs),
         trees=(*prepared.trees.values(), code),
-        warnings=(*_warnings(spec, prepared), *doubts),
+        warnings=tuple(warnings),
         notes=tuple(spec.recipe.notes),
     )
 
@@ -126,7 +125,7 @@ def plan_on_sagemaker(
     of the job does not depend on that: a submit before the copy was made and one after it are the same job, and a job
     that ended early resumes with the request it was created with.
     """
-    placement, doubts = _checked_placement(spec, account, prepared, mirror)
+    placement, warnings = _checked_placement(spec, account, prepared, mirror)
     code = bundle_tree(BundleKind.TRAINING)
     trees = [*prepared.trees.values(), code]
     data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
@@ -148,7 +147,7 @@ def plan_on_sagemaker(
         bundle=s3_uri(account.bucket, code.name),
         output=adapter_uri(account, spec, identity),
     )
-    warnings = (*_warnings(spec, prepared), *doubts, *_mirror_warnings(spec, mirror))
+    warnings = (*warnings, *_mirror_warnings(spec, mirror))
     plans = []
     for placed in (placement, *stand_ins(spec, placement)):
         context = SageMakerContext(account=account, placement=placed, owner=owner())
@@ -171,7 +170,7 @@ def _checked_placement(
     prepared: PreparedInputs,
     mirror: MirrorAnswer,
 ) -> tuple[Placement, tuple[Problem, ...]]:
-    """Return the placement of a job whose spec and inputs pass every check, and what is doubtful about them.
+    """Return the placement of a job whose spec and inputs pass every check, and its warnings.
 
     Raises one error with all problems.
     """
@@ -180,14 +179,13 @@ def _checked_placement(
         placement = find_placement(spec, account.region)
     with _collecting(errors):
         require_no_secret(_captions(prepared))
-    doubts = _checked(spec, prepared, errors)
+    warnings = (*_warnings(spec, prepared), *_checked(spec, prepared, errors))
     with _collecting(errors):
         require_no_secret(_request_texts(spec, account))
     with _collecting(errors):
         _check_isolation(spec, mirror)
-    if errors:
-        raise _merged(errors)
-    return placement, doubts
+    _raise_all(errors, warnings)
+    return placement, warnings
 
 
 def _checked(spec: JobSpec, prepared: PreparedInputs, errors: list[OrchestratorError]) -> tuple[Problem, ...]:
@@ -202,6 +200,17 @@ def _checked(spec: JobSpec, prepared: PreparedInputs, errors: list[OrchestratorE
     return tuple(doubts)
 
 
+def _raise_all(errors: Sequence[OrchestratorError], warnings: Sequence[Problem]) -> None:
+    """Raise one error with all problems, and with the warnings, so that they need no second attempt to be seen."""
+    if not errors:
+        return
+    error = _merged(errors)
+    for warning in warnings:
+        if not looks_like(warning.render()):  # the error may be about a secret in the name of a file
+            error.add_warnings([warning])
+    raise error
+
+
 @contextmanager
 def _collecting(errors: list[OrchestratorError]) -> Iterator[None]:
     try:
@@ -210,7 +219,7 @@ def _collecting(errors: list[OrchestratorError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _merged(errors: list[OrchestratorError]) -> OrchestratorError:
+def _merged(errors: Sequence[OrchestratorError]) -> OrchestratorError:
     """Return an error of the first one's class with the messages and the problems of all."""
     first = errors[0]
     if len(errors) == 1:
@@ -278,9 +287,7 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
 
 
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
-    warnings = list(spec.warnings)
-    if prepared.dataset is not None:
-        warnings += prepared.dataset.warnings
+    warnings = [*spec.warnings, *prepared.warnings]
     images = spec.inputs.get(IMAGES)
     if isinstance(spec.base_model, Builtin) and images not in (None, SAMPLE_IMAGES):
         photos = Problem(

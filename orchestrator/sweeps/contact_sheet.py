@@ -1,12 +1,13 @@
 """One picture to choose an adapter by: a row for each prompt, the base model left, and a block for each adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.contract.figures import MEASURES, Measure
+from orchestrator.contract.lettering import CODES, cut
 from orchestrator.contract.samples import CELL
 from orchestrator.sweeps.layout import (
     FIRST_BLOCK,
@@ -16,6 +17,7 @@ from orchestrator.sweeps.layout import (
     HEAD_LINE,
     HEAD_SIZE,
     HEAD_TOP,
+    LABEL_WIDTH,
     MARGIN,
     PITCH,
     REAL_TOP,
@@ -24,6 +26,7 @@ from orchestrator.sweeps.layout import (
     best_figure,
     head_width,
     labels_of_rows,
+    lettering,
     make_blocks,
     make_layout,
 )
@@ -33,6 +36,9 @@ from orchestrator.sweeps.samples import Column
 TITLE_SIZE = 32
 FIGURE_SIZE = 18
 LABEL_SIZE = 16
+LABEL_PITCH = 21
+"""From one line of a label to the next, pixels."""
+NOTE_SIZE = 12
 
 PAPER = "#ffffff"
 SHADE = "#f6f6f4"
@@ -75,6 +81,7 @@ def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
     for number, measure in enumerate(MEASURES):
         top = layout.foot_top + number * FOOT_LINE
         sheet.add_figures(measure, blocks, top)
+    sheet.add_note(blocks, labels.values())
     return sheet.page
 
 
@@ -176,14 +183,21 @@ class _Sheet:
 
     def add_label(self, text: str, top: int) -> None:
         """Write what a row shows, left of it."""
-        lines = wrap(text, _LABEL_LETTERS)
-        self.pen.multiline_text(
-            (MARGIN, top + 6),
-            "\n".join(lines[:_LABEL_LINES]),
-            fill=INK,
-            font=_font(LABEL_SIZE),
-            spacing=4,
-        )
+        fonts = lettering(LABEL_SIZE)
+        if fonts.is_plain(text):
+            lines = cut(wrap(text, _LABEL_LETTERS), _LABEL_LINES, lambda line: len(line) <= _LABEL_LETTERS)
+            self.pen.multiline_text(
+                (MARGIN, top + 6),
+                "\n".join(lines),
+                fill=INK,
+                font=ImageFont.load_default(LABEL_SIZE),
+                spacing=4,
+            )
+            return
+        top += 6
+        for line in fonts.wrap(text, LABEL_WIDTH - 2 * GAP, _LABEL_LINES):
+            self._write(line, left=MARGIN, top=top, size=LABEL_SIZE)
+            top += LABEL_PITCH
 
     def add_line(self) -> None:
         """Rule a line above the figures, from margin to margin."""
@@ -221,6 +235,16 @@ class _Sheet:
                 colour=colour,
             )
 
+    def add_note(self, blocks: Sequence[Block], labels: Iterable[str]) -> None:
+        """Say at the bottom that letters are written as codes, if some are."""
+        written = [*labels]
+        for block in blocks:
+            written += [value for _, value in block.settings]
+        if lettering(NOTE_SIZE).is_complete("".join(written)):
+            return
+        top = self.layout.height - MARGIN
+        self._write(CODES, left=MARGIN, top=top, size=NOTE_SIZE, colour=FAINT)
+
     def _write(
         self,
         text: str,
@@ -230,7 +254,15 @@ class _Sheet:
         size: int,
         colour: str = INK,
     ) -> None:
-        self.pen.text((left, top), text, fill=colour, font=_font(size))
+        fonts = lettering(size)
+        if fonts.is_plain(text):
+            self.pen.text((left, top), text, fill=colour, font=ImageFont.load_default(size))
+            return
+        base = top + size
+        x = float(left)
+        for run in fonts.runs(text):
+            self.pen.text((x, base), run.text, fill=colour, font=run.font, anchor="ls")
+            x += run.font.getlength(run.text)
 
     def _shade(self, left: int) -> None:
         """Shade what lies below a block."""
@@ -257,10 +289,3 @@ class _Sheet:
                 break
             self.page.paste(cell, (left, top))
             left += PITCH
-
-
-def _font(
-    size: int,
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font: the same letters on every machine."""
-    return ImageFont.load_default(size)

@@ -6,14 +6,20 @@ stand behind a block of their own.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
 
-from PIL import ImageFont
+from PIL import ImageFont, features
 
 from orchestrator.contract.figures import AFTER, BEFORE, MEASURES, Measure
+from orchestrator.contract.lettering import CUT, Lettering, load_fonts
 from orchestrator.contract.samples import CELL
 from orchestrator.sweeps.samples import Column, Rows
+
+PillowFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # All lengths are pixels.
 MARGIN = 24
@@ -243,20 +249,39 @@ def _head_lines(settings: Settings, width: int) -> list[HeadLine]:
             lines.append(HeadLine(name, value))
             continue
         lines.append(HeadLine(name, ""))
-        parts = wrap(
-            value,
-            letters,
-            max_lines=_VALUE_LINES,
-            placeholder=" ...",
-        )
+        fonts = lettering(HEAD_SIZE)
+        if fonts.is_plain(value):
+            parts = wrap(
+                value,
+                letters,
+                max_lines=_VALUE_LINES,
+                placeholder=CUT,
+            )
+        else:
+            parts = fonts.wrap(value, width, _VALUE_LINES)
         lines += [HeadLine("", part) for part in parts]
     return lines
 
 
 def head_width(text: str) -> int:
     """Return the width of words above a block."""
-    font = ImageFont.load_default(HEAD_SIZE)
-    return round(font.getlength(text))
+    return lettering(HEAD_SIZE).width(text)
+
+
+@cache
+def lettering(size: int) -> Lettering[PillowFont]:
+    """Return fonts of one size: first Pillow's own, the same letters on every machine."""
+    own: PillowFont = ImageFont.load_default(size)
+    fonts = load_fonts(own, lambda path: _load(path, size))
+    return Lettering(fonts, shapes=bool(features.check("raqm")))
+
+
+def _load(path: Path, size: int) -> PillowFont:
+    """Load a font of the machine; raises OSError."""
+    font = ImageFont.truetype(path, size)
+    with suppress(OSError, ValueError):  # a font of one weight
+        font.set_variation_by_name("Regular")
+    return font
 
 
 def best_figure(measure: Measure, blocks: Sequence[Block]) -> float | None:

@@ -80,4 +80,4 @@ def _of_share(error: OrchestratorError, jobs: int) -> OrchestratorError:
         else problem
         for problem in error.problems
     ]
-    return type(error)(error.message, next_step=error.next_step, problems=problems)
+    return type(error)(error.message, next_step=error.next_step, problems=problems, warnings=error.warnings)

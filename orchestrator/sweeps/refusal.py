@@ -27,11 +27,14 @@ def refusal(
     if len(problems) == 1:
         count = "one problem"
     kind = _common_kind(errors)
-    return kind(
+    refused = kind(
         f"The sweep has {count}; nothing was started.",
         problems=problems,
         next_step=_common_next_step(errors),
     )
+    for error in errors.values():
+        refused.add_warnings(error.warnings)
+    return refused
 
 
 def label(settings: Words) -> str:

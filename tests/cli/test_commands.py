@@ -304,6 +304,45 @@ def test_a_setting_without_effect_is_warned_of(run: Run) -> None:
     assert json.loads(result.stdout)
 
 
+SUBMIT = ("submit", "dreambooth")
+SWEEP = ("sweep", "dreambooth", "-s", "rank=4,8")
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "problem"),
+    [
+        (SUBMIT, "local", "a broken image"),
+        (SUBMIT, "sagemaker", "a caption without the word"),
+        (SWEEP, "local", "a caption without the word"),
+        (SWEEP, "sagemaker", "a broken image"),
+    ],
+)
+def test_warnings_are_printed_with_the_problems_of_a_first_attempt(
+    run: Run, tmp_path: Path, words: tuple[str, ...], target: str, problem: str
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    if problem == "a broken image":
+        (tmp_path / "broken.png").write_bytes(b"")
+    else:
+        (tmp_path / "black.txt").write_text("nothing")
+    options = ("--images", str(tmp_path), "--prompt", "a photo of sks dog", "--target", target, "--dry-run")
+    result = run(*words, *options)
+    assert result.returncode == 3
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Error: ")
+    assert lines[-1].startswith("Next: ")
+    warnings = [line for line in lines if line.startswith("Warning: ")]
+    assert sum("black.png: is black all over" in line for line in warnings) == 1
+    assert sum("there " in line and " image" in line for line in warnings) == 1
+    assert sum("the built-in model" in line for line in warnings) == 1
+    assert len(warnings) == 3
+    if words == SUBMIT:
+        error = json.loads(run(*words, *options, "--json").stdout)["error"]
+        assert len(error["warnings"]) == 3
+
+
 def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -313,7 +352,7 @@ def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: 
     result = run("submit", "dreambooth", "--images", str(tmp_path), "--prompt", "a photo of sks dog")
     assert result.returncode == 3
     assert "two.png" in result.stderr
-    assert "one.png" not in result.stderr
+    assert "one.png: its caption" not in result.stderr
 
 
 def shown_defaults(run: Run, *words: str) -> dict[str, str]:

@@ -55,11 +55,12 @@ class Folder:
         return [problem.model_copy(update={"fix": ""}).render() for problem in self.error().problems]
 
     def warnings(self) -> list[str]:
-        return [warning.render() for warning in self.inspect().warnings]
+        """The warnings of files: that a folder holds few images is another one."""
+        return [warning.render() for warning in self.inspect().warnings if warning.where != f"{self.path.name}/"]
 
     def remarks(self) -> list[str]:
         """What the warnings are, without what to do about them."""
-        return [warning.model_copy(update={"fix": ""}).render() for warning in self.inspect().warnings]
+        return [warning.split(" (")[0] for warning in self.warnings()]
 
 
 @pytest.fixture

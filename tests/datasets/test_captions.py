@@ -53,7 +53,7 @@ def test_both_kinds_may_agree_and_must_not_differ(pair: Folder) -> None:
     pair.add("metadata.jsonl", entry("a.jpg") + entry("b.png", " words "))
     assert set(captions(pair).values()) == {"words"}
     pair.add("b.txt", "other words")
-    assert pair.defects() == ['b.png: has two captions: "other words" in its .txt, "words" in metadata.jsonl']
+    assert pair.defects() == ['b.png: has 2 captions: "other words" in b.txt, "words" in metadata.jsonl']
 
 
 def test_a_folder_without_captions_has_no_finding(pair: Folder) -> None:
@@ -153,3 +153,123 @@ def test_a_defect_of_an_image_does_not_hide_those_of_its_caption(pair: Folder) -
         "a.txt: is not UTF-8 text",
         "metadata.jsonl: line 1: the caption has 1001 characters; at most 1000 are allowed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [("a.caption", "a.jpg"), ("a.CAPTION", "a.jpg"), ("a.jpg.txt", "a.jpg"), ("b.png.caption", "b.png")],
+)
+def test_caption_files_of_other_trainers_are_read(pair: Folder, name: str, image: str) -> None:
+    pair.add(name, "a dog\n")
+    assert captions(pair)[image] == "a dog"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file_name,text\na.jpg,one\nb.png,two\n",
+        '\ufeff"file_name","text"\r\n"a.jpg","one"\r\n"b.png","two"\r\n',
+        "file_name;text\na.jpg;one\nb.png;two",
+        "text\tn\tfile_name\none\t1\ta.jpg\n\ntwo\t2\t./b.png\n",
+        'file_name, text\na.jpg, "one"\nb.png, two',
+        "\nfile_name,text\rb.png,two\ra.jpg,one\r",
+    ],
+)
+@pytest.mark.parametrize("name", ["metadata.csv", "Metadata.CSV"])
+def test_metadata_csv_as_programs_and_spreadsheets_write_it(pair: Folder, table: str, name: str) -> None:
+    pair.add(name, table)
+    assert captions(pair) == {"a.jpg": "one", "b.png": "two"}
+
+
+def test_a_quoted_text_in_csv_may_hold_commas_quotation_marks_and_lines(pair: Folder) -> None:
+    pair.add("metadata.csv", 'file_name,text\na.jpg,"a ""big"" dog,\n asleep"\nb.png,ein Hündchen; müde\n')
+    assert captions(pair) == {"a.jpg": 'a "big" dog, asleep', "b.png": "ein Hündchen; müde"}
+
+
+def test_every_broken_row_of_csv_is_reported_with_its_line(pair: Folder) -> None:
+    rows = [
+        "file_name,text",
+        "a.jpg,a dog, asleep",
+        "c.jpg,words",
+        "b.png,",
+        '../x.png,"two',
+        'lines"',
+        ",words",
+        "b.png",
+    ]
+    pair.add("metadata.csv", "\n".join(rows))
+    assert pair.defects() == [
+        "metadata.csv: line 2: has 3 cells for 2 columns",
+        "metadata.csv: line 3: there is no image c.jpg",
+        "metadata.csv: line 5: ../x.png points outside the folder",
+        'metadata.csv: line 7: "file_name" is missing',
+        "metadata.csv: line 8: has 1 cells for 2 columns",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("", "is empty"),
+        ("a.jpg,a dog\n", 'line 1: names no column "file_name"; found: a.jpg, a dog'),
+        ("file_name,caption\na.jpg,x\n", 'line 1: names no column "text"; found: file_name, caption'),
+        ("file_name,text,text\n", 'line 1: names the column "text" twice'),
+        ('file_name,text\na.jpg,"open', "line 2: is not CSV: unexpected end of data"),
+        ('file_name,text\na.jpg,"a"b"', "line 2: is not CSV: ',' expected after '\"'"),
+        ("file_name,text\na.jpg," + "x" * 200_000, "line 2: is not CSV: field larger than field limit"),
+        ("file_name,text\na.jpg,a\0b\n", "line 2: the caption holds control characters"),
+    ],
+)
+def test_csv_that_cannot_be_used(pair: Folder, table: str, expected: str) -> None:
+    pair.add("metadata.csv", table)
+    (problem,) = pair.problems()
+    assert problem.startswith(f"metadata.csv: {expected}")
+    assert problem.endswith(")")
+
+
+def test_any_two_sources_may_agree_and_must_not_differ(pair: Folder) -> None:
+    pair.add("a.txt", "words")
+    pair.add("a.caption", " words ")
+    pair.add("metadata.csv", "file_name,text\na.jpg,words\nb.png,one\n")
+    pair.add("metadata.jsonl", entry("a.jpg"))
+    assert captions(pair) == {"a.jpg": "words", "b.png": "one"}
+    pair.add("a.caption", "other")
+    pair.add("b.caption", "two")
+    assert pair.defects() == [
+        'a.jpg: has 2 captions: "other" in a.caption, "words" in a.txt',
+        'b.png: has 2 captions: "two" in b.caption, "one" in metadata.csv',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("captions.csv", "save it as metadata.csv with the columns file_name and text"),
+        ("metadata.tsv", "save it as metadata.csv"),
+        ("Captions.XLSX", "save it as metadata.csv"),
+        ("train-00000-of-00001.parquet", "its captions as metadata.csv"),
+        ("data.arrow", "its captions as metadata.csv"),
+        ("meta_cap.json", 'write them there, a line for each image: {"file_name": "a.jpg"'),
+        ("captions.jsonl", "captions in JSON are read from metadata.jsonl alone"),
+        ("a.npz", "remove it; images are encoded anew"),
+        ("a.tags", "end its name in .txt"),
+        ("dataset.toml", "-s FIELD=VALUE"),
+        ("photos.zip", "unpack it"),
+        ("IMG_1.MOV", "save a frame of it"),
+        ("IMG_1.AAE", "export the edited photo"),
+        ("notes.pdf", "move it out of the folder"),
+    ],
+)
+def test_files_of_other_programs_are_named_with_what_to_do(pair: Folder, name: str, advice: str) -> None:
+    pair.add(name, b"anything")
+    (warning,) = pair.warnings()
+    assert warning.startswith(f"{name}: is skipped")
+    assert advice in warning
+
+
+def test_many_files_of_one_kind_are_one_warning(pair: Folder) -> None:
+    for number in range(20):
+        pair.add(f"{number:02}.npz", b"PK")
+    (warning,) = pair.warnings()
+    assert warning.startswith("00.npz: is skipped")
+    assert "so are 19 others of this kind" in warning

@@ -13,7 +13,8 @@ from orchestrator import datasets
 from orchestrator.errors import DatasetError
 
 Draw = Callable[..., Image.Image]
-MUTANTS = 60  # of each original
+HEIC = Path(__file__).parent / "heic" / "rotated.heic"
+MUTANTS = 40  # of each original
 
 
 def _originals(draw: Draw) -> list[bytes]:
@@ -27,8 +28,13 @@ def _originals(draw: Draw) -> list[bytes]:
         (draw(4), "JPEG", {"progressive": True}),
         (draw(5), "WEBP", {"exif": exif}),
         (draw(6), "MPO", {"save_all": True, "append_images": [draw(7)]}),
+        (draw(7), "GIF", {"save_all": True, "append_images": [draw(8)]}),
+        (draw(8), "TIFF", {"compression": "tiff_lzw", "exif": exif}),
+        (draw(9).convert("CMYK"), "TIFF", {}),
+        (draw(10), "BMP", {}),
+        (draw(11), "AVIF", {}),
     ]
-    contents = []
+    contents = [HEIC.read_bytes()]
     for image, format_, options in variants:
         buffer = BytesIO()
         image.save(buffer, format_, **options)
@@ -54,7 +60,7 @@ def _mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(mutant)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_mutants_pass_or_are_reported(tmp_path: Path, draw: Draw, seed: int) -> None:
     chance = random.Random(seed)
     original = _originals(draw)[seed]

@@ -1,9 +1,13 @@
 """From the images of adapters to one sheet of all: each image unchanged, side by side with those it belongs to."""
 
+from collections.abc import Iterator
+
 import pytest
 from PIL import Image
 
+from orchestrator.contract import lettering
 from orchestrator.contract.samples import CELL
+from orchestrator.sweeps import layout
 from orchestrator.sweeps.contact_sheet import render_contact_sheet
 from orchestrator.sweeps.layout import WIDEST
 from orchestrator.sweeps.samples import Column, Rows, Samples
@@ -119,3 +123,34 @@ def test_the_training_pictures_stand_on_top(size: int) -> None:
     page = render_contact_sheet([one._replace(samples=one.samples._replace(real=pictures)), column(8)])
     tops = [places(page, picture)[0][1] for picture in pictures]
     assert max(tops) < lefts_and_tops(page, 4)[0][1]
+
+
+@pytest.fixture
+def _no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without fonts: Pillow's own has ASCII."""
+    monkeypatch.setattr(lettering, "FOLDERS", ())
+    lettering.font_files.cache_clear()
+    layout.lettering.cache_clear()
+    yield
+    lettering.font_files.cache_clear()
+    layout.lettering.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_fonts")
+def test_letters_that_no_font_has_are_written_as_codes() -> None:
+    columns = [column(4), column(8)]
+    wide = [one._replace(settings={"rank": "4", "alpha": "犬"}) for one in columns]
+    page = render_contact_sheet(wide)
+    assert len(places(page, written(r"\u72ac", INK))) == 2
+    assert not places(page, written("犬", INK))
+
+
+@pytest.mark.parametrize("value", ["собака", "犬" * 100, "e\u0301te\u0301", "كلب sks"])
+def test_letters_beyond_ascii_stay_off_the_pictures(value: str) -> None:
+    plain = [column(4), column(8)]
+    wide = [one._replace(settings={**one.settings, "alpha": value}) for one in plain]
+    labelled = [column(seed, prompts=(value, "on blue")) for seed in (4, 8)]
+    for columns in (wide, labelled):
+        page = render_contact_sheet(columns)
+        for seed in (1, 4, 8):
+            lefts_and_tops(page, seed)  # each picture is whole

@@ -1,0 +1,240 @@
+"""Letters on contact sheets: which font has them, and where a text is broken into lines.
+
+Pillow's own font, the same on every machine, has little more than ASCII. A text that it lacks letters for is written in
+a font of the machine, and a letter that no font has as its code, never as an empty box. Fonts come from Pillow, which
+the contract does not import: here they are anything that measures text and renders it to bytes.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, SupportsBytes, TypeVar
+
+FOLDERS = (
+    "~/.fonts",
+    "~/.local/share/fonts",
+    "/usr/local/share/fonts",
+    "/usr/share/fonts",
+    "~/Library/Fonts",
+    "/Library/Fonts",
+    "/System/Library/Fonts",
+    "C:/Windows/Fonts",
+)
+FONT_FILE = re.compile(r"\.(ttf|otf|ttc)$", re.IGNORECASE)
+STYLED = re.compile(r"bold|italic|oblique|condensed|light|black|thin|mono|serif", re.IGNORECASE)
+NO_LETTERS = re.compile(r"lastresort|adobeblank", re.IGNORECASE)  # these have a box for every letter
+PREFERRED = re.compile(r"dejavusans|notosans|unifont", re.IGNORECASE)
+MAX_FONTS = 400  # are tried for a letter
+
+ABSENT = ("\U0010ffff", "\U00011c3f")  # hardly a font has these: a letter and a mark, so they show a font's boxes
+JOINERS = {"\u200c", "\u200d"}
+SELECTORS = {chr(code) for code in range(0xFE00, 0xFE10)}  # of a letter's variant
+INVISIBLE = JOINERS | SELECTORS  # they have no shape of their own
+CUT = " ..."
+CODES = "Letters that no font of this machine has are written as their codes, such as \\u72ac."
+"""What a sheet says once where that is so."""
+
+
+class Font(Protocol):
+    """What is needed of a font."""
+
+    def getlength(self, text: str, /) -> float:
+        """Return the width of a text in pixels."""
+
+    def getmask(self, text: str, /) -> SupportsBytes:
+        """Return the pixels of a text."""
+
+
+F = TypeVar("F", bound=Font)
+
+
+class Run(NamedTuple, Generic[F]):
+    """A part of a text in one font."""
+
+    font: F
+    text: str
+
+
+@cache
+def font_files() -> tuple[Path, ...]:
+    """Return the font files of this machine, upright ones of wide coverage first."""
+    found = []
+    for folder in FOLDERS:
+        for parent, _, names in os.walk(Path(folder).expanduser()):
+            for name in names:
+                if FONT_FILE.search(name) and not NO_LETTERS.search(name):
+                    found.append(Path(parent, name))
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(path: Path) -> tuple[bool, bool, str, Path]:
+    is_styled = STYLED.search(path.stem) is not None
+    is_preferred = PREFERRED.search(path.stem) is not None
+    return is_styled, not is_preferred, path.name, path
+
+
+def load_fonts(own: F, load: Callable[[Path], F]) -> Iterator[F]:
+    """Yield a font, and behind it those of the machine that `load` can read."""
+    yield own
+    for path in font_files()[:MAX_FONTS]:
+        try:
+            yield load(path)
+        except (OSError, ValueError, ImportError):  # a bitmap font of another size, or a damaged file
+            continue
+
+
+class Lettering(Generic[F]):
+    """Some fonts to write with: the first is taken where it has all letters."""
+
+    def __init__(self, fonts: Iterable[F], *, shapes: bool) -> None:
+        """Take fonts, which are loaded when they are needed; `shapes`: text from right to left can be rendered."""
+        self._source = iter(fonts)
+        self._loaded = [next(self._source)]
+        self._shapes = shapes
+        self._known: dict[tuple[int, str], bool] = {}
+
+    def is_plain(self, text: str) -> bool:
+        """Return whether the first font has all letters of a text."""
+        return self._has_all(0, text)
+
+    def is_complete(self, text: str) -> bool:
+        """Return whether some font has each letter of a text, so that none is written as its code."""
+        letters = set(unicodedata.normalize("NFC", text)) - INVISIBLE
+        return all(self._number_with(letter) is not None for letter in letters)
+
+    def runs(self, text: str) -> list[Run[F]]:
+        """Return a text in one font if one has all its letters, or else in several, from left to right."""
+        text = unicodedata.normalize("NFC", text)  # fonts have more composed letters than accents
+        for number, font in enumerate(self._fonts()):
+            if self._has_all(number, text):
+                return [Run(font, text)]
+        runs: list[Run[F]] = []
+        current = 0
+        for letter in text:
+            if letter in INVISIBLE and current == 0:
+                continue  # what it joins or varies is written as a code
+            written = letter
+            number = current
+            if not self._has_all(current, letter):
+                found = self._number_with(letter)
+                number = found or 0
+                written = letter if found is not None else escape(letter)
+            if runs and number == current:
+                written = runs.pop().text + written
+            runs.append(Run(self._loaded[number], written))
+            current = number
+        return _in_visual_order(runs)
+
+    def width(self, text: str) -> int:
+        """Return the width of a text in pixels."""
+        return round(sum(run.font.getlength(run.text) for run in self.runs(text)))
+
+    def wrap(self, text: str, width: int, lines: int) -> list[str]:
+        """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider."""
+        broken = [""]
+        for word in unicodedata.normalize("NFC", text).split():
+            joined = f"{broken[-1]} {word}".strip()
+            if self.width(joined) <= width:
+                broken[-1] = joined
+                continue
+            if broken[-1]:
+                broken.append("")
+            for cluster in clusters(word):
+                if broken[-1] and self.width(broken[-1] + cluster) > width:
+                    broken.append("")
+                broken[-1] += cluster
+        return cut(broken, lines, lambda line: self.width(line) <= width)
+
+    def _fonts(self) -> Iterator[F]:
+        """Yield all fonts, each loaded once."""
+        number = 0
+        while True:
+            if number == len(self._loaded):
+                following = next(self._source, None)
+                if following is None:
+                    return
+                self._loaded.append(following)
+            yield self._loaded[number]
+            number += 1
+
+    def _number_with(self, letter: str) -> int | None:
+        """Return the number of the first font that has a letter, or None."""
+        for number, _ in enumerate(self._fonts()):
+            if self._has_all(number, letter):
+                return number
+        return None
+
+    def _has_all(self, number: int, text: str) -> bool:
+        """Return whether a font has all letters of a text; the fonts up to it are loaded."""
+        for letter in set(text) - {" "}:
+            if (number, letter) not in self._known:
+                self._known[number, letter] = self._can_show(self._loaded[number], letter)
+            if not self._known[number, letter]:
+                return False
+        return True
+
+    def _can_show(self, font: F, letter: str) -> bool:
+        """Return whether a font has a letter; invisible ones that turn the text around are not shown."""
+        if letter in INVISIBLE:
+            return font is not self._loaded[0]  # Pillow's own shows a box
+        category = unicodedata.category(letter)
+        if category.startswith("C"):
+            return False
+        needs_shaping = category.startswith("M") or _is_from_right(letter)
+        if needs_shaping and not self._shapes:
+            return False
+        boxes = {bytes(font.getmask(absent)) for absent in ABSENT}
+        return bytes(font.getmask(letter)) not in boxes
+
+
+def _is_from_right(letter: str) -> bool:
+    """Return whether a letter is of a script that is written from right to left."""
+    return unicodedata.bidirectional(letter) in {"R", "AL"}
+
+
+def _in_visual_order(runs: list[Run[F]]) -> list[Run[F]]:
+    """Return runs as they stand from left to right: neighbours that are written from right to left change places."""
+    ordered: list[Run[F]] = []
+    turned: list[Run[F]] = []
+    for run in runs:
+        if any(map(_is_from_right, run.text)):
+            turned.insert(0, run)
+            continue
+        ordered += [*turned, run]
+        turned = []
+    return ordered + turned
+
+
+def escape(letter: str) -> str:
+    r"""Return a letter in ASCII: without its accent, or as its code, such as \u72ac."""
+    bare = unicodedata.normalize("NFKD", letter)[0]
+    if bare.isascii() and bare.isprintable():
+        return bare
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def clusters(word: str) -> Iterator[str]:
+    """Yield letters with what belongs to them: accents, vowel signs, joined signs."""
+    cluster = ""
+    for letter in word:
+        is_attached = unicodedata.category(letter).startswith("M") or letter in JOINERS
+        joins = cluster.endswith(tuple(JOINERS))
+        if cluster and not is_attached and not joins:
+            yield cluster
+            cluster = ""
+        cluster += letter
+    if cluster:
+        yield cluster
+
+
+def cut(lines: list[str], most: int, fits: Callable[[str], bool]) -> list[str]:
+    """Return at most so many lines, the last with an ellipsis where some are missing, if it `fits`."""
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and not fits(last + CUT):
+        last = last[:-1]
+    return [*lines[: most - 1], last.rstrip() + CUT]
