@@ -211,12 +211,13 @@ def test_who_stops_waiting_does_not_stop_the_job(
     command = [sys.executable, "-m", "orchestrator", "jobs", "wait", "slow"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as client:
         assert client.stderr is not None
-        assert client.stderr.readline() == "starting\n"
+        assert client.stderr.readline() == "starting  elapsed 0:00\n"
         client.send_signal(signal.SIGINT)
         words = client.stderr.read()
     assert client.returncode == 130
     assert "slow keeps running" in words
     assert "jobs wait slow" in words
+    assert "jobs stop slow" in words
     assert target.describe("slow").status == "InProgress"
     Job(target, "slow").stop(now=True)
 
@@ -241,7 +242,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     _read_until(terminal, b"second attempt")
     client.send_signal(signal.SIGINT)
     _read_until(terminal, b"Stop slow?")
-    _interrupt_until(terminal, client, b"slow keeps running. Watch it with: python -m orchestrator jobs wait slow")
+    _interrupt_until(terminal, client, b"-m orchestrator jobs stop slow")
     assert client.wait() == 130
     os.close(terminal)
     assert target.describe("slow").status == "InProgress"

@@ -1,6 +1,7 @@
 """Jobs on SageMaker through the real target, and a SageMaker that runs them."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,8 +85,13 @@ def test_following_shows_the_stages_and_every_line_once(simulator: SageMakerSimu
     assert list(target.log_lines(JOB, follow=False)) == [str(number) for number in range(300)]
 
 
-def stage(name: str) -> str:
-    return Phase(name=name).model_dump_json()
+def told(lines: Iterable[str]) -> list[str]:
+    """Return lines, and of the service's stages their names in angle brackets."""
+    words = []
+    for line in lines:
+        event = parse(line)
+        words.append(f"<{event.name}>" if isinstance(event, Phase) and event.at is not None else line)
+    return words
 
 
 def test_what_a_container_prints_comes_behind_the_stage_in_which_it_prints(
@@ -95,7 +101,8 @@ def test_what_a_container_prints_comes_behind_the_stage_in_which_it_prints(
     simulator.run_until(JOB, "Training")
     simulator.wait_for_line(JOB, "blocked")
     lines = target.log_lines(JOB, follow=True)
-    assert [next(lines) for _ in range(3)] == [stage("Training"), "first", "blocked"]
+    until_it_prints = ["<Starting>", "<Pending>", "<Downloading>", "<Training>"]
+    assert told(itertools.islice(lines, 6)) == [*until_it_prints, "first", "blocked"]
 
 
 def test_a_later_stage_comes_behind_what_the_container_printed_before_it(
@@ -103,7 +110,22 @@ def test_a_later_stage_comes_behind_what_the_container_printed_before_it(
 ) -> None:
     target.create(request("say('last')"))
     target.wait_for_end(JOB, seconds=60)
-    assert list(target.log_lines(JOB, follow=True)) == ["last", stage("Completed")]
+    lines = told(target.log_lines(JOB, follow=True))
+    assert lines[-4:] == ["<Training>", "last", "<Uploading>", "<Completed>"]
+
+
+def test_who_attaches_late_learns_each_stage_with_its_time(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("say('last')"))
+    target.wait_for_end(JOB, seconds=60)
+    events = [event for line in target.log_lines(JOB, follow=True) if (event := parse(line)) is not None]
+    transitions = target.aws.client("sagemaker").describe_training_job(TrainingJobName=JOB)[
+        "SecondaryStatusTransitions"
+    ]
+    assert [(event.name, event.at) for event in events if event.event == "phase"] == [
+        (transition["Status"], transition["StartTime"]) for transition in transitions
+    ]
 
 
 @pytest.mark.parametrize("fault", [faults.connection_reset, faults.internal_error, faults.throttling])
@@ -229,12 +251,15 @@ def test_who_watches_sees_each_stage_behind_what_was_said_before_it(
     target.create(request(f"{STEPS}\n    {said}\n    block() if not done else None", **SPOT))
     simulator.run_until(JOB, "Interrupted")
     follow(Job(target, JOB), quiet=False)
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("step")]
-    until_it_works = ["Starting", "Pending", "Downloading", "Training"]
-    assert lines[:6] == ["resumed at step 0", "Interrupted", *until_it_works]
-    assert lines[6:] == ["resumed at step 1", "Uploading", "Completed"]
+    lines = [line.strip().split("  elapsed")[0] for line in capsys.readouterr().err.splitlines()]
+    said = [line for line in lines if not line.startswith(("✓", "step"))]
+    until_it_works = ["waiting for an instance", "download", "container start"]
+    assert said[:8] == [*until_it_works, "resumed at step 0", "Interrupted", *until_it_works]
+    assert said[8:] == ["resumed at step 1", "upload"]
     follow(Job(target, JOB), quiet=False)
-    assert capsys.readouterr().err.splitlines()[-2:] == ["resumed at step 1", "Completed"]
+    again = capsys.readouterr().err.splitlines()
+    assert again[-1].startswith("✓ upload")
+    assert all(" 24:00:" not in line for line in again), "the time since the job ended is no part of it"
 
 
 def test_a_job_that_waits_for_another_instance_is_explained(
