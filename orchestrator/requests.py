@@ -3,7 +3,10 @@
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+from orchestrator.contract.recipe import chosen, from_hyperparameters
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
@@ -53,3 +56,15 @@ def channel_uris(request: Request) -> dict[str, str]:
         source = channel["DataSource"]["S3DataSource"]
         uris[channel["ChannelName"]] = source["S3Uri"]
     return uris
+
+
+def recipe_and_settings(hyperparameters: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
+    """Return a job's recipe and the settings in which it differs from the defaults.
+
+    None and no settings for a job of another version, whose hyperparameters this one cannot read.
+    """
+    try:
+        recipe = from_hyperparameters(hyperparameters)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None, {}
+    return recipe.recipe_name(), chosen(recipe)

@@ -266,4 +266,5 @@ def _print_account(account: "AwsSettings", *, as_json: bool) -> None:
             facts.append((name.replace("_", " "), text))
     print_facts(facts)
     click.echo()
-    print_table(("BILLED", "PRICE"), [(charge.what, charge.price) for charge in IDLE_CHARGES])
+    charges = [(charge.what, charge.price) for charge in IDLE_CHARGES]
+    print_table(("BILLED", "PRICE"), charges, wraps=["BILLED", "PRICE"])

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,18 +26,28 @@ def print_json(value: object) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their column heads, each column as wide as its longest cell."""
-    lines: list[list[str]] = []
-    widths = [0] * len(columns)
-    for row in [columns, *rows]:
-        cells = list(map(printable, row))
-        lengths = map(len, cells)
-        widths = list(map(max, widths, lengths))
-        lines.append(cells)
-    for cells in lines:
-        padded = map(str.ljust, cells, widths)
-        click.echo("  ".join(padded).rstrip())
+def print_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    wraps: Iterable[str] = (),
+    shortens: Iterable[str] = (),
+) -> None:
+    """Print rows under their heads, on a terminal in its width; `wraps` and `shortens` name the columns that may give.
+
+    Columns in neither keep their cells whole: what a person may want to copy.
+    """
+    from orchestrator.cli.progress_line import marks_for
+    from orchestrator.cli.screen import size_of
+    from orchestrator.cli.table import Table, table_lines
+
+    shown = [list(map(printable, row)) for row in rows]
+    table = Table(heads, shown, frozenset(wraps), frozenset(shortens))
+    width = None
+    if sys.stdout.isatty():
+        width = size_of(sys.stdout).columns
+    for line in table_lines(table, width, marks_for(sys.stdout).ellipsis):
+        click.echo(line)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

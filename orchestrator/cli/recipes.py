@@ -32,7 +32,7 @@ def list_recipes(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_table(("RECIPE", "WHAT IT MAKES"), rows)
+    print_table(("RECIPE", "WHAT IT MAKES"), rows, wraps=["WHAT IT MAKES"])
 
 
 @recipes.command("show")
@@ -48,7 +48,7 @@ def show_recipe(name: str, as_json: bool) -> None:
         return
     click.echo(f"{recipe.recipe_name()}: {recipe.summary}")
     click.echo("Set a field with -s FIELD=VALUE.\n")
-    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe))
+    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe), wraps=["DEFAULT", "WHAT IT DOES"])
 
 
 def setting_rows(recipe: "type[Recipe]") -> list[tuple[str, str, str]]:

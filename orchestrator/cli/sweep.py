@@ -185,11 +185,12 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
             usd = dollars(placement.cost.usd)
             row += [placement.instance.name, f"{minutes} min", usd]
         rows.append(row)
-    columns = [*_columns(entries[0].variant.settings), "JOB"]
+    settings = _columns(entries[0].variant.settings)
+    columns = [*settings, "JOB"]
     if total is None:
-        print_table(columns, rows)
+        print_table(columns, rows, wraps=settings)
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows)
+    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows, wraps=settings)
     print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
 
 
@@ -260,7 +261,8 @@ def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
 
 
 def _print_jobs(record: "SweepRecord") -> None:
-    columns = [*_columns(record.jobs[0].settings), "JOB", "STATUS"]
+    settings = _columns(record.jobs[0].settings)
+    columns = [*settings, "JOB", "STATUS"]
     for measure in MEASURES:
         columns.append(measure.label.upper())
     paid = any(job.usd is not None for job in record.jobs)
@@ -268,7 +270,7 @@ def _print_jobs(record: "SweepRecord") -> None:
         columns.append("COST")
     rows = [_row(job, paid=paid) for job in record.jobs]
     click.echo()
-    print_table(columns, rows)
+    print_table(columns, rows, wraps=settings)
     click.echo()
     for job in record.jobs:
         if job.why:
