@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.output import say
+from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import marks_for, plain_line, progress_line
 from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
 from orchestrator.cli.timeline import Timeline, moment
@@ -64,7 +66,7 @@ class _Lines:
 
     def stands(self, number: int, words: str) -> None:
         label = self.labels[number]
-        click.echo(f"{label}: {printable(words)}", err=True)
+        say(f"{label}: {words}", err=True)
 
 
 class _Shown:
@@ -91,7 +93,7 @@ class _Live:
         with self._live.changing():
             job.timeline.hear(event, time.time())
         if isinstance(event, Warned):
-            text = printable(f"{job.label}: {event.message}")
+            text = as_called(printable(f"{job.label}: {event.message}"))
             self._live.print(styled(text, sys.stderr, "yellow"))
 
     def stands(self, number: int, words: str) -> None:

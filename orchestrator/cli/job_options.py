@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.completion import field_names, folders, recipes_and_files
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 _COMPUTE = ("instance_type", "spot")
@@ -16,16 +17,18 @@ _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any]:
     """Return the decorator that adds the options of a job; the help of `-s` and `--max-usd` differs by command."""
     options = (
-        click.argument("what", metavar="RECIPE|JOB.yaml"),
+        click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files),
         click.option(
             "--images",
             metavar="DIR",
+            shell_complete=folders,
             help="Folder with your images; the built-in sample subject when left out.",
         ),
         click.option("--prompt", help='What the images show, with the rare token: "a photo of sks dog".'),
         click.option(
             "--base-model",
             metavar="MODEL",
+            shell_complete=folders,
             help="builtin, a folder, or a Hugging Face id.",
         ),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
@@ -34,6 +37,7 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             "--set",
             "pairs",
             metavar=setting,
+            shell_complete=field_names,
             multiple=True,
             help=sets,
         ),

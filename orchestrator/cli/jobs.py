@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.completion import job_names
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ def job_argument(function: Any) -> Any:  # click's decorators take any function
         type=click.Choice(TARGET_NAMES),
         help="Where to look for the job.",
     )
-    return click.argument("name")(choice(function))
+    return click.argument("name", shell_complete=job_names)(choice(function))
 
 
 @click.group()
@@ -45,7 +45,7 @@ def list_jobs(as_json: bool) -> None:
         print_json([summary.model_dump(mode="json") for summary in summaries])
         return
     if not summaries:
-        click.echo(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
+        say(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
         return
     _print_summaries(summaries)
 
@@ -96,11 +96,11 @@ def _summaries(target: "Target") -> "Iterator[JobSummary]":
     try:
         for summary in target.summaries():
             if isinstance(summary, OrchestratorError):
-                click.echo(printable(f"Warning: {summary.message}"), err=True)
+                say(f"Warning: {summary.message}", err=True)
             else:
                 yield summary
     except OrchestratorError as error:
-        click.echo(printable(f"Warning: {error.render()}", keep="\n"), err=True)
+        say(f"Warning: {error.render()}", keep="\n", err=True)
 
 
 @jobs.command()
@@ -120,11 +120,12 @@ def show(name: str, target: str | None, as_json: bool) -> None:
 def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     """Print a job's log; with --json its events alone, one a line as the job wrote them."""
     from orchestrator.cli.log_line import log_text
+    from orchestrator.cli.program import as_called
     from orchestrator.contract.events import parse
 
     for line in _find(name, target).log_lines(follow=follow):
         if not as_json:
-            click.echo(log_text(line))
+            click.echo(as_called(log_text(line)))
         elif parse(line) is not None:
             click.echo(json.dumps(json.loads(line)))
 
@@ -208,7 +209,7 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
         return
     print_facts([("status", explanation.status.value), ("cause", explanation.cause)])
     for line in explanation.evidence:
-        click.echo(f"  | {printable(line)}")
+        say(f"  | {line}")
     print_facts([("next", explanation.next_step)])
 
 

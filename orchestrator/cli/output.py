@@ -26,6 +26,13 @@ def print_json(value: object) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def say(text: str, *, keep: str = "", err: bool = False) -> None:
+    """Print untrusted text for a person; the commands in it are shown as this program was called."""
+    from orchestrator.cli.program import as_called
+
+    click.echo(as_called(printable(text, keep=keep)), err=err)
+
+
 def print_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -57,15 +64,14 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
         width = max(width, len(name))
     for name, value in facts:
         padded = name.ljust(width)
-        line = f"{padded}  {printable(value)}"
-        click.echo(line.rstrip())
+        line = f"{padded}  {value}"
+        say(line.rstrip())
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:
-        text = printable(f"Error: {error.render()}", keep="\n")
-        click.echo(text, err=True)
+        say(f"Error: {error.render()}", keep="\n", err=True)
         return
     problems = [problem.model_dump() for problem in error.problems]
     body = {

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import click
 
+from orchestrator.cli.output import say
+from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import marks_for, plain_line, progress_line, stage_line
 from orchestrator.cli.screen import LiveLines, is_terminal, styled
 from orchestrator.cli.timeline import Stage, Timeline, moment
@@ -44,7 +46,7 @@ def leaving(job: Job) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\n{_keeps_running(job)}", err=True)
+        say(f"\n{_keeps_running(job)}", keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -108,7 +110,7 @@ def _keeps_running(job: Job) -> str:
 def _ask_to_stop(job: Job) -> None:
     question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
     if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
-        click.echo(_keeps_running(job), err=True)
+        say(_keeps_running(job), keep="\n", err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)
     job.stop()
@@ -188,7 +190,7 @@ def _remark(event: Event) -> str:
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            return styled(printable(f"Warning: {message}"), sys.stderr, "yellow")
+            return styled(as_called(printable(f"Warning: {message}")), sys.stderr, "yellow")
         case Sample(path=path):
             return printable(f"image: {path}")
     return ""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.completion import recipe_names
 from orchestrator.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ def recipes() -> None:
 @json_option
 def list_recipes(as_json: bool) -> None:
     """List the recipes."""
-    from orchestrator.contract.recipe import recipe_class, recipe_names
+    from orchestrator.contract import recipe
 
     found = []
     rows = []
-    for name in recipe_names():
-        summary = recipe_class(name).summary
+    for name in recipe.recipe_names():
+        summary = recipe.recipe_class(name).summary
         found.append({"name": name, "summary": summary})
         rows.append((name, summary))
     if as_json:
@@ -36,7 +37,7 @@ def list_recipes(as_json: bool) -> None:
 
 
 @recipes.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=recipe_names)
 @json_option
 def show_recipe(name: str, as_json: bool) -> None:
     """Show every setting of a recipe, its default and what it does."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.settings import Settings
@@ -151,7 +150,7 @@ def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
         for warning in entry.plan.warnings:
             if warning not in shown:
                 shown.add(warning)
-                click.echo(printable(f"Warning: {warning.render()}"), err=True)
+                say(f"Warning: {warning.render()}", err=True)
     if start.dry_run and start.as_json:
         print_json(_plan_json(entries))
     elif not start.as_json:
@@ -235,7 +234,7 @@ def _leaving(run: "SweepRun") -> Iterator[None]:
         text = f"\nStill running: {names or 'no job'}."
         if waiting:
             text = f"{text} Not started: {waiting}."
-        click.echo(f"{text} The same command resumes the sweep: {_same_command()}", err=True)
+        say(f"{text} The same command resumes the sweep: {_same_command()}", keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -274,9 +273,9 @@ def _print_jobs(record: "SweepRecord") -> None:
     click.echo()
     for job in record.jobs:
         if job.why:
-            click.echo(printable(f"{job.job}: {job.why}"))
+            say(f"{job.job}: {job.why}")
     for remark in record.remarks:
-        click.echo(printable(f"Note: {remark}"))
+        say(f"Note: {remark}")
     facts = [
         ("images", record.contact_sheet or "none"),
         ("record", record.file),
