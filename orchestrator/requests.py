@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.contract.recipe import chosen, from_hyperparameters
 
@@ -58,13 +58,21 @@ def channel_uris(request: Request) -> dict[str, str]:
     return uris
 
 
-def recipe_and_settings(hyperparameters: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
-    """Return a job's recipe and the settings in which it differs from the defaults.
+class Training(NamedTuple):
+    """What a job trains, by its hyperparameters."""
 
-    None and no settings for a job of another version, whose hyperparameters this one cannot read.
-    """
+    recipe: str | None = None
+    """Its recipe; None for a job of another version, whose hyperparameters cannot be read."""
+    settings: Mapping[str, Any] = {}
+    """Settings that differ from the defaults."""
+    steps: int | None = None
+    """Optimizer steps of the whole run."""
+
+
+def training_of(hyperparameters: Mapping[str, str]) -> Training:
+    """Return what a job trains."""
     try:
         recipe = from_hyperparameters(hyperparameters)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        return None, {}
-    return recipe.recipe_name(), chosen(recipe)
+        return Training()
+    return Training(recipe.recipe_name(), chosen(recipe), recipe.steps)

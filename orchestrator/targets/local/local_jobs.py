@@ -16,7 +16,7 @@ from typing import IO
 
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
-from orchestrator.requests import Request, moved, recipe_and_settings
+from orchestrator.requests import Request, moved, training_of
 from orchestrator.resources import PACKAGE
 from orchestrator.settings import Settings
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
@@ -115,17 +115,15 @@ class LocalJobs:
     def _summary(self, name: str) -> JobSummary:
         found = self.describe(name)
         job = self._job(name)
-        recipe, settings = recipe_and_settings(job.request().get("HyperParameters", {}))
+        training = training_of(job.request().get("HyperParameters", {}))
         last = job.last_step()
         return JobSummary(
             name=name,
             target=self.name,
             status=found.status,
             created=found.created,
-            recipe=recipe,
-            settings=settings,
             step=last.step if last else None,
-            steps=last.of if last else None,
+            **training._asdict(),
         )
 
     def has(self, name: str) -> bool:

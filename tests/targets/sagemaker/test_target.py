@@ -21,9 +21,11 @@ from orchestrator.aws.client import ATTEMPTS_WHEN_LOST, Aws
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import Phase, parse
+from orchestrator.contract.recipe import recipe_class, to_hyperparameters
 from orchestrator.errors import JobError, JobExistsError, LostAnswerError
 from orchestrator.jobs import job as jobs
 from orchestrator.jobs.job import Job, cost
+from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 from orchestrator.requests import IDENTITY_TAG
@@ -187,8 +189,26 @@ def test_a_complete_job_is_not_gone_on_with(simulator: SageMakerSimulator, targe
         target.resume(JOB)
 
 
-def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
+def test_a_list_of_jobs_tells_recipe_settings_and_step_of_the_newest(
     simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    recipe = recipe_class("dreambooth")(instance_prompt="a photo of sks dog", rank=16)
+    metrics = {**request()["AlgorithmSpecification"], "MetricDefinitions": metric_definitions()}
+    training = {"HyperParameters": to_hyperparameters(recipe), "AlgorithmSpecification": metrics}
+    target.create(request(STEPS, **training))
+    target.wait_for_end(JOB, seconds=60)
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert (listed.recipe, listed.step, listed.steps) == ("dreambooth", 1, 300)
+    assert listed.settings == {"instance_prompt": "a photo of sks dog", "rank": 16}
+    simulator.faults.add(faults.access_denied("sagemaker:DescribeTrainingJob"), "DescribeTrainingJob")
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert (listed.status, listed.recipe) == (JobStatus.COMPLETED, None)
+
+
+def test_a_list_of_jobs_is_one_call_and_one_for_each_of_the_newest(
+    simulator: SageMakerSimulator, target: SageMakerTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target.create(request("sys.exit(1)"))
     target.wait_for_end(JOB, seconds=60)
@@ -196,10 +216,13 @@ def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
     target.resume(JOB)
     before = sum(simulator.requests.counts().values())
     (listed,) = target.summaries()
-    assert sum(simulator.requests.counts().values()) == before + 1
-    assert listed == JobSummary(
-        name=JOB, target=TargetName.SAGEMAKER, status=JobStatus.IN_PROGRESS, created=created, region=REGION
-    )
+    assert sum(simulator.requests.counts().values()) == before + 2
+    assert isinstance(listed, JobSummary)
+    assert (listed.name, listed.target, listed.region) == (JOB, TargetName.SAGEMAKER, REGION)
+    assert (listed.status, listed.created) == (JobStatus.IN_PROGRESS, created)
+    monkeypatch.setattr("orchestrator.targets.sagemaker.target._MOST_TOLD", 0)
+    assert [summary.name for summary in target.summaries()] == [JOB]
+    assert sum(simulator.requests.counts().values()) == before + 3
 
 
 def test_every_attempt_is_counted_in_what_a_job_costs(
