@@ -20,6 +20,10 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
+_SENTENCES = {"why", "cause", "memory", "cost", "quota", "stand-ins", "note"}
+"""Names of facts whose values are for reading; any other may be a command, a path or code to copy."""
+
+
 def print_json(value: object) -> None:
     """Print one JSON value."""
     text = json.dumps(value, indent=2)
@@ -45,27 +49,40 @@ def print_table(
     Columns in neither keep their cells whole: what a person may want to copy.
     """
     from orchestrator.cli.progress_line import marks_for
-    from orchestrator.cli.screen import size_of
     from orchestrator.cli.table import Table, table_lines
 
     shown = [list(map(printable, row)) for row in rows]
     table = Table(heads, shown, frozenset(wraps), frozenset(shortens))
-    width = None
-    if sys.stdout.isatty():
-        width = size_of(sys.stdout).columns
-    for line in table_lines(table, width, marks_for(sys.stdout).ellipsis):
+    for line in table_lines(table, _columns(), marks_for(sys.stdout).ellipsis):
         click.echo(line)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line."""
-    width = 0
+    """Print names and values, one pair a line; on a terminal, values that are sentences wrap at their spaces."""
+    from orchestrator.cli.table import wrapped
+
+    longest = 0
     for name, _ in facts:
-        width = max(width, len(name))
+        longest = max(longest, len(name))
+    columns = _columns()
     for name, value in facts:
-        padded = name.ljust(width)
-        line = f"{padded}  {value}"
-        say(line.rstrip())
+        lines = [value]
+        if columns is not None and name in _SENTENCES:
+            lines = wrapped(value, columns - longest - 2)
+        label = name
+        for line in lines:
+            padded = label.ljust(longest)
+            say(f"{padded}  {line}".rstrip())
+            label = ""
+
+
+def _columns() -> int | None:
+    """Return the columns of the terminal that stdout is, or None where it is none."""
+    from orchestrator.cli.screen import size_of
+
+    if not sys.stdout.isatty():
+        return None
+    return size_of(sys.stdout).columns
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:

@@ -9,8 +9,8 @@ import click
 
 from orchestrator.cli.output import say
 from orchestrator.cli.program import as_called
-from orchestrator.cli.progress_line import marks_for, plain_line, progress_line, stage_line
-from orchestrator.cli.screen import LiveLines, is_terminal, styled
+from orchestrator.cli.progress_line import bar, marks_for, plain_line, progress_line, stage_line
+from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
 from orchestrator.cli.timeline import Stage, Timeline, moment
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Checkpoint, Event, Item, Resumed, Sample, Step, Warned
@@ -55,7 +55,7 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
     """Yield a listener for a store that shows uploads: one bar a tree; what the store already holds is not shown."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif is_terminal(sys.stderr):
         with _byte_bars() as bars:
             yield bars
     else:
@@ -77,25 +77,27 @@ def _byte_lines() -> StorageProgress:
 
 @contextmanager
 def _byte_bars() -> Iterator[StorageProgress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+    marks = marks_for(sys.stderr)
+    sent: dict[str, tuple[int, int]] = {}  # bytes of each tree, and of how many
 
-    columns = (
-        TextColumn("{task.description:<16}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+    def lines(columns: int, _rows: int) -> list[str]:
+        shown = []
+        for what, (done, of) in sent.items():
+            drawn = bar(done, of, 20, marks)
+            line = f"sending {printable(what)}  {drawn}  {done / 1e6:.2f} of {of / 1e6:.2f} MB"
+            shown.append(shortened(line, columns - 1, marks.ellipsis))
+        return shown
+
+    with LiveLines(sys.stderr, lines) as live:
 
         def progress(what: str, done: int, of: int) -> None:
-            if what not in tasks and done < of:
-                tasks[what] = bars.add_task(f"sending {what}", total=of)
-            if what in tasks:
-                bars.update(tasks[what], completed=done)
+            if what in sent or done < of:  # what the store already holds is complete from the beginning
+                with live.changing():
+                    sent[what] = (done, of)
 
         yield progress
+    for what, (_, of) in sent.items():
+        click.echo(f"{styled(marks.done, sys.stderr, 'green')} sent {printable(what)}  {of / 1e6:.2f} MB", err=True)
 
 
 def _keeps_running(job: Job) -> str:

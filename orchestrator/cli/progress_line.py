@@ -57,7 +57,7 @@ def progress_line(
     line = _joined("  ", first, facts)
     room = width - cell_len(line) - 2
     if timeline.of and room >= _SHORTEST_BAR:
-        first = f"{first}  {_bar(timeline, min(room, _LONGEST_BAR), marks)}"
+        first = f"{first}  {bar(timeline.done, timeline.of, min(room, _LONGEST_BAR), marks)}"
         return _joined("  ", first, facts)
     for unneeded in ("", "loss", "left", "elapsed"):
         facts.pop(unneeded, None)
@@ -109,7 +109,8 @@ def _joined(gap: str, first: str, facts: dict[str, str]) -> str:
     return gap.join([first, *facts.values()])
 
 
-def _bar(timeline: Timeline, width: int, marks: Marks) -> str:
-    share = min(1.0, timeline.done / timeline.of)
+def bar(done: int, of: int, width: int, marks: Marks) -> str:
+    """Return a bar of so many columns."""
+    share = min(1.0, done / of)
     full = int(share * width)
     return marks.full * full + marks.empty * (width - full)

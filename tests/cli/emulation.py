@@ -1,6 +1,12 @@
-"""A terminal that, as most do, breaks a line that no longer fits into rows when its window gets narrower."""
+"""Terminals for tests: a real one of any width, and an emulated one that breaks long lines when it gets narrower."""
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import termios
 
 _PIECE = re.compile(r"\x1b\[\??(\d*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
@@ -57,3 +63,26 @@ class Terminal:
             self.line -= 1
             rows_before = max(0, len(self.lines[self.line]) - 1) // self.columns
             self.column += rows_before * self.columns
+
+
+def on_a_terminal(command: list[str], columns: int = 80, **variables: str) -> str:
+    """Return what a command prints on a terminal of so many columns, with its control codes."""
+    window, side = pty.openpty()
+    resize(window, columns)
+    environment = {**os.environ, **variables}
+    text = b""
+    with subprocess.Popen(command, env=environment, stdin=side, stdout=side, stderr=side) as client:
+        os.close(side)
+        try:
+            while chunk := os.read(window, 65536):
+                text += chunk
+        except OSError:  # the command has closed its side
+            pass
+        client.wait()
+    os.close(window)
+    return text.decode().replace("\r\n", "\n")
+
+
+def resize(window: int, columns: int) -> None:
+    """Change the size of a terminal's window to so many columns and 24 rows."""
+    fcntl.ioctl(window, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))

@@ -1,13 +1,11 @@
 """The progress of a job as a person sees it, on a terminal of any width and in a pipe."""
 
-import fcntl
 import os
 import pty
 import re
-import struct
+import select
 import subprocess
 import sys
-import termios
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 
 from orchestrator.cli.board import board
+from orchestrator.cli.progress import uploading
 from orchestrator.cli.progress_line import Marks, clock, marks_for, progress_line, stage_line
 from orchestrator.cli.screen import LiveLines
 from orchestrator.cli.timeline import Stage, Timeline
@@ -25,7 +24,7 @@ from orchestrator.requests import Request
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.process import ProcessTarget
-from tests.cli.emulation import Terminal
+from tests.cli.emulation import Terminal, on_a_terminal, resize
 
 BEGAN = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MARKS = Marks(done="+", ended="x", ellipsis="...", full="#", empty="-")
@@ -137,20 +136,17 @@ def test_nothing_is_left_unsaid_in_a_log_without_times() -> None:
 def terminal() -> Iterator[tuple[int, TextIO]]:
     """Both sides of a terminal of 140 columns: where its window reads, and where the program writes."""
     window, side = pty.openpty()
-    _resize(window, 140)
+    resize(window, 140)
     with os.fdopen(side, "w", encoding="utf-8") as stream:
         yield window, stream
     os.close(window)
 
 
-def _resize(window: int, columns: int) -> None:
-    fcntl.ioctl(window, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-
 def _show(window: int, shown: Terminal, text: str) -> None:
-    """Read what comes until it ends with the text and the cursor before the lines."""
+    """Read what comes until the text is there and the cursor in front of a line."""
     seen = ""
-    while text not in seen or not seen.endswith("\r"):
+    while text not in seen or not seen.endswith(("\r", "\n")):
+        assert select.select([window], [], [], 20)[0], f"{text} did not come"
         chunk = os.read(window, 65536).decode()
         seen += chunk
         shown.feed(chunk)
@@ -165,7 +161,7 @@ def test_a_resize_doubles_no_line(terminal: tuple[int, TextIO], count: int) -> N
     ):
         for columns in (140, 60, 139, 50, 20, 80):
             shown.columns = columns
-            _resize(window, columns)
+            resize(window, columns)
             _show(window, shown, f"{columns} {count - 1}.")
             assert [row.split(".")[0] for row in shown.rows()] == [f"{columns} {number}" for number in range(count)]
 
@@ -234,30 +230,15 @@ def test_without_a_terminal_there_are_a_few_plain_lines(
     ProcessTarget(settings).create(training_request(MANY_STEPS, name="many"))
     command = [sys.executable, "-m", "orchestrator", "jobs", "wait", "many", "--json"]
     assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""
-    error = _stderr(command[:-1], {"TERM": term}, on_a_terminal=term == "dumb")
+    if term == "dumb":
+        error = on_a_terminal(command[:-1], TERM=term)
+    else:
+        error = subprocess.run(command[:-1], capture_output=True, text=True, check=False).stderr
     assert "\x1b" not in error
-    assert "\r" not in error.replace("\r\n", "\n")
+    assert "\r" not in error
     assert len(error.splitlines()) < 12
     assert "training" in error
     assert "300 steps" in error
-
-
-def _stderr(command: list[str], variables: dict[str, str], *, on_a_terminal: bool) -> str:
-    environment = {**os.environ, **variables}
-    if not on_a_terminal:
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr
-    window, side = pty.openpty()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=side) as client:
-        os.close(side)
-        text = b""
-        try:
-            while chunk := os.read(window, 65536):
-                text += chunk
-        except OSError:  # the client has closed its side
-            pass
-        client.wait()
-    os.close(window)
-    return text.decode()
 
 
 def test_no_color_leaves_the_marks_without_colour(
@@ -272,3 +253,22 @@ def test_no_color_leaves_the_marks_without_colour(
     monkeypatch.setenv("NO_COLOR", "1")
     assert styled("done", stream, "green") == "done"
     assert marks_for(stream).done
+
+
+def test_an_upload_is_a_line_for_each_tree_that_is_not_there_yet(
+    terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal(140)
+    with uploading(quiet=False) as progress:
+        assert progress is not None
+        progress("code", 5, 5)
+        progress("data", 0, 4_000_000)
+        progress("data", 2_000_000, 4_000_000)
+        _show(window, shown, "2.00 of 4.00 MB")
+        assert [row.split()[:2] for row in shown.rows()] == [["sending", "data"]]
+        progress("data", 4_000_000, 4_000_000)
+    _show(window, shown, "sent data")
+    assert [row.partition(" ")[2] for row in shown.rows()] == ["sent data  4.00 MB"]

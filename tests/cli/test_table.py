@@ -1,11 +1,14 @@
 """Tables as a person sees them on a terminal of any width, and as a script reads them."""
 
+import sys
+
 import pytest
 from rich.cells import cell_len
 
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.cli.table import Table, table_lines, wrapped
 from orchestrator.contract.recipe import recipe_class
+from tests.cli.emulation import on_a_terminal
 
 NAME = "dreambooth-a-name-that-one-has-to-copy-1af970ec6d"
 FOLDER = f"/home/someone/.local/share/orchestrator/adapters/{NAME}"
@@ -71,3 +74,14 @@ def test_in_a_pipe_each_row_is_one_whole_line(table: Table) -> None:
 
 def test_words_wrap_at_spaces_and_long_ones_stay_whole() -> None:
     assert wrapped(f"from {FOLDER} to here", 12) == ["from", FOLDER, "to here"]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_on_a_terminal_sentences_wrap_and_commands_stay_whole(columns: int) -> None:
+    why = "Lowest hourly price among the types whose GPU is large enough: the job takes 1.4 GiB of GPU memory."
+    load = f"pipe.load_lora_weights('{FOLDER}')"
+    code = f"from orchestrator.cli.output import print_facts; print_facts([('why', {why!r}), ('load', {load!r})])"
+    shown = on_a_terminal([sys.executable, "-c", code], columns).splitlines()
+    assert shown[-1] == f"load  {load}"
+    assert [line for line in shown[:-1] if len(line) > columns] == []
+    assert " ".join(line[6:] for line in shown[:-1]) == why
