@@ -1,5 +1,6 @@
 """Entry point of the command line, and the only module that prints an error."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,15 @@ def main() -> int:
     import click
 
     from orchestrator.cli import cli
+    from orchestrator.cli.completion import COMPLETE_VARIABLE
+    from orchestrator.cli.program import SCRIPT, program
+
+    name = program()
+    if COMPLETE_VARIABLE in os.environ:  # the shell asks, for the script that `completion` registered
+        name = SCRIPT
 
     try:
-        outcome = cli.main(prog_name=PROGRAM, standalone_mode=False)
+        outcome = cli.main(prog_name=name, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return _EXIT_USAGE
@@ -39,11 +46,12 @@ def _usage_error(error: "ClickException") -> "OrchestratorError":
     """Return a mistake in the command line as one of our errors."""
     from click import UsageError
 
+    from orchestrator.cli.program import program
     from orchestrator.errors import SpecError
 
     typed = PROGRAM
     if isinstance(error, UsageError) and error.ctx is not None:
-        typed = error.ctx.command_path
+        typed += error.ctx.command_path.removeprefix(program())
     return SpecError(error.format_message(), next_step=f"{typed} --help")
 
 

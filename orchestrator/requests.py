@@ -3,7 +3,10 @@
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.contract.recipe import chosen, from_hyperparameters
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
@@ -53,3 +56,23 @@ def channel_uris(request: Request) -> dict[str, str]:
         source = channel["DataSource"]["S3DataSource"]
         uris[channel["ChannelName"]] = source["S3Uri"]
     return uris
+
+
+class Training(NamedTuple):
+    """What a job trains, by its hyperparameters."""
+
+    recipe: str | None = None
+    """Its recipe; None for a job of another version, whose hyperparameters cannot be read."""
+    settings: Mapping[str, Any] = {}
+    """Settings that differ from the defaults."""
+    steps: int | None = None
+    """Optimizer steps of the whole run."""
+
+
+def training_of(hyperparameters: Mapping[str, str]) -> Training:
+    """Return what a job trains."""
+    try:
+        recipe = from_hyperparameters(hyperparameters)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return Training()
+    return Training(recipe.recipe_name(), chosen(recipe), recipe.steps)

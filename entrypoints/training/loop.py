@@ -21,7 +21,7 @@ from entrypoints.training import checkpoint
 from entrypoints.training.objective import Objective
 from entrypoints.training.run import Run
 from orchestrator.contract.digest import FileDigest
-from orchestrator.contract.events import Checkpoint, Phase, Resumed, Step, Warned, emit
+from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
 
 AUTOCAST = {
@@ -296,7 +296,7 @@ def fit(
     trainer = Trainer(run, recipe, tuner.parameters, objective)
     saver = Saver(run, run.identity(base), trainer)
     saver.resume()
-    emit(Phase(name="training", of=recipe.steps))
+    emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
     try:
         _take_steps(run, trainer, saver, validate)
     except Stopped:

@@ -8,7 +8,7 @@ from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.run import Run
-from orchestrator.contract.events import Phase, Sample, emit
+from orchestrator.contract.events import TRAINING_PHASE, Phase, Sample, emit
 from orchestrator.contract.samples import SampleImage
 from orchestrator.contract.words import with_word
 
@@ -53,7 +53,7 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     for sample in samples:
         path = folder / sample.about.file
         emit(Sample(path=path.relative_to(run.environment.root).as_posix()))
-    emit(Phase(name="training", of=recipe.steps))
+    emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
 
 
 def _draw_together(run: Run, base: BaseModel, requests: Sequence[DrawRequest]) -> list[Image.Image]:

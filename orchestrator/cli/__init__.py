@@ -4,6 +4,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
+from orchestrator.cli.completion import completion
 from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.models import models
@@ -28,3 +29,4 @@ cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)
 cli.add_command(infra)
+cli.add_command(completion)

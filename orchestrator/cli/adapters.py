@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.completion import adapter_names
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
@@ -30,7 +30,7 @@ def list_adapters(as_json: bool) -> None:
         print_json([_as_json(adapter) for adapter in found])
         return
     if not found:
-        click.echo(f"No adapters yet. Begin with: {command('submit', 'dreambooth')}")
+        say(f"No adapters yet. Begin with: {command('submit', 'dreambooth')}")
         return
     rows = []
     for adapter in found:
@@ -40,7 +40,7 @@ def list_adapters(as_json: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=adapter_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it."""
@@ -73,7 +73,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=adapter_names)
 @click.option(
     "--to",
     "folder",
@@ -101,7 +101,7 @@ def _warn(error: "OrchestratorError") -> None:
     text = f"Warning: {error.message}"
     if error.next_step:
         text += f" Next: {error.next_step}"
-    click.echo(printable(text), err=True)
+    say(text, err=True)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:

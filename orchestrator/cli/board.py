@@ -1,4 +1,4 @@
-"""Watch several jobs: a bar for each on a terminal, a line every few seconds elsewhere."""
+"""Watch several jobs: a line for each that is redrawn on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.contract.events import Event, Item, Phase, Step, Warned
+from orchestrator.cli.output import say
+from orchestrator.cli.program import as_called
+from orchestrator.cli.progress_line import marks_for, plain_line, progress_line
+from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
+from orchestrator.cli.timeline import Timeline, moment
+from orchestrator.contract.events import Event, Item, Step, Warned
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from orchestrator.sweeps.running import Watcher
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -21,13 +24,16 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def board(labels: Sequence[str], *, quiet: bool) -> "Iterator[Watcher]":
-    """Yield what shows the progress: bars on a terminal, lines elsewhere, nothing if `quiet`."""
+    """Yield what shows the progress: redrawn lines on a terminal, lines elsewhere, nothing if `quiet`."""
     labels = [printable(label) for label in labels]
     if quiet:
         yield _Silence()
-    elif sys.stderr.isatty():
-        with _progress() as progress:
-            yield _Bars(progress, labels)
+    elif is_terminal(sys.stderr):
+        jobs = [_Shown(label) for label in labels]
+        with LiveLines(sys.stderr, lambda columns, rows: _lines(jobs, columns, rows)) as live:
+            yield _Live(live, jobs)
+        for job in jobs:
+            click.echo(f"{job.label}: {job.words}", err=True)
     else:
         yield _Lines(labels)
 
@@ -43,66 +49,80 @@ class _Silence:
 class _Lines:
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = labels
-        self._last = [0.0] * len(labels)
+        self._timelines = [Timeline() for _ in labels]
+        self._printed = [0.0] * len(labels)  # seconds since 1970
 
     def says(self, number: int, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self.stands(number, name)
-            case Warned(message=message):
-                self.stands(number, f"Warning: {message}")
-            case Step(step=step, of=of, loss=loss):
-                now = time.monotonic()
-                silent_for = now - self._last[number]
-                if silent_for > _SECONDS_BETWEEN_LINES or step == of:
-                    self._last[number] = now
-                    self.stands(number, f"step {step}/{of}  loss {loss:.4f}")
+        timeline = self._timelines[number]
+        stage = timeline.stage
+        now = time.time()
+        timeline.hear(event, now)
+        if isinstance(event, Warned):
+            self.stands(number, f"Warning: {event.message}")
+        is_news = isinstance(event, Step | Item) and now - self._printed[number] > _SECONDS_BETWEEN_LINES
+        if is_news or (timeline.stage and timeline.stage != stage):
+            self._printed[number] = now
+            self.stands(number, plain_line(timeline, moment(event, now)))
 
     def stands(self, number: int, words: str) -> None:
         label = self.labels[number]
-        click.echo(f"{label}: {printable(words)}", err=True)
+        say(f"{label}: {words}", err=True)
 
 
-class _Bars:
-    def __init__(self, progress: "Progress", labels: Sequence[str]) -> None:
-        self.progress = progress
-        self.tasks = []
-        for label in labels:
-            task = progress.add_task(label, total=None, start=False, words="waiting")
-            self.tasks.append(task)
+class _Shown:
+    """A job of the board: its progress while it runs, else words."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.words = "waiting"
+        self.timeline = Timeline()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the job says something of its progress now."""
+        return bool(self.timeline.stage)
+
+
+class _Live:
+    def __init__(self, live: LiveLines, jobs: Sequence[_Shown]) -> None:
+        self._live = live
+        self._jobs = jobs
 
     def says(self, number: int, event: Event) -> None:
-        task = self.tasks[number]
-        match event:
-            case Phase(name=name, of=of):
-                words = printable(name)
-                self.progress.reset(task, total=of or None, words=words)
-            case Step(step=step, of=of, loss=loss):
-                self.progress.update(
-                    task,
-                    completed=step,
-                    total=of,
-                    words=f"training, loss {loss:.4f}",
-                )
-            case Item(done=done, of=of):
-                self.progress.update(task, completed=done, total=of)
-            case Warned(message=message):
-                label = self.progress.tasks[number].description
-                text = printable(f"{label}: {message}")
-                self.progress.console.print(text, markup=False, highlight=False)
+        job = self._jobs[number]
+        with self._live.changing():
+            job.timeline.hear(event, time.time())
+        if isinstance(event, Warned):
+            text = as_called(printable(f"{job.label}: {event.message}"))
+            self._live.print(styled(text, sys.stderr, "yellow"))
 
     def stands(self, number: int, words: str) -> None:
-        self.progress.update(self.tasks[number], words=printable(words))
+        with self._live.changing():
+            job = self._jobs[number]
+            job.words = printable(words)
+            job.timeline = Timeline()
 
 
-def _progress() -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}", markup=False),
-    )
-    return Progress(*columns, console=Console(stderr=True))
+def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
+    """Return a line for each job; where there are more jobs than rows, for those that run and the next ones."""
+    width = columns - 1  # a full line would leave the cursor in the next
+    marks = marks_for(sys.stderr)
+    shown = list(jobs)
+    most = max(1, rows - 2)
+    if len(shown) > most:
+        shown.sort(key=lambda job: not job.runs)
+        shown = shown[:most]
+    longest = min(width // 3, max(len(job.label) for job in shown))
+    now = time.time()
+    lines = []
+    for job in shown:
+        label = shortened(job.label, longest, marks.ellipsis).ljust(longest)
+        if job.runs:
+            line = progress_line(job.timeline, now, width, marks, label)
+        else:
+            line = shortened(f"{label}  {job.words}", width, marks.ellipsis)
+        lines.append(line)
+    hidden = len(jobs) - len(shown)
+    if hidden:
+        lines.append(f"and {hidden} more")
+    return lines

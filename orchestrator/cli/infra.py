@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
 
@@ -89,7 +89,7 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
         build = command("infra", "image")
-        click.echo(f"\nNext: {build}  (it builds the image that jobs run in)")
+        say(f"\nNext: {build}  (it builds the image that jobs run in)", keep="\n")
 
 
 @infra.command()
@@ -224,7 +224,7 @@ def _event_printer(*, quiet: bool) -> "Callable[[StackEvent], None]":
         line = f"{clock}  {event.status:<28} {event.resource} ({event.kind})"
         if event.reason:
             line = f"{line}  {event.reason}"
-        click.echo(printable(line), err=True)
+        say(line, err=True)
 
     return report
 
@@ -232,7 +232,7 @@ def _event_printer(*, quiet: bool) -> "Callable[[StackEvent], None]":
 def _line_printer(*, quiet: bool) -> "Callable[[str], None]":
     def report(line: str) -> None:
         if not quiet:
-            click.echo(printable(line), err=True)
+            say(line, err=True)
 
     return report
 
@@ -249,7 +249,7 @@ def _print_image(made: "Image", *, as_json: bool) -> None:
         done = "Already there:"
     click.echo(f"{done} {printable(made.image)}")
     if made.warning:
-        click.echo(f"Warning: {printable(made.warning)}", err=True)
+        say(f"Warning: {made.warning}", err=True)
 
 
 def _print_account(account: "AwsSettings", *, as_json: bool) -> None:
@@ -266,4 +266,5 @@ def _print_account(account: "AwsSettings", *, as_json: bool) -> None:
             facts.append((name.replace("_", " "), text))
     print_facts(facts)
     click.echo()
-    print_table(("BILLED", "PRICE"), [(charge.what, charge.price) for charge in IDLE_CHARGES])
+    charges = [(charge.what, charge.price) for charge in IDLE_CHARGES]
+    print_table(("BILLED", "PRICE"), charges, wraps=["BILLED", "PRICE"])

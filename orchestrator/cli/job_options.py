@@ -7,25 +7,30 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.completion import field_names, folders, recipes_and_files
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 _COMPUTE = ("instance_type", "spot")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
+_WHAT = click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files)
+_IMAGES = click.option(
+    "--images",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Folder with your images; the built-in sample subject when left out.",
+)
 
 
 def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any]:
     """Return the decorator that adds the options of a job; the help of `-s` and `--max-usd` differs by command."""
     options = (
-        click.argument("what", metavar="RECIPE|JOB.yaml"),
-        click.option(
-            "--images",
-            metavar="DIR",
-            help="Folder with your images; the built-in sample subject when left out.",
-        ),
+        _WHAT,
+        _IMAGES,
         click.option("--prompt", help='What the images show, with the rare token: "a photo of sks dog".'),
         click.option(
             "--base-model",
             metavar="MODEL",
+            shell_complete=folders,
             help="builtin, a folder, or a Hugging Face id.",
         ),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
@@ -34,6 +39,7 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             "--set",
             "pairs",
             metavar=setting,
+            shell_complete=field_names,
             multiple=True,
             help=sets,
         ),

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.completion import job_names
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from orchestrator.jobs.job import Job
     from orchestrator.targets.base import JobSummary, Target
@@ -24,7 +25,7 @@ def job_argument(function: Any) -> Any:  # click's decorators take any function
         type=click.Choice(TARGET_NAMES),
         help="Where to look for the job.",
     )
-    return click.argument("name")(choice(function))
+    return click.argument("name", shell_complete=job_names)(choice(function))
 
 
 @click.group()
@@ -44,14 +45,48 @@ def list_jobs(as_json: bool) -> None:
         print_json([summary.model_dump(mode="json") for summary in summaries])
         return
     if not summaries:
-        click.echo(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
+        say(f"No jobs yet. Begin with: {command('submit', 'dreambooth')}")
         return
+    _print_summaries(summaries)
+
+
+def _print_summaries(summaries: "Sequence[JobSummary]") -> None:
+    heads = ("JOB", "STATUS", "STEP", "SUBMITTED", "TARGET", "RECIPE AND SETTINGS")
     rows = []
     for summary in summaries:
-        submitted = summary.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        region = summary.region or "-"
-        rows.append((summary.name, summary.status.value, submitted, summary.target.value, region))
-    print_table(("JOB", "STATUS", "SUBMITTED", "TARGET", "REGION"), rows)
+        step = "-"
+        if summary.step is not None:
+            step = f"{summary.step}/{summary.steps}"
+        where = summary.target.value
+        if summary.region is not None:
+            where = summary.region
+        row = (summary.name, summary.status.value, step, _day_and_time(summary.created), where, _what(summary))
+        rows.append(row)
+    print_table(heads, rows, shortens=["RECIPE AND SETTINGS"])
+
+
+def _day_and_time(moment: "datetime") -> str:
+    local = moment.astimezone()
+    return local.strftime("%Y-%m-%d %H:%M")
+
+
+def _what(summary: "JobSummary") -> str:
+    """Return the recipe, the prompt and the other settings that differ from their defaults, as one types them."""
+    from orchestrator.contract.recipe import recipe_class
+
+    if summary.recipe is None:
+        return "-"
+    words = [summary.recipe]
+    prompt_field = recipe_class(summary.recipe).prompt_field
+    for name, value in reversed(summary.settings.items()):  # those of the recipe before those of every recipe
+        if name == prompt_field:
+            words.insert(1, json.dumps(value, ensure_ascii=False))
+        elif isinstance(value, str):
+            words.append(f"{name}={value}")
+        else:
+            text = json.dumps(value, ensure_ascii=False)
+            words.append(f"{name}={text}")
+    return " ".join(words)
 
 
 def _summaries(target: "Target") -> "Iterator[JobSummary]":
@@ -61,11 +96,11 @@ def _summaries(target: "Target") -> "Iterator[JobSummary]":
     try:
         for summary in target.summaries():
             if isinstance(summary, OrchestratorError):
-                click.echo(printable(f"Warning: {summary.message}"), err=True)
+                say(f"Warning: {summary.message}", err=True)
             else:
                 yield summary
     except OrchestratorError as error:
-        click.echo(printable(f"Warning: {error.render()}", keep="\n"), err=True)
+        say(f"Warning: {error.render()}", keep="\n", err=True)
 
 
 @jobs.command()
@@ -83,12 +118,14 @@ def show(name: str, target: str | None, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Print new lines until the job ends.")
 @json_option
 def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
-    """Print a job's log; with --json its events alone, one a line."""
+    """Print a job's log; with --json its events alone, one a line as the job wrote them."""
+    from orchestrator.cli.log_line import log_text
+    from orchestrator.cli.program import as_called
     from orchestrator.contract.events import parse
 
     for line in _find(name, target).log_lines(follow=follow):
         if not as_json:
-            click.echo(printable(line, keep="\t"))
+            click.echo(as_called(log_text(line)))
         elif parse(line) is not None:
             click.echo(json.dumps(json.loads(line)))
 
@@ -172,7 +209,7 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
         return
     print_facts([("status", explanation.status.value), ("cause", explanation.cause)])
     for line in explanation.evidence:
-        click.echo(f"  | {printable(line)}")
+        say(f"  | {line}")
     print_facts([("next", explanation.next_step)])
 
 

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import PROGRAM
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.storage import Store
@@ -62,7 +61,7 @@ def list_models(as_json: bool) -> None:
         print_json([model.model_dump(mode="json") for model in found])
         return
     if not found:
-        click.echo(f"No models yet. Copy one with: {PROGRAM} models mirror HF_ID")
+        say(f"No models yet. Copy one with: {PROGRAM} models mirror HF_ID")
         return
     rows = []
     for model in found:
@@ -73,7 +72,7 @@ def list_models(as_json: bool) -> None:
 
 
 def _report(line: str) -> None:
-    click.echo(printable(line), err=True)
+    say(line, err=True)
 
 
 def _store() -> "Store":

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,42 +20,75 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
+_SENTENCES = {"why", "cause", "memory", "cost", "quota", "stand-ins", "note"}
+"""Names of facts whose values are for reading; any other may be a command, a path or code to copy."""
+
+
 def print_json(value: object) -> None:
     """Print one JSON value."""
     text = json.dumps(value, indent=2)
     sys.stdout.write(f"{text}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their column heads, each column as wide as its longest cell."""
-    lines: list[list[str]] = []
-    widths = [0] * len(columns)
-    for row in [columns, *rows]:
-        cells = list(map(printable, row))
-        lengths = map(len, cells)
-        widths = list(map(max, widths, lengths))
-        lines.append(cells)
-    for cells in lines:
-        padded = map(str.ljust, cells, widths)
-        click.echo("  ".join(padded).rstrip())
+def say(text: str, *, keep: str = "", err: bool = False) -> None:
+    """Print untrusted text for a person; the commands in it are shown as this program was called."""
+    from orchestrator.cli.program import as_called
+
+    click.echo(as_called(printable(text, keep=keep)), err=err)
+
+
+def print_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    wraps: Iterable[str] = (),
+    shortens: Iterable[str] = (),
+) -> None:
+    """Print rows under their heads, on a terminal in its width; `wraps` and `shortens` name the columns that may give.
+
+    Columns in neither keep their cells whole: what a person may want to copy.
+    """
+    from orchestrator.cli.progress_line import marks_for
+    from orchestrator.cli.table import Table, table_lines
+
+    shown = [list(map(printable, row)) for row in rows]
+    table = Table(heads, shown, frozenset(wraps), frozenset(shortens))
+    for line in table_lines(table, _columns(), marks_for(sys.stdout).ellipsis):
+        click.echo(line)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line."""
-    width = 0
+    """Print names and values, one pair a line; on a terminal, values that are sentences wrap at their spaces."""
+    from orchestrator.cli.table import wrapped
+
+    longest = 0
     for name, _ in facts:
-        width = max(width, len(name))
+        longest = max(longest, len(name))
+    columns = _columns()
     for name, value in facts:
-        padded = name.ljust(width)
-        line = f"{padded}  {printable(value)}"
-        click.echo(line.rstrip())
+        lines = [value]
+        if columns is not None and name in _SENTENCES:
+            lines = wrapped(value, columns - longest - 2)
+        label = name
+        for line in lines:
+            padded = label.ljust(longest)
+            say(f"{padded}  {line}".rstrip())
+            label = ""
+
+
+def _columns() -> int | None:
+    """Return the columns of the terminal that stdout is, or None where it is none."""
+    from orchestrator.cli.screen import size_of
+
+    if not sys.stdout.isatty():
+        return None
+    return size_of(sys.stdout).columns
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:
-        text = printable(f"Error: {error.render()}", keep="\n")
-        click.echo(text, err=True)
+        say(f"Error: {error.render()}", keep="\n", err=True)
         return
     problems = [problem.model_dump() for problem in error.problems]
     warnings = [warning.model_dump() for warning in error.warnings]

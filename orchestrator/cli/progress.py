@@ -1,4 +1,4 @@
-"""Watch a job: a progress bar on a terminal, a line every few seconds elsewhere."""
+"""Watch a job: one line that is redrawn on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -7,8 +7,13 @@ from contextlib import contextmanager
 
 import click
 
+from orchestrator.cli.output import say
+from orchestrator.cli.program import as_called
+from orchestrator.cli.progress_line import bar, marks_for, plain_line, progress_line, stage_line
+from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
+from orchestrator.cli.timeline import Stage, Timeline, moment
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed, Sample, Step, Warned
+from orchestrator.contract.events import Checkpoint, Event, Item, Resumed, Sample, Step, Warned
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
@@ -21,10 +26,10 @@ def follow(job: Job, *, quiet: bool) -> None:
     """Show the job's progress until it ends."""
     if quiet:
         job.wait()
-    elif sys.stderr.isatty():
-        _draw_bar(job.events(follow=True, latest_attempt=True))
+    elif is_terminal(sys.stderr):
+        _redraw_line(job)
     else:
-        _print_lines(job.events(follow=True, latest_attempt=True))
+        _print_lines(job)
 
 
 def follow_own(job: Job, *, quiet: bool) -> None:
@@ -41,7 +46,7 @@ def leaving(job: Job) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\n{_keeps_running(job)}", err=True)
+        say(f"\n{_keeps_running(job)}", keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -50,7 +55,7 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
     """Yield a listener for a store that shows uploads: one bar a tree; what the store already holds is not shown."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif is_terminal(sys.stderr):
         with _byte_bars() as bars:
             yield bars
     else:
@@ -72,25 +77,27 @@ def _byte_lines() -> StorageProgress:
 
 @contextmanager
 def _byte_bars() -> Iterator[StorageProgress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+    marks = marks_for(sys.stderr)
+    sent: dict[str, tuple[int, int]] = {}  # bytes of each tree, and of how many
 
-    columns = (
-        TextColumn("{task.description:<16}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+    def lines(columns: int, _rows: int) -> list[str]:
+        shown = []
+        for what, (done, of) in sent.items():
+            drawn = bar(done, of, 20, marks)
+            line = f"sending {printable(what)}  {drawn}  {done / 1e6:.2f} of {of / 1e6:.2f} MB"
+            shown.append(shortened(line, columns - 1, marks.ellipsis))
+        return shown
+
+    with LiveLines(sys.stderr, lines) as live:
 
         def progress(what: str, done: int, of: int) -> None:
-            if what not in tasks and done < of:
-                tasks[what] = bars.add_task(f"sending {what}", total=of)
-            if what in tasks:
-                bars.update(tasks[what], completed=done)
+            if what in sent or done < of:  # what the store already holds is complete from the beginning
+                with live.changing():
+                    sent[what] = (done, of)
 
         yield progress
+    for what, (_, of) in sent.items():
+        click.echo(f"{styled(marks.done, sys.stderr, 'green')} sent {printable(what)}  {of / 1e6:.2f} MB", err=True)
 
 
 def _keeps_running(job: Job) -> str:
@@ -98,82 +105,84 @@ def _keeps_running(job: Job) -> str:
     if job.describe().status is JobStatus.STOPPING:
         state = "is stopping"
     wait = command("jobs", "wait", job.name)
-    return f"{job.name} {state}. Watch it with: {wait}"
+    stop = command("jobs", "stop", job.name)
+    return f"{job.name} {state}.\nWatch it with: {wait}\nStop it with:  {stop}"
 
 
 def _ask_to_stop(job: Job) -> None:
     question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
     if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
-        click.echo(_keeps_running(job), err=True)
+        say(_keeps_running(job), keep="\n", err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)
     job.stop()
 
 
-def _draw_bar(events: Iterator[Event]) -> None:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _redraw_line(job: Job) -> None:
+    timeline = Timeline()
+    marks = marks_for(sys.stderr)
 
-    columns = (
-        TextColumn("{task.description:<16}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
-        task = None
-        for event in events:
-            match event:
-                case Phase(name=name, of=of):
-                    if task is not None:
-                        progress.stop_task(task)
-                    task = progress.add_task(printable(name), total=of or None, loss="")
-                case Step(step=step, of=of, loss=loss) if task is not None:
-                    # A resumed run does not start at step 0: what it had done before must not count as speed.
-                    if progress.tasks[task].completed == 0:
-                        progress.reset(task, completed=step - 1, total=of, loss="")
-                    progress.update(
-                        task,
-                        completed=step,
-                        total=of,
-                        loss=f"loss {loss:.4f}",
-                    )
-                case Item(done=done, of=of) if task is not None:
-                    progress.update(task, completed=done, total=of)
-                case _:
-                    text = _remark(event)
-                    if text:
-                        progress.console.print(text, markup=False, highlight=False)
+    def lines(columns: int, _rows: int) -> list[str]:
+        # One column less: a full line would leave the cursor in the next.
+        return [progress_line(timeline, time.time(), columns - 1, marks)]
+
+    with LiveLines(sys.stderr, lines) as live:
+        for event in job.events(follow=True, latest_attempt=True):
+            with live.changing():
+                ended = timeline.hear(event, time.time())
+            for text in _remarks(event, ended):
+                live.print(text)
+    _print_end(job, timeline)
 
 
-def _print_lines(events: Iterator[Event]) -> None:
-    last = 0.0
-    for event in events:
-        text = _remark(event)
-        now = time.monotonic()
-        if isinstance(event, Phase):
-            text = printable(event.name)
-        elif isinstance(event, Step) and (now - last > _SECONDS_BETWEEN_LINES or event.step == event.of):
-            last = now
-            text = _step_line(event)
-        if text:
+def _print_lines(job: Job) -> None:
+    timeline = Timeline()
+    printed = 0.0  # seconds since 1970
+    for event in job.events(follow=True, latest_attempt=True):
+        now = time.time()
+        stage = timeline.stage
+        ended = timeline.hear(event, now)
+        for text in _remarks(event, ended):
             click.echo(text, err=True)
+        said = moment(event, now)  # long ago, if the job ran before somebody began to watch
+        is_due = now - said < _SECONDS_BETWEEN_LINES < now - printed
+        is_news = isinstance(event, Step | Item) and is_due
+        if is_news or (timeline.stage and timeline.stage != stage):
+            printed = now
+            click.echo(plain_line(timeline, said), err=True)
+    _print_end(job, timeline)
 
 
-def _step_line(event: Step) -> str:
-    speed = event.seconds_per_step
-    left = (event.of - event.step) * speed
-    return f"step {event.step}/{event.of}  loss {event.loss:.4f}  {speed:.2f} s/step  {left:.0f} s left"
+def _print_end(job: Job, timeline: Timeline) -> None:
+    described = job.describe()
+    status = described.status
+    ended = time.time()
+    if described.ended is not None:
+        ended = described.ended.timestamp()
+    stage = timeline.end(status, ended)
+    if stage is None:
+        return
+    if status is JobStatus.COMPLETED:
+        click.echo(_done(stage), err=True)
+    else:
+        mark = styled(marks_for(sys.stderr).ended, sys.stderr, "red")
+        click.echo(stage_line(stage, mark, is_complete=False), err=True)
+
+
+def _remarks(event: Event, ended: Stage | None) -> list[str]:
+    """Return the lines that stay: the stage that has ended, and what a person should know."""
+    texts = []
+    if ended is not None:
+        texts.append(_done(ended))
+    text = _remark(event)
+    if text:
+        texts.append(f"  {text}")
+    return texts
+
+
+def _done(stage: Stage) -> str:
+    mark = styled(marks_for(sys.stderr).done, sys.stderr, "green")
+    return stage_line(stage, mark, is_complete=True)
 
 
 def _remark(event: Event) -> str:
@@ -183,7 +192,7 @@ def _remark(event: Event) -> str:
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            return printable(f"Warning: {message}")
+            return styled(as_called(printable(f"Warning: {message}")), sys.stderr, "yellow")
         case Sample(path=path):
             return printable(f"image: {path}")
     return ""

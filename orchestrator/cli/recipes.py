@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.completion import recipe_names
 from orchestrator.cli.output import json_option, print_json, print_table
 from orchestrator.terminal import printable
 
@@ -21,22 +22,22 @@ def recipes() -> None:
 @json_option
 def list_recipes(as_json: bool) -> None:
     """List the recipes."""
-    from orchestrator.contract.recipe import recipe_class, recipe_names
+    from orchestrator.contract import recipe
 
     found = []
     rows = []
-    for name in recipe_names():
-        summary = recipe_class(name).summary
+    for name in recipe.recipe_names():
+        summary = recipe.recipe_class(name).summary
         found.append({"name": name, "summary": summary})
         rows.append((name, summary))
     if as_json:
         print_json(found)
         return
-    print_table(("RECIPE", "WHAT IT MAKES"), rows)
+    print_table(("RECIPE", "WHAT IT MAKES"), rows, wraps=["WHAT IT MAKES"])
 
 
 @recipes.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=recipe_names)
 @click.option("--base-model", metavar="MODEL", help="Show the defaults for this model; builtin when left out.")
 @click.option(
     "-s", "--set", "pairs", metavar="FIELD=VALUE", multiple=True, help="Show the defaults beside this setting."
@@ -65,7 +66,8 @@ def show_recipe(name: str, base_model: str | None, pairs: tuple[str, ...], as_js
     beside = ", ".join(f"{field}={value}" for field, value in chosen.items()) or "the built-in model"
     click.echo(printable(f"Set a field with -s FIELD=VALUE. The defaults are those for {beside}."))
     click.echo()
-    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), setting_rows(recipe, defaults))
+    rows = setting_rows(recipe, defaults)
+    print_table(("FIELD", "DEFAULT", "WHAT IT DOES"), rows, wraps=["DEFAULT", "WHAT IT DOES"])
 
 
 def _schema(recipe: "type[Recipe]", defaults: Mapping[str, object]) -> dict[str, Any]:

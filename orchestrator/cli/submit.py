@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
-from orchestrator.cli.output import json_option, print_json
-from orchestrator.terminal import printable
+from orchestrator.cli.output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from orchestrator.jobs.job import Job
@@ -155,7 +154,7 @@ def _submit_to_sagemaker(
             store_trees(plan, target.store)
     if plan.mirrored is not None:
         model = plan.mirrored.describe()
-        click.echo(printable(f"Base model: the copy of {model}"), err=True)
+        say(f"Base model: the copy of {model}", err=True)
     _begin(plan, target, start)
 
 
@@ -219,9 +218,9 @@ def _agreed_plan(
 
 def _warn(plan: "Plan") -> None:
     for warning in plan.warnings:
-        click.echo(printable(f"Warning: {warning.render()}"), err=True)
+        say(f"Warning: {warning.render()}", err=True)
     for note in plan.notes:
-        click.echo(printable(f"Note: {note}"), err=True)
+        say(f"Note: {note}", err=True)
 
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
@@ -232,7 +231,7 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
         return _run(attempt, target, start, again=again)
 
     def report(text: str) -> None:
-        click.echo(printable(text), err=True)
+        say(text, err=True)
 
     retry = CapacityRetry(start.fallback, start.wait_minutes)
     job = acquire(plan, run, retry, report)

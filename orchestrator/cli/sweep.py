@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
-from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from orchestrator.settings import Settings
@@ -154,7 +153,7 @@ def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
         for line in lines:
             if line not in shown:
                 shown.add(line)
-                click.echo(printable(line), err=True)
+                say(line, err=True)
     if start.dry_run and start.as_json:
         print_json(_plan_json(entries))
     elif not start.as_json:
@@ -188,11 +187,12 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
             usd = dollars(placement.cost.usd)
             row += [placement.instance.name, f"{minutes} min", usd]
         rows.append(row)
-    columns = [*_columns(entries[0].variant.settings), "JOB"]
+    settings = _columns(entries[0].variant.settings)
+    columns = [*settings, "JOB"]
     if total is None:
-        print_table(columns, rows)
+        print_table(columns, rows, wraps=settings)
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows)
+    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows, wraps=settings)
     print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
 
 
@@ -237,7 +237,7 @@ def _leaving(run: "SweepRun") -> Iterator[None]:
         text = f"\nStill running: {names or 'no job'}."
         if waiting:
             text = f"{text} Not started: {waiting}."
-        click.echo(f"{text} The same command resumes the sweep: {_same_command()}", err=True)
+        say(f"{text} The same command resumes the sweep: {_same_command()}", keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -263,7 +263,8 @@ def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
 
 
 def _print_jobs(record: "SweepRecord") -> None:
-    columns = [*_columns(record.jobs[0].settings), "JOB", "STATUS"]
+    settings = _columns(record.jobs[0].settings)
+    columns = [*settings, "JOB", "STATUS"]
     for measure in MEASURES:
         columns.append(measure.label.upper())
     paid = any(job.usd is not None for job in record.jobs)
@@ -271,13 +272,13 @@ def _print_jobs(record: "SweepRecord") -> None:
         columns.append("COST")
     rows = [_row(job, paid=paid) for job in record.jobs]
     click.echo()
-    print_table(columns, rows)
+    print_table(columns, rows, wraps=settings)
     click.echo()
     for job in record.jobs:
         if job.why:
-            click.echo(printable(f"{job.job}: {job.why}"))
+            say(f"{job.job}: {job.why}")
     for remark in record.remarks:
-        click.echo(printable(f"Note: {remark}"))
+        say(f"Note: {remark}")
     facts = [
         ("images", record.contact_sheet or "none"),
         ("record", record.file),

@@ -6,16 +6,25 @@ redrawn with carriage returns never has to be parsed out of a log. A line that i
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 ATTEMPT_PHASE = "starting"
 """Name of the phase that opens each attempt in a job's log."""
+TRAINING_PHASE = "training"
+"""Name of the phase whose items are optimizer steps; others may come in between."""
 
 
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    # First in the line, as the service's regular expressions expect it (planning/metric_definitions.py).
+    event: str
+    """The kind of event."""
+    at: AwareDatetime | None = None
+    """When it happened, by the clock of the job's machine; None in the log of an older version."""
 
 
 class Phase(_Event):
@@ -124,11 +133,17 @@ def mute() -> None:
 
 
 def emit(event: Event) -> None:
-    """Write an event to stdout at once."""
+    """Write an event to stdout at once, with the time."""
     if _muted and not isinstance(event, Failed):
         return
-    sys.stdout.write(event.model_dump_json() + "\n")
+    sys.stdout.write(line_of(event) + "\n")
     sys.stdout.flush()
+
+
+def line_of(event: Event) -> str:
+    """Return the log line of an event that happens now."""
+    stamped = event.model_copy(update={"at": datetime.now(UTC)})
+    return stamped.model_dump_json()
 
 
 def parse(line: str) -> Event | None:

@@ -300,3 +300,18 @@ def from_hyperparameters(values: Mapping[str, str]) -> Recipe:
             fields[name] = json.loads(value)
     declaration = recipe_class(fields.pop(RECIPE_KEY))
     return declaration.model_validate(fields)
+
+
+def chosen(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings without which the recipe would be another one: those that differ from their defaults."""
+    settings = recipe.model_dump(mode="json")
+    for name in type(recipe).model_fields:
+        others = {**settings}
+        del others[name]
+        try:
+            is_default = type(recipe).model_validate(others) == recipe
+        except ValueError:  # a required setting, or another does not go with the default
+            continue
+        if is_default:
+            settings = others
+    return settings

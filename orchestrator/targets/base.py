@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -42,6 +42,14 @@ class JobSummary(BaseModel):
     """When it was first submitted."""
     region: str | None = None
     """AWS region it runs in. SageMaker only; None for local jobs."""
+    recipe: str | None = None
+    """Its recipe; None when it is not known."""
+    settings: dict[str, Any] = {}
+    """Settings of the recipe that differ from their defaults, the prompt among them."""
+    step: int | None = None
+    """Optimizer steps that its latest attempt has reached; None before the first and when that is not known."""
+    steps: int | None = None
+    """Optimizer steps of the whole run."""
 
 
 class BilledAttempt(BaseModel):

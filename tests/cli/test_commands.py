@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.contract.recipe import recipe_class, to_hyperparameters
 from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
 from orchestrator.resources import SAMPLE_IMAGES
@@ -128,7 +129,9 @@ def test_a_log_cannot_steer_the_terminal(run: Run, ended_job: Job) -> None:
     for words in (("logs", ended_job.name), ("explain", ended_job.name), ("show", ended_job.name)):
         result = run("jobs", *words)
         assert "\x1b" not in result.stdout + result.stderr
-    assert "\\x1b[2Jgone" in run("jobs", "logs", ended_job.name).stdout
+    log = run("jobs", "logs", ended_job.name).stdout.splitlines()
+    assert "gone" in log
+    assert log[-1].endswith("Error: \\x1b[2Jcleared Next: \\x1b[31mred")
 
 
 def test_json_logs_are_events_only(run: Run, ended_job: Job) -> None:
@@ -219,12 +222,13 @@ def test_who_stops_waiting_does_not_stop_the_job(
     command = [sys.executable, "-m", "orchestrator", "jobs", "wait", "slow"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as client:
         assert client.stderr is not None
-        assert client.stderr.readline() == "starting\n"
+        assert client.stderr.readline() == "starting  elapsed 0:00\n"
         client.send_signal(signal.SIGINT)
         words = client.stderr.read()
     assert client.returncode == 130
     assert "slow keeps running" in words
     assert "jobs wait slow" in words
+    assert "jobs stop slow" in words
     assert target.describe("slow").status == "InProgress"
     Job(target, "slow").stop(now=True)
 
@@ -249,7 +253,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     _read_until(terminal, b"second attempt")
     client.send_signal(signal.SIGINT)
     _read_until(terminal, b"Stop slow?")
-    _interrupt_until(terminal, client, b"slow keeps running. Watch it with: python -m orchestrator jobs wait slow")
+    _interrupt_until(terminal, client, b"-m orchestrator jobs stop slow")
     assert client.wait() == 130
     os.close(terminal)
     assert target.describe("slow").status == "InProgress"
@@ -341,6 +345,30 @@ def test_warnings_are_printed_with_the_problems_of_a_first_attempt(
     if words == SUBMIT:
         error = json.loads(run(*words, *options, "--json").stdout)["error"]
         assert len(error["warnings"]) == 3
+
+
+def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    script = """
+    emit(event="step", step=120, of=300, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+    print("noise" * 1000)
+    """
+    recipe = recipe_class("dreambooth")(instance_prompt="a photo of zwx dog", rare_token="zwx", rank=16)
+    first = {**training_request(script, name="first"), "HyperParameters": to_hyperparameters(recipe)}
+    ProcessTarget(settings).create(first)
+    ProcessTarget(settings).create(training_request("sys.exit(1)", name="second"))
+    for name in ("first", "second"):
+        Job(ProcessTarget(settings), name).wait()
+    listed = json.loads(run("jobs", "list", "--json").stdout)
+    changed = {"rank": 16, "rare_token": "zwx", "instance_prompt": "a photo of zwx dog"}
+    told = [(job["recipe"], job["settings"], job["step"], job["steps"]) for job in listed]
+    assert told[0] == ("dreambooth", changed, 120, 300)
+    assert told[1][2:] == (None, None)
+    _, row, second_row = run("jobs", "list").stdout.splitlines()
+    assert "120/300" in row
+    assert 'dreambooth "a photo of zwx dog" rare_token=zwx rank=16' in row
+    assert second_row.startswith("second  Failed")
 
 
 def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError, create_model
 from orchestrator.contract.recipe import (
     MAX_VALUE_CHARACTERS,
     Recipe,
+    chosen,
     from_hyperparameters,
     recipe_class,
     to_hyperparameters,
@@ -169,3 +170,10 @@ def test_embeddings_are_not_decayed_towards_zero() -> None:
 def test_every_hyperparameter_is_json() -> None:
     for value in to_hyperparameters(DreamBooth(instance_prompt="sks dog")).values():
         json.loads(value)
+
+
+def test_the_settings_of_a_job_are_those_that_differ_from_the_defaults_of_its_model_and_tuner() -> None:
+    given = {"instance_prompt": "a photo of sks dog", "tuner": "full", "steps": 7, "validation_steps": 7}
+    assert chosen(recipe_class("dreambooth").model_validate(given)) == given
+    given = {"instance_prompt": "a photo of sks dog", "base_model": "org/model", "learning_rate": 1e-3}
+    assert chosen(recipe_class("dreambooth").model_validate(given)) == given

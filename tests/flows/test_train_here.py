@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.kill import Tally, adapter_hashes, kill_through
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.events import Resumed, parse
 from orchestrator.contract.figures import FIGURES
 from orchestrator.settings import Settings
 
@@ -72,14 +73,15 @@ def test_a_stopped_run_is_not_begun_anew_silently_and_resumes(settings: Settings
         [sys.executable, "-m", "orchestrator", "jobs", "logs", "-f", name], stdout=subprocess.PIPE, text=True
     )
     assert follower.stdout is not None
-    assert any('"checkpoint"' in line for line in follower.stdout)
+    assert any("checkpoint at step" in line for line in follower.stdout)
     stopped = run("jobs", "stop", name)
     follower.communicate()
     assert (stopped["status"], stopped["adapter"]) == ("Stopped", None)
     assert run(*words)["error"]["next"] == f"python -m orchestrator jobs retry {name}"
     assert run(*words, "--resume")["status"] == "Completed"
     log = (settings.jobs / name / "log.txt").read_text()
-    assert f'{{"event":"resumed","step":{stopped["checkpoint_step"]}}}' in log
+    resumed = [event for line in log.splitlines() if isinstance(event := parse(line), Resumed)]
+    assert [event.step for event in resumed] == [stopped["checkpoint_step"]]
 
 
 def test_kills_at_random_moments_do_not_change_the_adapter(settings: Settings) -> None:

@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.events import Failed, parse
+from orchestrator.contract.events import Failed, Step, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import Request, identity_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
@@ -35,6 +35,7 @@ from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
 _POLL_SECONDS = 0.05
+_TAIL_BYTES = 100_000  # several hundred events
 _VANISHED = (
     "The job's process ended without a message: it was killed from outside, or the machine ran out of memory or power."
 )
@@ -231,6 +232,21 @@ class JobFolder:
                 if isinstance(event, Failed):
                     failed = event
         return failed
+
+    def last_step(self) -> Step | None:
+        """Return the newest step that the latest attempt reported, if it is near the end of the log."""
+        state = self.state()
+        if state is None or not self.log.exists():
+            return None
+        with self.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(state.log_start, size - _TAIL_BYTES))
+            lines = log.readlines(_TAIL_BYTES)
+        for line in reversed(lines):
+            event = parse(line.decode(errors="replace"))
+            if isinstance(event, Step):
+                return event
+        return None
 
     def stop_requested(self) -> bool:
         """Return whether somebody asked the running attempt to stop."""

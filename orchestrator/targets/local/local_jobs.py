@@ -16,7 +16,7 @@ from typing import IO
 
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
-from orchestrator.requests import Request, moved
+from orchestrator.requests import Request, moved, training_of
 from orchestrator.resources import PACKAGE
 from orchestrator.settings import Settings
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
@@ -108,16 +108,23 @@ class LocalJobs:
         """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
         for name in self.names():
             try:
-                found = self.describe(name)
+                yield self._summary(name)
             except OrchestratorError as error:
                 yield error
-            else:
-                yield JobSummary(
-                    name=name,
-                    target=self.name,
-                    status=found.status,
-                    created=found.created,
-                )
+
+    def _summary(self, name: str) -> JobSummary:
+        found = self.describe(name)
+        job = self._job(name)
+        training = training_of(job.request().get("HyperParameters", {}))
+        last = job.last_step()
+        return JobSummary(
+            name=name,
+            target=self.name,
+            status=found.status,
+            created=found.created,
+            step=last.step if last else None,
+            **training._asdict(),
+        )
 
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name."""

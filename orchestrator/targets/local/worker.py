@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import EXIT_STOPPED
-from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, parse
+from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, line_of, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import channel_uris
 from orchestrator.storage import folder_of, write_atomically
@@ -161,7 +161,7 @@ def _lay_out(job: JobFolder) -> None:
 
 def _open_log(log: Path) -> int:
     """Start an attempt in the log and return the offset of its first byte; end the line that a kill cut off."""
-    first_event = Phase(name=ATTEMPT_PHASE).model_dump_json()
+    first_event = line_of(Phase(name=ATTEMPT_PHASE))
     with log.open("ab+") as file:
         start = file.seek(0, os.SEEK_END)
         if start > 0:

@@ -5,7 +5,7 @@ stage is shown before the lines that were read with it, and every other stage af
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orchestrator.aws.client import Aws
@@ -34,10 +34,11 @@ class Following:
         self._attempt = attempt
         self._poll_seconds = poll_seconds
         self._log: TrainingLog | None = None
-        self._shown_stage = ""
+        self._shown = 0
+        """Number of stages that were yielded."""
 
     def news(self) -> Iterator[str]:
-        """Yield the log's new lines and, as events, the new stage of the service.
+        """Yield the log's new lines and, as events, the new stages of the service.
 
         Raises the errors of `calling`; the next call yields what was not yielded before.
         """
@@ -45,19 +46,21 @@ class Following:
         ended = JobStatus(described["TrainingJobStatus"]).is_final
         if ended:
             time.sleep(self._poll_seconds)  # the last lines reach CloudWatch a little after the job's end
-        stage = described["SecondaryStatus"]
-        if stage == _TRAINING:
-            yield from self._new_stage(stage)
-            yield from self._new_lines(described)
-        else:
-            yield from self._new_lines(described)
-            yield from self._new_stage(stage)
+        stages = described.get("SecondaryStatusTransitions", [])
+        printing = self._shown  # number of stages up to the last in which the container prints
+        for number, stage in enumerate(stages, start=1):
+            if stage["Status"] == _TRAINING:
+                printing = number
+        yield from self._new_stages(stages[:printing])
+        yield from self._new_lines(described)
+        yield from self._new_stages(stages)
         self.ended = ended
 
-    def _new_stage(self, stage: str) -> Iterator[str]:
-        if stage != self._shown_stage:
-            self._shown_stage = stage
-            yield Phase(name=stage).model_dump_json()
+    def _new_stages(self, stages: Sequence[Any]) -> Iterator[str]:
+        for stage in stages[self._shown :]:
+            self._shown += 1
+            phase = Phase(name=stage["Status"], at=stage["StartTime"])
+            yield phase.model_dump_json()
 
     def _new_lines(self, described: Any) -> Iterator[str]:
         if self._log is None:

@@ -14,8 +14,8 @@ from typing import Any
 from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
-from orchestrator.errors import JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, with_checkpoints
+from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
+from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, training_of, with_checkpoints
 from orchestrator.storage import Store
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, JobSummary
 from orchestrator.targets.names import TargetName
@@ -24,6 +24,8 @@ from orchestrator.targets.sagemaker.following import Following, log_of
 from orchestrator.targets.sagemaker.training_jobs import TrainingJobs
 
 POLL_SECONDS = 5.0
+_MOST_TOLD = 20
+"""Newest jobs of a list whose recipe and step are asked for, a call each."""
 _MAX_FAILED_POLLS = 60
 """Failed polls in a row after which following a job gives up; five minutes at `POLL_SECONDS`."""
 
@@ -112,21 +114,42 @@ class SageMakerTarget:
         )
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
-        """Yield every job, the oldest first, with the status of its latest attempt. One call for a hundred attempts."""
+        """Yield every job, the oldest first, with the status of its latest attempt.
+
+        One call for a hundred attempts, and one for each of the newest jobs, whose recipe and step are told too.
+        """
         jobs: dict[str, list[Any]] = {}
         for listed in self._jobs.listed():
             job = job_of(listed["TrainingJobName"])
             if job is not None:
                 jobs.setdefault(job, []).append(listed)
-        for name, attempts in jobs.items():
+        first_told = len(jobs) - _MOST_TOLD
+        for number, (name, attempts) in enumerate(jobs.items()):
             latest = max(attempts, key=lambda one: number_of(one["TrainingJobName"]))
+            details: dict[str, Any] = {}
+            if number >= first_told:
+                details = self._details(latest["TrainingJobName"])
             yield JobSummary(
                 name=name,
                 target=self.name,
                 status=JobStatus(latest["TrainingJobStatus"]),
                 created=attempts[0]["CreationTime"],
                 region=self.aws.region,
+                **details,
             )
+
+    def _details(self, attempt: str) -> dict[str, Any]:
+        """Return recipe, settings and steps of an attempt, as far as the service tells them."""
+        try:
+            described = self._jobs.describe(attempt)
+        except (AccountError, ServiceError):  # the list is worth more than what it says of one job
+            return {}
+        training = training_of(described.get("HyperParameters", {}))
+        details = training._asdict()
+        for metric in described.get("FinalMetricDataList", []):
+            if metric["MetricName"] == "step":
+                details["step"] = int(metric["Value"])
+        return details
 
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name; the service searches, however many jobs the account has."""

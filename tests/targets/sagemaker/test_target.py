@@ -1,6 +1,7 @@
 """Jobs on SageMaker through the real target, and a SageMaker that runs them."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +21,11 @@ from orchestrator.aws.client import ATTEMPTS_WHEN_LOST, Aws
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import Phase, parse
+from orchestrator.contract.recipe import recipe_class, to_hyperparameters
 from orchestrator.errors import JobError, JobExistsError, LostAnswerError
 from orchestrator.jobs import job as jobs
 from orchestrator.jobs.job import Job, cost
+from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 from orchestrator.requests import IDENTITY_TAG
@@ -84,8 +87,13 @@ def test_following_shows_the_stages_and_every_line_once(simulator: SageMakerSimu
     assert list(target.log_lines(JOB, follow=False)) == [str(number) for number in range(300)]
 
 
-def stage(name: str) -> str:
-    return Phase(name=name).model_dump_json()
+def told(lines: Iterable[str]) -> list[str]:
+    """Return lines, and of the service's stages their names in angle brackets."""
+    words = []
+    for line in lines:
+        event = parse(line)
+        words.append(f"<{event.name}>" if isinstance(event, Phase) and event.at is not None else line)
+    return words
 
 
 def test_what_a_container_prints_comes_behind_the_stage_in_which_it_prints(
@@ -95,7 +103,8 @@ def test_what_a_container_prints_comes_behind_the_stage_in_which_it_prints(
     simulator.run_until(JOB, "Training")
     simulator.wait_for_line(JOB, "blocked")
     lines = target.log_lines(JOB, follow=True)
-    assert [next(lines) for _ in range(3)] == [stage("Training"), "first", "blocked"]
+    until_it_prints = ["<Starting>", "<Pending>", "<Downloading>", "<Training>"]
+    assert told(itertools.islice(lines, 6)) == [*until_it_prints, "first", "blocked"]
 
 
 def test_a_later_stage_comes_behind_what_the_container_printed_before_it(
@@ -103,7 +112,22 @@ def test_a_later_stage_comes_behind_what_the_container_printed_before_it(
 ) -> None:
     target.create(request("say('last')"))
     target.wait_for_end(JOB, seconds=60)
-    assert list(target.log_lines(JOB, follow=True)) == ["last", stage("Completed")]
+    lines = told(target.log_lines(JOB, follow=True))
+    assert lines[-4:] == ["<Training>", "last", "<Uploading>", "<Completed>"]
+
+
+def test_who_attaches_late_learns_each_stage_with_its_time(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("say('last')"))
+    target.wait_for_end(JOB, seconds=60)
+    events = [event for line in target.log_lines(JOB, follow=True) if (event := parse(line)) is not None]
+    transitions = target.aws.client("sagemaker").describe_training_job(TrainingJobName=JOB)[
+        "SecondaryStatusTransitions"
+    ]
+    assert [(event.name, event.at) for event in events if event.event == "phase"] == [
+        (transition["Status"], transition["StartTime"]) for transition in transitions
+    ]
 
 
 @pytest.mark.parametrize("fault", [faults.connection_reset, faults.internal_error, faults.throttling])
@@ -165,8 +189,26 @@ def test_a_complete_job_is_not_gone_on_with(simulator: SageMakerSimulator, targe
         target.resume(JOB)
 
 
-def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
+def test_a_list_of_jobs_tells_recipe_settings_and_step_of_the_newest(
     simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    recipe = recipe_class("dreambooth")(instance_prompt="a photo of sks dog", rank=16)
+    metrics = {**request()["AlgorithmSpecification"], "MetricDefinitions": metric_definitions()}
+    training = {"HyperParameters": to_hyperparameters(recipe), "AlgorithmSpecification": metrics}
+    target.create(request(STEPS, **training))
+    target.wait_for_end(JOB, seconds=60)
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert (listed.recipe, listed.step, listed.steps) == ("dreambooth", 1, 300)
+    assert listed.settings == {"instance_prompt": "a photo of sks dog", "rank": 16}
+    simulator.faults.add(faults.access_denied("sagemaker:DescribeTrainingJob"), "DescribeTrainingJob")
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert (listed.status, listed.recipe) == (JobStatus.COMPLETED, None)
+
+
+def test_a_list_of_jobs_is_one_call_and_one_for_each_of_the_newest(
+    simulator: SageMakerSimulator, target: SageMakerTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target.create(request("sys.exit(1)"))
     target.wait_for_end(JOB, seconds=60)
@@ -174,10 +216,13 @@ def test_a_list_of_jobs_is_one_call_and_tells_of_the_latest_attempt(
     target.resume(JOB)
     before = sum(simulator.requests.counts().values())
     (listed,) = target.summaries()
-    assert sum(simulator.requests.counts().values()) == before + 1
-    assert listed == JobSummary(
-        name=JOB, target=TargetName.SAGEMAKER, status=JobStatus.IN_PROGRESS, created=created, region=REGION
-    )
+    assert sum(simulator.requests.counts().values()) == before + 2
+    assert isinstance(listed, JobSummary)
+    assert (listed.name, listed.target, listed.region) == (JOB, TargetName.SAGEMAKER, REGION)
+    assert (listed.status, listed.created) == (JobStatus.IN_PROGRESS, created)
+    monkeypatch.setattr("orchestrator.targets.sagemaker.target._MOST_TOLD", 0)
+    assert [summary.name for summary in target.summaries()] == [JOB]
+    assert sum(simulator.requests.counts().values()) == before + 3
 
 
 def test_every_attempt_is_counted_in_what_a_job_costs(
@@ -229,12 +274,15 @@ def test_who_watches_sees_each_stage_behind_what_was_said_before_it(
     target.create(request(f"{STEPS}\n    {said}\n    block() if not done else None", **SPOT))
     simulator.run_until(JOB, "Interrupted")
     follow(Job(target, JOB), quiet=False)
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("step")]
-    until_it_works = ["Starting", "Pending", "Downloading", "Training"]
-    assert lines[:6] == ["resumed at step 0", "Interrupted", *until_it_works]
-    assert lines[6:] == ["resumed at step 1", "Uploading", "Completed"]
+    lines = [line.strip().split("  elapsed")[0] for line in capsys.readouterr().err.splitlines()]
+    said = [line for line in lines if not line.startswith(("✓", "step"))]
+    until_it_works = ["waiting for an instance", "download", "container start"]
+    assert said[:8] == [*until_it_works, "resumed at step 0", "Interrupted", *until_it_works]
+    assert said[8:] == ["resumed at step 1", "upload"]
     follow(Job(target, JOB), quiet=False)
-    assert capsys.readouterr().err.splitlines()[-2:] == ["resumed at step 1", "Completed"]
+    again = capsys.readouterr().err.splitlines()
+    assert again[-1].startswith("✓ upload")
+    assert all(" 24:00:" not in line for line in again), "the time since the job ended is no part of it"
 
 
 def test_a_job_that_waits_for_another_instance_is_explained(
