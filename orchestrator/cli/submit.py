@@ -25,7 +25,7 @@ _A_WEEK = 7 * 24 * 60  # in minutes
 @job_options(
     setting="FIELD=VALUE",
     sets="Set any field of the recipe.",
-    max_usd="On SageMaker: the most the job may cost; sets its time limit.",
+    max_usd="On SageMaker: what the job may cost; sets its time limit, with an allowance for stopping and uploading.",
 )
 @click.option(
     "--fallback",

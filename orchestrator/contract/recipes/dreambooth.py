@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
-from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, Footprint, ModelSize
+from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN, PASSES_FULL, Footprint, ModelSize
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
 from orchestrator.contract.words import Word, holds_word, without_word
 
@@ -85,14 +85,24 @@ class DreamBooth(LowRank, Denoising):
         text = self.train_text_encoder
         if self.tuner == "full":
             trained = size.denoiser + (size.text_encoders if text else 0)
-            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, text=text)
+            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, passes=PASSES_FULL, text=text)
         trained = self.rank * (size.denoiser_lora + (size.text_lora if text else 0))
-        return Footprint(trained=trained, added=trained, samples=samples, kept=KEPT_LORA, text=text)
+        return Footprint(
+            trained=trained,
+            added=trained,
+            samples=samples,
+            kept=KEPT_LORA,
+            passes=PASSES_FROZEN,
+            text=text,
+        )
 
     @property
-    def draws_images(self) -> bool:
-        """Class pictures are drawn before training."""
-        return self.prior_preservation or super().draws_images
+    def images_drawn(self) -> int:
+        """The class pictures too, which are drawn before training."""
+        count = super().images_drawn
+        if self.prior_preservation:
+            count += self.class_images
+        return count
 
     @property
     def caption_word(self) -> str | None:
