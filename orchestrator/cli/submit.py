@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, check_target, job_options, spec_fields, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_json
 from orchestrator.terminal import printable
 
@@ -45,10 +45,11 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     help="Resume the same job from its newest checkpoint.",
 )
 @click.option("--restart", is_flag=True, help="Start the same job again from its beginning.")
+@turn_options
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the request and start nothing; makes no call.",
+    help="Show what would be started and start nothing; makes no call.",
 )
 @click.option(
     "--yes",
@@ -72,12 +73,13 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.settings import Settings
 
-    require_sagemaker(target, given)
+    check_target(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
         raise click.UsageError(
             "--resume continues from a checkpoint and --restart starts from the beginning: choose one."
         )
+    turn_of(queue=start.queue, together=start.together)  # refuses both
     settings = Settings.from_environment()
     spec = _spec(what, given)
     if target == "local":
@@ -95,6 +97,8 @@ class _Start(NamedTuple):
     as_json: bool
     fallback: bool
     wait_minutes: int
+    queue: bool
+    together: bool
 
 
 def _submit_here(
@@ -118,7 +122,8 @@ def _submit_here(
             print_json(plan.request)
             return
         store_trees(plan, FolderStore(settings.store))
-    target = open_target(TargetName.LOCAL, settings)
+    turn = turn_of(queue=start.queue, together=start.together)
+    target = open_target(TargetName.LOCAL, settings, turn=turn)
     _begin(plan, target, start)
 
 

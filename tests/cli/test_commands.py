@@ -100,13 +100,13 @@ def test_json_is_all_there_is_on_stdout(run: Run, words: tuple[str, ...]) -> Non
 
 
 def test_a_sweep_is_planned_without_an_account_and_as_json(run: Run, settings: Settings) -> None:
-    words = ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "2", "--dry-run")
+    words = ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "0.60", "--dry-run")
     plan = json.loads(run(*words, "--json").stdout)
     assert [job["settings"] for job in plan["jobs"]] == [{"rank": "4"}, {"rank": "8"}]
-    assert 1.9 < plan["usd"] <= 2
+    assert 0.55 < plan["usd"] <= 0.6
     alone = json.loads(run("submit", "dreambooth", "-s", "rank=8", "--dry-run").stdout)
     assert plan["jobs"][1]["request"]["TrainingJobName"] == alone["TrainingJobName"]
-    assert "at most $2.00 for 2 jobs" in run(*words).stdout
+    assert "at most $0.60 for 2 jobs" in run(*words).stdout
     assert not settings.home.exists()
 
 
@@ -294,3 +294,29 @@ def test_captions_that_would_not_teach_the_word_are_refused(run: Run, tmp_path: 
     assert result.returncode == 3
     assert "two.png" in result.stderr
     assert "one.png" not in result.stderr
+
+
+def test_a_second_job_on_this_machine_is_refused_or_queued(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("block()", name="slow"))
+    submitted = ("submit", "dreambooth", "--name", "dog")
+    refused = run(*submitted)
+    assert refused.returncode == 4
+    assert "slow is under way on this machine" in refused.stderr
+    assert "--queue" in refused.stderr
+    shown = json.loads(run(*submitted, "--queue", "--detach", "--json").stdout)
+    assert (shown["status"], shown["stage"]) == ("Queued", "behind slow")
+    assert "Queued: behind slow" in run("jobs", "show", "dog").stdout
+    assert [job["status"] for job in json.loads(run("jobs", "list", "--json").stdout)] == ["InProgress", "Queued"]
+    assert "behind slow" in run(*submitted, "--detach").stdout  # the same job: attached to, not refused
+    assert json.loads(run("jobs", "stop", "dog", "--json").stdout)["status"] == "Stopped"
+    assert "under way" in run("jobs", "retry", "dog").stderr
+    Job(target, "slow").stop(now=True)
+
+
+def test_the_order_of_jobs_is_for_this_machine_and_said_once(run: Run) -> None:
+    assert "choose one" in run("submit", "dreambooth", "--queue", "--together").stderr
+    on_sagemaker = run("submit", "dreambooth", "--target", "sagemaker", "--queue", "--dry-run")
+    assert "--queue can only be given for a job on this machine" in on_sagemaker.stderr
