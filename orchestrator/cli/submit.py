@@ -108,22 +108,27 @@ def _submit_here(
     *,
     dry_run: bool,
 ) -> None:
+    from orchestrator.cli.local_plan import expected_text, print_local_plan, require_disk
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
+    from orchestrator.targets.local.process import ProcessTarget
 
+    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         prepared = prepare_inputs(spec, Path(staging))
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
-        if dry_run:
+        if dry_run and start.as_json:
             print_json(plan.request)
             return
+        if dry_run:
+            print_local_plan(plan, spec, prepared, target)
+            return
+        require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))
-    turn = turn_of(queue=start.queue, together=start.together)
-    target = open_target(TargetName.LOCAL, settings, turn=turn)
+    if not start.as_json and not target.has(plan.request["TrainingJobName"]):
+        click.echo(printable(f"Expected duration: {expected_text(spec, target)}"), err=True)
     _begin(plan, target, start)
 
 

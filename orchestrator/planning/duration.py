@@ -132,7 +132,7 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
     images = recipe.images_drawn
     batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
     model_bytes = 4 * (size.denoiser + size.vae + size.text_encoders + size.clip)
-    result_bytes = _result_bytes(recipe, size)
+    published_bytes = result_bytes(recipe, size)
     ends = []
     for end in range(2):
         training = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
@@ -140,7 +140,7 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
         step = max(work.step / training, work.passes * _LAUNCH[end])
         drawn = max(images * work.image / drawing, batches * recipe.inference_steps * _LAUNCH[end])
         seconds = _CONTAINER_START[end] + recipe.steps * step + drawn
-        seconds += model_bytes / _DOWNLOAD[end] + result_bytes / _UPLOAD[end]
+        seconds += model_bytes / _DOWNLOAD[end] + published_bytes / _UPLOAD[end]
         ends.append(math.ceil(seconds))
     low, high = ends
     slowest, quickest = (f"{share:.0%}" for share in reversed(_UTILISATION))
@@ -192,13 +192,13 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
     """
     if size is None or recipe.footprint(size) is None:
         return _UNKNOWN_UPLOAD
-    left = _result_bytes(recipe, size) + checkpoint_bytes(recipe, size)
+    left = result_bytes(recipe, size) + checkpoint_bytes(recipe, size)
     return _UPLOAD_START + math.ceil(left / _UPLOAD[1])
 
 
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
     """Return the bytes of one checkpoint: trained weights and AdamW's two moments in float32; 0 when unknown."""
-    return 3 * _result_bytes(recipe, size)
+    return 3 * result_bytes(recipe, size)
 
 
 def default_limit(recipe: Recipe, expected: Duration | None) -> int:
@@ -230,7 +230,7 @@ def _forwards_of_an_image(recipe: Recipe) -> int:
     return recipe.inference_steps
 
 
-def _result_bytes(recipe: Recipe, size: ModelSize | None) -> int:
+def result_bytes(recipe: Recipe, size: ModelSize | None) -> int:
     """Return the bytes of the trained weights in float32; 0 when unknown."""
     if size is None:
         return 0

@@ -148,6 +148,10 @@ class LocalJobs:
         jobs.sort(key=_created)
         return [job.name for job in jobs if job.exists()]
 
+    def under_way(self) -> list[str]:
+        """Return the names of the jobs that run or wait for their turn, in the order in which they came."""
+        return self.queue.jobs()
+
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
         job = self._job(name)

@@ -7,7 +7,7 @@ itself, by a kill, or by a restart of the machine.
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -63,13 +63,13 @@ class Queue:
             file.flush()
             return Ticket(path, file)
 
+    def jobs(self) -> list[str]:
+        """Return the names of the jobs that have not ended, in their order."""
+        return _holders(self._tickets())
+
     def jobs_before(self, ticket: Path) -> list[str]:
         """Return the names of the jobs with lower tickets that have not ended, in their order."""
-        names = []
-        for path in self._before(ticket):
-            if _is_held(path):
-                names.append(path.read_text(encoding="utf-8"))
-        return names
+        return _holders(self._before(ticket))
 
     def wait_for_turn(self, ticket: Path) -> None:
         """Wait until every job with a lower ticket has ended; the kernel wakes this process, which does not poll."""
@@ -99,6 +99,14 @@ class Queue:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _holders(tickets: Iterable[Path]) -> list[str]:
+    names = []
+    for path in tickets:
+        if _is_held(path):
+            names.append(path.read_text(encoding="utf-8"))
+    return names
 
 
 def _is_held(ticket: Path) -> bool:
