@@ -107,6 +107,11 @@ class Settings(BaseModel):
         return self.home / "jobs"
 
     @property
+    def queue(self) -> Path:
+        """One file per attempt of a local job, in the order in which they started."""
+        return self.home / "queue"
+
+    @property
     def adapters(self) -> Path:
         """One folder per adapter."""
         return self.home / ADAPTERS_PREFIX

@@ -1,17 +1,21 @@
 """The options that `submit` and `sweep` share: what the job is, and where it runs."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.completion import field_names, folders, recipes_and_files
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
+if TYPE_CHECKING:
+    from orchestrator.targets.local.queue import Turn
+
 _COMPUTE = ("instance_type", "spot")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
+_FOR_THIS_MACHINE = ("queue", "together")
 _WHAT = click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files)
 _IMAGES = click.option(
     "--images",
@@ -19,6 +23,34 @@ _IMAGES = click.option(
     shell_complete=folders,
     help="Folder with your images; the built-in sample subject when left out.",
 )
+
+
+def turn_options(function: Any) -> Any:  # click's decorators take any function
+    """Decorate a command that starts a job on this machine with what it does while another one runs."""
+    queue = click.option(
+        "--queue",
+        is_flag=True,
+        help="On this machine: start after all jobs before it have ended.",
+    )
+    together = click.option(
+        "--together",
+        is_flag=True,
+        help="On this machine: start at once, also beside other jobs.",
+    )
+    return queue(together(function))
+
+
+def turn_of(*, queue: bool, together: bool) -> "Turn":
+    """Return when a job on this machine starts."""
+    from orchestrator.targets.local.queue import Turn
+
+    if queue and together:
+        raise click.UsageError("--queue starts a job after the others and --together beside them: choose one.")
+    if queue:
+        return Turn.QUEUED
+    if together:
+        return Turn.TOGETHER
+    return Turn.ALONE
 
 
 def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any]:
@@ -71,21 +103,31 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
     return add
 
 
-def require_sagemaker(target: str, given: Mapping[str, Any]) -> None:
-    """Raise SpecError for options of SageMaker that are given for a local job, which would ignore them."""
+def check_target(target: str, given: Mapping[str, Any]) -> None:
+    """Raise SpecError for options that the chosen target would ignore."""
+    if target != TargetName.SAGEMAKER:
+        _require_none(given, _FOR_SAGEMAKER, "a job on SageMaker", "add --target sagemaker, or leave it out")
+    if target != TargetName.LOCAL:
+        _require_none(given, _FOR_THIS_MACHINE, "a job on this machine", "leave it out: jobs on SageMaker run at once")
+
+
+def _require_none(
+    given: Mapping[str, Any],
+    options: Sequence[str],
+    where: str,
+    next_step: str,
+) -> None:
+    """Raise SpecError when one of the options is given, which can only be given for another target."""
     from orchestrator.errors import SpecError
 
     typed = []
-    for name in _FOR_SAGEMAKER:
+    for name in options:
         if given.get(name):
             flag = name.replace("_", "-")
             typed.append(f"--{flag}")
-    if typed and target != TargetName.SAGEMAKER:
+    if typed:
         flags = " and ".join(typed)
-        raise SpecError(
-            f"{flags} can only be given for a job on SageMaker; nothing was started.",
-            next_step="add --target sagemaker, or leave it out",
-        )
+        raise SpecError(f"{flags} can only be given for {where}; nothing was started.", next_step=next_step)
 
 
 def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:

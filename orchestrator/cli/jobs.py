@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.completion import job_names
+from orchestrator.cli.job_options import turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.jobs.job import Job
     from orchestrator.targets.base import JobSummary, Target
+    from orchestrator.targets.local.queue import Turn
 
 
 def job_argument(function: Any) -> Any:  # click's decorators take any function
@@ -183,14 +185,22 @@ def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
 
 @jobs.command()
 @job_argument
+@turn_options
 @click.option("--detach", is_flag=True, help="Return at once.")
 @json_option
-def retry(name: str, target: str | None, detach: bool, as_json: bool) -> None:
+def retry(
+    name: str,
+    target: str | None,
+    queue: bool,
+    together: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
     """Resume a job that ended early from its newest checkpoint."""
     from orchestrator.cli.progress import follow_own, leaving
     from orchestrator.cli.results import print_outcome
 
-    job = _find(name, target)
+    job = _find(name, target, turn_of(queue=queue, together=together))
     job.resume()
     if not detach:
         with leaving(job):
@@ -213,17 +223,19 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
     print_facts([("next", explanation.next_step)])
 
 
-def _targets() -> "list[Target]":
+def _targets(turn: "Turn | None" = None) -> "list[Target]":
     from orchestrator.settings import Settings
+    from orchestrator.targets.local.queue import Turn
     from orchestrator.targets.opening import open_targets
 
-    return open_targets(Settings.from_environment())
+    return open_targets(Settings.from_environment(), turn or Turn.ALONE)
 
 
-def _find(name: str, target_name: str | None) -> "Job":
+def _find(name: str, target_name: str | None, turn: "Turn | None" = None) -> "Job":
+    """Return the job of that name; `turn` is when it starts if it is started again on this machine."""
     from orchestrator.jobs.job import find
 
-    targets = _targets()
+    targets = _targets(turn)
     if target_name is not None:
         targets = [target for target in targets if target.name == target_name]
     return find(name, targets)

@@ -6,7 +6,7 @@ from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.pricing import dollars
+from orchestrator.planning.pricing import dollars, storage_per_month
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
 
@@ -58,11 +58,36 @@ def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
         ("instance", f"{instance} in {placement.region}"),
         ("why", placement.why),
         ("memory", memory),
-        ("cost", placement.cost.describe()),
+        ("expected", _expected(placement)),
+        ("cost", _cost(placement)),
+        ("storage", _storage(placement)),
         ("limit", f"{minutes} minutes of running time"),
         ("quota", f"{placement.quota}: at least {instances}"),
         ("stand-ins", stand_ins or "none within the budget"),
     ]
+
+
+def _expected(placement: Placement) -> str:
+    if placement.expected is None:
+        return "unknown: no figures of this model or GPU"
+    return placement.expected.describe()
+
+
+def _cost(placement: Placement) -> str:
+    """Return the likely cost, if it is known, and the worst case."""
+    most = placement.cost.describe()
+    if placement.likely_usd is None:
+        return most
+    low, high = map(dollars, placement.likely_usd)
+    return f"likely {low} to {high}; {most}"
+
+
+def _storage(placement: Placement) -> str:
+    size = placement.checkpoint_bytes
+    if not size:
+        return "checkpoints of unknown size in the bucket while it trains"
+    month = dollars(storage_per_month(size))
+    return f"checkpoints of {size / 1e6:,.1f} MB in the bucket: {month} if they are kept for a month"
 
 
 def _stand_ins(plan: Plan) -> list[str]:

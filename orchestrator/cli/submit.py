@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, check_target, job_options, spec_fields, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_json, say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _A_WEEK = 7 * 24 * 60  # in minutes
 @job_options(
     setting="FIELD=VALUE",
     sets="Set any field of the recipe.",
-    max_usd="On SageMaker: the most the job may cost; sets its time limit.",
+    max_usd="On SageMaker: what the job may cost; sets its time limit, with an allowance for stopping and uploading.",
 )
 @click.option(
     "--fallback",
@@ -44,10 +44,11 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     help="Resume the same job from its newest checkpoint.",
 )
 @click.option("--restart", is_flag=True, help="Start the same job again from its beginning.")
+@turn_options
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the request and start nothing; makes no call.",
+    help="Show what would be started and start nothing; makes no call.",
 )
 @click.option(
     "--yes",
@@ -71,12 +72,13 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.settings import Settings
 
-    require_sagemaker(target, given)
+    check_target(target, given)
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     if start.resume and start.restart:
         raise click.UsageError(
             "--resume continues from a checkpoint and --restart starts from the beginning: choose one."
         )
+    turn_of(queue=start.queue, together=start.together)  # refuses both
     settings = Settings.from_environment()
     spec = _spec(what, given)
     if target == "local":
@@ -94,6 +96,8 @@ class _Start(NamedTuple):
     as_json: bool
     fallback: bool
     wait_minutes: int
+    queue: bool
+    together: bool
 
 
 def _submit_here(
@@ -103,21 +107,27 @@ def _submit_here(
     *,
     dry_run: bool,
 ) -> None:
+    from orchestrator.cli.local_plan import expected_text, print_local_plan, require_disk
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
+    from orchestrator.targets.local.process import ProcessTarget
 
+    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         prepared = prepare_inputs(spec, Path(staging))
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
-        if dry_run:
+        if dry_run and start.as_json:
             print_json(plan.request)
             return
+        if dry_run:
+            print_local_plan(plan, spec, prepared, target)
+            return
+        require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))
-    target = open_target(TargetName.LOCAL, settings)
+    if not start.as_json and not target.has(plan.request["TrainingJobName"]):
+        say(f"Expected duration: {expected_text(spec, target)}", err=True)
     _begin(plan, target, start)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orchestrator.cli.job_options import ask_to_spend, job_options, require_sagemaker, spec_fields
+from orchestrator.cli.job_options import ask_to_spend, check_target, job_options, spec_fields
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
@@ -82,7 +82,7 @@ def sweep(
     from orchestrator.sweeps.budget import with_shares
     from orchestrator.sweeps.grid import expand
 
-    require_sagemaker(target, {**given, "max_usd": max_usd})
+    check_target(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
     lists = dict(pair.partition("=")[::2] for pair in pairs)
@@ -96,6 +96,7 @@ def sweep(
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
+    from orchestrator.targets.local.queue import Turn
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
@@ -105,7 +106,10 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
         if start.dry_run:
             return 0
         store_trees(entries, FolderStore(settings.store))
-    target = open_target(TargetName.LOCAL, settings)
+    turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
+    if start.parallel is not None and start.parallel > 1:
+        turn = Turn.TOGETHER
+    target = open_target(TargetName.LOCAL, settings, turn=turn)
     return _run(entries, target, settings, start, None)
 
 

@@ -1,10 +1,10 @@
-"""What a recipe takes of a model: the figures from which GPU memory is estimated before a GPU is paid for."""
+"""What a recipe takes of a model: the figures from which memory and time are estimated before a GPU is paid for."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class ModelSize(BaseModel):
-    """The figures of a latent diffusion model (U-Net, autoencoder, text encoders) that memory depends on."""
+    """The figures of a latent diffusion model (U-Net, autoencoder, text encoders) that memory and time depend on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -24,6 +24,10 @@ class ModelSize(BaseModel):
     """Sum over the U-Net's residual blocks of channels, each divided by how many latent pixels share one of its own."""
     transformer_channels: float
     """The same sum over its transformer blocks."""
+    attention_channels: float
+    """The same sum again, each divided once more by those latent pixels: every token attends to every other."""
+    denoiser_macs: float
+    """Multiply-adds for each latent pixel in the layers of the U-Net that have weights."""
     text_states: int
     """Tokens of a prompt x layers x width, summed over the text encoders."""
     text_width: int
@@ -47,9 +51,16 @@ class Footprint(BaseModel):
     """Samples in a forward pass."""
     kept: float
     """Share of the denoiser's activations that the backward pass needs; frozen layers keep less."""
+    passes: int = 3
+    """Operations of a step, in forward passes: 3 with the gradients of activations and weights."""
     text: bool
     """Whether the text encoders' activations are kept too."""
 
+
+PASSES_FULL = 3
+"""Forward pass, gradients of the activations, gradients of the weights: each takes the same operations."""
+PASSES_FROZEN = 2
+"""The same without the gradients of the weights, where nearly all of them are frozen."""
 
 # Counted with the tensors that autograd keeps; tests/planning/test_memory.py counts them again.
 KEPT_FULL = 1.0

@@ -141,9 +141,16 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def images_drawn(self) -> int:
+        """How many pictures the run draws; those of the evaluation before and after training."""
+        evaluation = 2 * self.evaluation_prompts * self.evaluation_seeds
+        moments = self.steps // self.validation_steps
+        return evaluation + moments * len(self.validation_prompts)
+
+    @property
     def draws_images(self) -> bool:
         """Whether the run draws pictures, which takes memory of its own."""
-        return bool(self.evaluation_prompts or self.validation_prompts)
+        return self.images_drawn > 0
 
     @property
     def new_word(self) -> NewWord | None:

@@ -71,6 +71,9 @@ def explain(
         case JobStatus.STOPPING:
             cause = f"It is stopping; {_steps_done(attempt, checkpoint_step)}."
             next_step = command("jobs", "wait", name)
+        case JobStatus.QUEUED:
+            cause = f"It waits for its turn ({description.stage or 'which is now'}) and then starts by itself."
+            next_step = command("jobs", "wait", name)
         case JobStatus.IN_PROGRESS:
             cause = _under_way(description.stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)

@@ -1,4 +1,4 @@
-"""The sizes of a base model, from which its GPU memory is estimated: read from a folder, or known for a Hub model.
+"""The sizes of a base model, from which memory and time are estimated: read from a folder, or known for a Hub model.
 
 Only safetensors headers and configs of a folder are read; no weights are loaded.
 """
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from orchestrator.contract.families import CLIP_FOLDER, INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.hub_models import known_model
+from orchestrator.specs.base_model import Hub, ModelSource
 
 _MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little endian
@@ -22,6 +23,24 @@ Config = dict[str, Any]
 """A model part's `config.json`."""
 Header = dict[str, Any]
 """Tensor name to its entry in a safetensors file."""
+
+
+_NOT_FOR_EACH_PIXEL = (
+    "time_",  # once for each sample
+    "add_embedding",
+    "attn2.to_k",  # for each token of the prompt
+    "attn2.to_v",
+)
+
+
+def of_source(source: ModelSource) -> ModelSize | None:
+    """Return the sizes of a base model, or None when unknown: other checks say what is wrong with a folder."""
+    if isinstance(source, Hub):
+        return of_hub(source.id)
+    try:
+        return of_folder(source.folder)
+    except ValueError:
+        return None
 
 
 def of_folder(folder: Path) -> ModelSize:
@@ -47,6 +66,7 @@ def _measured(folder: Path) -> ModelSize:
     denoiser_shapes = _shapes(denoiser)
     denoiser_config = _config(denoiser)
     resnet_channels, transformer_channels = block_channels(denoiser_config)
+    levels = len(denoiser_config["block_out_channels"])
     vae = folder / "vae"
     vae_shapes = _shapes(vae)
     vae_config = _config(vae)
@@ -75,6 +95,8 @@ def _measured(folder: Path) -> ModelSize:
         text_lora=text_lora,
         resnet_channels=resnet_channels,
         transformer_channels=transformer_channels,
+        attention_channels=attention_channels(denoiser_shapes, levels),
+        denoiser_macs=macs_per_pixel(denoiser_shapes, levels),
         text_states=text_states,
         text_width=text_width,
         decoder_channels=vae_channels[min(1, halvings)],
@@ -134,6 +156,44 @@ def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
         if name.endswith(endings):
             parameters += sum(shape)
     return parameters
+
+
+def macs_per_pixel(shapes: Shapes, levels: int) -> float:
+    """Return the multiply-adds of a U-Net for each latent pixel, in convolutions and linear layers.
+
+    A weight is used once for each pixel of its level, and each level has a quarter of the pixels of the one above.
+    """
+    macs = 0.0
+    for name, shape in shapes.items():
+        is_matrix = len(shape) > 1
+        if is_matrix and not any(part in name for part in _NOT_FOR_EACH_PIXEL):
+            macs += math.prod(shape) / 4 ** _level(name, levels)
+    return macs
+
+
+def attention_channels(shapes: Shapes, levels: int) -> float:
+    """Return the channels of all self-attention of a U-Net, each divided by the square of its share of the pixels."""
+    channels = 0.0
+    for name, shape in shapes.items():
+        if name.endswith("attn1.to_q.weight"):
+            channels += shape[0] / 16 ** _level(name, levels)
+    return channels
+
+
+def _level(name: str, levels: int) -> int:
+    """Return the level of a U-Net's tensor by its name, such as "up_blocks.2.upsamplers.0.conv.weight"."""
+    last = levels - 1
+    kind, _, rest = name.partition(".")
+    number, _, layer = rest.partition(".")
+    if kind == "mid_block":
+        return last
+    if kind == "down_blocks":
+        halved = layer.startswith("downsamplers")  # writes the pixels of the next level
+        return int(number) + halved
+    if kind == "up_blocks":
+        doubled = layer.startswith("upsamplers")
+        return last - int(number) - doubled
+    return 0
 
 
 class _Block(NamedTuple):

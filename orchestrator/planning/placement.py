@@ -1,16 +1,17 @@
 """Choose the instance of a job, its time limit and its worst-case price, from the spec alone. Makes no call."""
 
+from decimal import Decimal
+
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price
-from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
 from orchestrator.models import size
+from orchestrator.planning.duration import Duration, checkpoint_bytes, default_limit, on_gpu, upload_seconds
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
-from orchestrator.planning.pricing import WorstCase, runtime_for, worst_case
-from orchestrator.specs.base_model import Hub
+from orchestrator.planning.pricing import WorstCase, likely_cost, runtime_for, worst_case
 from orchestrator.specs.compute import require_checkpoint
 from orchestrator.specs.job import JobSpec
 
@@ -35,6 +36,12 @@ class Placement(BaseModel):
     """How the instance was chosen, as a sentence."""
     cost: WorstCase
     """Worst-case price, with the time limit in seconds."""
+    expected: Duration | None
+    """How long it is likely to run; None when that is unknown."""
+    likely_usd: tuple[Decimal, Decimal] | None
+    """Low and high end of what it is likely to cost; None when that is unknown."""
+    checkpoint_bytes: int
+    """Bytes of the checkpoints that it keeps in the bucket; 0 when unknown."""
     wait_seconds: int | None
     """MaxWaitTimeInSeconds; None without spot."""
     quota: str
@@ -45,7 +52,7 @@ class Placement(BaseModel):
 
 def find_placement(spec: JobSpec, region: str) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with all problems at once."""
-    memory = estimate(spec.recipe, _model_size(spec))
+    memory = estimate(spec.recipe, size.of_source(spec.base_model))
     chosen, why = _choose(spec, memory, region)
     return _placed(spec, chosen, why, memory, region)
 
@@ -74,7 +81,13 @@ def _placed(
 ) -> Placement:
     """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
     compute = spec.compute
-    seconds = _runtime(spec, chosen, region)
+    model_size = size.of_source(spec.base_model)
+    upload = upload_seconds(spec.recipe, model_size)
+    expected = on_gpu(spec.recipe, model_size, chosen.gpu)
+    seconds = _runtime(spec, chosen, region, expected, upload)
+    likely_usd = None
+    if expected is not None:
+        likely_usd = likely_cost(chosen, compute, region, expected)
     fit = Fit.CANNOT_TELL
     if memory is not None:
         fit = memory.fit(chosen.gpu)
@@ -87,21 +100,14 @@ def _placed(
         memory=memory,
         fit=fit,
         why=why,
-        cost=worst_case(chosen, compute, region, seconds),
+        cost=worst_case(chosen, compute, region, seconds, upload),
+        expected=expected,
+        likely_usd=likely_usd,
+        checkpoint_bytes=spec.recipe.keep_checkpoints * checkpoint_bytes(spec.recipe, model_size),
         wait_seconds=compute.wait_seconds(seconds),
         quota=f"{chosen.name} for {usage}",
-        warnings=tuple(_warnings(spec, chosen, memory)),
+        warnings=tuple(_warnings(spec, chosen, memory, expected, seconds)),
     )
-
-
-def _model_size(spec: JobSpec) -> ModelSize | None:
-    source = spec.base_model
-    if isinstance(source, Hub):
-        return size.of_hub(source.id)
-    try:
-        return size.of_folder(source.folder)
-    except ValueError:  # planning the upload says what is wrong with the folder; here only the size is unknown
-        return None
 
 
 def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[Instance, str]:
@@ -142,17 +148,28 @@ def _too_big(memory: MemoryEstimate | None) -> SpecError:
     return _refusal("No instance type satisfies this job", problem)
 
 
-def _runtime(spec: JobSpec, chosen: Instance, region: str) -> int:
-    """Return the time limit in seconds: the requested one, or less when the budget pays for less."""
-    seconds = spec.compute.max_runtime_minutes * 60
+def _runtime(
+    spec: JobSpec,
+    chosen: Instance,
+    region: str,
+    expected: Duration | None,
+    upload: int,
+) -> int:
+    """Return the time limit in seconds: the requested one, or what suits the job; less if the budget pays for less."""
+    compute = spec.compute
+    seconds = default_limit(spec.recipe, expected)
+    if compute.max_wait_minutes is not None:
+        seconds = min(seconds, compute.max_wait_minutes * 60)
+    if compute.max_runtime_minutes is not None:
+        seconds = compute.max_runtime_minutes * 60
     budget = spec.budget.max_usd
     where = "compute"
     try:
         if budget is not None:
             where = BUDGET_FIELD
-            affordable = runtime_for(budget, chosen, spec.compute, region)
+            affordable = runtime_for(budget, chosen, compute, region, upload)
             seconds = min(seconds, affordable)
-        require_checkpoint(spec.recipe, spec.compute, seconds)
+        require_checkpoint(spec.recipe, compute, seconds)
     except ValueError as error:
         problem = Problem(where=where, what=str(error))
         raise _refusal("The limits of this job are too low", problem) from error
@@ -167,13 +184,34 @@ def _refusal(message: str, problem: Problem) -> SpecError:
     )
 
 
-def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) -> list[Problem]:
+def _warnings(
+    spec: JobSpec,
+    chosen: Instance,
+    memory: MemoryEstimate | None,
+    expected: Duration | None,
+    limit: int,
+) -> list[Problem]:
     warnings = [
+        _limit_warning(expected, limit),
         _memory_warning(chosen, memory),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
     ]
     return [warning for warning in warnings if warning is not None]
+
+
+def _limit_warning(expected: Duration | None, limit: int) -> Problem | None:
+    """Warn when the limit, in seconds, may stop the job before its end."""
+    if expected is None or expected.high_seconds <= limit:
+        return None
+    verdict = "may stop"
+    if expected.low_seconds > limit:
+        verdict = "is expected to stop"
+    return Problem(
+        where="the time limit",
+        what=f"of {limit // 60} minutes {verdict} the job before its end: it is expected to take {expected.describe()}",
+        fix="allow more with --max-usd or compute.max_runtime_minutes, or lower steps; a stopped job resumes",
+    )
 
 
 def _memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:

@@ -1,4 +1,8 @@
-"""What a job costs: its worst case before it starts, the actual cost afterwards. All money is Decimal US dollars."""
+"""What a job costs: its worst case before it starts, the actual cost afterwards. All money is Decimal US dollars.
+
+A job is billed until its result is uploaded, after the limit has stopped it, and the service promises no upper end to
+that. The worst case therefore holds the time to stop and an allowance for the upload, and is no promise.
+"""
 
 from datetime import date
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, ROUND_UP, Decimal
@@ -7,15 +11,18 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, about, price
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
+from orchestrator.planning.duration import Duration
 from orchestrator.specs.compute import SHORTEST_MINUTES, Compute
 
 CENT = Decimal("0.01")
+_FRACTION = Decimal("0.0001")
 _HOUR = Decimal(3600)
 _HOURS_OF_MONTH = Decimal(730)
+_BUCKET_USD_PER_GB_MONTH = Decimal("0.023")  # S3 Standard in us-east-1: https://aws.amazon.com/s3/pricing/
 
 
 class WorstCase(BaseModel):
-    """The most a job can cost, with the figures it was computed from."""
+    """The most a job costs as far as its time limit decides, with the figures it was computed from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -25,6 +32,8 @@ class WorstCase(BaseModel):
     """Price of an hour of all instances together, volumes included."""
     runtime_seconds: int
     """MaxRuntimeInSeconds: the limit over all attempts."""
+    upload_seconds: int
+    """Allowance for uploading the result after the job was stopped."""
     as_of: date
     """Date of the price list."""
     approximate: bool
@@ -38,11 +47,13 @@ class WorstCase(BaseModel):
         if self.approximate:
             most = f"about {most}"
         hour = dollars(self.usd_per_hour)
-        text = f"at most {most} ({hour} an hour, prices of {self.as_of})"
+        minutes = (STOP_GRACE_SECONDS + self.upload_seconds) / 60
+        allowance = f"{minutes:.0f} minutes to stop and upload included, which may take longer"
+        text = f"at most {most} by its limit ({hour} an hour, prices of {self.as_of}; {allowance})"
         if self.spot_usd is None:
             return text
         low, high = map(dollars, self.spot_usd)
-        return f"{text}; as spot likely {low} to {high}, which is assumed and not promised"
+        return f"{text}; as spot {low} to {high}, which is assumed and not promised"
 
 
 def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal:
@@ -59,13 +70,14 @@ def worst_case(
     compute: Compute,
     region: str,
     runtime_seconds: int,
+    upload_seconds: int,
 ) -> WorstCase:
-    """Return the most a job can cost: it runs to its limit and uses the whole grace period to stop.
+    """Return what a job costs that runs to its limit, uses the whole grace period to stop, and uploads its result.
 
     Time spent waiting for capacity costs nothing, and retries count towards the same limit.
     """
     rate = hourly(chosen, compute, region)
-    seconds = runtime_seconds + STOP_GRACE_SECONDS
+    seconds = runtime_seconds + STOP_GRACE_SECONDS + upload_seconds
     usd = (rate * seconds / _HOUR).quantize(CENT, ROUND_UP)
     spot_usd = None
     if compute.spot:
@@ -73,27 +85,50 @@ def worst_case(
     listed = price(chosen, region)
     return WorstCase(
         usd=usd,
-        usd_per_hour=rate.quantize(Decimal("0.0001")),
+        usd_per_hour=rate.quantize(_FRACTION),
         runtime_seconds=runtime_seconds,
+        upload_seconds=upload_seconds,
         as_of=listed.as_of,
         approximate=listed.approximate,
         spot_usd=spot_usd,
     )
 
 
-def runtime_for(usd: Decimal, chosen: Instance, compute: Compute, region: str) -> int:
+def likely_cost(chosen: Instance, compute: Compute, region: str, duration: Duration) -> tuple[Decimal, Decimal]:
+    """Return what a job is likely to cost, low and high end; as spot by the largest and the least usual saving."""
+    rate = hourly(chosen, compute, region)
+    low = rate * duration.low_seconds / _HOUR
+    high = rate * duration.high_seconds / _HOUR
+    if compute.spot:
+        low, _ = _spot_range(low)
+        _, high = _spot_range(high)
+    return low.quantize(_FRACTION, ROUND_UP), high.quantize(_FRACTION, ROUND_UP)
+
+
+def runtime_for(
+    usd: Decimal,
+    chosen: Instance,
+    compute: Compute,
+    region: str,
+    upload_seconds: int,
+) -> int:
     """Return the seconds that a budget of `usd` pays for; raises ValueError when that is too short to train."""
     rate = hourly(chosen, compute, region)
     usd = usd.quantize(CENT, ROUND_FLOOR)
     affordable = (usd / rate * _HOUR).to_integral_value(ROUND_FLOOR)
-    seconds = int(affordable) - STOP_GRACE_SECONDS
+    seconds = int(affordable) - STOP_GRACE_SECONDS - upload_seconds
     if seconds < SHORTEST_MINUTES * 60:
-        shortest = worst_case(chosen, compute, region, SHORTEST_MINUTES * 60)
+        shortest = worst_case(chosen, compute, region, SHORTEST_MINUTES * 60, upload_seconds)
         minutes = max(0, seconds) // 60
         what = f"{dollars(usd)} pays for {minutes} minutes of {chosen.name} at {dollars(rate)} an hour"
         fix = f"allow at least {dollars(shortest.usd)}, or choose a cheaper instance type"
         raise ValueError(f"{what}, which is too short to train anything; {fix}")
     return seconds
+
+
+def storage_per_month(size: int) -> Decimal:
+    """Return what that many bytes cost in the bucket for a month."""
+    return (_BUCKET_USD_PER_GB_MONTH * size / 10**9).quantize(_FRACTION, ROUND_UP)
 
 
 def actual(
@@ -109,7 +144,7 @@ def actual(
     """
     usd_per_hour = price(chosen, region).usd_per_hour * instance_count
     usd = usd_per_hour * billable_seconds / _HOUR
-    return usd.quantize(Decimal("0.0001"), ROUND_HALF_UP)
+    return usd.quantize(_FRACTION, ROUND_HALF_UP)
 
 
 def dollars(usd: Decimal) -> str:

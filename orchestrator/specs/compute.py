@@ -32,10 +32,10 @@ class Compute(BaseModel):
     """Disk size in GB, for instance types without a built-in disk."""
     spot: bool = False
     """Use spot capacity: cheaper, but AWS may reclaim it at any time; the job then resumes from a checkpoint."""
-    max_runtime_minutes: int = Field(240, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
-    """Stop the job after this many minutes of running; this limits its price."""
+    max_runtime_minutes: int | None = Field(None, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
+    """Stop the job after this many minutes of running; by default well above what it is expected to take."""
     max_wait_minutes: int | None = Field(None, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
-    """With spot: minutes for waiting and running together; by default max_runtime_minutes and twelve hours."""
+    """With spot: minutes for waiting and running together; by default the time limit and twelve hours."""
     retry_attempts: int = Field(2, ge=0, le=30)
     """How often SageMaker restarts the job after an internal error of the service."""
     network_isolation: bool | None = None
@@ -51,12 +51,12 @@ class Compute(BaseModel):
     @model_validator(mode="after")
     def _check_wait(self) -> Self:
         wait = self.max_wait_minutes
+        run = self.max_runtime_minutes
         if wait is not None and not self.spot:
             raise ValueError("max_wait_minutes is for spot only; add spot: true, or leave it out")
-        if wait is not None and wait < self.max_runtime_minutes:
+        if wait is not None and run is not None and wait < run:
             raise ValueError(
-                f"max_wait_minutes ({wait}) includes the run; "
-                f"it must be at least max_runtime_minutes ({self.max_runtime_minutes})"
+                f"max_wait_minutes ({wait}) includes the run; it must be at least max_runtime_minutes ({run})"
             )
         return self
 
@@ -76,7 +76,7 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_usd: Decimal | None = Field(None, gt=0, le=MAX_USD)
-    """Maximum price in US dollars: the job is stopped before it costs more."""
+    """What the job may cost in US dollars: it sets the time limit, with an allowance for stopping and uploading."""
 
 
 def require_checkpoint(recipe: Recipe, compute: Compute, runtime_seconds: int) -> None:

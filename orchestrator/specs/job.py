@@ -92,7 +92,7 @@ class JobSpec(BaseModel):
     @classmethod
     def _check_checkpoints(cls, value: Compute, info: ValidationInfo) -> Compute:
         recipe = info.data.get("recipe")
-        if recipe is not None:
+        if recipe is not None and value.max_runtime_minutes is not None:
             runtime_seconds = value.max_runtime_minutes * 60
             require_checkpoint(recipe, value, runtime_seconds)
         return value

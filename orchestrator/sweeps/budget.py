@@ -1,9 +1,10 @@
-"""The money of a sweep: one total, divided before anything starts, so that nothing can cost more.
+"""The money of a sweep: one total, divided before anything starts.
 
-Why that holds: each job gets the same share, in whole cents rounded down, and a share becomes a limit in seconds that
-the service itself enforces (`pricing.runtime_for` counts the two minutes of stopping in; retries of
-the service and interruptions count towards the same limit). A sweep starts each job once at most. A job that
-runs already has the limit it was submitted with, and is refused when its share does not pay for that.
+Why it is kept: each job gets the same share, in whole cents rounded down, and a share becomes a limit in seconds that
+the service itself enforces. `pricing.runtime_for` counts in the two minutes of stopping and an allowance for the
+upload, to which the service promises no upper end; retries of the service and interruptions count towards the same
+limit. A sweep starts each job once at most. A job that runs already has the limit it was submitted with, and is refused
+when its share does not pay for that.
 All by the list prices of `assets/instances.json`; the next sweep has a total of its own.
 """
 
@@ -16,6 +17,8 @@ from pydantic import ValidationError
 from orchestrator.aws.instances import instance
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.errors import SpecError
+from orchestrator.models.size import of_source
+from orchestrator.planning.duration import upload_seconds
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import CENT, dollars, worst_case
 from orchestrator.specs.compute import Budget
@@ -65,7 +68,8 @@ def require_share(spec: JobSpec, description: JobDescription) -> None:
         return
     machine = instance(instance_type)
     compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
-    most = worst_case(machine, compute, region, limit).usd
+    upload = upload_seconds(spec.recipe, of_source(spec.base_model))
+    most = worst_case(machine, compute, region, limit, upload).usd
     if most > share:
         message = f"{description.name} was submitted before and may still cost {dollars(most)}"
         raise _refused(f"{message}; its share is {dollars(share)}")

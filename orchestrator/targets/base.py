@@ -13,8 +13,9 @@ from orchestrator.targets.names import TargetName
 
 
 class JobStatus(StrEnum):
-    """TrainingJobStatus of DescribeTrainingJob."""
+    """TrainingJobStatus of DescribeTrainingJob, and that of a local job that waits for others."""
 
+    QUEUED = "Queued"
     IN_PROGRESS = "InProgress"
     COMPLETED = "Completed"
     FAILED = "Failed"
@@ -79,7 +80,7 @@ class JobDescription(BaseModel):
     status: JobStatus
     """Status of its latest attempt."""
     stage: str | None = None
-    """What the service is doing for it: SecondaryStatus. SageMaker only."""
+    """What the service is doing for it: SecondaryStatus; of a local job in the queue, what it waits for."""
     identity: str
     """Hash of the whole job, from its tag."""
     created: AwareDatetime

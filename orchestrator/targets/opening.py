@@ -7,6 +7,7 @@ from orchestrator.settings import Settings
 from orchestrator.storage import Progress, S3Store
 from orchestrator.targets.base import Target
 from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.local.queue import Turn
 from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 
@@ -15,34 +16,37 @@ def open_target(
     name: TargetName,
     settings: Settings,
     progress: Progress | None = None,
+    turn: Turn = Turn.TOGETHER,
 ) -> Target:
-    """Return the target of that name; `progress` is called with the bytes that are transferred to and from its store.
+    """Return the target of that name.
 
+    `progress` is called with the bytes that are transferred to and from its store. `turn` is when jobs on this machine
+    start.
     Raises AccountError for SageMaker before `infra up`.
     """
-    return _OPENERS[name](settings, progress)
+    return _OPENERS[name](settings, progress, turn)
 
 
-def open_targets(settings: Settings) -> list[Target]:
+def open_targets(settings: Settings, turn: Turn = Turn.TOGETHER) -> list[Target]:
     """Return every target that can be used: SageMaker only once an account is set up."""
     names = list(_OPENERS)
     if settings.aws() is None:
         names.remove(TargetName.SAGEMAKER)
-    return [open_target(name, settings) for name in names]
+    return [open_target(name, settings, turn=turn) for name in names]
 
 
-def _open_local(settings: Settings, _progress: Progress | None) -> Target:
-    return ProcessTarget(settings)  # its store is a folder: nothing is transferred
+def _open_local(settings: Settings, _progress: Progress | None, turn: Turn) -> Target:
+    return ProcessTarget(settings, turn)  # its store is a folder: nothing is transferred
 
 
-def _open_sagemaker(settings: Settings, progress: Progress | None) -> Target:
+def _open_sagemaker(settings: Settings, progress: Progress | None, _turn: Turn) -> Target:
     account = settings.account()
     aws = Aws(account.region)
     store = S3Store(aws, account.bucket, account.account_id, progress=progress)
     return SageMakerTarget(aws, store)
 
 
-_OPENERS: Mapping[TargetName, Callable[[Settings, Progress | None], Target]] = {
+_OPENERS: Mapping[TargetName, Callable[[Settings, Progress | None, Turn], Target]] = {
     TargetName.LOCAL: _open_local,
     TargetName.SAGEMAKER: _open_sagemaker,
 }

@@ -105,13 +105,13 @@ def test_json_is_all_there_is_on_stdout(run: Run, words: tuple[str, ...]) -> Non
 
 
 def test_a_sweep_is_planned_without_an_account_and_as_json(run: Run, settings: Settings) -> None:
-    words = ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "2", "--dry-run")
+    words = ("sweep", "dreambooth", "-s", "rank=4,8", "--target", "sagemaker", "--max-usd", "0.60", "--dry-run")
     plan = json.loads(run(*words, "--json").stdout)
     assert [job["settings"] for job in plan["jobs"]] == [{"rank": "4"}, {"rank": "8"}]
-    assert 1.9 < plan["usd"] <= 2
-    alone = json.loads(run("submit", "dreambooth", "-s", "rank=8", "--dry-run").stdout)
+    assert 0.55 < plan["usd"] <= 0.6
+    alone = json.loads(run("submit", "dreambooth", "-s", "rank=8", "--dry-run", "--json").stdout)
     assert plan["jobs"][1]["request"]["TrainingJobName"] == alone["TrainingJobName"]
-    assert "at most $2.00 for 2 jobs" in run(*words).stdout
+    assert "at most $0.60 for 2 jobs" in run(*words).stdout
     assert not settings.home.exists()
 
 
@@ -147,11 +147,40 @@ def test_a_job_name_can_be_cut_short_while_it_is_clear(
     assert "is ambiguous" in run("jobs", "show", "fi").stderr
 
 
-def test_a_dry_run_prints_the_request_and_writes_nothing(run: Run, settings: Settings) -> None:
-    request = json.loads(run("submit", "dreambooth", "--dry-run", "--name", "dog", "-s", "steps=3").stdout)
+def test_a_dry_run_shows_the_request_as_json_or_a_plan_and_writes_nothing(run: Run, settings: Settings) -> None:
+    words = ("submit", "dreambooth", "--dry-run", "--name", "dog", "-s", "steps=3")
+    request = json.loads(run(*words, "--json").stdout)
     assert request["HyperParameters"]["steps"] == "3"
     assert request["TrainingJobName"].startswith("dog-")
+    plan = run(*words)
+    facts = dict(line.split("  ", 1) for line in plan.stdout.splitlines())
+    said = {name: value.strip() for name, value in facts.items()}
+    assert said["job"] == request["TrainingJobName"]
+    assert said["settings"] == "steps=3"
+    assert said["class prompt"] == '"a photo of a monster"'
+    assert said["adapter"] == str(settings.adapters / "dog")
+    assert "0 with a caption" in said["images"]
+    assert "nothing was measured on this machine yet" in said["expected"]
+    assert "are free in" in said["disk"]
+    assert "Nothing was started" in plan.stderr
     assert not settings.home.exists()
+
+
+LARGE = ("--base-model", "stabilityai/stable-diffusion-xl-base-1.0", "-s", "resolution=64", "-s", "tuner=full")
+
+
+def test_a_job_that_does_not_fit_the_disk_is_refused_before_anything_is_stored(run: Run, settings: Settings) -> None:
+    words = ("submit", "dreambooth", "--images", str(SAMPLE_IMAGES), "--prompt", "a photo of sks dog", *LARGE)
+    endless = ("-s", "keep_checkpoints=1000000")
+    plan = run(*words, *endless, "--dry-run")
+    assert "settings         resolution=64, keep_checkpoints=1000000, tuner=full\n" in plan.stdout
+    assert "WHICH IS TOO LITTLE" in plan.stdout
+    assert "unknown: no job that tells the speed" in plan.stdout
+    refused = run(*words, *endless)
+    assert refused.returncode != 0
+    assert "checkpoints" in refused.stderr
+    assert "Nothing was started" in refused.stderr
+    assert not settings.store.exists()
 
 
 def test_pictures_that_cannot_be_trained_on_stop_the_job_before_it_starts(run: Run, tmp_path: Path) -> None:
@@ -408,3 +437,29 @@ def test_defaults_of_what_cannot_be_chosen_are_refused(run: Run, words: tuple[st
     assert result.returncode == 2
     assert "Error: " in result.stderr
     assert result.stdout == ""
+
+
+def test_a_second_job_on_this_machine_is_refused_or_queued(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("block()", name="slow"))
+    submitted = ("submit", "dreambooth", "--name", "dog")
+    refused = run(*submitted)
+    assert refused.returncode == 4
+    assert "slow is under way on this machine" in refused.stderr
+    assert "--queue" in refused.stderr
+    shown = json.loads(run(*submitted, "--queue", "--detach", "--json").stdout)
+    assert (shown["status"], shown["stage"]) == ("Queued", "behind slow")
+    assert "Queued: behind slow" in run("jobs", "show", "dog").stdout
+    assert [job["status"] for job in json.loads(run("jobs", "list", "--json").stdout)] == ["InProgress", "Queued"]
+    assert "behind slow" in run(*submitted, "--detach").stdout  # the same job: attached to, not refused
+    assert json.loads(run("jobs", "stop", "dog", "--json").stdout)["status"] == "Stopped"
+    assert "under way" in run("jobs", "retry", "dog").stderr
+    Job(target, "slow").stop(now=True)
+
+
+def test_the_order_of_jobs_is_for_this_machine_and_said_once(run: Run) -> None:
+    assert "choose one" in run("submit", "dreambooth", "--queue", "--together").stderr
+    on_sagemaker = run("submit", "dreambooth", "--target", "sagemaker", "--queue", "--dry-run")
+    assert "--queue can only be given for a job on this machine" in on_sagemaker.stderr

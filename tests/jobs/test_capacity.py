@@ -42,7 +42,7 @@ def target(simulator: SageMakerSimulator) -> SageMakerTarget:
 
 def planned(*, spot: bool = False) -> Plan:
     """Return a plan of a job with a small script, on the instances a real job would have."""
-    spec = build_spec({"recipe": "dreambooth", "compute": {"spot": spot}})
+    spec = build_spec({"recipe": "dreambooth", "compute": {"spot": spot, "max_runtime_minutes": 240}})
     script = COUNTING.replace("SPOT", str(spot))
     whole = training_request(
         script,

@@ -69,7 +69,6 @@ def test_a_job_larger_than_every_gpu_is_refused_with_what_to_lower() -> None:
 
 def test_the_budget_sets_the_limit_of_the_run() -> None:
     rich, poor = find_placement(spec(), HOME), find_placement(spec(budget={"max_usd": 1}), HOME)
-    assert rich.cost.runtime_seconds == 240 * 60
     assert 60 * 60 < poor.cost.runtime_seconds < rich.cost.runtime_seconds
     assert poor.cost.usd <= 1 < rich.cost.usd
     assert find_placement(spec(budget={"max_usd": 1000}), HOME).cost == rich.cost
@@ -107,8 +106,9 @@ def test_instances_and_gpus_are_both_counted(instance_type: str, instances: int)
 
 def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
     unlimited = stand_ins(spec(), find_placement(spec(), HOME))
-    assert [one.cost.usd for one in unlimited] == sorted(one.cost.usd for one in unlimited)
-    assert unlimited[0].cost.usd > find_placement(spec(), HOME).cost.usd
+    hourly = [one.cost.usd_per_hour for one in unlimited]
+    assert hourly == sorted(hourly)
+    assert hourly[0] > find_placement(spec(), HOME).cost.usd_per_hour
     assert all("ml.g4dn.xlarge" in one.why and one.fit is Fit.FITS for one in unlimited)
     poor = spec(budget={"max_usd": 0.2})
     limited = stand_ins(poor, find_placement(poor, HOME))

@@ -10,11 +10,12 @@ from orchestrator.specs.compute import Compute
 
 G5 = instance("ml.g5.xlarge")
 HOME = "us-east-1"
+UPLOAD = 60  # seconds
 
 
 def test_the_worst_case_is_the_price_of_all_instances_until_the_last_second() -> None:
-    worst = worst_case(G5, Compute(instance_count=3), HOME, 3600)
-    assert worst.usd == Decimal("4.37")  # 3 x 1.408 x (3600 + 120 s) / 3600 = 4.3648, rounded up
+    worst = worst_case(G5, Compute(instance_count=3), HOME, 3600, 60)
+    assert worst.usd == Decimal("4.44")  # 3 x 1.408 x (3600 + 120 + 60 s) / 3600 = 4.4352, rounded up
     assert worst.usd_per_hour == Decimal("4.2240")
     assert not worst.approximate
 
@@ -27,7 +28,7 @@ def test_a_volume_costs_only_where_no_disk_is_built_in() -> None:
 
 
 def test_spot_has_a_likely_range_and_the_worst_case_of_on_demand() -> None:
-    spot, on_demand = (worst_case(G5, Compute(spot=spot), HOME, 7200) for spot in (True, False))
+    spot, on_demand = (worst_case(G5, Compute(spot=spot), HOME, 7200, UPLOAD) for spot in (True, False))
     assert spot.usd == on_demand.usd
     assert spot.spot_usd is not None
     assert spot.spot_usd[0] < spot.spot_usd[1] < spot.usd
@@ -36,33 +37,33 @@ def test_spot_has_a_likely_range_and_the_worst_case_of_on_demand() -> None:
 
 
 def test_an_approximate_price_is_said_to_be_one() -> None:
-    assert "about" in worst_case(G5, Compute(), "eu-west-1", 3600).describe()
-    assert "about" not in worst_case(G5, Compute(), HOME, 3600).describe()
+    assert "about" in worst_case(G5, Compute(), "eu-west-1", 3600, UPLOAD).describe()
+    assert "about" not in worst_case(G5, Compute(), HOME, 3600, UPLOAD).describe()
 
 
 @settings(deadline=None)  # how quick the machine is, is no question here
 @given(
-    usd=st.decimals("0.30", "10000", places=3),
+    usd=st.decimals("0.35", "10000", places=3),
     chosen=st.sampled_from(list(instances().values())),
     count=st.integers(1, 8),
 )
 def test_a_job_limited_by_a_budget_never_costs_more(usd: Decimal, chosen: Instance, count: int) -> None:
     compute = Compute(instance_count=count)
     try:
-        seconds = runtime_for(usd, chosen, compute, HOME)
+        seconds = runtime_for(usd, chosen, compute, HOME, UPLOAD)
     except ValueError:
-        assert worst_case(chosen, compute, HOME, 300).usd > usd
+        assert worst_case(chosen, compute, HOME, 300, UPLOAD).usd > usd
         return
     assert seconds >= 300
-    assert worst_case(chosen, compute, HOME, seconds).usd <= usd
-    assert worst_case(chosen, compute, HOME, seconds + 60).usd > usd - Decimal("0.01")
+    assert worst_case(chosen, compute, HOME, seconds, UPLOAD).usd <= usd
+    assert worst_case(chosen, compute, HOME, seconds + 60, UPLOAD).usd > usd - Decimal("0.01")
 
 
 def test_a_budget_too_small_to_train_says_what_would_do() -> None:
-    with pytest.raises(ValueError, match=r"allow at least \$0\.17") as raised:
-        runtime_for(Decimal("0.10"), G5, Compute(), HOME)
-    assert "0 minutes" in str(raised.value) or "2 minutes" in str(raised.value)
-    assert runtime_for(Decimal("0.17"), G5, Compute(), HOME) >= 300
+    with pytest.raises(ValueError, match=r"allow at least \$0\.19") as raised:
+        runtime_for(Decimal("0.10"), G5, Compute(), HOME, UPLOAD)
+    assert "pays for 1 minutes" in str(raised.value)
+    assert runtime_for(Decimal("0.19"), G5, Compute(), HOME, UPLOAD) >= 300
 
 
 def test_the_actual_cost_comes_from_billable_seconds_of_every_instance() -> None:
@@ -76,3 +77,12 @@ def test_the_actual_cost_comes_from_billable_seconds_of_every_instance() -> None
 )
 def test_money_is_written_as_people_write_it(usd: str, text: str) -> None:
     assert dollars(Decimal(usd)) == text
+
+
+def test_the_upload_after_the_stop_is_paid_for_and_no_upper_end_is_promised() -> None:
+    """Billing ends when the result is uploaded: a full model takes longer than an adapter."""
+    quick, slow = (worst_case(G5, Compute(), HOME, 3600, seconds) for seconds in (60, 600))
+    assert quick.usd < slow.usd
+    assert "12 minutes to stop and upload included, which may take longer" in slow.describe()
+    usd = Decimal(2)
+    assert runtime_for(usd, G5, Compute(), HOME, 600) == runtime_for(usd, G5, Compute(), HOME, 60) - 540

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
-from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, Footprint, ModelSize
+from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN, PASSES_FULL, Footprint, ModelSize
 from orchestrator.contract.new_words import rare_token_doubt
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt, contexts
@@ -111,14 +111,24 @@ class DreamBooth(LowRank, Denoising):
         text = self.train_text_encoder
         if self.tuner == "full":
             trained = size.denoiser + (size.text_encoders if text else 0)
-            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, text=text)
+            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, passes=PASSES_FULL, text=text)
         trained = self.rank * (size.denoiser_lora + (size.text_lora if text else 0))
-        return Footprint(trained=trained, added=trained, samples=samples, kept=KEPT_LORA, text=text)
+        return Footprint(
+            trained=trained,
+            added=trained,
+            samples=samples,
+            kept=KEPT_LORA,
+            passes=PASSES_FROZEN,
+            text=text,
+        )
 
     @property
-    def draws_images(self) -> bool:
-        """Class pictures are drawn before training."""
-        return self.prior_preservation or super().draws_images
+    def images_drawn(self) -> int:
+        """The class pictures too, which are drawn before training."""
+        count = super().images_drawn
+        if self.prior_preservation:
+            count += self.class_images
+        return count
 
     @property
     def new_word(self) -> NewWord | None:

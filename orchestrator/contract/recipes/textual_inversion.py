@@ -7,7 +7,7 @@ from pydantic import Field
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
-from orchestrator.contract.footprint import KEPT_EMBEDDING, Footprint, ModelSize
+from orchestrator.contract.footprint import KEPT_EMBEDDING, PASSES_FROZEN, Footprint, ModelSize
 from orchestrator.contract.new_words import initializer_fault, placeholder_fault
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt, contexts, templates
@@ -47,7 +47,14 @@ class TextualInversion(Denoising):
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains: rows of the text encoders' input, through which the gradient goes."""
         rows = self.vectors * size.text_width
-        return Footprint(trained=rows, added=rows, samples=self.batch_size, kept=KEPT_EMBEDDING, text=True)
+        return Footprint(
+            trained=rows,
+            added=rows,
+            samples=self.batch_size,
+            kept=KEPT_EMBEDDING,
+            passes=PASSES_FROZEN,
+            text=True,
+        )
 
     @property
     def new_word(self) -> NewWord | None:

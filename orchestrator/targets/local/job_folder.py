@@ -17,7 +17,9 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -39,6 +41,7 @@ _TAIL_BYTES = 100_000  # several hundred events
 _VANISHED = (
     "The job's process ended without a message: it was killed from outside, or the machine ran out of memory or power."
 )
+_VANISHED_IN_QUEUE = "Its turn had not come when its process was killed or the machine was restarted."
 _LOST = "Progress since its newest checkpoint is lost."
 
 
@@ -57,6 +60,8 @@ class AttemptState(BaseModel):
     """Offset of the attempt's first byte in the log."""
     worker_pid: int | None = None
     """Process that watches the training process."""
+    ticket: Path | None = None
+    """Its place in the queue while it waits for its turn; None otherwise."""
     handle: str | None = None
     """Identifies the running training to the launcher; the id of a process."""
     exit_code: int | None = None
@@ -172,6 +177,11 @@ class JobFolder:
             return True
         return False
 
+    def is_queued(self) -> bool:
+        """Return whether the job waits for its turn."""
+        state = self.state()
+        return state is not None and state.ticket is not None and self.is_running()
+
     def handle(self) -> str | None:
         """Return the launcher's handle of the latest attempt, or None before the worker has started it."""
         state = self.state()
@@ -193,7 +203,7 @@ class JobFolder:
             status=status,
             identity=identity_of(request),
             created=datetime.fromtimestamp((self.path / "request.json").stat().st_mtime, UTC),
-            started=state.started if state else None,
+            started=state.started if state and status is not JobStatus.QUEUED else None,
             ended=state.ended if state and status.is_final else None,
             failure_reason=reason,
             next_step=next_step,
@@ -201,8 +211,10 @@ class JobFolder:
         )
 
     def _status(self, running: bool, state: AttemptState | None) -> JobStatus:
+        if running and self.stop_requested():
+            return JobStatus.STOPPING
         if running:
-            return JobStatus.STOPPING if self.stop_requested() else JobStatus.IN_PROGRESS
+            return JobStatus.QUEUED if state and state.ticket else JobStatus.IN_PROGRESS
         if state and state.status.is_final:
             return state.status
         return JobStatus.STOPPED if self.kill_reason() else JobStatus.FAILED
@@ -216,6 +228,8 @@ class JobFolder:
         if reason := self.kill_reason():
             return reason, None
         failed = self._reported_failure(state)
+        if failed is None and state and state.ticket:
+            return _VANISHED_IN_QUEUE, None
         if failed is None:  # the worker was killed, or the disk was too full to record the ending
             return _VANISHED, None
         return failed.message, failed.next_step or None
@@ -265,6 +279,14 @@ class JobFolder:
         else:
             reason = "It was killed on request."
         write_atomically(self.path / "stop", f"{reason} {_LOST}")
+
+    def wake(self) -> None:
+        """Have a worker that waits for its turn look at the stop request at once; does nothing when none waits."""
+        state = self.state()
+        if state is None or state.worker_pid is None or not self.is_queued():
+            return
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(state.worker_pid, signal.SIGTERM)
 
     def kill_reason(self) -> str:
         """Return why the attempt was killed on request, or an empty text when it was not."""

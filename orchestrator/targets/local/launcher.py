@@ -23,8 +23,9 @@ class Launch(NamedTuple):
     """The job's `/opt/ml`, laid out."""
     cache: Path
     """Folder for files that jobs share, such as downloads."""
-    lock_descriptor: int
-    """The job's lock. The training has to hold it until it has ended, also when the worker is killed."""
+    held: tuple[int, ...]
+    """Descriptors of the job's lock and ticket. The training has to hold them until it has ended, also when the worker
+    is killed."""
 
 
 class Launched(NamedTuple):

@@ -25,6 +25,7 @@ from orchestrator.targets.local import launcher as launchers
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import reserve, withdraw
+from orchestrator.targets.local.queue import Queue, Ticket, Turn
 from orchestrator.targets.names import TargetName
 
 LOCK_SECONDS = 10.0  # the training of a killed worker ends when it prints its next line
@@ -40,12 +41,15 @@ class LocalJobs:
         name: TargetName,
         launcher: Launcher,
         settings: Settings,
+        turn: Turn = Turn.TOGETHER,
         *,
         lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         self.name = name
         self.launcher = launcher
         self.settings = settings
+        self.turn = turn
+        self.queue = Queue(settings.queue)
         self.store: Store = FolderStore(settings.home)
         self.lock_seconds = lock_seconds
 
@@ -59,11 +63,13 @@ class LocalJobs:
                 raise JobExistsError(job.name)
             try:
                 reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+                ticket = self._ticket(job)
             except JobError:
                 job.discard()  # it holds only its lock
                 raise
-            job.begin(request)
-            self._start_worker(job, lock)
+            with ticket:
+                job.begin(request)
+                self._start_worker(job, lock, ticket)
 
     def resume(self, name: str, request: Request | None = None) -> None:
         """Start an ended job again from its newest checkpoint, with the request and the code it was submitted with.
@@ -79,19 +85,26 @@ class LocalJobs:
             if state is not None and state.status is JobStatus.COMPLETED:  # another retry was faster
                 raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
             reserve(job.output, job)
-            if request is not None:
-                job.replace_request(moved(job.request(), request))
-            job.forget_attempt()
-            self._start_worker(job, lock)
+            with self._ticket(job) as ticket:
+                if request is not None:
+                    job.replace_request(moved(job.request(), request))
+                job.forget_attempt()
+                self._start_worker(job, lock, ticket)
 
     def restart(self, request: Request) -> None:
         """Start an ended job from its beginning, with a new request and without its checkpoints."""
-        self.discard(request["TrainingJobName"])
+        name = request["TrainingJobName"]
+        with self.queue.take(name) as ticket:
+            self._require_turn(name, ticket)
+        self.discard(name)
         self.create(request)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
+        """Delete an ended or queued job and its files, with `adapter` its adapter too; raises JobError if it runs."""
         job = self._job(name)
+        if job.is_queued():  # nothing of it runs yet
+            self.stop(name)
+            self.wait_for_end(name, self.lock_seconds)
         with self._lock(job, _running(name, "stop")):
             if adapter:
                 withdraw(job.output, job)
@@ -99,10 +112,15 @@ class LocalJobs:
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
+        job = self._job(name)
         try:
-            return self._job(name).describe(self.name)
+            found = job.describe(self.name)
+            state = job.state()
         except FileNotFoundError:  # discarded meanwhile
             raise _no_job(name) from None
+        if found.status is JobStatus.QUEUED and state is not None and state.ticket is not None:
+            return found.model_copy(update={"stage": _behind(self.queue.jobs_before(state.ticket))})
+        return found
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
         """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
@@ -137,6 +155,10 @@ class LocalJobs:
         jobs.sort(key=_created)
         return [job.name for job in jobs if job.exists()]
 
+    def under_way(self) -> list[str]:
+        """Return the names of the jobs that run or wait for their turn, in the order in which they came."""
+        return self.queue.jobs()
+
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
         job = self._job(name)
@@ -144,8 +166,10 @@ class LocalJobs:
             return
         job.request_stop()
         handle = job.handle()
-        if handle is not None:  # else the worker finds the request once it has started the training
+        if handle is not None:
             self.launcher.stop(handle)
+        else:  # the worker finds the request in the queue, or once it has started the training
+            job.wake()
 
     def kill(self, name: str) -> None:
         """End a job at once, without a checkpoint; returns at once."""
@@ -156,6 +180,8 @@ class LocalJobs:
         handle = job.handle()
         if handle is not None:
             self.launcher.kill(handle)
+        else:
+            job.wake()
 
     def log_lines(
         self,
@@ -217,15 +243,41 @@ class LocalJobs:
             raise held
         raise JobError(f"The job {job.name} is being started.", next_step=command("jobs", "show", job.name))
 
-    def _start_worker(self, job: JobFolder, lock: IO[str]) -> None:
+    def _ticket(self, job: JobFolder) -> Ticket:
+        """Return the place of an attempt among all of this machine; raises JobError when it may not start now."""
+        ticket = self.queue.take(job.name)
+        try:
+            self._require_turn(job.name, ticket)
+        except JobError:
+            ticket.close()
+            raise
+        return ticket
+
+    def _require_turn(self, name: str, ticket: Ticket) -> None:
+        """Raise JobError when the job is to run alone and another one runs or waits on this machine."""
+        if self.turn is not Turn.ALONE:
+            return
+        for other in self.queue.jobs_before(ticket.path):
+            if other != name and JobFolder(self.settings.jobs / other).is_running():
+                message = f"The job {other} is under way on this machine, and two at once slow each other down."
+                raise JobError(
+                    f"{message} Nothing was started.",
+                    next_step="add --queue to start after it, or --together to start now",
+                )
+
+    def _start_worker(self, job: JobFolder, lock: IO[str], ticket: Ticket) -> None:
+        """Start the worker, which takes over the lock and the ticket."""
+        held = (lock.fileno(), ticket.file.fileno())
         worker = [
             sys.executable,
             "-m",
             "orchestrator.targets.local.worker",
             str(job.path),
-            str(lock.fileno()),
             str(self.settings.cache),
             launchers.name_of(self.launcher),
+            str(ticket.path),
+            self.turn,
+            *map(str, held),
         ]
         errors = job.path / "worker.txt"
         with errors.open("w", encoding="utf-8") as stderr, _blocked_ctrl_c():
@@ -236,7 +288,7 @@ class LocalJobs:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=[lock.fileno()],
+                pass_fds=held,
                 start_new_session=True,  # a Ctrl-C in the client's terminal must not reach the job
                 check=False,
             )
@@ -267,6 +319,16 @@ def _no_job(name: str) -> JobError:
 
 def _running(name: str, next_verb: str) -> JobError:
     return JobError(f"The job {name} is already running.", next_step=command("jobs", next_verb, name))
+
+
+def _behind(names: list[str]) -> str | None:
+    """Return what a job waits for: the last of the jobs before it, which waits for the others."""
+    if not names:  # its turn has just come
+        return None
+    others = len(names) - 1
+    if others:
+        return f"behind {names[-1]} and {others} more"
+    return f"behind {names[-1]}"
 
 
 def _created(job: JobFolder) -> float:

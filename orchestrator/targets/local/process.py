@@ -12,14 +12,21 @@ from orchestrator.requests import BUNDLE_CHANNEL
 from orchestrator.settings import Settings
 from orchestrator.targets.local.launcher import Launch, Launched
 from orchestrator.targets.local.local_jobs import LOCK_SECONDS, LocalJobs
+from orchestrator.targets.local.queue import Turn
 from orchestrator.targets.names import TargetName
 
 
 class ProcessTarget(LocalJobs):
     """Runs a request as a detached process."""
 
-    def __init__(self, settings: Settings, *, lock_seconds: float = LOCK_SECONDS) -> None:
-        super().__init__(TargetName.LOCAL, ProcessLauncher(), settings, lock_seconds=lock_seconds)
+    def __init__(
+        self,
+        settings: Settings,
+        turn: Turn = Turn.TOGETHER,
+        *,
+        lock_seconds: float = LOCK_SECONDS,
+    ) -> None:
+        super().__init__(TargetName.LOCAL, ProcessLauncher(), settings, turn, lock_seconds=lock_seconds)
 
 
 class ProcessLauncher:
@@ -42,7 +49,7 @@ class ProcessLauncher:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[launch.lock_descriptor],
+            pass_fds=launch.held,
             encoding="utf-8",
             errors="replace",
         )

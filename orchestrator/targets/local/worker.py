@@ -1,8 +1,9 @@
 """The process that runs one attempt of a local job and outlives the client that started it.
 
-`python -m orchestrator.targets.local.worker JOB_FOLDER LOCK_DESCRIPTOR CACHE LAUNCHER` does what the service does
-around a container: it lays out `/opt/ml`, has the launcher start the training, keeps its log, and publishes the
-contents of the model folder. It inherits the job's lock from its parent and passes it on to what the launcher starts.
+`python -m orchestrator.targets.local.worker JOB_FOLDER CACHE LAUNCHER TICKET TURN LOCK_DESCRIPTOR TICKET_DESCRIPTOR`
+does what the service does around a container: it waits for its turn, lays out `/opt/ml`, has the launcher start the
+training, keeps its log, and publishes the contents of the model folder. It inherits the job's lock and its ticket in
+the queue from its parent and passes them on to what the launcher starts.
 """
 
 import errno
@@ -26,9 +27,15 @@ from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import AttemptState, JobFolder
 from orchestrator.targets.local.launcher import Launch, Launched, Launcher, launcher_named
 from orchestrator.targets.local.publication import publish
+from orchestrator.targets.local.queue import Queue, Turn
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_STOPPED_IN_QUEUE = "It was stopped before its turn came."
 _OUT_OF_MEMORY = "The system does that when memory runs out."
+
+
+class _StoppedInQueueError(Exception):
+    """The job was asked to stop before its turn came."""
 
 
 class Worker:
@@ -37,18 +44,20 @@ class Worker:
     def __init__(
         self,
         job: JobFolder,
-        lock_descriptor: int,
         cache: Path,
         launcher: Launcher,
+        held: tuple[int, ...],
+        ticket: Path | None,
     ) -> None:
         self.job = job
-        self.lock_descriptor = lock_descriptor
+        self.ticket = ticket
+        self.held = held
         self.cache = cache
         self.launcher = launcher
         self.running: Launched | None = None
         self.state = AttemptState(
             started=datetime.now(UTC),
-            worker_pid=os.getpid(),
+            ticket=ticket,
         )
 
     def open_attempt(self) -> None:
@@ -57,19 +66,36 @@ class Worker:
         self._write_state(log_start=log_start)
 
     def run(self) -> None:
-        """Run the attempt and record how it ended."""
-        signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
+        """Run the attempt, with a ticket once its turn has come, and record how it ended."""
         try:
-            self._write_state(worker_pid=os.getpid())
+            if self.ticket is not None:
+                self._wait_for_turn(self.ticket)
+            signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
+            self._write_state(worker_pid=os.getpid(), ticket=None, started=datetime.now(UTC))
             _lay_out(self.job)
             ending = self._train()
+        except _StoppedInQueueError:
+            ending = {"status": JobStatus.STOPPED, "failure_reason": _STOPPED_IN_QUEUE}
         except JobError as error:
             ending = _failed(error.message, error.next_step)
         except Exception as error:  # noqa: BLE001  (nothing else would report it)
             ending = self._ending_by_error(error)
-        self._write_state(ended=datetime.now(UTC), **ending)
+        self._write_state(ended=datetime.now(UTC), ticket=None, **ending)
         if ending["status"] is JobStatus.COMPLETED:  # only once it is recorded: a retry would need them
             self.job.drop_leftovers()
+
+    def _wait_for_turn(self, ticket: Path) -> None:
+        """Wait until the jobs before this one have ended; raises _StoppedInQueueError when asked to stop before."""
+        signal.signal(signal.SIGTERM, _raise_stopped)
+        # In this order, as a client that stops the job writes its request before it reads the state.
+        self._write_state(worker_pid=os.getpid())
+        if self.job.stop_requested():
+            raise _StoppedInQueueError
+        queue = Queue(ticket.parent)
+        before = queue.jobs_before(ticket)
+        if before:
+            _log_event(self.job.log, Phase(name=f"queued behind {before[-1]}"))
+        queue.wait_for_turn(ticket)
 
     def _write_state(self, **changes: Any) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -81,7 +107,7 @@ class Worker:
             request=self.job.request(),
             environment=self.job.environment,
             cache=self.cache,
-            lock_descriptor=self.lock_descriptor,
+            held=self.held,
         )
         running = self.launcher.start(launch)
         self.running = running
@@ -134,6 +160,17 @@ class Worker:
         kind = type(error).__name__
         reason = f"The job could not be run on this machine: {kind}: {error}."
         return _failed(reason, retry)
+
+
+def _raise_stopped(*_: object) -> None:
+    """End the wait for a turn; a second signal must not end the record of it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _StoppedInQueueError
+
+
+def _log_event(log: Path, event: Phase) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(event.model_dump_json() + "\n")
 
 
 def _lay_out(job: JobFolder) -> None:
@@ -206,13 +243,14 @@ def _failed_silently(code: int, job: str) -> dict[str, Any]:
     return _failed(reason, next_step, code)
 
 
-def main(job_path: str, lock_descriptor: str, cache: str, launcher: str) -> None:
+def main(job_path: str, cache: str, launcher: str, ticket: str, turn: str, *held: str) -> None:
     """Start an attempt and run it in a child that init adopts: the client waits for this process only."""
     worker = Worker(
         JobFolder(Path(job_path)),
-        int(lock_descriptor),
         Path(cache),
         launcher_named(launcher),
+        tuple(map(int, held)),
+        Path(ticket) if turn == Turn.QUEUED else None,
     )
     worker.open_attempt()
     if os.fork() == 0:

@@ -26,7 +26,7 @@ class ShellLauncher:
             cwd=launch.environment.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[launch.lock_descriptor],
+            pass_fds=launch.held,
             text=True,
         )
         handle = launch.environment.root / "running"

@@ -1,0 +1,158 @@
+"""Print what a submit would start on this machine: images, prompts, settings, duration, disk and adapter."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.output import print_facts
+from orchestrator.contract.recipe import Recipe
+from orchestrator.errors import MachineError
+from orchestrator.jobs.measurements import expected_here
+from orchestrator.models.size import of_source
+from orchestrator.planning.disk import DiskUse, disk_use
+from orchestrator.planning.inputs import PreparedInputs
+from orchestrator.planning.plan import Plan
+from orchestrator.specs.base_model import Builtin, Folder, known_family, native_settings
+from orchestrator.specs.job import JobSpec
+from orchestrator.storage import folder_of
+from orchestrator.targets.local.local_jobs import LocalJobs
+
+Facts = list[tuple[str, str]]
+"""Names and values, one pair a line."""
+
+
+def print_local_plan(
+    plan: Plan,
+    spec: JobSpec,
+    prepared: PreparedInputs,
+    target: LocalJobs,
+) -> None:
+    """Print a plan for this machine, for people."""
+    adapter = folder_of(plan.request["OutputDataConfig"]["S3OutputPath"])
+    facts = [
+        ("job", str(plan.request["TrainingJobName"])),
+        ("recipe", f"{spec.recipe.recipe_name()}: {spec.recipe.summary}"),
+        *_image_facts(prepared),
+        *_prompt_facts(spec.recipe),
+        ("settings", _settings(spec.recipe)),
+        ("base model", _base_model(spec)),
+        ("expected", expected_text(spec, target)),
+        ("disk", _disk(disk_use(spec, plan, of_source(spec.base_model)), target.settings.home)),
+        ("adapter", str(adapter)),
+    ]
+    others = ", ".join(target.under_way())
+    if others:
+        facts.append(("under way", f"{others}: add --queue to start after that, or --together to start now"))
+    print_facts(facts)
+    click.echo(
+        "Nothing was started. Without --dry-run this starts the job; with --json it prints the request.", err=True
+    )
+
+
+def expected_text(spec: JobSpec, target: LocalJobs) -> str:
+    """Return how long a job is expected to run here, or that this is not known."""
+    expected = expected_here(spec, target)
+    if expected is None:
+        return "unknown: no job that tells the speed of this machine has run yet"
+    return expected.describe()
+
+
+def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
+    """Raise MachineError when a new job cannot fit the disk; one that is known may hold its files already."""
+    name = plan.request["TrainingJobName"]
+    use = disk_use(spec, plan, of_source(spec.base_model))
+    if use is None or target.has(name):
+        return
+    free = free_bytes(target.settings.home)
+    if use.total > free:
+        there = f"{_size(free)} are free in {target.settings.home}"
+        raise MachineError(
+            f"The job takes {_use_text(use)} of disk, and {there}. Nothing was started.",
+            next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
+        )
+
+
+def free_bytes(home: Path) -> int:
+    """Return the free space of the disk that holds `home`, which need not exist yet."""
+    existing = home
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def _image_facts(prepared: PreparedInputs) -> Facts:
+    dataset = prepared.dataset
+    if dataset is None:
+        return []
+    captions = 0
+    for image in dataset.images:
+        captions += image.caption is not None
+    count = len(dataset.images)
+    text = f"{count} in {dataset.folder}, {captions} with a caption of their own"
+    if dataset.warnings:
+        text += f", {len(dataset.warnings)} warnings"
+    return [("images", text)]
+
+
+def _prompt_facts(recipe: Recipe) -> Facts:
+    """Return what the recipe makes of the prompt: each text that a person has to give or that is derived from one."""
+    facts = []
+    for name, field in type(recipe).model_fields.items():
+        if field.is_required() or name.endswith("_prompt"):
+            value = getattr(recipe, name)
+            facts.append((name.replace("_", " "), f'"{value}"'))
+    return facts
+
+
+def _settings(recipe: Recipe) -> str:
+    """Return the settings that differ from the defaults for this base model and tuner."""
+    usual = _defaults(recipe)
+    changed = []
+    for name, value in recipe.model_dump(exclude={"base_model", "base_revision"}).items():
+        if name in usual and value != usual[name] and not name.endswith("_prompt"):
+            changed.append(f"{name}={value}")
+    return ", ".join(changed) or "the defaults"
+
+
+def _defaults(recipe: Recipe) -> dict[str, Any]:
+    """Return the defaults of the fields that have one."""
+    usual = {}
+    for name, field in type(recipe).model_fields.items():
+        if not field.is_required():
+            usual[name] = field.get_default(call_default_factory=True)
+    usual |= recipe.defaults(recipe.model_dump(), known_family(recipe.base_model))
+    return usual | native_settings(recipe.base_model)
+
+
+def _base_model(spec: JobSpec) -> str:
+    match spec.base_model:
+        case Builtin():
+            return "the built-in one"
+        case Folder(folder=folder):
+            return str(folder)
+        case hub:
+            return f"{hub.id} of the Hugging Face Hub"
+
+
+def _disk(use: DiskUse | None, home: Path) -> str:
+    free = free_bytes(home)
+    there = f"{_size(free)} are free in {home}"
+    if use is None:
+        return f"unknown, as the size of the model is; {there}"
+    text = f"{_use_text(use)}; {there}"
+    if use.total > free:
+        return f"{text}, WHICH IS TOO LITTLE"
+    return text
+
+
+def _use_text(use: DiskUse) -> str:
+    parts = f"checkpoints {_size(use.checkpoints)}, adapter {_size(use.adapter)}, images {_size(use.images)}"
+    return f"up to {_size(use.total)} ({parts})"
+
+
+def _size(count: int) -> str:
+    if count >= 10**9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.1f} MB"

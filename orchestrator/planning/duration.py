@@ -1,0 +1,290 @@
+"""Estimate how long a job runs, before it starts: from operations and the rate of a GPU, or from measured steps.
+
+    forward = 2 x pixels x (multiply-adds for each pixel + 2 x pixels x self-attention + 2 x tokens x cross-attention)
+    step    = samples x passes x forward
+    image   = denoising steps x 2, for guidance, x forward
+
+where pixels are those of the latents. `forward` is within 5 % of the operations that torch counts in the U-Nets of
+Stable Diffusion 1.5 (0.80e12 at 512 pixels), SDXL (6.8e12 at 1024) and the built-in model
+(`tests/planning/test_duration.py` counts again). Left out: text encoders, autoencoder and CLIP, together about a tenth;
+with random_crop the autoencoder encodes in every step, which is more. Durations on a GPU were not measured: the band is
+wide, and the default time limit lies well above it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.aws.instances import Gpu
+from orchestrator.aws.rates import rate
+from orchestrator.contract.drawing import images_at_once
+from orchestrator.contract.footprint import ModelSize
+from orchestrator.contract.recipe import BUILTIN, Optimised, Recipe
+from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
+
+# Low and high end of each figure.
+_UTILISATION = (0.6, 0.25)  # share of a GPU's peak rate that training and drawing reach
+_LAUNCH = (0.01, 0.04)  # seconds to start the kernels of one pass through a U-Net, which small ones take at least
+_CONTAINER_START = (120.0, 480.0)  # seconds to pull the image and import the libraries
+_DOWNLOAD = (200e6, 50e6)  # bytes per second
+_UPLOAD = (100e6, 50e6)
+_CPU_RATE = (150e9, 15e9)  # operations per second of two to sixteen cores, for a first run of the built-in model
+_ANOTHER_JOB = (0.5, 2.0)  # error of a rate that was measured with other settings
+_ANOTHER_MODEL = (0.15, 3.0)  # and with another model: large ones keep a machine busier than small ones
+_SAME_STEPS = (0.8, 1.4)  # error of steps that were measured with the same settings
+
+_PROCESS_START = 15.0  # seconds on this machine from the start to the first step, without class images
+_TOKENS = 77
+_UPLOAD_START = 60  # seconds
+_UNKNOWN_UPLOAD = 300  # seconds, for a result of unknown size
+_LIMIT_FACTOR = 3  # of the high end
+_LEAST_LIMIT_MINUTES = 30
+_UNKNOWN_LIMIT_MINUTES = 240
+_LIMIT_STEP_MINUTES = 10
+_LONGEST_IN_UNIT = 100  # seconds or minutes; above it the next unit is easier to read
+
+# Settings that the time of a step depends on.
+_STEP_SETTINGS = {
+    "resolution",
+    "batch_size",
+    "gradient_accumulation",
+    "gradient_checkpointing",
+    "mixed_precision",
+    "prior_preservation",
+    "random_crop",
+    "train_text_encoder",
+    "tuner",
+}
+
+
+class Duration(BaseModel):
+    """How long a job is expected to run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    low_seconds: int
+    """Low end of the band."""
+    high_seconds: int
+    """High end of the band."""
+    basis: str
+    """What the estimate rests on, in words."""
+
+    def describe(self) -> str:
+        """Return the band and its basis as text: "3 to 8 minutes (...)"."""
+        return f"{_span(self.low_seconds, self.high_seconds)} ({self.basis})"
+
+
+class Work(NamedTuple):
+    """The operations of a run on one device."""
+
+    step: float
+    """Operations of an optimizer step."""
+    passes: int
+    """Passes through the denoiser in a step."""
+    image: float
+    """Operations of one drawn image."""
+
+
+class MeasuredRun(NamedTuple):
+    """A run on this machine, and how fast it was."""
+
+    job: str
+    """Name of the job."""
+    base_model: str
+    """URI of its folder, or its name on the Hub."""
+    size: ModelSize | None
+    """Sizes of its base model, if they are known."""
+    recipe: Recipe
+    """Its settings."""
+    seconds_per_step: float
+    """Mean duration of its optimizer steps."""
+    other_seconds: float | None
+    """Time of everything else: start, drawing, evaluation; None unless it ran through in one attempt."""
+
+
+def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
+    """Return the operations of a recipe, or None when they are unknown."""
+    if size is None or not isinstance(recipe, Optimised):
+        return None
+    footprint = recipe.footprint(size)
+    if footprint is None:
+        return None
+    forward = _forward(size, recipe.resolution)
+    passes = footprint.passes
+    if recipe.gradient_checkpointing:
+        passes += 1
+    samples = footprint.samples * recipe.gradient_accumulation
+    return Work(
+        step=samples * passes * forward,
+        passes=passes * recipe.gradient_accumulation,
+        image=_forwards_of_an_image(recipe) * forward,
+    )
+
+
+def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
+    """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown."""
+    peak = rate(gpu.name)
+    work = work_of(recipe, size)
+    if peak is None or work is None or size is None or not isinstance(recipe, Optimised):
+        return None
+    images = recipe.images_drawn
+    batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
+    model_bytes = 4 * (size.denoiser + size.vae + size.text_encoders + size.clip)
+    published_bytes = result_bytes(recipe, size)
+    ends = []
+    for end in range(2):
+        training = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
+        drawing = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
+        step = max(work.step / training, work.passes * _LAUNCH[end])
+        drawn = max(images * work.image / drawing, batches * recipe.inference_steps * _LAUNCH[end])
+        seconds = _CONTAINER_START[end] + recipe.steps * step + drawn
+        seconds += model_bytes / _DOWNLOAD[end] + published_bytes / _UPLOAD[end]
+        ends.append(math.ceil(seconds))
+    low, high = ends
+    slowest, quickest = (f"{share:.0%}" for share in reversed(_UTILISATION))
+    basis = f"counted operations at {slowest} to {quickest} of the {gpu.name}'s rate; not measured"
+    return Duration(low_seconds=low, high_seconds=high, basis=basis)
+
+
+def here(
+    recipe: Recipe,
+    base_model: str,
+    size: ModelSize | None,
+    runs: Sequence[MeasuredRun],
+) -> Duration | None:
+    """Return how long a job runs on this machine, or None when nothing was measured that tells.
+
+    `runs` are those of this machine, the newest first. One with the same steps tells most, then the same model.
+    """
+    work = work_of(recipe, size)
+    same: list[MeasuredRun] = []
+    for run in runs:
+        if run.base_model == base_model and _step_settings(run.recipe) == _step_settings(recipe):
+            same.append(run)
+    if same:
+        same.sort(key=_is_partly_measured)
+        return _from_same_steps(recipe, work, same[0])
+    if work is None:
+        return None
+    for run in sorted(runs, key=lambda run: run.base_model != base_model):
+        measured = work_of(run.recipe, run.size)
+        if measured is not None:
+            seconds = _seconds(recipe, work, measured.step / run.seconds_per_step)
+            if run.base_model != base_model:
+                basis = f"by the rate that {run.job} reached here with another model"
+                return _band(seconds, seconds, _ANOTHER_MODEL, basis)
+            basis = f"by the rate that {run.job} reached here with other settings"
+            return _band(seconds, seconds, _ANOTHER_JOB, basis)
+    if recipe.base_model != BUILTIN:
+        return None
+    quick, slow = _CPU_RATE
+    low = _seconds(recipe, work, quick)
+    high = _seconds(recipe, work, slow)
+    return _band(low, high, (1.0, 1.0), "a rough figure: nothing was measured on this machine yet")
+
+
+def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
+    """Return the time to allow for what is uploaded after a job was stopped: the result and the last checkpoint.
+
+    It is billed, and the service promises no upper end to it.
+    """
+    if size is None or recipe.footprint(size) is None:
+        return _UNKNOWN_UPLOAD
+    left = result_bytes(recipe, size) + checkpoint_bytes(recipe, size)
+    return _UPLOAD_START + math.ceil(left / _UPLOAD[1])
+
+
+def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
+    """Return the bytes of one checkpoint: trained weights and AdamW's two moments in float32; 0 when unknown."""
+    return 3 * result_bytes(recipe, size)
+
+
+def default_limit(recipe: Recipe, expected: Duration | None) -> int:
+    """Return the time limit in seconds of a job that sets none; it depends on the job and the instance type alone.
+
+    Three times the high end of what is expected, and never so short that no checkpoint could be written before.
+    """
+    if expected is None:
+        return _UNKNOWN_LIMIT_MINUTES * 60
+    first_checkpoints = START_SECONDS / 60 + 2 * recipe.checkpoint_minutes
+    likely = _LIMIT_FACTOR * expected.high_seconds / 60
+    minutes = max(likely, first_checkpoints, _LEAST_LIMIT_MINUTES)
+    rounded = math.ceil(minutes / _LIMIT_STEP_MINUTES) * _LIMIT_STEP_MINUTES
+    return min(rounded, LONGEST_MINUTES) * 60
+
+
+def _forward(size: ModelSize, resolution: int) -> float:
+    """Return the operations of one sample's pass through the U-Net."""
+    pixels = (resolution / size.scale) ** 2
+    self_attention = 2 * pixels * size.attention_channels
+    cross_attention = 2 * _TOKENS * size.transformer_channels
+    return 2 * pixels * (size.denoiser_macs + self_attention + cross_attention)
+
+
+def _forwards_of_an_image(recipe: Recipe) -> int:
+    """Return how many passes draw an image: with guidance, each denoising step takes one without the prompt too."""
+    if recipe.guidance_scale > 1:
+        return 2 * recipe.inference_steps
+    return recipe.inference_steps
+
+
+def result_bytes(recipe: Recipe, size: ModelSize | None) -> int:
+    """Return the bytes of the trained weights in float32; 0 when unknown."""
+    if size is None:
+        return 0
+    footprint = recipe.footprint(size)
+    if footprint is None:
+        return 0
+    return 4 * footprint.trained
+
+
+def _step_settings(recipe: Recipe) -> tuple[str, dict[str, object]]:
+    return recipe.recipe_name(), recipe.model_dump(include=_STEP_SETTINGS)
+
+
+def _is_partly_measured(run: MeasuredRun) -> bool:
+    return run.other_seconds is None
+
+
+def _from_same_steps(recipe: Recipe, work: Work | None, run: MeasuredRun) -> Duration:
+    """Return the duration by a run whose steps were the same, which may differ in their number and in its images."""
+    seconds = _PROCESS_START + recipe.steps * run.seconds_per_step
+    drawn = recipe.images_drawn * _forwards_of_an_image(recipe)
+    measured = run.recipe.images_drawn * _forwards_of_an_image(run.recipe)
+    basis = f"measured here: {run.seconds_per_step:.2g} s a step in {run.job}"
+    if run.other_seconds is not None and measured:
+        drawing = max(0.0, run.other_seconds - _PROCESS_START)
+        seconds += drawing * drawn / measured
+    elif work is not None:
+        operations = work.step / run.seconds_per_step  # per second
+        seconds += recipe.images_drawn * work.image / operations
+    elif drawn:
+        basis += ", without class images and evaluation"
+    return _band(seconds, seconds, _SAME_STEPS, basis)
+
+
+def _seconds(recipe: Recipe, work: Work, operations: float) -> float:
+    """Return the seconds of a run on this machine, which does so many operations per second."""
+    steps = recipe.steps * work.step
+    images = recipe.images_drawn * work.image
+    return _PROCESS_START + (steps + images) / operations
+
+
+def _band(low: float, high: float, factors: tuple[float, float], basis: str) -> Duration:
+    return Duration(
+        low_seconds=math.ceil(low * factors[0]),
+        high_seconds=math.ceil(high * factors[1]),
+        basis=basis,
+    )
+
+
+def _span(low: int, high: int) -> str:
+    """Return two durations as text, in the unit that suits the longer one."""
+    if high < _LONGEST_IN_UNIT:
+        return f"{low} to {high} seconds"
+    if high < _LONGEST_IN_UNIT * 60:
+        shortest = max(1, math.floor(low / 60))
+        return f"{shortest} to {math.ceil(high / 60)} minutes"
+    return f"{low / 3600:.1f} to {high / 3600:.1f} hours"

@@ -1,0 +1,94 @@
+"""What this machine measured of its own jobs, real processes that report steps as training does."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.contract.recipe import to_hyperparameters
+from orchestrator.jobs.job import Job
+from orchestrator.jobs.measurements import expected_here, measured_runs
+from orchestrator.requests import Request
+from orchestrator.resources import BUILTIN_MODEL
+from orchestrator.settings import Settings
+from orchestrator.specs.building import build_spec
+from orchestrator.targets.local.process import ProcessTarget
+
+STEPS = """
+first = 1
+if list((root / "checkpoints").iterdir()):
+    first = 41
+    emit(event="resumed", step=40)
+for step in range(first, {last} + 1):
+    emit(event="step", step=step, of=80, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+"""
+Run = Callable[..., Job]
+
+
+@pytest.fixture
+def target(settings: Settings) -> ProcessTarget:
+    return ProcessTarget(settings, lock_seconds=1)
+
+
+@pytest.fixture
+def run(target: ProcessTarget, training_request: Callable[..., Request]) -> Run:
+    """Run a script as a job of the built-in model and wait for its end."""
+
+    def start(script: str, name: str, **settings: Any) -> Job:
+        spec = build_spec({"recipe": "dreambooth", "settings": {"steps": 80, **settings}})
+        request = training_request(script, name=name)
+        request["HyperParameters"] = to_hyperparameters(spec.recipe)
+        source = {
+            "S3DataType": "S3Prefix",
+            "S3Uri": BUILTIN_MODEL.as_uri(),
+            "S3DataDistributionType": "FullyReplicated",
+        }
+        request["InputDataConfig"].append({"ChannelName": "base_model", "DataSource": {"S3DataSource": source}})
+        target.create(request)
+        job = Job(target, name)
+        job.wait()
+        return job
+
+    return start
+
+
+def expected(target: ProcessTarget, **settings: Any) -> str:
+    found = expected_here(build_spec({"recipe": "dreambooth", "settings": {"steps": 80, **settings}}), target)
+    assert found is not None
+    return found.describe()
+
+
+def test_the_next_job_is_expected_to_be_as_fast_as_the_last(target: ProcessTarget, run: Run) -> None:
+    assert "nothing was measured" in expected(target)
+    run(STEPS.format(last=80) + "\nfinish()", "whole")
+    (measured,) = measured_runs(target)
+    assert measured.seconds_per_step == 0.01
+    assert measured.other_seconds is not None
+    assert "0.01 s a step in whole" in expected(target)
+    assert "0.01 s a step in whole" in expected(target, steps=9000, rank=4)
+    assert "whole reached here with other settings" in expected(target, batch_size=1)
+
+
+def test_runs_that_say_nothing_of_the_speed_are_left_out(target: ProcessTarget, run: Run) -> None:
+    run("finish()", "without-steps")
+    run(STEPS.format(last=3), "too-short")
+    damaged = target.settings.jobs / "damaged"
+    damaged.mkdir()
+    (damaged / "request.json").write_text("[]")
+    assert measured_runs(target) == []
+
+
+def test_a_resumed_run_tells_its_speed_and_not_how_long_it_took(target: ProcessTarget, run: Run) -> None:
+    job = run(STEPS.format(last=40) + "\ncheckpoint(40); sys.exit(1)", "cut")
+    (cut,) = measured_runs(target)
+    assert cut.other_seconds is None
+    bundle = target.settings.home.parent / "bundle-cut" / "entrypoints" / "train.py"
+    bundle.write_text(
+        bundle.read_text().replace("range(first, 40 + 1)", "range(first, 80 + 1)").replace("sys.exit(1)", "finish()")
+    )
+    job.resume()
+    job.wait()
+    (resumed,) = measured_runs(target)
+    assert json.loads(job.describe().model_dump_json())["status"] == "Completed"
+    assert resumed.other_seconds is None

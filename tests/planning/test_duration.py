@@ -1,0 +1,208 @@
+"""Expected durations: the operations they are counted from, and what a plan makes of them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.aws.instances import instance, instances
+from orchestrator.aws.rates import rate
+from orchestrator.contract.footprint import ModelSize
+from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.recipes.textual_inversion import TextualInversion
+from orchestrator.models import size
+from orchestrator.planning.duration import MeasuredRun, default_limit, here, on_gpu, upload_seconds, work_of
+from orchestrator.planning.placement import find_placement, stand_ins
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
+from orchestrator.specs.building import build_spec
+from tests.planning.test_memory import SD15, SD15_UNET, SDXL, SDXL_UNET
+
+HOME = "us-east-1"
+SD15_ID = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+T4, A10G = instance("ml.g4dn.xlarge").gpu, instance("ml.g5.xlarge").gpu
+TINY = size.of_folder(BUILTIN_MODEL)
+
+
+def dreambooth(**fields: Any) -> DreamBooth:
+    return DreamBooth.model_validate({"base_model": SD15_ID, "instance_prompt": "a photo of sks dog", **fields})
+
+
+def counted(config: dict[str, Any], side: int, tokens: int) -> int:
+    """Return the operations that torch counts in a forward pass; the tensors have no content."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+        words = torch.randn(1, tokens, config["cross_attention_dim"])
+        added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
+        with FlopCounterMode(display=False) as counter:
+            unet(torch.randn(1, 4, side, side), torch.zeros(1), words, added_cond_kwargs=added)
+    return int(counter.get_total_flops())
+
+
+def builtin_config() -> dict[str, Any]:
+    config = json.loads((BUILTIN_MODEL / "unet" / "config.json").read_text())
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("config", "measured", "resolution", "tokens"),
+    [(SD15_UNET, SD15, 512, 77), (SD15_UNET, SD15, 768, 77), (SDXL_UNET, SDXL, 1024, 77), (None, TINY, 64, 32)],
+    ids=["SD15", "SD15 at 768", "SDXL", "built-in"],
+)
+def test_a_forward_pass_has_the_operations_that_torch_counts(
+    config: dict[str, Any] | None, measured: ModelSize, resolution: int, tokens: int
+) -> None:
+    side = resolution // measured.scale
+    recipe = dreambooth(resolution=resolution, prior_preservation=False, tuner="full", batch_size=1)
+    work = work_of(recipe, measured)
+    assert work is not None
+    assert work.step / 3 == pytest.approx(counted(config or builtin_config(), side, tokens), rel=0.05)
+
+
+@pytest.mark.parametrize(("known", "config"), [(SD15, SD15_UNET), (SDXL, SDXL_UNET)], ids=["SD15", "SDXL"])
+def test_a_well_known_model_has_the_multiply_adds_its_weights_give(known: ModelSize, config: dict[str, Any]) -> None:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+    shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
+    levels = len(config["block_out_channels"])
+    assert size.macs_per_pixel(shapes, levels) == known.denoiser_macs
+    assert size.attention_channels(shapes, levels) == known.attention_channels
+
+
+def operations(**fields: Any) -> float:
+    work = work_of(dreambooth(prior_preservation=False, **fields), SD15)
+    assert work is not None
+    return work.step
+
+
+def test_what_a_step_does_more_of_counts() -> None:
+    assert operations(batch_size=3) == operations(gradient_accumulation=3) == 3 * operations()
+    assert operations(tuner="full") == operations(gradient_checkpointing=True) == 1.5 * operations()
+    assert work_of(dreambooth(batch_size=1), SD15).step == 2 * operations()  # type: ignore[union-attr]
+    drawn = dreambooth(validation_prompts=("a dog", "a cat"), steps=400)
+    assert drawn.images_drawn == 100 + 2 * 8 * 4 + 4 * 2
+
+
+def test_every_gpu_of_the_price_list_has_a_rate() -> None:
+    assert [one.name for one in instances().values() if rate(one.gpu.name) is None] == []
+
+
+def test_a_plan_has_a_likely_cost_below_its_worst_case() -> None:
+    for model in ("builtin", SD15_ID, "stabilityai/stable-diffusion-xl-base-1.0"):
+        fields = {"recipe": "dreambooth", "images": SAMPLE_IMAGES, "prompt": "a photo of sks dog"}
+        spec = build_spec({**fields, "base_model": model})
+        first = find_placement(spec, HOME)
+        for placed in (first, *stand_ins(spec, first)):
+            assert placed.expected is not None
+            assert placed.likely_usd is not None
+            low, high = placed.likely_usd
+            assert 0 < low < high < placed.cost.usd
+            assert placed.cost.runtime_seconds >= 3 * placed.expected.high_seconds
+
+
+def test_a_job_of_a_minute_is_not_limited_to_four_hours() -> None:
+    spec = build_spec({"recipe": "dreambooth"})
+    assert find_placement(spec, HOME).cost.runtime_seconds == 30 * 60
+
+
+def test_the_default_limit_follows_from_the_job_alone_and_leaves_time_for_checkpoints() -> None:
+    patient = dreambooth(checkpoint_minutes=50)
+    expected = on_gpu(patient, TINY, A10G)
+    assert default_limit(patient, expected) >= 2 * 50 * 60
+    assert default_limit(patient, expected) == default_limit(patient, on_gpu(patient, TINY, A10G))
+    assert default_limit(patient, None) == 240 * 60
+    endless = dreambooth(steps=10_000_000)
+    assert default_limit(endless, on_gpu(endless, SD15, T4)) == 28 * 24 * 3600
+
+
+def test_a_limit_that_may_end_a_job_early_is_warned_of() -> None:
+    fields = {"recipe": "dreambooth", "images": SAMPLE_IMAGES, "prompt": "a photo of sks dog", "base_model": SD15_ID}
+    short = build_spec({**fields, "compute": {"max_runtime_minutes": 10}})
+    assert "is expected to stop" in find_placement(short, HOME).warnings[0].what
+    poor = build_spec({**fields, "budget": {"max_usd": 0.6}})
+    assert "may stop" in find_placement(poor, HOME).warnings[0].what
+    assert find_placement(build_spec(fields), HOME).warnings == ()
+
+
+def test_half_precision_and_better_gpus_are_quicker() -> None:
+    def seconds(gpu: Any, **fields: Any) -> int:
+        found = on_gpu(dreambooth(**fields), SD15, gpu)
+        assert found is not None
+        assert found.low_seconds < found.high_seconds
+        return found.high_seconds
+
+    assert seconds(T4, mixed_precision="fp16") < seconds(T4)
+    assert seconds(A10G) < seconds(T4)
+
+
+def test_what_is_not_known_is_not_estimated() -> None:
+    unknown = T4.model_copy(update={"name": "T5"})
+    assert on_gpu(dreambooth(), None, T4) is None
+    assert on_gpu(dreambooth(), SD15, unknown) is None
+    assert here(dreambooth(), SD15_ID, SD15, []) is None
+    assert upload_seconds(dreambooth(), None) > upload_seconds(dreambooth(), SD15)
+
+
+def test_a_full_model_takes_longer_to_upload_than_an_adapter() -> None:
+    assert upload_seconds(dreambooth(), SD15) < 90
+    assert upload_seconds(dreambooth(tuner="full"), SD15) > 240  # 14 GB with its last checkpoint
+
+
+def run(recipe: Recipe, measured: ModelSize | None, *, seconds_per_step: float, other: float | None) -> MeasuredRun:
+    return MeasuredRun("earlier", recipe.base_model, measured, recipe, seconds_per_step, other)
+
+
+def test_the_same_steps_are_expected_to_take_what_they_took() -> None:
+    earlier = run(dreambooth(steps=300), SD15, seconds_per_step=2, other=115)
+    again = here(dreambooth(steps=300, learning_rate=1e-5, seed=3), SD15_ID, SD15, [earlier])
+    assert again is not None
+    assert again.low_seconds < 715 < again.high_seconds < 1.5 * 715
+    assert "measured here: 2 s a step in earlier" in again.describe()
+    unknown = here(dreambooth(steps=300), SD15_ID, None, [earlier._replace(size=None)])
+    assert unknown == again
+    plain = here(dreambooth(steps=300, evaluation_prompts=0, prior_preservation=False), SD15_ID, SD15, [earlier])
+    assert plain is not None
+    assert "other settings" in plain.basis
+
+
+def test_fewer_images_take_less_time() -> None:
+    earlier = run(dreambooth(), SD15, seconds_per_step=2, other=1015)
+    without = here(dreambooth(evaluation_prompts=0), SD15_ID, SD15, [earlier])
+    assert without is not None
+    assert without.high_seconds == pytest.approx(1.4 * (15 + 1000 + 1000 * 100 / 164), abs=1)
+
+
+def test_of_a_run_that_has_not_ended_the_steps_count_and_the_rest_is_computed() -> None:
+    running = run(dreambooth(), SD15, seconds_per_step=2, other=None)
+    found = here(dreambooth(), SD15_ID, SD15, [running])
+    work = work_of(dreambooth(), SD15)
+    assert found is not None
+    assert work is not None
+    images = 164 * work.image / (work.step / 2)
+    assert found.high_seconds == pytest.approx(1.4 * (15 + 1000 + images), abs=1)
+    finished = running._replace(job="finished", other_seconds=115.0)
+    assert "finished" in here(dreambooth(), SD15_ID, SD15, [running, finished]).basis  # type: ignore[union-attr]
+
+
+def test_another_job_tells_the_rate_of_the_machine_and_another_model_tells_less() -> None:
+    lora = run(dreambooth(), SD15, seconds_per_step=2, other=None)
+    full = here(dreambooth(tuner="full"), SD15_ID, SD15, [lora])
+    other = here(dreambooth(tuner="full"), SD15_ID, SD15, [lora._replace(base_model="another/model")])
+    assert full is not None
+    assert other is not None
+    assert other.low_seconds < full.low_seconds < full.high_seconds < other.high_seconds
+
+
+def test_a_first_run_of_the_built_in_model_has_a_rough_figure() -> None:
+    recipe = TextualInversion(placeholder_token="<me>", initializer_token="monster")
+    found = here(recipe, BUILTIN_MODEL.as_uri(), TINY, [])
+    assert found is not None
+    assert "nothing was measured on this machine yet" in found.describe()
+    assert found.high_seconds < 600
