@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -10,7 +11,7 @@ from huggingface_hub.errors import GatedRepoError
 from entrypoints.models.loading import NEXT_STEP
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.command_line import PROGRAM
-from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
+from orchestrator.contract.model_layout import HUB_FILES, HUB_VARIANTS, lacks_weights
 
 PIN_FILE = "base_model.json"
 _TO_A_GATED_MODEL = (
@@ -69,12 +70,9 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     for another reason.
     """
     try:
-        snapshot = snapshot_download(
-            model_id,
-            revision=revision,
-            allow_patterns=[*HUB_FILES],
-            ignore_patterns=[*HUB_OTHER_VARIANTS],
-        )
+        folder = _fetch(model_id, revision, ignored=HUB_VARIANTS)
+        if lacks_weights(folder):  # of plain precision: then whatever there is
+            folder = _fetch(model_id, folder.name, ignored=())
     except GatedRepoError as error:
         raise TrainingError(
             "gated-model",
@@ -93,5 +91,14 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
             f'There is no folder "{model_id}", and {wanted} cannot be fetched from Hugging Face: {first_line(error)}',
             NEXT_STEP,
         ) from error
-    folder = Path(snapshot)
     return folder, folder.name  # the cache names a snapshot by its commit
+
+
+def _fetch(model_id: str, revision: str | None, ignored: Sequence[str]) -> Path:
+    snapshot = snapshot_download(
+        model_id,
+        revision=revision,
+        allow_patterns=[*HUB_FILES],
+        ignore_patterns=[*ignored],
+    )
+    return Path(snapshot)

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
 from entrypoints.models.base import Residuals
@@ -16,6 +18,8 @@ from entrypoints.models.ddpm import Ddpm
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
+from orchestrator.contract.model_file import ModelFileError
+from orchestrator.contract.model_layout import find_weights, names_of
 
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
 """Arguments of `from_pretrained`: no pickles, no network, and float32.
@@ -102,9 +106,45 @@ class LatentDiffusion:
         return prediction
 
 
+def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
+    """Load everything with weights, by the name of its folder, from whatever variant of the weights is there.
+
+    Raises ModelFileError for weights that are missing or of another shape: the libraries would put random ones in
+    their place.
+    """
+    classes: dict[str, Any] = {"vae": AutoencoderKL}
+    for part, name in family.classes.items():
+        library = diffusers if part == family.denoiser else transformers
+        classes[part] = getattr(library, name)
+    names = names_of(folder)
+    parts = {}
+    for part in family.weight_parts:
+        weights = find_weights(part, names)
+        module, info = classes[part].from_pretrained(
+            folder,
+            subfolder=part,
+            variant=None if weights is None else weights.variant,
+            output_loading_info=True,
+            **LOADING,
+        )
+        lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        if lacking:
+            message = f"the weights in {part}/ lack {lacking[0]}"
+            if len(lacking) > 1:
+                message = f"{message} and {len(lacking) - 1} more"
+            raise ModelFileError(message)
+        parts[part] = module
+    return parts
+
+
 def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
-    """Move a pipeline to a device, turn off the gradients of all its weights, and hide its progress bar."""
+    """Make a pipeline ready: on its device, all weights without gradients, no progress bar, no endless prompts."""
     pipeline.set_progress_bar_config(disable=True)
+    for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
+        # Where nobody set a tokenizer's length it is about 1e30; longer than the text encoder's is of no use either.
+        known = getattr(pipeline, encoder).config.max_position_embeddings
+        limited = getattr(pipeline, tokenizer)
+        limited.model_max_length = min(limited.model_max_length, known)
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)

@@ -8,12 +8,22 @@ import torch
 from transformers import CLIPModel
 
 from entrypoints.models.base import BaseModel
-from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
-from orchestrator.contract.families import CLIP_FOLDER, family_of, files_sha256, setting_files, weight_files
+from orchestrator.contract.families import INDEX_FILE, family_in
+from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_layout import (
+    CLIP_FOLDER,
+    files_sha256,
+    find_weights,
+    names_of,
+    setting_files,
+    weight_files,
+)
 
 NEXT_STEP = (
-    'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
+    "Mend or replace the model, or choose another with --base-model: a folder in the diffusers layout, a Hugging Face "
+    "id, or builtin; then submit again."
 )
 # The constants of the original CLIP (arXiv 2103.00020), red, green and blue.
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -36,7 +46,8 @@ def load_base_model(
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
-        reason = f"{type(error).__name__}: {error}"
+        # The library names files of the job, which nobody finds elsewhere.
+        reason = first_line(error).replace(str(folder), model_id)
         raise TrainingError(
             "base-model",
             f'The base model "{model_id}" cannot be loaded: {reason}',
@@ -50,7 +61,11 @@ def _load(
     revision: str | None,
     device: torch.device,
 ) -> BaseModel:
-    family = family_of(folder)
+    problems = model_problems(folder)
+    if problems:
+        found = "; ".join(f"{problem.what} ({problem.fix})" for problem in problems)
+        raise TrainingError("base-model", f'The base model "{model_id}" cannot be trained: {found}.', NEXT_STEP)
+    family = family_in(folder / INDEX_FILE, model_id)
     reference = BaseModelReference(
         id=model_id,
         revision=revision,
@@ -60,16 +75,39 @@ def _load(
     clip = load_clip(folder, device)
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)
+    _require_finite(base)
     return base
+
+
+@torch.no_grad()
+def _require_finite(base: BaseModel) -> None:
+    """Raise TrainingError("base-model") for weights that are not numbers: every loss would be none."""
+    found = []
+    for part in base.family.weight_parts:
+        module: torch.nn.Module = getattr(base.pipeline, part)
+        for name, tensor in module.state_dict().items():
+            # One sum is cheap; it is not finite if any element is not, or, seldom, if it overflows.
+            if not tensor.sum().isfinite() and not tensor.isfinite().all():
+                found.append(f"{part}/ {name}")
+    if not found:
+        return
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    raise TrainingError(
+        "base-model",
+        f'The base model "{base.reference.id}" is damaged: it holds NaN or infinity in {found[0]}{more}.',
+        NEXT_STEP,
+    )
 
 
 def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
     """Load the CLIP that a base model brings to be evaluated with, frozen; None if it brings none."""
     clip_folder = folder / CLIP_FOLDER
-    if not (clip_folder / "config.json").is_file():
+    weights = find_weights(CLIP_FOLDER, names_of(folder))
+    if weights is None or not (clip_folder / "config.json").is_file():
         return None
     clip = CLIPModel.from_pretrained(
         clip_folder,
+        variant=weights.variant,
         use_safetensors=True,
         local_files_only=True,
         dtype=torch.float32,

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from orchestrator.planning.placement import find_placement, stand_ins
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
+from tests.stand_ins.model import json_of, small_model, write_files
 
 HOME = "us-east-1"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -116,15 +118,12 @@ def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
     assert all(float(one.cost.usd) <= 0.2 for one in limited)
 
 
-def test_a_folder_whose_weights_cannot_be_read_has_no_known_size(tmp_path: Path) -> None:
-    for part in ("unet", "vae", "text_encoder"):
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "config.json").write_text("{}")
-        (tmp_path / part / "model.safetensors").write_bytes(b"none")
-    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
-        (tmp_path / file).parent.mkdir()
-        (tmp_path / file).write_text("{}")
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+def test_a_folder_whose_configuration_leaves_out_what_memory_depends_on_has_no_known_size(tmp_path: Path) -> None:
+    files = small_model()
+    config = {
+        name: value for name, value in json.loads(files["unet/config.json"]).items() if name != "layers_per_block"
+    }
+    write_files(tmp_path, {**files, "unet/config.json": json_of(config)})
     assert find_placement(spec(str(tmp_path)), HOME).memory is None
 
 
