@@ -8,7 +8,6 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 
-from entrypoints.models.loading import NEXT_STEP
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.model_layout import HUB_FILES, HUB_VARIANTS, lacks_weights
@@ -66,8 +65,8 @@ def write_durably(path: Path, text: str) -> None:
 def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
 
-    Raises TrainingError: "gated-model" when its terms must be accepted first, "base-model" when it cannot be fetched
-    for another reason.
+    Raises TrainingError: "gated-model" when its terms must be accepted first, "hub" when it cannot be fetched for
+    another reason.
     """
     try:
         folder = _fetch(model_id, revision, ignored=HUB_VARIANTS)
@@ -87,9 +86,9 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
             wanted = f"{model_id} at {revision}"
         # A mistyped path can look like an id, so the message speaks of both.
         raise TrainingError(
-            "base-model",
+            "hub",
             f'There is no folder "{model_id}", and {wanted} cannot be fetched from Hugging Face: {first_line(error)}',
-            NEXT_STEP,
+            f"Check the name and the network, then: {PROGRAM} jobs retry JOB",
         ) from error
     return folder, folder.name  # the cache names a snapshot by its commit
 

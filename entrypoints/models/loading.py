@@ -82,21 +82,17 @@ def _load(
 @torch.no_grad()
 def _require_finite(base: BaseModel) -> None:
     """Raise TrainingError("base-model") for weights that are not numbers: every loss would be none."""
-    found = []
     for part in base.family.weight_parts:
         module: torch.nn.Module = getattr(base.pipeline, part)
         for name, tensor in module.state_dict().items():
             # One sum is cheap; it is not finite if any element is not, or, seldom, if it overflows.
-            if not tensor.sum().isfinite() and not tensor.isfinite().all():
-                found.append(f"{part}/ {name}")
-    if not found:
-        return
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    raise TrainingError(
-        "base-model",
-        f'The base model "{base.reference.id}" is damaged: it holds NaN or infinity in {found[0]}{more}.',
-        NEXT_STEP,
-    )
+            if tensor.sum().isfinite() or tensor.isfinite().all():
+                continue
+            raise TrainingError(
+                "base-model",
+                f'The base model "{base.reference.id}" is damaged: {part}/ holds NaN or infinity in {name}.',
+                NEXT_STEP,
+            )
 
 
 def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:

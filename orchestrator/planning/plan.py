@@ -259,11 +259,12 @@ def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
     if prepared.dataset is not None:
         warnings += prepared.dataset.warnings
     images = spec.inputs.get(IMAGES)
-    if isinstance(spec.base_model, Builtin) and images not in (None, SAMPLE_IMAGES):
+    trains_little = isinstance(spec.base_model, Builtin) and not spec.recipe.trains_all_weights
+    if trains_little and images not in (None, SAMPLE_IMAGES):
         photos = Problem(
             where="base_model",
             what="the built-in model was trained on drawn shapes alone: of photos it learns colours better than forms",
-            fix="name another model with --base-model, or train all of it, as the README says",
+            fix="name another model with --base-model, or train all of it with dreambooth -s tuner=full, as in README",
         )
         warnings.append(photos)
     return tuple(warnings)

@@ -265,7 +265,8 @@ def test_another_size_than_the_models_own_is_remarked_on(job: Any, main: Any) ->
 def test_a_hub_model_that_is_not_there_offline(name: str, revision: str | None) -> None:
     with pytest.raises(TrainingError, match=f'no folder "{name}"') as caught:
         fetch_from_hub(name, revision)
-    assert caught.value.kind == "base-model"
+    assert caught.value.kind == "hub"
+    assert "jobs retry" in caught.value.next_step
 
 
 def test_equal_weights_have_equal_fingerprints(base_folder: Path, tmp_path: Path) -> None:

@@ -135,3 +135,27 @@ def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> 
     assert placed.fit is Fit.FITS
     assert placed.instance.gpu.memory_gib >= 40
     assert placed.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "advised"),
+    [
+        ({}, {"batch_size", "gradient_checkpointing", "mixed_precision", "resolution"}),
+        ({"batch_size": 1}, {"gradient_checkpointing", "mixed_precision", "resolution"}),
+        ({"gradient_checkpointing": True, "mixed_precision": "fp16"}, {"batch_size", "resolution"}),
+        ({"batch_size": 1, "gradient_checkpointing": True, "mixed_precision": "fp16"}, {"resolution"}),
+    ],
+)
+def test_memory_is_saved_by_what_is_not_set_already(chosen: dict[str, Any], advised: set[str]) -> None:
+    settings = {"batch_size": 64, "resolution": 2048, "gradient_checkpointing": False, "tuner": "full", **chosen}
+    model = "stabilityai/stable-diffusion-xl-base-1.0"
+    asked = spec(model, settings=settings, compute={"instance_type": "ml.g4dn.xlarge"})
+    fixes = [one.fix for one in find_placement(asked, HOME).warnings if "is too small" in one.what]
+    if "batch_size" in advised:  # beyond any GPU, so it is refused where none is named
+        with pytest.raises(SpecError) as raised:
+            find_placement(spec(model, settings=settings), HOME)
+        fixes += [problem.fix for problem in raised.value.problems]
+    assert fixes
+    ways = {"batch_size", "gradient_checkpointing", "mixed_precision", "resolution"}
+    for fix in fixes:
+        assert {way for way in ways if way in fix} == advised

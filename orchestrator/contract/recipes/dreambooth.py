@@ -90,6 +90,11 @@ class DreamBooth(LowRank, Denoising):
         return Footprint(trained=trained, added=trained, samples=samples, kept=KEPT_LORA, text=text)
 
     @property
+    def trains_all_weights(self) -> bool:
+        """With the tuner for it."""
+        return self.tuner == "full"
+
+    @property
     def draws_images(self) -> bool:
         """Class pictures are drawn before training."""
         return self.prior_preservation or super().draws_images
