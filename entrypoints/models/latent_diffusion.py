@@ -121,8 +121,7 @@ def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
     for part in family.weight_parts:
         weights = find_weights(part, names)
         module, info = classes[part].from_pretrained(
-            folder,
-            subfolder=part,
+            folder / part,
             variant=None if weights is None else weights.variant,
             output_loading_info=True,
             **LOADING,
