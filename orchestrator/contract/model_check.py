@@ -18,10 +18,15 @@ from orchestrator.contract.model_configs import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from orchestrator.contract.model_file import AGAIN, ModelFileError, read_object, require_readable
-from orchestrator.contract.model_fit import (
+from orchestrator.contract.model_file import (
     ANOTHER,
-    BASE_MODEL,
+    ONE_MODEL,
+    ModelFileError,
+    model_problem,
+    read_object,
+    require_readable,
+)
+from orchestrator.contract.model_fit import (
     Denoiser,
     Part,
     autoencoder_problems,
@@ -39,8 +44,6 @@ from orchestrator.contract.safetensors_header import Header, TensorEntry, read_h
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
-_TO_SAFETENSORS = "convert the weights to safetensors, if you trust them: save_pretrained of diffusers does"
-_MOST_CHARACTERS = 300  # of a message that quotes a value
 
 
 class _Contents(NamedTuple):
@@ -59,11 +62,9 @@ def model_problems(folder: Path) -> list[Problem]:
     try:
         family = family_in(folder / INDEX_FILE, "it")
     except ModelFileError as error:
-        return [Problem(where=BASE_MODEL, what=error.what, fix=error.fix)]
+        return [model_problem(error.what, error.fix)]
     contents, problems = _read(folder)
-    for what in missing_parts(family, contents.names):
-        fix = _TO_SAFETENSORS if "pickle" in what else AGAIN
-        problems.append(Problem(where=BASE_MODEL, what=what, fix=fix))
+    problems += missing_parts(family, contents.names)
     problems += _index_problems(family, contents)
     problems += _part_problems(family, contents)
     return problems
@@ -84,7 +85,7 @@ def _read(folder: Path) -> tuple[_Contents, list[Problem]]:
             else:
                 require_readable(path)
         except ModelFileError as error:
-            problems.append(Problem(where=BASE_MODEL, what=f"{name} {error.what}", fix=error.fix))
+            problems.append(model_problem(f"{name} {error.what}", error.fix))
     return _Contents(names_of(folder), objects, headers), problems
 
 
@@ -148,8 +149,7 @@ def _config(
         return config_type.model_validate(values)
     except ValidationError as error:
         for problem in problems_of(error):
-            what = f"{name}: {problem.where} {problem.what}"
-            problems.append(Problem(where=BASE_MODEL, what=what[:_MOST_CHARACTERS], fix=ANOTHER))
+            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", ANOTHER))
         return None
 
 
@@ -172,7 +172,7 @@ def _tensors(part: str, contents: _Contents, problems: list[Problem]) -> Header 
     what = _index_fault(index, part, weights.files, contents.headers)
     if what is None:
         return tensors
-    problems.append(Problem(where=BASE_MODEL, what=f"{part}/{weights.shard_index} {what}", fix=AGAIN))
+    problems.append(model_problem(f"{part}/{weights.shard_index} {what}"))
     return None
 
 
@@ -186,12 +186,15 @@ def _index_fault(
     absent = sorted(set(listed.values()).difference(shards))
     if absent:
         return f"lists {absent[0]}, which is not there" + _and_more(absent)
-    found = {(name, file) for file in shards for name in headers[f"{part}/{file}"]}
-    without = sorted(set(listed.items()) - found)
+    pairs = set(listed.items())
+    found = set()
+    for file in shards:
+        found |= {(name, file) for name in headers[f"{part}/{file}"]}
+    without = sorted(pairs - found)
     if without:
         name, file = without[0]
         return f"lists {name} in {file}, which does not hold it" + _and_more(without)
-    unlisted = sorted(found - set(listed.items()))
+    unlisted = sorted(found - pairs)
     if unlisted:
         name, file = unlisted[0]
         return f"does not list {name}, which {file} holds" + _and_more(unlisted)
@@ -211,21 +214,25 @@ def _architecture_problems(family: Family, denoiser: Denoiser) -> Iterator[Probl
     if found != family.addition_embed_type:
         expected = f"addition_embed_type {found}, expected {family.addition_embed_type}"
         what = f"it calls itself a {family.pipeline}, but its {family.denoiser} is another ({expected})"
-        yield Problem(where=BASE_MODEL, what=what, fix="take all parts of one model")
+        yield model_problem(what, ONE_MODEL)
 
 
 def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
     """Yield the parts that the model's index gives another class than the family's, or code of its own."""
     index = contents.objects[INDEX_FILE]
-    classes = {"vae": "AutoencoderKL", **family.classes, **dict.fromkeys(family.tokenizers, "CLIPTokenizer")}
+    classes = {"vae": "AutoencoderKL", **family.classes}
+    classes |= dict.fromkeys(family.tokenizers, "CLIPTokenizer")
     for part, expected in classes.items():
         match index.get(part):
             case [str(library), str(name)]:
-                pass
+                is_known = library in _LIBRARIES and name in (expected, f"{expected}Fast")
+                if not is_known:
+                    what = f"{INDEX_FILE}: {part} is {library}.{name}, and only {expected} can be trained"
+                    yield model_problem(what, ANOTHER)
             case _:
-                what = f"{INDEX_FILE} does not say that {part} is a {expected}"
-                yield Problem(where=BASE_MODEL, what=what, fix=AGAIN)
-                continue
-        if library not in _LIBRARIES or name not in (expected, f"{expected}Fast"):
-            what = f"{INDEX_FILE}: {part} is {library}.{name}, and only {expected} can be trained"
-            yield Problem(where=BASE_MODEL, what=what[:_MOST_CHARACTERS], fix=ANOTHER)
+                yield model_problem(f"{INDEX_FILE} does not say that {part} is a {expected}")
+    match index.get("scheduler"):
+        case ["diffusers", str()]:
+            pass
+        case _:
+            yield model_problem(f"{INDEX_FILE} does not say which of diffusers' schedulers it has", ANOTHER)

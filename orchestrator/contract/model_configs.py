@@ -2,12 +2,16 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Size = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 PredictionType = Literal["epsilon", "v_prediction"]
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 """What a denoiser that can be trained predicts."""
+
+
+_OTHER_NOISE = ("EDM", "FlowMatch")
+"""What the names of schedulers begin with whose noise is not that of DDPM."""
 
 
 class Config(BaseModel):
@@ -62,6 +66,8 @@ class AutoencoderConfig(Config):
     """Channels of the latents."""
     block_out_channels: list[Size] = Field([64], min_length=1, max_length=16)
     """Channels of each level."""
+    latents_mean: None = None
+    """Mean of the latents of each channel, which would have to be taken off."""
     scaling_factor: float = Field(0.18215, gt=0, lt=1e4, allow_inf_nan=False, strict=True)
     """Factor that brings latents to unit variance."""
 
@@ -88,6 +94,8 @@ class TextEncoderConfig(Config):
 class SchedulerConfig(Config):
     """Noise as DDPM adds it."""
 
+    class_name: str = Field("", alias="_class_name")
+    """Its class in diffusers; most of them draw with the same noise."""
     prediction_type: PredictionType = "epsilon"
     """What the denoiser predicts."""
     timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
@@ -96,6 +104,13 @@ class SchedulerConfig(Config):
     """How the noise grows."""
     num_train_timesteps: Size = 1000
     """Timesteps."""
+
+    @field_validator("class_name")
+    @classmethod
+    def _adds_noise_as_ddpm(cls, value: str) -> str:
+        if value.startswith(_OTHER_NOISE):
+            raise ValueError(f"{value} is of another noise than DDPM's")
+        return value
 
 
 class TokenizerConfig(Config):

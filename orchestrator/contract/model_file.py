@@ -5,9 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.problem import Problem
+
 MAX_JSON_BYTES = 32_000_000
 """Largest JSON file that is parsed; the largest vocabularies in use have half of that."""
+BASE_MODEL = "base_model"
+"""The field of a recipe that names it."""
 AGAIN = "download it again"
+ANOTHER = "choose another base model"
+ONE_MODEL = "take all parts of one model"
+_MOST_CHARACTERS = 300  # of a message that quotes a value
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _IN_ITS_PLACE = {
     b"<html": "is a web page, not the file itself",
@@ -16,6 +23,11 @@ _IN_ITS_PLACE = {
 }
 """What failed downloads and renamed files begin with, in lower case."""
 _START_BYTES = max(len(start) for start in (_LFS_POINTER, *_IN_ITS_PLACE))
+
+
+def model_problem(what: str, fix: str = AGAIN) -> Problem:
+    """Return something that is wrong with a base model; what a hostile file says in it is cut."""
+    return Problem(where=BASE_MODEL, what=what[:_MOST_CHARACTERS], fix=fix)
 
 
 class ModelFileError(ValueError):

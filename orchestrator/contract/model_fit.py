@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.contract.model_configs import AutoencoderConfig, Config, DenoiserConfig, TextEncoderConfig
-from orchestrator.contract.model_file import AGAIN
+from orchestrator.contract.model_file import ANOTHER, ONE_MODEL, model_problem
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.safetensors_header import FLOATS, Header
 
-BASE_MODEL = "base_model"
-ANOTHER = "choose another base model"
+_MOST_LAYERS = 1000  # that are looked for
 _MOST_NAMED = 3  # tensors that one message names
 _TEXT_PREFIX = "text_model."
 """What transformers 4 begins the names of a text encoder's tensors with."""
@@ -68,7 +67,7 @@ def denoiser_problems(denoiser: Denoiser) -> Iterator[Problem]:
         expected[f"*{_PROMPT_READER}"] = widths
     begins = []
     for level in range(len(channels)):
-        begins += [f"down_blocks.{level}.", f"up_blocks.{level}."]
+        begins += [f"down_blocks.{level}", f"up_blocks.{level}"]
     yield from _tensor_problems(part, tensors, expected, begins)
 
 
@@ -77,7 +76,8 @@ def autoencoder_problems(autoencoder: Autoencoder) -> Iterator[Problem]:
     part, config, tensors = autoencoder
     if tensors is None:
         return
-    first, last = config.block_out_channels[0], config.block_out_channels[-1]
+    first = config.block_out_channels[0]
+    last = config.block_out_channels[-1]
     latents = config.latent_channels
     expected = {
         "encoder.conv_in.weight": [first, config.in_channels, 3, 3],
@@ -102,7 +102,7 @@ def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Prob
     }
     if pools:
         expected["text_projection.weight"] = [config.projection_dim, width]
-    begins = [f"encoder.layers.{layer}." for layer in range(min(config.num_hidden_layers, 1000))]
+    begins = [f"encoder.layers.{layer}" for layer in range(min(config.num_hidden_layers, _MOST_LAYERS))]
     yield from _tensor_problems(part, tensors, expected, begins)
 
 
@@ -110,27 +110,38 @@ def _tensor_problems(part: str, tensors: Header, expected: Shapes, begins: Seque
     """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
     if tensors and all("lora" in name.lower() for name in tensors):
         what = f"{part}/ holds a LoRA where its weights should be"
-        yield Problem(where=BASE_MODEL, what=what, fix="name a whole model; a LoRA is added to one")
+        yield model_problem(what, "name a whole model; a LoRA is added to one")
         return
+    groups = _groups(tensors)
     missing = [name for name in expected if name not in tensors]
-    missing += [f"{begin}*" for begin in begins if not any(name.startswith(begin) for name in tensors)]
+    missing += [f"{begin}.*" for begin in begins if begin not in groups]
     if missing:
         named = ", ".join(missing[:_MOST_NAMED])
         more = len(missing) - _MOST_NAMED
         if more > 0:
             named = f"{named} and {more} more"
-        yield Problem(where=BASE_MODEL, what=f"the weights in {part}/ lack {named}", fix=AGAIN)
+        yield model_problem(f"the weights in {part}/ lack {named}")
     for name, shape in expected.items():
         entry = tensors.get(name)
         if entry is None:
             continue
         if entry.shape != list(shape):
             what = f"{part}/: {name} has the shape {entry.shape}, and its config.json says {list(shape)}"
-            yield Problem(where=BASE_MODEL, what=what, fix="take config and weights of one model")
+            yield model_problem(what, "take config and weights of one model")
         elif entry.dtype not in FLOATS:
             what = f"{part}/: {name} is of type {entry.dtype}, and packed weights cannot be trained"
-            yield Problem(where=BASE_MODEL, what=what, fix="take the weights in float16 or float32")
+            yield model_problem(what, "take the weights in float16 or float32")
             return  # the others are too
+
+
+def _groups(tensors: Header) -> set[str]:
+    """Return what names begin with, up to two and three words: "down_blocks.0", "encoder.layers.0"."""
+    groups = set()
+    for name in tensors:
+        words = name.split(".")
+        groups.add(".".join(words[:2]))
+        groups.add(".".join(words[:3]))
+    return groups
 
 
 def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[Problem]:
@@ -138,15 +149,18 @@ def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[P
     latents = autoencoder.config.latent_channels
     part, config, _ = denoiser
     takes = config.in_channels
-    purposes = {latents + 1: "made for depth maps", 2 * latents: "made to edit images by instruction"}
-    purposes[2 * latents + 1] = "made for inpainting"
+    purposes = {
+        latents + 1: "made for depth maps",
+        2 * latents: "made to edit images by instruction",
+        2 * latents + 1: "made for inpainting",
+    }
     if takes != latents:
         purpose = purposes.get(takes, "of another model")
         what = f"{part}/ is {purpose}: it takes {takes} channels, and the latents of vae/ have {latents}"
-        yield Problem(where=BASE_MODEL, what=what, fix="choose a model that draws from a prompt alone")
+        yield model_problem(what, "choose a model that draws from a prompt alone")
     if config.out_channels != latents:
         what = f"{part}/ predicts {config.out_channels} channels, and the latents of vae/ have {latents}"
-        yield Problem(where=BASE_MODEL, what=what, fix=ANOTHER)
+        yield model_problem(what, ANOTHER)
 
 
 def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Iterator[Problem]:
@@ -159,7 +173,7 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
     if set(widths) != {width}:
         reads = " or ".join(str(one) for one in sorted(set(widths)))
         what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} give {width}"
-        yield Problem(where=BASE_MODEL, what=what, fix="take all parts of one model")
+        yield model_problem(what, ONE_MODEL)
 
 
 def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Problem]:
@@ -173,4 +187,4 @@ def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Proble
             f"{part}/ reads {found} numbers beside the prompt (projection_class_embeddings_input_dim), "
             f"and the pooled prompt with the image's size gives {expected}"
         )
-        yield Problem(where=BASE_MODEL, what=what, fix="take all parts of one model")
+        yield model_problem(what, ONE_MODEL)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 from orchestrator.contract.families import FAMILIES, INDEX_FILE, Family, family_in
-from orchestrator.contract.model_file import ModelFileError
+from orchestrator.contract.model_file import ModelFileError, model_problem
+from orchestrator.contract.problem import Problem
 
 CLIP_FOLDER = "clip"
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
@@ -24,21 +25,23 @@ _SETTINGS = (
 """What diffusers and transformers read of a part: notes and whatever else lies beside them stay where they are."""
 _PREFERRED_VARIANTS = ("fp32", "fp16", "bf16")
 """Variants that are read rather than others, the most exact first."""
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_OTHER_WEIGHTS = (".safetensors", ".msgpack", ".onnx", ".gguf")
 _DIFFUSERS_STEM = "diffusion_pytorch_model"
 _TRANSFORMERS_STEM = "model"
 
 
-def _parts() -> dict[str, None]:
-    parts = dict.fromkeys(part for family in FAMILIES.values() for part in family.setting_parts)
-    return {**parts, CLIP_FOLDER: None}
+def _all_parts() -> tuple[str, ...]:
+    parts: dict[str, None] = {}
+    for family in FAMILIES.values():
+        parts |= dict.fromkeys(family.setting_parts)
+    return (*parts, CLIP_FOLDER)
 
 
-_PARTS = tuple(_parts())
+_PARTS = _all_parts()
 """Folders that a model of any family may have."""
-HUB_FILES = (
-    INDEX_FILE,
-    *(f"{part}/{name}" for part in _PARTS for name in (*_SETTINGS, "*.safetensors", "*.safetensors.index*.json")),
-)
+_FETCHED = (*_SETTINGS, "*.safetensors", "*.safetensors.index*.json")
+HUB_FILES = (INDEX_FILE, *(f"{part}/{name}" for part in _PARTS for name in _FETCHED))
 """Patterns of what is fetched of a model on the Hub: no pickles, no single-file checkpoints beside the folders."""
 HUB_VARIANTS = ("*.*.safetensors",)
 """Patterns of weights in variants: they are fetched only of a model that lacks plain ones."""
@@ -164,19 +167,31 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], 
     return tree_sha256(digests)
 
 
-def missing_parts(family: Family, names: Collection[str]) -> list[str]:
+def missing_parts(family: Family, names: Collection[str]) -> list[Problem]:
     """Return what a model lacks of its family's parts, from the names of its files alone."""
     needed: dict[str, tuple[str, ...]] = dict.fromkeys(family.weight_parts, ("config.json",))
     needed |= dict.fromkeys(family.tokenizers, TOKENIZER_FILES)
     needed["scheduler"] = ("scheduler_config.json",)
-    missing = []
+    problems = []
     for part, files in needed.items():
         inside = names_in(part, names)
         if not inside.intersection(files):
-            missing.append(f"{part}/ has no {' or '.join(files)}")
+            problems.append(model_problem(f"{part}/ has no {' or '.join(files)}"))
         if part in family.weight_parts and find_weights(part, names) is None:
-            missing.append(f"{part}/ has no {stem(part)}.safetensors{_instead(inside)}")
-    return missing
+            problems.append(_no_weights(part, inside))
+    return problems
+
+
+def _no_weights(part: str, inside: Iterable[str]) -> Problem:
+    """Return what a part has in place of weights that can be read."""
+    what = f"{part}/ has no {stem(part)}.safetensors"
+    for name in sorted(inside):
+        if name.endswith(_PICKLES):
+            what = f"{what} but {name}, a pickle, which can run code and is not read"
+            return model_problem(what, "if you trust it, convert it: save_pretrained of diffusers writes safetensors")
+        if name.endswith(_OTHER_WEIGHTS):
+            return model_problem(f"{what} but {name}")
+    return model_problem(what)
 
 
 def lacks_weights(folder: Path) -> bool:
@@ -187,13 +202,3 @@ def lacks_weights(folder: Path) -> bool:
         return False
     names = names_of(folder)
     return any(find_weights(part, names) is None for part in family.weight_parts)
-
-
-def _instead(inside: Iterable[str]) -> str:
-    """Return what a folder without weights has in their place."""
-    for name in sorted(inside):
-        if name.endswith((".bin", ".ckpt", ".pt", ".pth")):
-            return f" but {name}, a pickle, which can run code and is not read"
-        if name.endswith((".safetensors", ".msgpack", ".onnx", ".gguf")):
-            return f" but {name}"
-    return ""

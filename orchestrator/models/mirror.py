@@ -176,9 +176,7 @@ def _require_family(model: HubModel) -> None:
         raise SpecError(f"{error}.", next_step=_ANOTHER) from error
     missing = missing_parts(family, model.sizes)
     if missing:
-        parts = "; ".join(missing)
-        message = f"{model.id} is not a complete model: {parts}."
-        raise SpecError(message, next_step=_ANOTHER)
+        raise SpecError(f"{model.id} is not a complete model.", next_step=_ANOTHER, problems=missing)
 
 
 def _require_complete(store: Store, model: MirroredModel) -> None:

@@ -15,6 +15,7 @@ from orchestrator.contract.families import (
 )
 from orchestrator.contract.hub_models import known_model
 from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_file import model_problem
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import BUILTIN
 from orchestrator.resources import BUILTIN_MODEL
@@ -113,7 +114,7 @@ def base_model_problems(base_model: object, revision: object) -> list[Problem]:
     try:
         source = parse_base_model(base_model)
     except ValueError as error:
-        problems.append(Problem(where="base_model", what=str(error), fix=NAME_A_MODEL))
+        problems.append(model_problem(str(error), NAME_A_MODEL))
     if isinstance(source, Folder):
         problem = folder_problem(source.folder)
         problems += [problem] if problem is not None else model_problems(source.folder)

@@ -8,11 +8,10 @@ from urllib.parse import unquote
 
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.families import INDEX_FILE
-from orchestrator.contract.model_file import ModelFileError, read_object
+from orchestrator.contract.model_file import ModelFileError, model_problem, read_object
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.safetensors_header import Header, read_header
 
-BASE_MODEL = "base_model"
 NAME_A_MODEL = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
 _HUB_PAGE = re.compile(
     r"(?:hf://(?:models/)?|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)"
@@ -54,12 +53,12 @@ def address_problem(name: str) -> Problem | None:
         if page.revision is not None:
             words = f"{words} -s base_revision={shlex.quote(page.revision)}"
         what = "is the address of a page of the Hugging Face Hub; a model is named by its id"
-        return Problem(where=BASE_MODEL, what=what, fix=f"write {words}")
+        return model_problem(what, f"write {words}")
     if name.lower().startswith("s3://"):
         fix = f"fetch it first: aws s3 sync {shlex.quote(name)} ./model; then write --base-model ./model"
-        return Problem(where=BASE_MODEL, what="is an address in S3, and a model is read from this machine", fix=fix)
+        return model_problem("is an address in S3, and a model is read from this machine", fix)
     if _ADDRESS.match(name) or name.lower().startswith(("huggingface.co/", "hf.co/", "www.")):
-        return Problem(where=BASE_MODEL, what="is an address of the web, which is not read", fix=NAME_A_MODEL)
+        return model_problem("is an address of the web, which is not read", NAME_A_MODEL)
     return None
 
 
@@ -72,7 +71,7 @@ def folder_problem(folder: Path) -> Problem | None:
     if found is None:
         return None
     what, fix = found
-    return Problem(where=BASE_MODEL, what=what, fix=fix)
+    return model_problem(what, fix)
 
 
 def _about(folder: Path) -> tuple[str, str] | None:

@@ -149,8 +149,9 @@ def test_a_model_that_cannot_be_trained_is_refused_before_its_weights_are_downlo
     hub: HubServer, wire: Wire, put: Put, files: Files, spoil: Callable[[Files], Files], words: str
 ) -> None:
     hub.add(MODEL, spoil(files))
-    with pytest.raises(SpecError, match=words) as raised:
+    with pytest.raises(SpecError) as raised:
         put()
+    assert words in raised.value.render()
     assert "--base-model" in raised.value.next_step
     assert all(path.endswith("model_index.json") for path in hub.downloads())
     assert wire.count("PutObject") == 0

@@ -185,7 +185,7 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     "pickles alone": (
         lambda: {name.replace(".safetensors", ".bin"): content for name, content in small_model().items()},
         "unet/ has no diffusion_pytorch_model.safetensors but diffusion_pytorch_model.bin, a pickle",
-        "convert the weights to safetensors",
+        "save_pretrained of diffusers writes safetensors",
     ),
     "another name": (
         lambda: {name.replace("pytorch", "torch"): content for name, content in small_model().items()},
@@ -305,6 +305,17 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     ),
     "prediction": (changed("scheduler/scheduler_config.json", prediction_type="sample"), "'epsilon' or", "another"),
     "spacing": (changed("scheduler/scheduler_config.json", timestep_spacing="karras"), "timestep_spacing", "another"),
+    "flow": (
+        changed("scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
+        "FlowMatchEulerDiscreteScheduler is of another noise than DDPM's",
+        "another base model",
+    ),
+    "a scheduler of its own": (
+        changed("model_index.json", scheduler=["own", "S"]),
+        "which of diffusers' sch",
+        "another",
+    ),
+    "other latents' mean": (changed("vae/config.json", latents_mean=[1, 2]), "latents_mean", "another base model"),
     "noise": (changed("scheduler/scheduler_config.json", beta_schedule="cosine"), "beta_schedule", "another"),
 }
 
