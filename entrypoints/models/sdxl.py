@@ -75,6 +75,8 @@ def load(
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder,
         add_watermarker=False,
+        feature_extractor=None,
+        image_encoder=None,
         **load_parts(folder, SDXL),
         **LOADING,
     )

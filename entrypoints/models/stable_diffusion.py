@@ -51,6 +51,7 @@ def load(
         folder,
         safety_checker=None,
         feature_extractor=None,
+        image_encoder=None,
         requires_safety_checker=False,
         **load_parts(folder, STABLE_DIFFUSION),
         **LOADING,

@@ -35,7 +35,7 @@ class DenoiserConfig(Config):
     """Side of the kernel of its last convolution."""
     block_out_channels: list[Size] = Field([320, 640, 1280, 1280], min_length=1, max_length=16)
     """Channels of each level."""
-    cross_attention_dim: Size | list[Size] = 1280
+    cross_attention_dim: Size | Annotated[list[Size], Field(min_length=1)] = 1280
     """Width of the prompt's states, for all levels or for each."""
     encoder_hid_dim: Size | None = None
     """Width of the prompt's states where they are projected to the other width first."""

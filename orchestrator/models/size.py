@@ -25,7 +25,7 @@ def of_folder(folder: Path) -> ModelSize:
     """Measure a model in the diffusers layout; raises ValueError when its files cannot be read."""
     try:
         return _measured(folder)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         kind = type(error).__name__
         raise ValueError(f"{folder} cannot be measured: {kind}: {error}") from error
 

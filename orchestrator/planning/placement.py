@@ -211,10 +211,14 @@ def _batch_warning(spec: JobSpec, chosen: Instance) -> Problem | None:
     gpus = spec.compute.instance_count * chosen.gpus
     if gpus == 1 or not isinstance(recipe, Optimised):
         return None
-    samples = gpus * recipe.batch_size * recipe.gradient_accumulation
+    of_each = recipe.batch_size * recipe.gradient_accumulation
+    samples = gpus * of_each
+    fix = "choose learning_rate for that many samples"
+    if of_each > 1:
+        fix = f"{fix}, or lower batch_size or gradient_accumulation"
     factors = f"{gpus} GPUs x batch_size {recipe.batch_size} x gradient_accumulation {recipe.gradient_accumulation}"
     return Problem(
         where="batch_size",
         what=f"is per GPU: one optimizer step sees {samples} samples ({factors}); learning_rate is not scaled",
-        fix="choose learning_rate for that many samples, or lower batch_size or gradient_accumulation",
+        fix=fix,
     )

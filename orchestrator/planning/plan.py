@@ -233,7 +233,7 @@ def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]
     warning = Problem(
         where=f'base_model "{source.id}"',
         what=f"this plan did not look for a copy in the bucket; a submit does, and without one {without_copy}",
-        fix=_mirror_command(source),
+        fix=f"unless you mirrored it: {_mirror_command(source)}",
     )
     return (warning,)
 

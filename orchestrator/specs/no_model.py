@@ -1,5 +1,6 @@
 """What people name as a base model that is none: addresses, single files, adapters, folders around a model."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -108,7 +109,8 @@ def _about_checkpoint(path: Path) -> tuple[str, str]:
             return f"{path} is a LoRA, not a model", "name the model that it was trained on"
         if any(name.startswith("conditioner.embedders.1.") for name in header):
             pipeline = "StableDiffusionXLPipeline"
-    load = f"from diffusers import {pipeline} as P; P.from_single_file({str(path)!r}).save_pretrained('model')"
+    quoted = json.dumps(str(path))
+    load = f'from diffusers import {pipeline} as P; P.from_single_file({quoted}).save_pretrained("model")'
     what = f"{path} is a checkpoint in one file, and a folder in the diffusers layout is needed"
     return what, f"convert it: python -c {shlex.quote(load)}; then write --base-model ./model"
 

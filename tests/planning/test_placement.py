@@ -159,3 +159,11 @@ def test_memory_is_saved_by_what_is_not_set_already(chosen: dict[str, Any], advi
     ways = {"batch_size", "gradient_checkpointing", "mixed_precision", "resolution"}
     for fix in fixes:
         assert {way for way in ways if way in fix} == advised
+
+
+@pytest.mark.parametrize(("batch_size", "can_be_lowered"), [(1, False), (2, True)])
+def test_a_batch_of_one_is_not_to_be_lowered(batch_size: int, can_be_lowered: bool) -> None:
+    job = spec(settings={"batch_size": batch_size}, compute={"instance_type": "ml.g5.12xlarge"})
+    (fix,) = [one.fix for one in find_placement(job, HOME).warnings if one.where == "batch_size"]
+    assert "learning_rate" in fix
+    assert ("lower batch_size" in fix) == can_be_lowered

@@ -501,3 +501,24 @@ def test_a_part_that_is_no_folder_is_refused(submit: Submit, tmp_path: Path) -> 
     shutil.rmtree(folder / "vae")
     (folder / "vae").touch()
     assert "vae/ has no config.json" in submit(folder)
+
+
+ODD: tuple[object, ...] = (None, -1, 1e308, "x" * 9999, [], {"a": [None]})
+
+
+def test_whatever_a_model_says_is_answered_in_words(tmp_path: Path) -> None:
+    files = small_model("sdxl")
+    folder = write_files(tmp_path, files)
+    refused = 0
+    for file in files:
+        if not file.endswith(".json"):
+            continue
+        values = json.loads(files[file])
+        for name in values:
+            for odd in ODD:
+                (folder / file).write_bytes(json_of({**values, name: odd}))
+                found = model_problems(folder)
+                refused += bool(found)
+                assert all(len(problem.what) <= 300 for problem in found)
+        (folder / file).write_bytes(files[file])
+    assert refused > 100
