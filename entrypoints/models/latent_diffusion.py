@@ -15,17 +15,14 @@ from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
 from entrypoints.models.base import Residuals
 from entrypoints.models.ddpm import Ddpm
+from entrypoints.models.parts import load_part
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
-from orchestrator.contract.model_file import ModelFileError
-from orchestrator.contract.model_layout import find_weights, names_of
 
+_FEW_STEPS = 4  # which every scheduler can draw in
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
-"""Arguments of `from_pretrained`: no pickles, no network, and float32.
-
-Trained weights stay in float32 under mixed precision: half precision would round small updates to nothing.
-"""
+"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32."""
 
 
 @dataclass(frozen=True)
@@ -107,33 +104,12 @@ class LatentDiffusion:
 
 
 def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
-    """Load everything with weights, by the name of its folder, from whatever variant of the weights is there.
-
-    Raises ModelFileError for weights that are missing or of another shape: the libraries would put random ones in
-    their place.
-    """
+    """Load everything with weights, by the name of its folder; raises as `load_part` does."""
     classes: dict[str, Any] = {"vae": AutoencoderKL}
     for part, name in family.classes.items():
         library = diffusers if part == family.denoiser else transformers
         classes[part] = getattr(library, name)
-    names = names_of(folder)
-    parts = {}
-    for part in family.weight_parts:
-        weights = find_weights(part, names)
-        module, info = classes[part].from_pretrained(
-            folder / part,
-            variant=None if weights is None else weights.variant,
-            output_loading_info=True,
-            **LOADING,
-        )
-        lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-        if lacking:
-            message = f"the weights in {part}/ lack {lacking[0]}"
-            if len(lacking) > 1:
-                message = f"{message} and {len(lacking) - 1} more"
-            raise ModelFileError(message)
-        parts[part] = module
-    return parts
+    return {part: load_part(classes[part], folder, part) for part in family.weight_parts}
 
 
 def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
@@ -144,6 +120,9 @@ def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
         known = getattr(pipeline, encoder).config.max_position_embeddings
         limited = getattr(pipeline, tokenizer)
         limited.model_max_length = min(limited.model_max_length, known)
+    # What only drawing reads of its configuration should fail now, and not after hours of training.
+    scheduler = pipeline.scheduler
+    type(scheduler).from_config(scheduler.config).set_timesteps(_FEW_STEPS)
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)

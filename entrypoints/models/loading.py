@@ -8,6 +8,7 @@ import torch
 from transformers import CLIPModel
 
 from entrypoints.models.base import BaseModel
+from entrypoints.models.parts import load_part
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import INDEX_FILE, family_in
@@ -15,8 +16,6 @@ from orchestrator.contract.model_check import model_problems
 from orchestrator.contract.model_layout import (
     CLIP_FOLDER,
     files_sha256,
-    find_weights,
-    names_of,
     setting_files,
     weight_files,
 )
@@ -75,39 +74,15 @@ def _load(
     clip = load_clip(folder, device)
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)
-    _require_finite(base)
     return base
-
-
-@torch.no_grad()
-def _require_finite(base: BaseModel) -> None:
-    """Raise TrainingError("base-model") for weights that are not numbers: every loss would be none."""
-    for part in base.family.weight_parts:
-        module: torch.nn.Module = getattr(base.pipeline, part)
-        for name, tensor in module.state_dict().items():
-            # One sum is cheap; it is not finite if any element is not, or, seldom, if it overflows.
-            if tensor.sum().isfinite() or tensor.isfinite().all():
-                continue
-            raise TrainingError(
-                "base-model",
-                f'The base model "{base.reference.id}" is damaged: {part}/ holds NaN or infinity in {name}.',
-                NEXT_STEP,
-            )
 
 
 def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
     """Load the CLIP that a base model brings to be evaluated with, frozen; None if it brings none."""
     clip_folder = folder / CLIP_FOLDER
-    weights = find_weights(CLIP_FOLDER, names_of(folder))
-    if weights is None or not (clip_folder / "config.json").is_file():
+    if not (clip_folder / "config.json").is_file():
         return None
-    clip = CLIPModel.from_pretrained(
-        clip_folder,
-        variant=weights.variant,
-        use_safetensors=True,
-        local_files_only=True,
-        dtype=torch.float32,
-    )
+    clip: CLIPModel = load_part(CLIPModel, folder, CLIP_FOLDER)
     clip.requires_grad_(False)
     clip.eval()
     return clip.to(device)

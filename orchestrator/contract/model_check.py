@@ -14,6 +14,7 @@ from orchestrator.contract.model_configs import (
     AutoencoderConfig,
     Config,
     DenoiserConfig,
+    PreprocessorConfig,
     SchedulerConfig,
     TextEncoderConfig,
     TokenizerConfig,
@@ -36,7 +37,7 @@ from orchestrator.contract.model_fit import (
     text_encoder_problems,
     width_problems,
 )
-from orchestrator.contract.model_layout import find_weights, missing_parts, model_files, names_of
+from orchestrator.contract.model_layout import CLIP_FOLDER, find_weights, missing_parts, model_files, names_of
 from orchestrator.contract.model_vocabulary import tokenizer_file_problems, vocabulary_problems
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.safetensors_header import Header, TensorEntry, read_header
@@ -103,6 +104,7 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
             problems += vocabulary_problems(tokenizer, contents.objects, encoder)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
+    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
     _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
     if denoiser is not None:
         problems += _architecture_problems(family, denoiser)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Size = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(gt=0)]
 PredictionType = Literal["epsilon", "v_prediction"]
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 """What a denoiser that can be trained predicts."""
@@ -111,6 +113,15 @@ class SchedulerConfig(Config):
         if value.startswith(_OTHER_NOISE):
             raise ValueError(f"{value} is of another noise than DDPM's")
         return value
+
+
+class PreprocessorConfig(Config):
+    """How the CLIP that judges images wants them: red, green and blue from 0 to 1, less the mean, by the deviation."""
+
+    image_mean: list[Finite] | None = Field(None, min_length=3, max_length=3)
+    """Mean of each colour."""
+    image_std: list[Positive] | None = Field(None, min_length=3, max_length=3)
+    """Standard deviation of each colour."""
 
 
 class TokenizerConfig(Config):

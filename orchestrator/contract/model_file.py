@@ -42,6 +42,9 @@ class ModelFileError(ValueError):
 def require_readable(path: Path) -> int:
     """Return the size of a file in bytes; raises ModelFileError when it is not the file that its name promises."""
     try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise ModelFileError(f"is {kind}, not a file")
         with path.open("rb") as file:
             start = file.read(_START_BYTES)
             size = os.fstat(file.fileno()).st_size
@@ -49,8 +52,6 @@ def require_readable(path: Path) -> int:
         if path.is_symlink():
             raise ModelFileError(f"is a link to {path.readlink()}, which does not exist") from error
         raise ModelFileError("does not exist") from error
-    except IsADirectoryError as error:
-        raise ModelFileError("is a folder, not a file") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelFileError(f"cannot be read: {reason}", "check its permissions") from error

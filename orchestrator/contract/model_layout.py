@@ -179,6 +179,9 @@ def missing_parts(family: Family, names: Collection[str]) -> list[Problem]:
             problems.append(model_problem(f"{part}/ has no {' or '.join(files)}"))
         if part in family.weight_parts and find_weights(part, names) is None:
             problems.append(_no_weights(part, inside))
+    clip = names_in(CLIP_FOLDER, names)
+    if "config.json" in clip and find_weights(CLIP_FOLDER, names) is None:
+        problems.append(_no_weights(CLIP_FOLDER, clip))
     return problems
 
 

@@ -4,6 +4,7 @@ Each fault is put into a model that passes every check, so that the message is a
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -305,6 +306,12 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     ),
     "prediction": (changed("scheduler/scheduler_config.json", prediction_type="sample"), "'epsilon' or", "another"),
     "spacing": (changed("scheduler/scheduler_config.json", timestep_spacing="karras"), "timestep_spacing", "another"),
+    "colours of another form": (
+        other("clip/preprocessor_config.json", b'{"image_mean": 0.5}'),
+        "clip/preprocessor_config.json: image_mean",
+        "another base model",
+    ),
+    "a judge without weights": (other("clip/config.json", b"{}"), "clip/ has no model.safetensors", "again"),
     "flow": (
         changed("scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
         "FlowMatchEulerDiscreteScheduler is of another noise than DDPM's",
@@ -336,18 +343,27 @@ def test_a_model_without_fault_passes(tmp_path: Path, family: str) -> None:
     assert model_problems(write_files(tmp_path, small_model(family))) == []
 
 
-@pytest.mark.parametrize("make", ["a folder", "a broken link", "a link to itself"])
+@pytest.mark.parametrize("make", ["a folder", "a pipe", "an endless file", "a broken link", "a link to itself"])
 def test_what_is_in_the_place_of_a_file_is_named(submit: Submit, tmp_path: Path, make: str) -> None:
     path = write_files(tmp_path / "model", small_model()) / "unet" / "config.json"
     path.unlink()
-    if make == "a folder":
-        path.mkdir()
+    links = {
+        "a broken link": tmp_path / "blobs" / "4d7a",
+        "a link to itself": path,
+        "an endless file": Path("/dev/zero"),
+    }
+    if make in links:
+        path.symlink_to(links[make])
+    elif make == "a pipe":
+        os.mkfifo(path)
     else:
-        path.symlink_to(path if make == "a link to itself" else tmp_path / "blobs" / "4d7a")
+        path.mkdir()
     words = {
         "a folder": "is a folder, not a file",
+        "a pipe": "is a device or a pipe, not a file",
+        "an endless file": "is a device or a pipe, not a file",
         "a broken link": "is a link to",
-        "a link to itself": "cannot be read",
+        "a link to itself": "cannot be read: Too many levels",
     }
     assert f"unet/config.json {words[make]}" in submit(tmp_path / "model")
 

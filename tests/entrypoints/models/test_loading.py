@@ -48,6 +48,9 @@ def test_a_model_with_weights_of_half_precision_alone_is_trained(job: Any, run: 
         save_file(halves, path.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
         path.unlink()
     (folder / "unet" / "LICENSE").touch()  # a name without a dot
+    base = load_base_model(folder, "org/tiny", None, CPU)
+    for module in (base.denoiser, base.pipeline.vae, base.clip, *base.text_encoders.values()):
+        assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     environment = job(tiny.dreambooth(steps=1), base_model=folder)
     run(environment)
     manifest = AdapterManifest.read(environment.model)
@@ -72,7 +75,15 @@ def test_weights_in_shards_are_loaded(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("file", [UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        UNET,
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "clip/model.safetensors",
+    ],
+)
 def test_weights_that_are_no_numbers_are_refused_at_load(folder: Path, file: str, value: float) -> None:
     tensors = load_file(folder / file)
     name = min(tensors)
@@ -80,7 +91,7 @@ def test_weights_that_are_no_numbers_are_refused_at_load(folder: Path, file: str
     save_file(tensors, folder / file, metadata={"format": "pt"})
     error = refused(folder)
     part = file.partition("/")[0]
-    assert f'The base model "org/tiny" is damaged: {part}/ holds NaN or infinity in' in error.message
+    assert f'The base model "org/tiny" cannot be loaded: {part}/ holds NaN or infinity in' in error.message
 
 
 def test_missing_weights_are_not_replaced_by_random_ones(folder: Path) -> None:
@@ -88,6 +99,13 @@ def test_missing_weights_are_not_replaced_by_random_ones(folder: Path) -> None:
     del tensors["mid_block.resnets.0.conv1.weight"]
     save_file(tensors, folder / UNET, metadata={"format": "pt"})
     assert "the weights in unet/ lack mid_block.resnets.0.conv1.weight" in refused(folder).message
+
+
+def test_what_only_drawing_reads_is_tried_before_training(sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "xl"
+    shutil.copytree(sdxl_folder, folder)
+    change(folder / "scheduler" / "scheduler_config.json", interpolation_type="cubic")
+    assert 'The base model "org/tiny" cannot be loaded' in refused(folder).message
 
 
 def test_what_only_the_library_refuses_is_told_without_paths_of_the_job(folder: Path) -> None:
