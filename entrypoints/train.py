@@ -105,6 +105,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
         mute()
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
+    from entrypoints.runtime.failures import advising_on_memory
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.runtime.ranks import Ranks
     from entrypoints.training.run import Run
@@ -121,7 +122,8 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     module = import_module(f"entrypoints.recipes.{module_name}")
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
-    module.train(recipe, run)
+    with advising_on_memory(recipe.memory_advice):
+        module.train(recipe, run)
     ranks.disconnect()
 
 

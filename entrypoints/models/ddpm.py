@@ -13,8 +13,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
-
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+from orchestrator.contract.model_configs import PREDICTION_TYPES
 
 
 @dataclass(frozen=True)

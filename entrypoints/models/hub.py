@@ -2,15 +2,15 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 
-from entrypoints.models.loading import NEXT_STEP
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.command_line import PROGRAM
-from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
+from orchestrator.contract.model_layout import HUB_FILES, HUB_VARIANTS, lacks_weights
 
 PIN_FILE = "base_model.json"
 _TO_A_GATED_MODEL = (
@@ -65,16 +65,13 @@ def write_durably(path: Path, text: str) -> None:
 def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     """Return the folder and the commit of a Hub model, from the local cache when it is there (or offline).
 
-    Raises TrainingError: "gated-model" when its terms must be accepted first, "base-model" when it cannot be fetched
-    for another reason.
+    Raises TrainingError: "gated-model" when its terms must be accepted first, "hub" when it cannot be fetched for
+    another reason.
     """
     try:
-        snapshot = snapshot_download(
-            model_id,
-            revision=revision,
-            allow_patterns=[*HUB_FILES],
-            ignore_patterns=[*HUB_OTHER_VARIANTS],
-        )
+        folder = _fetch(model_id, revision, ignored=HUB_VARIANTS)
+        if lacks_weights(folder):  # of plain precision: then whatever there is
+            folder = _fetch(model_id, folder.name, ignored=())
     except GatedRepoError as error:
         raise TrainingError(
             "gated-model",
@@ -89,9 +86,18 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
             wanted = f"{model_id} at {revision}"
         # A mistyped path can look like an id, so the message speaks of both.
         raise TrainingError(
-            "base-model",
+            "hub",
             f'There is no folder "{model_id}", and {wanted} cannot be fetched from Hugging Face: {first_line(error)}',
-            NEXT_STEP,
+            f"Check the name and the network, then: {PROGRAM} jobs retry JOB",
         ) from error
-    folder = Path(snapshot)
     return folder, folder.name  # the cache names a snapshot by its commit
+
+
+def _fetch(model_id: str, revision: str | None, ignored: Sequence[str]) -> Path:
+    snapshot = snapshot_download(
+        model_id,
+        revision=revision,
+        allow_patterns=[*HUB_FILES],
+        ignore_patterns=[*ignored],
+    )
+    return Path(snapshot)

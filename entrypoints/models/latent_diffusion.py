@@ -5,23 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
 from entrypoints.models.base import Residuals
 from entrypoints.models.ddpm import Ddpm
+from entrypoints.models.parts import load_part
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
 
+_FEW_STEPS = 4  # which every scheduler can draw in
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
-"""Arguments of `from_pretrained`: no pickles, no network, and float32.
-
-Trained weights stay in float32 under mixed precision: half precision would round small updates to nothing.
-"""
+"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,26 @@ class LatentDiffusion:
         return prediction
 
 
+def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
+    """Load everything with weights, by the name of its folder; raises as `load_part` does."""
+    classes: dict[str, Any] = {"vae": AutoencoderKL}
+    for part, name in family.classes.items():
+        library = diffusers if part == family.denoiser else transformers
+        classes[part] = getattr(library, name)
+    return {part: load_part(classes[part], folder, part) for part in family.weight_parts}
+
+
 def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
-    """Move a pipeline to a device, turn off the gradients of all its weights, and hide its progress bar."""
+    """Make a pipeline ready: on its device, all weights without gradients, no progress bar, no endless prompts."""
     pipeline.set_progress_bar_config(disable=True)
+    for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
+        # Where nobody set a tokenizer's length it is about 1e30; longer than the text encoder's is of no use either.
+        known = getattr(pipeline, encoder).config.max_position_embeddings
+        limited = getattr(pipeline, tokenizer)
+        limited.model_max_length = min(limited.model_max_length, known)
+    # What only drawing reads of its configuration should fail now, and not after hours of training.
+    scheduler = pipeline.scheduler
+    type(scheduler).from_config(scheduler.config).set_timesteps(_FEW_STEPS)
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)

@@ -8,12 +8,21 @@ import torch
 from transformers import CLIPModel
 
 from entrypoints.models.base import BaseModel
-from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.models.parts import load_part
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
-from orchestrator.contract.families import CLIP_FOLDER, family_of, files_sha256, setting_files, weight_files
+from orchestrator.contract.families import INDEX_FILE, family_in
+from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_layout import (
+    CLIP_FOLDER,
+    files_sha256,
+    setting_files,
+    weight_files,
+)
 
 NEXT_STEP = (
-    'Give base_model a folder in the diffusers layout with safetensors weights, a Hugging Face id, or "builtin".'
+    "Mend or replace the model, or choose another with --base-model: a folder in the diffusers layout, a Hugging Face "
+    "id, or builtin; then submit again."
 )
 # The constants of the original CLIP (arXiv 2103.00020), red, green and blue.
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -36,7 +45,8 @@ def load_base_model(
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
-        reason = f"{type(error).__name__}: {error}"
+        # The library names files of the job, which nobody finds elsewhere.
+        reason = first_line(error).replace(str(folder), model_id)
         raise TrainingError(
             "base-model",
             f'The base model "{model_id}" cannot be loaded: {reason}',
@@ -50,7 +60,11 @@ def _load(
     revision: str | None,
     device: torch.device,
 ) -> BaseModel:
-    family = family_of(folder)
+    problems = model_problems(folder)
+    if problems:
+        found = "; ".join(f"{problem.what} ({problem.fix})" for problem in problems)
+        raise TrainingError("base-model", f'The base model "{model_id}" cannot be trained: {found}.', NEXT_STEP)
+    family = family_in(folder / INDEX_FILE, model_id)
     reference = BaseModelReference(
         id=model_id,
         revision=revision,
@@ -68,12 +82,7 @@ def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
     clip_folder = folder / CLIP_FOLDER
     if not (clip_folder / "config.json").is_file():
         return None
-    clip = CLIPModel.from_pretrained(
-        clip_folder,
-        use_safetensors=True,
-        local_files_only=True,
-        dtype=torch.float32,
-    )
+    clip: CLIPModel = load_part(CLIPModel, folder, CLIP_FOLDER)
     clip.requires_grad_(False)
     clip.eval()
     return clip.to(device)

@@ -10,7 +10,7 @@ from transformers import CLIPModel
 
 from entrypoints.models.base import Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import SDXL
 
@@ -75,6 +75,9 @@ def load(
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder,
         add_watermarker=False,
+        feature_extractor=None,
+        image_encoder=None,
+        **load_parts(folder, SDXL),
         **LOADING,
     )
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)

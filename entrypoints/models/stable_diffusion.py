@@ -10,7 +10,7 @@ from transformers import CLIPModel
 
 from entrypoints.models.base import Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import STABLE_DIFFUSION
 
@@ -51,7 +51,9 @@ def load(
         folder,
         safety_checker=None,
         feature_extractor=None,
+        image_encoder=None,
         requires_safety_checker=False,
+        **load_parts(folder, STABLE_DIFFUSION),
         **LOADING,
     )
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)

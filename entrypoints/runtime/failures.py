@@ -5,6 +5,8 @@ pydantic and the system into the same three parts: what happened, why, and what 
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed
@@ -62,13 +64,7 @@ def failure_of(error: BaseException) -> TrainingError | None:
             "Free space, then resume the job.",
         )
     if is_out_of_memory(error):
-        scarce = "GPU" if torch.cuda.is_available() else "machine"
-        return TrainingError(
-            "out-of-memory",
-            f"The {scarce} has too little memory: {first_line(error)}",
-            "Lower batch_size (raise gradient_accumulation by the same factor), lower resolution, or set "
-            "gradient_checkpointing=true or mixed_precision=bf16.",
-        )
+        return out_of_memory(error, "lower batch_size or resolution")
     if is_lost_process(error):
         return TrainingError(
             "lost-process",
@@ -76,6 +72,27 @@ def failure_of(error: BaseException) -> TrainingError | None:
             "Look for its own message in the log, then resume the job with: python -m orchestrator jobs retry JOB",
         )
     return None
+
+
+def out_of_memory(error: BaseException, advice: str) -> TrainingError:
+    """Return the failure of an allocation, with what a person can set to need less."""
+    scarce = "GPU" if torch.cuda.is_available() else "machine"
+    return TrainingError(
+        "out-of-memory",
+        f"The {scarce} has too little memory: {first_line(error)}",
+        f"Submit again, and {advice}; or use a larger {scarce}.",
+    )
+
+
+@contextmanager
+def advising_on_memory(advice: str) -> Iterator[None]:
+    """Raise a lack of memory as TrainingError("out-of-memory") with what the job's settings leave to do about it."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, advice) from error
+        raise
 
 
 def is_lost_process(error: BaseException) -> bool:

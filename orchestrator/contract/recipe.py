@@ -141,6 +141,16 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def trains_all_weights(self) -> bool:
+        """Whether it trains every weight of the denoiser."""
+        return False
+
+    @property
+    def memory_advice(self) -> str:
+        """What its settings still leave to do where memory is too small."""
+        return "lower resolution"
+
+    @property
     def images_drawn(self) -> int:
         """How many pictures the run draws; those of the evaluation before and after training."""
         evaluation = 2 * self.evaluation_prompts * self.evaluation_seeds
@@ -237,6 +247,18 @@ class Optimised(Recipe):
     def needs_bf16(self) -> bool:
         """Whether it computes in bfloat16, which older GPUs cannot."""
         return self.mixed_precision == "bf16"
+
+    @property
+    def memory_advice(self) -> str:
+        """What its settings still leave to do where memory is too small."""
+        ways = [super().memory_advice]
+        if self.batch_size > 1:
+            ways.append("lower batch_size (raise gradient_accumulation by the same factor)")
+        if self.mixed_precision == "no":
+            ways.append("set mixed_precision=bf16")
+        if not self.gradient_checkpointing:
+            ways.append("set gradient_checkpointing=true")
+        return " or ".join(ways)
 
     @field_validator("warmup_steps")
     @classmethod

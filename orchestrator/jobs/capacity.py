@@ -57,7 +57,7 @@ def acquire(
             return job
         left = deadline - clock()
         if left <= 0:
-            raise _refusal(plan, refusals)
+            raise _refusal(plan, refusals, retry)
         minutes = left / 60
         report(f"Retrying every minute for another {minutes:.0f} minutes. Ctrl-C ends this; no job is running now.")
         sleep(min(left, ROUND_SECONDS))
@@ -144,16 +144,22 @@ def _type_of(plan: Plan) -> str:
     return plan.placement.instance.name
 
 
-def _refusal(plan: Plan, refusals: Mapping[str, AccountError]) -> AccountError:
-    """Return the refusal of the plan itself, with the stand-ins: their prices, or why they were refused too."""
+def _refusal(plan: Plan, refusals: Mapping[str, AccountError], retry: CapacityRetry) -> AccountError:
+    """Return the refusal of the plan itself, with the stand-ins: their prices, or why they were refused too.
+
+    The next step is what was not tried already: to wait, longer than before, and to take a stand-in.
+    """
     first = refusals[_type_of(plan)]
     problems: list[Problem] = []
     for stand_in in plan.stand_ins:
         problem = _offer(stand_in, refusals)
         if problem is not None:
             problems.append(problem)
-    next_step = f"with --wait-minutes 60; or {first.next_step}"
-    if problems:
+    minutes = 60
+    while minutes <= retry.minutes:
+        minutes *= 2
+    next_step = f"with --wait-minutes {minutes}; or {first.next_step}"
+    if problems and not retry.fallback:
         next_step = f"the same command with --fallback (takes the first of these that is available), or {next_step}"
     error = type(first)(
         f"{first.message} No job is running now.",

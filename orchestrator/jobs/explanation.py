@@ -15,6 +15,8 @@ from orchestrator.targets.names import TargetName
 _EVIDENCE_LINES = 5
 # Values of SecondaryStatus while no container runs: at the start, and again when the instance was taken back.
 _WAITING = {"Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"}
+# Kinds of failures whose cause is in what the job reads, which a retry reads again.
+_SAME_AGAIN = {"adapter", "base-model", "dataset", "recipe", "token"}
 _PREPARING = {"Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"}
 
 
@@ -133,8 +135,10 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
 
 
 def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None) -> str:
-    """Return how many steps are done, and where a retry starts."""
+    """Return how many steps are done, and where a retry starts if it can end otherwise."""
     done = _steps_done(attempt, checkpoint_step).capitalize()
+    if attempt.failed is not None and attempt.failed.kind in _SAME_AGAIN:
+        return f"{done}. A retry would end in the same way."
     if checkpoint_step is None:
         return f"{done}. A retry starts from the beginning."
     return f"{done}. A retry resumes from step {checkpoint_step}."

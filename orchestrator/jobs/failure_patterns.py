@@ -75,7 +75,7 @@ TABLE = (
         "out-of-memory",
         r"out of memory|OutOfMemoryError|cannot allocate memory|exit code:? 137|exitcode.? ?-9|signal 9|SIGKILL",
         "Memory ran out.",
-        "submit again with -s gradient_checkpointing=true, a smaller batch_size, or a larger instance",
+        "submit again with a larger instance, a smaller batch_size, or -s gradient_checkpointing=true unless it is set",
     ),
     _pattern(
         "nan-loss",

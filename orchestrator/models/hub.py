@@ -7,15 +7,15 @@ to the Hub; this module never handles it, and no message repeats the Hub's answe
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from json import JSONDecodeError
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.families import HUB_FILES, HUB_OTHER_VARIANTS
+from orchestrator.contract.families import INDEX_FILE
+from orchestrator.contract.model_layout import files_read
 from orchestrator.errors import HubError, MachineError, OrchestratorError, ServiceError, SpecError
 
 DEFAULT_REVISION = "main"
@@ -54,23 +54,13 @@ def look_up(model_id: str, revision: str) -> HubModel:
         )
         sizes = {}
         for file in found.siblings or []:
-            if _is_read(file.rfilename):
-                sizes[file.rfilename] = file.size or 0
+            sizes[file.rfilename] = file.size or 0
+        names = [INDEX_FILE, *files_read(sizes)]
         return HubModel(
             id=model_id,
             commit=str(found.sha),
-            sizes=sizes,
+            sizes={name: sizes[name] for name in names if name in sizes},
         )
-
-
-def _is_read(name: str) -> bool:
-    """Return whether a run reads this file of a model."""
-    is_other_variant = _matches(name, HUB_OTHER_VARIANTS)
-    return _matches(name, HUB_FILES) and not is_other_variant
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def fetch_file(model: HubModel, name: str) -> Path:
@@ -93,8 +83,7 @@ def fetch(model: HubModel) -> Path:
         path = snapshot_download(
             model.id,
             revision=model.commit,
-            allow_patterns=[*HUB_FILES],
-            ignore_patterns=[*HUB_OTHER_VARIANTS],
+            allow_patterns=list(model.sizes),
         )
     folder = Path(path)
     _require_all_files(model, folder)

@@ -12,7 +12,10 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from orchestrator.contract.families import INDEX_FILE, family_in, is_hub_id, missing_parts
+from orchestrator.contract.command_line import command
+from orchestrator.contract.families import INDEX_FILE, family_in, is_hub_id
+from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_layout import missing_parts
 from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
@@ -20,9 +23,11 @@ from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree
 from orchestrator.secret_scan import require_no_secret
 from orchestrator.specs.base_model import Hub, ModelSource
+from orchestrator.specs.no_model import hub_page
 from orchestrator.storage import Store
 
 _RECORDS = "manifests/hub/"
+_ANOTHER = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
 Report = Callable[[str], None]
 """Called with each line of progress."""
 Mirrors = dict[ModelSource, MirrorAnswer]
@@ -46,13 +51,13 @@ def mirror(
 ) -> Mirroring:
     """Copy a model of the Hub into the store, unless its commit is there already.
 
-    Raises SpecError for one that does not exist or cannot be trained, before its weights are downloaded; the errors of
-    `hub.look_up`; and those of the store.
+    Raises SpecError for one that does not exist or cannot be trained, before anything is uploaded, and where the names
+    of its files tell, before its weights are downloaded; the errors of `hub.look_up`; and those of the store.
     """
     require_no_secret({"model": model_id, "revision": revision})
     if not is_hub_id(model_id):
         message = f'"{model_id}" is not the name of a model on the Hub.'
-        raise SpecError(message, next_step="write it as on the Hub: org/model")
+        raise SpecError(message, next_step=_as_on_the_hub(model_id))
     revision = revision or DEFAULT_REVISION
     found = hub.look_up(model_id, revision)
     known = find_mirrored(store, model_id, revision)
@@ -72,6 +77,17 @@ def mirror(
     return Mirroring(model, is_new=True)
 
 
+def _as_on_the_hub(name: str) -> str:
+    """Return the command to type instead of one with a name that is none."""
+    page = hub_page(name)
+    if page is None:
+        return "write it as on the Hub: org/model"
+    words = ["models", "mirror", page.id]
+    if page.revision is not None:
+        words += ["--revision", page.revision]
+    return command(*words)
+
+
 def _copy(
     store: Store,
     found: HubModel,
@@ -83,6 +99,10 @@ def _copy(
     size = f"{found.bytes / 1e9:.2f} GB"
     report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
     folder = hub.fetch(found)
+    problems = model_problems(folder)
+    if problems:
+        message = f"{found.id} cannot be trained; nothing was uploaded."
+        raise SpecError(message, next_step=_ANOTHER, problems=problems)
     tree = model_tree(folder)
     report("Uploading it ...")
     return MirroredModel(
@@ -146,20 +166,17 @@ def list_mirrored(store: Store) -> list[MirroredModel]:
 
 def _require_family(model: HubModel) -> None:
     """Raise SpecError for a model that cannot be trained, as far as the names of its files and its index tell."""
-    next_step = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
     if INDEX_FILE not in model.sizes:
         message = f"{model.id} has no {INDEX_FILE}, so it is not in the diffusers layout."
-        raise SpecError(message, next_step=next_step)
+        raise SpecError(message, next_step=_ANOTHER)
     try:
         index = hub.fetch_file(model, INDEX_FILE)
         family = family_in(index, model.id)
     except ValueError as error:
-        raise SpecError(f"{error}.", next_step=next_step) from error
+        raise SpecError(f"{error}.", next_step=_ANOTHER) from error
     missing = missing_parts(family, model.sizes)
     if missing:
-        parts = "; ".join(missing)
-        message = f"{model.id} is not a complete model: {parts}."
-        raise SpecError(message, next_step=next_step)
+        raise SpecError(f"{model.id} is not a complete model.", next_step=_ANOTHER, problems=missing)
 
 
 def _require_complete(store: Store, model: MirroredModel) -> None:

@@ -3,26 +3,23 @@
 Only safetensors headers and configs of a folder are read; no weights are loaded.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.contract.families import CLIP_FOLDER, INDEX_FILE, family_in
+from orchestrator.contract.families import INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.hub_models import known_model
+from orchestrator.contract.model_file import read_object
+from orchestrator.contract.model_layout import CLIP_FOLDER, find_weights, names_of
+from orchestrator.contract.safetensors_header import read_header
 from orchestrator.specs.base_model import Hub, ModelSource
-
-_MAX_HEADER_BYTES = 100_000_000  # limit of the safetensors format
-_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little endian
 
 Shapes = Mapping[str, Sequence[int]]
 """Tensor name to its shape."""
 Config = dict[str, Any]
 """A model part's `config.json`."""
-Header = dict[str, Any]
-"""Tensor name to its entry in a safetensors file."""
 
 
 _NOT_FOR_EACH_PIXEL = (
@@ -47,7 +44,7 @@ def of_folder(folder: Path) -> ModelSize:
     """Measure a model in the diffusers layout; raises ValueError when its files cannot be read."""
     try:
         return _measured(folder)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         kind = type(error).__name__
         raise ValueError(f"{folder} cannot be measured: {kind}: {error}") from error
 
@@ -62,22 +59,20 @@ def _measured(folder: Path) -> ModelSize:
     """Return the sizes of a model; raises whatever its files cause."""
     index = folder / INDEX_FILE
     family = family_in(index, str(folder))
-    denoiser = folder / family.denoiser
-    denoiser_shapes = _shapes(denoiser)
-    denoiser_config = _config(denoiser)
+    denoiser_shapes = _shapes(folder, family.denoiser)
+    denoiser_config = _config(folder, family.denoiser)
     resnet_channels, transformer_channels = block_channels(denoiser_config)
     levels = len(denoiser_config["block_out_channels"])
-    vae = folder / "vae"
-    vae_shapes = _shapes(vae)
-    vae_config = _config(vae)
+    vae_shapes = _shapes(folder, "vae")
+    vae_config = _config(folder, "vae")
     vae_channels = vae_config["block_out_channels"]
     halvings = len(vae_channels) - 1  # how often the VAE halves the side of an image
-    clip_shapes = _shapes(folder / CLIP_FOLDER)
+    clip_shapes = _shapes(folder, CLIP_FOLDER)
 
     text_parameters = text_lora = text_states = text_width = 0
     for part in family.text_encoders:
-        shapes = _shapes(folder / part)
-        config = _config(folder / part)
+        shapes = _shapes(folder, part)
+        config = _config(folder, part)
         tokens = config["max_position_embeddings"]
         layers = config["num_hidden_layers"]
         width = config["hidden_size"]
@@ -104,40 +99,21 @@ def _measured(folder: Path) -> ModelSize:
     )
 
 
-def _config(folder: Path) -> Config:
+def _config(folder: Path, part: str) -> Config:
     """Return the configuration of a model part."""
-    path = folder / "config.json"
-    text = path.read_text(encoding="utf-8")
-    config: Config = json.loads(text)
-    return config
+    return read_object(folder / part / "config.json")
 
 
-def _shapes(folder: Path) -> Shapes:
-    """Return the shape of each tensor; other precisions of the same weights ("model.fp16...") are skipped."""
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.name.count(".") > 1:
-            continue
-        header = _header(path)
-        for name, entry in header.items():
-            if name != "__metadata__":
-                shapes[name] = entry["shape"]
+def _shapes(folder: Path, part: str) -> Shapes:
+    """Return the shape of each tensor in the weight files that are read of a part."""
+    shapes: dict[str, Sequence[int]] = {}
+    weights = find_weights(part, names_of(folder))
+    if weights is None:
+        return shapes
+    for file in weights.files:
+        for name, entry in read_header(folder / part / file).items():
+            shapes[name] = entry.shape
     return shapes
-
-
-def _header(path: Path) -> Header:
-    """Return the header of a safetensors file: tensor name to its entry, with dtype, shape and offsets.
-
-    https://github.com/huggingface/safetensors#format
-    """
-    with path.open("rb") as file:
-        start = file.read(_LENGTH_BYTES)
-        length = int.from_bytes(start, "little")
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError(f"{path.name} is not a safetensors file")
-        text = file.read(length)
-    header: Header = json.loads(text)
-    return header
 
 
 def parameters_of(shapes: Shapes) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.contract.digest import FileDigest, hash_file
-from orchestrator.contract.families import model_files
+from orchestrator.contract.model_layout import model_files
 from orchestrator.storage.tree import Tree, tree_of_files
 
 

@@ -119,7 +119,7 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
         if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
             able.append(candidate)
     if not able:
-        raise _too_big(memory)
+        raise _too_big(spec, memory)
     cheapest = min(able, key=lambda candidate: price(candidate, region).usd_per_hour)
     need = "the size of the model is unknown"
     if memory is not None:
@@ -136,14 +136,14 @@ def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None
     return memory.fit(gpu) is Fit.FITS
 
 
-def _too_big(memory: MemoryEstimate | None) -> SpecError:
+def _too_big(spec: JobSpec, memory: MemoryEstimate | None) -> SpecError:
     need = "an unknown amount of memory"
     if memory is not None:
         need = memory.describe()
     problem = Problem(
         where="compute.instance_type",
         what=f"no instance type has a GPU that is sure to hold {need}",
-        fix="lower batch_size or resolution, set gradient_checkpointing=true, or name an instance_type yourself",
+        fix=f"{spec.recipe.memory_advice}, or name an instance_type yourself",
     )
     return _refusal("No instance type satisfies this job", problem)
 
@@ -193,7 +193,7 @@ def _warnings(
 ) -> list[Problem]:
     warnings = [
         _limit_warning(expected, limit),
-        _memory_warning(chosen, memory),
+        _memory_warning(spec, chosen, memory),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
     ]
@@ -214,7 +214,7 @@ def _limit_warning(expected: Duration | None, limit: int) -> Problem | None:
     )
 
 
-def _memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:
+def _memory_warning(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:
     where = "compute.instance_type"
     if memory is None:
         what = "the GPU memory of this job cannot be estimated, because the size of its model is unknown"
@@ -229,7 +229,7 @@ def _memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem 
     return Problem(
         where=where,
         what=f"{chosen.describe()} {verdict}: the job is estimated to take {memory.describe()}",
-        fix="set gradient_checkpointing=true, lower batch_size or resolution, or leave instance_type out",
+        fix=f"{spec.recipe.memory_advice}, or leave instance_type out",
     )
 
 
@@ -249,10 +249,14 @@ def _batch_warning(spec: JobSpec, chosen: Instance) -> Problem | None:
     gpus = spec.compute.instance_count * chosen.gpus
     if gpus == 1 or not isinstance(recipe, Optimised):
         return None
-    samples = gpus * recipe.batch_size * recipe.gradient_accumulation
+    of_each = recipe.batch_size * recipe.gradient_accumulation
+    samples = gpus * of_each
+    fix = "choose learning_rate for that many samples"
+    if of_each > 1:
+        fix = f"{fix}, or lower batch_size or gradient_accumulation"
     factors = f"{gpus} GPUs x batch_size {recipe.batch_size} x gradient_accumulation {recipe.gradient_accumulation}"
     return Problem(
         where="batch_size",
         what=f"is per GPU: one optimizer step sees {samples} samples ({factors}); learning_rate is not scaled",
-        fix="choose learning_rate for that many samples, or lower batch_size or gradient_accumulation",
+        fix=fix,
     )

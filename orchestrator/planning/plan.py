@@ -265,7 +265,7 @@ def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]
     warning = Problem(
         where=f'base_model "{source.id}"',
         what=f"this plan did not look for a copy in the bucket; a submit does, and without one {without_copy}",
-        fix=_mirror_command(source),
+        fix=f"unless you mirrored it: {_mirror_command(source)}",
     )
     return (warning,)
 
@@ -289,11 +289,12 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
     warnings = [*spec.warnings, *prepared.warnings]
     images = spec.inputs.get(IMAGES)
-    if isinstance(spec.base_model, Builtin) and images not in (None, SAMPLE_IMAGES):
+    trains_little = isinstance(spec.base_model, Builtin) and not spec.recipe.trains_all_weights
+    if trains_little and images not in (None, SAMPLE_IMAGES):
         photos = Problem(
             where="base_model",
             what="the built-in model was trained on drawn shapes alone: of photos it learns colours better than forms",
-            fix="name another model with --base-model, or train all of it, as the README says",
+            fix="name another model with --base-model, or train all of it with dreambooth -s tuner=full, as in README",
         )
         warnings.append(photos)
     return tuple(warnings)

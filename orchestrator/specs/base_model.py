@@ -1,5 +1,6 @@
 """The base model of a job: the built-in one, a folder, or one of the Hugging Face Hub."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from orchestrator.contract.families import (
     STABLE_DIFFUSION,
     Family,
     family_in,
-    family_of,
     is_hub_id,
     native_resolution,
 )
 from orchestrator.contract.hub_models import known_model
+from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_file import model_problem
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import BUILTIN
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import expanded
+from orchestrator.specs.no_model import NAME_A_MODEL, address_problem, folder_problem
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ ModelSource = Builtin | Folder | Hub
 
 
 def parse_base_model(name: str, revision: str | None = None) -> ModelSource:
-    """Return what a recipe's `base_model` and `base_revision` name; raises ValueError for an empty name.
+    """Return what a recipe's `base_model` and `base_revision` name; raises ValueError for a name that cannot be one.
 
     A folder of this machine takes precedence over a model of the Hub with the same name.
     """
@@ -59,7 +62,7 @@ def parse_base_model(name: str, revision: str | None = None) -> ModelSource:
     if not name:
         raise ValueError("is empty")
     path = expanded(name)
-    if is_hub_id(name) and not path.exists():
+    if is_hub_id(name) and not os.path.lexists(path):
         return Hub(name, revision)
     return Folder(path)
 
@@ -74,7 +77,7 @@ def known_family(base_model: object) -> Family | None:
             return STABLE_DIFFUSION
         if isinstance(source, Folder):
             return family_in(source.folder / INDEX_FILE, base_model)
-    except (ValueError, OSError):  # reported by base_model_problems
+    except ValueError:  # reported by base_model_problems
         return None
     known = known_model(source.id)
     return None if known is None else known.family
@@ -103,15 +106,18 @@ def base_model_problems(base_model: object, revision: object) -> list[Problem]:
     """Return what is wrong with the name of a base model, and with the folder it names."""
     if not isinstance(base_model, str):  # reported by the recipe's own check
         return []
+    address = address_problem(base_model)
+    if address is not None:
+        return [address]
     problems = []
     source: ModelSource | None = None
     try:
         source = parse_base_model(base_model)
-        if isinstance(source, Folder):
-            family_of(source.folder)
     except ValueError as error:
-        fix = "name a folder in the diffusers layout, a Hugging Face id such as org/model, or builtin"
-        problems.append(Problem(where="base_model", what=str(error), fix=fix))
+        problems.append(model_problem(str(error), NAME_A_MODEL))
+    if isinstance(source, Folder):
+        problem = folder_problem(source.folder)
+        problems += [problem] if problem is not None else model_problems(source.folder)
     if revision is not None and not isinstance(source, Hub):
         what = "is for models of the Hugging Face Hub, and the base model is not one"
         problems.append(Problem(where="base_revision", what=what, fix="leave it out"))

@@ -31,7 +31,7 @@ _NULL = "null"
 _SECTION_ADVICE = "change what is named above, then submit again; docs/job-files.md has every field"
 _ADVICE = {
     IMAGES: "name the folder that holds your images: --images DIR",
-    "base_model": "name another model: --base-model MODEL",
+    "base_model": "mend the model as said above, or name another: --base-model MODEL",
     "name": "choose another name: --name NAME",
     "compute": _SECTION_ADVICE,
     "budget": _SECTION_ADVICE,

@@ -165,7 +165,13 @@ def test_a_model_of_pickles_is_refused(run: Run, service: SageMakerSimulator, tm
     for weights in (tmp_path / "model").rglob("*.safetensors"):
         weights.rename(weights.with_suffix(".bin"))
     said = run(*JOB, "--base-model", str(tmp_path / "model"))
-    assert_refused(said, service, 2, "unet/ has no weights in the safetensors format", "--base-model MODEL")
+    assert_refused(
+        said,
+        service,
+        2,
+        "unet/ has no diffusion_pytorch_model.safetensors but diffusion_pytorch_model.bin, a pickle",
+        "--base-model MODEL",
+    )
 
 
 # --- told by the account

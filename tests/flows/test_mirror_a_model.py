@@ -9,7 +9,7 @@ import pytest
 from sagemaker_simulator import SimulatorServer
 
 from orchestrator.contract.adapter import AdapterManifest
-from orchestrator.contract.families import files_sha256, weight_files
+from orchestrator.contract.model_layout import files_sha256, weight_files
 from orchestrator.resources import BUILTIN_MODEL
 from tests.flows.conftest import Run, Start
 from tests.models.server import HubServer, files_of, serving

@@ -187,3 +187,14 @@ def test_what_is_tried_after_a_machine_was_lost_costs_together_no_more_than_the_
     assert lost
     seconds = second["StoppingCondition"]["MaxRuntimeInSeconds"]
     assert lost + placed.cost.usd_per_hour * (seconds + STOP_GRACE_SECONDS) / 3600 <= placed.cost.usd
+
+
+def test_what_was_tried_already_is_not_advised(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    for plan in (planned(), *planned().stand_ins):
+        assert plan.placement
+        quota(simulator, plan.placement.instance.name, 0)
+    slept: list[float] = []
+    error = refused(target, fallback=True, minutes=60, sleep=slept.append, clock=lambda: sum(slept))
+    assert "--fallback" not in error.next_step
+    assert "--wait-minutes 120" in error.next_step
+    assert "--wait-minutes 60" in refused(target).next_step

@@ -9,6 +9,7 @@ from orchestrator.aws.client import Aws
 from orchestrator.storage import S3Store
 from tests.faults.wire import Wire
 from tests.models.server import Files, HubServer, ask_only, serving
+from tests.stand_ins.model import small_model
 from tests.storage.conftest import ACCOUNT, BUCKET, aws, digest_of, wire
 
 # Fixtures of a bucket; moto answers the requests to AWS and lets those to the loopback Hub pass.
@@ -31,11 +32,6 @@ def store(aws: Aws, wire: Wire) -> S3Store:
 @pytest.fixture
 def files() -> Files:
     """A model as on the Hub, with files that no run reads."""
-    parts = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-    content = {f"{part}/config.json": f'{{"_class_name": "{name}"}}' for part, name in parts.items()}
-    content |= {f"{part}/model.safetensors": f"weights of {part}" for part in parts}
-    content |= {"tokenizer/vocab.json": "{}", "tokenizer/merges.txt": "#", "scheduler/scheduler_config.json": "{}"}
-    content["model_index.json"] = '{"_class_name": "StableDiffusionPipeline"}'
-    unread = ("unet/diffusion_pytorch_model.bin", "unet/model.fp16.safetensors", "model.ckpt", "README.md")
-    content |= dict.fromkeys((*unread, "safety_checker/model.safetensors"), "nothing reads this")
-    return {name: text.encode() for name, text in content.items()}
+    unread = ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "model.ckpt")
+    others = ("README.md", "safety_checker/model.safetensors")
+    return {**small_model(), **dict.fromkeys((*unread, *others), b"nothing reads this")}

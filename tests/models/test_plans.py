@@ -81,7 +81,7 @@ def test_a_job_gets_the_revision_it_asks_for(
 ) -> None:
     repository = hub.add(MODEL, files)
     old = put(store)
-    repository.push({**files, "unet/config.json": b"{}"}, ref="v2")
+    repository.push({**files, "scheduler/scheduler_config.json": b"{}"}, ref="v2")
     new = put(store, "v2")
     commits = {}
     for revision in (None, "main", "v2", old, new, "v3"):

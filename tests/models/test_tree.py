@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.contract.families import files_sha256, model_files
+from orchestrator.contract.model_layout import files_sha256, model_files
 from orchestrator.models.tree import model_tree
 from orchestrator.resources import BUILTIN_MODEL
 

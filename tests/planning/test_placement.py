@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from orchestrator.planning.placement import find_placement, stand_ins
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
+from tests.stand_ins.model import json_of, small_model, write_files
 
 HOME = "us-east-1"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -116,15 +118,12 @@ def test_what_stands_in_is_priced_anew_and_within_the_budget() -> None:
     assert all(float(one.cost.usd) <= 0.2 for one in limited)
 
 
-def test_a_folder_whose_weights_cannot_be_read_has_no_known_size(tmp_path: Path) -> None:
-    for part in ("unet", "vae", "text_encoder"):
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "config.json").write_text("{}")
-        (tmp_path / part / "model.safetensors").write_bytes(b"none")
-    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
-        (tmp_path / file).parent.mkdir()
-        (tmp_path / file).write_text("{}")
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+def test_a_folder_whose_configuration_leaves_out_what_memory_depends_on_has_no_known_size(tmp_path: Path) -> None:
+    files = small_model()
+    config = {
+        name: value for name, value in json.loads(files["unet/config.json"]).items() if name != "layers_per_block"
+    }
+    write_files(tmp_path, {**files, "unet/config.json": json_of(config)})
     assert find_placement(spec(str(tmp_path)), HOME).memory is None
 
 
@@ -136,3 +135,35 @@ def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> 
     assert placed.fit is Fit.FITS
     assert placed.instance.gpu.memory_gib >= 40
     assert placed.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "advised"),
+    [
+        ({}, {"batch_size", "gradient_checkpointing", "mixed_precision", "resolution"}),
+        ({"batch_size": 1}, {"gradient_checkpointing", "mixed_precision", "resolution"}),
+        ({"gradient_checkpointing": True, "mixed_precision": "fp16"}, {"batch_size", "resolution"}),
+        ({"batch_size": 1, "gradient_checkpointing": True, "mixed_precision": "fp16"}, {"resolution"}),
+    ],
+)
+def test_memory_is_saved_by_what_is_not_set_already(chosen: dict[str, Any], advised: set[str]) -> None:
+    settings = {"batch_size": 64, "resolution": 2048, "gradient_checkpointing": False, "tuner": "full", **chosen}
+    model = "stabilityai/stable-diffusion-xl-base-1.0"
+    asked = spec(model, settings=settings, compute={"instance_type": "ml.g4dn.xlarge"})
+    fixes = [one.fix for one in find_placement(asked, HOME).warnings if "is too small" in one.what]
+    if "batch_size" in advised:  # beyond any GPU, so it is refused where none is named
+        with pytest.raises(SpecError) as raised:
+            find_placement(spec(model, settings=settings), HOME)
+        fixes += [problem.fix for problem in raised.value.problems]
+    assert fixes
+    ways = {"batch_size", "gradient_checkpointing", "mixed_precision", "resolution"}
+    for fix in fixes:
+        assert {way for way in ways if way in fix} == advised
+
+
+@pytest.mark.parametrize(("batch_size", "can_be_lowered"), [(1, False), (2, True)])
+def test_a_batch_of_one_is_not_to_be_lowered(batch_size: int, can_be_lowered: bool) -> None:
+    job = spec(settings={"batch_size": batch_size}, compute={"instance_type": "ml.g5.12xlarge"})
+    (fix,) = [one.fix for one in find_placement(job, HOME).warnings if one.where == "batch_size"]
+    assert "learning_rate" in fix
+    assert ("lower batch_size" in fix) == can_be_lowered

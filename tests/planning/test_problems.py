@@ -52,3 +52,16 @@ def test_photographs_for_the_built_in_model_are_doubted_and_its_own_subject_is_n
     for spec, doubts in ((own, ["base_model"]), (build_spec({"recipe": "dreambooth"}), [])):
         plan = planned(spec, settings, ACCOUNT)
         assert [one.where for one in plan.warnings if one.where == "base_model"] == doubts
+
+
+def test_the_remedy_for_photographs_on_the_built_in_model_is_not_advised_to_who_takes_it(
+    settings: Settings, photos: Path
+) -> None:
+    (photos / "broken.png").unlink()
+    fields = {"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"}
+    plan = planned(build_spec({**fields, "settings": {"tuner": "full"}}), settings, ACCOUNT)
+    assert [one.where for one in plan.warnings if one.where == "base_model"] == []
+    words = {"recipe": "textual-inversion", "images": photos, "prompt": "<my-dog>"}
+    plan = planned(build_spec({**words, "settings": {"initializer_token": "dog"}}), settings, ACCOUNT)
+    (warning,) = [one for one in plan.warnings if one.where == "base_model"]
+    assert "with dreambooth -s tuner=full" in warning.fix

@@ -13,25 +13,21 @@ from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
 from orchestrator.specs.building import build_spec, require_said_once
 from orchestrator.specs.job import JobSpec
 from orchestrator.specs.job_file import parse_overrides, read_job_file
+from tests.stand_ins.model import UNET, VAE, small_model, write_files
 
 
 def problems(fields: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(SpecError) as raised:
         build_spec(fields)
-    return {problem.where: problem.render() for problem in raised.value.problems}
+    found: dict[str, str] = {}
+    for problem in raised.value.problems:
+        found[problem.where] = f"{found.get(problem.where, '')}\n{problem.render()}".strip()
+    return found
 
 
-def write_model(folder: Path, weights: bytes = b"weights") -> Path:
+def write_model(folder: Path) -> Path:
     """Write a folder that passes the offline checks of a base model."""
-    for part in ("unet", "vae", "text_encoder"):
-        (folder / part).mkdir(parents=True)
-        (folder / part / "config.json").write_text("{}")
-        (folder / part / "model.safetensors").write_bytes(weights)
-    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
-        (folder / file).parent.mkdir()
-        (folder / file).write_text("{}")
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    return folder
+    return write_files(folder, small_model())
 
 
 def test_nothing_but_a_recipe_means_the_sample_subject_on_the_built_in_model() -> None:
@@ -88,12 +84,13 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
 
 def test_everything_a_model_folder_lacks_is_reported_at_once(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
-    (model / "unet" / "model.safetensors").rename(model / "unet" / "model.bin")
-    (model / "vae" / "model.safetensors").rename(model / "vae" / "model.fp16.safetensors")
+    (model / UNET).rename((model / UNET).with_suffix(".bin"))
+    (model / VAE).rename(model / "vae" / "model.safetensors")
     (model / "scheduler" / "scheduler_config.json").unlink()
     found = problems({"recipe": "dreambooth", "base_model": str(model)})["base_model"]
     assert all(f"{part}/ has no" in found for part in ("unet", "vae", "scheduler"))
     assert "text_encoder" not in found
+    assert found.count("\n") == 2
 
 
 @pytest.mark.parametrize("write", ["command", "job file"])
@@ -152,8 +149,9 @@ def test_the_next_step_is_about_what_is_wrong() -> None:
 def sized_model(folder: Path, latents: object) -> str:
     """Write a model folder with a sample size, and a VAE that halves the side three times."""
     write_model(folder)
-    (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": latents}))
-    (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [1, 1, 1, 1]}))
+    for part, changed in (("unet", {"sample_size": latents}), ("vae", {"block_out_channels": [4, 4, 4, 4]})):
+        path = folder / part / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
     return str(folder)
 
 

@@ -123,6 +123,11 @@ class DreamBooth(LowRank, Denoising):
         )
 
     @property
+    def trains_all_weights(self) -> bool:
+        """With the tuner for it."""
+        return self.tuner == "full"
+
+    @property
     def images_drawn(self) -> int:
         """The class pictures too, which are drawn before training."""
         count = super().images_drawn

@@ -21,7 +21,8 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.checkpoint import newest_first
 from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
-from orchestrator.contract.families import FAMILIES, family_of
+from orchestrator.contract.families import FAMILIES
+from orchestrator.contract.model_check import model_problems
 from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_index
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ def test_every_family_is_an_entry_and_a_module() -> None:
 
 
 def test_a_model_knows_its_family(family_folder: Path, family_base: BaseModel) -> None:
-    assert family_base.family == family_of(family_folder)
+    assert model_problems(family_folder) == []
     assert family_base.reference.family == family_base.family.name
     assert list(family_base.text_encoders) == list(family_base.family.text_encoders)
     assert len(family_base.tokenizers) == len(family_base.text_encoders)
@@ -106,7 +107,9 @@ def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     folder = tiny.write_base_model(tmp_path / "model", prediction_type="epsilon")
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace('"epsilon"', '"sample"'))
-    with pytest.raises(TrainingError, match='predicts "sample"') as caught:
+    with pytest.raises(
+        TrainingError, match="prediction_type should be 'epsilon' or 'v_prediction', not 'sample'"
+    ) as caught:
         load_base_model(folder, "tiny", None, CPU)
     assert caught.value.kind == "base-model"
 
@@ -269,8 +272,8 @@ def test_a_denoiser_of_another_family_is_refused(sdxl_folder: Path, tmp_path: Pa
     config = folder / "unet" / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "addition_embed_type": None}))
-    with pytest.raises(ValueError, match="calls itself a StableDiffusionXLPipeline, but its unet is another"):
-        family_of(folder)
+    with pytest.raises(TrainingError, match="calls itself a StableDiffusionXLPipeline, but its unet is another"):
+        load_base_model(folder, "tiny", None, CPU)
 
 
 def test_the_import_rules_know_all_families() -> None:

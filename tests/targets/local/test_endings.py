@@ -150,3 +150,12 @@ def test_of_retries_at_once_one_starts_and_the_others_are_told(
     assert len(told) == 3
     assert all("running" in message or "InProgress" in message for message, _ in told)
     assert {next_step for _, next_step in told} == {"python -m orchestrator jobs wait job"}
+
+
+def test_a_retry_that_cannot_help_is_not_offered(target: ProcessTarget, training_request: MakeRequest) -> None:
+    broken = "emit(event='failed', kind='base-model', message='It is damaged.', next_step='replace it'); sys.exit(1)"
+    job = start(target, training_request(broken))
+    job.wait()
+    explanation = job.explain()
+    assert explanation.cause == "It is damaged. No step is done yet. A retry would end in the same way."
+    assert explanation.next_step == "replace it"

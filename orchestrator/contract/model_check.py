@@ -1,0 +1,240 @@
+"""Whether a base model can be trained, from its JSON files and the headers of its weights: no tensor is read.
+
+The client checks a model before anything is stored or started, and a job checks it again before it loads it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.contract.families import INDEX_FILE, Family, family_in
+from orchestrator.contract.model_configs import (
+    AutoencoderConfig,
+    Config,
+    DenoiserConfig,
+    PreprocessorConfig,
+    SchedulerConfig,
+    TextEncoderConfig,
+    TokenizerConfig,
+)
+from orchestrator.contract.model_file import (
+    ANOTHER,
+    ONE_MODEL,
+    ModelFileError,
+    model_problem,
+    read_object,
+    require_readable,
+)
+from orchestrator.contract.model_fit import (
+    Denoiser,
+    Part,
+    autoencoder_problems,
+    channel_problems,
+    denoiser_problems,
+    pooled_problems,
+    text_encoder_problems,
+    width_problems,
+)
+from orchestrator.contract.model_layout import CLIP_FOLDER, find_weights, missing_parts, model_files, names_of
+from orchestrator.contract.model_vocabulary import tokenizer_file_problems, vocabulary_problems
+from orchestrator.contract.problem import Problem, problems_of
+from orchestrator.contract.safetensors_header import Header, TensorEntry, read_header
+
+_Known = TypeVar("_Known", bound=Config)
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
+"""Where the classes of parts are; anything else is code that came with the model."""
+
+
+class _Contents(NamedTuple):
+    """What a model's files hold, as far as they can be read."""
+
+    names: set[str]
+    """Names of all files, the unreadable ones too."""
+    objects: Mapping[str, dict[str, Any]]
+    """JSON file to what it holds."""
+    headers: Mapping[str, Header]
+    """Weight file to its tensors."""
+
+
+def model_problems(folder: Path) -> list[Problem]:
+    """Return all that is wrong with the model in a folder; empty when it can be trained."""
+    try:
+        family = family_in(folder / INDEX_FILE, "it")
+    except ModelFileError as error:
+        return [model_problem(error.what, error.fix)]
+    contents, problems = _read(folder)
+    problems += missing_parts(family, contents.names)
+    problems += _index_problems(family, contents)
+    problems += _part_problems(family, contents)
+    return problems
+
+
+def _read(folder: Path) -> tuple[_Contents, list[Problem]]:
+    """Read every file that a run reads; return what they hold, and which of them are damaged."""
+    objects: dict[str, dict[str, Any]] = {}
+    headers: dict[str, Header] = {}
+    problems = []
+    for path in model_files(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            if path.suffix == ".json":
+                objects[name] = read_object(path)
+            elif path.suffix == ".safetensors":
+                headers[name] = read_header(path)
+            else:
+                require_readable(path)
+        except ModelFileError as error:
+            problems.append(model_problem(f"{name} {error.what}", error.fix))
+    return _Contents(names_of(folder), objects, headers), problems
+
+
+def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
+    """Return what is wrong with each part, and with how they fit together."""
+    problems: list[Problem] = []
+    denoiser = _part(family.denoiser, DenoiserConfig, contents, problems)
+    autoencoder = _part("vae", AutoencoderConfig, contents, problems)
+    encoders = []
+    for part, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
+        encoder = _part(part, TextEncoderConfig, contents, problems)
+        if encoder is not None:
+            encoders.append(encoder)
+            problems += text_encoder_problems(encoder, pools=family.classes[part].endswith("WithProjection"))
+            problems += vocabulary_problems(tokenizer, contents.objects, encoder)
+        _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
+        problems += tokenizer_file_problems(tokenizer, contents.names)
+    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
+    _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
+    if denoiser is not None:
+        problems += _architecture_problems(family, denoiser)
+        problems += denoiser_problems(denoiser)
+    if autoencoder is not None:
+        problems += autoencoder_problems(autoencoder)
+    if denoiser is not None and autoencoder is not None:
+        problems += channel_problems(denoiser, autoencoder)
+    if denoiser is not None and len(encoders) == len(family.text_encoders):
+        problems += width_problems(denoiser, encoders)
+        told = denoiser.config.addition_embed_type
+        if told is not None and told == family.addition_embed_type:
+            problems += pooled_problems(denoiser, encoders[-1])
+    return problems
+
+
+def _part(
+    name: str,
+    config_type: type[_Known],
+    contents: _Contents,
+    problems: list[Problem],
+) -> Part[_Known] | None:
+    """Return a part, or None without a usable configuration; adds what is wrong with its configuration and index."""
+    tensors = _tensors(name, contents, problems)
+    config = _config(name, "config.json", config_type, contents, problems)
+    if config is None:
+        return None
+    return Part(name, config, tensors)
+
+
+def _config(
+    part: str,
+    file: str,
+    config_type: type[_Known],
+    contents: _Contents,
+    problems: list[Problem],
+) -> _Known | None:
+    """Return a configuration, or None without a usable one; adds what is wrong with its values."""
+    name = f"{part}/{file}"
+    values = contents.objects.get(name)
+    if values is None:  # missing or unreadable, which is reported
+        return None
+    try:
+        return config_type.model_validate(values)
+    except ValidationError as error:
+        for problem in problems_of(error):
+            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", ANOTHER))
+        return None
+
+
+def _tensors(part: str, contents: _Contents, problems: list[Problem]) -> Header | None:
+    """Return the tensors of a part's weight files, None when they cannot be read; adds what is wrong with an index."""
+    weights = find_weights(part, contents.names)
+    if weights is None:
+        return None
+    tensors: dict[str, TensorEntry] = {}
+    for file in weights.files:
+        header = contents.headers.get(f"{part}/{file}")
+        if header is None:
+            return None
+        tensors.update(header)
+    if weights.shard_index is None:
+        return tensors
+    index = contents.objects.get(f"{part}/{weights.shard_index}")
+    if index is None:
+        return None
+    what = _index_fault(index, part, weights.files, contents.headers)
+    if what is None:
+        return tensors
+    problems.append(model_problem(f"{part}/{weights.shard_index} {what}"))
+    return None
+
+
+def _index_fault(
+    index: Mapping[str, Any], part: str, shards: Collection[str], headers: Mapping[str, Header]
+) -> str | None:
+    """Return what is wrong with the index of a part's shards."""
+    listed = index.get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
+        return "has no weight_map of tensors and files"
+    absent = sorted(set(listed.values()).difference(shards))
+    if absent:
+        return f"lists {absent[0]}, which is not there" + _and_more(absent)
+    pairs = set(listed.items())
+    found = set()
+    for file in shards:
+        found |= {(name, file) for name in headers[f"{part}/{file}"]}
+    without = sorted(pairs - found)
+    if without:
+        name, file = without[0]
+        return f"lists {name} in {file}, which does not hold it" + _and_more(without)
+    unlisted = sorted(found - pairs)
+    if unlisted:
+        name, file = unlisted[0]
+        return f"does not list {name}, which {file} holds" + _and_more(unlisted)
+    return None
+
+
+def _and_more(faults: Sequence[object]) -> str:
+    """Return how many faults there are beside the first."""
+    if len(faults) == 1:
+        return ""
+    return f", and {len(faults) - 1} more"
+
+
+def _architecture_problems(family: Family, denoiser: Denoiser) -> Iterator[Problem]:
+    """Yield why the denoiser is not of the family that the index names."""
+    found = denoiser.config.addition_embed_type
+    if found != family.addition_embed_type:
+        expected = f"addition_embed_type {found}, expected {family.addition_embed_type}"
+        what = f"it calls itself a {family.pipeline}, but its {family.denoiser} is another ({expected})"
+        yield model_problem(what, ONE_MODEL)
+
+
+def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
+    """Yield the parts that the model's index gives another class than the family's, or code of its own."""
+    index = contents.objects[INDEX_FILE]
+    classes = {"vae": "AutoencoderKL", **family.classes}
+    classes |= dict.fromkeys(family.tokenizers, "CLIPTokenizer")
+    for part, expected in classes.items():
+        match index.get(part):
+            case [str(library), str(name)]:
+                is_known = library in _LIBRARIES and name in (expected, f"{expected}Fast")
+                if not is_known:
+                    what = f"{INDEX_FILE}: {part} is {library}.{name}, and only {expected} can be trained"
+                    yield model_problem(what, ANOTHER)
+            case _:
+                yield model_problem(f"{INDEX_FILE} does not say that {part} is a {expected}")
+    match index.get("scheduler"):
+        case ["diffusers", str()]:
+            pass
+        case _:
+            yield model_problem(f"{INDEX_FILE} does not say which of diffusers' schedulers it has", ANOTHER)

@@ -1,0 +1,190 @@
+"""Whether the parts of a model are what their configurations say, and fit one another."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from orchestrator.contract.model_configs import AutoencoderConfig, Config, DenoiserConfig, TextEncoderConfig
+from orchestrator.contract.model_file import ANOTHER, ONE_MODEL, model_problem
+from orchestrator.contract.problem import Problem
+from orchestrator.contract.safetensors_header import FLOATS, Header
+
+_MOST_LAYERS = 1000  # that are looked for
+_MOST_NAMED = 3  # tensors that one message names
+_TEXT_PREFIX = "text_model."
+"""What transformers 4 begins the names of a text encoder's tensors with."""
+_PROMPT_READER = ".attn2.to_k.weight"
+"""How the names of the cross-attention's keys end, which are computed from the prompt's states."""
+_SIZE_NUMBERS = 6  # height and width of the original and of the image, top and left of the crop
+
+Shapes = Mapping[str, Sequence[int]]
+"""Tensor name to the shape that the configuration gives it."""
+
+
+_ConfigT = TypeVar("_ConfigT", bound=Config)
+
+
+class Part(NamedTuple, Generic[_ConfigT]):
+    """A part of a model as its files describe it."""
+
+    name: str
+    """Name of its folder."""
+    config: _ConfigT
+    """What its configuration says."""
+    tensors: Header | None
+    """What its weight files hold; None when they cannot be read."""
+
+
+Denoiser = Part[DenoiserConfig]
+Autoencoder = Part[AutoencoderConfig]
+TextEncoder = Part[TextEncoderConfig]
+
+
+def denoiser_problems(denoiser: Denoiser) -> Iterator[Problem]:
+    """Yield what its weights lack or have in another shape."""
+    part, config, tensors = denoiser
+    if tensors is None:
+        return
+    channels = config.block_out_channels
+    first = channels[0]
+    expected: dict[str, Sequence[int]] = {
+        "conv_in.weight": [first, config.in_channels, *[config.conv_in_kernel] * 2],
+        "conv_out.weight": [config.out_channels, first, *[config.conv_out_kernel] * 2],
+    }
+    width = config.projection_class_embeddings_input_dim
+    if config.addition_embed_type is not None and width is not None:
+        embedded = 4 * first  # width of the timestep's embedding, which the others are added to
+        expected["add_embedding.linear_1.weight"] = [embedded, width]
+    widths = config.cross_attention_dim
+    if isinstance(widths, int):
+        widths = [widths]
+    readers = [name for name in tensors if name.endswith(_PROMPT_READER)]
+    for name in readers:
+        shape = tensors[name].shape
+        if shape[1:] not in [[width] for width in widths]:
+            expected[name] = [*shape[:1], widths[0]]
+            break
+    if not readers:
+        expected[f"*{_PROMPT_READER}"] = widths
+    begins = []
+    for level in range(len(channels)):
+        begins += [f"down_blocks.{level}", f"up_blocks.{level}"]
+    yield from _tensor_problems(part, tensors, expected, begins)
+
+
+def autoencoder_problems(autoencoder: Autoencoder) -> Iterator[Problem]:
+    """Yield what its weights lack or have in another shape."""
+    part, config, tensors = autoencoder
+    if tensors is None:
+        return
+    first = config.block_out_channels[0]
+    last = config.block_out_channels[-1]
+    latents = config.latent_channels
+    expected = {
+        "encoder.conv_in.weight": [first, config.in_channels, 3, 3],
+        "encoder.conv_out.weight": [2 * latents, last, 3, 3],  # mean and variance
+        "decoder.conv_in.weight": [last, latents, 3, 3],
+        "decoder.conv_out.weight": [config.out_channels, first, 3, 3],
+    }
+    yield from _tensor_problems(part, tensors, expected, [])
+
+
+def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Problem]:
+    """Yield what its weights lack or have in another shape; one that `pools` projects one state of the prompt too."""
+    part, config, found = encoder
+    if found is None:
+        return
+    tensors = {name.removeprefix(_TEXT_PREFIX): entry for name, entry in found.items()}
+    width = config.hidden_size
+    expected = {
+        "embeddings.token_embedding.weight": [config.vocab_size, width],
+        "embeddings.position_embedding.weight": [config.max_position_embeddings, width],
+        "final_layer_norm.weight": [width],
+    }
+    if pools:
+        expected["text_projection.weight"] = [config.projection_dim, width]
+    begins = [f"encoder.layers.{layer}" for layer in range(min(config.num_hidden_layers, _MOST_LAYERS))]
+    yield from _tensor_problems(part, tensors, expected, begins)
+
+
+def _tensor_problems(part: str, tensors: Header, expected: Shapes, begins: Sequence[str]) -> Iterator[Problem]:
+    """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
+    if tensors and all("lora" in name.lower() for name in tensors):
+        what = f"{part}/ holds a LoRA where its weights should be"
+        yield model_problem(what, "name a whole model; a LoRA is added to one")
+        return
+    groups = _groups(tensors)
+    missing = [name for name in expected if name not in tensors]
+    missing += [f"{begin}.*" for begin in begins if begin not in groups]
+    if missing:
+        named = ", ".join(missing[:_MOST_NAMED])
+        more = len(missing) - _MOST_NAMED
+        if more > 0:
+            named = f"{named} and {more} more"
+        yield model_problem(f"the weights in {part}/ lack {named}")
+    for name, shape in expected.items():
+        entry = tensors.get(name)
+        if entry is None:
+            continue
+        if entry.shape != list(shape):
+            what = f"{part}/: {name} has the shape {entry.shape}, and its config.json says {list(shape)}"
+            yield model_problem(what, "take config and weights of one model")
+        elif entry.dtype not in FLOATS:
+            what = f"{part}/: {name} is of type {entry.dtype}, and packed weights cannot be trained"
+            yield model_problem(what, "take the weights in float16 or float32")
+            return  # the others are too
+
+
+def _groups(tensors: Header) -> set[str]:
+    """Return what names begin with, up to two and three words: "down_blocks.0", "encoder.layers.0"."""
+    groups = set()
+    for name in tensors:
+        words = name.split(".")
+        groups.add(".".join(words[:2]))
+        groups.add(".".join(words[:3]))
+    return groups
+
+
+def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[Problem]:
+    """Yield why the denoiser cannot be given the autoencoder's latents alone."""
+    latents = autoencoder.config.latent_channels
+    part, config, _ = denoiser
+    takes = config.in_channels
+    purposes = {
+        latents + 1: "made for depth maps",
+        2 * latents: "made to edit images by instruction",
+        2 * latents + 1: "made for inpainting",
+    }
+    if takes != latents:
+        purpose = purposes.get(takes, "of another model")
+        what = f"{part}/ is {purpose}: it takes {takes} channels, and the latents of vae/ have {latents}"
+        yield model_problem(what, "choose a model that draws from a prompt alone")
+    if config.out_channels != latents:
+        what = f"{part}/ predicts {config.out_channels} channels, and the latents of vae/ have {latents}"
+        yield model_problem(what, ANOTHER)
+
+
+def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Iterator[Problem]:
+    """Yield why the denoiser cannot read what the text encoders make of a prompt."""
+    part, config, _ = denoiser
+    width = sum(encoder.config.hidden_size for encoder in encoders)
+    named = " and ".join(f"{encoder.name}/" for encoder in encoders)
+    wanted = config.encoder_hid_dim or config.cross_attention_dim
+    widths = [wanted] if isinstance(wanted, int) else wanted
+    if set(widths) != {width}:
+        reads = " or ".join(str(one) for one in sorted(set(widths)))
+        what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} give {width}"
+        yield model_problem(what, ONE_MODEL)
+
+
+def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Problem]:
+    """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image."""
+    part, config, _ = denoiser
+    pooled = encoder.config.projection_dim
+    expected = pooled + _SIZE_NUMBERS * (config.addition_time_embed_dim or 0)
+    found = config.projection_class_embeddings_input_dim
+    if found != expected:
+        what = (
+            f"{part}/ reads {found} numbers beside the prompt (projection_class_embeddings_input_dim), "
+            f"and the pooled prompt with the image's size gives {expected}"
+        )
+        yield model_problem(what, ONE_MODEL)
