@@ -6,7 +6,6 @@ from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.pricing import dollars
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
 
@@ -70,8 +69,7 @@ def _stand_ins(plan: Plan) -> list[str]:
     for stand_in in plan.stand_ins:
         placement = stand_in.placement
         if placement is not None:
-            usd = dollars(placement.cost.usd)
-            found.append(f"{placement.instance.name} (at most {usd})")
+            found.append(f"{placement.instance.name} ({placement.cost.limit()})")
     return found
 
 

@@ -105,16 +105,20 @@ def _model_size(spec: JobSpec) -> ModelSize | None:
 
 
 def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[Instance, str]:
-    """Return the requested instance, or else the cheapest with one GPU that is large enough, and why."""
+    """Return the requested instance, or else the cheapest with one GPU that is large enough, and why.
+
+    A type without a known price is never chosen: nothing would tell what it costs.
+    """
     if spec.compute.instance_type is not None:
         return instance(spec.compute.instance_type), "Requested."
     able = []
     for candidate in instances().values():
-        if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
-            able.append(candidate)
+        listed = price(candidate, region)
+        if listed is not None and candidate.gpus == 1 and _is_enough(candidate, spec, memory):
+            able.append((listed.usd_per_hour, candidate))
     if not able:
         raise _too_big(memory)
-    cheapest = min(able, key=lambda candidate: price(candidate, region).usd_per_hour)
+    _, cheapest = min(able, key=lambda priced: priced[0])
     need = "the size of the model is unknown"
     if memory is not None:
         need = f"the job is estimated to take {memory.describe()}"
@@ -169,11 +173,22 @@ def _refusal(message: str, problem: Problem) -> SpecError:
 
 def _warnings(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | None) -> list[Problem]:
     warnings = [
+        _price_warning(chosen),
         _memory_warning(chosen, memory),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
     ]
     return [warning for warning in warnings if warning is not None]
+
+
+def _price_warning(chosen: Instance) -> Problem | None:
+    if chosen.usd_per_hour is not None:
+        return None
+    return Problem(
+        where="compute.instance_type",
+        what=f"no price of {chosen.name} is known here, so this plan cannot say what the job costs at most",
+        fix="look it up at https://aws.amazon.com/sagemaker/pricing before you submit",
+    )
 
 
 def _memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:

@@ -136,3 +136,18 @@ def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> 
     assert placed.fit is Fit.FITS
     assert placed.instance.gpu.memory_gib >= 40
     assert placed.warnings == ()
+
+
+def test_a_type_without_a_known_price_runs_a_job_that_names_it_and_is_never_chosen() -> None:
+    placed = find_placement(spec(compute={"instance_type": "ml.g7.2xlarge"}), HOME)
+    assert placed.cost.usd is None
+    (warning,) = placed.warnings
+    assert "no price of ml.g7.2xlarge is known" in warning.what
+    assert all(one.instance.usd_per_hour for one in stand_ins(spec(), placed))
+    large = spec("org/unknown-model")
+    assert find_placement(large, HOME).instance.usd_per_hour
+
+
+def test_a_budget_needs_a_price_to_become_a_time_limit() -> None:
+    problems = refused(spec(compute={"instance_type": "ml.p5en.48xlarge"}, budget={"max_usd": 100}))
+    assert "no price of ml.p5en.48xlarge is known" in problems["budget.max_usd"]
