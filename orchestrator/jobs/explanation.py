@@ -74,6 +74,12 @@ def explain(
         case JobStatus.IN_PROGRESS:
             cause = _under_way(description.stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
+        case JobStatus.DELETING:
+            cause = "It is being deleted. Its adapter, if it made one, stays in the bucket."
+            next_step = command("jobs", "list")
+        case JobStatus.UNKNOWN:
+            cause = f"The service gives it a status that this version does not know ({description.stage})."
+            next_step = command("jobs", "logs", name)
     return Explanation(
         status=description.status,
         cause=cause,

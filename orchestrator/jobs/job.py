@@ -17,7 +17,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.requests import Request, identity_of
 from orchestrator.storage.folder import location_of
-from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target
+from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
 _LIST = command("jobs", "list")
 ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
@@ -124,6 +124,8 @@ def submit(
             raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
         return _start(job, request, lambda: target.create(request))
     status = job.describe().status
+    if status is JobStatus.DELETING:
+        raise deleting(job.name)
     if restart:
         return _restart(job, request, status)
     if status in ENDED_EARLY:

@@ -173,6 +173,7 @@ def adapters_pull(walk: Walk) -> None:
 
 def jobs_remove(walk: Walk) -> None:
     walk.run("jobs", "remove", walk.job)
+    walk.world.simulator.clock.advance(60)  # until then it is Deleting
     assert walk.job not in {one["name"] for one in walk.run("jobs", "list")}
 
 

@@ -240,13 +240,17 @@ def test_tags_of_the_request_and_later_ones(sagemaker: Any) -> None:
     assert refused(sagemaker.list_tags, ResourceArn=f"{arn}x")[0] == "ValidationException"
 
 
-def test_only_ended_jobs_are_deleted_and_their_names_are_free_again(
+def test_only_ended_jobs_are_deleted_and_their_names_are_free_when_they_are_gone(
     simulator: SageMakerSimulator, sagemaker: Any
 ) -> None:
     sagemaker.create_training_job(**training_request())
     assert refused(sagemaker.delete_training_job, TrainingJobName="job")[0] == "ResourceInUse"
     simulator.run_to_end("job")
     sagemaker.delete_training_job(TrainingJobName="job")
+    assert sagemaker.describe_training_job(TrainingJobName="job")["TrainingJobStatus"] == "Deleting"
+    assert refused(sagemaker.delete_training_job, TrainingJobName="job")[0] == "ResourceInUse"
+    assert refused(sagemaker.create_training_job, **training_request())[0] == "ResourceInUse"
+    simulator.clock.advance(30)
     sagemaker.create_training_job(**training_request())
 
 

@@ -16,7 +16,7 @@ from sagemaker_simulator import (
     image_pull_failure,
 )
 
-from orchestrator.aws.client import ATTEMPTS_WHEN_LOST, Aws
+from orchestrator.aws.client import ATTEMPTS_WHEN_LOST
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import Phase, parse
@@ -25,14 +25,11 @@ from orchestrator.jobs import job as jobs
 from orchestrator.jobs.job import Job, cost
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
-from orchestrator.requests import IDENTITY_TAG
-from orchestrator.storage import S3Store
 from orchestrator.targets.base import JobStatus, JobSummary
 from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
+from tests.targets.sagemaker.requests import JOB, request
 
-JOB = "mine-0123456789"
-ACCOUNT = "123456789012"
 Ask = Callable[..., Any]
 
 STEPS = """
@@ -45,19 +42,6 @@ STEPS = """
     (folder / "checkpoint.json").write_text("{}")
     (root / "model" / "attempt").write_text(str(len(done)))
 """
-
-
-@pytest.fixture
-def target(simulator: SageMakerSimulator) -> SageMakerTarget:
-    aws = Aws(REGION)
-    simulator.seconds_per_call["DescribeTrainingJob"] = 30  # a client that polls lets time go by
-    return SageMakerTarget(aws, S3Store(aws, BUCKET, ACCOUNT), poll_seconds=0)
-
-
-def request(script: str = "pass", *, identity: str = "a" * 64, **fields: Any) -> Any:
-    checkpoints = {"S3Uri": f"s3://{BUCKET}/checkpoints/{identity}/", "LocalPath": "/opt/ml/checkpoints"}
-    tags = [{"Key": IDENTITY_TAG, "Value": identity}]
-    return training_request(script, name=JOB, CheckpointConfig=checkpoints, Tags=tags, **fields)
 
 
 def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
@@ -275,6 +259,7 @@ def test_what_a_removed_job_left_in_the_bucket_is_not_gone_on_from(
         start(request(STEPS))
         target.wait_for_end(JOB, seconds=60)
     target.discard(JOB)
+    simulator.clock.advance(60)
     for start in begin:
         start(request(STEPS))
         assert target.checkpoint_step(JOB) is None
@@ -287,6 +272,7 @@ def test_a_job_has_none_of_the_log_of_a_removed_one(simulator: SageMakerSimulato
     target.create(request("say('old')"))
     target.wait_for_end(JOB, seconds=60)
     target.discard(JOB)
+    simulator.clock.advance(60)
     streams = boto3.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
     simulator.clock.advance_to(datetime.fromtimestamp(streams[-1]["creationTime"] / 1000 + 1, UTC))
     target.create(request("say('new')"))

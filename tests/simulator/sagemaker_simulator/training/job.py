@@ -81,6 +81,11 @@ class TrainingJob:
         return self.status in FINAL
 
     @property
+    def is_deleting(self) -> bool:
+        """Whether it is about to vanish; until then its name is taken."""
+        return self.status == "Deleting"
+
+    @property
     def is_spot(self) -> bool:
         return bool(self.request.get("EnableManagedSpotTraining"))
 
