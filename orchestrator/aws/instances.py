@@ -181,6 +181,22 @@ def fallbacks(chosen: Instance, *, limit: int = 4) -> list[Instance]:
     return sorted(found, key=_usd_per_hour)
 
 
+def with_disk(chosen: Instance, gb: int) -> Instance | None:
+    """Return the cheapest type for the same run whose built-in disk has at least `gb` GB."""
+    for other in priced():
+        if _can_replace(other, chosen) and other.disk_gb is not None and other.disk_gb >= gb:
+            return other
+    return None
+
+
+def with_memory(chosen: Instance, gib: int) -> Instance | None:
+    """Return the cheapest type for the same run with at least `gib` GiB of main memory."""
+    for other in priced():
+        if _can_replace(other, chosen) and other.memory_gib >= gib:
+            return other
+    return None
+
+
 def _can_replace(other: Instance, chosen: Instance) -> bool:
     if other.name == chosen.name or other.gpus != chosen.gpus:
         return False

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price
+from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price, with_disk
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Optimised
@@ -74,6 +74,7 @@ def _placed(
 ) -> Placement:
     """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
     compute = spec.compute
+    _require_disk(chosen, compute.volume_gb)
     seconds = _runtime(spec, chosen, region)
     fit = Fit.CANNOT_TELL
     if memory is not None:
@@ -117,7 +118,7 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
         if listed is not None and candidate.gpus == 1 and _is_enough(candidate, spec, memory):
             able.append((listed.usd_per_hour, candidate))
     if not able:
-        raise _too_big(memory)
+        raise _too_big(memory, spec.compute.volume_gb)
     _, cheapest = min(able, key=lambda priced: priced[0])
     need = "the size of the model is unknown"
     if memory is not None:
@@ -125,8 +126,31 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
     return cheapest, f"Lowest hourly price among the types whose GPU is large enough: {need}."
 
 
+def _has_disk(candidate: Instance, gb: int) -> bool:
+    """Whether a disk of that size can be ordered, or the built-in one is as large."""
+    return candidate.disk_gb is None or candidate.disk_gb >= gb
+
+
+def _require_disk(chosen: Instance, gb: int) -> None:
+    """Raise SpecError when the built-in disk is smaller than what the job needs: the service cannot enlarge it."""
+    if _has_disk(chosen, gb):
+        return
+    fix = "lower volume_gb"
+    larger = with_disk(chosen, gb)
+    if larger is not None:
+        fix = f"use {larger.name} ({larger.disk_gb} GB), or {fix}"
+    problem = Problem(
+        where="compute.volume_gb",
+        what=f"{gb} GB is more than the built-in disk of {chosen.name}: {chosen.disk_gb} GB, which is fixed",
+        fix=fix,
+    )
+    raise _refusal("The disk of this instance type is too small", problem)
+
+
 def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
     gpu = candidate.gpu
+    if not _has_disk(candidate, spec.compute.volume_gb):
+        return False
     if spec.recipe.needs_bf16 and not gpu.bf16:
         return False
     if memory is None:
@@ -134,13 +158,13 @@ def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None
     return memory.fit(gpu) is Fit.FITS
 
 
-def _too_big(memory: MemoryEstimate | None) -> SpecError:
+def _too_big(memory: MemoryEstimate | None, volume_gb: int) -> SpecError:
     need = "an unknown amount of memory"
     if memory is not None:
         need = memory.describe()
     problem = Problem(
         where="compute.instance_type",
-        what=f"no instance type has a GPU that is sure to hold {need}",
+        what=f"no instance type has a GPU that is sure to hold {need}, and {volume_gb} GB of disk space",
         fix="lower batch_size or resolution, set gradient_checkpointing=true, or name an instance_type yourself",
     )
     return _refusal("No instance type satisfies this job", problem)

@@ -158,6 +158,7 @@ def _sagemaker_request(
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
+        "ProfilerConfig": {"DisableProfiler": True},  # on by default: it samples the machine and writes to the bucket
         "Tags": tags,
     }
     if account.subnets:
@@ -176,9 +177,9 @@ def _resources(spec: JobSpec, context: SageMakerContext) -> Request:
     resources: Request = {
         "InstanceType": chosen.name,
         "InstanceCount": compute.instance_count,
-        "VolumeSizeInGB": compute.volume_gb,
     }
-    if chosen.disk_gb is None:  # a built-in disk has a key of its own, and the service refuses another
+    if chosen.disk_gb is None:  # a built-in disk has a size and a key of its own, and the service takes no other
+        resources["VolumeSizeInGB"] = compute.volume_gb
         resources |= _key("VolumeKmsKeyId", context.account)
     return resources
 

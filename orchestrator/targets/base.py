@@ -27,7 +27,7 @@ class JobStatus(StrEnum):
     UNKNOWN = "Unknown"
 
     @classmethod
-    def _missing_(cls, value: object) -> "JobStatus":
+    def _missing_(cls, value: object) -> "JobStatus":  # noqa: ARG003  (the base class names it so)
         """Return the status for a value that this version does not know."""
         return cls.UNKNOWN
 

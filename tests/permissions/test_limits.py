@@ -62,7 +62,7 @@ def test_whoever_submits_can_hand_on_the_jobs_role_alone(world: World) -> None:
         "RoleArn": f"arn:aws:iam::{world.account.account_id}:role/powerful",
         "AlgorithmSpecification": {"TrainingImage": world.account.training_image, "TrainingInputMode": "File"},
         "OutputDataConfig": {"S3OutputPath": f"s3://{world.account.bucket}/adapters/mine"},
-        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
     with pytest.raises(AccessError, match="iam:PassRole is not allowed"), calling("submit"):

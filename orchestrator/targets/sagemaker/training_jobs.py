@@ -20,7 +20,7 @@ from orchestrator.errors import (
     ServiceError,
     SpecError,
 )
-from orchestrator.requests import IDENTITY_TAG, Request, identity_of
+from orchestrator.requests import IDENTITY_TAG, Request, identity_of, own_tags, sent_members
 from orchestrator.targets.base import JobStatus, deleting
 from orchestrator.targets.sagemaker.attempts import attempts_of
 
@@ -113,11 +113,8 @@ class TrainingJobs:
 
     def request_of(self, described: Any) -> Request:
         """Return the request that created a training job, restored from its description."""
-        members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
-        request: Request = {name: described[name] for name in members if name in described}
         tags = self.tags(described)
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        return request
+        return {**sent_members(described), "Tags": own_tags(tags)}
 
     def status(self, attempt: str) -> JobStatus:
         """Return the status of a training job."""

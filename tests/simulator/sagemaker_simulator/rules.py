@@ -15,7 +15,9 @@ _IMAGE = re.compile(
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})?"
 )
 # Families whose disk is in the machine: the service refuses a key for a volume that there is not.
-_LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6|g6e|g7e|gr6|trn1|trn1n|trn2|[cmr]\d\w*d)\.")
+_LOCAL_DISK = re.compile(
+    r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\."
+)
 _BUCKET = re.compile(r"(s3|https)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 Request = dict[str, Any]
@@ -80,8 +82,22 @@ def _resources(_: Call, request: Request) -> Iterator[str]:
         yield "InstanceCount must be at least 1."
     if "VolumeKmsKeyId" in resources and _LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeKmsKeyId is not supported for {resources['InstanceType']}, whose storage is local."
+    yield from _fixed_disk(resources)
     if resources.get("VolumeSizeInGB", 0) < 1 and not _LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeSizeInGB must be at least 1 for {resources['InstanceType']}."
+
+
+def _fixed_disk(resources: Request) -> Iterator[str]:
+    """Yield a complaint about more disk than is built in; what fits is passed over, as the service does."""
+    name = resources.get("InstanceType", "")
+    asked = resources.get("VolumeSizeInGB", 0)
+    if not asked or not _LOCAL_DISK.match(name):
+        return
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    has = INSTANCE_TYPES.get(name.removeprefix("ml."), {}).get("InstanceStorageInfo", {}).get("TotalSizeInGB")
+    if has is not None and asked > has:
+        yield f"VolumeSizeInGB {asked} is more than the local storage of {name}, which is fixed at {has} GB."
 
 
 def _stopping(_: Call, request: Request) -> Iterator[str]:

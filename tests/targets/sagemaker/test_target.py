@@ -335,7 +335,7 @@ def test_several_instances_talk_to_each_other_encrypted_when_a_job_goes_on_on_th
 ) -> None:
     target.create(request("sys.exit(1)", EnableInterContainerTrafficEncryption=False))
     target.wait_for_end(JOB, seconds=60)
-    resources = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 30}
+    resources = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}
     target.resume(JOB, request(ResourceConfig=resources, EnableInterContainerTrafficEncryption=True))
     assert simulator.job(f"{JOB}-r2").request["EnableInterContainerTrafficEncryption"]
 
@@ -440,6 +440,24 @@ def test_a_request_that_is_gone_on_with_is_the_one_of_before(
     assert second.pop("TrainingJobName") == f"{first.pop('TrainingJobName')}-r2"
     assert {name: second[name] for name in first} == first
     assert not any(value for name, value in second.items() if name not in first)  # flags the service adds, all off
+
+
+def test_what_the_service_added_to_a_description_is_not_sent_back_to_it(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    described = target._jobs.describe(JOB)
+    described["ResourceConfig"] |= {"KeepAlivePeriodInSeconds": 3600, "SelectedInstanceType": "ml.g5.xlarge"}
+    described["OutputDataConfig"]["OfTomorrow"] = "x"
+    described["DebugHookConfig"] = {"S3OutputPath": "s3://pictures/debug"}
+    described["InputDataConfig"][0]["ShuffleConfig"] = {"Seed": 1}
+    simulator.tags[described["TrainingJobArn"]]["aws:cloudformation:stack-name"] = "theirs"
+    restored = target._jobs.request_of(described)
+    sent = dict(simulator.requests.of("CreateTrainingJob")[0].parameters)
+    added = {name for name in restored if name not in sent}
+    assert added <= {"EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"}
+    assert {name: restored[name] for name in sent} == sent
 
 
 @pytest.mark.parametrize(
