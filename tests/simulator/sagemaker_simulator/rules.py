@@ -15,9 +15,7 @@ _IMAGE = re.compile(
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})?"
 )
 # Families whose disk is in the machine: the service refuses a key for a volume that there is not.
-_LOCAL_DISK = re.compile(
-    r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\."
-)
+_LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\.")
 _BUCKET = re.compile(r"(s3|https)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 Request = dict[str, Any]
