@@ -110,8 +110,9 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
 
     quieten()
     # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
-    if environment.root == DEFAULT_ROOT:
-        require_gpu()
+    hosts = environment.hosts()
+    if environment.root == DEFAULT_ROOT and hosts.has_gpu:
+        require_gpu(hosts.instance_type)
     recipe = from_hyperparameters(environment.hyperparameters())
     module_name = recipe.recipe_name().replace("-", "_")
     module = import_module(f"entrypoints.recipes.{module_name}")

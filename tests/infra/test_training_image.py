@@ -72,7 +72,7 @@ def test_another_content_is_another_tag(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(images, "TRAINING_IMAGE", tmp_path / "training")
     assert images.image_tag() == tag  # wherever it lies
     assert tag.startswith(f"{__version__}-")
-    for name in ("Dockerfile", "requirements.txt"):
+    for name in ("Dockerfile", "requirements.txt", "start.py"):
         with (tmp_path / "training" / name).open("a") as file:
             file.write("# changed\n")
         assert images.image_tag() != tag

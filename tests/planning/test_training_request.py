@@ -12,6 +12,7 @@ import pytest
 from sagemaker_simulator import complaint
 
 from orchestrator.aws.instances import instances
+from orchestrator.contract.environment import INPUTS_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
 from orchestrator.requests import Request, own_tags, sent_members
@@ -135,6 +136,19 @@ def test_a_request_for_this_machine_is_the_one_for_the_service_without_the_servi
     }
     assert local["HyperParameters"] == request()["HyperParameters"]
     assert local["TrainingJobName"] == request()["TrainingJobName"]
+
+
+def test_the_image_checks_every_input_before_it_starts_the_job() -> None:
+    made = request()
+    assert made["AlgorithmSpecification"]["ContainerEntrypoint"] == [
+        START_PROGRAM,
+        "python",
+        "-m",
+        "entrypoints.launch",
+    ]
+    checked = dict(pair.split("=") for pair in made["Environment"][INPUTS_VARIABLE].split())
+    assert checked == {"training": "d" * 64, "base_model": "e" * 64, "code": "c" * 64}
+    assert set(checked) == {channel["ChannelName"] for channel in made["InputDataConfig"]}
 
 
 def test_the_code_is_found_where_its_channel_lies() -> None:
