@@ -243,7 +243,7 @@ def test_the_bucket_is_closed_to_the_public(template: dict[str, Any]) -> None:
 
 
 def test_the_bucket_refuses_what_is_not_encrypted_on_its_way(template: dict[str, Any]) -> None:
-    [refusal] = [one for one in statements(template) if "Bool" in one.get("Condition", {})]
+    [refusal] = [one for one in statements(template) if one.get("Sid") == "TlsOnly"]
     assert (refusal["Effect"], refusal["Principal"], refusal["Action"]) == ("Deny", "*", "s3:*")
     assert refusal["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert len(refusal["Resource"]) == 2

@@ -132,7 +132,13 @@ def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn
         docker.has_buildx()
     images.build(platform=images.PLATFORM, report=[].append)
     words = docker.calls("build")[0]["words"]
-    assert ("--provenance=false" in words) == ("type=image,oci-mediatypes=false" in words) == buildx
+    assert ("--provenance=false" in words) == ("type=docker" in words) == buildx
+
+
+@pytest.mark.parametrize("driver", ["docker", "docker-container"])
+def test_what_any_kind_of_builder_has_built_can_be_pushed(aws: Aws, docker: DockerStandIn, driver: str) -> None:
+    docker.has_buildx(driver)
+    assert publish(aws).pushed
 
 
 def test_somebody_who_was_quicker_is_no_failure(aws: Aws, docker: DockerStandIn) -> None:
