@@ -39,6 +39,7 @@ FORBIDDEN_TO_WHO_SUBMITS: dict[str, Callable[[World], object]] = {
     "writing an adapter": _put("adapters"),
     "writing a checkpoint": _put("checkpoints"),
     "writing beside all prefixes": _put("elsewhere"),
+    "reading a checkpoint": lambda world: _bucket(world).get("checkpoints/x", max_bytes=10),
     "deleting what is stored": lambda world: _bucket(world).call("delete_object", Key="data/x"),
     "changing the stack": lambda world: infra.up(world.submitter, Settings.from_environment(), {}, report=_nobody),
     "removing the stack": lambda world: infra.down(world.submitter, Settings.from_environment(), report=_nobody),
@@ -162,7 +163,8 @@ def test_a_job_writes_no_other_metrics(world: World, monkeypatch: pytest.MonkeyP
 def test_a_job_pulls_no_other_image(world: World) -> None:
     role, image = world.account.role_arn, world.account.training_image
     assert permissions.missing_for_image(role, image) is None
-    assert permissions.missing_for_image(role, image.replace("orchestrator-training", "another"))
+    for another in ("another", "orchestrator-inference"):  # training pulls no image of endpoints
+        assert permissions.missing_for_image(role, image.replace("orchestrator-training", another))
 
 
 def test_the_key_is_good_for_the_bucket_alone(world: World, job: Client) -> None:
