@@ -18,6 +18,7 @@ from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import fingerprint, load_base_model
 from entrypoints.runtime.failures import TrainingError, failure_of
 from entrypoints.runtime.machine import require_gpu
+from entrypoints.runtime.stop import StopFlag
 from entrypoints.training import checkpoint
 from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
@@ -214,6 +215,24 @@ def test_a_job_on_a_gpu_instance_ends_at_once_without_a_visible_gpu_and_on_a_cpu
         assert_failed(environment, outcome, kind, "ml.g5.xlarge has a GPU")
     else:
         assert outcome[0] == 0
+
+
+@pytest.mark.parametrize("on_service", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_checkpoints_of_a_complete_job_are_dropped_where_the_bucket_mirrors_them(
+    tmp_path: Path, on_service: bool, asked: bool
+) -> None:
+    environment = Environment(root=tmp_path)
+    for folder in (environment.checkpoints / "step-00000001", environment.cache / "class_images"):
+        folder.mkdir(parents=True)
+    (environment.checkpoints / "step-00000001" / "tensors.safetensors").touch()
+    (environment.checkpoints / ".draft").touch()
+    if on_service:
+        environment.resource_config_file.parent.mkdir(parents=True)
+        environment.resource_config_file.write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
+    train.drop_checkpoints(environment, StopFlag(asked=asked))
+    kept = sorted(path.name for path in environment.checkpoints.iterdir())
+    assert kept == ([] if on_service and not asked else [".draft", "cache", "step-00000001"])
 
 
 def test_other_errors_are_not_explained_away() -> None:

@@ -16,6 +16,7 @@ _IMAGE = re.compile(
 )
 # Families whose disk is in the machine: the service refuses a key for a volume that there is not.
 _LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\.")
+_REGION_OF_IMAGE = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.")
 _BUCKET = re.compile(r"(s3|https)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 Request = dict[str, Any]
@@ -46,9 +47,12 @@ def _needs_what_a_container_needs(_: Call, request: Request) -> Iterator[str]:
             yield f"{name} is required for a training job that runs a container."
 
 
-def _algorithm(_: Call, request: Request) -> Iterator[str]:
+def _algorithm(call: Call, request: Request) -> Iterator[str]:
     algorithm = request["AlgorithmSpecification"]
     image = algorithm.get("TrainingImage")
+    found = _REGION_OF_IMAGE.match(image or "")
+    if found is not None and call.region and found[1] != call.region:
+        yield f"The image {image} is in the region {found[1]}; it must be in that of the training job, {call.region}."
     if (image is None) == ("AlgorithmName" not in algorithm):
         yield "You must specify either TrainingImage or AlgorithmName, and not both."
     access = algorithm.get("TrainingImageConfig", {}).get("TrainingRepositoryAccessMode", "Platform")
@@ -74,6 +78,8 @@ def _resources(_: Call, request: Request) -> Iterator[str]:
         yield "ResourceConfig needs exactly one of InstanceType, InstanceGroups and InstancePreferences."
     if {"SelectedInstanceType", "SelectedInstanceCount"} & resources.keys():
         yield "SelectedInstanceType and SelectedInstanceCount are read-only."
+    if "KeepAlivePeriodInSeconds" in resources:
+        yield "The simulator has no warm pools: KeepAlivePeriodInSeconds is not supported."
     if "InstanceType" not in resources:
         yield "The simulator runs jobs with one InstanceType only."
     if resources.get("InstanceCount", 0) < 1:
@@ -150,6 +156,9 @@ def _checkpoints(_: Call, request: Request) -> Iterator[str]:
     taken = ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output")
     if any(path == one or path.startswith(f"{one}/") for one in taken):
         yield f"Invalid LocalPath {path} of CheckpointConfig: the path is reserved."
+    checkpoints = request.get("CheckpointConfig", {}).get("S3Uri", "").rstrip("/")
+    if checkpoints and checkpoints == request["OutputDataConfig"]["S3OutputPath"].rstrip("/"):
+        yield "The S3Uri of CheckpointConfig must differ from the S3OutputPath of OutputDataConfig."
 
 
 def _tags(_: Call, request: Request) -> Iterator[str]:
