@@ -130,8 +130,9 @@ def serve(home: Path) -> Iterator[SageMakerSimulator]:
         furnish()
         # moto lacks this call; an account whose people may not make it is nothing unusual, and the SDK goes on.
         denied = access_denied("iam:SimulatePrincipalPolicy")
-        server.simulator.faults.add(denied, "SimulatePrincipalPolicy", service="iam", times=sys.maxsize)
+        server.simulator.faults.add(denied, "SimulatePrincipalPolicy", service="iam", times=None)
         yield server.simulator
+        server.simulator.faults.clear()  # commands without the SDK do not make it
 
 
 def _environment(home: Path, url: str) -> dict[str, str]:

@@ -6,6 +6,7 @@
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -112,8 +113,9 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
 
     quieten()
     # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
-    if environment.root == DEFAULT_ROOT:
-        require_gpu()
+    hosts = environment.hosts()
+    if environment.root == DEFAULT_ROOT and hosts.has_gpu:
+        require_gpu(hosts.instance_type)
     recipe = from_hyperparameters(environment.hyperparameters())
     if is_first:
         for note in recipe.notes:
@@ -125,6 +127,24 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     with advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()
+    if ranks.is_first:
+        drop_checkpoints(environment, stop)
+
+
+def drop_checkpoints(environment: Environment, stop: StopFlag) -> None:
+    """Delete the checkpoints of a job that is complete: gigabytes that SageMaker then deletes from the bucket, too.
+
+    Those of a job that was asked to stop are kept, as it ends as a stopped one and may be resumed. On a person's own
+    machine they are deleted by the worker, which knows that the ending is recorded.
+    """
+    on_service = environment.resource_config_file.is_file()
+    if stop.asked or not on_service or not environment.checkpoints.is_dir():
+        return
+    for path in environment.checkpoints.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def report(environment: Environment, error: Exception) -> None:

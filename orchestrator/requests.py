@@ -24,6 +24,76 @@ _COMPUTE_FIELDS = {
     "EnableInterContainerTrafficEncryption",  # follows from the number of instances
 }
 
+_Members = Mapping[str, "_Members"]
+_WHOLE: _Members = {}  # a value, or a map whose keys are ours
+_SENT: _Members = {
+    "TrainingJobName": _WHOLE,
+    "AlgorithmSpecification": {
+        "TrainingImage": _WHOLE,
+        "TrainingInputMode": _WHOLE,
+        "ContainerEntrypoint": _WHOLE,
+        "ContainerArguments": _WHOLE,
+        "MetricDefinitions": {"Name": _WHOLE, "Regex": _WHOLE},
+    },
+    "RoleArn": _WHOLE,
+    "HyperParameters": _WHOLE,
+    "InputDataConfig": {
+        "ChannelName": _WHOLE,
+        "DataSource": {"S3DataSource": {"S3DataType": _WHOLE, "S3Uri": _WHOLE, "S3DataDistributionType": _WHOLE}},
+        "InputMode": _WHOLE,
+    },
+    "OutputDataConfig": {"S3OutputPath": _WHOLE, "CompressionType": _WHOLE, "KmsKeyId": _WHOLE},
+    "ResourceConfig": {
+        "InstanceType": _WHOLE,
+        "InstanceCount": _WHOLE,
+        "VolumeSizeInGB": _WHOLE,
+        "VolumeKmsKeyId": _WHOLE,
+    },
+    "StoppingCondition": {"MaxRuntimeInSeconds": _WHOLE, "MaxWaitTimeInSeconds": _WHOLE},
+    "EnableManagedSpotTraining": _WHOLE,
+    "CheckpointConfig": {"S3Uri": _WHOLE, "LocalPath": _WHOLE},
+    "Environment": _WHOLE,
+    "EnableNetworkIsolation": _WHOLE,
+    "EnableInterContainerTrafficEncryption": _WHOLE,
+    "InfraCheckConfig": {"EnableInfraCheck": _WHOLE},
+    "ProfilerConfig": {"DisableProfiler": _WHOLE},
+    "VpcConfig": {"Subnets": _WHOLE, "SecurityGroupIds": _WHOLE},
+    "RetryStrategy": {"MaximumRetryAttempts": _WHOLE},
+}
+"""The members that we send, in their structures; tags, which a description lacks, are not among them."""
+_RESERVED_TAG = "aws:"
+
+
+def sent_members(described: Any) -> Request:
+    """Return what we sent of a training job's description, without its tags.
+
+    The service adds its defaults, and what it adds one day may be refused, or cost money, in a new request.
+    """
+    request: Request = _only(described, _SENT)
+    return request
+
+
+def own_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the tags that a request may carry: not those of AWS itself, which the service refuses."""
+    kept = []
+    for key, value in tags.items():
+        if not key.lower().startswith(_RESERVED_TAG):
+            kept.append({"Key": key, "Value": value})
+    return kept
+
+
+def _only(value: Any, members: _Members) -> Any:
+    """Return a structure, or each of a list of structures, with the named members alone."""
+    if not members:
+        return value
+    if isinstance(value, list):
+        return [_only(one, members) for one in value]
+    kept = {}
+    for name, inner in members.items():
+        if name in value:
+            kept[name] = _only(value[name], inner)
+    return kept
+
 
 def renamed(request: Request, name: str) -> Request:
     """Return the request of another attempt of the same job."""

@@ -50,19 +50,22 @@ class Machine(BaseModel):
         return found
 
 
-def require_gpu(driver: Path = NVIDIA_DRIVER) -> None:
-    """Raise TrainingError("driver") where there is a GPU that torch cannot use.
+def require_gpu(instance_type: str, driver: Path = NVIDIA_DRIVER) -> None:
+    """Raise TrainingError("driver") on an instance with GPUs that torch cannot use.
 
     Torch only warns and trains on the CPU: many times slower, at the price of the GPU.
     """
-    if not driver.exists() or torch.cuda.is_available():
+    if torch.cuda.is_available():
         return
-    driver_version = driver.read_text().splitlines()[0]
+    seen = "and the container sees no driver"
+    if driver.exists():
+        driver_version = driver.read_text().splitlines()[0]
+        seen = f"whose driver may be too old: {driver_version}"
     raise TrainingError(
         "driver",
-        f"The machine has a GPU, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it. "
-        f"Its driver may be too old: {driver_version}",
-        "Submit again with another --instance-type: newer ones have newer drivers.",
+        f"{instance_type} has a GPU, {seen}. Torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it.",
+        "Renew the image (python -m orchestrator infra up && python -m orchestrator infra image) and submit again with "
+        "--restart; if that does not help, with another --instance-type.",
     )
 
 

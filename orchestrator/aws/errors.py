@@ -74,6 +74,14 @@ _S3_ACTIONS = {
     "UploadPart": "PutObject",
 }
 """Operations whose IAM action has another name."""
+CAPACITY_WORDS = (
+    r"CapacityError|InsufficientInstanceCapacity|InsufficientCapacity|insufficient (instance |ec2 )?capacity"
+    r"|unable to provision requested|is temporarily unavailable in|do(es)? not (currently )?have sufficient"
+    r"|(no|not enough|lack of|insufficient) .{0,40}capacity"
+)
+"""How AWS says that it has no instances of a type now."""
+NOT_IN_REGION_WORDS = r"requested resource .{0,80}not available in this region|not supported in (this|the) region"
+"""How AWS says that a region has no instances of a type at all."""
 _MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off
@@ -138,16 +146,21 @@ TABLE = (
         "could not assume role|cannot be assumed|unable to assume|not authorized to assume|execution role arn"
         "|cross-account pass role"),
     Row(
+        f"ResourceLimitExceeded ResourceLimitExceededException {_INVALID}",
+        CapacityError, "this region has no such instance type",
+        "use another instance type, or another region", NOT_IN_REGION_WORDS),
+    Row(
         "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded"
         " ServiceQuotaExceededException TooManyBuckets InstanceLimitExceeded",
         QuotaError, "the account's quota{quota} does not allow it", "{raise_quota}"),
     Row(
-        "InsufficientInstanceCapacity InsufficientCapacityException CapacityError InsufficientCapacity",
+        "InsufficientInstanceCapacity InsufficientCapacityException CapacityError InsufficientCapacity"
+        " EC2InsufficientCapacityError EC2CapacityError InsufficientHostCapacity InsufficientReservedInstanceCapacity",
         CapacityError, "AWS has no such instances available now", "try again later, or use another instance type"),
     Row(
         _INVALID,
         CapacityError, "AWS has no such instances available now", "try again later, or use another instance type",
-        "insufficient capacity|unable to provision"),
+        CAPACITY_WORDS),
     Row(
         "400", CredentialsError, "AWS refused without saying why; most often the session has expired",
         "aws sts get-caller-identity  (it says why)", "^bad request$"),

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.resources import INSTANCES_TABLE
 
-_NAME = re.compile(r"ml\.([a-z]+\d+[a-z-]*)\.(metal|\d*x?large|medium)(-\w+)?")
+_NAME = re.compile(r"ml\.([a-z]+\d+[a-z0-9-]*)\.(metal|\d*x?large|medium)(-\w+)?")
 _WITHOUT_GPU = re.compile(r"[cmrt]\d")
 _OTHER_CHIP = re.compile(r"(trn|inf)\d")
+_ARM = re.compile(r"(p6e-gb|g5g)")
 _TOO_OLD = {"p2", "p3", "p3dn"}
 _NEWER = "types whose names begin with ml.g5, ml.g6 or ml.g6e do"
 
@@ -56,8 +57,8 @@ class Instance(BaseModel):
     """Main memory, GiB."""
     disk_gb: int | None = None
     """Built-in disk, GB, which replaces the volume; None for types without one."""
-    usd_per_hour: Decimal
-    """On-demand price of training in us-east-1."""
+    usd_per_hour: Decimal | None
+    """On-demand price of training in us-east-1; None when none is known."""
     approximate: bool = False
     """Whether the price comes from a single source."""
 
@@ -92,7 +93,7 @@ class Price(BaseModel):
 
 @cache
 def instances() -> Mapping[str, Instance]:
-    """Return every instance type with a GPU that has a price, by name."""
+    """Return every instance type with a GPU that can train, by name."""
     raw = _raw()
     gpus = {name: Gpu(name=name, **fields) for name, fields in raw["gpus"].items()}
     found = {}
@@ -124,14 +125,27 @@ def instance(name: str) -> Instance:
         raise ValueError(f"{name} has no GPU; the smallest that has one is {_cheapest().name}")
     if _OTHER_CHIP.match(family):
         raise ValueError(f"{name} has AWS's own chips, which do not run this training code; {_NEWER}")
+    if _ARM.match(family):
+        raise ValueError(f"{name} has Arm processors, and the training image is built for x86; {_NEWER}")
     if family in _TOO_OLD:
         raise ValueError(f"{name} has GPUs too old for current torch, and cannot run this training code; {_NEWER}")
     hint = did_you_mean(name, known) or f"of those with a GPU, {_NEWER}"
     raise ValueError(f'there is no instance type "{name}" in the price table; {hint}')
 
 
-def price(chosen: Instance, region: str) -> Price:
-    """Return the price of an hour; for a region without a known factor, at the highest factor of all regions."""
+def priced() -> list[Instance]:
+    """Return the instance types whose price is known, the cheapest first."""
+    known = [one for one in instances().values() if one.usd_per_hour is not None]
+    return sorted(known, key=_usd_per_hour)
+
+
+def price(chosen: Instance, region: str) -> Price | None:
+    """Return the price of an hour; for a region without a known factor, at the highest factor of all regions.
+
+    None for a type whose price is not known.
+    """
+    if chosen.usd_per_hour is None:
+        return None
     factors: dict[str, dict[str, str]] = _raw()["region_factors"]
     known = factors.get(region, {}).get(chosen.family)
     factor = _highest_factor(chosen.family)
@@ -155,7 +169,7 @@ def fallbacks(chosen: Instance, *, limit: int = 4) -> list[Instance]:
     seen = {chosen.gpu.name}
     other_gpus: list[Instance] = []
     other_sizes: list[Instance] = []
-    for other in sorted(instances().values(), key=_usd_per_hour):
+    for other in priced():
         if not _can_replace(other, chosen):
             continue
         if other.gpu.name in seen:
@@ -165,6 +179,22 @@ def fallbacks(chosen: Instance, *, limit: int = 4) -> list[Instance]:
             seen.add(other.gpu.name)
     found = [*other_gpus, *other_sizes][:limit]
     return sorted(found, key=_usd_per_hour)
+
+
+def with_disk(chosen: Instance, gb: int) -> Instance | None:
+    """Return the cheapest type for the same run whose built-in disk has at least `gb` GB."""
+    for other in priced():
+        if _can_replace(other, chosen) and other.disk_gb is not None and other.disk_gb >= gb:
+            return other
+    return None
+
+
+def with_memory(chosen: Instance, gib: int) -> Instance | None:
+    """Return the cheapest type for the same run with at least `gib` GiB of main memory."""
+    for other in priced():
+        if _can_replace(other, chosen) and other.memory_gib >= gib:
+            return other
+    return None
 
 
 def _can_replace(other: Instance, chosen: Instance) -> bool:
@@ -184,7 +214,7 @@ def _highest_factor(family: str) -> Decimal:
 
 
 def _usd_per_hour(one: Instance) -> Decimal:
-    return one.usd_per_hour
+    return one.usd_per_hour or Decimal(0)
 
 
 @cache
@@ -195,4 +225,4 @@ def _raw() -> dict[str, Any]:
 
 
 def _cheapest() -> Instance:
-    return min(instances().values(), key=_usd_per_hour)
+    return priced()[0]

@@ -95,8 +95,7 @@ def _stand_ins(plan: Plan) -> list[str]:
     for stand_in in plan.stand_ins:
         placement = stand_in.placement
         if placement is not None:
-            usd = dollars(placement.cost.usd)
-            found.append(f"{placement.instance.name} (at most {usd})")
+            found.append(f"{placement.instance.name} ({placement.cost.limit()})")
     return found
 
 

@@ -188,16 +188,18 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
         placement = entry.plan.placement
         if placement is not None:
             minutes = placement.cost.runtime_seconds // 60
-            usd = dollars(placement.cost.usd)
-            row += [placement.instance.name, f"{minutes} min", usd]
+            row += [placement.instance.name, f"{minutes} min", placement.cost.limit()]
         rows.append(row)
     settings = _columns(entries[0].variant.settings)
     columns = [*settings, "JOB"]
-    if total is None:
+    if entries[0].plan.placement is None:
         print_table(columns, rows, wraps=settings)
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows, wraps=settings)
-    print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
+    print_table([*columns, "INSTANCE", "LIMIT", "COST"], rows, wraps=settings)
+    most = "unknown: no price of an instance type is known"
+    if total is not None:
+        most = f"at most {dollars(total)} for {len(entries)} jobs"
+    print_facts([("total", most)])
 
 
 def _columns(settings: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ folder. Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Self
 
@@ -17,12 +18,17 @@ ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE"
 RANKS_VARIABLE = "ORCHESTRATOR_RANKS_PER_HOST"
 """How many processes train on a host; one for each of its GPUs when left out."""
+INPUTS_VARIABLE = "ORCHESTRATOR_INPUTS"
+"""The hash of each channel's tree, "code=0123... training=4567...", which the image checks before it starts a job."""
+START_PROGRAM = "/usr/local/bin/start-job"
+"""The program of the training image (`containers/training/start.py`) that checks a job's inputs and starts it."""
 DEFAULT_ROOT = Path("/opt/ml")
 TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
 STOP_GRACE_SECONDS = 120  # what the service gives a training container between SIGTERM and SIGKILL
+_WITH_GPU = re.compile(r"ml\.(g|gr|p)\d")  # instance types by their families
 FAILURE_LIMIT = 1024  # characters of the failure file that come back as FailureReason
 
 
@@ -37,6 +43,8 @@ class Hosts(BaseModel):
     """Names of all hosts, sorted: the same order on each."""
     network_interface: str = Field("", alias="network_interface_name")
     """Network that they share; empty when there is one host."""
+    instance_type: str = Field("", alias="current_instance_type")
+    """Instance type of this host; empty on this machine."""
 
     @model_validator(mode="after")
     def _require_current(self) -> Self:
@@ -44,6 +52,11 @@ class Hosts(BaseModel):
         if self.current not in self.hosts:
             raise ValueError(f"{self.current} is not one of the hosts {', '.join(self.hosts)}")
         return self
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether its instance type has GPUs of NVIDIA."""
+        return _WITH_GPU.match(self.instance_type) is not None
 
     @property
     def number(self) -> int:

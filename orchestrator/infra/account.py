@@ -4,7 +4,9 @@ All of it is one CloudFormation stack, `infra/stack.yaml`, whose outputs become 
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -33,6 +35,35 @@ PARAMETERS = {
     "CheckpointDays": "30",
 }
 """The parameters of the template and their first values."""
+_WITHOUT_BUDGETS = frozenset(
+    [
+        "af-south-1",
+        "ap-east-1",
+        "ap-east-2",
+        "ap-northeast-3",
+        "ap-south-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "ap-southeast-5",
+        "ap-southeast-6",
+        "ap-southeast-7",
+        "ca-west-1",
+        "eu-central-2",
+        "eu-north-1",
+        "eu-south-1",
+        "eu-south-2",
+        "il-central-1",
+        "me-central-1",
+        "mx-central-1",
+        "us-gov-east-1",
+        "us-gov-west-1",
+    ]
+)
+"""Regions in which CloudFormation has no AWS::Budgets::Budget, by the registry that cfn-lint 1.58 carries."""
+_ALARM = re.compile(r"^  # -+ alarm$.*?(?=^\S)", re.MULTILINE | re.DOTALL)
+"""The part of the template that makes the alarm."""
+_ENDING_SECONDS = 900  # of a job that stops: two minutes for its checkpoint, then it uploads what it has
+_POLL_SECONDS = 5.0
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # image repositories contain it, and allow no capitals
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LISTS = {"subnets", "security_groups"}
@@ -100,6 +131,11 @@ def up(
     if not _NAME.fullmatch(name):
         message = f'"{name}" is not a valid name for the stack; use small letters, digits and hyphens, 40 at most.'
         raise SpecError(message, next_step=command("infra", "up", "--help"))
+    if wanted.get("AlarmEmail") and aws.region in _WITHOUT_BUDGETS:
+        raise SpecError(
+            f"CloudFormation makes no budgets in {aws.region}, so the stack can have no alarm there. Nothing was made.",
+            next_step="leave --alarm-email out, and set the alarm at https://console.aws.amazon.com/costmanagement/budgets",
+        )
     stack = Stack(aws, name)
     before = stack.parameters()
     if not before:
@@ -108,10 +144,17 @@ def up(
     parameters = {**PARAMETERS, **before, "ImageTag": image_tag(), **wanted}
     for unknown in parameters.keys() - PARAMETERS.keys():  # an older template had other parameters
         del parameters[unknown]
-    template = STACK_TEMPLATE.read_text(encoding="utf-8")
-    for event in stack.apply(template, parameters):
+    for event in stack.apply(template_for(aws.region), parameters):
         report(event)
     return _save_outputs(stack, settings)
+
+
+def template_for(region: str) -> str:
+    """Return the template of the stack, with the types that CloudFormation has in a region."""
+    template = STACK_TEMPLATE.read_text(encoding="utf-8")
+    if region in _WITHOUT_BUDGETS:
+        template = _ALARM.sub("", template)
+    return template
 
 
 def show(aws: Aws, settings: Settings, *, name: str = STACK) -> AwsSettings:
@@ -126,10 +169,12 @@ def down(
     name: str = STACK,
     delete_adapters: bool = False,
     report: Listener,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Removal:
     """Empty the bucket, delete the stack and forget it on this machine. Idempotent.
 
-    Raises JobError while jobs run, and AccountError when the bucket holds adapters and `delete_adapters` is False.
+    Waits for jobs that are stopping: they still write to the bucket. Raises JobError while jobs run, and AccountError
+    when the bucket holds adapters and `delete_adapters` is False.
     """
     stack = Stack(aws, name)
     if stack.status() is None:
@@ -138,6 +183,7 @@ def down(
     outputs = stack.outputs()
     made_log_group = stack.parameters().get("LogGroup") == "make"
     _require_no_jobs(aws, outputs.get("RoleArn", ""))
+    _wait_for_stopping(aws, outputs.get("RoleArn", ""), report, pause)
     deleted = 0
     if "Bucket" in outputs:
         bucket = Bucket(aws, outputs["Bucket"], aws.account_id())
@@ -180,22 +226,51 @@ def _require_no_adapters(bucket: Bucket) -> None:
 
 
 def _require_no_jobs(aws: Aws, role_arn: str) -> None:
-    client = aws.client("sagemaker")
-    pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-    ours: list[str] = []
-    with calling("look for running jobs"):
-        for page in pages:
-            for listed in page["TrainingJobSummaries"]:
-                name = listed["TrainingJobName"]
-                described = client.describe_training_job(TrainingJobName=name)
-                if described["RoleArn"] == role_arn:
-                    ours.append(name)
+    ours = _jobs_of(aws, role_arn, "InProgress")
     if ours:
         names = ", ".join(ours)
         raise JobError(
             f"Jobs that use this stack are running: {names}. Nothing was deleted.",
             next_step=command("jobs", "stop", ours[0]),
         )
+
+
+def _wait_for_stopping(
+    aws: Aws,
+    role_arn: str,
+    report: Listener,
+    pause: Callable[[float], None],
+) -> None:
+    """Wait until no job of this stack is stopping; raises JobError for one that does not end."""
+    waited = 0.0
+    told: set[str] = set()
+    while stopping := _jobs_of(aws, role_arn, "Stopping"):
+        for name in sorted(set(stopping) - told):
+            told.add(name)
+            report(StackEvent(datetime.now(UTC), name, "training job", "STOPPING", "waiting until it has ended"))
+        if waited >= _ENDING_SECONDS:
+            names = ", ".join(stopping)
+            raise JobError(
+                f"Jobs that use this stack are stopping and do not end: {names}. Nothing was deleted.",
+                next_step=command("jobs", "wait", stopping[0]),
+            )
+        pause(_POLL_SECONDS)
+        waited += _POLL_SECONDS
+
+
+def _jobs_of(aws: Aws, role_arn: str, status: str) -> list[str]:
+    """Return the names of the training jobs of a status that run as a role."""
+    client = aws.client("sagemaker")
+    pages = client.get_paginator("list_training_jobs").paginate(StatusEquals=status)
+    found: list[str] = []
+    with calling("look for running jobs"):
+        for page in pages:
+            for listed in page["TrainingJobSummaries"]:
+                name = listed["TrainingJobName"]
+                described = client.describe_training_job(TrainingJobName=name)
+                if described["RoleArn"] == role_arn:
+                    found.append(name)
+    return found
 
 
 def _log_group_exists(aws: Aws) -> bool:

@@ -123,11 +123,12 @@ class Docker:
     def _plain_format(self) -> list[str]:
         """Return the flags for Docker's own image format: newer engines default to OCI's, which SageMaker has refused.
 
-        The older builder has no such flags and only makes Docker's own format.
+        The image goes to the engine, from where it is pushed: a builder of the kind docker-container keeps it to itself
+        otherwise. The older builder has no such flags, and only makes Docker's own format.
         """
         if self._ask("buildx", "version").returncode != 0:
             return []
-        return ["--provenance=false", "--output", "type=image,oci-mediatypes=false"]
+        return ["--provenance=false", "--output", "type=docker"]
 
     @contextmanager
     def _signing_in_to(self, registry: str) -> Iterator["Docker"]:

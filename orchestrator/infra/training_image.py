@@ -20,7 +20,7 @@ from orchestrator.settings import AwsSettings
 
 PLATFORM = "linux/amd64"
 """Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
-_SOURCES = ("Dockerfile", "requirements.txt")
+_SOURCES = ("Dockerfile", "requirements.txt", "start.py")
 _UP = command("infra", "up")
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"

@@ -21,6 +21,8 @@ from orchestrator.targets.names import TargetName
 
 ROUND_SECONDS = 60.0
 _NO_SPOT = "MaxWaitTimeExceeded"
+_NO_INSTANCE = {"capacity", "no-such-instance", "waited-too-long"}
+"""Kinds of failures after which another instance type may be tried."""
 Start = Callable[[Plan, bool], Job]
 """Submits a plan, as a further attempt when the flag is set, and may watch it until it ends."""
 Refusals = dict[str, AccountError]
@@ -119,7 +121,7 @@ def _lack_of_capacity(found: JobDescription) -> CapacityError | None:
     if found.target is not TargetName.SAGEMAKER:
         return None
     known = diagnose(found.failure_reason)
-    if found.stage == _NO_SPOT or (known is not None and known.pattern.kind == "capacity"):
+    if found.stage == _NO_SPOT or (known is not None and known.pattern.kind in _NO_INSTANCE):
         return CapacityError(f"{found.name}: {found.failure_reason}", next_step="try again later")
     return None
 

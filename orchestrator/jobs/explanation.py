@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
-from orchestrator.jobs.failure_patterns import Diagnosis, diagnose
+from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
@@ -79,6 +80,12 @@ def explain(
         case JobStatus.IN_PROGRESS:
             cause = _under_way(description.stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
+        case JobStatus.DELETING:
+            cause = "It is being deleted. Its adapter, if it made one, stays in the bucket."
+            next_step = command("jobs", "list")
+        case JobStatus.UNKNOWN:
+            cause = f"The service gives it a status that this version does not know ({description.stage})."
+            next_step = command("jobs", "logs", name)
     return Explanation(
         status=description.status,
         cause=cause,
@@ -170,11 +177,48 @@ def _after_early_end(
     """Return the next command: that of the job itself, else of the diagnosis, else a retry."""
     if description.next_step:
         return description.next_step
+    if diagnosis is None and attempt.failed is not None and description.target is TargetName.SAGEMAKER:
+        diagnosis = _of_the_instance(attempt.failed)
     if diagnosis is not None:
-        return diagnosis.pattern.next_step.format(job=description.name)
+        return diagnosis.pattern.next_step.format(
+            job=description.name,
+            more_disk=_more_disk(description.instance_type),
+            more_memory=_more_memory(description.instance_type),
+        )
     if attempt.failed is not None and attempt.failed.next_step and _gives_reason(description, attempt):
         return attempt.failed.next_step
     return command("jobs", "retry", description.name)
+
+
+def _of_the_instance(failed: Failed) -> Diagnosis | None:
+    """Return what helps against a failure that training reported, where that is another instance type.
+
+    Training knows that its disk is full; which instances have a larger one it does not know.
+    """
+    for pattern in TABLE:
+        if pattern.kind == failed.kind and "{more_" in pattern.next_step:
+            return Diagnosis(pattern, failed.message)
+    return None
+
+
+def _more_disk(instance_type: str | None) -> str:
+    """Return the option for an instance type with more disk than this one."""
+    chosen = instances().get(instance_type or "")
+    if chosen is not None and chosen.disk_gb is not None:
+        larger = with_disk(chosen, chosen.disk_gb + 1)
+        if larger is not None:
+            return f"--instance-type {larger.name}  # {larger.disk_gb} GB of disk instead of {chosen.disk_gb}"
+    return "an --instance-type with a larger built-in disk"
+
+
+def _more_memory(instance_type: str | None) -> str:
+    """Return the option for an instance type with more main memory than this one."""
+    chosen = instances().get(instance_type or "")
+    if chosen is not None:
+        larger = with_memory(chosen, chosen.memory_gib + 1)
+        if larger is not None:
+            return f"--instance-type {larger.name}  # {larger.memory_gib} GiB of memory instead of {chosen.memory_gib}"
+    return "an --instance-type with more main memory"
 
 
 def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> str:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from orchestrator.adapters.registry import read_manifest
-from orchestrator.aws.instances import instance
+from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
@@ -17,7 +17,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.requests import Request, identity_of
 from orchestrator.storage.folder import location_of
-from orchestrator.targets.base import JobDescription, JobStatus, Target
+from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
 _LIST = command("jobs", "list")
 ENDED_EARLY = {JobStatus.FAILED, JobStatus.STOPPED}
@@ -124,6 +124,8 @@ def submit(
             raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
         return _start(job, request, lambda: target.create(request))
     status = job.describe().status
+    if status is JobStatus.DELETING:
+        raise deleting(job.name)
     if restart:
         return _restart(job, request, status)
     if status in ENDED_EARLY:
@@ -210,11 +212,24 @@ def _unknown(name: str, known: Sequence[str]) -> JobError:
 
 
 def cost(description: JobDescription) -> Decimal | None:
-    """Return the cost at list price of all attempts that have ended; None when nothing was billed yet, or ever."""
+    """Return the cost at list price of all attempts that have ended.
+
+    None when nothing was billed yet, or ever, and when the price of one of the instance types is not known.
+    """
     if not description.billed_attempts:
         return None
     total = Decimal(0)
     for attempt in description.billed_attempts:
-        chosen = instance(attempt.instance_type)
-        total += actual(chosen, attempt.instance_count, attempt.region, attempt.seconds)
+        usd = _cost_of(attempt)
+        if usd is None:
+            return None
+        total += usd
     return total
+
+
+def _cost_of(attempt: BilledAttempt) -> Decimal | None:
+    """Return what an attempt cost; None for an instance type that is not in the price list, or has no price there."""
+    chosen = instances().get(attempt.instance_type)
+    if chosen is None:
+        return None
+    return actual(chosen, attempt.instance_count, attempt.region, attempt.seconds)

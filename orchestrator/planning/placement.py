@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price
+from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price, with_disk
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
@@ -81,6 +81,7 @@ def _placed(
 ) -> Placement:
     """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
     compute = spec.compute
+    _require_disk(chosen, compute.volume_gb)
     model_size = size.of_source(spec.base_model)
     upload = upload_seconds(spec.recipe, model_size)
     expected = on_gpu(spec.recipe, model_size, chosen.gpu)
@@ -111,24 +112,51 @@ def _placed(
 
 
 def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[Instance, str]:
-    """Return the requested instance, or else the cheapest with one GPU that is large enough, and why."""
+    """Return the requested instance, or else the cheapest with one GPU that is large enough, and why.
+
+    A type without a known price is never chosen: nothing would tell what it costs.
+    """
     if spec.compute.instance_type is not None:
         return instance(spec.compute.instance_type), "Requested."
     able = []
     for candidate in instances().values():
-        if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
-            able.append(candidate)
+        listed = price(candidate, region)
+        if listed is not None and candidate.gpus == 1 and _is_enough(candidate, spec, memory):
+            able.append((listed.usd_per_hour, candidate))
     if not able:
         raise _too_big(spec, memory)
-    cheapest = min(able, key=lambda candidate: price(candidate, region).usd_per_hour)
+    _, cheapest = min(able, key=lambda priced: priced[0])
     need = "the size of the model is unknown"
     if memory is not None:
         need = f"the job is estimated to take {memory.describe()}"
     return cheapest, f"Lowest hourly price among the types whose GPU is large enough: {need}."
 
 
+def _has_disk(candidate: Instance, gb: int) -> bool:
+    """Whether a disk of that size can be ordered, or the built-in one is as large."""
+    return candidate.disk_gb is None or candidate.disk_gb >= gb
+
+
+def _require_disk(chosen: Instance, gb: int) -> None:
+    """Raise SpecError when the built-in disk is smaller than what the job needs: the service cannot enlarge it."""
+    if _has_disk(chosen, gb):
+        return
+    fix = "lower volume_gb"
+    larger = with_disk(chosen, gb)
+    if larger is not None:
+        fix = f"use {larger.name} ({larger.disk_gb} GB), or {fix}"
+    problem = Problem(
+        where="compute.volume_gb",
+        what=f"{gb} GB is more than the built-in disk of {chosen.name}: {chosen.disk_gb} GB, which is fixed",
+        fix=fix,
+    )
+    raise _refusal("The disk of this instance type is too small", problem)
+
+
 def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
     gpu = candidate.gpu
+    if not _has_disk(candidate, spec.compute.volume_gb):
+        return False
     if spec.recipe.needs_bf16 and not gpu.bf16:
         return False
     if memory is None:
@@ -142,7 +170,7 @@ def _too_big(spec: JobSpec, memory: MemoryEstimate | None) -> SpecError:
         need = memory.describe()
     problem = Problem(
         where="compute.instance_type",
-        what=f"no instance type has a GPU that is sure to hold {need}",
+        what=f"no instance type has a GPU that is sure to hold {need}, and {spec.compute.volume_gb} GB of disk space",
         fix=f"{spec.recipe.memory_advice}, or name an instance_type yourself",
     )
     return _refusal("No instance type satisfies this job", problem)
@@ -193,6 +221,7 @@ def _warnings(
 ) -> list[Problem]:
     warnings = [
         _limit_warning(expected, limit),
+        _price_warning(chosen),
         _memory_warning(spec, chosen, memory),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
@@ -211,6 +240,16 @@ def _limit_warning(expected: Duration | None, limit: int) -> Problem | None:
         where="the time limit",
         what=f"of {limit // 60} minutes {verdict} the job before its end: it is expected to take {expected.describe()}",
         fix="allow more with --max-usd or compute.max_runtime_minutes, or lower steps; a stopped job resumes",
+    )
+
+
+def _price_warning(chosen: Instance) -> Problem | None:
+    if chosen.usd_per_hour is not None:
+        return None
+    return Problem(
+        where="compute.instance_type",
+        what=f"no price of {chosen.name} is known here, so this plan cannot say what the job costs at most",
+        fix="look it up at https://aws.amazon.com/sagemaker/pricing before you submit",
     )
 
 

@@ -61,6 +61,8 @@ class Plan(BaseModel):
         if self.placement is None or not usd:
             return self
         cost = self.placement.cost
+        if cost.usd is None or cost.usd_per_hour is None:  # no limit was promised
+            return self
         hours_spent = usd / cost.usd_per_hour
         seconds = cost.runtime_seconds - math.ceil(hours_spent * 3600)
         if seconds < SHORTEST_MINUTES * 60:

@@ -9,7 +9,7 @@ from decimal import ROUND_FLOOR, ROUND_HALF_UP, ROUND_UP, Decimal
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.aws.instances import Instance, about, price
+from orchestrator.aws.instances import Instance, about, price, prices_as_of
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.planning.duration import Duration
 from orchestrator.specs.compute import SHORTEST_MINUTES, Compute
@@ -26,10 +26,10 @@ class WorstCase(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    usd: Decimal
-    """Dollars, rounded up to a cent."""
-    usd_per_hour: Decimal
-    """Price of an hour of all instances together, volumes included."""
+    usd: Decimal | None
+    """Dollars, rounded up to a cent; None when no price of the instance type is known."""
+    usd_per_hour: Decimal | None
+    """Price of an hour of all instances together, volumes included; None when no price is known."""
     runtime_seconds: int
     """MaxRuntimeInSeconds: the limit over all attempts."""
     upload_seconds: int
@@ -41,8 +41,16 @@ class WorstCase(BaseModel):
     spot_usd: tuple[Decimal, Decimal] | None = None
     """With spot: low and high end of the likely cost of the same time. An assumption, not a promise."""
 
+    def limit(self) -> str:
+        """Return the worst case alone, in a few words."""
+        if self.usd is None:
+            return "no price is known"
+        return f"at most {dollars(self.usd)}"
+
     def describe(self) -> str:
         """Return the worst case as a line of text."""
+        if self.usd is None or self.usd_per_hour is None:
+            return f"unknown: the price list of {self.as_of} has no price of this instance type"
         most = dollars(self.usd)
         if self.approximate:
             most = f"about {most}"
@@ -56,9 +64,12 @@ class WorstCase(BaseModel):
         return f"{text}; as spot {low} to {high}, which is assumed and not promised"
 
 
-def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal:
-    """Return what an hour of all instances costs on demand, with their volumes."""
-    usd_per_hour = price(chosen, region).usd_per_hour
+def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal | None:
+    """Return what an hour of all instances costs on demand, with their volumes; None when no price is known."""
+    listed = price(chosen, region)
+    if listed is None:
+        return None
+    usd_per_hour = listed.usd_per_hour
     if chosen.disk_gb is None:  # the price of a built-in disk is part of the instance's
         usd_per_gb_month = Decimal(about()["volume_usd_per_gb_month"])
         usd_per_hour += usd_per_gb_month * compute.volume_gb / _HOURS_OF_MONTH
@@ -76,13 +87,21 @@ def worst_case(
 
     Time spent waiting for capacity costs nothing, and retries count towards the same limit.
     """
+    listed = price(chosen, region)
     rate = hourly(chosen, compute, region)
-    seconds = runtime_seconds + STOP_GRACE_SECONDS + upload_seconds
-    usd = (rate * seconds / _HOUR).quantize(CENT, ROUND_UP)
+    if listed is None or rate is None:
+        return WorstCase(
+            usd=None,
+            usd_per_hour=None,
+            runtime_seconds=runtime_seconds,
+            upload_seconds=upload_seconds,
+            as_of=prices_as_of(),
+            approximate=True,
+        )
+    usd = _most(rate, runtime_seconds + upload_seconds)
     spot_usd = None
     if compute.spot:
         spot_usd = _spot_range(usd)
-    listed = price(chosen, region)
     return WorstCase(
         usd=usd,
         usd_per_hour=rate.quantize(_FRACTION),
@@ -94,9 +113,19 @@ def worst_case(
     )
 
 
-def likely_cost(chosen: Instance, compute: Compute, region: str, duration: Duration) -> tuple[Decimal, Decimal]:
-    """Return what a job is likely to cost, low and high end; as spot by the largest and the least usual saving."""
+def likely_cost(
+    chosen: Instance,
+    compute: Compute,
+    region: str,
+    duration: Duration,
+) -> tuple[Decimal, Decimal] | None:
+    """Return what a job is likely to cost, low and high end; as spot by the largest and the least usual saving.
+
+    None when no price of the instance type is known.
+    """
     rate = hourly(chosen, compute, region)
+    if rate is None:
+        return None
     low = rate * duration.low_seconds / _HOUR
     high = rate * duration.high_seconds / _HOUR
     if compute.spot:
@@ -112,16 +141,22 @@ def runtime_for(
     region: str,
     upload_seconds: int,
 ) -> int:
-    """Return the seconds that a budget of `usd` pays for; raises ValueError when that is too short to train."""
+    """Return the seconds that a budget of `usd` pays for.
+
+    Raises ValueError when that is too short to train, and when no price of the instance type is known.
+    """
     rate = hourly(chosen, compute, region)
+    if rate is None:
+        what = f"no price of {chosen.name} is known, so {dollars(usd)} cannot be turned into a time limit"
+        raise ValueError(f"{what}; leave the budget out and set max_runtime_minutes, or choose another instance type")
     usd = usd.quantize(CENT, ROUND_FLOOR)
     affordable = (usd / rate * _HOUR).to_integral_value(ROUND_FLOOR)
     seconds = int(affordable) - STOP_GRACE_SECONDS - upload_seconds
     if seconds < SHORTEST_MINUTES * 60:
-        shortest = worst_case(chosen, compute, region, SHORTEST_MINUTES * 60, upload_seconds)
+        shortest = _most(rate, SHORTEST_MINUTES * 60 + upload_seconds)
         minutes = max(0, seconds) // 60
         what = f"{dollars(usd)} pays for {minutes} minutes of {chosen.name} at {dollars(rate)} an hour"
-        fix = f"allow at least {dollars(shortest.usd)}, or choose a cheaper instance type"
+        fix = f"allow at least {dollars(shortest)}, or choose a cheaper instance type"
         raise ValueError(f"{what}, which is too short to train anything; {fix}")
     return seconds
 
@@ -136,13 +171,16 @@ def actual(
     instance_count: int,
     region: str,
     billable_seconds: int,
-) -> Decimal:
-    """Return what a job cost at list price.
+) -> Decimal | None:
+    """Return what a job cost at list price; None when no price is known.
 
     `billable_seconds` is BillableTimeInSeconds, from which the saving of spot is already subtracted:
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html
     """
-    usd_per_hour = price(chosen, region).usd_per_hour * instance_count
+    listed = price(chosen, region)
+    if listed is None:
+        return None
+    usd_per_hour = listed.usd_per_hour * instance_count
     usd = usd_per_hour * billable_seconds / _HOUR
     return usd.quantize(_FRACTION, ROUND_HALF_UP)
 
@@ -154,6 +192,12 @@ def dollars(usd: Decimal) -> str:
         precision = Decimal("0.0001")
     rounded = usd.quantize(precision, ROUND_HALF_UP)
     return f"${rounded:,}"
+
+
+def _most(usd_per_hour: Decimal, runtime_seconds: int) -> Decimal:
+    """Return the dollars of a run to its limit and of the whole grace period to stop, rounded up to a cent."""
+    seconds = runtime_seconds + STOP_GRACE_SECONDS
+    return (usd_per_hour * seconds / _HOUR).quantize(CENT, ROUND_UP)
 
 
 def _spot_range(usd: Decimal) -> tuple[Decimal, Decimal]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, INPUTS_VARIABLE, START_PROGRAM
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
-from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, OWNER_TAG, RECIPE_TAG, Request
+from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, OWNER_TAG, RECIPE_TAG, Request, channel_uris
 from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
 from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
@@ -20,6 +20,7 @@ from orchestrator.storage.uris import s3_uri
 
 _NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
 _TAG_CHARACTERS = 256
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class JobInputs(BaseModel):
@@ -137,11 +138,7 @@ def _sagemaker_request(
     ]
     whole = {
         **request,
-        "AlgorithmSpecification": {
-            "TrainingImage": account.training_image,
-            **request["AlgorithmSpecification"],
-            "MetricDefinitions": metric_definitions(),
-        },
+        "AlgorithmSpecification": _algorithm(request["AlgorithmSpecification"], account),
         "RoleArn": account.role_arn,
         "OutputDataConfig": {
             **request["OutputDataConfig"],
@@ -154,10 +151,11 @@ def _sagemaker_request(
             "S3Uri": checkpoint_uri(account, inputs.identity),
             "LocalPath": str(DEFAULT_ROOT / "checkpoints"),
         },
-        "Environment": _environment(isolated=isolated),
+        "Environment": _environment(channel_uris(request), isolated=isolated),
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
+        "ProfilerConfig": {"DisableProfiler": True},  # on by default: it samples the machine and writes to the bucket
         "Tags": tags,
     }
     if account.subnets:
@@ -170,15 +168,25 @@ def _sagemaker_request(
     return whole
 
 
+def _algorithm(local: Request, account: AwsSettings) -> Request:
+    """Return the image, what it starts, and which figures are read from the log."""
+    return {
+        "TrainingImage": account.training_image,
+        **local,
+        "ContainerEntrypoint": [START_PROGRAM, *local["ContainerEntrypoint"]],
+        "MetricDefinitions": metric_definitions(),
+    }
+
+
 def _resources(spec: JobSpec, context: SageMakerContext) -> Request:
     compute = spec.compute
     chosen = context.placement.instance
     resources: Request = {
         "InstanceType": chosen.name,
         "InstanceCount": compute.instance_count,
-        "VolumeSizeInGB": compute.volume_gb,
     }
-    if chosen.disk_gb is None:  # a built-in disk has a key of its own, and the service refuses another
+    if chosen.disk_gb is None:  # a built-in disk has a size and a key of its own, and the service takes no other
+        resources["VolumeSizeInGB"] = compute.volume_gb
         resources |= _key("VolumeKmsKeyId", context.account)
     return resources
 
@@ -190,8 +198,9 @@ def _limits(placement: Placement) -> Request:
     return limits
 
 
-def _environment(*, isolated: bool) -> dict[str, str]:
+def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
     variables = {
+        INPUTS_VARIABLE: _hashes(uris),
         "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -199,6 +208,16 @@ def _environment(*, isolated: bool) -> dict[str, str]:
     if isolated:
         variables["HF_HUB_OFFLINE"] = "1"
     return variables
+
+
+def _hashes(uris: Mapping[str, str]) -> str:
+    """Return the hash of each channel's tree, which its URI ends with: what lies there has to be what was submitted."""
+    pairs = []
+    for channel, uri in sorted(uris.items()):
+        sha256 = uri.rstrip("/").rpartition("/")[2]
+        if _SHA256.fullmatch(sha256):
+            pairs.append(f"{channel}={sha256}")
+    return " ".join(pairs)
 
 
 def _key(field: str, account: AwsSettings) -> Request:

@@ -29,7 +29,7 @@ class Compute(BaseModel):
     instance_count: int = Field(1, ge=1, le=100)
     """Number of instances; every GPU of every instance trains, each on a batch of its own."""
     volume_gb: int = Field(50, ge=1, le=16384)
-    """Disk size in GB, for instance types without a built-in disk."""
+    """Disk space in GB that the job needs; the built-in disk of an instance type has to be as large."""
     spot: bool = False
     """Use spot capacity: cheaper, but AWS may reclaim it at any time; the job then resumes from a checkpoint."""
     max_runtime_minutes: int | None = Field(None, ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)

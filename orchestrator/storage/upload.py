@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.contract.digest import FileDigest
-from orchestrator.errors import ConflictError, MachineError, MissingError, OrchestratorError
-from orchestrator.storage.bucket import Bucket, Stored, is_complete, labels
+from orchestrator.errors import AccountError, ConflictError, MachineError, MissingError, OrchestratorError
+from orchestrator.storage.bucket import Bucket, is_complete, labels
 from orchestrator.storage.meter import Meter
 
 THREADS = 8
@@ -75,7 +75,10 @@ class Uploader:
         present: Container[str],
         pool: ThreadPoolExecutor,
     ) -> None:
-        """Upload a file unless its object is complete; a damaged object is replaced."""
+        """Upload a file unless its object is complete.
+
+        Raises AccountError when the object is another one: the bucket lets nobody write over what a hash names.
+        """
         stored = None
         if upload.key in present:
             stored = self._bucket.head(upload.key)
@@ -83,13 +86,12 @@ class Uploader:
         if stored is not None and is_complete(stored, upload.digest, multipart=is_large):
             self._meter.add(upload.size)
             return
+        if stored is not None:
+            raise _changed(self._bucket.uri(upload.key))
         if is_large:
-            self._send_in_parts(upload, stored, pool)
+            self._send_in_parts(upload, pool)
             return
-        if stored is None:
-            self._bucket.put_new(upload.key, upload.path, upload.digest)
-        else:  # damaged, so no tree can need it
-            self._bucket.put(upload.key, upload.path, upload.digest, IfMatch=stored.etag)
+        self._bucket.put_new(upload.key, upload.path, upload.digest)
         self._meter.add(upload.size)
 
     def _is_large(self, upload: Upload) -> bool:
@@ -98,22 +100,18 @@ class Uploader:
     def _send_in_parts(
         self,
         upload: Upload,
-        stored: Stored | None,
         pool: ThreadPoolExecutor,
     ) -> None:
-        """Upload a file in parts; `stored` is a damaged object that it replaces."""
+        """Upload a file in parts."""
         opened = self._bucket.call("create_multipart_upload", Key=upload.key, **labels(upload.digest))
         target = {"Key": upload.key, "UploadId": opened["UploadId"]}
-        condition = {"IfNoneMatch": "*"}
-        if stored is not None:
-            condition = {"IfMatch": stored.etag}
         try:
             parts = self._send_parts(upload, target, pool)
             self._bucket.call(
                 "complete_multipart_upload",
                 **target,
                 MultipartUpload={"Parts": parts},
-                **condition,
+                IfNoneMatch="*",
             )
         except BaseException as error:  # Ctrl-C too: parts of an open upload cost money and show in no listing
             with suppress(OrchestratorError):  # the first error says more; the bucket's lifecycle removes the rest
@@ -174,6 +172,14 @@ class Uploader:
             "ETag": answer["ETag"],
             "ChecksumSHA256": checksum,
         }
+
+
+def _changed(uri: str) -> AccountError:
+    """Return the error for an object that is not the file whose hash its key holds."""
+    return AccountError(
+        f"{uri} was changed since it was stored: it is not the file that its name stands for. It is not replaced.",
+        next_step=f"when it is known who did: aws s3 rm {uri}  (by the bucket's owner; then the command again)",
+    )
 
 
 def run_parallel(

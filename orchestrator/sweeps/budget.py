@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.aws.instances import instance
+from orchestrator.aws.instances import instances
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.errors import SpecError
 from orchestrator.models.size import of_source
@@ -50,11 +50,18 @@ def with_shares(
 
 
 def total_worst_case(plans: Sequence[Plan]) -> Decimal | None:
-    """Return the most that all jobs together can cost, or None on this machine, which costs nothing."""
+    """Return the most that all jobs together can cost.
+
+    None on this machine, which costs nothing, and when the price of an instance type is not known.
+    """
     total = None
     for plan in plans:
-        if plan.placement is not None:
-            total = (total or Decimal()) + plan.placement.cost.usd
+        if plan.placement is None:
+            continue
+        usd = plan.placement.cost.usd
+        if usd is None:
+            return None
+        total = (total or Decimal()) + usd
     return total
 
 
@@ -66,10 +73,14 @@ def require_share(spec: JobSpec, description: JobDescription) -> None:
     instance_type, region, limit = description.instance_type, description.region, description.runtime_limit_seconds
     if instance_type is None or region is None or limit is None:  # not told by the service: nothing to compare
         return
-    machine = instance(instance_type)
-    compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
-    upload = upload_seconds(spec.recipe, of_source(spec.base_model))
-    most = worst_case(machine, compute, region, limit, upload).usd
+    machine = instances().get(instance_type)
+    most = None
+    if machine is not None:
+        compute = spec.compute.model_copy(update={"instance_count": description.instance_count})
+        upload = upload_seconds(spec.recipe, of_source(spec.base_model))
+        most = worst_case(machine, compute, region, limit, upload).usd
+    if most is None:
+        raise _refused(f"{description.name} runs on {instance_type}, whose price is not known")
     if most > share:
         message = f"{description.name} was submitted before and may still cost {dollars(most)}"
         raise _refused(f"{message}; its share is {dollars(share)}")

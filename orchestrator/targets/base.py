@@ -6,14 +6,17 @@ from typing import Any, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.requests import Request
 from orchestrator.storage import Store
 from orchestrator.targets.names import TargetName
 
 
 class JobStatus(StrEnum):
-    """TrainingJobStatus of DescribeTrainingJob, and that of a local job that waits for others."""
+    """TrainingJobStatus of DescribeTrainingJob, and QUEUED: a local job that waits for others.
+
+    A value that is not listed here becomes UNKNOWN: the service may add some, and a list of jobs must not fail by it.
+    """
 
     QUEUED = "Queued"
     IN_PROGRESS = "InProgress"
@@ -21,11 +24,23 @@ class JobStatus(StrEnum):
     FAILED = "Failed"
     STOPPING = "Stopping"
     STOPPED = "Stopped"
+    DELETING = "Deleting"
+    UNKNOWN = "Unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "JobStatus":  # noqa: ARG003  (the base class names it so)
+        """Return the status for a value that this version does not know."""
+        return cls.UNKNOWN
 
     @property
     def is_final(self) -> bool:
-        """Whether the job has ended."""
-        return self in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
+        """Whether the job has ended; only an ended job can be deleted."""
+        return self in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.DELETING}
+
+
+def deleting(name: str) -> JobError:
+    """Return the error for what cannot be done with a job while it is being deleted."""
+    return JobError(f"The job {name} is being deleted.", next_step="try again in a minute, when it is gone")
 
 
 class JobSummary(BaseModel):

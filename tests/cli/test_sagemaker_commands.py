@@ -46,7 +46,6 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SageMak
         use_default_session()
         furnish()
         yield made
-        made.faults.require_used()
 
 
 @pytest.fixture

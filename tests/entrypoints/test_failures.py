@@ -18,7 +18,9 @@ from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import fingerprint, load_base_model
 from entrypoints.runtime.failures import TrainingError, failure_of
 from entrypoints.runtime.machine import require_gpu
+from entrypoints.runtime.stop import StopFlag
 from entrypoints.training import checkpoint
+from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
 from tests.models.server import ask_only, serving
@@ -168,12 +170,69 @@ def test_too_little_memory() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
 def test_a_gpu_that_torch_cannot_use_is_not_paid_for(tmp_path: Path) -> None:
     driver = tmp_path / "version"
-    require_gpu(driver)  # without a driver there is no GPU, and the CPU is what was chosen
+    with pytest.raises(TrainingError, match=r"ml\.g5\.xlarge has a GPU, and the container sees no driver"):
+        require_gpu("ml.g5.xlarge", driver)
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03\nGCC version: 12\n")
     with pytest.raises(TrainingError, match=r"535\.54\.03") as raised:
-        require_gpu(driver)
+        require_gpu("ml.g5.xlarge", driver)
     assert raised.value.kind == "driver"
     assert "--instance-type" in raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "has_gpu"),
+    [
+        *[(name, True) for name in instances()],
+        ("ml.gr6.4xlarge", True),
+        ("ml.m5.xlarge", False),
+        ("ml.c7i.large", False),
+        ("ml.trn1.2xlarge", False),
+        ("local", False),
+        ("", False),
+    ],
+)
+def test_whether_there_has_to_be_a_gpu_follows_from_the_instance_type(
+    tmp_path: Path, instance_type: str, has_gpu: bool
+) -> None:
+    environment = Environment(root=tmp_path)
+    environment.resource_config_file.parent.mkdir(parents=True)
+    described = {"current_host": "algo-1", "hosts": ["algo-1"], "current_instance_type": instance_type}
+    environment.resource_config_file.write_text(json.dumps(described))
+    assert environment.hosts().has_gpu is has_gpu
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+@pytest.mark.parametrize(("instance_type", "kind"), [("ml.g5.xlarge", "driver"), ("ml.m5.xlarge", "")])
+def test_a_job_on_a_gpu_instance_ends_at_once_without_a_visible_gpu_and_on_a_cpu_instance_it_trains(
+    job: Any, main: Any, monkeypatch: pytest.MonkeyPatch, instance_type: str, kind: str
+) -> None:
+    environment = job(tiny.dreambooth(steps=1, prior_preservation=False))
+    monkeypatch.setattr("entrypoints.train.DEFAULT_ROOT", environment.root)  # as in the container of the service
+    described = {"current_host": "algo-1", "hosts": ["algo-1"], "current_instance_type": instance_type}
+    environment.resource_config_file.write_text(json.dumps(described))
+    outcome = main(environment)
+    if kind:
+        assert_failed(environment, outcome, kind, "ml.g5.xlarge has a GPU")
+    else:
+        assert outcome[0] == 0
+
+
+@pytest.mark.parametrize("on_service", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_checkpoints_of_a_complete_job_are_dropped_where_the_bucket_mirrors_them(
+    tmp_path: Path, on_service: bool, asked: bool
+) -> None:
+    environment = Environment(root=tmp_path)
+    for folder in (environment.checkpoints / "step-00000001", environment.cache / "class_images"):
+        folder.mkdir(parents=True)
+    (environment.checkpoints / "step-00000001" / "tensors.safetensors").touch()
+    (environment.checkpoints / ".draft").touch()
+    if on_service:
+        environment.resource_config_file.parent.mkdir(parents=True)
+        environment.resource_config_file.write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
+    train.drop_checkpoints(environment, StopFlag(asked=asked))
+    kept = sorted(path.name for path in environment.checkpoints.iterdir())
+    assert kept == ([] if on_service and not asked else [".draft", "cache", "step-00000001"])
 
 
 def test_other_errors_are_not_explained_away() -> None:

@@ -27,7 +27,6 @@ class AnyImage(dict[str, Image]):
 def service() -> Iterator[SimulatorServer]:
     with SimulatorServer(SageMakerSimulator(WallClock(), images=AnyImage())) as server:
         yield server
-        server.simulator.faults.require_used()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import boto3
 import pytest
 from sagemaker_simulator import SimulatorServer
 
@@ -35,6 +36,11 @@ def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
     assert (first["status"], second["status"]) == ("Completed", "Completed"), (first, second)
     assert first["usd"] > 0
     assert {one["name"] for one in run("jobs", "list")} == {first["name"], second["name"]}
+
+    keys = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "none", "region_name": "eu-west-1"}
+    s3 = boto3.client("s3", endpoint_url=service.url, **keys)
+    left = s3.list_objects_v2(Bucket=stack["bucket"], Prefix="checkpoints/").get("Contents", [])
+    assert left == [], "a complete job leaves gigabytes of checkpoints"
 
     listed = {one["name"]: one for one in run("adapters", "list")}
     assert set(listed) == {"mine", "word"}

@@ -1,11 +1,13 @@
 """The real template in a mocked account: made, made again, shown, removed."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -179,10 +181,10 @@ def test_more_versions_than_one_request_can_delete(
     assert infra.down(aws, settings, delete_adapters=True, report=Reported()).objects == 8
 
 
-def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
+def training_job(aws: Aws, account: AwsSettings, status: str) -> Any:
+    """Make a job of this stack, and return it as moto keeps it."""
     from moto.sagemaker.models import sagemaker_backends
 
-    account, _ = up(aws, settings)
     aws.client("sagemaker").create_training_job(
         TrainingJobName="dog-1",
         RoleArn=account.role_arn,
@@ -192,11 +194,76 @@ def test_down_waits_for_jobs_to_end(aws: Aws, settings: Settings) -> None:
         StoppingCondition={"MaxRuntimeInSeconds": 60},
     )
     job = sagemaker_backends[DEFAULT_ACCOUNT_ID]["eu-west-1"].training_jobs["dog-1"]
-    job.training_job_status = "InProgress"
+    job.training_job_status = status
+    return job
+
+
+def test_down_refuses_while_jobs_run(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    job = training_job(aws, account, "InProgress")
     with pytest.raises(JobError, match="dog-1"):
         infra.down(aws, settings, report=Reported())
     job.role_arn = "arn:aws:iam::123456789012:role/somebody-else"
     assert infra.down(aws, settings, report=Reported()).removed
+
+
+def test_down_waits_until_a_job_that_is_stopping_has_written_its_last(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    job = training_job(aws, account, "Stopping")
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        assert buckets(aws) == [account.bucket]
+        if len(pauses) == 3:
+            job.training_job_status = "Stopped"
+
+    reported = Reported()
+    assert infra.down(aws, settings, report=reported, pause=pause).removed
+    assert len(pauses) == 3
+    assert [event.resource for event in reported if event.kind == "training job"] == ["dog-1"]
+
+
+def test_down_gives_up_on_a_job_that_does_not_end_and_deletes_nothing(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    training_job(aws, account, "Stopping")
+    pauses: list[float] = []
+    with pytest.raises(JobError, match="do not end: dog-1") as raised:
+        infra.down(aws, settings, report=Reported(), pause=pauses.append)
+    assert raised.value.next_step == "python -m orchestrator jobs wait dog-1"
+    assert 300 < sum(pauses) < 3600
+    assert buckets(aws) == [account.bucket]
+
+
+@pytest.mark.parametrize("region", ["eu-north-1", "eu-central-2", "ap-northeast-3", "me-central-1", "af-south-1"])
+def test_where_cloudformation_has_no_budgets_an_alarm_is_refused_and_the_rest_is_made(
+    settings: Settings, region: str
+) -> None:
+    aws = Aws(region)
+    with pytest.raises(SpecError, match=f"no budgets in {region}") as raised:
+        up(aws, settings, AlarmEmail="me@example.org")
+    assert "https://" in raised.value.next_step
+    assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
+    account, _ = up(aws, settings)
+    assert account.region == region
+    body = aws.client("cloudformation").get_template(StackName="orchestrator")["TemplateBody"]
+    assert "AWS::Budgets::Budget" not in str(body)
+
+
+def test_the_template_has_only_types_that_its_region_has() -> None:
+    from cfnlint.helpers import REGIONS
+    from cfnlint.schema import PROVIDER_SCHEMA_MANAGER, ResourceNotFoundError
+
+    unknown = []
+    for region in REGIONS:
+        for kind in set(re.findall(r"^    Type: (AWS::\S+)$", infra.template_for(region), re.MULTILINE)):
+            try:
+                PROVIDER_SCHEMA_MANAGER.get_resource_schema(region, kind)
+            except ResourceNotFoundError:
+                unknown.append((region, kind))
+    assert unknown == []
+    assert "AWS::Budgets::Budget" in infra.template_for("eu-west-1")
+    assert yaml.safe_load(re.sub(r"!\w+", "", infra.template_for("eu-north-1")))["Outputs"], "more was cut out"
 
 
 # ---------------------------------------------------------------------------------------------- the template itself
@@ -233,7 +300,14 @@ def test_replaced_adapters_can_be_had_back_and_nothing_piles_up(template: dict[s
     bucket = template["Resources"]["Bucket"]["Properties"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     rules = {key for rule in bucket["LifecycleConfiguration"]["Rules"] for key in rule}
-    assert {"AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration"} <= rules
+    assert {"AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration", "ExpiredObjectDeleteMarker"} <= rules
+
+
+def test_a_deleted_checkpoint_is_gone_a_day_later(template: dict[str, Any]) -> None:
+    rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    [checkpoints] = [rule for rule in rules if rule.get("Prefix") == "checkpoints/"]
+    assert checkpoints["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert checkpoints["ExpirationInDays"] == "CheckpointDays"
 
 
 def test_the_bucket_is_closed_to_the_public(template: dict[str, Any]) -> None:
@@ -243,7 +317,7 @@ def test_the_bucket_is_closed_to_the_public(template: dict[str, Any]) -> None:
 
 
 def test_the_bucket_refuses_what_is_not_encrypted_on_its_way(template: dict[str, Any]) -> None:
-    [refusal] = [one for one in statements(template) if "Bool" in one.get("Condition", {})]
+    [refusal] = [one for one in statements(template) if one.get("Sid") == "TlsOnly"]
     assert (refusal["Effect"], refusal["Principal"], refusal["Action"]) == ("Deny", "*", "s3:*")
     assert refusal["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert len(refusal["Resource"]) == 2

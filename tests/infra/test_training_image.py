@@ -36,7 +36,6 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
         monkeypatch.setenv(name, "testing")
     with mock_aws(), SageMakerSimulator() as made, in_process(made):
         yield made
-        made.faults.require_used()
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_another_content_is_another_tag(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(images, "TRAINING_IMAGE", tmp_path / "training")
     assert images.image_tag() == tag  # wherever it lies
     assert tag.startswith(f"{__version__}-")
-    for name in ("Dockerfile", "requirements.txt"):
+    for name in ("Dockerfile", "requirements.txt", "start.py"):
         with (tmp_path / "training" / name).open("a") as file:
             file.write("# changed\n")
         assert images.image_tag() != tag
@@ -133,7 +132,13 @@ def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn
         docker.has_buildx()
     images.build(platform=images.PLATFORM, report=[].append)
     words = docker.calls("build")[0]["words"]
-    assert ("--provenance=false" in words) == ("type=image,oci-mediatypes=false" in words) == buildx
+    assert ("--provenance=false" in words) == ("type=docker" in words) == buildx
+
+
+@pytest.mark.parametrize("driver", ["docker", "docker-container"])
+def test_what_any_kind_of_builder_has_built_can_be_pushed(aws: Aws, docker: DockerStandIn, driver: str) -> None:
+    docker.has_buildx(driver)
+    assert publish(aws).pushed
 
 
 def test_somebody_who_was_quicker_is_no_failure(aws: Aws, docker: DockerStandIn) -> None:

@@ -49,7 +49,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setattr(aws_module, "_new_session", functools.cache(aws_module._new_session))
         with enforce_policies():
             yield World(simulator, account, owner, Aws(REGION), Grants(owner, account))
-        simulator.faults.require_used()
 
 
 def _close_the_bucket(bucket: str) -> None:

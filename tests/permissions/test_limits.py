@@ -39,6 +39,7 @@ FORBIDDEN_TO_WHO_SUBMITS: dict[str, Callable[[World], object]] = {
     "writing an adapter": _put("adapters"),
     "writing a checkpoint": _put("checkpoints"),
     "writing beside all prefixes": _put("elsewhere"),
+    "reading a checkpoint": lambda world: _bucket(world).get("checkpoints/x", max_bytes=10),
     "deleting what is stored": lambda world: _bucket(world).call("delete_object", Key="data/x"),
     "changing the stack": lambda world: infra.up(world.submitter, Settings.from_environment(), {}, report=_nobody),
     "removing the stack": lambda world: infra.down(world.submitter, Settings.from_environment(), report=_nobody),
@@ -62,11 +63,50 @@ def test_whoever_submits_can_hand_on_the_jobs_role_alone(world: World) -> None:
         "RoleArn": f"arn:aws:iam::{world.account.account_id}:role/powerful",
         "AlgorithmSpecification": {"TrainingImage": world.account.training_image, "TrainingInputMode": "File"},
         "OutputDataConfig": {"S3OutputPath": f"s3://{world.account.bucket}/adapters/mine"},
-        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
     with pytest.raises(AccessError, match="iam:PassRole is not allowed"), calling("submit"):
         world.submitter.client("sagemaker").create_training_job(**request)
+
+
+def _replace(prefix: str) -> Callable[[World], object]:
+    return lambda world: _bucket(world).call("put_object", Key=f"{prefix}/of-another", Body=b"mine")
+
+
+def _replace_in_parts(prefix: str) -> Callable[[World], object]:
+    def replace(world: World) -> object:
+        bucket, key = _bucket(world), f"{prefix}/of-another"
+        upload = {"Key": key, "UploadId": bucket.call("create_multipart_upload", Key=key)["UploadId"]}
+        part = bucket.call("upload_part", **upload, PartNumber=1, Body=b"mine")
+        parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
+        return bucket.call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+
+    return replace
+
+
+def _replace_what_it_has_read(prefix: str) -> Callable[[World], object]:
+    def replace(world: World) -> object:
+        bucket, key = _bucket(world), f"{prefix}/of-another"
+        etag = bucket.call("head_object", Key=key)["ETag"]
+        return bucket.call("put_object", Key=key, Body=b"mine", IfMatch=etag)
+
+    return replace
+
+
+WAYS = {"at once": _replace, "in parts": _replace_in_parts, "by its ETag": _replace_what_it_has_read}
+SHARED = ("data", "code", "models", "manifests/data", "manifests/code", "manifests/models")
+
+
+@pytest.mark.parametrize("prefix", SHARED)
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_submits_replaces_no_code_no_model_and_no_data_of_others(world: World, prefix: str, way: str) -> None:
+    asked = {"Bucket": world.account.bucket, "Key": f"{prefix}/of-another"}
+    world.owner("s3").delete_object(**asked)
+    world.owner("s3").put_object(**asked, Body=b"theirs", IfNoneMatch="*")
+    with pytest.raises(AccessError), calling("replace it"):
+        WAYS[way](prefix)(world)
+    assert world.owner("s3").get_object(**asked)["Body"].read() == b"theirs"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +163,8 @@ def test_a_job_writes_no_other_metrics(world: World, monkeypatch: pytest.MonkeyP
 def test_a_job_pulls_no_other_image(world: World) -> None:
     role, image = world.account.role_arn, world.account.training_image
     assert permissions.missing_for_image(role, image) is None
-    assert permissions.missing_for_image(role, image.replace("orchestrator-training", "another"))
+    for another in ("another", "orchestrator-inference"):  # training pulls no image of endpoints
+        assert permissions.missing_for_image(role, image.replace("orchestrator-training", another))
 
 
 def test_the_key_is_good_for_the_bucket_alone(world: World, job: Client) -> None:
@@ -133,10 +174,10 @@ def test_the_key_is_good_for_the_bucket_alone(world: World, job: Client) -> None
 
 
 def test_the_bucket_is_closed_to_whom_nobody_can_listen_to(world: World) -> None:
-    asked = {"Bucket": world.account.bucket, "Key": "data/secret", "Body": b"x"}
-    world.owner("s3").put_object(**asked)
+    asked = {"Bucket": world.account.bucket, "Body": b"x", "IfNoneMatch": "*"}
+    world.owner("s3").put_object(**asked, Key="data/secret")
     with pytest.raises(ClientError, match="AccessDenied"):  # the owner, who may everything
-        world.owner("s3", endpoint_url=f"http://s3.{REGION}.amazonaws.com").put_object(**asked)
+        world.owner("s3", endpoint_url=f"http://s3.{REGION}.amazonaws.com").put_object(**asked, Key="data/another")
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,15 @@ def submit_again(walk: Walk) -> None:
     assert walk.submit(walk.name) == walk.job
 
 
+def submit_over_what_is_there(walk: Walk) -> None:
+    """Bring again what an interrupted submit has brought, all but the word that it is complete."""
+    s3, bucket = walk.world.owner("s3"), walk.world.account.bucket
+    for kind in ("data", "code", "models"):
+        for entry in s3.list_objects_v2(Bucket=bucket, Prefix=f"manifests/{kind}/")["Contents"]:
+            s3.delete_object(Bucket=bucket, Key=entry["Key"])
+    assert walk.submit(walk.name) == walk.job
+
+
 def jobs_list(walk: Walk) -> None:
     assert walk.job in {one["name"] for one in walk.run("jobs", "list")}
 
@@ -173,6 +182,7 @@ def adapters_pull(walk: Walk) -> None:
 
 def jobs_remove(walk: Walk) -> None:
     walk.run("jobs", "remove", walk.job)
+    walk.world.simulator.clock.advance(60)  # until then it is Deleting
     assert walk.job not in {one["name"] for one in walk.run("jobs", "list")}
 
 
@@ -202,6 +212,7 @@ STEPS: dict[str, Step] = {
     "submit without its image": submit_without_image,
     "submit": submit,
     "submit again": submit_again,
+    "submit over what is there": submit_over_what_is_there,
     "jobs list": jobs_list,
     "the job trains": the_job_trains,
     "jobs show": jobs_show,

@@ -167,3 +167,33 @@ def test_a_batch_of_one_is_not_to_be_lowered(batch_size: int, can_be_lowered: bo
     (fix,) = [one.fix for one in find_placement(job, HOME).warnings if one.where == "batch_size"]
     assert "learning_rate" in fix
     assert ("lower batch_size" in fix) == can_be_lowered
+
+
+def test_a_type_without_a_known_price_runs_a_job_that_names_it_and_is_never_chosen() -> None:
+    placed = find_placement(spec(compute={"instance_type": "ml.g7.2xlarge"}), HOME)
+    assert placed.cost.usd is None
+    (warning,) = placed.warnings
+    assert "no price of ml.g7.2xlarge is known" in warning.what
+    assert all(one.instance.usd_per_hour for one in stand_ins(spec(), placed))
+    large = spec("org/unknown-model")
+    assert find_placement(large, HOME).instance.usd_per_hour
+
+
+def test_a_budget_needs_a_price_to_become_a_time_limit() -> None:
+    problems = refused(spec(compute={"instance_type": "ml.p5en.48xlarge"}, budget={"max_usd": 100}))
+    assert "no price of ml.p5en.48xlarge is known" in problems["budget.max_usd"]
+
+
+def test_a_built_in_disk_that_is_too_small_is_refused_with_a_type_that_has_more() -> None:
+    named = {"instance_type": "ml.g4dn.xlarge", "volume_gb": 300}
+    (problem,) = refused(spec(compute=named)).values()
+    assert "300 GB is more than the built-in disk of ml.g4dn.xlarge: 125 GB" in problem
+    assert "use ml.g6.2xlarge (450 GB)" in problem
+
+
+def test_a_job_that_needs_much_disk_is_placed_where_there_is_as_much() -> None:
+    placed = find_placement(spec(compute={"volume_gb": 300}), HOME)
+    for one in (placed, *stand_ins(spec(compute={"volume_gb": 300}), placed)):
+        assert (one.instance.disk_gb or 0) >= 300
+    (problem,) = refused(spec(compute={"volume_gb": 16_000})).values()
+    assert "16000 GB of disk space" in problem

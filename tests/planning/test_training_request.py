@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from sagemaker_simulator import complaint
 
+from orchestrator.aws.instances import instances
+from orchestrator.contract.environment import INPUTS_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
-from orchestrator.requests import Request
+from orchestrator.requests import Request, own_tags, sent_members
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
 from orchestrator.specs.building import build_spec
@@ -83,6 +85,22 @@ def test_the_service_has_nothing_against_the_request(name: str) -> None:
     assert complaint(cases()[name]) is None
 
 
+@pytest.mark.parametrize("name", cases())
+def test_all_that_a_request_holds_is_sent_again_when_its_job_is_resumed(name: str) -> None:
+    made = cases()[name]
+    tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
+    assert {**sent_members(made), "Tags": own_tags(tags)} == made
+
+
+def test_the_profiler_is_off() -> None:
+    assert request()["ProfilerConfig"] == {"DisableProfiler": True}
+
+
+def test_no_volume_is_ordered_where_the_disk_is_built_in() -> None:
+    for name in instances():
+        assert "VolumeSizeInGB" not in request(compute={"instance_type": name})["ResourceConfig"]
+
+
 @pytest.mark.parametrize(
     "spoilt",
     [
@@ -91,6 +109,7 @@ def test_the_service_has_nothing_against_the_request(name: str) -> None:
         {"HyperParameters": {"steps": "1" * 2501}},
         {"Tags": [{"Key": "owner", "Value": "<b>"}]},
         {"ResourceConfig": {"InstanceType": "ml.g5.xlarg", "InstanceCount": 1}},
+        {"ResourceConfig": {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10_000}},
         {"RetryStrategy": {"MaximumRetryAttempts": 31}},
         {"StoppingCondition": {"MaxRuntimeInSeconds": 0}},
         {"Colour": "red"},
@@ -117,6 +136,19 @@ def test_a_request_for_this_machine_is_the_one_for_the_service_without_the_servi
     }
     assert local["HyperParameters"] == request()["HyperParameters"]
     assert local["TrainingJobName"] == request()["TrainingJobName"]
+
+
+def test_the_image_checks_every_input_before_it_starts_the_job() -> None:
+    made = request()
+    assert made["AlgorithmSpecification"]["ContainerEntrypoint"] == [
+        START_PROGRAM,
+        "python",
+        "-m",
+        "entrypoints.launch",
+    ]
+    checked = dict(pair.split("=") for pair in made["Environment"][INPUTS_VARIABLE].split())
+    assert checked == {"training": "d" * 64, "base_model": "e" * 64, "code": "c" * 64}
+    assert set(checked) == {channel["ChannelName"] for channel in made["InputDataConfig"]}
 
 
 def test_the_code_is_found_where_its_channel_lies() -> None:
@@ -165,6 +197,7 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     )
     made = training_job(spec, inputs, SageMakerContext(account=SECURED, placement=bare, owner="ada"))
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn
+    assert made["ResourceConfig"]["VolumeSizeInGB"] == 50
 
 
 @pytest.mark.parametrize("name", ["model", "builtin", "org"])

@@ -53,7 +53,6 @@ def open_account(patch: pytest.MonkeyPatch) -> Iterator[SageMakerSimulator]:
         use_default_session()
         furnish()
         yield made
-        made.faults.require_used()
 
 
 def furnish() -> None:
@@ -97,7 +96,7 @@ def bare_request(name: str = "job", **fields: Any) -> Request:
         },
         "InputDataConfig": [channel("training", "data/"), channel("code", f"code/{name}/")],
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"},
-        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
         "HyperParameters": {"recipe": '"dreambooth"'},
         "Environment": {"PYTHONPATH": "/opt/ml/input/data/code"},

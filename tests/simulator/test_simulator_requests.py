@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from account import BUCKET, REGION, ROLE, Request, bare_request, channel, spot, training_request
+from account import BUCKET, IMAGE, REGION, ROLE, Request, bare_request, channel, spot, training_request
 from botocore.exceptions import ClientError
 from sagemaker_simulator import Call, SageMakerSimulator
 from sagemaker_simulator.errors import ServiceError
@@ -67,11 +67,14 @@ BY_THE_MODEL = [
 BETWEEN_FIELDS = [
     ("AlgorithmSpecification.TrainingImage", None, "either TrainingImage or AlgorithmName"),
     ("AlgorithmSpecification.TrainingImage", "python:3.11", "Invalid image URI"),
+    ("AlgorithmSpecification.TrainingImage", IMAGE.replace(REGION, "us-east-1"), "is in the region us-east-1"),
     ("AlgorithmSpecification.MetricDefinitions", [{"Name": "a", "Regex": "("}], "regular expression of metric"),
     ("ResourceConfig", None, "ResourceConfig is required"),
     ("StoppingCondition", None, "StoppingCondition is required"),
     ("ResourceConfig.InstanceCount", None, "InstanceCount must be at least 1"),
     ("ResourceConfig.VolumeKmsKeyId", "alias/mine", "VolumeKmsKeyId is not supported for ml.g5.xlarge"),
+    ("ResourceConfig.VolumeSizeInGB", 10_000, "local storage of ml.g5.xlarge, which is fixed at 250 GB"),
+    ("ResourceConfig.KeepAlivePeriodInSeconds", 60, "no warm pools"),
     ("ResourceConfig", {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}, "VolumeSizeInGB must be at least 1"),
     ("StoppingCondition.MaxRuntimeInSeconds", 28 * 86400 + 1, "MaxRuntimeInSeconds must not be greater"),
     ("StoppingCondition.MaxWaitTimeInSeconds", 3600, "only supported when EnableManagedSpotTraining"),
@@ -83,6 +86,7 @@ BETWEEN_FIELDS = [
     ("InputDataConfig.0.DataSource", {}, "exactly one data source"),
     ("OutputDataConfig.S3OutputPath", "s3://Not_A_Bucket/out", "Invalid S3 URI"),
     ("CheckpointConfig", {"S3Uri": "s3://pictures/c", "LocalPath": "/opt/ml/model/c"}, "reserved"),
+    ("CheckpointConfig", {"S3Uri": "s3://pictures/out"}, "must differ from the S3OutputPath"),
     ("Tags", [{"Key": "a", "Value": ""}] * 2, "Duplicate tag key"),
     ("Tags", [{"Key": "aws:mine", "Value": ""}], "reserved for system use"),
 ]
@@ -240,13 +244,17 @@ def test_tags_of_the_request_and_later_ones(sagemaker: Any) -> None:
     assert refused(sagemaker.list_tags, ResourceArn=f"{arn}x")[0] == "ValidationException"
 
 
-def test_only_ended_jobs_are_deleted_and_their_names_are_free_again(
+def test_only_ended_jobs_are_deleted_and_their_names_are_free_when_they_are_gone(
     simulator: SageMakerSimulator, sagemaker: Any
 ) -> None:
     sagemaker.create_training_job(**training_request())
     assert refused(sagemaker.delete_training_job, TrainingJobName="job")[0] == "ResourceInUse"
     simulator.run_to_end("job")
     sagemaker.delete_training_job(TrainingJobName="job")
+    assert sagemaker.describe_training_job(TrainingJobName="job")["TrainingJobStatus"] == "Deleting"
+    assert refused(sagemaker.delete_training_job, TrainingJobName="job")[0] == "ResourceInUse"
+    assert refused(sagemaker.create_training_job, **training_request())[0] == "ResourceInUse"
+    simulator.clock.advance(30)
     sagemaker.create_training_job(**training_request())
 
 

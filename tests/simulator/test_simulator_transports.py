@@ -12,12 +12,14 @@ from account import BUCKET, REGION, furnish, training_request, use_default_sessi
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError, ReadTimeoutError
 from sagemaker_simulator import (
+    FailIn,
     Fault,
     SageMakerSimulator,
     SimulatorError,
     SimulatorServer,
     WallClock,
     access_denied,
+    capacity_shortage,
     clock_skew,
     connection_reset,
     expired_token,
@@ -50,7 +52,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatorServer]:
         use_default_session()
         furnish()
         yield running
-        running.simulator.faults.require_used()
 
 
 @pytest.fixture(params=["in process", "over http"])
@@ -202,6 +203,8 @@ def test_a_fault_that_cannot_happen_is_refused_and_one_that_did_not_is_told() ->
     plan = FaultPlan()
     with pytest.raises(ValueError, match="cloudwatch-logs"):
         plan.add(throttling(), "GetLogEvents", service="logs")
+    with pytest.raises(ValueError, match="no operation"):
+        plan.add(throttling(), "GetLogLines", service="cloudwatch-logs")
     plan.add(throttling(), "GetLogEvents", service="cloudwatch-logs", times=2)
     plan.add(expired_token(), "*", service="s3", times=None)
     plan.take("cloudwatch-logs", "GetLogEvents")
@@ -210,6 +213,27 @@ def test_a_fault_that_cannot_happen_is_refused_and_one_that_did_not_is_told() ->
     plan.take("cloudwatch-logs", "GetLogEvents")
     plan.take("s3", "PutObject")
     plan.require_used()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda simulator: simulator.faults.add(throttling(), "ListTrainingJobs"),
+        lambda simulator: simulator.inject(capacity_shortage()),
+        lambda simulator: simulator.inject(capacity_shortage(), "another"),
+        lambda simulator: simulator.inject(FailIn("Uploading", "no")),
+    ],
+    ids=["of a request", "of a job", "of a job that is not made", "of a stage that is not reached"],
+)
+def test_a_simulator_that_is_left_with_a_fault_still_planned_fails_its_test(
+    aws: None, plan: Callable[[SageMakerSimulator], None]
+) -> None:
+    simulator = SageMakerSimulator()
+    with pytest.raises(AssertionError, match="Planned faults did not"), simulator, in_process(simulator):
+        furnish()
+        plan(simulator)
+        if simulator._job_faults and isinstance(simulator._job_faults[0][1], FailIn):
+            boto3.client("sagemaker").create_training_job(**training_request())
 
 
 def test_closing_ends_what_still_runs(aws: None) -> None:

@@ -21,8 +21,9 @@ class DockerStandIn:
     def fails(self, command: str, saying: str) -> None:
         (self.folder / f"fail-{command}").write_text(saying)
 
-    def has_buildx(self) -> None:
-        (self.folder / "buildx").touch()
+    def has_buildx(self, driver: str = "docker") -> None:
+        """Give it the plugin, with a builder of that driver."""
+        (self.folder / "buildx").write_text(driver)
 
     def makes(self, media_type: str) -> None:
         """Have it push images in another format than docker's own."""

@@ -25,6 +25,9 @@ def main(words: list[str]) -> int:
     match command:
         case "build":
             sys.stdout.write(f"Step 1/1 : FROM base\nSuccessfully tagged {tag_of(words)}\n")
+            if stays_in_builder(words):
+                sys.stderr.write("WARNING: No output specified with docker-container driver.\n")
+                return 0
             with (HERE / "images").open("a") as built:
                 built.write(f"{tag_of(words)}\n")
         case "context":
@@ -37,6 +40,15 @@ def main(words: list[str]) -> int:
         case "buildx":
             return 0 if (HERE / "buildx").exists() else fail("docker: 'buildx' is not a docker command.")
     return 0
+
+
+def stays_in_builder(words: list[str]) -> bool:
+    """Whether the builder keeps the image to itself: one with a container of its own gives away what it is told to."""
+    told = HERE / "buildx"
+    if not told.exists() or told.read_text() != "docker-container" or "--load" in words:
+        return False
+    output = words[words.index("--output") + 1] if "--output" in words else ""
+    return "type=docker" not in output and "push=true" not in output
 
 
 def push(image: str) -> int:

@@ -61,10 +61,17 @@ def test_a_partial_tree_is_completed_and_present_files_are_not_sent_again(
     store.get_files(tree.name, tree.files, tmp_path / "back")
 
 
-def test_a_damaged_file_of_a_partial_tree_is_replaced(store: S3Store, tree: Tree, aws: Aws, tmp_path: Path) -> None:
-    aws.client("s3").put_object(Bucket="orchestrator-bucket", Key=f"{tree.name}unet/weights", Body=b"W" * 3000)
+def test_an_object_that_is_not_what_its_name_says_is_neither_used_nor_replaced(
+    store: S3Store, tree: Tree, aws: Aws
+) -> None:
+    key = f"{tree.name}unet/weights"
+    aws.client("s3").put_object(Bucket="orchestrator-bucket", Key=key, Body=b"W" * 3000)
+    with pytest.raises(AccountError, match="changed since it was stored") as raised:
+        store.put_tree(tree)
+    assert f"aws s3 rm s3://orchestrator-bucket/{key}" in raised.value.next_step
+    assert store.get_bytes(key) == b"W" * 3000
+    aws.client("s3").delete_object(Bucket="orchestrator-bucket", Key=key)
     store.put_tree(tree)
-    store.get_files(tree.name, tree.files, tmp_path / "back")
 
 
 def test_a_put_whose_answer_is_lost_does_not_conflict_with_itself(

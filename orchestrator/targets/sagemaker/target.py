@@ -17,7 +17,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, training_of, with_checkpoints
 from orchestrator.storage import Store
-from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, JobSummary
+from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, JobSummary, deleting
 from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.attempts import attempt_name, job_of, number_of
 from orchestrator.targets.sagemaker.following import Following, log_of
@@ -266,7 +266,10 @@ class SageMakerTarget:
         The number of the next attempt follows from this one look: two clients that resume a job create one attempt.
         """
         latest = self._jobs.latest(name)
-        if not JobStatus(latest["TrainingJobStatus"]).is_final:
+        status = JobStatus(latest["TrainingJobStatus"])
+        if status is JobStatus.DELETING:
+            raise deleting(name)
+        if not status.is_final:
             raise JobExistsError(name, "is running already")
         return latest
 

@@ -20,8 +20,8 @@ from orchestrator.errors import (
     ServiceError,
     SpecError,
 )
-from orchestrator.requests import IDENTITY_TAG, Request, identity_of
-from orchestrator.targets.base import JobStatus
+from orchestrator.requests import IDENTITY_TAG, Request, identity_of, own_tags, sent_members
+from orchestrator.targets.base import JobStatus, deleting
 from orchestrator.targets.sagemaker.attempts import attempts_of
 
 _LIST = command("jobs", "list")
@@ -113,11 +113,8 @@ class TrainingJobs:
 
     def request_of(self, described: Any) -> Request:
         """Return the request that created a training job, restored from its description."""
-        members = self._client.meta.service_model.operation_model("CreateTrainingJob").input_shape.members
-        request: Request = {name: described[name] for name in members if name in described}
         tags = self.tags(described)
-        request["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        return request
+        return {**sent_members(described), "Tags": own_tags(tags)}
 
     def status(self, attempt: str) -> JobStatus:
         """Return the status of a training job."""
@@ -126,18 +123,31 @@ class TrainingJobs:
     def stop(self, attempt: str) -> None:
         """Ask the service to stop a training job if it runs."""
         try:
-            if self.status(attempt) is JobStatus.IN_PROGRESS:
+            if self._may_be_stopped(attempt):
                 with calling(f"stop the job {attempt}"):
                     self._client.stop_training_job(TrainingJobName=attempt)
         except SpecError:  # the service refuses to stop a job that is stopping or has just ended
-            if self.status(attempt) is JobStatus.IN_PROGRESS:
+            if self._may_be_stopped(attempt):
                 raise
 
     def delete(self, attempt: str) -> None:
-        """Delete an ended training job from the account's list."""
-        with calling(f"remove the job {attempt}"):
-            self._client.delete_training_job(TrainingJobName=attempt)
+        """Delete an ended training job from the account's list, or find it deleted. Idempotent.
+
+        The service takes a while: until then the job has the status Deleting, and its name is taken.
+        """
+        try:
+            with calling(f"remove the job {attempt}"):
+                self._client.delete_training_job(TrainingJobName=attempt)
+        except MissingError:  # somebody else was faster
+            pass
+        except ConflictError:
+            if self.status(attempt) is not JobStatus.DELETING:
+                raise
         self._created.discard(attempt)
+
+    def _may_be_stopped(self, attempt: str) -> bool:
+        status = self.status(attempt)
+        return status in {JobStatus.IN_PROGRESS, JobStatus.UNKNOWN}
 
     @property
     def _client(self) -> Any:
@@ -154,7 +164,10 @@ class TrainingJobs:
     def _require_identity(self, request: Request, doubt: OrchestratorError) -> None:
         name = request["TrainingJobName"]
         with _doubting(doubt):
-            identity = self.tags(self.describe(name)).get(IDENTITY_TAG)
+            described = self.describe(name)
+            identity = self.tags(described).get(IDENTITY_TAG)
+        if JobStatus(described["TrainingJobStatus"]) is JobStatus.DELETING:
+            raise deleting(name)
         if identity != identity_of(request):
             raise JobExistsError(name)
 

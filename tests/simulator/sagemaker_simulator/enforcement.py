@@ -87,6 +87,7 @@ def _accesses(response: Any, asked: Any, resource: str) -> Iterator[Access]:
 def _of_s3(response: Any, asked: Any, resource: str) -> Iterator[Access]:
     secure = urlsplit(response.uri).scheme == "https"
     context = {"aws:SecureTransport": str(secure).lower()} | ({"s3:TlsVersion": "1.3"} if secure else {})
+    context |= _of_writing(response)
     prefix = response.querystring.get("prefix", [None])[0]
     yield Access(asked._action, resource, context if prefix is None else {**context, "s3:prefix": prefix})
     name, _, key = resource.rpartition(":::")[2].partition("/")
@@ -100,6 +101,19 @@ def _of_s3(response: Any, asked: Any, resource: str) -> Iterator[Access]:
         via = {"kms:ViaService": f"s3.{asked._region}.amazonaws.com"}
         for action in _kms_actions(response):
             yield Access(action, kms_key, via)
+
+
+def _of_writing(response: Any) -> dict[str, str]:
+    """Return the keys of conditions on what is written.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    """
+    query = response.querystring
+    completes = response.method == "POST" and "uploadId" in query
+    stores = response.method == "PUT" and "partNumber" not in query
+    context = {"s3:ObjectCreationOperation": str(completes or stores).lower()}
+    condition = response.headers.get("If-None-Match")
+    return context if condition is None else {**context, "s3:if-none-match": condition}
 
 
 def _key(response: Any, bucket: Any) -> str | None:

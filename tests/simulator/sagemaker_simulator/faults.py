@@ -4,13 +4,18 @@ import json
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from xml.sax.saxutils import escape
+
+from .validation import LOADER
 
 _XML_SERVICES = {"s3"}
 _QUERY_SERVICES = {"sts", "iam", "cloudformation", "sns", "cloudwatch", "autoscaling"}
 _JSON_SERVICES = {"sagemaker", "cloudwatch-logs", "ecr", "kms"}
 SERVICES = _XML_SERVICES | _QUERY_SERVICES | _JSON_SERVICES
 """Those that can be given faults, as botocore's events call them."""
+_MODELS = {"cloudwatch-logs": "logs"}
+"""Names of the models that are called otherwise than the events."""
 
 
 class Manner(Enum):
@@ -136,6 +141,13 @@ class _Planned:
         return f"{self.fault.name} of {self.service}.{self.operation}, {self.left} times"
 
 
+@cache
+def operations_of(service: str) -> frozenset[str]:
+    """Return the names of all operations of a service."""
+    model = LOADER.load_service_model(_MODELS.get(service, service), "service-2")
+    return frozenset(model["operations"])
+
+
 class FaultPlan:
     """The faults to come."""
 
@@ -148,10 +160,13 @@ class FaultPlan:
     ) -> None:
         """Let a fault befall an operation (`*`: any of the service) so many times, after `skip` calls that go well.
 
-        With `times` None it befalls every call. Raises ValueError for a service that no call is ever known by.
+        With `times` None it befalls every call. Raises ValueError for a service or an operation that no call is ever
+        known by: such a fault would never happen.
         """
         if service not in SERVICES:
             raise ValueError(f'No call goes to a service "{service}"; it is one of {sorted(SERVICES)}.')
+        if operation != "*" and operation not in operations_of(service):
+            raise ValueError(f'The service "{service}" has no operation "{operation}".')
         with self._lock:
             self._planned.append(_Planned(fault, service, operation, skip, times))
 

@@ -64,9 +64,11 @@ def _is_named(named: Any, principal: str | None) -> bool:
 
 
 def _holds(operator: str, key: str, wanted: Any, access: Access) -> bool:
+    said = {name.lower(): value for name, value in access.context.items()}.get(key.lower())
+    if operator == "Null":
+        return str(said is None).lower() == str(wanted).lower()
     if operator not in _OPERATORS:
         raise NotImplementedError(f"The simulator does not know the condition {operator}.")
-    said = {name.lower(): value for name, value in access.context.items()}.get(key.lower())
     return said is not None and any(_OPERATORS[operator](str(one), said) for one in _listed(wanted))
 
 

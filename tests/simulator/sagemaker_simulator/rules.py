@@ -15,7 +15,8 @@ _IMAGE = re.compile(
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})?"
 )
 # Families whose disk is in the machine: the service refuses a key for a volume that there is not.
-_LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6|g6e|g7e|gr6|trn1|trn1n|trn2|[cmr]\d\w*d)\.")
+_LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\.")
+_REGION_OF_IMAGE = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.")
 _BUCKET = re.compile(r"(s3|https)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 Request = dict[str, Any]
@@ -46,9 +47,12 @@ def _needs_what_a_container_needs(_: Call, request: Request) -> Iterator[str]:
             yield f"{name} is required for a training job that runs a container."
 
 
-def _algorithm(_: Call, request: Request) -> Iterator[str]:
+def _algorithm(call: Call, request: Request) -> Iterator[str]:
     algorithm = request["AlgorithmSpecification"]
     image = algorithm.get("TrainingImage")
+    found = _REGION_OF_IMAGE.match(image or "")
+    if found is not None and call.region and found[1] != call.region:
+        yield f"The image {image} is in the region {found[1]}; it must be in that of the training job, {call.region}."
     if (image is None) == ("AlgorithmName" not in algorithm):
         yield "You must specify either TrainingImage or AlgorithmName, and not both."
     access = algorithm.get("TrainingImageConfig", {}).get("TrainingRepositoryAccessMode", "Platform")
@@ -74,14 +78,30 @@ def _resources(_: Call, request: Request) -> Iterator[str]:
         yield "ResourceConfig needs exactly one of InstanceType, InstanceGroups and InstancePreferences."
     if {"SelectedInstanceType", "SelectedInstanceCount"} & resources.keys():
         yield "SelectedInstanceType and SelectedInstanceCount are read-only."
+    if "KeepAlivePeriodInSeconds" in resources:
+        yield "The simulator has no warm pools: KeepAlivePeriodInSeconds is not supported."
     if "InstanceType" not in resources:
         yield "The simulator runs jobs with one InstanceType only."
     if resources.get("InstanceCount", 0) < 1:
         yield "InstanceCount must be at least 1."
     if "VolumeKmsKeyId" in resources and _LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeKmsKeyId is not supported for {resources['InstanceType']}, whose storage is local."
+    yield from _fixed_disk(resources)
     if resources.get("VolumeSizeInGB", 0) < 1 and not _LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeSizeInGB must be at least 1 for {resources['InstanceType']}."
+
+
+def _fixed_disk(resources: Request) -> Iterator[str]:
+    """Yield a complaint about more disk than is built in; what fits is passed over, as the service does."""
+    name = resources.get("InstanceType", "")
+    asked = resources.get("VolumeSizeInGB", 0)
+    if not asked or not _LOCAL_DISK.match(name):
+        return
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    has = INSTANCE_TYPES.get(name.removeprefix("ml."), {}).get("InstanceStorageInfo", {}).get("TotalSizeInGB")
+    if has is not None and asked > has:
+        yield f"VolumeSizeInGB {asked} is more than the local storage of {name}, which is fixed at {has} GB."
 
 
 def _stopping(_: Call, request: Request) -> Iterator[str]:
@@ -136,6 +156,9 @@ def _checkpoints(_: Call, request: Request) -> Iterator[str]:
     taken = ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output")
     if any(path == one or path.startswith(f"{one}/") for one in taken):
         yield f"Invalid LocalPath {path} of CheckpointConfig: the path is reserved."
+    checkpoints = request.get("CheckpointConfig", {}).get("S3Uri", "").rstrip("/")
+    if checkpoints and checkpoints == request["OutputDataConfig"]["S3OutputPath"].rstrip("/"):
+        yield "The S3Uri of CheckpointConfig must differ from the S3OutputPath of OutputDataConfig."
 
 
 def _tags(_: Call, request: Request) -> Iterator[str]:

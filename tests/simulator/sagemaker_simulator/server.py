@@ -125,7 +125,7 @@ class SimulatorServer:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._application.stopped.set()
         try:
             self.simulator.close()
@@ -134,6 +134,8 @@ class SimulatorServer:
             self._server.server_close()
             self._thread.join()
             BackendDict.reset()
+        if error is None:
+            self.simulator.require_faults_happened()
 
 
 class _QuietHandler(MotoRequestHandler):

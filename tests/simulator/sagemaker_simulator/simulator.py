@@ -96,8 +96,10 @@ class SageMakerSimulator(Waiting):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.close()
+        if error is None:
+            self.require_faults_happened()
 
     def close(self) -> None:
         """End every container and thread; raises what broke inside."""
@@ -116,6 +118,14 @@ class SageMakerSimulator(Waiting):
     def inject(self, fault: JobFault, job: str | None = None) -> None:
         """Let a fault befall the job of a name, or the next job that is created."""
         self._job_faults.append((job, fault))
+
+    def require_faults_happened(self) -> None:
+        """Raise AssertionError when a planned fault has not happened, of a request or of a job."""
+        self.faults.require_used()
+        waiting = [fault for _, fault in self._job_faults]
+        for driver in self._drivers.values():
+            waiting += driver.faults
+        assert not waiting, f"Planned faults did not befall any job: {waiting}."
 
     def job(self, name: str) -> TrainingJob:
         """Return a job by name, of whatever account and region."""

@@ -17,7 +17,7 @@ from sagemaker_simulator import (
     image_pull_failure,
 )
 
-from orchestrator.aws.client import ATTEMPTS_WHEN_LOST, Aws
+from orchestrator.aws.client import ATTEMPTS_WHEN_LOST
 from orchestrator.cli.progress import follow
 from orchestrator.cli.results import print_job
 from orchestrator.contract.events import Phase, parse
@@ -28,14 +28,11 @@ from orchestrator.jobs.job import Job, cost
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
-from orchestrator.requests import IDENTITY_TAG
-from orchestrator.storage import S3Store
 from orchestrator.targets.base import JobStatus, JobSummary
 from orchestrator.targets.names import TargetName
 from orchestrator.targets.sagemaker.target import SageMakerTarget
+from tests.targets.sagemaker.requests import JOB, request
 
-JOB = "mine-0123456789"
-ACCOUNT = "123456789012"
 Ask = Callable[..., Any]
 
 STEPS = """
@@ -48,19 +45,6 @@ STEPS = """
     (folder / "checkpoint.json").write_text("{}")
     (root / "model" / "attempt").write_text(str(len(done)))
 """
-
-
-@pytest.fixture
-def target(simulator: SageMakerSimulator) -> SageMakerTarget:
-    aws = Aws(REGION)
-    simulator.seconds_per_call["DescribeTrainingJob"] = 30  # a client that polls lets time go by
-    return SageMakerTarget(aws, S3Store(aws, BUCKET, ACCOUNT), poll_seconds=0)
-
-
-def request(script: str = "pass", *, identity: str = "a" * 64, **fields: Any) -> Any:
-    checkpoints = {"S3Uri": f"s3://{BUCKET}/checkpoints/{identity}/", "LocalPath": "/opt/ml/checkpoints"}
-    tags = [{"Key": IDENTITY_TAG, "Value": identity}]
-    return training_request(script, name=JOB, CheckpointConfig=checkpoints, Tags=tags, **fields)
 
 
 def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
@@ -323,6 +307,7 @@ def test_what_a_removed_job_left_in_the_bucket_is_not_gone_on_from(
         start(request(STEPS))
         target.wait_for_end(JOB, seconds=60)
     target.discard(JOB)
+    simulator.clock.advance(60)
     for start in begin:
         start(request(STEPS))
         assert target.checkpoint_step(JOB) is None
@@ -335,6 +320,7 @@ def test_a_job_has_none_of_the_log_of_a_removed_one(simulator: SageMakerSimulato
     target.create(request("say('old')"))
     target.wait_for_end(JOB, seconds=60)
     target.discard(JOB)
+    simulator.clock.advance(60)
     streams = boto3.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
     simulator.clock.advance_to(datetime.fromtimestamp(streams[-1]["creationTime"] / 1000 + 1, UTC))
     target.create(request("say('new')"))
@@ -397,7 +383,7 @@ def test_several_instances_talk_to_each_other_encrypted_when_a_job_goes_on_on_th
 ) -> None:
     target.create(request("sys.exit(1)", EnableInterContainerTrafficEncryption=False))
     target.wait_for_end(JOB, seconds=60)
-    resources = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 30}
+    resources = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}
     target.resume(JOB, request(ResourceConfig=resources, EnableInterContainerTrafficEncryption=True))
     assert simulator.job(f"{JOB}-r2").request["EnableInterContainerTrafficEncryption"]
 
@@ -502,6 +488,24 @@ def test_a_request_that_is_gone_on_with_is_the_one_of_before(
     assert second.pop("TrainingJobName") == f"{first.pop('TrainingJobName')}-r2"
     assert {name: second[name] for name in first} == first
     assert not any(value for name, value in second.items() if name not in first)  # flags the service adds, all off
+
+
+def test_what_the_service_added_to_a_description_is_not_sent_back_to_it(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    target.create(request("sys.exit(1)"))
+    target.wait_for_end(JOB, seconds=60)
+    described = target._jobs.describe(JOB)
+    described["ResourceConfig"] |= {"KeepAlivePeriodInSeconds": 3600, "SelectedInstanceType": "ml.g5.xlarge"}
+    described["OutputDataConfig"]["OfTomorrow"] = "x"
+    described["DebugHookConfig"] = {"S3OutputPath": "s3://pictures/debug"}
+    described["InputDataConfig"][0]["ShuffleConfig"] = {"Seed": 1}
+    simulator.tags[described["TrainingJobArn"]]["aws:cloudformation:stack-name"] = "theirs"
+    restored = target._jobs.request_of(described)
+    sent = dict(simulator.requests.of("CreateTrainingJob")[0].parameters)
+    added = {name for name in restored if name not in sent}
+    assert added <= {"EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"}
+    assert {name: restored[name] for name in sent} == sent
 
 
 @pytest.mark.parametrize(

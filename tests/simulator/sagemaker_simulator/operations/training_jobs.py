@@ -78,8 +78,18 @@ def delete_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str
     job = _job(simulator, call)
     if not job.is_final:
         raise in_use(f"The training job {job.arn} is in status {job.status} and cannot be deleted.")
-    del simulator.jobs(call.account, call.region)[job.name]
-    simulator.tags.pop(job.arn, None)
+    job.status = "Deleting"  # the secondary status stays: the service has none for this
+    job.modified = simulator.clock.now()
+
+    def forget() -> None:
+        del simulator.jobs(call.account, call.region)[job.name]
+        simulator.tags.pop(job.arn, None)
+        simulator.changed()
+
+    if simulator.timeline.deleting:
+        simulator.clock.after(simulator.timeline.deleting, forget)
+    else:
+        forget()
     return {}
 
 
@@ -115,7 +125,7 @@ def _check_quota(simulator: "SageMakerSimulator", job: TrainingJob) -> None:
     used = sum(
         other.request["ResourceConfig"]["InstanceCount"]
         for other in simulator.jobs(job.account, job.region).values()
-        if not other.is_final
+        if not (other.is_final or other.is_deleting)
         and other.is_spot == job.is_spot
         and other.request["ResourceConfig"]["InstanceType"] == resources["InstanceType"]
     )

@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .layout import Layout
+
+PROGRAMS = {"/usr/local/bin/start-job": Path(__file__).parents[4] / "containers" / "training" / "start.py"}
+"""Python programs of the training image by their paths in it, and where they lie here."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,11 @@ class Image:
         own = [*self.entrypoint, "train"]
         words = [*(algorithm.get("ContainerEntrypoint") or own), *algorithm.get("ContainerArguments", [])]
         words = [layout.here(word) for word in words]
-        return [self.python if words[0] in {"python", "python3"} else words[0], *words[1:]]
+        start = []
+        if words[0] in PROGRAMS:
+            start = [sys.executable, "-I", str(PROGRAMS[words[0]])]
+            words = words[1:]
+        return [*start, self.python if words[0] in {"python", "python3"} else words[0], *words[1:]]
 
 
 class Container:

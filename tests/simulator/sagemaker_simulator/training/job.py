@@ -81,6 +81,11 @@ class TrainingJob:
         return self.status in FINAL
 
     @property
+    def is_deleting(self) -> bool:
+        """Whether it is about to vanish; until then its name is taken."""
+        return self.status == "Deleting"
+
+    @property
     def is_spot(self) -> bool:
         return bool(self.request.get("EnableManagedSpotTraining"))
 
@@ -115,6 +120,7 @@ class TrainingJob:
         """Return the answer of DescribeTrainingJob, times as datetimes."""
         answer = {name: self.request[name] for name in _ECHOED if name in self.request}
         answer |= {name: self.request.get(name, False) for name in _FLAGS}
+        answer |= self._with_defaults()
         answer |= {
             "TrainingJobArn": self.arn,
             "TrainingJobStatus": self.status,
@@ -126,6 +132,17 @@ class TrainingJob:
             "ProfilingStatus": "Disabled",
         }
         return answer | self._outcome()
+
+    def _with_defaults(self) -> dict[str, Any]:
+        """Return the members that the service completes with its own defaults: nobody sent those."""
+        algorithm = {"EnableSageMakerMetricsTimeSeries": False, **self.request["AlgorithmSpecification"]}
+        channels = []
+        for channel in self.request.get("InputDataConfig", []):
+            channels.append({"CompressionType": "None", "RecordWrapperType": "None", **channel})
+        completed: dict[str, Any] = {"AlgorithmSpecification": algorithm}
+        if channels:
+            completed["InputDataConfig"] = channels
+        return completed
 
     def summary(self) -> dict[str, Any]:
         """Return the job's entry in ListTrainingJobs."""

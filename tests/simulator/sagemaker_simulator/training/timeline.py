@@ -21,6 +21,8 @@ class Timeline:
     uploading: float = 20
     stopping: float = 10
     """From Stopping to Stopped when no container runs yet."""
+    deleting: float = 30
+    """From a deletion until the job is gone; so long it is `Deleting`, and its name is taken."""
     capacity_patience: float = 600
     """An on-demand job that finds no instances fails after so long; a spot job waits on."""
     capacity_retry: float = 60
@@ -42,6 +44,7 @@ class Timeline:
             image=0,
             uploading=0,
             stopping=0,
+            deleting=0,
             capacity_patience=0,
             capacity_retry=0.1,
             restart=0,

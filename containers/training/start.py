@@ -1,0 +1,116 @@
+#!/usr/local/bin/python -I
+"""Starts a job's command in the training image: `start-job python -m entrypoints.launch`.
+
+Before it does, it checks that each input channel holds exactly what was submitted, and lets CUDA run on a host whose
+driver is older than the image. It is a part of the image and imports nothing of the job's code, which it has not
+checked yet; `-I` keeps Python itself from importing it (PYTHONPATH, sitecustomize). The standard library only.
+"""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
+INPUTS_VARIABLE = "ORCHESTRATOR_INPUTS"
+"""The hash of each channel's tree, as the client set it in the request: "code=0123... training=4567..."."""
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+"""Exists, in a container too, on a host with a driver: "NVRM version: ... x86_64 Kernel Module  535.183.01 ..."."""
+CUDA_COMPAT = Path("/usr/local/cuda/compat")
+"""NVIDIA's user-mode driver for CUDA 13, which runs on the kernel modules of earlier drivers of data-center GPUs.
+
+https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html
+"""
+_VERSION = re.compile(r"\b(\d{3,})\.(\d+)(?:\.(\d+))?\b")
+_FAILED = 1
+_STOPPED = 143  # 128 + SIGTERM
+
+
+def main(command: Sequence[str]) -> int:
+    """Check the inputs and become the command; return an exit status only when it cannot start."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # the first process of a container ignores it else
+    root = Path(os.environ.get(ROOT_VARIABLE, "/opt/ml"))
+    changed = changed_channels(root / "input" / "data", os.environ.get(INPUTS_VARIABLE, ""))
+    if changed:
+        report(root, changed)
+        return _FAILED
+    environment = {**os.environ, **library_path(os.environ, NVIDIA_DRIVER, CUDA_COMPAT)}
+    try:
+        os.execvpe(command[0], list(command), environment)  # noqa: S606  (the command is the request's own)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]} cannot be started: {error}\n")
+        return _FAILED
+
+
+def changed_channels(data: Path, expected: str) -> list[str]:
+    """Return the channels whose content is not the one that was submitted."""
+    changed = []
+    for pair in expected.split():
+        channel, _, sha256 = pair.partition("=")
+        if tree_sha256(data / channel) != sha256:
+            changed.append(channel)
+    return changed
+
+
+def tree_sha256(folder: Path) -> str:
+    """Return one hash over the names and bytes of all files, as `orchestrator.contract.digest`, but byte code too."""
+    lines = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                lines[path.relative_to(folder).as_posix()] = (digest, file.tell())
+    whole = hashlib.sha256()
+    for name, (digest, size) in sorted(lines.items()):
+        whole.update(f"{digest} {size} {name}\n".encode())
+    return whole.hexdigest()
+
+
+def report(root: Path, changed: Sequence[str]) -> None:
+    """Say why the job does not start: as an event in the log, and in the file that becomes its FailureReason."""
+    names = ", ".join(changed)
+    message = f"The input {names} is not what was submitted: files in the bucket were changed, added or removed."
+    next_step = "Ask the bucket's owner who wrote there; then submit again with --restart."
+    event = {"event": "failed", "kind": "changed-input", "message": message, "next_step": next_step}
+    sys.stdout.write(f"{json.dumps(event)}\n")
+    failure = root / "output" / "failure"
+    failure.parent.mkdir(parents=True, exist_ok=True)
+    failure.write_text(f"{message}\nNext: {next_step}", encoding="utf-8")
+
+
+def library_path(environment: Mapping[str, str], driver: Path, compat: Path) -> dict[str, str]:
+    """Return LD_LIBRARY_PATH with the image's user-mode driver in front where the host's is older, else nothing.
+
+    In front of a newer driver it would hide that one's functions.
+    """
+    host = version_in(driver)
+    own = max((version_of(path.name) for path in compat.glob("libcuda.so.*.*")), default=())
+    if not host or not own or host >= own:
+        return {}
+    paths = [str(compat), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": ":".join(paths)}
+
+
+def version_in(driver: Path) -> tuple[int, ...]:
+    """Return the version of the host's driver; empty without a driver."""
+    try:
+        return version_of(driver.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ()
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Return the first version number in a text: "535.183.01" as (535, 183, 1); empty without one."""
+    found = _VERSION.search(text)
+    if found is None:
+        return ()
+    return tuple(int(part) for part in found.groups(default="0"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

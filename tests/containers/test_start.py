@@ -1,0 +1,163 @@
+"""The program that starts each job in the training image: run as it is there, in front of a command of the test."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.contract.bundle import BundleKind
+from orchestrator.contract.environment import INPUTS_VARIABLE, ROOT_VARIABLE, START_PROGRAM
+from orchestrator.planning.bundle import bundle_tree
+from orchestrator.resources import TRAINING_IMAGE
+from orchestrator.storage.folder import FolderStore
+from orchestrator.storage.tree import tree_of_folder
+
+START = TRAINING_IMAGE / "start.py"
+NEW, OLD, SAME = "580.126.09", "535.183.01", "580.95.05"
+Change = Callable[[Path], Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of a container whose code is in place."""
+    tree = bundle_tree(BundleKind.TRAINING)
+    store = FolderStore(tmp_path / "store")
+    store.put_tree(tree)
+    (tmp_path / "ml" / "input" / "data").mkdir(parents=True)
+    (tmp_path / "store" / tree.name).rename(tmp_path / "ml" / "input" / "data" / "code")
+    data = tmp_path / "ml" / "input" / "data" / "training"
+    data.mkdir()
+    (data / "Füchslein #1.png").write_bytes(b"picture")
+    return tmp_path / "ml"
+
+
+def start(root: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    code = bundle_tree(BundleKind.TRAINING).sha256
+    data = "0" * 64
+    if (root / "expected").exists():
+        data = (root / "expected").read_text()
+    inputs = {INPUTS_VARIABLE: f"code={code} training={data}", ROOT_VARIABLE: str(root)}
+    return subprocess.run(
+        [sys.executable, "-I", START, *command],
+        env={**os.environ, **inputs, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def expect_what_is_there(root: Path) -> None:
+    (root / "expected").write_text(tree_of_folder("data", root / "input" / "data" / "training").sha256)
+
+
+def test_a_job_whose_inputs_are_as_submitted_starts_with_its_own_words_and_variables(root: Path) -> None:
+    expect_what_is_there(root)
+    script = "import os, sys; print(sys.argv[1:], os.environ['MINE']); sys.exit(7)"
+    started = start(root, sys.executable, "-c", script, "a b", "c", MINE="mine")
+    assert (started.returncode, started.stdout) == (7, "['a b', 'c'] mine\n")
+
+
+CHANGES: dict[str, Change] = {
+    "code is changed": lambda data: (data / "code" / "entrypoints" / "train.py").write_text("print('mine')"),
+    "code is added": lambda data: (data / "code" / "sitecustomize.py").write_text("print('mine')"),
+    "code is gone": lambda data: (data / "code" / "entrypoints" / "train.py").unlink(),
+    "byte code is added": lambda data: _byte_code(data / "code" / "entrypoints"),
+    "a picture is changed": lambda data: (data / "training" / "Füchslein #1.png").write_bytes(b"another"),
+    "a picture is added": lambda data: (data / "training" / "2.png").write_bytes(b"another"),
+    "a channel is gone": lambda data: (data / "training").rename(data / "another"),
+}
+
+
+def _byte_code(folder: Path) -> None:
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"mine")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_of_a_job_runs_when_somebody_changed_what_it_was_submitted_with(root: Path, change: str) -> None:
+    expect_what_is_there(root)
+    CHANGES[change](root / "input" / "data")
+    code = str(root / "input" / "data" / "code")
+    started = start(root, sys.executable, "-c", "print('started')", PYTHONPATH=code)
+    assert started.returncode == 1
+    assert "started" not in started.stdout
+    assert "mine" not in started.stdout, "the changed code ran while it was checked"
+    event = json.loads(started.stdout)
+    assert (event["event"], event["kind"]) == ("failed", "changed-input")
+    assert event["next_step"]
+    assert (root / "output" / "failure").read_text() == f"{event['message']}\nNext: {event['next_step']}"
+
+
+def test_a_command_that_is_not_there_ends_in_words(root: Path) -> None:
+    expect_what_is_there(root)
+    started = start(root, "no-such-program")
+    assert started.returncode == 1
+    assert started.stderr.startswith("no-such-program cannot be started: ")
+
+
+def library_path(tmp_path: Path, host: str | None, own: str | None, before: str = "") -> str:
+    """Return LD_LIBRARY_PATH as the program sets it for a host and an image with these drivers."""
+    driver, compat = tmp_path / "version", tmp_path / "compat"
+    compat.mkdir()
+    if host is not None:
+        driver.write_text(
+            f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {host}  Tue Nov  1\nGCC version:  gcc 12.2.0\n"
+        )
+    if own is not None:
+        (compat / f"libcuda.so.{own}").touch()
+        (compat / "libcuda.so.1").symlink_to(f"libcuda.so.{own}")
+    script = (
+        "import importlib.util, json, os, pathlib, sys\n"
+        "spec = importlib.util.spec_from_file_location('start', sys.argv[1])\n"
+        "start = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(start)\n"
+        "print(json.dumps(start.library_path(os.environ, pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script, START, driver, compat],
+        env={"LD_LIBRARY_PATH": before},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, str] = json.loads(answer.stdout)
+    return found.get("LD_LIBRARY_PATH", "").replace(str(compat), "COMPAT")
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "before", "expected"),
+    [
+        (OLD, SAME, "", "COMPAT"),
+        (OLD, SAME, "/usr/lib64", "COMPAT:/usr/lib64"),
+        ("470.256.02", SAME, "", "COMPAT"),
+        (SAME, SAME, "", ""),
+        (NEW, SAME, "/usr/lib64", ""),
+        (None, SAME, "", ""),
+        (OLD, None, "", ""),
+    ],
+)
+def test_the_images_driver_comes_first_where_the_hosts_is_older(
+    tmp_path: Path, host: str | None, own: str | None, before: str, expected: str
+) -> None:
+    assert library_path(tmp_path, host, own, before) == expected
+
+
+def test_the_image_has_the_program_where_requests_name_it_and_asks_for_the_gpus() -> None:
+    lines = (TRAINING_IMAGE / "Dockerfile").read_text()
+    assert f"COPY start.py {START_PROGRAM}\n" in lines
+    assert START.read_text().startswith("#!/usr/local/bin/python -I\n")
+    assert "NVIDIA_VISIBLE_DEVICES=all" in lines
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in lines
+    assert "!start.py" in (TRAINING_IMAGE / ".dockerignore").read_text().splitlines()
+
+
+def test_the_cuda_of_the_compatibility_libraries_is_the_one_torch_is_built_with() -> None:
+    requirements = (TRAINING_IMAGE / "requirements.txt").read_text()
+    runtime = requirements.partition("nvidia-cuda-runtime==")[2].split(".")[:2]
+    assert f"ARG CUDA=nvidia/cuda:{'.'.join(runtime)}." in (TRAINING_IMAGE / "Dockerfile").read_text()
+    assert f"/usr/local/cuda-{'.'.join(runtime)}/compat/" in (TRAINING_IMAGE / "Dockerfile").read_text()
