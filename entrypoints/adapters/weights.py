@@ -11,8 +11,20 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from entrypoints.models.base import BaseModel, part_of
+
 LENGTH_BYTES = 8
 READABLE = 0o644  # the library leaves files that only their owner can read
+
+
+def file_prefix(base: BaseModel, part: str) -> str:
+    """Return what precedes the names of a part's weights in a file that every loader reads.
+
+    transformers 5 calls the weights of `CLIPTextModel` "encoder..." and reads "text_model.encoder..." too.
+    transformers 4 reads only the latter, and leaves what it does not find at random values.
+    """
+    is_flat = part in base.family.text_encoders and not hasattr(part_of(base, part), "text_model")
+    return "text_model." if is_flat else ""
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
