@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from entrypoints.adapters.tuner import trainable
@@ -76,19 +76,18 @@ def load(
     manifest: AdapterManifest,
     weight: float,
 ) -> None:
-    """Replace the weights of each part by a mix of the base's and the adapter's.
+    """Turn the weights of each part into a mix of the base's and the adapter's, one tensor at a time.
 
     The mix is linear: `weight` 0 gives the base's values, 1 the adapter's.
     """
     for part in manifest.parts:
-        module = part_of(base, part)
-        file = folder / part / weights_file(base, part)
-        tuned = load_file(file, device=str(base.device))
+        own = part_of(base, part).state_dict()
         prefix = file_prefix(base, part)
-        blended: dict[str, Tensor] = {}
-        for name, original in module.state_dict().items():
-            saved_name = prefix + name
-            if saved_name not in tuned:  # older files of ours have the names of transformers 5
-                saved_name = name
-            blended[name] = torch.lerp(original, tuned[saved_name], weight)
-        module.load_state_dict(blended)
+        path = folder / part / weights_file(base, part)
+        with safe_open(path, framework="pt", device=str(base.device)) as file:
+            saved_names = set(file.keys())
+            for name, value in own.items():
+                saved_name = prefix + name
+                if saved_name not in saved_names:  # older files of ours have the names of transformers 5
+                    saved_name = name
+                value.lerp_(file.get_tensor(saved_name), weight)

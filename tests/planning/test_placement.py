@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.aws.instances import instance
 from orchestrator.errors import SpecError
 from orchestrator.planning.memory import Fit
 from orchestrator.planning.placement import find_placement, stand_ins
@@ -136,3 +137,28 @@ def test_sdxl_gets_its_own_resolution_and_an_instance_that_is_large_enough() -> 
     assert placed.fit is Fit.FITS
     assert placed.instance.gpu.memory_gib >= 40
     assert placed.warnings == ()
+
+
+SMALL_HOST = {"instance_type": "ml.g5.xlarge"}  # 16 GiB of main memory
+
+
+def test_an_instance_whose_main_memory_is_too_small_is_doubted() -> None:
+    job = spec("stabilityai/stable-diffusion-xl-base-1.0", settings={"resolution": 512}, compute=SMALL_HOST)
+    warnings = [warning.what for warning in find_placement(job, HOME).warnings]
+    assert any("16 GiB of main memory" in warning for warning in warnings)
+    roomy = spec(
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        settings={"resolution": 512},
+        compute={"instance_type": "ml.g5.2xlarge"},
+    )
+    assert not any("main memory" in warning.what for warning in find_placement(roomy, HOME).warnings)
+
+
+def test_no_instance_is_chosen_or_stands_in_whose_main_memory_is_too_small() -> None:
+    settings = {"resolution": 512, "rank": 1, "prior_preservation": False, "evaluation_prompts": 0}
+    job = spec("stabilityai/stable-diffusion-xl-base-1.0", settings=settings)
+    placed = find_placement(job, HOME)
+    assert placed.memory is not None
+    assert placed.memory.fit(instance("ml.g5.xlarge").gpu) is Fit.FITS  # its GPU would do
+    for one in (placed, *stand_ins(job, placed)):
+        assert one.instance.memory_gib > 16
