@@ -57,23 +57,26 @@ def _load(
         fingerprint=fingerprint(folder),
         family=family.name,
     )
-    clip = load_clip(folder, device)
+    clip = None
+    if (folder / CLIP_FOLDER / "config.json").is_file():
+        clip = load_clip(folder / CLIP_FOLDER, device)
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)
     return base
 
 
-def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
-    """Load the CLIP that a base model brings to be evaluated with, frozen; None if it brings none."""
-    clip_folder = folder / CLIP_FOLDER
-    if not (clip_folder / "config.json").is_file():
-        return None
-    clip = CLIPModel.from_pretrained(
-        clip_folder,
+def load_clip(folder: Path, device: torch.device) -> CLIPModel:
+    """Load the CLIP in `folder`, frozen; raises ValueError when its files lack weights, which would be random."""
+    clip, report = CLIPModel.from_pretrained(
+        folder,
         use_safetensors=True,
         local_files_only=True,
         dtype=torch.float32,
+        output_loading_info=True,
     )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(f"the CLIP in {folder} lacks {missing[0]} and {len(missing) - 1} other weights")
     clip.requires_grad_(False)
     clip.eval()
     return clip.to(device)
@@ -90,9 +93,9 @@ def settings_sha256(folder: Path) -> str:
 
 
 def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation by which a model's CLIP normalises RGB values from 0 to 1."""
+    """Return the mean and standard deviation by which the CLIP in `folder` normalises RGB values from 0 to 1."""
     config = {}
-    path = folder / CLIP_FOLDER / "preprocessor_config.json"
+    path = folder / "preprocessor_config.json"
     if path.is_file():
         config = json.loads(path.read_text())
     mean = config.get("image_mean", CLIP_MEAN)

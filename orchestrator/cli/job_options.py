@@ -28,15 +28,9 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             metavar="MODEL",
             help="builtin, a folder, or a Hugging Face id.",
         ),
+        click.option("--scorer", metavar="FOLDER", help="A CLIP that measures the figures; else the base model's own."),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
-        click.option(
-            "-s",
-            "--set",
-            "pairs",
-            metavar=setting,
-            multiple=True,
-            help=sets,
-        ),
+        click.option("-s", "--set", "pairs", metavar=setting, multiple=True, help=sets),
         click.option(
             "--target",
             type=click.Choice(TARGET_NAMES),

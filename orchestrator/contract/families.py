@@ -204,7 +204,7 @@ def weight_files(folder: Path) -> list[Path]:
     family = family_in(folder / INDEX_FILE, str(folder))
     files = []
     for part in family.weight_parts:
-        files += _weights_in(folder / part)
+        files += weights_in(folder / part)
     return files
 
 
@@ -219,13 +219,16 @@ def setting_files(folder: Path) -> list[Path]:
 
 def model_files(folder: Path) -> list[Path]:
     """Return every file of a model that a run reads, the CLIP it is judged by too."""
-    clip = folder / CLIP_FOLDER
     files = [folder / INDEX_FILE]
     files += weight_files(folder)
     files += setting_files(folder)
-    files += _weights_in(clip)
-    files += _settings_in(clip)
+    files += part_files(folder / CLIP_FOLDER)
     return files
+
+
+def part_files(part: Path) -> list[Path]:
+    """Return every file of one part that a run reads: weights, configurations, vocabulary."""
+    return [*weights_in(part), *_settings_in(part)]
 
 
 def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], FileDigest] = hash_file) -> str:
@@ -237,7 +240,8 @@ def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], 
     return tree_sha256(digests)
 
 
-def _weights_in(part: Path) -> list[Path]:
+def weights_in(part: Path) -> list[Path]:
+    """Return the weight files of one part."""
     return [path for path in part.glob(_WEIGHTS) if _is_weights(path)]
 
 

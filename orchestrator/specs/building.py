@@ -19,7 +19,7 @@ from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
 
 _SECTIONS = ("compute", "budget")
-_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
+_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "scorer", "settings", *_SECTIONS}
 _NULL = "null"
 """What is typed on the command line for None."""
 
@@ -28,6 +28,7 @@ _ADVICE = {
     IMAGES: "name the folder that holds your images: --images DIR",
     "base_model": "name another model: --base-model MODEL",
     "name": "choose another name: --name NAME",
+    "scorer": "name the folder of a CLIP that transformers can load: --scorer FOLDER",
     "compute": _SECTION_ADVICE,
     "budget": _SECTION_ADVICE,
 }
@@ -52,9 +53,9 @@ def is_list(recipe: RecipeType, field: str) -> bool:
 def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError with every problem found.
 
-    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
-    `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which replace
-    those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
+    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `scorer`, `settings` (the recipe's
+    fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which
+    replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
     built-in sample subject and the prompt that belongs to it.
     """
     given = {key: value for key, value in fields.items() if value is not None}
@@ -100,7 +101,7 @@ def _spec(
 ) -> JobSpec | None:
     """Return the whole job, or None; adds what is wrong with it."""
     fields: Fields = {"recipe": recipe, "inputs": inputs}
-    for key in ("name", *_SECTIONS):
+    for key in ("name", "scorer", *_SECTIONS):
         if key in job:
             fields[key] = job[key]
     try:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import Job
@@ -150,3 +151,16 @@ def test_of_retries_at_once_one_starts_and_the_others_are_told(
     assert len(told) == 3
     assert all("running" in message or "InProgress" in message for message, _ in told)
     assert {next_step for _, next_step in told} == {"python -m orchestrator jobs wait job"}
+
+
+def test_a_folder_of_the_person_that_is_gone_is_named_and_not_done_without(
+    target: ProcessTarget, training_request: MakeRequest, tmp_path: Path
+) -> None:
+    request = training_request("finish()")
+    gone = {"S3DataType": "S3Prefix", "S3Uri": (tmp_path / "clip").as_uri()}
+    channel = {"ChannelName": "scorer", "DataSource": {"S3DataSource": gone}}
+    job = start(target, {**request, "InputDataConfig": [*request["InputDataConfig"], channel]})
+    description = job.wait()
+    assert description.status is JobStatus.FAILED
+    assert f"{tmp_path / 'clip'} (scorer), which is gone" in str(description.failure_reason)
+    assert "jobs retry" in str(job.explain().next_step)
