@@ -83,6 +83,24 @@ def test_a_lora_of_an_earlier_version_loads_with_the_alpha_of_its_metadata(
     assert_loads(base, folder)
 
 
+def test_a_lora_needs_no_alpha_and_names_text_encoders_as_old_loaders_do(
+    family_base: BaseModel, tmp_path: Path
+) -> None:
+    tuner = Lora(family_base, rank=2, alpha=8, text_encoder=True, seed=0)
+    save(family_base, tuner, tmp_path / "adapter")
+    with safe_open(tmp_path / "adapter" / LORA_FILE, framework="pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    for part in tuner.parts:
+        assert metadata[f"{part}.lora_alpha"] == metadata[f"{part}.r"] == 2
+    names = [name for name in weights if name.startswith("text_encoder")]
+    assert names
+    assert all(name.partition(".")[2].startswith("text_model.encoder.") for name in names)
+    trained = tuner.parameters["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.default.weight"]
+    saved = weights["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up.weight"]
+    assert torch.equal(saved, 4 * trained)
+
+
 @pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
 def test_trained_weights_are_not_rounded_to_the_type_of_the_base(name: str, base_folder: Path, tmp_path: Path) -> None:
     halves = shutil.copytree(base_folder, tmp_path / "base")
