@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
+OLD := .venv-compat
 
-.PHONY: setup demo test check docs lock lock-image bench bench-kill base-model clean
+.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill base-model clean
 
 setup: $(VENV)/.dev
 
@@ -22,6 +23,15 @@ demo: $(VENV)/.train
 
 test: setup
 	$(RUN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Loads what we make with the oldest libraries that people use, which need an environment of their own.
+$(OLD)/.installed: tests/compat/constraints.txt
+	$(PYTHON) -m venv --clear $(OLD)
+	$(OLD)/bin/pip install --quiet --constraint tests/compat/constraints.txt accelerate diffusers peft torch transformers
+	touch $@
+
+test-compat: setup $(OLD)/.installed
+	$(RUN)/python -m pytest tests/compat
 
 check: setup
 	$(RUN)/ruff format --check .
@@ -62,4 +72,4 @@ lock-image:
 	rm -r .venv-lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLD)

@@ -82,6 +82,7 @@ _JOB_FIELDS = {
     "images": "Folder with the training pictures.",
     "prompt": "What is on the pictures, with the rare token.",
     "base_model": "builtin, a folder in the diffusers layout, or a Hugging Face id.",
+    "scorer": str(JobSpec.model_fields["scorer"].description),
     "name": str(JobSpec.model_fields["name"].description),
     "settings": "Fields of the recipe.",
     "compute": "See below.",
@@ -114,14 +115,16 @@ def metrics_page() -> str:
         [
             _NOTICE,
             "# What the figures mean\n",
-            "Measured when training is over, with the CLIP model that lies beside the base model (`clip/`), on",
+            "Measured when training is over, with the CLIP model that lies beside the base model (`clip/`) or with",
+            "the one in the folder that `--scorer` names (any `CLIPModel` of transformers, with its processor), on",
             "evaluation prompts that are not used in training. Before and after use the same prompts and the same",
-            "seeds. A base model without a `clip/` folder gives no figures.\n",
+            "seeds. A base model without a `clip/` folder gives no figures without `--scorer`.\n",
             "| name | what it is | better |\n| --- | --- | --- |",
             *rows,
             "",
             "Read both together: an adapter that repeats its training pictures has a high subject fidelity and a low",
-            "prompt fidelity. Figures of different base models have different scales and cannot be compared.\n",
+            "prompt fidelity. Figures by different CLIP models have different scales and cannot be compared; the hash",
+            "of the one that was used is in the manifest (`scorer_sha256`).\n",
         ]
     )
 

@@ -124,6 +124,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     module = import_module(f"entrypoints.recipes.{module_name}")
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
+    run.check_scorer()
     with advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()

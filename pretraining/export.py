@@ -14,6 +14,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTextModel
 
 from pretraining.pictures import SIZE
@@ -36,6 +37,7 @@ def export(
         fresh = Path(name)
         save_network(clip, fresh / "clip")
         save_network(text_tower(clip), fresh / "text_encoder")
+        name_as_transformers_4(fresh / "text_encoder" / "model.safetensors")
         save_network(autoencoder, fresh / "vae")
         save_network(denoiser, fresh / "unet")
         shutil.copytree(tokenizer, fresh / "tokenizer")
@@ -74,6 +76,14 @@ def text_tower(clip: CLIPModel) -> CLIPTextModel:
     tower = CLIPTextModel(clip.config.text_config)
     tower.load_state_dict(clip.text_model.state_dict())
     return tower.eval()
+
+
+def name_as_transformers_4(file: Path) -> None:
+    """Write a text tower's file again with "text_model." before each name, which transformers 4 needs and 5 reads."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, weight in load_file(file).items():
+        weights[f"text_model.{name}"] = weight
+    save_file(weights, file, {"format": "pt"})
 
 
 def save_network(network: torch.nn.Module, folder: Path) -> None:

@@ -1,15 +1,15 @@
 """Full fine-tuning: all weights of the denoiser and, when the recipe trains them, of the text encoders."""
 
-import shutil
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from entrypoints.adapters.tuner import trainable
-from entrypoints.adapters.weights import save_weights
+from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
 from orchestrator.contract.adapter import FULL, AdapterManifest
 
@@ -41,10 +41,25 @@ class Full:
         for part, module in self.modules.items():
             target = folder / part
             target.mkdir()
-            config = self.base.folder / part / "config.json"
-            shutil.copyfile(config, target / "config.json")
-            weights = target / weights_file(self.base, part)
-            save_weights(module.state_dict(), weights, header)
+            copy_config(self.base.folder / part / "config.json", target / "config.json")
+            weights: dict[str, Tensor] = {}
+            for name, weight in module.state_dict().items():
+                weights[file_prefix(self.base, part) + name] = weight
+            save_weights(weights, target / weights_file(self.base, part), header)
+
+
+def copy_config(source: Path, target: Path) -> None:
+    """Copy a part's configuration, which may name the type of the base's weights; those that were trained are float32.
+
+    transformers 5 loads weights in the type that is named, and would round them.
+    """
+    text = source.read_text(encoding="utf-8")
+    config = json.loads(text)
+    for name in ("dtype", "torch_dtype"):  # of transformers 5, and of older ones
+        if config.get(name, "float32") != "float32":
+            config[name] = "float32"
+            text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    target.write_text(text, encoding="utf-8")
 
 
 def weights_file(base: BaseModel, part: str) -> str:
@@ -61,15 +76,18 @@ def load(
     manifest: AdapterManifest,
     weight: float,
 ) -> None:
-    """Replace the weights of each part by a mix of the base's and the adapter's.
+    """Turn the weights of each part into a mix of the base's and the adapter's, one tensor at a time.
 
     The mix is linear: `weight` 0 gives the base's values, 1 the adapter's.
     """
     for part in manifest.parts:
-        module = part_of(base, part)
-        file = folder / part / weights_file(base, part)
-        tuned = load_file(file, device=str(base.device))
-        blended: dict[str, Tensor] = {}
-        for name, original in module.state_dict().items():
-            blended[name] = torch.lerp(original, tuned[name], weight)
-        module.load_state_dict(blended)
+        own = part_of(base, part).state_dict()
+        prefix = file_prefix(base, part)
+        path = folder / part / weights_file(base, part)
+        with safe_open(path, framework="pt", device=str(base.device)) as file:
+            saved_names = set(file.keys())
+            for name, value in own.items():
+                saved_name = prefix + name
+                if saved_name not in saved_names:  # older files of ours have the names of transformers 5
+                    saved_name = name
+                value.lerp_(file.get_tensor(saved_name), weight)

@@ -2,6 +2,9 @@
 
 A projection W becomes W + (alpha / rank) B A, with A of (rank, inputs) and B of (outputs, rank) (sec. 4.1). B starts at
 zero, so that a fresh adapter changes nothing.
+
+The file is right for loaders that read no alpha (diffusers 0.33 and older): its B is (alpha / rank) B, and its alpha is
+the rank.
 """
 
 import json
@@ -15,13 +18,10 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
 from entrypoints.adapters.tuner import trainable
-from entrypoints.adapters.weights import save_weights
+from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
 from entrypoints.runtime.randomness import keyed_seed
 from orchestrator.contract.adapter import LORA, AdapterManifest
-
-METADATA_FIELDS = ("r", "lora_alpha", "target_modules")
-"""Arguments of `LoraConfig` from which a loader rebuilds the layers."""
 
 
 class Lora:
@@ -61,7 +61,7 @@ class Lora:
         self.parameters = trainable(self.modules)
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
-        """Write `pytorch_lora_weights.safetensors` as diffusers does; its metadata carries rank and alpha."""
+        """Write `pytorch_lora_weights.safetensors` as diffusers does; its metadata describes the layers."""
         metadata = {**header, LORA_ADAPTER_METADATA_KEY: self.lora_metadata()}
 
         def write(tensors: dict[str, Tensor], path: str) -> None:
@@ -69,20 +69,32 @@ class Lora:
 
         layers = {}
         for part, module in self.modules.items():
-            weights = get_peft_model_state_dict(module)
+            weights = self.folded(part, get_peft_model_state_dict(module))
             layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(weights)
         pipeline_class = type(self.base.pipeline)
         pipeline_class.save_lora_weights(folder, save_function=write, **layers)
 
+    def folded(self, part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a part's weights by their names in the file, with the scale of the adapter in B."""
+        config = self.configs[part]
+        scale = config.lora_alpha / config.r
+        prefix = file_prefix(self.base, part)
+        found: dict[str, Tensor] = {}
+        for name, weight in weights.items():
+            is_b = name.endswith("lora_B.weight")
+            found[prefix + name] = weight * scale if is_b else weight
+        return found
+
     def lora_metadata(self) -> str:
-        """Return the fields of each part's configuration as JSON, keys and lists sorted.
+        """Return the arguments of `LoraConfig` from which a loader rebuilds the layers of each part, as sorted JSON.
 
         PEFT turns the list of modules into a set, whose order differs from run to run.
         """
         values: dict[str, object] = {}
         for part, config in self.configs.items():
-            for name in METADATA_FIELDS:
-                values[f"{part}.{name}"] = getattr(config, name)
+            values[f"{part}.r"] = config.r
+            values[f"{part}.lora_alpha"] = config.r  # a scale of 1: B has the adapter's own in it
+            values[f"{part}.target_modules"] = config.target_modules
         return json.dumps(values, sort_keys=True, default=sorted)
 
 

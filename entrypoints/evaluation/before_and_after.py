@@ -32,6 +32,8 @@ class Evaluation:
     """Its figures; empty when nothing was measured."""
     samples: Sequence[IndexedImage] = ()
     """Images before and after, and some training pictures; empty when nothing was drawn."""
+    scorer_sha256: str | None = None
+    """Hash of the CLIP that measured the figures."""
 
     def save(self, folder: Path, *, title: str) -> None:
         """Write the images, their index and a contact sheet into an adapter's folder; nothing if none were drawn."""
@@ -42,7 +44,8 @@ class Evaluation:
         sheet.save(folder / CONTACT_SHEET_FILE, format="PNG")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - named by the caller
+    *,
     load_pristine: Callable[[], BaseModel],
     tuned: BaseModel,
     prompts: Sequence[EvaluationPrompt],
@@ -50,10 +53,12 @@ def evaluate(
     seeds: Sequence[int],
     pictures: Sequence[CaptionedImage],
     check_stop: Callable[[], None],
+    scorer_folder: Path | None = None,
 ) -> Evaluation:
     """Draw every prompt with a pristine base model and with the tuned one, and compare with the training pictures.
 
-    What `check_stop` raises between denoising steps ends it.
+    `scorer_folder` holds the CLIP that compares them; without it the base model's own does. What `check_stop` raises
+    between denoising steps ends it.
     """
     if not prompts:
         return Evaluation({})
@@ -76,7 +81,8 @@ def evaluate(
     before = draw(pristine, asked_before, drawing, check_stop, report_before)
     after = draw(tuned, asked_after, drawing, check_stop, report_after)
     real = _read_real(pictures, drawing.size)
-    figures = measure(pristine, prompts, real, before, after)
+    scorer = metrics.clip_scorer(pristine, scorer_folder)
+    figures = measure(scorer, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
     samples = [
@@ -84,7 +90,7 @@ def evaluate(
         *_drawn_samples("before", prompts, asked_before, before),
         *_drawn_samples("after", prompts, asked_after, after),
     ]
-    return Evaluation(figures, samples)
+    return Evaluation(figures, samples, scorer.sha256 if scorer else None)
 
 
 def _read_real(
@@ -138,16 +144,15 @@ def _drawn_samples(
 
 
 def measure(
-    base: BaseModel,
+    scorer: metrics.ClipScorer | None,
     prompts: Sequence[EvaluationPrompt],
     real: Sequence[Image.Image],
     before: Sequence[Image.Image],
     after: Sequence[Image.Image],
 ) -> dict[str, float]:
-    """Return the figures of docs/metrics.md; none, with a warning, when the base model brings no CLIP."""
-    scorer = metrics.clip_scorer(base)
+    """Return the figures of docs/metrics.md; none, with a warning, without a scorer."""
     if scorer is None:
-        message = "The base model brings no CLIP (folder clip/), so nothing was measured; see the sheet."
+        message = "The base model brings no CLIP (folder clip/), so nothing was measured; see --scorer, and the sheet."
         emit(Warned(message=message))
         return {}
     seeds = len(before) // len(prompts)

@@ -1,4 +1,4 @@
-"""How much an image looks like the subject, and how much like its prompt, by the base model's own CLIP.
+"""How much an image looks like the subject, and how much like its prompt, by the base model's own CLIP or another.
 
 Subject fidelity is DreamBooth's CLIP-I (arXiv 2208.12242, sec. 4.2): the mean cosine between the embeddings of
 generated images and of the real ones. Its ceiling is the same figure among the real ones. Prompt fidelity is CLIP-T:
@@ -6,6 +6,7 @@ the cosine between image and prompt, without the subject's own word, which CLIP 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,8 +14,11 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from entrypoints.models.base import BaseModel
-from entrypoints.models.loading import vision_normalisation
+from entrypoints.models.loading import load_clip, vision_normalisation
+from entrypoints.runtime.failures import TrainingError, failure_of
 from entrypoints.runtime.pictures import crop_square, to_tensor
+from orchestrator.contract.model_layout import CLIP_FOLDER
+from orchestrator.contract.scorer import require_scorer, scorer_sha256
 
 BATCH = 32
 """Images that CLIP embeds at once."""
@@ -27,11 +31,12 @@ class ClipScorer:
         self,
         clip: CLIPModel,
         tokenizer: CLIPTokenizer,
-        colours: tuple[list[float], list[float]],
+        folder: Path,
     ) -> None:
         self.clip = clip
         self.tokenizer = tokenizer
-        mean, deviation = colours
+        self.sha256 = scorer_sha256(folder)
+        mean, deviation = vision_normalisation(folder)
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.deviation = torch.tensor(deviation).view(1, 3, 1, 1)
 
@@ -55,6 +60,7 @@ class ClipScorer:
             list(texts),
             padding="max_length",
             truncation=True,
+            max_length=self.clip.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
         ids = tokens.input_ids.to(self.clip.device)
@@ -66,12 +72,30 @@ def _unit(vectors: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vectors.float().cpu(), dim=-1)
 
 
-def clip_scorer(base: BaseModel) -> ClipScorer | None:
-    """Return a scorer with the base model's CLIP, or None if it brings none."""
+def clip_scorer(base: BaseModel, folder: Path | None = None) -> ClipScorer | None:
+    """Return a scorer with the CLIP in `folder`, or else with the base model's own; None if it brings none."""
+    if folder is not None:
+        return load_scorer(folder, base.device)
     if base.clip is None:
         return None
-    colours = vision_normalisation(base.folder)
-    return ClipScorer(base.clip, base.tokenizers[0], colours)
+    return ClipScorer(base.clip, base.tokenizers[0], base.folder / CLIP_FOLDER)
+
+
+def load_scorer(folder: Path, device: torch.device) -> ClipScorer:
+    """Return a scorer with the CLIP in `folder`; raises TrainingError("scorer") when it cannot be loaded."""
+    try:
+        require_scorer(folder)
+        clip = load_clip(folder, device)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        return ClipScorer(clip, tokenizer, folder)
+    except Exception as error:  # a library may raise anything at files that others wrote
+        if failure_of(error):  # out of memory
+            raise
+        raise TrainingError(
+            "scorer",
+            f"The CLIP that measures the figures cannot be loaded: {type(error).__name__}: {error}",
+            "Submit again with --scorer and the folder of a CLIP that transformers can load, or without --scorer.",
+        ) from error
 
 
 def subject_fidelity(images: Tensor, real: Tensor) -> float:

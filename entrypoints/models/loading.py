@@ -8,14 +8,16 @@ import torch
 from transformers import CLIPModel
 
 from entrypoints.models.base import BaseModel
-from entrypoints.models.parts import load_part
+from entrypoints.models.parts import load_module
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import INDEX_FILE, family_in
 from orchestrator.contract.model_check import model_problems
 from orchestrator.contract.model_layout import (
     CLIP_FOLDER,
+    clip_names,
     files_sha256,
+    find_weights,
     setting_files,
     weight_files,
 )
@@ -71,18 +73,18 @@ def _load(
         fingerprint=fingerprint(folder),
         family=family.name,
     )
-    clip = load_clip(folder, device)
+    clip = None
+    if (folder / CLIP_FOLDER / "config.json").is_file():
+        clip = load_clip(folder / CLIP_FOLDER, device)
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)
     return base
 
 
-def load_clip(folder: Path, device: torch.device) -> CLIPModel | None:
-    """Load the CLIP that a base model brings to be evaluated with, frozen; None if it brings none."""
-    clip_folder = folder / CLIP_FOLDER
-    if not (clip_folder / "config.json").is_file():
-        return None
-    clip: CLIPModel = load_part(CLIPModel, folder, CLIP_FOLDER)
+def load_clip(folder: Path, device: torch.device) -> CLIPModel:
+    """Load the CLIP in `folder`, frozen; raises ModelFileError as `load_module` does."""
+    weights = find_weights(CLIP_FOLDER, clip_names(folder))
+    clip: CLIPModel = load_module(CLIPModel, folder, weights)
     clip.requires_grad_(False)
     clip.eval()
     return clip.to(device)
@@ -99,9 +101,9 @@ def settings_sha256(folder: Path) -> str:
 
 
 def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation by which a model's CLIP normalises RGB values from 0 to 1."""
+    """Return the mean and standard deviation by which the CLIP in `folder` normalises RGB values from 0 to 1."""
     config = {}
-    path = folder / CLIP_FOLDER / "preprocessor_config.json"
+    path = folder / "preprocessor_config.json"
     if path.is_file():
         config = json.loads(path.read_text())
     mean = config.get("image_mean", CLIP_MEAN)

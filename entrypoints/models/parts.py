@@ -7,18 +7,22 @@ import torch
 from torch import nn
 
 from orchestrator.contract.model_file import ModelFileError
-from orchestrator.contract.model_layout import find_weights, names_of
+from orchestrator.contract.model_layout import Weights, find_weights, names_of
 
 
 def load_part(module_class: Any, folder: Path, part: str) -> Any:
-    """Return a part of the model in `folder` as a module of diffusers or transformers, in float32.
+    """Return a part of the model in `folder`, as `load_module` does."""
+    return load_module(module_class, folder / part, find_weights(part, names_of(folder)))
+
+
+def load_module(module_class: Any, folder: Path, weights: Weights | None) -> Any:
+    """Return what is in `folder` as a module of diffusers or transformers, in float32.
 
     Trained weights stay in float32 under mixed precision: half precision would round small updates to nothing. Raises
     ModelFileError for weights that are missing or of another shape: the libraries would put random ones in their place.
     """
-    weights = find_weights(part, names_of(folder))
     module, info = module_class.from_pretrained(
-        folder / part,
+        folder,
         variant=None if weights is None else weights.variant,
         torch_dtype=torch.float32,
         use_safetensors=True,  # no pickles
@@ -28,8 +32,8 @@ def load_part(module_class: Any, folder: Path, part: str) -> Any:
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if lacking:
         others = "" if len(lacking) == 1 else f" and {len(lacking) - 1} more"
-        raise ModelFileError(f"the weights in {part}/ lack {lacking[0]}{others}")
-    require_finite(module, part)
+        raise ModelFileError(f"the weights in {folder.name}/ lack {lacking[0]}{others}")
+    require_finite(module, folder.name)
     return module
 
 

@@ -1,7 +1,7 @@
 """Failures a person can act on, and what errors of libraries are in those terms.
 
-Code raises `TrainingError` with a stable kind; `failure_of` is the one table that turns errors of torch, safetensors,
-pydantic and the system into the same three parts: what happened, why, and what to do.
+Code raises `TrainingError` with a stable kind; `failure_of` is the one table that turns errors of torch, pydantic and
+the system into the same three parts: what happened, why, and what to do.
 """
 
 import errno
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import torch
 import torch.distributed
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 
 from orchestrator.contract.problem import problems_of
@@ -104,10 +103,7 @@ def is_lost_process(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a write failed for want of space, or of quota."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors writes in Rust and passes on the system's words, without the number
-    return isinstance(error, SafetensorError) and "no space left" in str(error).lower()
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

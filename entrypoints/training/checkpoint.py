@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from entrypoints.adapters.weights import on_cpu
+from entrypoints.adapters.weights import save_weights
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine
 from orchestrator.contract.checkpoints import MANIFEST_FILE, PREFIX, TENSORS_FILE, folder_name
@@ -88,8 +87,7 @@ def save(
 ) -> None:
     """Write a checkpoint, read it back, and only then delete all but the newest `keep`.
 
-    `manifest.tensors` is filled in here. Raises OSError or SafetensorError when the disk is full; older checkpoints
-    stay.
+    `manifest.tensors` is filled in here. Raises OSError when the disk is full; older checkpoints stay.
     """
     final = folder_of(root, manifest.step)
     draft = root / f".{final.name}.draft"
@@ -113,11 +111,9 @@ def save(
 def _write(folder: Path, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
     """Write the tensors and then the manifest, each to the disk itself before the next step."""
     tensors_file = folder / TENSORS_FILE
-    contents = on_cpu(tensors)
-    save_file(contents, tensors_file)
+    digest = save_weights(tensors, tensors_file)
     _sync(tensors_file)
 
-    digest = hash_file(tensors_file)
     complete = manifest.model_copy(update={"tensors": digest})
     text = json.dumps(_sealed(complete), indent=2)
     manifest_file = folder / MANIFEST_FILE
@@ -172,17 +168,21 @@ def _read_sealed(folder: Path) -> Manifest:
     return manifest
 
 
-def load_tensors(folder: Path, device: torch.device) -> dict[str, Tensor]:
-    """Return a verified checkpoint's tensors by name."""
+def read_tensors(folder: Path, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Yield a verified checkpoint's tensors with their names, one at a time: together they may be several models.
+
+    Raises TrainingError("resume") when they cannot be read.
+    """
     try:
-        tensors: dict[str, Tensor] = load_file(folder / TENSORS_FILE, device=str(device))
+        with safe_open(folder / TENSORS_FILE, framework="pt", device=str(device)) as file:
+            for name in file.keys():  # noqa: SIM118 - the library's object is no mapping
+                yield name, file.get_tensor(name)
     except SafetensorError as error:
         raise TrainingError(
             "resume",
             f"The checkpoint {folder.name} cannot be read: {error}",
             "Submit the job again with --restart.",
         ) from error
-    return tensors
 
 
 def newest_first(root: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ random is keyed by the step and everything else is in the checkpoint.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -171,10 +171,10 @@ class Trainer:
         return found
 
     @torch.no_grad()
-    def restore(self, manifest: checkpoint.Manifest, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, manifest: checkpoint.Manifest, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Take over everything that `tensors` returned when the checkpoint was written."""
         objective_state: dict[str, Tensor] = {}
-        for key, tensor in tensors.items():
+        for key, tensor in tensors:
             kind, _, name = key.partition("/")
             if kind == OBJECTIVE:
                 objective_state[name] = tensor
@@ -219,7 +219,7 @@ class Saver:
         step = manifest.step if manifest else 0
         self._require_agreement(step, f"hold different checkpoints (this one's is of step {step})")
         if folder and manifest:
-            tensors = checkpoint.load_tensors(folder, self.run.device)
+            tensors = checkpoint.read_tensors(folder, self.run.device)
             self.trainer.restore(manifest, tensors)
             self.saved_step = step
             emit(Resumed(step=step))

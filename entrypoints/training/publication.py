@@ -32,6 +32,7 @@ def evaluate_and_publish(
         seeds=run.evaluation_seeds,
         pictures=images,
         check_stop=run.stop.check,
+        scorer_folder=run.scorer_folder,
     )
     save = partial(evaluation.save, title=run.title)
-    run.publish(tuner, base, evaluation.metrics, save)
+    run.publish(tuner, base, evaluation.metrics, save, evaluation.scorer_sha256)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from entrypoints.adapters.tuner import Tuner
+from entrypoints.evaluation.metrics import load_scorer
 from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned
 from entrypoints.models.loading import load_base_model, settings_sha256
@@ -25,7 +26,7 @@ from entrypoints.training.checkpoint import Identity, recorded_threads
 from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest, title_of
 from orchestrator.contract.bundle import BundleKind, bundle_files
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, SCORER_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import is_hub_id, native_resolution
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
@@ -138,6 +139,16 @@ class Run:
         model_id = self.recipe.base_model
         return load_base_model(folder, model_id, revision, self.device)
 
+    @property
+    def scorer_folder(self) -> Path | None:
+        """Folder of the CLIP that measures the figures; None for the base model's own."""
+        return self.environment.channel(SCORER_CHANNEL)
+
+    def check_scorer(self) -> None:
+        """Raise TrainingError("scorer") when the CLIP cannot be loaded: it is needed last, when all is paid for."""
+        if self.scorer_folder is not None and self.ranks.is_first:
+            load_scorer(self.scorer_folder, torch.device("cpu"))
+
     def training_images(self) -> list[CaptionedImage]:
         """List the images of the training channel with their captions."""
         folder = self.environment.channel(TRAINING_CHANNEL)
@@ -181,10 +192,12 @@ class Run:
         base: BaseModel,
         metrics: dict[str, float],
         extras: Callable[[Path], None] | None = None,
+        scorer_sha256: str | None = None,
     ) -> AdapterManifest:
         """Write the adapter to a draft folder, move it into place whole, and return its manifest.
 
         `extras`, if given, is called with the draft folder and adds what belongs to the adapter beside its weights.
+        `scorer_sha256` is the hash of the CLIP that measured the `metrics`.
         """
         model = self.environment.model
         images = captions = None
@@ -204,6 +217,7 @@ class Run:
             bundle_sha256=self.bundle_sha256,
             trigger=self.recipe.trigger,
             metrics=metrics,
+            scorer_sha256=scorer_sha256,
             libraries=library_versions(),
         )
         draft = model.with_name(".model.draft")

@@ -67,6 +67,8 @@ def show(name: str, as_json: bool) -> None:
     for metric, figure in manifest.metrics.items():
         label = metric.replace("_", " ")
         facts.append((label, f"{figure:.3f}"))
+    if manifest.scorer_sha256 is not None:
+        facts.append(("measured by CLIP", manifest.scorer_sha256[:12]))
     for file, digest in manifest.files.items():
         facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
     print_facts(facts)

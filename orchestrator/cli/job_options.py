@@ -65,6 +65,12 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             shell_complete=folders,
             help="builtin, a folder, or a Hugging Face id.",
         ),
+        click.option(
+            "--scorer",
+            metavar="FOLDER",
+            shell_complete=folders,
+            help="A CLIP that measures the figures; else the base model's own.",
+        ),
         click.option("--name", help="Name of the adapter; the job's name when left out."),
         click.option(
             "-s",

@@ -78,6 +78,8 @@ class AdapterManifest(BaseModel):
     """The words that call the result up: a rare token with its class, or a placeholder token; None when any do."""
     metrics: dict[str, float] = {}
     """Figures measured on the finished adapter."""
+    scorer_sha256: str | None = None
+    """Hash of the CLIP that measured them; figures of different ones cannot be compared."""
     libraries: dict[str, str]
     """Versions of torch, diffusers, peft, transformers."""
     files: dict[str, FileDigest] = {}

@@ -25,6 +25,7 @@ START_PROGRAM = "/usr/local/bin/start-job"
 DEFAULT_ROOT = Path("/opt/ml")
 TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
+SCORER_CHANNEL = "scorer"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
 STOP_GRACE_SECONDS = 120  # what the service gives a training container between SIGTERM and SIGKILL

@@ -154,6 +154,17 @@ def model_files(folder: Path) -> list[Path]:
     return [folder / name for name in (INDEX_FILE, *files_read(names_of(folder), parts))]
 
 
+def clip_names(folder: Path) -> set[str]:
+    """Return the names of the files of a CLIP in a folder of its own, as those of a model's part: "clip/config.json"."""
+    return {f"{CLIP_FOLDER}/{path.name}" for path in folder.iterdir()}
+
+
+def clip_files(folder: Path) -> list[Path]:
+    """Return every file that a run reads of a CLIP in a folder of its own."""
+    names = files_read(clip_names(folder), [CLIP_FOLDER])
+    return [folder / name.removeprefix(f"{CLIP_FOLDER}/") for name in names]
+
+
 def _family_of(folder: Path) -> Family:
     return family_in(folder / INDEX_FILE, str(folder))
 

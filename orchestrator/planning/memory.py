@@ -1,4 +1,4 @@
-"""Estimate the GPU memory of a job before a GPU is paid for.
+"""Estimate the memory of a job, of a GPU and of its instance, before a GPU is paid for.
 
     held     = 4 bytes x all parameters + 12 bytes x trained ones (gradient, AdamW's two moments)
                + 4 bytes x those of an adapter, which come on top of the model's
@@ -6,18 +6,22 @@
                of the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
     drawing  = the decoder's widest tensors for a batch of sampled images
     estimate = held + the larger of training and drawing + 1 GiB (CUDA context, workspaces)
+    main     = 4 bytes x all parameters + 4 GiB (Python, libraries, CUDA's share), for the process of each GPU
 
 Activations per latent pixel and sample are `11.5 x resnet_channels + 28.5 x transformer_channels` numbers. The two
 factors, and the shares below, come from counting the tensors that autograd keeps in the U-Nets of Stable Diffusion 1.5,
 2.1 and of the built-in model (`tests/planning/test_memory.py` counts again). They were not measured on a GPU, whose
 allocator and kernels add to them: the error band is therefore wide, and wider upwards.
+
+Main memory holds the model once, in float32, before it moves to its GPU. Checkpoints and adapters are written tensor by
+tensor, so that what is trained takes no main memory (`entrypoints/adapters/weights.py`).
 """
 
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.aws.instances import Gpu
+from orchestrator.aws.instances import Gpu, Instance
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.recipe import Optimised, Recipe
@@ -33,6 +37,8 @@ _TEXT = 34.0
 _KEPT_CHECKPOINTED = 0.27  # block borders, mostly in float32, and the inside of one block at a time
 _DECODER_TENSORS = 3  # widest tensors that are alive together
 _OVERHEAD = 1.0 * GIB
+_MAIN_OVERHEAD = 4.0 * GIB
+_MAIN_USABLE = 0.9  # share of an instance's main memory; the rest is the system's and SageMaker's agent's
 
 
 class Fit(StrEnum):
@@ -44,18 +50,20 @@ class Fit(StrEnum):
 
 
 class MemoryEstimate(BaseModel):
-    """GPU memory of a job, GiB."""
+    """Memory of a job, GiB: on one GPU, and in the main memory of its instance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     gib: float
-    """The estimate."""
+    """The estimate of GPU memory."""
     low_gib: float
     """Lower end of its error band."""
     high_gib: float
     """Upper end of its error band."""
     parts: dict[str, float]
     """The terms of the estimate by name."""
+    main_gib: float
+    """Main memory of one process; each GPU has one."""
 
     def fit(self, gpu: Gpu) -> Fit:
         """Return whether all, none or a part of the error band fits a GPU."""
@@ -64,6 +72,10 @@ class MemoryEstimate(BaseModel):
         if self.low_gib > gpu.usable_gib:
             return Fit.DOES_NOT_FIT
         return Fit.CANNOT_TELL
+
+    def fits_main(self, instance: Instance) -> bool:
+        """Return whether the main memory of an instance holds the processes of all its GPUs."""
+        return self.main_gib * instance.gpus <= _MAIN_USABLE * instance.memory_gib
 
     def describe(self) -> str:
         """Return the estimate with its error band as text."""
@@ -94,6 +106,7 @@ def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
         low_gib=_gib(total * low),
         high_gib=_gib(total * high),
         parts=rounded,
+        main_gib=_gib(4.0 * (parameters - footprint.added) + _MAIN_OVERHEAD),
     )
 
 

@@ -60,13 +60,17 @@ def find_placement(spec: JobSpec, region: str) -> Placement:
 def stand_ins(spec: JobSpec, placement: Placement) -> list[Placement]:
     """Return the other placements for when the instance has no capacity, the cheapest first.
 
-    Each has the same number of GPUs with at least as much memory. Those beyond the budget are left out.
+    Each has the same number of GPUs with at least as much memory. Those beyond the budget are left out, and those with
+    too little main memory.
     """
     found = []
+    memory = placement.memory
     why = f"Stand-in for {placement.instance.name}."
     for other in fallbacks(placement.instance):
+        if memory is not None and not memory.fits_main(other):
+            continue
         try:
-            found.append(_placed(spec, other, why, placement.memory, placement.region))
+            found.append(_placed(spec, other, why, memory, placement.region))
         except SpecError:  # beyond the budget
             continue
     return found
@@ -161,7 +165,7 @@ def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None
         return False
     if memory is None:
         return gpu.usable_gib >= _UNKNOWN_MODEL_GIB
-    return memory.fit(gpu) is Fit.FITS
+    return memory.fit(gpu) is Fit.FITS and memory.fits_main(candidate)
 
 
 def _too_big(spec: JobSpec, memory: MemoryEstimate | None) -> SpecError:
@@ -223,6 +227,7 @@ def _warnings(
         _limit_warning(expected, limit),
         _price_warning(chosen),
         _memory_warning(spec, chosen, memory),
+        _main_memory_warning(chosen, memory),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
     ]
@@ -269,6 +274,19 @@ def _memory_warning(spec: JobSpec, chosen: Instance, memory: MemoryEstimate | No
         where=where,
         what=f"{chosen.describe()} {verdict}: the job is estimated to take {memory.describe()}",
         fix=f"{spec.recipe.memory_advice}, or leave instance_type out",
+    )
+
+
+def _main_memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Problem | None:
+    if memory is None or memory.fits_main(chosen):
+        return None
+    need = f"{memory.main_gib:.1f} GiB"
+    if chosen.gpus > 1:
+        need = f"{memory.main_gib:.1f} GiB for each of its {chosen.gpus} GPUs"
+    return Problem(
+        where="compute.instance_type",
+        what=f"{chosen.name} may be too small: it has {chosen.memory_gib} GiB of main memory, and loading takes {need}",
+        fix="name a larger size of the type, or leave instance_type out",
     )
 
 

@@ -14,7 +14,7 @@ from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
-from orchestrator.models.tree import model_tree
+from orchestrator.models.tree import model_tree, scorer_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement, find_placement, stand_ins
@@ -83,17 +83,15 @@ def store_trees(plan: Plan, store: Store) -> None:
 def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
     """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
 
-    A base model in a folder is read from there, without a copy.
+    A base model and a scorer in a folder are read from there, without a copy.
     """
     errors: list[OrchestratorError] = []
     warnings = [*_warnings(spec, prepared), *_checked(spec, prepared, errors)]
     _raise_all(errors, warnings)
-    model = _model_tree(spec, settings)
-    model_sha256 = None
-    if model is not None:
-        model_sha256 = model.sha256
+    model_sha256 = _sha256(_model_tree(spec, settings))
+    scorer = _scorer_tree(spec, settings)
     code = bundle_tree(BundleKind.TRAINING)
-    identity = spec.identity(prepared.sha256, model_sha256)
+    identity = spec.identity(prepared.sha256, model_sha256, _sha256(scorer))
     data = {channel: file_uri(settings.store, tree.name) for channel, tree in prepared.trees.items()}
     base_model = None
     if not isinstance(spec.base_model, Hub):
@@ -103,6 +101,7 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         identity=identity,
         data=data,
         base_model=base_model,
+        scorer=None if spec.scorer is None else spec.scorer.as_uri(),
         bundle=file_uri(settings.store, code.name),
         output=adapter.as_uri(),
     )
@@ -131,21 +130,21 @@ def plan_on_sagemaker(
     code = bundle_tree(BundleKind.TRAINING)
     trees = [*prepared.trees.values(), code]
     data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
-    model_sha256 = base_model = commit = None
     model = _model_tree(spec, settings)
-    if model is not None:
-        trees.append(model)
-        model_sha256 = model.sha256
-        base_model = s3_uri(account.bucket, model.name)
-    elif mirror.model is not None:
+    scorer = _scorer_tree(spec, settings)
+    trees += [tree for tree in (model, scorer) if tree is not None]
+    base_model = _uri(account, model)
+    commit = None
+    if mirror.model is not None:
         base_model = mirror.model.uri
         commit = mirror.model.commit
-    identity = spec.identity(prepared.sha256, model_sha256)
+    identity = spec.identity(prepared.sha256, _sha256(model), _sha256(scorer))
     inputs = JobInputs(
         identity=identity,
         data=data,
         base_model=base_model,
         commit=commit,
+        scorer=_uri(account, scorer),
         bundle=s3_uri(account.bucket, code.name),
         output=adapter_uri(account, spec, identity),
     )
@@ -288,6 +287,22 @@ def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
     return model_tree(spec.base_model.folder, hashes.digest)
 
 
+def _scorer_tree(spec: JobSpec, settings: Settings) -> Tree | None:
+    """Return the files of a scorer; None for a job that is measured by its base model's own CLIP."""
+    if spec.scorer is None:
+        return None
+    hashes = HashCache(settings.cache / "hashes")
+    return scorer_tree(spec.scorer, hashes.digest)
+
+
+def _sha256(tree: Tree | None) -> str | None:
+    return None if tree is None else tree.sha256
+
+
+def _uri(account: AwsSettings, tree: Tree | None) -> str | None:
+    return None if tree is None else s3_uri(account.bucket, tree.name)
+
+
 def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
     warnings = [*spec.warnings, *prepared.warnings]
     images = spec.inputs.get(IMAGES)
@@ -314,7 +329,7 @@ def _captions(prepared: PreparedInputs) -> Mapping[str, Any]:
 def _request_texts(spec: JobSpec, account: AwsSettings) -> Mapping[str, Any]:
     """Return what a person wrote and others can read in the request and its tags."""
     return {
-        **spec.model_dump(mode="json", exclude={"inputs"}),
+        **spec.model_dump(mode="json", exclude={"inputs", "scorer"}),
         OWNER_VARIABLE: owner(),
         "training_image": account.training_image,
     }

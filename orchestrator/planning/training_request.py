@@ -8,7 +8,13 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, INPUTS_VARIABLE, START_PROGRAM
+from orchestrator.contract.environment import (
+    BASE_MODEL_CHANNEL,
+    DEFAULT_ROOT,
+    INPUTS_VARIABLE,
+    SCORER_CHANNEL,
+    START_PROGRAM,
+)
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
@@ -34,6 +40,8 @@ class JobInputs(BaseModel):
     """Channel name to URI of the prepared inputs."""
     base_model: str | None
     """The base model, mirrored or not; None when the job downloads it from the Hub."""
+    scorer: str | None = None
+    """The CLIP that measures the figures; None for the base model's own."""
     commit: str | None = None
     """Commit of a mirrored base model, which the files in the channel do not name."""
     bundle: str
@@ -88,6 +96,8 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
     uris = {**inputs.data, BUNDLE_CHANNEL: inputs.bundle}
     if inputs.base_model is not None:
         uris[BASE_MODEL_CHANNEL] = inputs.base_model
+    if inputs.scorer is not None:
+        uris[SCORER_CHANNEL] = inputs.scorer
     channels = [_channel(name, uri) for name, uri in uris.items()]
     return {
         "TrainingJobName": job_name(spec, inputs.identity),

@@ -20,7 +20,7 @@ from orchestrator.specs.job import JobSpec
 from orchestrator.specs.plain_text import text_problems
 
 _SECTIONS = ("compute", "budget")
-_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "settings", *_SECTIONS}
+_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "scorer", "settings", *_SECTIONS}
 _OPTIONS = {"instance_type": "compute.instance_type", "spot": "compute.spot", "max_usd": "budget.max_usd"}
 """Options of the command line, and the field of a section that each sets."""
 _NO_TEXT = ("should be a valid string", "is not a valid path")
@@ -33,6 +33,7 @@ _ADVICE = {
     IMAGES: "name the folder that holds your images: --images DIR",
     "base_model": "mend the model as said above, or name another: --base-model MODEL",
     "name": "choose another name: --name NAME",
+    "scorer": "name the folder of a CLIP that transformers can load: --scorer FOLDER",
     "compute": _SECTION_ADVICE,
     "budget": _SECTION_ADVICE,
 }
@@ -57,9 +58,9 @@ def is_list(recipe: RecipeType, field: str) -> bool:
 def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError with every problem found.
 
-    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `settings` (the recipe's fields),
-    `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which replace
-    those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
+    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `scorer`, `settings` (the recipe's
+    fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which
+    replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
     built-in sample subject and the prompt that belongs to it.
     """
     given = {key: value for key, value in fields.items() if value is not None}
@@ -171,7 +172,7 @@ def _spec(
 ) -> JobSpec | None:
     """Return the whole job, or None; adds what is wrong with it."""
     fields: Fields = {"recipe": recipe, "inputs": inputs}
-    for key in ("name", *_SECTIONS):
+    for key in ("name", "scorer", *_SECTIONS):
         if key in job:
             fields[key] = job[key]
     try:

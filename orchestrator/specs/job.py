@@ -23,6 +23,7 @@ from pydantic import (
 
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.scorer import require_scorer
 from orchestrator.settings import expanded
 from orchestrator.specs.base_model import ModelSource, parse_base_model
 from orchestrator.specs.compute import Budget, Compute, require_checkpoint
@@ -45,8 +46,16 @@ def _check_folder(value: Path) -> Path:
     return folder
 
 
+def _check_scorer(value: Path) -> Path:
+    folder = expanded(value)
+    require_scorer(folder)
+    return folder
+
+
 InputFolder = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_folder)]
 """The absolute path of an existing folder."""
+ScorerFolder = Annotated[Path, AfterValidator(_check_scorer)]
+"""The absolute path of a folder that holds a CLIP."""
 
 
 class JobSpec(BaseModel):
@@ -60,6 +69,8 @@ class JobSpec(BaseModel):
     """Folder of each input of the recipe's kind of data set; that of the training images is "images"."""
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
+    scorer: ScorerFolder | None = None
+    """Folder of a CLIP, as transformers saves it, that measures the figures; the base model's own when left out."""
     compute: Compute = Compute()
     """Machines of the job. SageMaker only; ignored for local jobs."""
     budget: Budget = Budget()
@@ -88,6 +99,14 @@ class JobSpec(BaseModel):
             )
         return value
 
+    @field_validator("scorer")
+    @classmethod
+    def _check_measured(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        recipe = info.data.get("recipe")
+        if value is not None and recipe is not None and recipe.evaluation_prompts == 0:
+            raise ValueError("has nothing to measure, because evaluation_prompts is 0; leave one of the two out")
+        return value
+
     @field_validator("compute")
     @classmethod
     def _check_checkpoints(cls, value: Compute, info: ValidationInfo) -> Compute:
@@ -102,16 +121,19 @@ class JobSpec(BaseModel):
         """The parsed `base_model` of the recipe."""
         return parse_base_model(self.recipe.base_model, self.recipe.base_revision)
 
-    def identity(self, dataset_sha256: str, model_sha256: str | None) -> str:
+    def identity(self, dataset_sha256: str, model_sha256: str | None, scorer_sha256: str | None = None) -> str:
         """Return a hash that is equal for the same work on the same files, and different for any other job.
 
-        A base model on this machine is identified by its content, `model_sha256`, one of the Hub by its name. The code
+        A base model on this machine is identified by its content, `model_sha256`, one of the Hub by its name. A scorer
+        counts because its figures are in the adapter; without one the hash is that of versions before it. The code
         is not part of the hash, so that a run can resume after an upgrade; nor are the machines and the budget, so that
         it can resume on others.
         """
         settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
         base = model_sha256 or self.recipe.base_model
         parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
+        if scorer_sha256 is not None:
+            parts.append(scorer_sha256)
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -21,9 +21,10 @@ def read_job_file(path: Path) -> dict[str, Any]:
         next_step = "begin it with `recipe: dreambooth`; see examples/"
         raise SpecError(f"{path} is not a job file.", next_step=next_step)
     _require_values(path, content)
-    images = content.get("images")
-    if isinstance(images, str) and images and not images.startswith("~"):
-        content["images"] = path.parent / images
+    for name in ("images", "scorer"):
+        folder = content.get(name)
+        if isinstance(folder, str) and folder and not folder.startswith("~"):
+            content[name] = path.parent / folder
     base_model = content.get("base_model")
     if isinstance(base_model, str) and base_model:
         folder = path.parent / base_model

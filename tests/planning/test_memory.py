@@ -160,7 +160,7 @@ def test_the_verdict_is_open_where_the_band_crosses_the_memory() -> None:
     gpu = instance("ml.g5.xlarge").gpu  # 22 GiB of it can be used
 
     def verdict(low: float, high: float) -> Fit:
-        return MemoryEstimate(gib=(low + high) / 2, low_gib=low, high_gib=high, parts={}).fit(gpu)
+        return MemoryEstimate(gib=(low + high) / 2, low_gib=low, high_gib=high, parts={}, main_gib=0).fit(gpu)
 
     assert [verdict(10, 21), verdict(21, 23), verdict(22.1, 40)] == [Fit.FITS, Fit.CANNOT_TELL, Fit.DOES_NOT_FIT]
 
@@ -186,3 +186,18 @@ def test_a_folder_that_is_no_model_cannot_be_measured(tmp_path: Path) -> None:
         (tmp_path / "unet" / "weights.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match="cannot be measured"):
             size.of_folder(tmp_path)
+
+
+def test_main_memory_holds_the_model_once_for_each_gpu_and_nothing_of_what_is_trained() -> None:
+    assert SDXL is not None
+    adapter = estimate(dreambooth(gradient_checkpointing=True), SDXL)
+    full = estimate(dreambooth(tuner="full", train_text_encoder=True), SDXL)
+    assert adapter is not None
+    assert full is not None
+    weights = 4 * (SDXL.denoiser + SDXL.vae + SDXL.text_encoders) / GIB
+    assert adapter.main_gib == full.main_gib == pytest.approx(weights + 4, abs=0.01)
+    assert not adapter.fits_main(instance("ml.g5.xlarge"))  # 16 GiB
+    assert adapter.fits_main(instance("ml.g5.2xlarge"))  # 32 GiB
+    assert adapter.fits_main(instance("ml.g5.12xlarge"))  # 192 GiB for four
+    crowded = adapter.model_copy(update={"main_gib": 50.0})
+    assert not crowded.fits_main(instance("ml.g5.12xlarge"))

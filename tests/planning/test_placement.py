@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.aws.instances import instance
 from orchestrator.errors import SpecError
 from orchestrator.planning.memory import Fit
 from orchestrator.planning.placement import find_placement, stand_ins
@@ -197,3 +198,28 @@ def test_a_job_that_needs_much_disk_is_placed_where_there_is_as_much() -> None:
         assert (one.instance.disk_gb or 0) >= 300
     (problem,) = refused(spec(compute={"volume_gb": 16_000})).values()
     assert "16000 GB of disk space" in problem
+
+
+SMALL_HOST = {"instance_type": "ml.g5.xlarge"}  # 16 GiB of main memory
+
+
+def test_an_instance_whose_main_memory_is_too_small_is_doubted() -> None:
+    job = spec("stabilityai/stable-diffusion-xl-base-1.0", settings={"resolution": 512}, compute=SMALL_HOST)
+    warnings = [warning.what for warning in find_placement(job, HOME).warnings]
+    assert any("16 GiB of main memory" in warning for warning in warnings)
+    roomy = spec(
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        settings={"resolution": 512},
+        compute={"instance_type": "ml.g5.2xlarge"},
+    )
+    assert not any("main memory" in warning.what for warning in find_placement(roomy, HOME).warnings)
+
+
+def test_no_instance_is_chosen_or_stands_in_whose_main_memory_is_too_small() -> None:
+    settings = {"resolution": 512, "rank": 1, "prior_preservation": False, "evaluation_prompts": 0}
+    job = spec("stabilityai/stable-diffusion-xl-base-1.0", settings=settings)
+    placed = find_placement(job, HOME)
+    assert placed.memory is not None
+    assert placed.memory.fit(instance("ml.g5.xlarge").gpu) is Fit.FITS  # its GPU would do
+    for one in (placed, *stand_ins(job, placed)):
+        assert one.instance.memory_gib > 16

@@ -191,9 +191,15 @@ def _lay_out(job: JobFolder) -> None:
     data = environment.root / "input" / "data"
     data.mkdir(parents=True, exist_ok=True)
     for channel, uri in channel_uris(request).items():
+        source = folder_of(uri)
+        if not source.is_dir():  # a model of the person's own, which was moved since
+            retry = command("jobs", "retry", job.name)
+            raise JobError(
+                f"The job reads {source} ({channel}), which is gone.", next_step=f"put it back, then: {retry}"
+            )
         link = data / channel
         link.unlink(missing_ok=True)
-        link.symlink_to(folder_of(uri), target_is_directory=True)
+        link.symlink_to(source, target_is_directory=True)
 
 
 def _open_log(log: Path) -> int:

@@ -11,7 +11,7 @@ from entrypoints.adapters.lora import Lora
 from entrypoints.models.base import BaseModel
 from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.training.checkpoint import folder_of, load_tensors
+from entrypoints.training.checkpoint import folder_of, read_tensors
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
@@ -93,5 +93,5 @@ def test_an_initializer_of_several_tokens_is_refused(base: BaseModel, initialize
 def test_trained_weights_stay_float32_under_mixed_precision(job: Any, run: Any) -> None:
     environment = job(tiny.dreambooth(mixed_precision="bf16", evaluation_prompts=0))
     run(environment)
-    tensors = load_tensors(folder_of(environment.checkpoints, 4), torch.device("cpu"))
+    tensors = dict(read_tensors(folder_of(environment.checkpoints, 4), torch.device("cpu")))
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

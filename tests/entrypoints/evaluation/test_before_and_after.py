@@ -1,5 +1,7 @@
 """What an adapter is judged by: figures, images before and after, and the sheet made of them."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,19 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import FIRST_CELL, FIRST_ROW, GAP, GUTTER, REAL_TOP, contact_sheet
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from orchestrator.contract.environment import Environment
+from entrypoints.models.loading import CLIP_DEVIATION, CLIP_MEAN
+from entrypoints.runtime.failures import TrainingError
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.environment import SCORER_CHANNEL, Environment
 from orchestrator.contract.prompts import contexts
 from orchestrator.contract.samples import CELL, INDEX_FILE, SampleImage, SampleIndex, Source, parse_index
+from orchestrator.contract.scorer import scorer_sha256
 
 
 def unit(*rows: list[float]) -> torch.Tensor:
@@ -70,6 +77,63 @@ def test_evaluation_prompts_have_the_article_of_the_class_prompt_and_no_other(
     (judged,) = tiny.dreambooth(**prompts).judged_by
     assert judged.after.startswith(f"{asked} ")
     assert judged.text.startswith(f"{text} ")
+
+
+@pytest.fixture
+def scorer(base_folder: Path, tmp_path: Path) -> Path:
+    """The CLIP of the tiny model as a folder of its own."""
+    folder = shutil.copytree(base_folder / "clip", tmp_path / "scorer")
+    for file in (base_folder / "tokenizer").iterdir():
+        shutil.copyfile(file, folder / file.name)
+    colours = {"image_mean": CLIP_MEAN, "image_std": CLIP_DEVIATION}
+    (folder / "preprocessor_config.json").write_text(json.dumps(colours))
+    return folder
+
+
+def with_scorer(environment: Environment, scorer: Path) -> Environment:
+    (environment.root / "input" / "data" / SCORER_CHANNEL).symlink_to(scorer, target_is_directory=True)
+    return environment
+
+
+def test_a_scorer_measures_for_a_base_model_without_a_clip(job: Any, run: Any, scorer: Path, tmp_path: Path) -> None:
+    bare = tiny.write_base_model(tmp_path / "bare", clip=False)  # the same model otherwise
+    recipe = tiny.dreambooth()
+    own = job(recipe, "own")
+    measured = with_scorer(job(recipe, "measured", base_model=bare), scorer)
+    for environment in (own, measured):
+        run(environment)
+    own_manifest, manifest = AdapterManifest.read(own.model), AdapterManifest.read(measured.model)
+    assert manifest.metrics == own_manifest.metrics != {}
+    assert manifest.scorer_sha256 == scorer_sha256(scorer)
+    assert own_manifest.scorer_sha256 not in (None, manifest.scorer_sha256)
+
+
+def test_a_scorer_goes_before_the_clip_of_the_base_model(job: Any, run: Any, scorer: Path) -> None:
+    file = scorer / "model.safetensors"
+    weights = load_file(file)
+    projection = weights["visual_projection.weight"]
+    save_file({**weights, "visual_projection.weight": projection.flip(0)}, file, {"format": "pt"})
+    own, measured = job(tiny.dreambooth(), "own"), with_scorer(job(tiny.dreambooth(), "measured"), scorer)
+    for environment in (own, measured):
+        run(environment)
+    assert AdapterManifest.read(own.model).metrics != AdapterManifest.read(measured.model).metrics
+
+
+@pytest.mark.parametrize("missing", ["preprocessor_config.json", "visual_projection.weight"])
+def test_a_scorer_that_cannot_be_loaded_is_found_before_the_first_step(
+    job: Any, run: Any, scorer: Path, missing: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if missing.endswith("json"):
+        (scorer / missing).unlink()
+    else:  # a library would make up what a file lacks
+        weights = load_file(scorer / "model.safetensors")
+        del weights[missing]
+        save_file(weights, scorer / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=missing) as caught:
+        run(with_scorer(job(tiny.dreambooth()), scorer))
+    assert caught.value.kind == "scorer"
+    assert "--scorer" in caught.value.next_step
+    assert '"step"' not in capfd.readouterr().out
 
 
 def test_clip_is_never_asked_about_the_subjects_own_word() -> None:

@@ -88,7 +88,7 @@ def assert_loads_everywhere(base: BaseModel, tuner: Tuner, folder: Path, prompt:
 
 
 @pytest.mark.parametrize("text_encoder", [False, True])
-@pytest.mark.parametrize("alpha", [4, 1, 11])
+@pytest.mark.parametrize("alpha", [4, 1, 16])  # scales that do not round: weights as wild as these amplify it
 def test_a_lora_draws_the_same_in_diffusers(
     family_base: BaseModel, tmp_path: Path, alpha: float, text_encoder: bool
 ) -> None:
@@ -108,7 +108,7 @@ def test_full_weights_load_in_diffusers(family_base: BaseModel, tmp_path: Path, 
     assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", PROMPT)
 
 
-def test_the_alpha_of_the_file_is_what_counts(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
+def test_the_alpha_is_in_the_file(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
     for alpha in (1, 8):
         (tmp_path / str(alpha)).mkdir()
     small = Lora(base, rank=4, alpha=1, text_encoder=False, seed=0)

@@ -33,7 +33,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert complaints == []
     assert manifest
     assert (manifest.step, manifest.machine) == (7, MACHINE)
-    assert torch.equal(checkpoint.load_tensors(folder, torch.device("cpu"))["weight/a"], torch.full((4,), 7.0))
+    assert torch.equal(dict(checkpoint.read_tensors(folder, torch.device("cpu")))["weight/a"], torch.full((4,), 7.0))
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_min_snr_weighs_the_loss(job: Any, run: Any) -> None:
 def test_gradients_are_cut_to_the_longest_allowed(job: Any, run: Any) -> None:
     environment = job(tiny.dreambooth(steps=1, max_grad_norm=1e-4, evaluation_prompts=0))
     run(environment)
-    tensors = checkpoint.load_tensors(checkpoint.folder_of(environment.checkpoints, 1), torch.device("cpu"))
+    tensors = dict(checkpoint.read_tensors(checkpoint.folder_of(environment.checkpoints, 1), torch.device("cpu")))
     momenta = torch.cat([tensor.flatten() for name, tensor in tensors.items() if name.startswith("exp_avg/")])
     assert momenta.norm().item() == pytest.approx((1 - 0.9) * 1e-4, rel=1e-2)  # AdamW's beta is 0.9
 
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_trained(job: 
     assert "learning_rate" in caught.value.next_step
     (last,) = checkpoints_of(environment)
     assert f"step {last + 1}; the checkpoint at step {last} is kept" in caught.value.message
-    tensors = checkpoint.load_tensors(checkpoint.folder_of(environment.checkpoints, last), torch.device("cpu"))
+    tensors = dict(checkpoint.read_tensors(checkpoint.folder_of(environment.checkpoints, last), torch.device("cpu")))
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 

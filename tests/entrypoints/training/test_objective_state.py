@@ -61,7 +61,7 @@ def train(environment: Environment, base_folder: Path, stop_at: int | None) -> R
 
 def tensors(run: Run) -> dict[str, Tensor]:
     folder = checkpoint.folder_of(run.environment.checkpoints, 8)
-    return checkpoint.load_tensors(folder, torch.device("cpu"))
+    return dict(checkpoint.read_tensors(folder, torch.device("cpu")))
 
 
 def test_a_resumed_run_has_the_state_of_one_that_was_never_cut_off(job: Any, base_folder: Path) -> None:

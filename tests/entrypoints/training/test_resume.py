@@ -19,7 +19,7 @@ import torch
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.train import run_recipe
-from entrypoints.training.checkpoint import MANIFEST_FILE, folder_of, load_tensors, newest_first, read_manifest, save
+from entrypoints.training.checkpoint import MANIFEST_FILE, folder_of, newest_first, read_manifest, read_tensors, save
 from orchestrator.contract.digest import hash_files
 from orchestrator.contract.environment import EXIT_STOPPED, ROOT_VARIABLE, Environment
 
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_elsewhere_says_so(job: Any, run: Any) -> None:
     environment = job(RECIPES["textual inversion"])
     run(environment)
     folder = folder_of(environment.checkpoints, 3)
-    manifest, tensors = read_manifest(folder), load_tensors(folder, torch.device("cpu"))
+    manifest, tensors = read_manifest(folder), dict(read_tensors(folder, torch.device("cpu")))
     libraries = {**manifest.machine.libraries, "diffusers": "0.1"}
     machine = manifest.machine.model_copy(update={"device": "cuda (NVIDIA H100)", "libraries": libraries})
     save(environment.checkpoints, manifest.model_copy(update={"machine": machine}), tensors, keep=2)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import Job
@@ -159,3 +160,16 @@ def test_a_retry_that_cannot_help_is_not_offered(target: ProcessTarget, training
     explanation = job.explain()
     assert explanation.cause == "It is damaged. No step is done yet. A retry would end in the same way."
     assert explanation.next_step == "replace it"
+
+
+def test_a_folder_of_the_person_that_is_gone_is_named_and_not_done_without(
+    target: ProcessTarget, training_request: MakeRequest, tmp_path: Path
+) -> None:
+    request = training_request("finish()")
+    gone = {"S3DataType": "S3Prefix", "S3Uri": (tmp_path / "clip").as_uri()}
+    channel = {"ChannelName": "scorer", "DataSource": {"S3DataSource": gone}}
+    job = start(target, {**request, "InputDataConfig": [*request["InputDataConfig"], channel]})
+    description = job.wait()
+    assert description.status is JobStatus.FAILED
+    assert f"{tmp_path / 'clip'} (scorer), which is gone" in str(description.failure_reason)
+    assert "jobs retry" in str(job.explain().next_step)

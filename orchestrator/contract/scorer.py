@@ -1,0 +1,67 @@
+"""The CLIP that measures the figures of a job whose base model brings none: a folder of transformers' `CLIPModel`.
+
+Figures by different scorers have different scales, so the adapter's manifest records the hash of the one that was used.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.contract.model_file import ModelFileError, read_object, require_readable
+from orchestrator.contract.model_layout import CLIP_FOLDER, clip_files, clip_names, files_sha256, find_weights
+from orchestrator.contract.safetensors_header import read_header
+
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""Files of a tokenizer: one of these sets."""
+
+
+def require_scorer(folder: Path) -> None:
+    """Raise ValueError, with the reason, unless `folder` holds a whole CLIP: configurations, tokenizer and weights.
+
+    Only JSON and the headers of weight files are read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    for name in (CONFIG_FILE, PREPROCESSOR_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
+    if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
+        raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
+    objects = _read(folder)
+    kind = objects[CONFIG_FILE].get("model_type")
+    if kind != "clip":
+        raise ValueError(f'{folder} holds a model of the type "{kind}"; figures are measured by one of the type "clip"')
+    weights = find_weights(CLIP_FOLDER, clip_names(folder))
+    if weights is None:
+        raise ValueError(f"{folder} has no weights in the safetensors format")
+    if weights.shard_index is None:
+        return
+    listed = objects[weights.shard_index].get("weight_map")
+    files = listed.values() if isinstance(listed, dict) else ()
+    shards = {file for file in files if isinstance(file, str)}
+    missing = sorted(shards.difference(weights.files))
+    if missing or not shards:
+        absent = ", ".join(missing) or "all of them"
+        raise ValueError(f"{folder} lacks weights that {weights.shard_index} should list and name: {absent}")
+
+
+def scorer_sha256(folder: Path) -> str:
+    """Return one hash over the files of a scorer: equal files, equal hash, wherever they lie."""
+    return files_sha256(folder, clip_files(folder))
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the JSON files hold; raises ValueError for any file that is damaged."""
+    objects = {}
+    for path in clip_files(folder):
+        try:
+            if path.suffix == ".json":
+                objects[path.name] = read_object(path)
+            elif path.suffix == ".safetensors":
+                read_header(path)
+            else:
+                require_readable(path)
+        except ModelFileError as error:
+            raise ValueError(f"{path} {error.what}; {error.fix}") from error
+    return objects

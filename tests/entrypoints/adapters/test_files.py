@@ -1,0 +1,115 @@
+"""Files of adapters: those of earlier versions still load, and a configuration says what its weights are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from entrypoints.adapters.full import Full
+from entrypoints.adapters.loading import load_adapter
+from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.tuner import Tuner
+from entrypoints.models.base import BaseModel
+from entrypoints.models.loading import load_base_model
+from orchestrator.contract.adapter import LORA_FILE, AdapterManifest
+
+CPU = torch.device("cpu")
+FLAT_PREFIX = "text_encoder.text_model."
+
+
+@torch.no_grad()
+def save(base: BaseModel, tuner: Tuner, folder: Path) -> None:
+    """Move everything that is trained, and save it."""
+    random = torch.Generator().manual_seed(0)
+    for parameter in tuner.parameters.values():
+        parameter.data += 0.5 * torch.randn(parameter.shape, generator=random)
+    folder.mkdir()
+    tuner.save(folder, {"format": "pt"})
+    write_manifest(base, tuner, folder)
+
+
+def write_manifest(base: BaseModel, tuner: Tuner, folder: Path) -> None:
+    fields = {"recipe": "dreambooth", "config": {}, "dataset_sha256": "", "bundle_sha256": "", "libraries": {}}
+    AdapterManifest(kind=tuner.kind, parts=tuner.parts, base_model=base.reference, **fields).write(folder)
+
+
+def assert_loads(base: BaseModel, folder: Path) -> None:
+    """The adapter in a folder does in a fresh base model what its tuner does in `base`."""
+    fresh = load_base_model(base.folder, "tiny", None, CPU)
+    load_adapter(fresh, folder)
+    noisy, times = torch.ones(1, 4, 16, 16), torch.tensor([500])
+    with torch.no_grad():
+        conditions = base.encode_prompts(["a dog"])
+        loaded = fresh.encode_prompts(["a dog"])
+        torch.testing.assert_close(loaded, conditions, rtol=0, atol=1e-5)
+        found = fresh.predict(noisy, times, loaded)
+        torch.testing.assert_close(found, base.predict(noisy, times, conditions), rtol=0, atol=1e-5)
+
+
+def test_full_weights_of_an_earlier_version_load(family_base: BaseModel, tmp_path: Path) -> None:
+    base, folder = family_base, tmp_path / "adapter"
+    tuner = Full(base, text_encoder=True)
+    save(base, tuner, folder)
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    assert all(name.startswith("text_model.") for name in weights)
+    save_file({name.removeprefix("text_model."): weight for name, weight in weights.items()}, file, {"format": "pt"})
+    write_manifest(base, tuner, folder)
+    assert_loads(base, folder)
+
+
+def test_a_lora_of_an_earlier_version_loads_with_the_alpha_of_its_metadata(
+    family_base: BaseModel, tmp_path: Path
+) -> None:
+    base, folder = family_base, tmp_path / "adapter"
+    tuner = Lora(base, rank=2, alpha=8, text_encoder=True, seed=0)
+    save(base, tuner, folder)
+    file = folder / LORA_FILE
+    with safe_open(file, framework="pt") as opened:
+        metadata = json.loads(opened.metadata()["lora_adapter_metadata"])
+    earlier: dict[str, Tensor] = {}
+    for name, weight in load_file(file).items():
+        name = name.replace(FLAT_PREFIX, "text_encoder.")  # noqa: PLW2901 - the same weight
+        earlier[name] = weight / 4 if ".up." in name else weight
+    metadata |= {name: 8 for name in metadata if name.endswith("lora_alpha")}
+    save_file(earlier, file, {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
+    write_manifest(base, tuner, folder)
+    assert_loads(base, folder)
+
+
+def test_a_lora_needs_no_alpha_and_names_text_encoders_as_old_loaders_do(
+    family_base: BaseModel, tmp_path: Path
+) -> None:
+    tuner = Lora(family_base, rank=2, alpha=8, text_encoder=True, seed=0)
+    save(family_base, tuner, tmp_path / "adapter")
+    with safe_open(tmp_path / "adapter" / LORA_FILE, framework="pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    for part in tuner.parts:
+        assert metadata[f"{part}.lora_alpha"] == metadata[f"{part}.r"] == 2
+    names = [name for name in weights if name.startswith("text_encoder")]
+    assert names
+    assert all(name.partition(".")[2].startswith("text_model.encoder.") for name in names)
+    trained = tuner.parameters["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.default.weight"]
+    saved = weights["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up.weight"]
+    assert torch.equal(saved, 4 * trained)
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_trained_weights_are_not_rounded_to_the_type_of_the_base(name: str, base_folder: Path, tmp_path: Path) -> None:
+    halves = shutil.copytree(base_folder, tmp_path / "base")
+    file = halves / "text_encoder" / "config.json"
+    config = json.loads(file.read_text())
+    config.pop("dtype")
+    file.write_text(json.dumps({**config, name: "float16"}))
+    base = load_base_model(halves, "tiny", None, CPU)
+    tuner = Full(base, text_encoder=True)
+    save(base, tuner, tmp_path / "adapter")
+    loaded = CLIPTextModel.from_pretrained(tmp_path / "adapter", subfolder="text_encoder")
+    torch.testing.assert_close(loaded.state_dict(), base.text_encoders["text_encoder"].state_dict(), rtol=0, atol=0)
