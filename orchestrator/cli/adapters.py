@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning
 from orchestrator.contract.command_line import command
-from orchestrator.terminal import printable
+from orchestrator.terminal import size_text
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
-    from orchestrator.errors import OrchestratorError
 
 
 @click.group()
@@ -23,9 +22,10 @@ def adapters() -> None:
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the adapters of this machine and of the account, the newest of each name."""
+    from orchestrator.adapters.registry import damaged
     from orchestrator.storage.folder import location_of
 
-    found = _registry().newest(_warn)
+    found = _registry().newest(print_warning)
     if as_json:
         print_json([_as_json(adapter) for adapter in found])
         return
@@ -34,20 +34,26 @@ def list_adapters(as_json: bool) -> None:
         return
     rows = []
     for adapter in found:
-        size = f"{adapter.bytes / 1e6:.2f} MB"
-        rows.append((adapter.name, adapter.manifest.recipe, size, location_of(adapter.uri)))
-    print_table(("ADAPTER", "RECIPE", "SIZE", "LOCATION"), rows)
+        state = "damaged" if adapter.damage else "complete"
+        size = size_text(adapter.bytes)
+        rows.append((adapter.name, adapter.manifest.recipe, size, state, location_of(adapter.uri)))
+    print_table(("ADAPTER", "RECIPE", "SIZE", "FILES", "LOCATION"), rows)
+    for adapter in found:
+        if adapter.damage:
+            print_warning(damaged(adapter.uri, adapter.damage))
 
 
 @adapters.command()
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show what an adapter is made from and how to use it."""
+    """Show what an adapter is made from and how to use it; on this machine the content of each file is verified."""
+    from orchestrator.adapters.registry import damaged
     from orchestrator.cli.results import prompt_words
     from orchestrator.storage.folder import location_of
 
-    adapter = _registry().find(name)
+    registry = _registry()
+    adapter = registry.verified(registry.find(name, print_warning))
     if as_json:
         print_json(_as_json(adapter))
         return
@@ -58,6 +64,7 @@ def show(name: str, as_json: bool) -> None:
     facts = [
         ("adapter", adapter.name),
         ("location", location_of(adapter.uri)),
+        ("size", size_text(adapter.bytes)),
         ("recipe", manifest.recipe),
         ("prompt with", prompt_words(manifest)),
         ("base model", f"{base.id} {revision} ({fingerprint})"),
@@ -70,6 +77,8 @@ def show(name: str, as_json: bool) -> None:
     for file, digest in manifest.files.items():
         facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
     print_facts(facts)
+    if adapter.damage:
+        print_warning(damaged(adapter.uri, adapter.damage))
 
 
 @adapters.command()
@@ -84,7 +93,7 @@ def show(name: str, as_json: bool) -> None:
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Download an adapter: each file is verified, and the folder is complete or absent."""
     registry = _registry()
-    adapter = registry.find(name)
+    adapter = registry.find(name, print_warning)
     folder = folder or Path(name)
     absolute = folder.resolve()
     registry.pull(adapter, absolute)
@@ -97,13 +106,6 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     print_facts(facts)
 
 
-def _warn(error: "OrchestratorError") -> None:
-    text = f"Warning: {error.message}"
-    if error.next_step:
-        text += f" Next: {error.next_step}"
-    click.echo(printable(text), err=True)
-
-
 def _as_json(adapter: "Adapter") -> dict[str, Any]:
     return adapter.model_dump(mode="json", exclude={"prefix"})
 
@@ -114,5 +116,5 @@ def _registry() -> "Registry":
     from orchestrator.targets.opening import open_targets
 
     settings = Settings.from_environment()
-    targets = open_targets(settings)
+    targets = open_targets(settings, print_warning)
     return Registry([target.store for target in targets])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
 from orchestrator.terminal import printable
@@ -61,11 +61,11 @@ def _summaries(target: "Target") -> "Iterator[JobSummary]":
     try:
         for summary in target.summaries():
             if isinstance(summary, OrchestratorError):
-                click.echo(printable(f"Warning: {summary.message}"), err=True)
+                print_warning(summary)
             else:
                 yield summary
     except OrchestratorError as error:
-        click.echo(printable(f"Warning: {error.render()}", keep="\n"), err=True)
+        print_warning(error)
 
 
 @jobs.command()
@@ -180,7 +180,7 @@ def _targets() -> "list[Target]":
     from orchestrator.settings import Settings
     from orchestrator.targets.opening import open_targets
 
-    return open_targets(Settings.from_environment())
+    return open_targets(Settings.from_environment(), print_warning)
 
 
 def _find(name: str, target_name: str | None) -> "Job":

@@ -51,6 +51,12 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
         click.echo(line.rstrip())
 
 
+def print_warning(error: "OrchestratorError") -> None:
+    """Print an error that does not end the command, on stderr."""
+    text = printable(f"Warning: {error.render()}", keep="\n")
+    click.echo(text, err=True)
+
+
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:

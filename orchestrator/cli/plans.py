@@ -9,6 +9,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
+from orchestrator.terminal import size_text
 
 _UP = command("infra", "up")
 _NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
@@ -78,8 +79,7 @@ def _stand_ins(plan: Plan) -> list[str]:
 def _row(bucket: str, tree: Tree) -> tuple[str, str, str]:
     uri = s3_uri(bucket, tree.name)
     count = len(tree.files)
-    megabytes = tree.bytes / 1e6
-    return uri, str(count), f"{megabytes:.2f} MB"
+    return uri, str(count), size_text(tree.bytes)
 
 
 def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:

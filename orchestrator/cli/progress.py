@@ -12,7 +12,7 @@ from orchestrator.contract.events import Checkpoint, Event, Item, Phase, Resumed
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
-from orchestrator.terminal import printable
+from orchestrator.terminal import printable, size_text
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -65,7 +65,7 @@ def _byte_lines() -> StorageProgress:
             click.echo(f"{what}: all sent", err=True)
         elif done < of and what not in started:
             started.add(what)
-            click.echo(f"{what}: sending {of / 1e6:.2f} MB", err=True)
+            click.echo(f"{what}: sending {size_text(of)}", err=True)
 
     return progress
 
@@ -73,12 +73,12 @@ def _byte_lines() -> StorageProgress:
 @contextmanager
 def _byte_bars() -> Iterator[StorageProgress]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     columns = (
         TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
-        DownloadColumn(),
+        TextColumn("{task.fields[size]}", markup=False),
         TransferSpeedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
@@ -86,9 +86,10 @@ def _byte_bars() -> Iterator[StorageProgress]:
 
         def progress(what: str, done: int, of: int) -> None:
             if what not in tasks and done < of:
-                tasks[what] = bars.add_task(f"sending {what}", total=of)
+                tasks[what] = bars.add_task(f"sending {what}", total=of, size="")
             if what in tasks:
-                bars.update(tasks[what], completed=done)
+                size = f"{size_text(done)} of {size_text(of)}"
+                bars.update(tasks[what], completed=done, size=size)
 
         yield progress
 

@@ -4,17 +4,18 @@ from typing import Any
 
 import click
 
-from orchestrator.adapters.registry import name_of
+from orchestrator.adapters.registry import Finished, name_of
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Measure
-from orchestrator.errors import JobError
+from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
 from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.terminal import size_text
 
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
@@ -36,13 +37,14 @@ def print_job(job: Job, *, as_json: bool) -> None:
 
 
 def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
-    manifest = None
+    finished = Finished(None, None)
     if description.status is JobStatus.COMPLETED:
-        manifest = job.manifest()
+        finished = job.finished()
     if as_json:
-        print_json(job_json(job, description, manifest))
+        print_json(job_json(job, description, finished))
         return
-    print_facts(_facts(job, description, manifest))
+    print_facts(_facts(job, description, finished))
+    manifest = finished.manifest
     if manifest is not None and manifest.metrics:
         click.echo()
         print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
@@ -51,7 +53,7 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
 def job_json(
     job: Job,
     description: JobDescription,
-    manifest: AdapterManifest | None,
+    finished: Finished,
 ) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
     values = description.model_dump(mode="json")
@@ -61,6 +63,11 @@ def job_json(
     values["usd"] = None
     if usd is not None:
         values["usd"] = float(usd)
+    manifest, problem = finished
+    values["problem"] = None
+    if problem is not None:
+        values["problem"] = problem.message
+        values["next_step"] = problem.next_step
     if manifest is None:
         return {
             **values,
@@ -69,22 +76,27 @@ def job_json(
             "metrics": {},
         }
     adapter = location_of(description.output)
-    folder = _folder_to_load(job, adapter)
+    loading = []
+    if problem is None:
+        loading = manifest.loading(_folder_to_load(job, adapter))
     return {
         **values,
         "adapter": adapter,
-        "loading": manifest.loading(folder),
+        "loading": loading,
         "metrics": manifest.metrics,
     }
 
 
-def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> Facts:
+def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     facts = _state_facts(description)
-    if manifest is None:
+    if description.status is not JobStatus.COMPLETED:
         facts += _progress_facts(job)
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
-    if manifest is not None:
+    manifest, problem = finished
+    if problem is not None:
+        facts += [("adapter", problem.message), ("next", problem.next_step)]
+    elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
     return facts
@@ -115,7 +127,11 @@ def _state_facts(description: JobDescription) -> Facts:
 def _progress_facts(job: Job) -> Facts:
     """Return the last optimizer step and the newest checkpoint of a job without an adapter."""
     facts = []
-    last = _last_step(job)
+    try:
+        last = _last_step(job)
+    except OrchestratorError as error:
+        last = None
+        facts.append(("log", error.message))
     if last is not None:
         progress = f"step {last.step} of {last.of}, loss {last.loss:.4f}"
         facts.append(("progress", progress))
@@ -127,13 +143,9 @@ def _progress_facts(job: Job) -> Facts:
 
 def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     """Return the location of the adapter (a folder or a URI), its size, and how to use it."""
-    weights = 0  # bytes
-    for name, file in manifest.files.items():
-        if name.endswith(".safetensors"):
-            weights += file.size
     facts = [
         ("adapter", adapter),
-        ("size", f"{weights / 1e6:.2f} MB"),
+        ("size", size_text(manifest.bytes)),
         ("prompt with", prompt_words(manifest)),
     ]
     if CONTACT_SHEET_FILE in manifest.files:

@@ -110,6 +110,8 @@ def _submit_here(
     from orchestrator.targets.names import TargetName
     from orchestrator.targets.opening import open_target
 
+    if not dry_run:
+        settings.require_writable()
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         prepared = prepare_inputs(spec, Path(staging))
         plan = plan_here(spec, settings, prepared)

@@ -86,6 +86,8 @@ def sweep(
     require_sagemaker(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
+    if not start.dry_run:
+        settings.require_writable()
     fields = spec_fields(what, given)
     variants = expand(fields, pairs)
     if target == "sagemaker":

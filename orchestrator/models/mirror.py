@@ -21,6 +21,7 @@ from orchestrator.models.tree import model_tree
 from orchestrator.secret_scan import require_no_secret
 from orchestrator.specs.base_model import Hub, ModelSource
 from orchestrator.storage import Store
+from orchestrator.terminal import size_text
 
 _RECORDS = "manifests/hub/"
 Report = Callable[[str], None]
@@ -80,7 +81,7 @@ def _copy(
 ) -> MirroredModel:
     """Download a model and store it; return its record, which is not written yet."""
     commit = found.commit[:12]
-    size = f"{found.bytes / 1e9:.2f} GB"
+    size = size_text(found.bytes)
     report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
     folder = hub.fetch(found)
     tree = model_tree(folder)

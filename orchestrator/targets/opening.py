@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from orchestrator.aws.client import Aws
+from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.storage import Progress, S3Store
 from orchestrator.targets.base import Target
@@ -23,12 +24,18 @@ def open_target(
     return _OPENERS[name](settings, progress)
 
 
-def open_targets(settings: Settings) -> list[Target]:
-    """Return every target that can be used: SageMaker only once an account is set up."""
-    names = list(_OPENERS)
-    if settings.aws() is None:
-        names.remove(TargetName.SAGEMAKER)
-    return [open_target(name, settings) for name in names]
+def open_targets(settings: Settings, report: Callable[[OrchestratorError], None]) -> list[Target]:
+    """Return every target that can be used: SageMaker only once an account is set up.
+
+    Settings of the account that cannot be read are reported, and do not keep anyone from this machine's own jobs.
+    """
+    targets = [open_target(TargetName.LOCAL, settings)]
+    try:
+        if settings.aws() is not None:
+            targets.append(open_target(TargetName.SAGEMAKER, settings))
+    except OrchestratorError as error:
+        report(error)
+    return targets
 
 
 def _open_local(settings: Settings, _progress: Progress | None) -> Target:

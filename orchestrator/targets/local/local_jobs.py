@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import IO
 
 from orchestrator.contract.command_line import command
@@ -26,6 +27,7 @@ from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import reserve, withdraw
 from orchestrator.targets.names import TargetName
+from orchestrator.terminal import size_text
 
 LOCK_SECONDS = 10.0  # the training of a killed worker ends when it prints its next line
 _POLL_SECONDS = 0.1
@@ -75,8 +77,7 @@ class LocalJobs:
         with self._lock(job, _running(name, "wait")) as lock:
             if not job.exists():
                 raise _no_job(name)
-            state = job.state()
-            if state is not None and state.status is JobStatus.COMPLETED:  # another retry was faster
+            if job.ending().status is JobStatus.COMPLETED:  # another retry was faster
                 raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
             reserve(job.output, job)
             if request is not None:
@@ -92,6 +93,7 @@ class LocalJobs:
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
         job = self._job(name)
+        self.settings.require_writable()
         with self._lock(job, _running(name, "stop")):
             if adapter:
                 withdraw(job.output, job)
@@ -126,8 +128,8 @@ class LocalJobs:
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
-        jobs.sort(key=_created)
+        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*/")]
+        jobs.sort(key=JobFolder.created)
         return [job.name for job in jobs if job.exists()]
 
     def stop(self, name: str) -> None:
@@ -135,6 +137,8 @@ class LocalJobs:
         job = self._job(name)
         if not job.is_running():
             return
+        self.settings.require_writable()
+        job.require_handle()
         job.request_stop()
         handle = job.handle()
         if handle is not None:  # else the worker finds the request once it has started the training
@@ -145,6 +149,8 @@ class LocalJobs:
         job = self._job(name)
         if not job.is_running():
             return
+        self.settings.require_writable()
+        job.require_handle()
         job.request_kill()
         handle = job.handle()
         if handle is not None:
@@ -164,8 +170,7 @@ class LocalJobs:
             state = job.state()
             if state is not None:
                 start = state.log_start
-        job.log.touch()
-        with job.log.open("rb") as log:
+        with _opened_log(job) as log:
             log.seek(start)
             open_line = b""
             while True:
@@ -243,13 +248,14 @@ class LocalJobs:
     def _require_machine(self) -> None:
         """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
         self.launcher.require_machine()
+        self.settings.require_writable()
         self.settings.home.mkdir(parents=True, exist_ok=True)
         usage = shutil.disk_usage(self.settings.home)
         if usage.free < _MIN_FREE_BYTES:
-            free = usage.free / 1e6
-            needed = _MIN_FREE_BYTES / 1e6
+            free = size_text(usage.free)
+            needed = size_text(_MIN_FREE_BYTES)
             raise MachineError(
-                f"{self.settings.home} has {free:.0f} MB of free space; a job needs {needed:.0f} MB.",
+                f"{self.settings.home} has {free} of free space; a job needs {needed}.",
                 next_step="free some space, or set ORCHESTRATOR_HOME to a folder on another disk",
             )
 
@@ -262,11 +268,15 @@ def _running(name: str, next_verb: str) -> JobError:
     return JobError(f"The job {name} is already running.", next_step=command("jobs", next_verb, name))
 
 
-def _created(job: JobFolder) -> float:
+def _opened_log(job: JobFolder) -> IO[bytes]:
+    """Open the log of a job; an empty one where there is none. Raises JobError when it cannot be read."""
     try:
-        return (job.path / "request.json").stat().st_mtime
-    except FileNotFoundError:  # just discarded, or not yet a job
-        return 0.0
+        return job.log.open("rb")
+    except FileNotFoundError:
+        return BytesIO()
+    except OSError as error:
+        message = f"The log of {job.name}, {job.log}, cannot be read: {error.strerror}."
+        raise JobError(message, next_step="check what lies there, and its permissions") from error
 
 
 def _import_path() -> str:
