@@ -238,7 +238,7 @@ def inspect(store: Store, prefix: str) -> Finished:
     prefix = folder_name(prefix)
     sizes = _sizes(store, prefix)
     if not sizes:
-        message = f"There is no adapter in {location_of(store.uri(prefix))} any more."
+        message = f"There is no adapter in {location_of(store.uri(prefix))}."
         return Finished(None, MissingError(message, next_step=_AGAIN))
     try:
         manifest = read_manifest(store, prefix)

@@ -49,7 +49,7 @@ def list_adapters(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it; on this machine the content of each file is verified."""
     from orchestrator.adapters.registry import damaged
-    from orchestrator.cli.results import prompt_words
+    from orchestrator.cli.results import print_snippet, prompt_words
     from orchestrator.storage.folder import location_of
 
     registry = _registry()
@@ -79,6 +79,10 @@ def show(name: str, as_json: bool) -> None:
     print_facts(facts)
     if adapter.damage:
         print_warning(damaged(adapter.uri, adapter.damage))
+    elif adapter.uri.startswith("file:"):
+        print_snippet(manifest, location_of(adapter.uri))
+    else:
+        print_facts([("fetch", command("adapters", "pull", adapter.name))])
 
 
 @adapters.command()
@@ -92,6 +96,8 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Download an adapter: each file is verified, and the folder is complete or absent."""
+    from orchestrator.cli.results import print_snippet
+
     registry = _registry()
     adapter = registry.find(name, print_warning)
     folder = folder or Path(name)
@@ -100,10 +106,42 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**_as_json(adapter), "folder": str(absolute)})
         return
-    facts = [("adapter", str(folder))]
-    for line in adapter.manifest.loading(str(folder)):
-        facts.append(("load", line))
-    print_facts(facts)
+    print_facts([("adapter", str(folder))])
+    print_snippet(adapter.manifest, str(folder))
+
+
+@adapters.command()
+@click.argument("adapter", metavar="NAME|FOLDER")
+@click.argument("prompt")
+@click.option("--seed", type=int, help="Seed of the first image, the next ones count on; as in training when left out.")
+@click.option("-n", "count", type=int, default=1, help="Number of images.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PNG file, or a folder; NAME.png when left out. Several images get numbers: out-1.png, out-2.png.",
+)
+@click.option("--weight", type=float, default=1.0, help="Strength of the adapter; 0 is the base model alone.")
+@click.option("--steps", type=int, help="Denoising steps; those of the recipe when left out.")
+@click.option("--guidance", type=float, help="Classifier-free guidance; that of the recipe when left out.")
+@click.option("--size", type=int, help="Side of the square images in pixels; that of training when left out.")
+@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@json_option
+def draw(adapter: str, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+    """Draw images of PROMPT with an adapter, on this machine and without a job.
+
+    The same seed, prompt and settings draw the same image. The adapter's files are verified first, and the base model
+    must be the one it was trained on.
+
+    \b
+    adapters draw dog "a photo of sks dog at the beach"
+    adapters draw dog "a photo of sks dog" --seed 1 -n 4 -o out.png
+    adapters draw ./pulled/dog "a photo of sks dog" --weight 0.7
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.cli.drawing import draw_images
+
+    draw_images(adapter, _registry(), given, output, force=force, as_json=as_json)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:

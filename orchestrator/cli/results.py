@@ -1,10 +1,12 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
+from pathlib import PurePath
 from typing import Any
 
 import click
 
 from orchestrator.adapters.registry import Finished, name_of
+from orchestrator.adapters.usage import example_prompt, snippet
 from orchestrator.cli.output import print_facts, print_json, print_table
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
@@ -15,7 +17,7 @@ from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
 from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
-from orchestrator.terminal import size_text
+from orchestrator.terminal import printable, size_text
 
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
@@ -44,10 +46,22 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
         print_json(job_json(job, description, finished))
         return
     print_facts(_facts(job, description, finished))
-    manifest = finished.manifest
+    manifest, problem = finished
     if manifest is not None and manifest.metrics:
         click.echo()
         print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
+    if manifest is not None and problem is None:
+        adapter = location_of(description.output)
+        print_snippet(manifest, _folder_to_load(job, adapter))
+
+
+def print_snippet(manifest: AdapterManifest, folder: str) -> None:
+    """Print the Python program that loads an adapter and draws with it, ready to be copied."""
+    lines = snippet(manifest, folder)
+    if lines:
+        click.echo("\nDraw with it in Python:\n")
+    for line in lines:
+        click.echo(printable(line))
 
 
 def job_json(
@@ -73,16 +87,21 @@ def job_json(
             **values,
             "adapter": None,
             "loading": [],
+            "snippet": "",
             "metrics": {},
         }
     adapter = location_of(description.output)
     loading = []
+    program = []
     if problem is None:
-        loading = manifest.loading(_folder_to_load(job, adapter))
+        folder = _folder_to_load(job, adapter)
+        loading = manifest.loading(folder)
+        program = snippet(manifest, folder)
     return {
         **values,
         "adapter": adapter,
         "loading": loading,
+        "snippet": "\n".join(program),
         "metrics": manifest.metrics,
     }
 
@@ -154,10 +173,8 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     folder = _folder_to_load(job, adapter)
     if folder != adapter:
         facts.append(("fetch", command("adapters", "pull", folder)))
-    label = "load"
-    for line in manifest.loading(folder):
-        facts.append((label, line))
-        label = ""
+    name = PurePath(folder).name
+    facts.append(("draw", command("adapters", "draw", name, example_prompt(manifest))))
     return facts
 
 
