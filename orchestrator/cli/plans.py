@@ -2,13 +2,15 @@
 
 import click
 
-from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.cli.output import print_facts, print_json, print_table, print_warning
 from orchestrator.contract.command_line import command
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
+from orchestrator.settings import Settings
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
+from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.terminal import size_text
 
 _UP = command("infra", "up")
@@ -34,6 +36,13 @@ def print_plan(
     if request:
         click.echo()
         print_json(plan.request)
+
+
+def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
+    """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken."""
+    obstacle = ProcessTarget(settings).obstacle(plan.request)
+    if obstacle is not None:
+        print_warning(obstacle)
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:

@@ -17,20 +17,41 @@ from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
 from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.names import TargetName
 from orchestrator.terminal import printable, size_text
 
+_NOTHING = Finished(None, None)
+"""What is known of the adapter of a job that is not complete."""
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
 
 
-def print_outcome(job: Job, *, as_json: bool) -> None:
-    """Print the state of a submitted job; raises JobError when it failed or was stopped."""
+def print_outcome(job: Job, *, as_json: bool) -> int:
+    """Print the state of a submitted job and return the exit code; raises JobError when it failed.
+
+    A job that somebody stopped is no error, but has made no adapter: the exit code is that of a job that failed.
+    """
     description = job.describe()
-    if description.status in ENDED_EARLY:
-        explanation = job.explain()
+    if description.status not in ENDED_EARLY:
+        _print(job, description, as_json=as_json)
+        return 0
+    explanation = job.explain()
+    if not _was_wished(description):
         message = f"{job.name}: {description.status}. {explanation.cause}"
         raise JobError(message, next_step=explanation.next_step)
-    _print(job, description, as_json=as_json)
+    if as_json:
+        print_json(job_json(job, description, _NOTHING))
+    else:
+        click.echo(printable(f"Stopped {job.name}. {explanation.cause}"))
+        click.echo(printable(f"Resume it with: {explanation.next_step}"))
+    return JobError.exit_code
+
+
+def _was_wished(description: JobDescription) -> bool:
+    """Whether a job ended because somebody stopped it, and not by a limit of the service."""
+    if description.status is not JobStatus.STOPPED:
+        return False
+    return description.target is not TargetName.SAGEMAKER or description.failure_reason is None
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
@@ -39,7 +60,7 @@ def print_job(job: Job, *, as_json: bool) -> None:
 
 
 def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
-    finished = Finished(None, None)
+    finished = _NOTHING
     if description.status is JobStatus.COMPLETED:
         finished = job.finished()
     if as_json:
@@ -112,6 +133,8 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
         facts += _progress_facts(job)
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
+    if description.status in ENDED_EARLY:
+        facts.append(("next", description.next_step or command("jobs", "retry", job.name)))
     manifest, problem = finished
     if problem is not None:
         facts += [("adapter", problem.message), ("next", problem.next_step)]

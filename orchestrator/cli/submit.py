@@ -61,7 +61,7 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     help="Return at once; `jobs wait` watches the job.",
 )
 @json_option
-def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> None:
+def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> int:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
 
     \b
@@ -81,9 +81,8 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     settings = Settings.from_environment()
     spec = _spec(what, given)
     if target == "local":
-        _submit_here(spec, settings, start, dry_run=dry_run)
-    else:
-        _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
+        return _submit_here(spec, settings, start, dry_run=dry_run)
+    return _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
 
 
 class _Start(NamedTuple):
@@ -103,7 +102,8 @@ def _submit_here(
     start: _Start,
     *,
     dry_run: bool,
-) -> None:
+) -> int:
+    from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
@@ -117,11 +117,12 @@ def _submit_here(
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
+            warn_of_taken_name(plan, settings)
             print_json(plan.request)
-            return
+            return 0
         store_trees(plan, FolderStore(settings.store))
     target = open_target(TargetName.LOCAL, settings)
-    _begin(plan, target, start)
+    return _begin(plan, target, start)
 
 
 def _submit_to_sagemaker(
@@ -131,13 +132,13 @@ def _submit_to_sagemaker(
     *,
     dry_run: bool,
     yes: bool,
-) -> None:
+) -> int:
     from orchestrator.planning.plan import store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if dry_run:
             _show_without_calls(spec, settings, Path(staging), as_json=start.as_json)
-            return
+            return 0
         # Imported late: a dry run needs nothing that watches jobs.
         from orchestrator.cli.progress import uploading
         from orchestrator.targets.names import TargetName
@@ -158,7 +159,7 @@ def _submit_to_sagemaker(
     if plan.mirrored is not None:
         model = plan.mirrored.describe()
         click.echo(printable(f"Base model: the copy of {model}"), err=True)
-    _begin(plan, target, start)
+    return _begin(plan, target, start)
 
 
 def _show_without_calls(
@@ -224,7 +225,7 @@ def _warn(plan: "Plan") -> None:
         click.echo(printable(f"Warning: {warning.render()}"), err=True)
 
 
-def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
+def _begin(plan: "Plan", target: "Target", start: _Start) -> int:
     from orchestrator.cli.results import print_outcome
     from orchestrator.jobs.capacity import CapacityRetry, acquire
 
@@ -236,7 +237,7 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
 
     retry = CapacityRetry(start.fallback, start.wait_minutes)
     job = acquire(plan, run, retry, report)
-    print_outcome(job, as_json=start.as_json)
+    return print_outcome(job, as_json=start.as_json)
 
 
 def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job":

@@ -96,6 +96,7 @@ def sweep(
 
 
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
+    from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
     from orchestrator.targets.names import TargetName
@@ -105,6 +106,8 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
         entries = plan_sweep_here(variants, settings, Path(staging))
         _show_plan(entries, start)
         if start.dry_run:
+            for entry in entries:
+                warn_of_taken_name(entry.plan, settings)
             return 0
         store_trees(entries, FolderStore(settings.store))
     target = open_target(TargetName.LOCAL, settings)

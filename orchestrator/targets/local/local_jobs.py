@@ -25,7 +25,7 @@ from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
-from orchestrator.targets.local.publication import reserve, withdraw
+from orchestrator.targets.local.publication import require_free, reserve, withdraw
 from orchestrator.targets.names import TargetName
 from orchestrator.terminal import size_text
 
@@ -98,6 +98,18 @@ class LocalJobs:
             if adapter:
                 withdraw(job.output, job)
             job.discard()
+
+    def obstacle(self, request: Request) -> JobError | None:
+        """Return why a request would start no new job: it was submitted before, or the adapter's name is taken."""
+        job = JobFolder(self.settings.jobs / request["TrainingJobName"])
+        try:
+            if job.exists():
+                status = job.describe(self.name).status
+                return JobExistsError(job.name, f"was submitted before and is {status}")
+            require_free(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+        except JobError as error:
+            return error
+        return None
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""

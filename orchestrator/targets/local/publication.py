@@ -21,12 +21,8 @@ def reserve(adapter: Path, job: JobFolder) -> None:
     An owner that no longer exists, or has ended without an adapter, loses the folder.
     """
     with _locked_owner(adapter) as file:
-        owner = _read(file)
-        if owner != job.name:
-            owning_job = None
-            if owner is not None:
-                owning_job = JobFolder(job.path.with_name(owner))
-            _require_free(adapter, owning_job)
+        require_free(adapter, job)
+        if _read(file) != job.name:
             write_atomically(file, job.name)
 
 
@@ -62,8 +58,14 @@ def publish(source: Path, adapter: Path, job: JobFolder) -> None:
     _sync_folder(adapter.parent)
 
 
-def _require_free(adapter: Path, owner: JobFolder | None) -> None:
-    """Raise JobError when there is an adapter in the folder, or its owner is training one."""
+def require_free(adapter: Path, job: JobFolder) -> None:
+    """Raise JobError when another job than `job` owns an adapter's folder: it made what lies there, or is making it."""
+    name = _read(owner_file(adapter))
+    if name == job.name:
+        return
+    owner = None
+    if name is not None:
+        owner = JobFolder(job.path.with_name(name))
     another_name = "submit with another --name"
     taken = f'The adapter name "{adapter.name}" is taken by'
     if owner is not None and owner.is_running():
