@@ -87,7 +87,7 @@ def uninterrupted(there: Cloud, recipe: str = "dreambooth") -> dict[str, str]:
 
 def adapter_hashes(there: Cloud, job: jobs.Job) -> dict[str, str]:
     """Fetch a finished adapter, every file verified, and return the sha256 of each."""
-    manifest, store = job.manifest(), there.target.store
+    manifest, store = job.finished().manifest, there.target.store
     if manifest is None:
         return {}
     with tempfile.TemporaryDirectory() as folder:

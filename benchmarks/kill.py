@@ -56,7 +56,7 @@ def adapter_hashes(settings: Settings, name: str) -> dict[str, str]:
     job = _submit(settings, name)
     while job.wait().status is not JobStatus.COMPLETED:
         job.resume()
-    manifest = job.manifest()
+    manifest = job.finished().manifest
     return {file: digest.sha256 for file, digest in manifest.files.items()} if manifest else {}
 
 

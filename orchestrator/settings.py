@@ -87,19 +87,30 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read the settings of this process; raises MachineError when the folder cannot be used."""
+        """Read the settings of this process; raises MachineError when the folder cannot be read.
+
+        Whoever writes to it calls `require_writable` before.
+        """
         chosen = os.environ.get(HOME_VARIABLE)
-        cause = f'{HOME_VARIABLE} is set to "{chosen}"' if chosen else f"{HOME_VARIABLE} is not set"
-        next_step = f"export {HOME_VARIABLE}=~/orchestrator"
         try:
             home = expanded(chosen) if chosen else user_data_path("orchestrator")
-            obstacle = _obstacle(home)
+            existing = _existing(home)
         except (ValueError, OSError) as error:
-            message = f"{cause}, which cannot be used as a folder: {error}."
-            raise MachineError(message, next_step=next_step) from error
-        if obstacle:
-            raise MachineError(f"{cause}, and {obstacle}.", next_step=next_step)
+            raise _unusable(f"which cannot be used as a folder: {error}") from error
+        if not existing.is_dir():
+            raise _unusable(f"and {existing} is a file")
+        if not os.access(existing, os.R_OK | os.X_OK):
+            raise _unusable(f"and {existing} cannot be read")
         return cls(home=home)
+
+    def require_writable(self) -> None:
+        """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
+        for folder in (self.home, self.jobs, self.adapters, self.sweeps, self.store):
+            existing = _existing(folder)
+            if not existing.is_dir():
+                raise _unusable(f"and {existing} is a file")
+            if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+                raise _unusable(f"and {existing} cannot be written")
 
     @property
     def jobs(self) -> Path:
@@ -201,16 +212,20 @@ def _unreadable(path: Path, why: str) -> MachineError:
     return MachineError(f"{path} cannot be read: {why}.", next_step=command("infra", "show"))
 
 
-def _obstacle(home: Path) -> str:
-    """Return why `home`, a folder that exists or will be created, cannot be written; an empty text when it can."""
-    existing = home
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        return f"{existing} is a file"
-    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-        return f"{existing} cannot be written"
-    return ""
+def _unusable(why: str) -> MachineError:
+    """Return the error for a home that cannot be used, with how to choose another."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    cause = f"{HOME_VARIABLE} is not set"
+    if chosen:
+        cause = f'{HOME_VARIABLE} is set to "{chosen}"'
+    return MachineError(f"{cause}, {why}.", next_step=f"export {HOME_VARIABLE}=~/orchestrator")
+
+
+def _existing(folder: Path) -> Path:
+    """Return `folder`, or its nearest parent that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def expanded(path: str | Path) -> Path:

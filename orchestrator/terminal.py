@@ -1,6 +1,9 @@
-"""Make untrusted text (file names, captions, prompts, logs) safe to print."""
+"""Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, and sizes."""
 
 import unicodedata
+
+_UNIT = 1000
+"""Bytes in a kilobyte."""
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -19,3 +22,15 @@ def printable(text: str, *, keep: str = "") -> str:
             escape = character.encode("unicode_escape")
             shown.append(escape.decode("ascii"))
     return "".join(shown)
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes in three digits and a decimal unit: "512 bytes", "416 kB", "1.3 MB"."""
+    if count < _UNIT:
+        return "1 byte" if count == 1 else f"{count} bytes"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= _UNIT
+        if value < _UNIT - 0.5:  # what rounds to 1000 belongs to the next unit
+            return f"{value:.3g} {unit}"
+    return f"{value / _UNIT:.3g} TB"

@@ -75,7 +75,10 @@ def emit(**event):
     print(json.dumps(event), flush=True)
 
 def checkpoint(step):
-    (root / "checkpoints" / f"step-{step:08d}").mkdir(exist_ok=True)
+    folder = root / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir(exist_ok=True)
+    for name in ("tensors.safetensors", "checkpoint.json"):
+        (folder / name).write_text("{}")
     emit(event="checkpoint", step=step)
 
 def finish(weights=b"weights", claimed=None, name="weights.safetensors"):

@@ -61,7 +61,7 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
         raise TrainingError(
             "adapter",
             f'The adapter in {folder} was trained on "{expected.id}", which has other weights.',
-            "Load it into the base model that its manifest names.",
+            "Load it into the base model that its manifest names (adapters draw: --base-model MODEL).",
         )
     known_parts = {base.family.denoiser, *base.family.text_encoders}
     if not known_parts.issuperset(manifest.parts):

@@ -7,24 +7,30 @@ bucket, where SageMaker adds the job's name. So a name can have several adapters
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, AdapterManifest
+from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, NOT_LISTED, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import did_you_mean
-from orchestrator.errors import JobError, MissingError, OrchestratorError
+from orchestrator.errors import JobError, MachineError, MissingError, OrchestratorError
 from orchestrator.settings import ADAPTERS_PREFIX
-from orchestrator.storage import Store
+from orchestrator.storage import Listed, Store
+from orchestrator.storage.folder import folder_of, location_of
 from orchestrator.storage.uris import folder_name
 
 _JOB_OUTPUT = r"(?P<job>[^/]+)/output/model/"  # in a bucket only
-_MANIFEST = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:{_JOB_OUTPUT})?{re.escape(MANIFEST_FILE)}")
+_FILE = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:{_JOB_OUTPUT})?(?P<file>.*[^/])")
+_WEIGHTS = ".safetensors"
+_MOVE_AWAY = "move what does not belong to it to another folder"
+_MOST_NAMED = 5
+"""Files that a message names."""
 _LIST = command("adapters", "list")
+_NO_MANIFEST = f"{MANIFEST_FILE} is missing"
 _AGAIN = "submit the job again with --restart"
 
 
@@ -45,12 +51,22 @@ class Adapter(BaseModel):
     """Time when its manifest was written."""
     manifest: AdapterManifest
     """Its lineage, and the digest of each file."""
+    damage: tuple[str, ...] = ()
+    """What is wrong with its files, by their names and sizes; empty when nothing is."""
 
     @property
     def bytes(self) -> int:
         """Size of all files except the manifest."""
-        digests = self.manifest.files.values()
-        return sum(digest.size for digest in digests)
+        return self.manifest.bytes
+
+    def require_complete(self) -> None:
+        """Raise JobError unless every file is there with its size."""
+        if self.damage:
+            raise damaged(self.uri, self.damage)
+
+
+Report = Callable[[OrchestratorError], None]
+"""Called with the error for what cannot be read and hides nothing else."""
 
 
 class Registry:
@@ -59,40 +75,54 @@ class Registry:
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
 
-    def newest(self, report: Callable[[OrchestratorError], None]) -> list[Adapter]:
-        """Return the newest adapter of each name in each store, sorted by name.
+    def newest(self, report: Report) -> list[Adapter]:
+        """Return the newest readable adapter of each name in each store, sorted by name.
 
-        One whose manifest cannot be read (damaged, too long, deleted meanwhile) does not hide the others: it is left
-        out, and its error reported.
+        What cannot be read (a damaged manifest, one that is gone, a store that does not answer) is reported.
         """
         found = []
         for store in self.stores:
-            for published in _newest(store, ADAPTERS_PREFIX):
-                try:
-                    adapter = _read(store, published)
-                except OrchestratorError as error:
-                    report(error)
-                else:
+            for folders in self._by_name(store, ADAPTERS_PREFIX, report).values():
+                adapter = _first_readable(store, folders, report)
+                if adapter is not None:
                     found.append(adapter)
         return sorted(found, key=lambda adapter: (adapter.name, adapter.uri))
 
-    def find(self, name: str) -> Adapter:
-        """Return the newest adapter of that name; raises JobError, with a suggestion, when there is none."""
+    def find(self, name: str, report: Report) -> Adapter:
+        """Return the newest readable adapter of that name.
+
+        What cannot be read is reported, or raised when nothing else has that name. Raises JobError, with a suggestion,
+        when there is no such adapter.
+        """
+        unreadable: list[OrchestratorError] = []
         found = []
-        prefix = f"{ADAPTERS_PREFIX}{name}/"
-        for store in self.stores:
-            for published in _newest(store, prefix):
-                found.append(_read(store, published))
-        if not found:
-            raise self._no_adapter(name)
-        return max(found, key=lambda adapter: adapter.published)
+        if is_name(name):
+            for store in self.stores:
+                for folders in self._by_name(store, f"{ADAPTERS_PREFIX}{name}/", unreadable.append).values():
+                    adapter = _first_readable(store, folders, unreadable.append)
+                    if adapter is not None:
+                        found.append(adapter)
+        if found:
+            for error in unreadable:
+                report(error)
+            return max(found, key=lambda adapter: adapter.published)
+        if unreadable:
+            raise unreadable[0]
+        raise self._no_adapter(name)
+
+    def _by_name(self, store: Store, prefix: str, report: Report) -> dict[str, list["_Published"]]:
+        """Return what a store lists below a prefix; a store that cannot be asked is reported, and has nothing."""
+        try:
+            return _by_name(store.list_prefix(prefix))
+        except OrchestratorError as error:
+            report(error)
+            return {}
 
     def _no_adapter(self, name: str) -> JobError:
         """Return the error for a name without an adapter, with the closest name."""
-        known = set()
+        known: set[str] = set()
         for store in self.stores:
-            for published in _newest(store, ADAPTERS_PREFIX):
-                known.add(published.name)
+            known.update(self._by_name(store, ADAPTERS_PREFIX, lambda _: None))
         hint = "nothing was published yet."
         if known:
             hint = did_you_mean(name, known)
@@ -103,70 +133,168 @@ class Registry:
 
     def pull(self, adapter: Adapter, folder: Path) -> None:
         """Copy an adapter to a new folder, as `fetch` does; raises JobError when no store has it."""
+        fetch(self.store_of(adapter), adapter.prefix, folder)
+
+    def verified(self, adapter: Adapter) -> Adapter:
+        """Return an adapter of this machine with what is wrong with its files by their content, which is read whole.
+
+        One in a bucket is returned as it is: its content is verified when it is pulled.
+        """
+        if not adapter.uri.startswith("file:"):
+            return adapter
+        return adapter.model_copy(update={"damage": tuple(changed_files(folder_of(adapter.uri), adapter.manifest))})
+
+    def store_of(self, adapter: Adapter) -> Store:
+        """Return the store that an adapter is in; raises JobError when none of these is."""
         for store in self.stores:
             if store.uri(adapter.prefix) == adapter.uri:
-                fetch(store, adapter.prefix, folder)
-                return
+                return store
         message = f"{adapter.uri} is in none of the stores of this machine and account."
         raise JobError(message, next_step=_LIST)
 
 
 class _Published(NamedTuple):
-    """A manifest in a listing of a store."""
+    """The folder of an adapter in a listing of a store."""
 
     name: str
     """Name of the adapter."""
     job: str | None
     """Training job, in a bucket."""
     prefix: str
-    """Folder of the manifest."""
+    """Folder of its files."""
     time: AwareDatetime
-    """When it was written."""
+    """When its manifest was written, or the newest file of a folder without one."""
+    sizes: Mapping[str, int]
+    """Bytes of each file, by its name within the folder."""
 
 
-def _newest(store: Store, prefix: str) -> list[_Published]:
-    """Return the newest adapter of each name below a prefix."""
-    newest: dict[str, _Published] = {}
-    listing = store.list_prefix(prefix)
+def is_name(name: str) -> bool:
+    """Whether an adapter can have that name: that of one folder."""
+    return "/" not in name and name not in {"", ".", ".."}
+
+
+def _by_name(listing: Mapping[str, Listed]) -> dict[str, list[_Published]]:
+    """Return the folders of each name in a listing, the newest first.
+
+    A folder that holds weights and no manifest has lost it. One without both is no adapter: a job that ended early
+    leaves other files.
+    """
+    files: dict[tuple[str, str | None, str], dict[str, Listed]] = {}
     for key, listed in listing.items():
-        match = _MANIFEST.fullmatch(key)
-        if match is None:
-            continue
-        published = _Published(
-            name=match["name"],
-            job=match["job"],
-            prefix=key.removesuffix(MANIFEST_FILE),
-            time=listed.modified,
-        )
-        known = newest.get(published.name)
-        if known is None or known.time < published.time:
-            newest[published.name] = published
-    return list(newest.values())
+        match = _FILE.fullmatch(key)
+        if match is not None:
+            prefix = key.removesuffix(match["file"])
+            folder = files.setdefault((match["name"], match["job"], prefix), {})
+            folder[match["file"]] = listed
+    found: dict[str, list[_Published]] = {}
+    for (name, job, prefix), folder in files.items():
+        dated = folder.get(MANIFEST_FILE)
+        if dated is None and any(file.endswith(_WEIGHTS) for file in folder):
+            dated = max(folder.values(), key=lambda listed: listed.modified)
+        if dated is not None:
+            sizes = {file: listed.size for file, listed in folder.items()}
+            folders = found.setdefault(name, [])
+            folders.append(_Published(name, job, prefix, dated.modified, sizes))
+    for folders in found.values():
+        folders.sort(key=lambda published: published.time, reverse=True)
+    return found
+
+
+def _first_readable(store: Store, folders: Sequence[_Published], report: Report) -> Adapter | None:
+    """Return the first adapter whose manifest can be read; report those before it."""
+    for published in folders:
+        try:
+            return _read(store, published)
+        except OrchestratorError as error:
+            report(error)
+    return None
 
 
 def _read(store: Store, published: _Published) -> Adapter:
     """Return an adapter with its manifest; raises as `read_manifest` does."""
+    manifest = read_manifest(store, published.prefix)
     return Adapter(
         name=published.name,
         job=published.job,
         uri=store.uri(published.prefix),
         prefix=published.prefix,
         published=published.time,
-        manifest=read_manifest(store, published.prefix),
+        manifest=manifest,
+        damage=tuple(manifest.misfits(published.sizes)),
     )
+
+
+class Finished(NamedTuple):
+    """What lies in the folder of a finished adapter."""
+
+    manifest: AdapterManifest | None
+    """Its manifest; None when there is none that can be read."""
+    problem: OrchestratorError | None
+    """Why it cannot be used; None when all files are there with their sizes."""
+
+
+def inspect(store: Store, prefix: str) -> Finished:
+    """Look at the adapter below a prefix without reading its weights; raises what the store raises at a listing."""
+    prefix = folder_name(prefix)
+    sizes = _sizes(store, prefix)
+    if not sizes:
+        message = f"There is no adapter in {location_of(store.uri(prefix))}."
+        return Finished(None, MissingError(message, next_step=_AGAIN))
+    try:
+        manifest = read_manifest(store, prefix)
+    except OrchestratorError as error:
+        return Finished(None, error)
+    damage = manifest.misfits(sizes)
+    return Finished(manifest, damaged(store.uri(prefix), damage) if damage else None)
+
+
+def changed_files(folder: Path, manifest: AdapterManifest) -> list[str]:
+    """Return what is wrong with the files of an adapter on this machine, by their content; raises MachineError."""
+    problems = []
+    try:
+        names = manifest.damaged_files(folder)
+    except OSError as error:
+        message = f"{error.filename} cannot be read: {error.strerror}."
+        raise MachineError(message, next_step="check what lies there, and its permissions") from error
+    for name in names:
+        if not (folder / name).exists():
+            problems.append(f"{name} is missing")
+        elif name in manifest.files:
+            problems.append(f"{name} was changed")
+        else:
+            problems.append(f"{name} {NOT_LISTED}")
+    return problems
+
+
+def damaged(uri: str, damage: Sequence[str]) -> JobError:
+    """Return the error for an adapter whose files are not those of its manifest."""
+    named = list(damage[:_MOST_NAMED])
+    left_out = len(damage) - len(named)
+    if left_out:
+        named.append(f"and {left_out} more files")
+    words = "; ".join(named)
+    message = f"The adapter in {location_of(uri)} is damaged: {words}."
+    is_whole = all(text.endswith(NOT_LISTED) for text in damage)
+    return JobError(message, next_step=_MOVE_AWAY if is_whole else _AGAIN)
 
 
 def name_of(prefix: str) -> str | None:
     """Return the name of the adapter below a prefix of a store; None when the prefix is not that of an adapter."""
     manifest = f"{folder_name(prefix)}{MANIFEST_FILE}"
-    match = _MANIFEST.fullmatch(manifest)
-    return match["name"] if match else None
+    match = _FILE.fullmatch(manifest)
+    if match is None or match["file"] != MANIFEST_FILE:
+        return None
+    return match["name"]
 
 
 def read_manifest(store: Store, prefix: str) -> AdapterManifest:
-    """Return the manifest of the adapter below a prefix; raises MissingError, or JobError when it cannot be read."""
-    name = f"{folder_name(prefix)}{MANIFEST_FILE}"
-    text = store.get_bytes(name)
+    """Return the manifest of the adapter below a prefix; raises JobError when there is none that can be read."""
+    prefix = folder_name(prefix)
+    name = f"{prefix}{MANIFEST_FILE}"
+    try:
+        text = store.get_bytes(name)
+    except MissingError as error:
+        raise damaged(store.uri(prefix), [_NO_MANIFEST]) from error
     return _parse(text, store.uri(name))
 
 
@@ -176,28 +304,33 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
     Raises MissingError, and JobError or the store's own error when files are missing, changed or too many.
     """
     prefix = folder_name(prefix)
-    sizes = {}
-    listing = store.list_prefix(prefix)
-    for key, listed in listing.items():
-        if key != prefix:  # an empty object that some tools create as a folder
-            name = key.removeprefix(prefix)
-            sizes[name] = listed.size
-    if MANIFEST_FILE not in sizes:
-        message = f"There is no adapter in {store.uri(prefix)}."
-        raise MissingError(message, next_step=_LIST)
+    sizes = _sizes(store, prefix)
+    uri = store.uri(prefix)
+    if not sizes:
+        raise MissingError(f"There is no adapter in {location_of(uri)}.", next_step=_LIST)
     name = f"{prefix}{MANIFEST_FILE}"
+    if MANIFEST_FILE not in sizes:
+        raise damaged(uri, [_NO_MANIFEST])
     text = store.get_bytes(name)
     manifest = _parse(text, store.uri(name))
+    damage = manifest.misfits(sizes)
+    if damage:
+        raise damaged(uri, damage)
     own = FileDigest(
         sha256=hashlib.sha256(text).hexdigest(),
         size=len(text),
     )
     digests = {**manifest.files, MANIFEST_FILE: own}
-    expected = {name: digest.size for name, digest in digests.items()}
-    if sizes != expected:
-        message = f"The adapter in {store.uri(prefix)} is damaged: its files are not those of its manifest."
-        raise JobError(message, next_step=_AGAIN)
     store.get_files(prefix, digests, folder)
+
+
+def _sizes(store: Store, prefix: str) -> dict[str, int]:
+    """Return the size of each file below a folder's prefix, by its name in the folder."""
+    sizes = {}
+    for key, listed in store.list_prefix(prefix).items():
+        if not key.endswith("/"):  # an empty object that some tools create as a folder
+            sizes[key.removeprefix(prefix)] = listed.size
+    return sizes
 
 
 def _parse(text: bytes, uri: str) -> AdapterManifest:
@@ -206,9 +339,11 @@ def _parse(text: bytes, uri: str) -> AdapterManifest:
         return AdapterManifest.model_validate_json(text)
     except ValidationError as error:
         if _format_of(text) > FORMAT:
-            message = f"{uri} was written by a newer version of orchestrator, and cannot be read by this one."
+            message = (
+                f"{location_of(uri)} was written by a newer version of orchestrator, and cannot be read by this one."
+            )
             raise JobError(message, next_step="upgrade orchestrator") from error
-        message = f"{uri} cannot be read; it was changed or damaged."
+        message = f"{location_of(uri)} cannot be read; it was changed or damaged."
         raise JobError(message, next_step=_AGAIN) from error
 
 

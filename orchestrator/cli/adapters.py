@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.completion import adapter_names
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning, say
 from orchestrator.contract.command_line import command
+from orchestrator.terminal import size_text
 
 if TYPE_CHECKING:
     from orchestrator.adapters.registry import Adapter, Registry
-    from orchestrator.errors import OrchestratorError
 
 
 @click.group()
@@ -23,9 +23,10 @@ def adapters() -> None:
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the adapters of this machine and of the account, the newest of each name."""
+    from orchestrator.adapters.registry import damaged
     from orchestrator.storage.folder import location_of
 
-    found = _registry().newest(_warn)
+    found = _registry().newest(print_warning)
     if as_json:
         print_json([_as_json(adapter) for adapter in found])
         return
@@ -34,20 +35,26 @@ def list_adapters(as_json: bool) -> None:
         return
     rows = []
     for adapter in found:
-        size = f"{adapter.bytes / 1e6:.2f} MB"
-        rows.append((adapter.name, adapter.manifest.recipe, size, location_of(adapter.uri)))
-    print_table(("ADAPTER", "RECIPE", "SIZE", "LOCATION"), rows)
+        state = "damaged" if adapter.damage else "complete"
+        size = size_text(adapter.bytes)
+        rows.append((adapter.name, adapter.manifest.recipe, size, state, location_of(adapter.uri)))
+    print_table(("ADAPTER", "RECIPE", "SIZE", "FILES", "LOCATION"), rows)
+    for adapter in found:
+        if adapter.damage:
+            print_warning(damaged(adapter.uri, adapter.damage))
 
 
 @adapters.command()
 @click.argument("name", shell_complete=adapter_names)
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show what an adapter is made from and how to use it."""
-    from orchestrator.cli.results import prompt_words
+    """Show what an adapter is made from and how to use it; on this machine the content of each file is verified."""
+    from orchestrator.adapters.registry import damaged
+    from orchestrator.cli.results import print_snippet, prompt_words
     from orchestrator.storage.folder import location_of
 
-    adapter = _registry().find(name)
+    registry = _registry()
+    adapter = registry.verified(registry.find(name, print_warning))
     if as_json:
         print_json(_as_json(adapter))
         return
@@ -58,6 +65,7 @@ def show(name: str, as_json: bool) -> None:
     facts = [
         ("adapter", adapter.name),
         ("location", location_of(adapter.uri)),
+        ("size", size_text(adapter.bytes)),
         ("recipe", manifest.recipe),
         ("prompt with", prompt_words(manifest)),
         ("base model", f"{base.id} {revision} ({fingerprint})"),
@@ -72,6 +80,12 @@ def show(name: str, as_json: bool) -> None:
     for file, digest in manifest.files.items():
         facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
     print_facts(facts)
+    if adapter.damage:
+        print_warning(damaged(adapter.uri, adapter.damage))
+    elif adapter.uri.startswith("file:"):
+        print_snippet(manifest, location_of(adapter.uri))
+    else:
+        print_facts([("fetch", command("adapters", "pull", adapter.name))])
 
 
 @adapters.command()
@@ -85,25 +99,52 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Download an adapter: each file is verified, and the folder is complete or absent."""
+    from orchestrator.cli.results import print_snippet
+
     registry = _registry()
-    adapter = registry.find(name)
+    adapter = registry.find(name, print_warning)
     folder = folder or Path(name)
     absolute = folder.resolve()
     registry.pull(adapter, absolute)
     if as_json:
         print_json({**_as_json(adapter), "folder": str(absolute)})
         return
-    facts = [("adapter", str(folder))]
-    for line in adapter.manifest.loading(str(folder)):
-        facts.append(("load", line))
-    print_facts(facts)
+    print_facts([("adapter", str(folder))])
+    print_snippet(adapter.manifest, str(folder))
 
 
-def _warn(error: "OrchestratorError") -> None:
-    text = f"Warning: {error.message}"
-    if error.next_step:
-        text += f" Next: {error.next_step}"
-    say(text, err=True)
+@adapters.command()
+@click.argument("adapter", metavar="NAME|FOLDER", shell_complete=adapter_names)
+@click.argument("prompt")
+@click.option("--seed", type=int, help="Seed of the first image, the next ones count on; as in training when left out.")
+@click.option("-n", "count", type=int, default=1, help="Number of images.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PNG file, or a folder; NAME.png when left out. Several images get numbers: out-1.png, out-2.png.",
+)
+@click.option("--weight", type=float, default=1.0, help="Strength of the adapter; 0 is the base model alone.")
+@click.option("--steps", type=int, help="Denoising steps; those of the recipe when left out.")
+@click.option("--guidance", type=float, help="Classifier-free guidance; that of the recipe when left out.")
+@click.option("--size", type=int, help="Side of the square images in pixels; that of training when left out.")
+@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@json_option
+def draw(adapter: str, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+    """Draw images of PROMPT with an adapter, on this machine and without a job.
+
+    The same seed, prompt and settings draw the same image. The adapter's files are verified first, and the base model
+    must be the one it was trained on.
+
+    \b
+    adapters draw dog "a photo of sks dog at the beach"
+    adapters draw dog "a photo of sks dog" --seed 1 -n 4 -o out.png
+    adapters draw ./pulled/dog "a photo of sks dog" --weight 0.7
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.cli.drawing import draw_images
+
+    draw_images(adapter, _registry(), given, output, force=force, as_json=as_json)
 
 
 def _as_json(adapter: "Adapter") -> dict[str, Any]:
@@ -116,5 +157,5 @@ def _registry() -> "Registry":
     from orchestrator.targets.opening import open_targets
 
     settings = Settings.from_environment()
-    targets = open_targets(settings)
+    targets = open_targets(settings, print_warning)
     return Registry([target.store for target in targets])

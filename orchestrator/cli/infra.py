@@ -189,6 +189,7 @@ def _opened(region: str | None, stack_name: str | None) -> tuple["Aws", "Setting
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
+    settings.require_writable()  # what is made in the account is recorded here
     try:
         saved = settings.aws()
     except MachineError:  # damaged, and about to be replaced

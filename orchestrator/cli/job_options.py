@@ -15,6 +15,29 @@ if TYPE_CHECKING:
 
 _COMPUTE = ("instance_type", "spot")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
+_BASE_MODEL = click.option(
+    "--base-model",
+    metavar="MODEL",
+    shell_complete=folders,
+    help="builtin, a folder, or a Hugging Face id.",
+)
+_SCORER = click.option(
+    "--scorer",
+    metavar="FOLDER",
+    shell_complete=folders,
+    help="A CLIP that measures the figures; else the base model's own.",
+)
+_INSTANCE_TYPE = click.option(
+    "--instance-type",
+    metavar="TYPE",
+    help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.",
+)
+_SPOT = click.option(
+    "--spot",
+    is_flag=True,
+    default=None,
+    help="On SageMaker: spot instances, which are cheaper and can be interrupted.",
+)
 _FOR_THIS_MACHINE = ("queue", "together")
 _WHAT = click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files)
 _IMAGES = click.option(
@@ -59,18 +82,8 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
         _WHAT,
         _IMAGES,
         click.option("--prompt", help='What the images show, with the rare token: "a photo of sks dog".'),
-        click.option(
-            "--base-model",
-            metavar="MODEL",
-            shell_complete=folders,
-            help="builtin, a folder, or a Hugging Face id.",
-        ),
-        click.option(
-            "--scorer",
-            metavar="FOLDER",
-            shell_complete=folders,
-            help="A CLIP that measures the figures; else the base model's own.",
-        ),
+        _BASE_MODEL,
+        _SCORER,
         click.option("--name", help="Name of the adapter; the job's name when left out."),
         click.option(
             "-s",
@@ -87,17 +100,8 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             default=TargetName.LOCAL.value,
             help="Where to train.",
         ),
-        click.option(
-            "--instance-type",
-            metavar="TYPE",
-            help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.",
-        ),
-        click.option(
-            "--spot",
-            is_flag=True,
-            default=None,
-            help="On SageMaker: spot instances, which are cheaper and can be interrupted.",
-        ),
+        _INSTANCE_TYPE,
+        _SPOT,
         click.option("--max-usd", metavar="USD", help=max_usd),
     )
 

@@ -1,15 +1,17 @@
 """`jobs`: the jobs that were submitted."""
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.completion import job_names
 from orchestrator.cli.job_options import turn_of, turn_options
-from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
+from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning, say
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
+from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,11 +100,11 @@ def _summaries(target: "Target") -> "Iterator[JobSummary]":
     try:
         for summary in target.summaries():
             if isinstance(summary, OrchestratorError):
-                say(f"Warning: {summary.message}", err=True)
+                print_warning(summary)
             else:
                 yield summary
     except OrchestratorError as error:
-        say(f"Warning: {error.render()}", keep="\n", err=True)
+        print_warning(error)
 
 
 @jobs.command()
@@ -135,15 +137,15 @@ def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
 @jobs.command()
 @job_argument
 @json_option
-def wait(name: str, target: str | None, as_json: bool) -> None:
-    """Wait until a job ends; the exit code tells whether it completed."""
+def wait(name: str, target: str | None, as_json: bool) -> int:
+    """Wait until a job ends. The exit code is 0 when it is complete, and 4 when it failed or was stopped."""
     from orchestrator.cli.progress import follow, leaving
     from orchestrator.cli.results import print_outcome
 
     job = _find(name, target)
     with leaving(job):
         follow(job, quiet=as_json)
-    print_outcome(job, as_json=as_json)
+    return print_outcome(job, as_json=as_json)
 
 
 @jobs.command()
@@ -168,13 +170,18 @@ def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
 @jobs.command()
 @job_argument
 @click.option("--adapter", is_flag=True, help="Delete its adapter too. Local jobs only.")
+@click.option("--yes", is_flag=True, help="Do not ask before the adapter is deleted.")
 @json_option
-def remove(name: str, target: str | None, adapter: bool, as_json: bool) -> None:
+def remove(name: str, target: str | None, adapter: bool, yes: bool, as_json: bool) -> None:
     """Delete a job that has ended and all its files except the adapter.
+
+    With --adapter it asks first, or without a terminal requires --yes: an adapter cannot be brought back.
 
     On SageMaker the job is deleted from the account's list; its checkpoints in the bucket expire.
     """
     job = _find(name, target)
+    if adapter:
+        _ask_to_delete(f"Delete {job.name} and its adapter?", yes=yes)
     job.remove(adapter=adapter)
     if as_json:
         print_json({"removed": job.name, "adapter": adapter})
@@ -195,7 +202,7 @@ def retry(
     together: bool,
     detach: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Resume a job that ended early from its newest checkpoint."""
     from orchestrator.cli.progress import follow_own, leaving
     from orchestrator.cli.results import print_outcome
@@ -205,7 +212,7 @@ def retry(
     if not detach:
         with leaving(job):
             follow_own(job, quiet=as_json)
-    print_outcome(job, as_json=as_json)
+    return print_outcome(job, as_json=as_json)
 
 
 @jobs.command()
@@ -223,12 +230,26 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
     print_facts([("next", explanation.next_step)])
 
 
+def _ask_to_delete(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be brought back is deleted; without a terminal require --yes. Raises SpecError or Exit."""
+    from orchestrator.errors import SpecError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        message = "Deleting an adapter has to be confirmed, and there is no terminal to ask on. Nothing was deleted."
+        raise SpecError(message, next_step="add --yes, or leave out --adapter")
+    if not click.confirm(printable(question), default=False, err=True):
+        click.echo("Nothing was deleted.", err=True)
+        raise click.exceptions.Exit(1)
+
+
 def _targets(turn: "Turn | None" = None) -> "list[Target]":
     from orchestrator.settings import Settings
     from orchestrator.targets.local.queue import Turn
     from orchestrator.targets.opening import open_targets
 
-    return open_targets(Settings.from_environment(), turn or Turn.ALONE)
+    return open_targets(Settings.from_environment(), print_warning, turn or Turn.ALONE)
 
 
 def _find(name: str, target_name: str | None, turn: "Turn | None" = None) -> "Job":

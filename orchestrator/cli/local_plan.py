@@ -18,6 +18,7 @@ from orchestrator.specs.base_model import Builtin, Folder, known_family, native_
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
 from orchestrator.targets.local.local_jobs import LocalJobs
+from orchestrator.terminal import size_text
 
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
@@ -67,7 +68,7 @@ def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
         return
     free = free_bytes(target.settings.home)
     if use.total > free:
-        there = f"{_size(free)} are free in {target.settings.home}"
+        there = f"{size_text(free)} are free in {target.settings.home}"
         raise MachineError(
             f"The job takes {_use_text(use)} of disk, and {there}. Nothing was started.",
             next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
@@ -138,7 +139,7 @@ def _base_model(spec: JobSpec) -> str:
 
 def _disk(use: DiskUse | None, home: Path) -> str:
     free = free_bytes(home)
-    there = f"{_size(free)} are free in {home}"
+    there = f"{size_text(free)} are free in {home}"
     if use is None:
         return f"unknown, as the size of the model is; {there}"
     text = f"{_use_text(use)}; {there}"
@@ -148,11 +149,7 @@ def _disk(use: DiskUse | None, home: Path) -> str:
 
 
 def _use_text(use: DiskUse) -> str:
-    parts = f"checkpoints {_size(use.checkpoints)}, adapter {_size(use.adapter)}, images {_size(use.images)}"
-    return f"up to {_size(use.total)} ({parts})"
-
-
-def _size(count: int) -> str:
-    if count >= 10**9:
-        return f"{count / 1e9:.1f} GB"
-    return f"{count / 1e6:.1f} MB"
+    parts = (
+        f"checkpoints {size_text(use.checkpoints)}, adapter {size_text(use.adapter)}, images {size_text(use.images)}"
+    )
+    return f"up to {size_text(use.total)} ({parts})"

@@ -6,6 +6,7 @@ import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import PROGRAM
+from orchestrator.terminal import size_text
 
 if TYPE_CHECKING:
     from orchestrator.storage import Store
@@ -44,7 +45,7 @@ def mirror(hf_id: str, revision: str | None, as_json: bool) -> None:
         ("revision", model.revision),
         ("commit", model.commit),
         ("copy", f"{model.uri} ({age})"),
-        ("size", f"{model.bytes / 1e9:.2f} GB"),
+        ("size", size_text(model.bytes)),
         ("use", f"{PROGRAM} submit RECIPE --target sagemaker --base-model {model.id}"),
     ]
     print_facts(facts)
@@ -65,7 +66,7 @@ def list_models(as_json: bool) -> None:
         return
     rows = []
     for model in found:
-        size = f"{model.bytes / 1e9:.2f} GB"
+        size = size_text(model.bytes)
         mirrored = f"{model.mirrored.astimezone():%Y-%m-%d %H:%M}"
         rows.append((model.id, model.revision, model.commit[:12], size, mirrored))
     print_table(("MODEL", "REVISION", "COMMIT", "SIZE", "MIRRORED"), rows)

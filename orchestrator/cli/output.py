@@ -85,6 +85,11 @@ def _columns() -> int | None:
     return size_of(sys.stdout).columns
 
 
+def print_warning(error: "OrchestratorError") -> None:
+    """Print an error that does not end the command, on stderr."""
+    say(f"Warning: {error.render()}", keep="\n", err=True)
+
+
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:

@@ -2,13 +2,16 @@
 
 import click
 
-from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.cli.output import print_facts, print_json, print_table, print_warning
 from orchestrator.contract.command_line import command
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
+from orchestrator.settings import Settings
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
+from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.terminal import size_text
 
 _UP = command("infra", "up")
 _NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
@@ -33,6 +36,13 @@ def print_plan(
     if request:
         click.echo()
         print_json(plan.request)
+
+
+def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
+    """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken."""
+    obstacle = ProcessTarget(settings).obstacle(plan.request)
+    if obstacle is not None:
+        print_warning(obstacle)
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
@@ -87,7 +97,7 @@ def _storage(placement: Placement) -> str:
     if not size:
         return "checkpoints of unknown size in the bucket while it trains"
     month = dollars(storage_per_month(size))
-    return f"checkpoints of {size / 1e6:,.1f} MB in the bucket: {month} if they are kept for a month"
+    return f"checkpoints of {size_text(size)} in the bucket: {month} if they are kept for a month"
 
 
 def _stand_ins(plan: Plan) -> list[str]:
@@ -102,8 +112,7 @@ def _stand_ins(plan: Plan) -> list[str]:
 def _row(bucket: str, tree: Tree) -> tuple[str, str, str]:
     uri = s3_uri(bucket, tree.name)
     count = len(tree.files)
-    megabytes = tree.bytes / 1e6
-    return uri, str(count), f"{megabytes:.2f} MB"
+    return uri, str(count), size_text(tree.bytes)
 
 
 def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:

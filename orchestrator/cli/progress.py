@@ -17,7 +17,7 @@ from orchestrator.contract.events import Checkpoint, Event, Item, Resumed, Sampl
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
-from orchestrator.terminal import printable
+from orchestrator.terminal import printable, size_text
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -70,7 +70,7 @@ def _byte_lines() -> StorageProgress:
             click.echo(f"{what}: all sent", err=True)
         elif done < of and what not in started:
             started.add(what)
-            click.echo(f"{what}: sending {of / 1e6:.2f} MB", err=True)
+            click.echo(f"{what}: sending {size_text(of)}", err=True)
 
     return progress
 
@@ -84,7 +84,7 @@ def _byte_bars() -> Iterator[StorageProgress]:
         shown = []
         for what, (done, of) in sent.items():
             drawn = bar(done, of, 20, marks)
-            line = f"sending {printable(what)}  {drawn}  {done / 1e6:.2f} of {of / 1e6:.2f} MB"
+            line = f"sending {printable(what)}  {drawn}  {size_text(done)} of {size_text(of)}"
             shown.append(shortened(line, columns - 1, marks.ellipsis))
         return shown
 
@@ -97,7 +97,7 @@ def _byte_bars() -> Iterator[StorageProgress]:
 
         yield progress
     for what, (_, of) in sent.items():
-        click.echo(f"{styled(marks.done, sys.stderr, 'green')} sent {printable(what)}  {of / 1e6:.2f} MB", err=True)
+        click.echo(f"{styled(marks.done, sys.stderr, 'green')} sent {printable(what)}  {size_text(of)}", err=True)
 
 
 def _keeps_running(job: Job) -> str:

@@ -1,33 +1,57 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
+from pathlib import PurePath
 from typing import Any
 
 import click
 
-from orchestrator.adapters.registry import name_of
-from orchestrator.cli.output import print_facts, print_json, print_table
+from orchestrator.adapters.registry import Finished, name_of
+from orchestrator.adapters.usage import example_prompt, snippet
+from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Measure
-from orchestrator.errors import JobError
+from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
 from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.names import TargetName
+from orchestrator.terminal import printable, size_text
 
+_NOTHING = Finished(None, None)
+"""What is known of the adapter of a job that is not complete."""
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
 
 
-def print_outcome(job: Job, *, as_json: bool) -> None:
-    """Print the state of a submitted job; raises JobError when it failed or was stopped."""
+def print_outcome(job: Job, *, as_json: bool) -> int:
+    """Print the state of a submitted job and return the exit code; raises JobError when it failed.
+
+    A job that somebody stopped is no error, but has made no adapter: the exit code is that of a job that failed.
+    """
     description = job.describe()
-    if description.status in ENDED_EARLY:
-        explanation = job.explain()
+    if description.status not in ENDED_EARLY:
+        _print(job, description, as_json=as_json)
+        return 0
+    explanation = job.explain()
+    if not _was_wished(description):
         message = f"{job.name}: {description.status}. {explanation.cause}"
         raise JobError(message, next_step=explanation.next_step)
-    _print(job, description, as_json=as_json)
+    if as_json:
+        print_json(job_json(job, description, _NOTHING))
+    else:
+        say(f"Stopped {job.name}. {explanation.cause}")
+        say(f"Resume it with: {explanation.next_step}")
+    return JobError.exit_code
+
+
+def _was_wished(description: JobDescription) -> bool:
+    """Whether a job ended because somebody stopped it, and not by a limit of the service."""
+    if description.status is not JobStatus.STOPPED:
+        return False
+    return description.target is not TargetName.SAGEMAKER or description.failure_reason is None
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
@@ -36,22 +60,35 @@ def print_job(job: Job, *, as_json: bool) -> None:
 
 
 def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
-    manifest = None
+    finished = _NOTHING
     if description.status is JobStatus.COMPLETED:
-        manifest = job.manifest()
+        finished = job.finished()
     if as_json:
-        print_json(job_json(job, description, manifest))
+        print_json(job_json(job, description, finished))
         return
-    print_facts(_facts(job, description, manifest))
+    print_facts(_facts(job, description, finished))
+    manifest, problem = finished
     if manifest is not None and manifest.metrics:
         click.echo()
         print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
+    if manifest is not None and problem is None:
+        adapter = location_of(description.output)
+        print_snippet(manifest, _folder_to_load(job, adapter))
+
+
+def print_snippet(manifest: AdapterManifest, folder: str) -> None:
+    """Print the Python program that loads an adapter and draws with it, ready to be copied."""
+    lines = snippet(manifest, folder)
+    if lines:
+        click.echo("\nDraw with it in Python:\n")
+    for line in lines:
+        click.echo(printable(line))
 
 
 def job_json(
     job: Job,
     description: JobDescription,
-    manifest: AdapterManifest | None,
+    finished: Finished,
 ) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
     values = description.model_dump(mode="json")
@@ -61,30 +98,47 @@ def job_json(
     values["usd"] = None
     if usd is not None:
         values["usd"] = float(usd)
+    manifest, problem = finished
+    values["problem"] = None
+    if problem is not None:
+        values["problem"] = problem.message
+        values["next_step"] = problem.next_step
     if manifest is None:
         return {
             **values,
             "adapter": None,
             "loading": [],
+            "snippet": "",
             "metrics": {},
         }
     adapter = location_of(description.output)
-    folder = _folder_to_load(job, adapter)
+    loading = []
+    program = []
+    if problem is None:
+        folder = _folder_to_load(job, adapter)
+        loading = manifest.loading(folder)
+        program = snippet(manifest, folder)
     return {
         **values,
         "adapter": adapter,
-        "loading": manifest.loading(folder),
+        "loading": loading,
+        "snippet": "\n".join(program),
         "metrics": manifest.metrics,
     }
 
 
-def _facts(job: Job, description: JobDescription, manifest: AdapterManifest | None) -> Facts:
+def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     facts = _state_facts(description)
-    if manifest is None:
+    if description.status is not JobStatus.COMPLETED:
         facts += _progress_facts(job)
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
-    if manifest is not None:
+    if description.status in ENDED_EARLY:
+        facts.append(("next", description.next_step or command("jobs", "retry", job.name)))
+    manifest, problem = finished
+    if problem is not None:
+        facts += [("adapter", problem.message), ("next", problem.next_step)]
+    elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
     return facts
@@ -115,7 +169,11 @@ def _state_facts(description: JobDescription) -> Facts:
 def _progress_facts(job: Job) -> Facts:
     """Return the last optimizer step and the newest checkpoint of a job without an adapter."""
     facts = []
-    last = _last_step(job)
+    try:
+        last = _last_step(job)
+    except OrchestratorError as error:
+        last = None
+        facts.append(("log", error.message))
     if last is not None:
         progress = f"step {last.step} of {last.of}, loss {last.loss:.4f}"
         facts.append(("progress", progress))
@@ -127,13 +185,9 @@ def _progress_facts(job: Job) -> Facts:
 
 def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     """Return the location of the adapter (a folder or a URI), its size, and how to use it."""
-    weights = 0  # bytes
-    for name, file in manifest.files.items():
-        if name.endswith(".safetensors"):
-            weights += file.size
     facts = [
         ("adapter", adapter),
-        ("size", f"{weights / 1e6:.2f} MB"),
+        ("size", size_text(manifest.bytes)),
         ("prompt with", prompt_words(manifest)),
     ]
     if manifest.images is not None:
@@ -144,10 +198,8 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     folder = _folder_to_load(job, adapter)
     if folder != adapter:
         facts.append(("fetch", command("adapters", "pull", folder)))
-    label = "load"
-    for line in manifest.loading(folder):
-        facts.append((label, line))
-        label = ""
+    name = PurePath(folder).name
+    facts.append(("draw", command("adapters", "draw", name, example_prompt(manifest))))
     return facts
 
 

@@ -61,7 +61,7 @@ _A_WEEK = 7 * 24 * 60  # in minutes
     help="Return at once; `jobs wait` watches the job.",
 )
 @json_option
-def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> None:
+def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) -> int:
     """Train an adapter with a RECIPE (see `recipes list`) or from a JOB.yaml.
 
     \b
@@ -82,9 +82,8 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     settings = Settings.from_environment()
     spec = _spec(what, given)
     if target == "local":
-        _submit_here(spec, settings, start, dry_run=dry_run)
-    else:
-        _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
+        return _submit_here(spec, settings, start, dry_run=dry_run)
+    return _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
 
 
 class _Start(NamedTuple):
@@ -106,29 +105,33 @@ def _submit_here(
     start: _Start,
     *,
     dry_run: bool,
-) -> None:
+) -> int:
     from orchestrator.cli.local_plan import expected_text, print_local_plan, require_disk
+    from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
     from orchestrator.targets.local.process import ProcessTarget
 
+    if not dry_run:
+        settings.require_writable()
     target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         prepared = prepare_inputs(spec, Path(staging))
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
-        if dry_run and start.as_json:
-            print_json(plan.request)
-            return
         if dry_run:
-            print_local_plan(plan, spec, prepared, target)
-            return
+            warn_of_taken_name(plan, settings)
+            if start.as_json:
+                print_json(plan.request)
+            else:
+                print_local_plan(plan, spec, prepared, target)
+            return 0
         require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))
     if not start.as_json and not target.has(plan.request["TrainingJobName"]):
         say(f"Expected duration: {expected_text(spec, target)}", err=True)
-    _begin(plan, target, start)
+    return _begin(plan, target, start)
 
 
 def _submit_to_sagemaker(
@@ -138,13 +141,13 @@ def _submit_to_sagemaker(
     *,
     dry_run: bool,
     yes: bool,
-) -> None:
+) -> int:
     from orchestrator.planning.plan import store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if dry_run:
             _show_without_calls(spec, settings, Path(staging), as_json=start.as_json)
-            return
+            return 0
         # Imported late: a dry run needs nothing that watches jobs.
         from orchestrator.cli.progress import uploading
         from orchestrator.targets.names import TargetName
@@ -165,7 +168,7 @@ def _submit_to_sagemaker(
     if plan.mirrored is not None:
         model = plan.mirrored.describe()
         say(f"Base model: the copy of {model}", err=True)
-    _begin(plan, target, start)
+    return _begin(plan, target, start)
 
 
 def _show_without_calls(
@@ -233,7 +236,7 @@ def _warn(plan: "Plan") -> None:
         say(f"Note: {note}", err=True)
 
 
-def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
+def _begin(plan: "Plan", target: "Target", start: _Start) -> int:
     from orchestrator.cli.results import print_outcome
     from orchestrator.jobs.capacity import CapacityRetry, acquire
 
@@ -245,7 +248,7 @@ def _begin(plan: "Plan", target: "Target", start: _Start) -> None:
 
     retry = CapacityRetry(start.fallback, start.wait_minutes)
     job = acquire(plan, run, retry, report)
-    print_outcome(job, as_json=start.as_json)
+    return print_outcome(job, as_json=start.as_json)
 
 
 def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job":

@@ -85,6 +85,8 @@ def sweep(
     check_target(target, {**given, "max_usd": max_usd})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
+    if not start.dry_run:
+        settings.require_writable()
     lists = dict(pair.partition("=")[::2] for pair in pairs)
     fields = spec_fields(what, given, lists)
     variants = expand(fields, pairs)
@@ -94,6 +96,7 @@ def sweep(
 
 
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
+    from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
     from orchestrator.targets.local.queue import Turn
@@ -104,6 +107,8 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
         entries = plan_sweep_here(variants, settings, Path(staging))
         _show_plan(entries, start)
         if start.dry_run:
+            for entry in entries:
+                warn_of_taken_name(entry.plan, settings)
             return 0
         store_trees(entries, FolderStore(settings.store))
     turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once

@@ -6,6 +6,7 @@ clock: two runs of one job give the same bytes.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from orchestrator.contract.families import FAMILIES, Family
 FORMAT = 1
 MANIFEST_FILE = "adapter.json"
 HEADER_KEY = "orchestrator"
+NOT_LISTED = "is not in its manifest"
+"""Said of a file in an adapter's folder."""
 CONTACT_SHEET_FILE = "contact_sheet.png"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
@@ -168,8 +171,35 @@ class AdapterManifest(BaseModel):
             lines.append(f"pipe.load_textual_inversion(rows[{key!r}], token={self.trigger!r}, {where})")
         return lines
 
+    @property
+    def bytes(self) -> int:
+        """Size of all files except this manifest."""
+        return sum(digest.size for digest in self.files.values())
+
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""
-        found = hash_files(folder, leave_out=MANIFEST_FILE)
+        found = {name: digest for name, digest in hash_files(folder).items() if _belongs(name)}
         names = sorted({*found, *self.files})
         return [name for name in names if found.get(name) != self.files.get(name)]
+
+    def misfits(self, sizes: Mapping[str, int]) -> list[str]:
+        """Return what is wrong with files of these names and sizes in bytes, each as "weights.safetensors is missing".
+
+        Quick, because it reads none of them.
+        """
+        found = {name: size for name, size in sizes.items() if _belongs(name)}
+        misfits = []
+        for name in sorted({*found, *self.files}):
+            if name not in found:
+                misfits.append(f"{name} is missing")
+            elif name not in self.files:
+                misfits.append(f"{name} {NOT_LISTED}")
+            elif found[name] != self.files[name].size:
+                misfits.append(f"{name} has {found[name]} bytes instead of {self.files[name].size}")
+        return misfits
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of an adapter's folder is part of it: systems leave hidden files of their own (.DS_Store)."""
+    is_hidden = any(part.startswith(".") for part in name.split("/"))
+    return not is_hidden and name != MANIFEST_FILE

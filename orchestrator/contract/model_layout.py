@@ -155,7 +155,7 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def clip_names(folder: Path) -> set[str]:
-    """Return the names of the files of a CLIP in a folder of its own, as those of a model's part: "clip/config.json"."""
+    """Return the names of the files of a CLIP in a folder of its own, as if of a model: "clip/config.json"."""
     return {f"{CLIP_FOLDER}/{path.name}" for path in folder.iterdir()}
 
 

@@ -4,19 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from orchestrator.adapters.registry import read_manifest
+from orchestrator.adapters.registry import Finished, inspect
 from orchestrator.aws.instances import instances
-from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, parse
 from orchestrator.contract.problem import did_you_mean
-from orchestrator.errors import AccountError, JobError, JobExistsError, MissingError, ServiceError
+from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.jobs.explanation import Explanation, explain
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.requests import Request, identity_of
-from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
 _LIST = command("jobs", "list")
@@ -84,17 +82,19 @@ class Job:
     def explain(self) -> Explanation:
         """Explain the job's status: cause, evidence and next command."""
         description = self.describe()
-        log = self.log_lines(latest_attempt=True)
         checkpoint_step = self.target.checkpoint_step(self.name)
-        return explain(description, log, checkpoint_step)
+        try:
+            return explain(description, self.log_lines(latest_attempt=True), checkpoint_step)
+        except JobError as error:  # the log cannot be read
+            return explain(description, [error.message], checkpoint_step)
 
-    def manifest(self) -> AdapterManifest | None:
-        """Return the adapter's manifest, or None while there is no adapter; raises JobError when it is damaged."""
+    def finished(self) -> Finished:
+        """Look at the adapter of a complete job: its manifest, or why it cannot be used."""
         store = self.target.store
         try:
-            return read_manifest(store, store.name(self.describe().output))
-        except MissingError:
-            return None
+            return inspect(store, store.name(self.describe().output))
+        except OrchestratorError as error:
+            return Finished(None, error)
 
 
 class Submission(NamedTuple):
@@ -130,12 +130,11 @@ def submit(
         return _restart(job, request, status)
     if status in ENDED_EARLY:
         return _resume(job, request, resume=resume)
-    if status is JobStatus.COMPLETED and job.manifest() is None:
-        output = location_of(job.describe().output)
-        raise JobError(
-            f"The job {job.name} is complete, but its adapter is missing from {output}.",
-            next_step="submit it again with --restart",
-        )
+    if status is JobStatus.COMPLETED:
+        problem = job.finished().problem
+        if problem is not None:
+            message = f"The job {job.name} is complete, but its adapter cannot be used. {problem.message}"
+            raise JobError(message, next_step=problem.next_step)
     return Submission(job, started=False)
 
 

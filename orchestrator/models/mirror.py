@@ -25,6 +25,7 @@ from orchestrator.secret_scan import require_no_secret
 from orchestrator.specs.base_model import Hub, ModelSource
 from orchestrator.specs.no_model import hub_page
 from orchestrator.storage import Store
+from orchestrator.terminal import size_text
 
 _RECORDS = "manifests/hub/"
 _ANOTHER = "mirror another model, or convert it with diffusers and submit with its folder as --base-model"
@@ -96,7 +97,7 @@ def _copy(
 ) -> MirroredModel:
     """Download a model and store it; return its record, which is not written yet."""
     commit = found.commit[:12]
-    size = f"{found.bytes / 1e9:.2f} GB"
+    size = size_text(found.bytes)
     report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
     folder = hub.fetch(found)
     problems = model_problems(folder)

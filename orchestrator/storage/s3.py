@@ -24,12 +24,10 @@ from orchestrator.storage.download import damaged, fetch
 from orchestrator.storage.files import complete_folder, to_json
 from orchestrator.storage.meter import Meter
 from orchestrator.storage.names import unsafe_files
-from orchestrator.storage.store import Listed, Progress
+from orchestrator.storage.store import MAX_TEXT_BYTES, Listed, Progress
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.upload import THREADS, Upload, Uploader, run_parallel
 from orchestrator.storage.uris import folder_name
-
-_MAX_TEXT_BYTES = 50 * 2**20  # the manifest of 100,000 files
 
 
 class TreeManifest(BaseModel):
@@ -113,7 +111,7 @@ class S3Store:
 
     def get_bytes(self, name: str) -> bytes:
         """Return the bytes of a small object; raises MissingError, or AccountError when it is too large."""
-        return self._bucket.get(name, max_bytes=_MAX_TEXT_BYTES)
+        return self._bucket.get(name, max_bytes=MAX_TEXT_BYTES)
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Store a value under a key; with `new`, raises ConflictError when the key has another value."""

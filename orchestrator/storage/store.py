@@ -11,6 +11,9 @@ from orchestrator.storage.tree import Tree
 Progress = Callable[[str, int, int], None]
 """Called with what is transferred ("data", "models", ...), the bytes done and the total bytes, from any thread."""
 
+MAX_TEXT_BYTES = 50 * 2**20
+"""Most that `get_bytes` reads: the manifest of 100,000 files."""
+
 
 class Listed(NamedTuple):
     """What a listing reports of an object."""
@@ -40,7 +43,7 @@ class Store(Protocol):
         ...
 
     def get_bytes(self, name: str) -> bytes:
-        """Return the bytes of a small file without a known digest; raises MissingError."""
+        """Return the bytes of a small file; raises MissingError, or another error when it cannot be read."""
         ...
 
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
@@ -60,5 +63,5 @@ class Store(Protocol):
         ...
 
     def name(self, uri: str) -> str:
-        """Return the name that a URI of this store stands for."""
+        """Return the name that a URI stands for; raises SpecError when it is not in this store."""
         ...

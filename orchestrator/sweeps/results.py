@@ -94,20 +94,16 @@ def _result_of_job(entry: Entry, job: Job) -> JobResult:
         status=description.status,
         usd=None if usd is None else float(usd),
     )
-    manifest = None
-    if description.status is JobStatus.COMPLETED:
-        manifest = job.manifest()
-    if manifest is None:
+    if description.status is not JobStatus.COMPLETED:
         explanation = job.explain()
-        found: dict[str, object] = {
-            "why": explanation.cause,
-            "next_step": explanation.next_step,
-        }
-    else:
-        found = {
-            "adapter": location_of(description.output),
-            "metrics": manifest.metrics,
-        }
+        return result.model_copy(update={"why": explanation.cause, "next_step": explanation.next_step})
+    manifest, problem = job.finished()
+    if problem is not None:
+        return result.model_copy(update={"why": problem.message, "next_step": problem.next_step})
+    found = {
+        "adapter": location_of(description.output),
+        "metrics": manifest.metrics if manifest else {},
+    }
     return result.model_copy(update=found)
 
 

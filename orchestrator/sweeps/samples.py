@@ -88,7 +88,7 @@ def read_columns(
 
 def _read_column(result: JobResult, job: Job) -> Column:
     """Read the images of a finished job; raises SamplesError, or what the store raises."""
-    manifest = job.manifest()
+    manifest = job.finished().manifest
     if manifest is None:
         raise SamplesError("has no adapter any more")
     store = job.target.store

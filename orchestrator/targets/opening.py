@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from orchestrator.aws.client import Aws
+from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.storage import Progress, S3Store
 from orchestrator.targets.base import Target
@@ -27,12 +28,22 @@ def open_target(
     return _OPENERS[name](settings, progress, turn)
 
 
-def open_targets(settings: Settings, turn: Turn = Turn.TOGETHER) -> list[Target]:
-    """Return every target that can be used: SageMaker only once an account is set up."""
-    names = list(_OPENERS)
-    if settings.aws() is None:
-        names.remove(TargetName.SAGEMAKER)
-    return [open_target(name, settings, turn=turn) for name in names]
+def open_targets(
+    settings: Settings,
+    report: Callable[[OrchestratorError], None],
+    turn: Turn = Turn.TOGETHER,
+) -> list[Target]:
+    """Return every target that can be used: SageMaker only once an account is set up.
+
+    Settings of the account that cannot be read are reported, and do not keep anyone from this machine's own jobs.
+    """
+    targets = [open_target(TargetName.LOCAL, settings, turn=turn)]
+    try:
+        if settings.aws() is not None:
+            targets.append(open_target(TargetName.SAGEMAKER, settings))
+    except OrchestratorError as error:
+        report(error)
+    return targets
 
 
 def _open_local(settings: Settings, _progress: Progress | None, turn: Turn) -> Target:

@@ -233,8 +233,64 @@ def test_a_stopped_job_is_no_success(run: Run, settings: Settings, training_requ
     ProcessTarget(settings).create(training_request("block()", name="slow"))
     assert json.loads(run("jobs", "stop", "slow", "--json").stdout)["status"] == "Stopped"
     result = run("jobs", "wait", "slow")
-    assert result.returncode == 4
-    assert "jobs retry slow" in result.stderr
+    assert (result.returncode, result.stderr.count("Error")) == (4, 0)
+    assert "Stopped slow." in result.stdout
+    assert "Resume it with: python -m orchestrator jobs retry slow" in result.stdout
+    assert json.loads(run("jobs", "wait", "slow", "--json").stdout)["status"] == "Stopped"
+    assert "jobs retry slow" in run("jobs", "show", "slow").stdout
+
+
+def test_an_adapter_is_deleted_only_once_somebody_has_said_so(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    for name in ("one", "two"):
+        target.create(training_request("finish()", name=name))
+        Job(target, name).wait()
+    adapter = settings.adapters / "one"
+    refused = run("jobs", "remove", "one", "--adapter")
+    assert (refused.returncode, adapter.exists()) == (2, True)
+    assert "add --yes" in refused.stderr
+    assert _typed(b"n\n", "jobs", "remove", "one", "--adapter") == 1
+    assert (adapter.exists(), target.has("one")) == (True, True)
+    assert _typed(b"y\n", "jobs", "remove", "one", "--adapter") == 0
+    assert (adapter.exists(), target.has("one")) == (False, False)
+    assert run("jobs", "remove", "two", "--adapter", "--yes").returncode == 0
+    assert not (settings.adapters / "two").exists()
+
+
+def _typed(keys: bytes, *words: str) -> int:
+    """Type keys at the question of a command on a terminal, and return its exit code."""
+    terminal, side = pty.openpty()
+    command = [sys.executable, "-m", "orchestrator", *words]
+    client = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+    _read_until(terminal, b"?")
+    os.write(terminal, keys)
+    code = client.wait()
+    os.close(terminal)
+    return code
+
+
+def test_a_dry_run_says_that_a_name_is_taken(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("finish()", name="dog"))
+    Job(target, "dog").wait()
+    before = sorted(settings.home.rglob("*"))
+    words = ("submit", "dreambooth", "--dry-run", "--name")
+    taken = run(*words, "dog")
+    assert (taken.returncode, json.loads(taken.stdout)["HyperParameters"]["recipe"]) == (0, '"dreambooth"')
+    assert 'The adapter name "dog" is taken by the job dog' in taken.stderr
+    assert run(*words, "cat").stderr == ""
+    swept = run("sweep", "dreambooth", "-s", "rank=4,8", "--name", "dog", "--dry-run")
+    assert "taken" not in swept.stderr  # each adapter has a name of its own
+    name = json.loads(run(*words, "cat").stdout)["TrainingJobName"]
+    target.create(training_request("sys.exit(1)", name=name))
+    Job(target, name).wait()
+    assert f"The job {name} was submitted before and is Failed." in run(*words, "cat").stderr
+    assert [path for path in before if not path.exists()] == []
 
 
 @pytest.fixture

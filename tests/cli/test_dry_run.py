@@ -118,7 +118,7 @@ def test_a_person_reads_the_same(machine: Machine) -> None:
     facts, _, request = outcome.stdout.partition("\n{")
     assert json.loads("{" + request) == plan["request"]
     for upload in plan["uploads"]:
-        assert re.search(rf"{re.escape(upload['uri'])} +{len(upload['files'])} +\d+\.\d\d MB", facts)
+        assert re.search(rf"{re.escape(upload['uri'])} +{len(upload['files'])} +[\d.]+ (bytes|kB|MB)", facts)
     placement = plan["placement"]
     for said in (placement["instance"]["name"], placement["why"], placement["quota"], f"${placement['cost']['usd']}"):
         assert said in facts

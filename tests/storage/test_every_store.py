@@ -1,13 +1,16 @@
 """What every store does, in a folder and in a bucket."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.contract.digest import FileDigest, hash_files
-from orchestrator.errors import ConflictError, MachineError, MissingError, OrchestratorError
+from orchestrator.errors import ConflictError, MachineError, MissingError, OrchestratorError, SpecError
 from orchestrator.storage import FolderStore, Store
+from orchestrator.storage.store import MAX_TEXT_BYTES
 from orchestrator.storage.tree import Tree, tree_of_folder
 
 EXAMPLE = {"name": "Füchslein", "tags": ["a", "b"], "rank": 4}
@@ -147,6 +150,55 @@ def test_names_are_listed_by_prefix_with_their_sizes(any_store: Store) -> None:
     assert any_store.name(any_store.uri("adapters/a.json")) == "adapters/a.json"
     assert len(any_store.list_prefix("")) == 4
     assert any_store.list_prefix("nothing/here") == {}
+
+
+def test_a_listing_is_of_names_that_begin_with_the_prefix_and_of_no_others(any_store: Store) -> None:
+    for name in ("adapters/a.json", "adapters/ab/c.json", "adapters/b.json", "manifests/a.json"):
+        any_store.put_json(name, 1)
+    assert list(any_store.list_prefix("adapters/a")) == ["adapters/a.json", "adapters/ab/c.json"]
+    assert list(any_store.list_prefix("adapters/ab/")) == ["adapters/ab/c.json"]
+    assert list(any_store.list_prefix("a")) == ["adapters/a.json", "adapters/ab/c.json", "adapters/b.json"]
+
+
+def test_a_uri_of_another_store_has_no_name_in_this_one(any_store: Store, tmp_path: Path) -> None:
+    for uri in ((tmp_path / "elsewhere").as_uri(), "s3://another-bucket/adapters/"):
+        with pytest.raises(SpecError, match="is not in"):
+            any_store.name(uri)
+
+
+def test_a_tree_whose_files_were_deleted_is_stored_again(tree: Tree, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put_tree(tree)
+    stored = store.root / tree.name
+    for damage in ((stored / "a.txt").unlink, lambda: (stored / "a.txt").write_bytes(b"longer")):
+        damage()
+        store.put_tree(tree)
+        assert hash_files(stored) == tree.files
+    shutil.rmtree(stored)
+    stored.write_bytes(b"a file in its place")
+    store.put_tree(tree)
+    assert hash_files(stored) == tree.files
+
+
+def test_odd_files_in_a_folder_are_neither_listed_nor_fatal(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_json("adapters/a.json", 1)
+    (tmp_path / "adapters" / ".hidden").touch()
+    (tmp_path / "adapters" / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "adapters" / "round").symlink_to(tmp_path / "adapters" / "round")
+    (tmp_path / "adapters" / "folder.json").mkdir()
+    assert list(store.list_prefix("adapters/")) == ["adapters/a.json"]
+    with pytest.raises(MachineError, match="cannot be read: Is a directory"):
+        store.get_bytes("adapters/folder.json")
+    with pytest.raises(MissingError):
+        store.get_bytes("adapters/a.json/b.json")
+
+
+def test_no_more_is_read_of_a_text_than_one_may_have(tmp_path: Path) -> None:
+    (tmp_path / "adapter.json").touch()
+    os.truncate(tmp_path / "adapter.json", MAX_TEXT_BYTES + 1)
+    with pytest.raises(MachineError, match="has more than"):
+        FolderStore(tmp_path).get_bytes("adapter.json")
 
 
 def test_a_file_that_is_gone_since_it_was_hashed_is_named(any_store: Store, tree: Tree) -> None:

@@ -16,26 +16,31 @@ process that was killed.
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from orchestrator.contract.adapter import MANIFEST_FILE
+from orchestrator.contract.checkpoints import FILES as CHECKPOINT_FILES
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.events import Failed, Step, parse
+from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import Request, identity_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
+_OWNERS = ".owners"
 _POLL_SECONDS = 0.05
 _TAIL_BYTES = 100_000  # several hundred events
 _VANISHED = (
@@ -43,6 +48,8 @@ _VANISHED = (
 )
 _VANISHED_IN_QUEUE = "Its turn had not come when its process was killed or the machine was restarted."
 _LOST = "Progress since its newest checkpoint is lost."
+_DAMAGED = "Its state.json is damaged, so it is not known how it ended."
+_ASKED_TO_STOP = "It was asked to stop; its state.json is damaged, so no more is known."
 
 
 class AttemptState(BaseModel):
@@ -56,7 +63,7 @@ class AttemptState(BaseModel):
     """When the attempt began."""
     ended: AwareDatetime | None = None
     """When it ended."""
-    log_start: int = 0
+    log_start: int = Field(0, ge=0)
     """Offset of the attempt's first byte in the log."""
     worker_pid: int | None = None
     """Process that watches the training process."""
@@ -72,6 +79,19 @@ class AttemptState(BaseModel):
     """The next command, or what to change."""
 
 
+class Ending(NamedTuple):
+    """How an attempt ended."""
+
+    status: JobStatus
+    """Completed, failed or stopped."""
+    ended: datetime | None = None
+    """When, if that is known."""
+    reason: str | None = None
+    """What happened and why."""
+    next_step: str | None = None
+    """The next command, or what to change."""
+
+
 class JobFolder:
     """Reads and writes one job's files."""
 
@@ -82,19 +102,43 @@ class JobFolder:
         self.log = path / "log.txt"
 
     def exists(self) -> bool:
-        """Return whether the folder is a job."""
-        return (self.path / "request.json").is_file()
+        """Return whether the folder is a job, damaged or not; whatever else lies beside the jobs is none."""
+        try:
+            (self.path / "request.json").lstat()
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def created(self) -> datetime:
+        """Return when the job was created; the epoch when that cannot be told."""
+        try:
+            seconds = (self.path / "request.json").lstat().st_mtime
+        except OSError:  # just discarded, or no permission
+            seconds = 0.0
+        return datetime.fromtimestamp(seconds, UTC)
 
     def request(self) -> Request:
         """Read the request that the job was created with; raises JobError when it is damaged."""
+        path = self.path / "request.json"
         try:
-            request: Request = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise JobError(
-                f"The job {self.name} is damaged: its request cannot be read ({error}).",
-                next_step=command("jobs", "remove", self.name),
-            ) from error
+            request: Request = json.loads(path.read_text(encoding="utf-8"))
+            identity_of(request)
+            folder_of(request["OutputDataConfig"]["S3OutputPath"])
+        except FileNotFoundError:  # discarded meanwhile
+            raise
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged("request.json", error) from error
         return request
+
+    def _damaged(self, name: str, error: Exception) -> JobError:
+        """Return the error for a file of the job that cannot be read."""
+        message = f"The job {self.name} is damaged: its {name} cannot be read ({_why(error)})."
+        next_step = command("jobs", "remove", self.name)
+        if isinstance(error, PermissionError):
+            next_step = f"check the permissions of {self.path}"
+        return JobError(message, next_step=next_step)
 
     @property
     def output(self) -> Path:
@@ -105,18 +149,25 @@ class JobFolder:
         """Read the worker's state; None before a worker has recorded any, and when it is damaged."""
         try:
             return AttemptState.model_validate_json((self.path / "state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
+
+    def state_is_damaged(self) -> bool:
+        """Return whether a worker recorded its state and it cannot be read any more."""
+        return self.state() is None and os.path.lexists(self.path / "state.json")
 
     def write_state(self, state: AttemptState) -> None:
         """Replace the state as a whole."""
-        write_atomically(self.path / "state.json", state.model_dump_json(indent=2))
+        path = self.path / "state.json"
+        if path.is_dir():
+            _delete(path)
+        write_atomically(path, state.model_dump_json(indent=2))
 
     def begin(self, request: Request) -> None:
         """Turn the folder, whose lock is held, into a new job; delete what a client that was killed left in it."""
         for path in self.path.iterdir():
             if path.name != "lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _delete(path)
         write_atomically(self.path / "request.json", json.dumps(request, indent=2))
 
     def replace_request(self, request: Request) -> None:
@@ -130,8 +181,8 @@ class JobFolder:
 
     def forget_attempt(self) -> None:
         """Delete the state and the stop request of the last attempt, before another starts."""
-        for name in ("state.json", "stop"):
-            (self.path / name).unlink(missing_ok=True)
+        for name in ("state.json", "stop", "worker.txt"):
+            _delete(self.path / name)
 
     def discard(self) -> None:
         """Delete the job and all its files in one step; the caller holds the lock."""
@@ -150,6 +201,10 @@ class JobFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 file = (self.path / "lock").open("w")
+            except IsADirectoryError as error:
+                folder = shlex.quote(str(self.path / "lock"))
+                message = f"The job {self.name} is damaged: its lock is a folder."
+                raise JobError(message, next_step=f"rm -r {folder}") from error
             except (FileExistsError, FileNotFoundError):  # the job was discarded meanwhile
                 if self.path.is_file():
                     raise
@@ -171,10 +226,12 @@ class JobFolder:
         try:
             with (self.path / "lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return False
         except BlockingIOError:
             return True
+        except OSError as error:
+            raise self._damaged("lock", error) from error
         return False
 
     def is_queued(self) -> bool:
@@ -189,62 +246,98 @@ class JobFolder:
             return None
         return state.handle
 
+    def require_handle(self) -> None:
+        """Raise JobError when the running attempt cannot be found, because its state is damaged."""
+        if self.state_is_damaged():
+            lock = shlex.quote(str(self.path / "lock"))
+            raise JobError(
+                f"The state.json of {self.name} is damaged, so it is not known which process to stop.",
+                next_step=f"fuser -k -TERM {lock}  (ends the processes that hold the job's lock)",
+            )
+
     def describe(self, target: TargetName) -> JobDescription:
         """Return what is known of the job now, also when all its processes were killed."""
         # The lock first: once nobody holds it, the state on disk is final.
         running = self.is_running()
         request = self.request()
         state = self.state()
-        status = self._status(running, state)
-        reason, next_step = self._ending(status, state)
+        ending = None if running else self.ending()
+        status = JobStatus.IN_PROGRESS
+        if ending is not None:
+            status = ending.status
+        elif self.stop_requested():
+            status = JobStatus.STOPPING
+        elif state is not None and state.ticket is not None:
+            status = JobStatus.QUEUED
         return JobDescription(
             name=self.name,
             target=target,
             status=status,
             identity=identity_of(request),
-            created=datetime.fromtimestamp((self.path / "request.json").stat().st_mtime, UTC),
+            created=self.created(),
             started=state.started if state and status is not JobStatus.QUEUED else None,
-            ended=state.ended if state and status.is_final else None,
-            failure_reason=reason,
-            next_step=next_step,
+            ended=ending.ended if ending else None,
+            failure_reason=ending.reason if ending else None,
+            next_step=ending.next_step if ending else None,
             output=request["OutputDataConfig"]["S3OutputPath"],
         )
 
-    def _status(self, running: bool, state: AttemptState | None) -> JobStatus:
-        if running and self.stop_requested():
-            return JobStatus.STOPPING
-        if running:
-            return JobStatus.QUEUED if state and state.ticket else JobStatus.IN_PROGRESS
-        if state and state.status.is_final:
-            return state.status
-        return JobStatus.STOPPED if self.kill_reason() else JobStatus.FAILED
+    def ending(self) -> Ending:
+        """Return how the latest attempt ended, of a job that is not running.
 
-    def _ending(self, status: JobStatus, state: AttemptState | None) -> tuple[str | None, str | None]:
-        """Return why the attempt ended and the next command: from its state, the stop request, or else its log."""
-        if not status.is_final:
-            return None, None
-        if state and state.status.is_final:
-            return state.failure_reason, state.next_step
-        if reason := self.kill_reason():
-            return reason, None
+        The worker's state says it. Without one, since the worker was killed, the disk was full, or the file is damaged:
+        the adapter that lies in its place, a request to stop, or the failure in the log.
+        """
+        state = self.state()
+        if state is not None and state.status.is_final:
+            return Ending(state.status, state.ended, state.failure_reason, state.next_step)
+        published = self._published()
+        if published is not None:
+            return Ending(JobStatus.COMPLETED, published)
+        kill_reason = self.kill_reason()
+        if kill_reason:
+            return Ending(JobStatus.STOPPED, reason=kill_reason)
         failed = self._reported_failure(state)
-        if failed is None and state and state.ticket:
-            return _VANISHED_IN_QUEUE, None
-        if failed is None:  # the worker was killed, or the disk was too full to record the ending
-            return _VANISHED, None
-        return failed.message, failed.next_step or None
+        if failed is not None:
+            return Ending(JobStatus.FAILED, reason=failed.message, next_step=failed.next_step or None)
+        if state is not None and state.ticket is not None:
+            return Ending(JobStatus.FAILED, reason=_VANISHED_IN_QUEUE)
+        return self._unknown_ending()
+
+    def _unknown_ending(self) -> Ending:
+        """Return what can be said of an attempt that left no word of its end."""
+        if not self.state_is_damaged():
+            return Ending(JobStatus.FAILED, reason=_VANISHED)
+        if self.stop_requested():
+            return Ending(JobStatus.STOPPED, reason=_ASKED_TO_STOP)
+        return Ending(JobStatus.FAILED, reason=_DAMAGED, next_step=command("jobs", "retry", self.name))
+
+    def _published(self) -> datetime | None:
+        """Return when this job published its adapter; None when it did not, or another job's lies there."""
+        try:
+            owner = owner_file(self.output).read_text(encoding="utf-8")
+            written = (self.output / MANIFEST_FILE).stat().st_mtime
+        except (OSError, ValueError):
+            return None
+        published = datetime.fromtimestamp(written, UTC)
+        # An older one is of the job before it was started anew.
+        is_of_this_run = owner == self.name and published >= self.created()
+        return published if is_of_this_run else None
 
     def _reported_failure(self, state: AttemptState | None) -> Failed | None:
-        """Return the last failure in the attempt's log."""
-        if state is None or not self.log.exists():
+        """Return the last failure in the latest attempt's log."""
+        failed = None
+        try:
+            with self.log.open("rb") as log:
+                log.seek(state.log_start if state else 0)
+                for line in log:
+                    event = parse(line.decode(errors="replace"))
+                    if isinstance(event, Failed):
+                        failed = event
+                    elif isinstance(event, Phase) and event.name == ATTEMPT_PHASE:
+                        failed = None
+        except OSError:
             return None
-        with self.log.open("rb") as log:
-            log.seek(state.log_start)
-            failed = None
-            for line in log:
-                event = parse(line.decode(errors="replace"))
-                if isinstance(event, Failed):
-                    failed = event
         return failed
 
     def last_step(self) -> Step | None:
@@ -291,18 +384,49 @@ class JobFolder:
     def kill_reason(self) -> str:
         """Return why the attempt was killed on request, or an empty text when it was not."""
         try:
-            return (self.path / "stop").read_text(encoding="utf-8")
-        except FileNotFoundError:
+            return (self.path / "stop").read_text(encoding="utf-8", errors="replace")
+        except OSError:
             return ""
 
     def checkpoint_step(self) -> int | None:
-        """Return the steps of the newest complete checkpoint, by the names of the folders."""
+        """Return the steps of the newest complete checkpoint; one that lacks a file, or has an empty one, is none."""
         newest = None
-        for path in self.environment.checkpoints.glob("*"):
+        for path in self.environment.checkpoints.glob("*/"):
             step = step_of(path.name)
-            if step is not None and (newest is None or step > newest):
+            is_complete = step is not None and all(_has_content(path / name) for name in CHECKPOINT_FILES)
+            if step is not None and is_complete and (newest is None or step > newest):
                 newest = step
         return newest
+
+
+def owner_file(adapter: Path) -> Path:
+    """Return the file that names the job to which an adapter's folder belongs."""
+    return adapter.parent / _OWNERS / adapter.name
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder that lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _why(error: Exception) -> str:
+    """Return in a few words why a file cannot be read."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+        return "it is not JSON"
+    return "it is not a request"
 
 
 def _is_same_file(file: IO[str], path: Path) -> bool:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import IO
 
 from orchestrator.contract.command_line import command
@@ -24,9 +25,10 @@ from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
-from orchestrator.targets.local.publication import reserve, withdraw
+from orchestrator.targets.local.publication import require_free, reserve, withdraw
 from orchestrator.targets.local.queue import Queue, Ticket, Turn
 from orchestrator.targets.names import TargetName
+from orchestrator.terminal import size_text
 
 LOCK_SECONDS = 10.0  # the training of a killed worker ends when it prints its next line
 _POLL_SECONDS = 0.1
@@ -81,8 +83,7 @@ class LocalJobs:
         with self._lock(job, _running(name, "wait")) as lock:
             if not job.exists():
                 raise _no_job(name)
-            state = job.state()
-            if state is not None and state.status is JobStatus.COMPLETED:  # another retry was faster
+            if job.ending().status is JobStatus.COMPLETED:  # another retry was faster
                 raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
             reserve(job.output, job)
             with self._ticket(job) as ticket:
@@ -102,6 +103,7 @@ class LocalJobs:
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended or queued job and its files, with `adapter` its adapter too; raises JobError if it runs."""
         job = self._job(name)
+        self.settings.require_writable()
         if job.is_queued():  # nothing of it runs yet
             self.stop(name)
             self.wait_for_end(name, self.lock_seconds)
@@ -109,6 +111,18 @@ class LocalJobs:
             if adapter:
                 withdraw(job.output, job)
             job.discard()
+
+    def obstacle(self, request: Request) -> JobError | None:
+        """Return why a request would start no new job: it was submitted before, or the adapter's name is taken."""
+        job = JobFolder(self.settings.jobs / request["TrainingJobName"])
+        try:
+            if job.exists():
+                status = job.describe(self.name).status
+                return JobExistsError(job.name, f"was submitted before and is {status}")
+            require_free(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+        except JobError as error:
+            return error
+        return None
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""
@@ -151,8 +165,8 @@ class LocalJobs:
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
-        jobs.sort(key=_created)
+        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*/")]
+        jobs.sort(key=JobFolder.created)
         return [job.name for job in jobs if job.exists()]
 
     def under_way(self) -> list[str]:
@@ -164,6 +178,8 @@ class LocalJobs:
         job = self._job(name)
         if not job.is_running():
             return
+        self.settings.require_writable()
+        job.require_handle()
         job.request_stop()
         handle = job.handle()
         if handle is not None:
@@ -176,6 +192,8 @@ class LocalJobs:
         job = self._job(name)
         if not job.is_running():
             return
+        self.settings.require_writable()
+        job.require_handle()
         job.request_kill()
         handle = job.handle()
         if handle is not None:
@@ -197,8 +215,7 @@ class LocalJobs:
             state = job.state()
             if state is not None:
                 start = state.log_start
-        job.log.touch()
-        with job.log.open("rb") as log:
+        with _opened_log(job) as log:
             log.seek(start)
             open_line = b""
             while True:
@@ -302,13 +319,14 @@ class LocalJobs:
     def _require_machine(self) -> None:
         """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
         self.launcher.require_machine()
+        self.settings.require_writable()
         self.settings.home.mkdir(parents=True, exist_ok=True)
         usage = shutil.disk_usage(self.settings.home)
         if usage.free < _MIN_FREE_BYTES:
-            free = usage.free / 1e6
-            needed = _MIN_FREE_BYTES / 1e6
+            free = size_text(usage.free)
+            needed = size_text(_MIN_FREE_BYTES)
             raise MachineError(
-                f"{self.settings.home} has {free:.0f} MB of free space; a job needs {needed:.0f} MB.",
+                f"{self.settings.home} has {free} of free space; a job needs {needed}.",
                 next_step="free some space, or set ORCHESTRATOR_HOME to a folder on another disk",
             )
 
@@ -331,11 +349,15 @@ def _behind(names: list[str]) -> str | None:
     return f"behind {names[-1]}"
 
 
-def _created(job: JobFolder) -> float:
+def _opened_log(job: JobFolder) -> IO[bytes]:
+    """Open the log of a job; an empty one where there is none. Raises JobError when it cannot be read."""
     try:
-        return (job.path / "request.json").stat().st_mtime
-    except FileNotFoundError:  # just discarded, or not yet a job
-        return 0.0
+        return job.log.open("rb")
+    except FileNotFoundError:
+        return BytesIO()
+    except OSError as error:
+        message = f"The log of {job.name}, {job.log}, cannot be read: {error.strerror}."
+        raise JobError(message, next_step="check what lies there, and its permissions") from error
 
 
 def _import_path() -> str:

@@ -7,13 +7,14 @@ import sys
 from importlib.util import find_spec
 
 from orchestrator.contract.environment import CACHE_VARIABLE, DEFAULT_ROOT, ROOT_VARIABLE
-from orchestrator.errors import MachineError
+from orchestrator.errors import JobError, MachineError
 from orchestrator.requests import BUNDLE_CHANNEL
 from orchestrator.settings import Settings
 from orchestrator.targets.local.launcher import Launch, Launched
 from orchestrator.targets.local.local_jobs import LOCK_SECONDS, LocalJobs
 from orchestrator.targets.local.queue import Turn
 from orchestrator.targets.names import TargetName
+from orchestrator.terminal import printable
 
 
 class ProcessTarget(LocalJobs):
@@ -61,11 +62,11 @@ class ProcessLauncher:
 
     def stop(self, handle: str) -> None:
         """Send SIGTERM."""
-        _signal(int(handle), signal.SIGTERM)
+        _signal(handle, signal.SIGTERM)
 
     def kill(self, handle: str) -> None:
         """Send SIGKILL."""
-        _signal(int(handle), signal.SIGKILL)
+        _signal(handle, signal.SIGKILL)
 
 
 def _entry(launch: Launch) -> list[str]:
@@ -92,8 +93,11 @@ def _variables(launch: Launch) -> dict[str, str]:
     return variables
 
 
-def _signal(process_id: int, number: int) -> None:
+def _signal(handle: str, number: int) -> None:
+    """Send a signal to a process; a damaged handle must not reach others ("-1" is every process of this user)."""
+    if not (handle.isascii() and handle.isdecimal() and int(handle) > 1):
+        raise JobError(f'"{printable(handle)}" is no process of a job: its state.json was changed.')
     try:
-        os.kill(process_id, number)
+        os.kill(int(handle), number)
     except ProcessLookupError:  # it has just ended
         return

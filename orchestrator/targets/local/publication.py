@@ -12,9 +12,7 @@ from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError
 from orchestrator.storage import scratch_folder, sync_tree, write_atomically
-from orchestrator.targets.local.job_folder import JobFolder
-
-_OWNERS = ".owners"
+from orchestrator.targets.local.job_folder import JobFolder, owner_file
 
 
 def reserve(adapter: Path, job: JobFolder) -> None:
@@ -22,25 +20,21 @@ def reserve(adapter: Path, job: JobFolder) -> None:
 
     An owner that no longer exists, or has ended without an adapter, loses the folder.
     """
-    with _owner_file(adapter) as owner_file:
-        owner = _read(owner_file)
-        if owner != job.name:
-            owning_job = None
-            if owner is not None:
-                owning_job = JobFolder(job.path.with_name(owner))
-            _require_free(adapter, owning_job)
-            write_atomically(owner_file, job.name)
+    with _locked_owner(adapter) as file:
+        require_free(adapter, job)
+        if _read(file) != job.name:
+            write_atomically(file, job.name)
 
 
 def withdraw(adapter: Path, job: JobFolder) -> None:
     """Delete the adapter of `job` and give up its folder; another job's adapter stays."""
-    with _owner_file(adapter) as owner_file:
-        if _read(owner_file) != job.name:
+    with _locked_owner(adapter) as file:
+        if _read(file) != job.name:
             return
         if adapter.exists():
             with scratch_folder(adapter.parent) as trash:
                 adapter.rename(trash / adapter.name)
-        owner_file.unlink()
+        file.unlink()
 
 
 def publish(source: Path, adapter: Path, job: JobFolder) -> None:
@@ -64,8 +58,14 @@ def publish(source: Path, adapter: Path, job: JobFolder) -> None:
     _sync_folder(adapter.parent)
 
 
-def _require_free(adapter: Path, owner: JobFolder | None) -> None:
-    """Raise JobError when there is an adapter in the folder, or its owner is training one."""
+def require_free(adapter: Path, job: JobFolder) -> None:
+    """Raise JobError when another job than `job` owns an adapter's folder: it made what lies there, or is making it."""
+    name = _read(owner_file(adapter))
+    if name == job.name:
+        return
+    owner = None
+    if name is not None:
+        owner = JobFolder(job.path.with_name(name))
     another_name = "submit with another --name"
     taken = f'The adapter name "{adapter.name}" is taken by'
     if owner is not None and owner.is_running():
@@ -97,19 +97,24 @@ def _damage(folder: Path) -> str:
 
 
 @contextmanager
-def _owner_file(adapter: Path) -> Iterator[Path]:
+def _locked_owner(adapter: Path) -> Iterator[Path]:
     """Yield the file that names an adapter's owner, locked against other processes."""
-    owners = adapter.parent / _OWNERS
+    file = owner_file(adapter)
+    owners = file.parent
     owners.mkdir(parents=True, exist_ok=True)
     with (owners / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield owners / adapter.name
+        yield file
 
 
-def _read(owner_file: Path) -> str | None:
-    if not owner_file.exists():
+def _read(file: Path) -> str | None:
+    """Return the owner that a file names; None without one, and when the file is damaged."""
+    try:
+        owner = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return None
-    return owner_file.read_text(encoding="utf-8") or None
+    is_name = owner.isprintable() and "/" not in owner and owner not in {"", ".", ".."}
+    return owner if is_name else None
 
 
 def _sync_folder(folder: Path) -> None:

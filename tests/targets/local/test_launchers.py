@@ -13,7 +13,10 @@ from orchestrator.targets.names import TargetName
 from tests.targets.local.running import MakeRequest
 from tests.targets.local.second_launcher import TOOL, ShellLauncher
 
-FIRST_ATTEMPT = "mkdir checkpoints/step-00000005; echo attempt 1 waits"
+FIRST_ATTEMPT = (
+    "mkdir checkpoints/step-00000005; cd checkpoints/step-00000005; echo 1 > tensors.safetensors; "
+    "echo 1 > checkpoint.json; cd ../..; echo attempt 1 waits"
+)
 SCRIPT = f"""
 if [ -d checkpoints/step-00000005 ]; then echo attempt 2 fails; exit 3; fi
 {FIRST_ATTEMPT}

@@ -24,7 +24,7 @@ from tests.targets.local.running import BLOCKED_AT_STEP_5, MakeRequest, start, t
 def test_a_job_that_ends_well_leaves_a_verified_adapter(target: ProcessTarget, training_request: MakeRequest) -> None:
     job = start(target, training_request("finish()"))
     assert job.wait().status is JobStatus.COMPLETED
-    manifest = job.manifest()
+    manifest = job.finished().manifest
     assert manifest is not None
     assert manifest.damaged_files(folder_of(job.describe().output)) == []
 
@@ -174,7 +174,7 @@ def test_restarts_at_once_leave_one_whole_job(target: ProcessTarget, training_re
         assert any(isinstance(outcome, Submission) and outcome.started for outcome in outcomes), outcomes
         job = Job(target, "job")
         assert job.wait().status is JobStatus.COMPLETED
-        manifest = job.manifest()
+        manifest = job.finished().manifest
         assert manifest is not None
         assert manifest.damaged_files(folder_of(job.describe().output)) == []
     assert [path.name for path in target.settings.jobs.iterdir()] == ["job"]

@@ -1,0 +1,103 @@
+"""How a finished adapter is used: the settings its images were drawn with, and the lines that draw one in Python.
+
+A manifest may come from anywhere, so what goes into the lines is a number or a quoted text.
+"""
+
+import math
+from typing import NamedTuple
+
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.families import FAMILIES
+from orchestrator.contract.recipe import recipe_class
+from orchestrator.contract.words import holds_word
+from orchestrator.specs.base_model import Hub, parse_base_model
+
+
+class DrawingSettings(NamedTuple):
+    """How the images of an adapter are drawn unless somebody says otherwise: as the recipe drew them."""
+
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Scale of classifier-free guidance."""
+    size: int
+    """Side of the square images, pixels."""
+    seed: int
+    """Seed of the first image."""
+
+
+def drawing_settings(manifest: AdapterManifest) -> DrawingSettings:
+    """Return the settings that the recipe drew its evaluation images with."""
+    family = FAMILIES.get(manifest.base_model.family)
+    size = family.resolution if family else 512
+    return DrawingSettings(
+        steps=int(_number(manifest, "inference_steps", 25)),
+        guidance=_number(manifest, "guidance_scale", 7.5),
+        size=int(_number(manifest, "resolution", size)),
+        seed=int(_number(manifest, "seed", 0)),
+    )
+
+
+def _number(manifest: AdapterManifest, field: str, default: float) -> float:
+    """Return a number of the recipe; the default for whatever else stands there."""
+    value = manifest.config.get(field)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    return default
+
+
+def own_word(manifest: AdapterManifest) -> str | None:
+    """Return the word that a prompt has to hold; None when any prompt shows what was learned."""
+    try:
+        recipe = recipe_class(manifest.recipe).model_validate(manifest.config)
+    except ValueError:  # of a newer version, or changed
+        return manifest.trigger
+    return recipe.new_word.text if recipe.new_word else recipe.trigger
+
+
+def lacks_word(manifest: AdapterManifest, prompt: str) -> bool:
+    """Whether a prompt does not hold the adapter's own word."""
+    word = own_word(manifest)
+    return word is not None and not holds_word(prompt, word)
+
+
+def example_prompt(manifest: AdapterManifest) -> str:
+    """Return a prompt that shows what was learned."""
+    trigger = manifest.trigger
+    if trigger is None:
+        return "a photo"
+    if " " in trigger:
+        return trigger
+    return f"a photo of {trigger}"
+
+
+def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
+    """Return a Python program of plain diffusers that loads the adapter in `folder` and draws an image.
+
+    None for an adapter of a kind or family that is not known here.
+    """
+    base = manifest.base_model
+    family = FAMILIES.get(base.family)
+    loading = manifest.loading(folder)
+    if family is None or not loading:
+        return []
+    try:
+        source = parse_base_model(base.id, base.revision)
+    except ValueError:
+        return []
+    model = f"{base.id!r}, revision={base.revision!r}"
+    if not isinstance(source, Hub):
+        model = f"{str(source.folder)!r}"
+    settings = drawing_settings(manifest)
+    size = f"height={settings.size}, width={settings.size}"
+    numbers = f"num_inference_steps={settings.steps}, guidance_scale={settings.guidance}, {size}"
+    return [
+        "import torch",
+        f"from diffusers import {family.pipeline}",
+        f"pipe = {family.pipeline}.from_pretrained({model}, use_safetensors=True)",
+        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',
+        *loading,
+        f"generator = torch.Generator().manual_seed({settings.seed})",
+        f"images = pipe({example_prompt(manifest)!r}, {numbers}, generator=generator).images",
+        'images[0].save("image.png")',
+    ]

@@ -1,0 +1,83 @@
+"""How a finished adapter is used: the program that draws with it, and the word that its prompts hold."""
+
+import ast
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.usage import drawing_settings, example_prompt, lacks_word, snippet
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
+from orchestrator.resources import BUILTIN_MODEL
+
+HOSTILE = "'); import os; os.abort()  # \\ \n\u202e"
+
+
+def manifest(**changes: Any) -> AdapterManifest:
+    values: dict[str, Any] = {
+        "kind": LORA,
+        "parts": ("unet",),
+        "recipe": "dreambooth",
+        "config": {"instance_prompt": "a photo of sks dog", "inference_steps": 20, "resolution": 64, "seed": 3},
+        "base_model": {"id": "builtin", "fingerprint": "f", "family": "sd"},
+        "dataset_sha256": "d",
+        "bundle_sha256": "b",
+        "trigger": "a photo of sks dog",
+        "libraries": {},
+    }
+    return AdapterManifest.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("kind", [LORA, FULL, EMBEDDING])
+def test_every_kind_of_adapter_has_a_program_that_is_python_whatever_its_manifest_holds(kind: str, family: str) -> None:
+    for word in ("<my-dog>", HOSTILE):
+        base = {"id": word.strip() or "x", "fingerprint": "f", "family": family, "revision": word}
+        config = {"inference_steps": word, "guidance_scale": [], "resolution": True, "seed": float("nan")}
+        adapter = manifest(kind=kind, trigger=word, base_model=base, config=config)
+        program = "\n".join(snippet(adapter, f"/home/{word}"))
+        tree = ast.parse(program)
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert "pipe" in called
+        assert not any(name.startswith("os.") for name in called)
+        assert all(line.isprintable() for line in program.splitlines())
+
+
+def test_a_program_names_the_base_model_by_its_path_or_its_commit_on_the_hub() -> None:
+    here = "\n".join(snippet(manifest(), "/a"))
+    assert f"from_pretrained({str(BUILTIN_MODEL)!r}, " in here
+    base = {"id": "org/model", "fingerprint": "f", "family": "sdxl", "revision": "0123abc"}
+    hub = "\n".join(snippet(manifest(base_model=base), "/a"))
+    assert "StableDiffusionXLPipeline.from_pretrained('org/model', revision='0123abc', " in hub
+
+
+def test_what_is_not_known_here_has_no_program() -> None:
+    assert snippet(manifest(kind="newer"), "/a") == []
+    assert snippet(manifest(base_model={"id": "builtin", "fingerprint": "f", "family": "newer"}), "/a") == []
+
+
+def test_settings_are_those_of_the_recipe_and_numbers_in_any_case() -> None:
+    assert drawing_settings(manifest())[:] == (20, 7.5, 64, 3)
+    assert drawing_settings(manifest(config={"inference_steps": "x", "resolution": None}))[:] == (25, 7.5, 512, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "prompt", "lacks"),
+    [
+        ({}, "SKS dog on the beach", False),
+        ({}, "a dog on the beach", True),
+        ({}, "asksa dog", True),
+        ({"config": {}}, "sks dog", True),  # only the whole prompt is known
+        ({"recipe": "newer", "trigger": None}, "anything", False),
+        ({"recipe": "textual-inversion", "config": {}, "trigger": "<dog>"}, "a photo of <dog>", False),
+        ({"recipe": "textual-inversion", "config": {}, "trigger": "<dog>"}, "a photo of dog", True),
+    ],
+    ids=str,
+)
+def test_a_prompt_without_the_learned_word_is_noticed(changes: dict[str, Any], prompt: str, lacks: bool) -> None:
+    assert lacks_word(manifest(**changes), prompt) is lacks
+
+
+def test_an_example_prompt_holds_the_words_that_call_the_result_up() -> None:
+    assert example_prompt(manifest()) == "a photo of sks dog"
+    assert example_prompt(manifest(trigger="<dog>")) == "a photo of <dog>"
+    assert example_prompt(manifest(trigger=None)) == "a photo"

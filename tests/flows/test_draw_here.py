@@ -1,0 +1,163 @@
+"""A finished adapter on this machine: pulled, loaded by plain diffusers, and drawn with, as the real commands do it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orchestrator.adapters.registry import Registry
+from orchestrator.cli.drawing import draw_images
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.samples import parse_index
+from orchestrator.errors import OrchestratorError
+from orchestrator.resources import BUILTIN_MODEL
+from orchestrator.storage import S3Store
+from tests.storage.conftest import BUCKET, aws, store, wire
+
+__all__ = ["aws", "store", "wire"]  # fixtures of a bucket on moto
+SHORT = ["steps=3", "evaluation_prompts=1", "evaluation_seeds=2", "inference_steps=3", "class_images=2"]
+PROMPT = "a photo of sks monster"
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one real adapter, "dog"; each test works on a copy."""
+    folder = tmp_path_factory.mktemp("draw") / "home"
+    words = ["submit", "dreambooth", "--name", "dog"]
+    for setting in SHORT:
+        words += ["-s", setting]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCHESTRATOR_HOME", str(folder))
+        subprocess.run([sys.executable, "-m", "orchestrator", *words], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home with the adapter, and an empty folder to work in."""
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(home))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def call(here: Path) -> Call:
+    def call(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "orchestrator", *words]
+        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    return call
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
+
+
+def test_the_same_seed_and_prompt_draw_the_image_that_the_job_drew(call: Call, home: Path, here: Path) -> None:
+    samples = home / "adapters" / "dog" / "samples"
+    index = parse_index((samples / "index.json").read_bytes())
+    first, second = [image for image in index.images if image.source == "after"]
+    outcome = call("adapters", "draw", "dog", first.prompt, "--seed", str(first.seed), "-n", "2", "-o", "out.png")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "out-1.png" in outcome.stdout
+    assert pixels(here / "out-1.png") == pixels(samples / first.file)
+    assert pixels(here / "out-2.png") == pixels(samples / second.file)
+
+
+def test_an_adapter_made_here_is_pulled_and_its_program_runs_as_it_is_printed(call: Call, here: Path) -> None:
+    pulled = call("adapters", "pull", "dog")
+    assert pulled.returncode == 0, pulled.stderr
+    assert AdapterManifest.read(here / "dog").damaged_files(here / "dog") == []
+    _, _, program = pulled.stdout.partition("\n\n")
+    program = program.partition("\n\n")[2]
+    job = json.loads(call("jobs", "list", "--json").stdout)[0]["name"]
+    shown = call("jobs", "show", job).stdout
+    assert shown.partition("in Python:\n\n")[2].splitlines()[0] == "import torch"
+    assert json.loads(call("jobs", "show", job, "--json").stdout)["snippet"] in shown
+    assert "load_lora_weights" in call("adapters", "show", "dog").stdout
+    ran = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    drawn = call("adapters", "draw", "./dog", PROMPT, "-o", "drawn.png", "--json")
+    assert json.loads(drawn.stdout)["images"] == [{"file": str(here / "drawn.png"), "seed": 0}], drawn.stderr
+    assert pixels(here / "drawn.png") == pixels(here / "image.png")
+
+
+def test_an_adapter_of_the_bucket_is_fetched_to_draw_with_and_leaves_nothing_but_the_image(
+    store: S3Store, home: Path, here: Path, aws: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = home / "adapters" / "dog"
+    for file in adapter.rglob("*"):
+        if file.is_file():
+            key = f"adapters/cloud/cloud-0123456789/output/model/{file.relative_to(adapter).as_posix()}"
+            aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+    given = {"prompt": "a monster", "size": 32, "steps": 1}
+    draw_images("cloud", Registry([store]), given, None, force=False, as_json=False)
+    assert [path.name for path in here.iterdir()] == ["cloud.png"]
+    assert 'lacks "sks"' in capsys.readouterr().err
+
+
+REFUSED = [
+    (("no-such",), "There is no adapter"),
+    (("./no-such",), "There is no folder"),
+    (("dog", "-o", "out.jpg"), "is not a PNG file"),
+    (("dog", "-o", "taken.png"), "taken.png exists"),
+    (("dog", "-o", "taken-folder"), "dog.png exists"),
+    (("dog", "-n", "0"), "-n: "),
+    (("dog", "-n", "1000"), "-n: "),
+    (("dog", "--seed", "-1"), "--seed: "),
+    (("dog", "--steps", "0"), "--steps: "),
+    (("dog", "--guidance", "nan"), "--guidance: "),
+    (("dog", "--size", "65"), "--size: "),
+    (("dog", "--weight", "inf"), "weight: "),
+    (("dog", "--base-model", "./nowhere"), "base model of the adapter cannot be used"),
+]
+
+
+@pytest.mark.parametrize(("words", "why"), REFUSED, ids=str)
+def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(
+    here: Path, words: tuple[str, ...], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestrator.__main__ import main
+
+    (here / "taken.png").write_bytes(b"mine")
+    (here / "taken-folder").mkdir()
+    (here / "taken-folder" / "dog.png").write_bytes(b"mine")
+    adapter, *options = words
+    monkeypatch.setattr(sys, "argv", ["orchestrator", "adapters", "draw", adapter, PROMPT, *options])
+    assert main() != 0
+    printed = capsys.readouterr()
+    assert why in printed.err
+    assert printed.err.count("Next: ") == 1
+    assert (here / "taken.png").read_bytes() == b"mine"
+
+
+def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_its_own(home: Path, here: Path) -> None:
+    adapter = shutil.copytree(home / "adapters" / "dog", here / "dog")
+    other = shutil.copytree(BUILTIN_MODEL, here / "other")
+    weights = other / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    given: dict[str, Any] = {"prompt": PROMPT, "steps": 1}
+
+    def refusal(**more: Any) -> OrchestratorError:
+        with pytest.raises(OrchestratorError) as raised:
+            draw_images("./dog", Registry([]), {**given, **more}, Path("x.png"), force=False, as_json=True)
+        assert not (here / "x.png").exists()
+        return raised.value
+
+    error = refusal(base_model=str(other))
+    assert "has other weights" in error.message
+    assert "--base-model" in error.next_step
+    (adapter / "pytorch_lora_weights.safetensors").unlink()
+    assert "pytorch_lora_weights.safetensors is missing" in refusal().message
