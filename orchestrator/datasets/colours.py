@@ -17,6 +17,7 @@ MAX_DEEP_LEVEL = 65535
 WHITE_IS_ZERO_TAG = 262  # TIFF 6.0, section 8, PhotometricInterpretation
 
 FLATTENED = Defect("has transparent parts, which become white", "flatten it onto another background to choose one")
+KEPT_OPAQUE = Defect("has a transparent level of grey, which is kept as it is", "flatten it onto a background")
 FLOATING = Defect("has floating-point values: 0 is taken as black, 1 as white", "check its brightness")
 PRINT_COLOURS = Defect(
     "is in CMYK, the colours of print, without a colour profile",
@@ -31,7 +32,8 @@ BAD_PROFILE = Defect(
 def eight_bit(image: "Image.Image") -> tuple["Image.Image", Remarks]:
     """Return an image of 8 bits per channel without transparency: L, RGB, CMYK or LAB; raises UnusableError."""
     if image.mode.startswith(DEEP_GREY):
-        return _from_deep_grey(image), []
+        remarks = [KEPT_OPAQUE] if image.info.get("transparency") is not None else []
+        return _from_deep_grey(image), remarks
     if image.mode == "F":
         return _from_floats(image), [FLOATING]
     if image.mode == "I":

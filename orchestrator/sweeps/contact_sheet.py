@@ -1,6 +1,6 @@
 """One picture to choose an adapter by: a row for each prompt, the base model left, and a block for each adapter."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from textwrap import wrap
 
@@ -81,7 +81,7 @@ def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
     for number, measure in enumerate(MEASURES):
         top = layout.foot_top + number * FOOT_LINE
         sheet.add_figures(measure, blocks, top)
-    sheet.add_note(blocks, labels.values())
+    sheet.add_note(blocks, [columns[0].title, *labels.values()])
     return sheet.page
 
 
@@ -235,9 +235,9 @@ class _Sheet:
                 colour=colour,
             )
 
-    def add_note(self, blocks: Sequence[Block], labels: Iterable[str]) -> None:
+    def add_note(self, blocks: Sequence[Block], texts: Sequence[str]) -> None:
         """Say at the bottom that letters are written as codes, if some are."""
-        written = [*labels]
+        written = list(texts)
         for block in blocks:
             written += [value for _, value in block.settings]
         if lettering(NOTE_SIZE).is_complete("".join(written)):

@@ -170,6 +170,12 @@ def test_16_bits_become_8_by_their_value_not_by_clipping() -> None:
     assert close(np.asarray(decoded(inverted).image)[..., 0], 255 - expected, 1)
 
 
+def test_a_transparent_level_of_16_bits_is_warned_of() -> None:
+    data = encoded(Image.fromarray(np.linspace(0, 65535, 96 * 80).astype(np.uint16).reshape(80, 96)), "PNG")
+    keyed = data[:33] + chunk(b"tRNS", struct.pack(">H", 1000)) + data[33:]
+    assert remarks(keyed) == ["has a transparent level of grey, which is kept as it is"]
+
+
 def png16(colours: Array) -> bytes:
     """A PNG of 16 bits per channel, which Pillow cannot write."""
     height, width, _ = colours.shape

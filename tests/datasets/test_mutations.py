@@ -66,17 +66,18 @@ def test_mutants_pass_or_are_reported(tmp_path: Path, draw: Draw, seed: int) -> 
     original = _originals(draw)[seed]
     folder = tmp_path / "photos"
     folder.mkdir()
-    for number in range(MUTANTS):
+    mutants = MUTANTS if seed else MUTANTS // 4  # each HEIC takes a process
+    for number in range(mutants):
         mutant = _mutate(original, chance)
         (folder / f"{number:02}.jpg").write_bytes(mutant)
     out = tmp_path / "out"
     with pytest.raises(DatasetError) as caught:
         datasets.prepare(folder, out, resolution=64)
     bad = {problem.where for problem in caught.value.problems}
-    assert 0 < len(bad) <= MUTANTS
+    assert 0 < len(bad) <= mutants
     for name in bad:
         (folder / name).unlink()
-    good = MUTANTS - len(bad)
+    good = mutants - len(bad)
     if good > 0:
         dataset = datasets.prepare(folder, out, resolution=64)
         assert len(dataset.images) == good
