@@ -14,8 +14,9 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from orchestrator.contract.problem import problems_of
 
 # Torch and gloo raise a plain RuntimeError for these; only the message tells them apart.
+OUT_OF_MAIN_MEMORY_SIGN = "DefaultCPUAllocator"
 OUT_OF_MEMORY_SIGNS = (
-    "DefaultCPUAllocator",
+    OUT_OF_MAIN_MEMORY_SIGN,
     "CUDA error: out of memory",
     "STATUS_ALLOC_FAILED",
 )
@@ -61,13 +62,7 @@ def failure_of(error: BaseException) -> TrainingError | None:
             "Free space, then resume the job.",
         )
     if is_out_of_memory(error):
-        scarce = "GPU" if torch.cuda.is_available() else "machine"
-        return TrainingError(
-            "out-of-memory",
-            f"The {scarce} has too little memory: {first_line(error)}",
-            "Lower batch_size (raise gradient_accumulation by the same factor), lower resolution, or set "
-            "gradient_checkpointing=true or mixed_precision=bf16.",
-        )
+        return _out_of_memory(error)
     if is_lost_process(error):
         return TrainingError(
             "lost-process",
@@ -75,6 +70,25 @@ def failure_of(error: BaseException) -> TrainingError | None:
             "Look for its own message in the log, then resume the job with: python -m orchestrator jobs retry JOB",
         )
     return None
+
+
+def _out_of_memory(error: BaseException) -> TrainingError:
+    """Return the failure that says which memory ran out, and what takes less of it."""
+    has_gpu = torch.cuda.is_available()
+    in_main_memory = isinstance(error, MemoryError) or has_sign(error, (OUT_OF_MAIN_MEMORY_SIGN,))
+    if has_gpu and in_main_memory:  # where models are loaded on their way to the GPU; training is not in it
+        return TrainingError(
+            "out-of-memory",
+            f"The machine has too little main memory beside its GPU's: {first_line(error)}",
+            "Name an instance type with more main memory (--instance-type), or free memory on this machine.",
+        )
+    scarce = "GPU" if has_gpu else "machine"
+    return TrainingError(
+        "out-of-memory",
+        f"The {scarce} has too little memory: {first_line(error)}",
+        "Lower batch_size (raise gradient_accumulation by the same factor), lower resolution, or set "
+        "gradient_checkpointing=true or mixed_precision=bf16.",
+    )
 
 
 def is_lost_process(error: BaseException) -> bool:
