@@ -16,8 +16,9 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from orchestrator.contract.problem import problems_of
 
 # Torch and gloo raise a plain RuntimeError for these; only the message tells them apart.
+OUT_OF_MAIN_MEMORY_SIGN = "DefaultCPUAllocator"
 OUT_OF_MEMORY_SIGNS = (
-    "DefaultCPUAllocator",
+    OUT_OF_MAIN_MEMORY_SIGN,
     "CUDA error: out of memory",
     "STATUS_ALLOC_FAILED",
 )
@@ -74,8 +75,16 @@ def failure_of(error: BaseException) -> TrainingError | None:
 
 
 def out_of_memory(error: BaseException, advice: str) -> TrainingError:
-    """Return the failure of an allocation, with what a person can set to need less."""
-    scarce = "GPU" if torch.cuda.is_available() else "machine"
+    """Return the failure that says which memory ran out, with what a person can set to need less."""
+    has_gpu = torch.cuda.is_available()
+    in_main_memory = isinstance(error, MemoryError) or has_sign(error, (OUT_OF_MAIN_MEMORY_SIGN,))
+    if has_gpu and in_main_memory:  # where models are loaded on their way to the GPU; training is not in it
+        return TrainingError(
+            "out-of-memory",
+            f"The machine has too little main memory beside its GPU's: {first_line(error)}",
+            "Name an instance type with more main memory (--instance-type), or free memory on this machine.",
+        )
+    scarce = "GPU" if has_gpu else "machine"
     return TrainingError(
         "out-of-memory",
         f"The {scarce} has too little memory: {first_line(error)}",

@@ -167,6 +167,18 @@ def test_too_little_memory() -> None:
     assert "batch_size" in failure.next_step
 
 
+def test_too_little_main_memory_beside_a_gpu_is_not_mended_by_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for error in (MemoryError("no"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")):
+        failure = failure_of(error)
+        assert failure
+        assert "main memory" in failure.message
+        assert "--instance-type" in failure.next_step
+    on_gpu = failure_of(torch.OutOfMemoryError("CUDA out of memory."))
+    assert on_gpu
+    assert "batch_size" in on_gpu.next_step
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
 def test_a_gpu_that_torch_cannot_use_is_not_paid_for(tmp_path: Path) -> None:
     driver = tmp_path / "version"
