@@ -70,7 +70,7 @@ def job_files_page() -> str:
             "# Job files\n",
             "YAML; see [examples](../examples). What is left out has its default. The fields of `compute` and",
             "`budget` can be said on the command line too: `-s compute.spot=true`. A plain word is the text that",
-            "stands there; put a text in quotes that has a colon or `#` in it, or begins with one of `@ % & * ! [ {`.\n",
+            "stands there; put a text in quotes that has a colon or `#` in it, or begins with `@ % & * ! [ {`.\n",
             *_fields_section("job", job),
             *_fields_section("compute", _rows_of(Compute)),
             *_fields_section("budget", _rows_of(Budget)),
