@@ -12,7 +12,7 @@ class LoadedTokenizer:
     """The tokenizer of one text encoder, as `contract.tokens.Tokenizer` has it."""
 
     def __init__(self, tokenizer: CLIPTokenizer, places: int) -> None:
-        self.limit = min(tokenizer.model_max_length, places) - MARKS
+        self.limit = max(0, min(tokenizer.model_max_length, places) - MARKS)
         self.unknown = tokenizer.unk_token_id
         self._tokenizer = tokenizer
 

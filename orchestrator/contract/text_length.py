@@ -10,6 +10,8 @@ from orchestrator.contract.words import NewWord, composed, occurrences
 
 _SHOWN = 60
 """Characters of lost words in a message."""
+_LONG_WORD = 30
+"""Characters of what is no single word: some languages write without spaces."""
 _NEXT_WORD = re.compile(r"\W*\w+")
 _ROW = -1
 """Stands for the id of a token that is added for a new word."""
@@ -60,20 +62,22 @@ def length_problems(
 
 def loss_of(tokenizer: Tokenizer, text: str, word: NewWord | None) -> Loss | None:
     """Return what is lost of a text; None when it fits."""
-    text = composed(text)
+    text = " ".join(composed(text).split())
     tokens = _tokens(tokenizer, text, word)
     limit = tokenizer.limit
     if len(tokens) <= limit:
         return None
     cut = tokens[limit].start
-    first_lost = 1 + max(text.rfind(" ", 0, cut), -1)
+    begun = text[:cut].rpartition(" ")[2]  # a word that is cut in its middle is lost as a whole
+    if len(begun) > _LONG_WORD:
+        begun = ""
+    first_lost = cut - len(begun)
     end = _end_of_new_word(tokenizer, text, word)
-    needed = [place for place, token in enumerate(tokens) if token.start < end]
     return Loss(
         tokens=len(tokens),
         limit=limit,
-        words=text[first_lost:],
-        takes_new_word=bool(needed) and needed[-1] >= limit,
+        words=text[first_lost:].strip(),
+        takes_new_word=cut < end,
     )
 
 

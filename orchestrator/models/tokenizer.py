@@ -59,7 +59,7 @@ def tokenizers_of(folder: Path) -> tuple[FileTokenizer, ...]:
         for part, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
             stamp = _stamp(folder / part)
             tokenizer, unknown = _built(folder / part, stamp)
-            limit = _length(folder / part, folder / encoder) - MARKS
+            limit = max(0, _length(folder / part, folder / encoder) - MARKS)
             found.append(FileTokenizer(tokenizer, limit, unknown))
     except Exception as error:  # the library raises no class of its own
         raise ValueError(f"the tokenizers of {folder} cannot be read: {error}") from error

@@ -46,16 +46,13 @@ def _require_values(path: Path, content: dict[str, Any]) -> None:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """Split `key=value` settings; raises SpecError that names every one of another form, and those that disagree."""
+    """Split `key=value` settings; the last of a key counts. Raises SpecError that names every one of another form."""
     overrides: dict[str, str] = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip()
-        if key in overrides and overrides[key] != value:
-            fix = f"leave one of them out; a sweep takes -s {key}=one,two"
-            problems.append(Problem(where=key, what="stands twice", fix=fix))
-        elif equals and key:
+        if equals and key:
             overrides[key] = value
         else:
             problem = Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300")

@@ -119,13 +119,20 @@ def _parse_lists(
     pairs: Sequence[str],
 ) -> dict[str, tuple[str, ...]]:
     """Return the values of each field; one that stands alone is a list of one. Raises SpecError with every problem."""
-    parse_overrides(pairs)  # raises SpecError when one is no pair, or a field stands twice
+    parse_overrides(pairs)  # raises SpecError when one is no pair
     problems: list[Problem] = []
     lists: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         words = parse_overrides([pair])
         field, word = next(iter(words.items()))
         values = _parse_values(recipe, field, word)
+        if field in lists:
+            twice = Problem(
+                where=field,
+                what="stands twice",
+                fix=f"write -s {field}=one,two",
+            )
+            problems.append(twice)
         problems += _problems_of_list(field, word, values)
         lists[field] = values
     if problems:

@@ -69,7 +69,6 @@ BAD = [
     ("submit", "dreambooth", "--images", ""),
     ("submit", "dreambooth", "--base-model", "~nobody-of-that-name/model"),
     ("submit", "textual-inversion", "--images", ".", "--prompt", "<a>", "-s", "placeholder_token=<b>"),
-    ("submit", "dreambooth", "-s", "steps=3", "-s", "steps=4"),
     ("sweep", "dreambooth", "--base-model", "org/a", "-s", "base_model=org/b,org/c"),
 ]
 

@@ -222,13 +222,6 @@ def test_a_setting_that_would_overrule_an_option_silently_is_refused(
     require_said_once(recipe, {"prompt": None}, settings)
 
 
-def test_a_setting_that_is_given_twice_is_refused() -> None:
-    with pytest.raises(SpecError, match="cannot be read") as raised:
-        parse_overrides(["steps=3", "seed=1", "steps=4"])
-    assert [problem.where for problem in raised.value.problems] == ["steps"]
-    assert parse_overrides(["steps=3", "steps=3"]) == {"steps": "3"}
-
-
 @pytest.mark.parametrize(
     ("settings", "idle"),
     [

@@ -71,16 +71,18 @@ def test_what_is_said_to_be_lost_changes_nothing_and_the_rest_does(family_base: 
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "notes"),
     [
-        tiny.dreambooth(instance_prompt=f"{LONG} sks dog", class_prompt="a dog"),
-        tiny.textual_inversion(vectors=30),
+        (tiny.dreambooth(instance_prompt=f"{LONG} sks dog"), 1),
+        (tiny.textual_inversion(vectors=30), 0),
     ],
 )
-def test_every_recipe_checks_its_texts_before_it_draws_or_trains(
-    job: Any, run: Any, capfd: pytest.CaptureFixture[str], recipe: Recipe
+def test_every_recipe_checks_its_texts_before_it_draws_or_trains_and_the_log_has_what_it_derived(
+    job: Any, run: Any, capfd: pytest.CaptureFixture[str], recipe: Recipe, notes: int
 ) -> None:
     with pytest.raises(TrainingError, match="would not be learned"):
         run(job(recipe))
-    events = [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
+    printed = capfd.readouterr()
+    events = [json.loads(line)["event"] for line in printed.out.splitlines()]
     assert set(events) <= {"phase", "warning"}
+    assert printed.err.count("The class pictures are drawn for") == notes
