@@ -61,7 +61,7 @@ class _Contents(NamedTuple):
 def model_problems(folder: Path, names: Collection[str] = ()) -> list[Problem]:
     """Return all that is wrong with the model in a folder; empty when it can be trained.
 
-    `names` are those of all its files, for a folder that has only the small ones so far; its weights are not checked then.
+    `names` are those of all its files, for a folder that has only the small ones so far: weights are not checked then.
     """
     names = names or names_of(folder)
     try:
