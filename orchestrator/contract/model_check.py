@@ -50,7 +50,7 @@ _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion
 class _Contents(NamedTuple):
     """What a model's files hold, as far as they can be read."""
 
-    names: set[str]
+    names: Collection[str]
     """Names of all files, the unreadable ones too."""
     objects: Mapping[str, dict[str, Any]]
     """JSON file to what it holds."""
@@ -58,21 +58,26 @@ class _Contents(NamedTuple):
     """Weight file to its tensors."""
 
 
-def model_problems(folder: Path) -> list[Problem]:
-    """Return all that is wrong with the model in a folder; empty when it can be trained."""
+def model_problems(folder: Path, names: Collection[str] = ()) -> list[Problem]:
+    """Return all that is wrong with the model in a folder; empty when it can be trained.
+
+    `names` are those of all its files, for a folder that has only the small ones so far: weights are not checked then.
+    """
+    names = names or names_of(folder)
     try:
         family = family_in(folder / INDEX_FILE, "it")
     except ModelFileError as error:
         return [model_problem(error.what, error.fix)]
-    contents, problems = _read(folder)
+    objects, headers, problems = _read(folder)
+    contents = _Contents(names, objects, headers)
     problems += missing_parts(family, contents.names)
     problems += _index_problems(family, contents)
     problems += _part_problems(family, contents)
     return problems
 
 
-def _read(folder: Path) -> tuple[_Contents, list[Problem]]:
-    """Read every file that a run reads; return what they hold, and which of them are damaged."""
+def _read(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Header], list[Problem]]:
+    """Read every file that a run reads; return objects, headers, and which of the files are damaged."""
     objects: dict[str, dict[str, Any]] = {}
     headers: dict[str, Header] = {}
     problems = []
@@ -87,7 +92,7 @@ def _read(folder: Path) -> tuple[_Contents, list[Problem]]:
                 require_readable(path)
         except ModelFileError as error:
             problems.append(model_problem(f"{name} {error.what}", error.fix))
-    return _Contents(names_of(folder), objects, headers), problems
+    return objects, headers, problems
 
 
 def _part_problems(family: Family, contents: _Contents) -> list[Problem]:

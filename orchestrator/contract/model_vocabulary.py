@@ -1,6 +1,6 @@
 """The vocabulary of a model's tokenizer, from its JSON files, and whether the text encoder knows all of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.contract.model_file import model_problem
@@ -14,7 +14,7 @@ Objects = Mapping[str, dict[str, Any]]
 """Name of a model's JSON file to what it holds."""
 
 
-def tokenizer_file_problems(tokenizer: str, names: set[str]) -> Iterator[Problem]:
+def tokenizer_file_problems(tokenizer: str, names: Collection[str]) -> Iterator[Problem]:
     """Yield which file a tokenizer lacks beside the one that every tokenizer has."""
     inside = names_in(tokenizer, names)
     if "vocab.json" in inside and not inside.intersection(("tokenizer.json", "merges.txt")):

@@ -7,7 +7,7 @@ to the Hub; this module never handles it, and no message repeats the Hub's answe
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
@@ -63,17 +63,8 @@ def look_up(model_id: str, revision: str) -> HubModel:
         )
 
 
-def fetch_file(model: HubModel, name: str) -> Path:
-    """Download one file of a model, unless it is cached, and return its path; raises as `look_up` does."""
-    with _asking(model.id, model.commit):
-        from huggingface_hub import hf_hub_download
-
-        path = hf_hub_download(model.id, name, revision=model.commit)
-    return Path(path)
-
-
-def fetch(model: HubModel) -> Path:
-    """Download the files that a run reads of a model, unless they are cached; return their folder.
+def fetch(model: HubModel, names: Collection[str]) -> Path:
+    """Download these files of a model, unless they are cached; return the folder of the model.
 
     Raises as `look_up` does. On a terminal the library shows a progress bar.
     """
@@ -83,18 +74,18 @@ def fetch(model: HubModel) -> Path:
         path = snapshot_download(
             model.id,
             revision=model.commit,
-            allow_patterns=list(model.sizes),
+            allow_patterns=list(names),
         )
     folder = Path(path)
-    _require_all_files(model, folder)
+    _require_all_files(model, names, folder)
     return folder
 
 
-def _require_all_files(model: HubModel, folder: Path) -> None:
+def _require_all_files(model: HubModel, names: Collection[str], folder: Path) -> None:
     """Raise ServiceError when files are missing: if the Hub fails, the library returns what is cached."""
-    for name, size in model.sizes.items():
+    for name in names:
         path = folder / name
-        is_complete = path.is_file() and path.stat().st_size == size
+        is_complete = path.is_file() and path.stat().st_size == model.sizes[name]
         if not is_complete:
             message = f"The Hugging Face Hub did not send all files of {model.id}."
             raise ServiceError(message, next_step="try again in a few minutes; downloaded files are kept")

@@ -5,7 +5,7 @@ says which model and commit it is: there is one for the requested revision and o
 branch names the commit it had when it was mirrored; mirroring it again updates it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,9 +13,9 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from orchestrator.contract.command_line import command
-from orchestrator.contract.families import INDEX_FILE, family_in, is_hub_id
+from orchestrator.contract.families import INDEX_FILE, is_hub_id
 from orchestrator.contract.model_check import model_problems
-from orchestrator.contract.model_layout import missing_parts
+from orchestrator.contract.problem import Problem
 from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
@@ -52,8 +52,8 @@ def mirror(
 ) -> Mirroring:
     """Copy a model of the Hub into the store, unless its commit is there already.
 
-    Raises SpecError for one that does not exist or cannot be trained, before anything is uploaded, and where the names
-    of its files tell, before its weights are downloaded; the errors of `hub.look_up`; and those of the store.
+    Raises SpecError for one that does not exist or cannot be trained, before anything is uploaded, and where its small
+    files tell, before its weights are downloaded; the errors of `hub.look_up`; and those of the store.
     """
     require_no_secret({"model": model_id, "revision": revision})
     if not is_hub_id(model_id):
@@ -70,7 +70,7 @@ def mirror(
         renamed = same_commit.model_copy(update=changes)
         _write_record(store, renamed, revision)
         return Mirroring(renamed, is_new=False)
-    _require_family(found)
+    _require_model(found)
     model = _copy(store, found, revision, report)
     _require_complete(store, model)
     _write_record(store, model, model.commit)
@@ -99,11 +99,8 @@ def _copy(
     commit = found.commit[:12]
     size = size_text(found.bytes)
     report(f"Downloading {found.id} at {commit}: {size}, except cached files ...")
-    folder = hub.fetch(found)
-    problems = model_problems(folder)
-    if problems:
-        message = f"{found.id} cannot be trained; nothing was uploaded."
-        raise SpecError(message, next_step=_ANOTHER, problems=problems)
+    folder = hub.fetch(found, found.sizes)
+    _require_no_problems(found, model_problems(folder))
     tree = model_tree(folder)
     report("Uploading it ...")
     return MirroredModel(
@@ -165,19 +162,20 @@ def list_mirrored(store: Store) -> list[MirroredModel]:
     return models
 
 
-def _require_family(model: HubModel) -> None:
-    """Raise SpecError for a model that cannot be trained, as far as the names of its files and its index tell."""
+def _require_model(model: HubModel) -> None:
+    """Raise SpecError for a model that cannot be trained, as far as its small files and the names of all files tell."""
     if INDEX_FILE not in model.sizes:
         message = f"{model.id} has no {INDEX_FILE}, so it is not in the diffusers layout."
         raise SpecError(message, next_step=_ANOTHER)
-    try:
-        index = hub.fetch_file(model, INDEX_FILE)
-        family = family_in(index, model.id)
-    except ValueError as error:
-        raise SpecError(f"{error}.", next_step=_ANOTHER) from error
-    missing = missing_parts(family, model.sizes)
-    if missing:
-        raise SpecError(f"{model.id} is not a complete model.", next_step=_ANOTHER, problems=missing)
+    small = [name for name in model.sizes if not name.endswith(".safetensors")]
+    folder = hub.fetch(model, small)
+    _require_no_problems(model, model_problems(folder, names=model.sizes))
+
+
+def _require_no_problems(model: HubModel, problems: Sequence[Problem]) -> None:
+    if problems:
+        message = f"{model.id} cannot be trained; nothing was uploaded."
+        raise SpecError(message, next_step=_ANOTHER, problems=problems)
 
 
 def _require_complete(store: Store, model: MirroredModel) -> None:
