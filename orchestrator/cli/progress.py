@@ -156,7 +156,7 @@ def _print_lines(job: Job) -> None:
 def _print_end(job: Job, timeline: Timeline) -> None:
     described = job.describe()
     status = described.status
-    ended = time.time()
+    ended = None
     if described.ended is not None:
         ended = described.ended.timestamp()
     stage = timeline.end(status, ended)

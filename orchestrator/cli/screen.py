@@ -93,9 +93,11 @@ class LiveLines:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join()
-        self._stream.write(f"{_ERASE}{_SHOW_CURSOR}")
-        self._stream.flush()
+        try:
+            self._thread.join()
+        finally:  # another Ctrl-C must not leave the terminal without its cursor
+            self._stream.write(f"{_ERASE}{_SHOW_CURSOR}")
+            self._stream.flush()
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -31,8 +31,9 @@ def table_lines(table: Table, width: int | None, ellipsis: str) -> Iterator[str]
         beside = _fitted(table, widths, width)
     for row in [table.heads, *table.rows]:
         yield from _row_lines(table, row, widths[:beside], ellipsis)
-        for number in range(beside, len(widths)):
-            yield from _below(table, row, number, width, ellipsis)
+        if width is not None and beside < len(widths):
+            for line in _below(table, row, beside, width - len(_BELOW), ellipsis):
+                yield _BELOW + line
 
 
 def _widths(table: Table) -> list[int]:
@@ -101,15 +102,29 @@ def _row_lines(
 def _below(
     table: Table,
     row: Sequence[str],
-    number: int,
-    width: int | None,
+    first: int,
+    room: int,
     ellipsis: str,
 ) -> Iterator[str]:
-    """Yield the lines of a cell that stands below its row."""
-    if width is None or not row[number]:
-        return
-    for part in _parts(table, row, number, width - len(_BELOW), ellipsis):
-        yield _BELOW + part
+    """Yield the lines of the cells from the `first`, which stand below their row: as many in a line as fit."""
+    from rich.cells import cell_len
+
+    line = ""
+    for number in range(first, len(row)):
+        start = f"{line}{_GAP}" if line else ""
+        left = room - cell_len(start)
+        if cell_len(row[number]) <= left:
+            line = start + row[number]
+        elif table.heads[number] in table.shortens and left >= 2 * _NARROWEST:
+            (cell,) = _parts(table, row, number, left, ellipsis)
+            line = start + cell
+        else:
+            if line:
+                yield line
+            *lines, line = _parts(table, row, number, room, ellipsis)
+            yield from lines
+    if line:
+        yield line
 
 
 def _parts(

@@ -52,6 +52,7 @@ class Timeline:
         self.trains = False
         """Whether the stage is the training."""
         self._began: float | None = None
+        self._heard = 0.0
         self._stage_began = 0.0
         self._advanced = 0.0  # when the newest step or item ended
         self._steps_done = 0  # resumed ones included
@@ -67,6 +68,7 @@ class Timeline:
     def hear(self, event: Event, now: float) -> Stage | None:
         """Take an event in; return the stage that it ends, if it ends one."""
         at = moment(event, now)
+        self._heard = at
         if self._began is None:
             self._began = at
         match event:
@@ -84,10 +86,15 @@ class Timeline:
                 self.done = min(self.done + 1, self.of)
         return None
 
-    def end(self, status: JobStatus, now: float) -> Stage | None:
-        """Return the stage in which the job ended, if it did not end between two."""
+    def end(self, status: JobStatus, ended: float | None) -> Stage | None:
+        """Return the stage in which the job ended, if it did not end between two.
+
+        A job that was killed with all that watched it leaves no time of its end: then it is that of its last word.
+        """
+        if ended is None:
+            ended = self._heard
         is_complete = status is JobStatus.COMPLETED
-        return self._leave(now, is_final=not is_complete)
+        return self._leave(ended, is_final=not is_complete)
 
     def elapsed(self, now: float) -> float:
         """Return the seconds since the attempt began."""

@@ -1,11 +1,14 @@
 """A job's log as a person reads it."""
 
+import subprocess
+import sys
 from datetime import datetime
 
 import pytest
 
 from orchestrator.cli.log_line import log_text, plain_text
 from orchestrator.contract.events import Event, Failed, Item, Metrics, Phase, Resumed, Sample, Step, Warned
+from tests.cli.emulation import on_a_terminal
 
 NOON = datetime(2026, 11, 25, 12, 1, 33).astimezone()
 SAID: list[tuple[Event, str]] = [
@@ -46,3 +49,20 @@ LIBRARIES = [
 def test_what_a_library_prints_stays_without_its_control_codes(line: str, text: str) -> None:
     assert plain_text(line) == text
     assert log_text(line) == text
+
+
+def test_warnings_and_errors_stand_out_on_a_terminal_only() -> None:
+    events = [Warned(message="It is odd."), Failed(kind="bug", message="It broke."), Phase(name="loading")]
+    printing = f"print(*map(log_text, {lines_of(events)!r}), sep=chr(10))"
+    code = f"from orchestrator.cli.log_line import log_text; {printing}"
+    command = [sys.executable, "-c", code]
+    warning, error, phase = on_a_terminal(command, TERM="xterm", NO_COLOR="").splitlines()
+    assert "\x1b[33m" in warning
+    assert "\x1b[31m" in error
+    assert "\x1b" not in phase
+    assert "\x1b" not in on_a_terminal(command, TERM="xterm", NO_COLOR="1")
+    assert "\x1b" not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def lines_of(events: list[Event]) -> list[str]:
+    return [event.model_dump_json() for event in events]

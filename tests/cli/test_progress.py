@@ -104,6 +104,9 @@ def test_a_job_that_ends_early_ends_in_a_stage_that_is_not_done() -> None:
     timeline, _ = told([*STARTED, step(20, 300, seconds=49)])
     stage = timeline.end(JobStatus.STOPPED, now(50))
     assert stage is not None
+    assert timeline.end(JobStatus.STOPPED, now(60)) is None
+    killed, _ = told([*STARTED, step(20, 300, seconds=50)])
+    assert killed.end(JobStatus.FAILED, None) == stage
     assert stage_line(stage, "x", is_complete=False).split() == ["x", "training", "0:41", "20", "of", "300", "steps"]
 
 

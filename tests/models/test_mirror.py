@@ -309,7 +309,7 @@ def run(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
 def test_without_an_account_models_cannot_be_mirrored(words: tuple[str, ...]) -> None:
     result = run("models", *words)
     assert (result.returncode, result.stdout) == (6, "")
-    assert "Next: python -m orchestrator infra up" in result.stderr
+    assert "-m orchestrator infra up" in result.stderr
 
 
 def test_a_missing_package_is_reported(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:

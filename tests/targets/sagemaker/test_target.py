@@ -259,13 +259,13 @@ def test_who_watches_sees_each_stage_behind_what_was_said_before_it(
     simulator.run_until(JOB, "Interrupted")
     follow(Job(target, JOB), quiet=False)
     lines = [line.strip().split("  elapsed")[0] for line in capsys.readouterr().err.splitlines()]
-    said = [line for line in lines if not line.startswith(("✓", "step"))]
+    said = [line for line in lines if not line.startswith(("✓ ", "+ ", "step"))]
     until_it_works = ["waiting for an instance", "download", "container start"]
     assert said[:8] == [*until_it_works, "resumed at step 0", "Interrupted", *until_it_works]
     assert said[8:] == ["resumed at step 1", "upload"]
     follow(Job(target, JOB), quiet=False)
     again = capsys.readouterr().err.splitlines()
-    assert again[-1].startswith("✓ upload")
+    assert again[-1][1:].startswith(" upload")
     assert all(" 24:00:" not in line for line in again), "the time since the job ended is no part of it"
 
 
