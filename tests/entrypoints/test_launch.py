@@ -15,8 +15,11 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from entrypoints.launch import rendezvous
+from entrypoints.launch import rendezvous, run_together
+from entrypoints.runtime.stop import StopFlag, Stopped
+from entrypoints.train import LAUNCHER_VARIABLE
 from entrypoints.training.checkpoint import newest_first
 from orchestrator.contract.environment import (
     EXIT_FAILED,
@@ -269,3 +272,40 @@ def test_the_services_hosts_are_the_rendezvous(current: str) -> None:
     assert found["rdzv_backend"] == "static"
     assert found["rdzv_endpoint"].startswith("algo-1:")
     assert found["rdzv_configs"] == {"rank": ["algo-1", "algo-2"].index(current)}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "during", "is_done"),
+    [(False, True, True), (True, True, True), (True, False, False), (False, False, False)],
+    ids=["published now", "published anew", "published by an earlier attempt", "not published"],
+)
+def test_a_request_to_end_is_too_late_only_when_this_attempt_has_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool, during: bool, is_done: bool
+) -> None:
+    environment = Environment(root=tmp_path)
+    environment.model.mkdir()
+    manifest = environment.model / "adapter.json"
+    if earlier:
+        manifest.touch()
+        os.utime(manifest, ns=(10**18, 10**18))
+
+    def torchrun(*_: Any) -> Callable[..., None]:
+        def run(*_: str) -> None:
+            if during:
+                manifest.touch()
+            raise SignalException("asked to end", signal.SIGTERM)
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", torchrun)
+    monkeypatch.setenv(LAUNCHER_VARIABLE, "0")  # which the code under test sets: it must not stay in this process
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        if is_done:
+            run_together(environment, Hosts(), 2, StopFlag())
+        else:
+            with pytest.raises(Stopped):
+                run_together(environment, Hosts(), 2, StopFlag())
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

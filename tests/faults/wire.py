@@ -4,7 +4,7 @@ Stands at the SDK's `before-send` event, below serializing, signing and retries 
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import chain, repeat
@@ -40,13 +40,21 @@ class Wire:
         """Answers the requests that no other answer is for; None leaves them to moto."""
         self._protocol = client.meta.service_model.resolved_protocol
         self._answers: defaultdict[str, Iterator[Answer]] = defaultdict(lambda: iter(()))
+        self._planned: Counter[str] = Counter()
         # The SDK calls all handlers of an event, so moto must not hear of what is answered here.
         client.meta.events.unregister("before-send", botocore_stubber)
         client.meta.events.register("before-send", self._answer)
 
     def answer(self, operation: str, *answers: Answer, forever: Answer | None = None) -> None:
         """Give these answers to the next requests of an operation, and then go on with `forever`."""
+        assert operation in self.client.meta.service_model.operation_names, f"there is no operation {operation}"
         self._answers[operation] = iter(chain(answers, repeat(forever) if forever else ()))
+        self._planned[operation] = len(answers)
+
+    def require_used(self) -> None:
+        """Fail when a planned answer was not asked for: a test that planned it has tested nothing."""
+        left = {operation: count for operation, count in self._planned.items() if count > 0}
+        assert left == {}, f"planned answers that nobody asked for: {left}"
 
     def count(self, operation: str) -> int:
         return self.sent.count(operation)
@@ -70,6 +78,7 @@ class Wire:
         operation = event_name.rpartition(".")[2]
         self.sent.append(operation)
         self.requests.append(request)
+        self._planned[operation] -= 1
         answer = next(self._answers[operation], self.otherwise)
         return (answer and answer(request)) or botocore_stubber(event_name, request)
 

@@ -129,11 +129,12 @@ def test_a_full_disk_leads_to_a_type_with_a_larger_one(reason: str, log: list[st
     assert "volume_gb" not in next_step
 
 
-def test_memory_of_the_host_that_ran_out_leads_to_a_type_with_more() -> None:
+@pytest.mark.parametrize("name", ["ml.g4dn.xlarge", "ml.g5.2xlarge", "ml.g6.4xlarge"])
+def test_memory_of_the_host_that_ran_out_leads_to_a_type_with_more(name: str) -> None:
     reason = "ClientError: Please use an instance type with more memory, or reduce the size of job data"
-    next_step = explain(failed(reason, "ml.g4dn.xlarge"), [], None).next_step
+    next_step = explain(failed(reason, name), [], None).next_step
     named = next_step.partition("--instance-type ")[2].split()[0]
-    assert instance(named).memory_gib > instance("ml.g4dn.xlarge").memory_gib
+    assert instance(named).memory_gib > instance(name).memory_gib
 
 
 @pytest.mark.parametrize("name", [*instances(), "ml.m5.large", "ml.of.tomorrow"])

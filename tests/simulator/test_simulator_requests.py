@@ -178,7 +178,9 @@ def test_a_name_is_taken_once_and_for_all(simulator: SageMakerSimulator, sagemak
 def test_names_are_per_region(simulator: SageMakerSimulator, sagemaker: Any) -> None:
     sagemaker.create_training_job(**training_request())
     elsewhere = boto3.client("sagemaker", region_name="us-east-1")
-    assert "us-east-1" in elsewhere.create_training_job(**training_request())["TrainingJobArn"]
+    there = training_request()
+    there["AlgorithmSpecification"]["TrainingImage"] = IMAGE.replace(REGION, "us-east-1")
+    assert "us-east-1" in elsewhere.create_training_job(**there)["TrainingJobArn"]
 
 
 def test_a_quota_counts_the_jobs_that_run(simulator: SageMakerSimulator, sagemaker: Any) -> None:

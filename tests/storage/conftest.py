@@ -29,9 +29,11 @@ def aws(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> Iterator[Aws]:
 
 
 @pytest.fixture
-def wire(aws: Aws) -> Wire:
+def wire(aws: Aws) -> Iterator[Wire]:
     aws.client("s3").create_bucket(Bucket=BUCKET)
-    return Wire(aws.client("s3"))
+    made = Wire(aws.client("s3"))
+    yield made
+    made.require_used()
 
 
 @pytest.fixture
