@@ -121,7 +121,7 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
     help="PNG file, or a folder; NAME.png when left out. Several images get numbers: out-1.png, out-2.png.",
 )
 @click.option("--weight", type=float, default=1.0, help="Strength of the adapter; 0 is the base model alone.")
@@ -131,7 +131,7 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @json_option
-def draw(adapter: str, output: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+def draw(adapter: str, output: str | None, force: bool, as_json: bool, **given: Any) -> None:
     """Draw images of PROMPT with an adapter, on this machine and without a job.
 
     The same seed, prompt and settings draw the same image. The adapter's files are verified first, and the base model

@@ -42,7 +42,7 @@ def draw_images(
     adapter: str,
     registry: Registry,
     given: dict[str, Any],
-    output: Path | None,
+    output: str | None,
     *,
     force: bool,
     as_json: bool,
@@ -127,13 +127,14 @@ def _base_fields(name: str, revision: str | None) -> dict[str, Any]:
     return {"base_model": name, "base_folder": source.folder}
 
 
-def _files(output: Path | None, name: str, count: int) -> list[Path]:
+def _files(named: str | None, name: str, count: int) -> list[Path]:
     """Return the file of each image: the one that was named, or with numbers for several, or files in a folder.
 
     Raises SpecError for a file that is no PNG.
     """
-    output = output or Path(f"{name}{_PNG}")
-    if output.is_dir() or not output.suffix:
+    named = named or f"{name}{_PNG}"
+    output = Path(named).expanduser()
+    if named.endswith("/") or output.is_dir() or not output.suffix:
         output = output / f"{name}{_PNG}"
     if output.suffix.lower() != _PNG:
         raise SpecError(f"{output} is not a PNG file.", next_step=f"name it {output.with_suffix(_PNG)}, or a folder")

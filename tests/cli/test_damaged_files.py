@@ -14,6 +14,7 @@ from orchestrator.__main__ import main
 from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
+from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
 from tests.targets.local.running import BLOCKED_AT_STEP_5, training_pid
@@ -178,6 +179,37 @@ def test_an_adapter_of_an_earlier_run_does_not_make_a_job_complete(
     job.wait()
     (settings.jobs / "job" / "state.json").write_text("{")
     assert json.loads(run("jobs", "show", "job", "--json").out)["status"] == "Failed"
+
+
+def test_the_adapter_of_another_job_of_the_name_does_not_make_a_job_complete(
+    run: Run, settings: Settings, training_request: MakeRequest
+) -> None:
+    target = ProcessTarget(settings)
+    for name, script in (("first", "sys.exit(1)"), ("second", "finish()")):
+        request = training_request(script, name=name)
+        request["OutputDataConfig"]["S3OutputPath"] = (settings.adapters / "dog").as_uri()
+        target.create(request)
+        Job(target, name).wait()
+        (settings.jobs / name / "state.json").write_text("{")
+    shown = [json.loads(run("jobs", "show", name, "--json").out)["status"] for name in ("first", "second")]
+    assert shown == ["Failed", "Completed"]
+
+
+def test_a_job_whose_end_was_not_recorded_is_complete_once_its_adapter_is_there(
+    run: Run, settings: Settings, finished: Callable[..., Job]
+) -> None:
+    finished("job")
+    folder = JobFolder(settings.jobs / "job")
+    state = folder.state()
+    assert state is not None
+    folder.write_state(state.model_copy(update={"status": JobStatus.IN_PROGRESS, "ended": None}))
+    assert json.loads(run("jobs", "show", "job", "--json").out)["status"] == "Completed"
+
+
+def test_one_size_is_shown_wherever_an_adapter_is(run: Run, finished: Callable[..., Job]) -> None:
+    finished("job", "finish(b'w' * 1_234_567)")
+    for words in (("jobs", "show", "job"), ("adapters", "list"), ("adapters", "show", "job")):
+        assert "1.23 MB" in run(*words).out
 
 
 @pytest.mark.parametrize("handle", ["-1", "0", "1", "nobody", ""])

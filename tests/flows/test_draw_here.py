@@ -101,8 +101,8 @@ def test_an_adapter_of_the_bucket_is_fetched_to_draw_with_and_leaves_nothing_but
             key = f"adapters/cloud/cloud-0123456789/output/model/{file.relative_to(adapter).as_posix()}"
             aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
     given = {"prompt": "a monster", "size": 32, "steps": 1}
-    draw_images("cloud", Registry([store]), given, None, force=False, as_json=False)
-    assert [path.name for path in here.iterdir()] == ["cloud.png"]
+    draw_images("cloud", Registry([store]), given, "out.d/", force=False, as_json=False)
+    assert [path.relative_to(here).as_posix() for path in here.rglob("*")] == ["out.d", "out.d/cloud.png"]
     assert 'lacks "sks"' in capsys.readouterr().err
 
 
@@ -152,7 +152,7 @@ def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_it
 
     def refusal(**more: Any) -> OrchestratorError:
         with pytest.raises(OrchestratorError) as raised:
-            draw_images("./dog", Registry([]), {**given, **more}, Path("x.png"), force=False, as_json=True)
+            draw_images("./dog", Registry([]), {**given, **more}, "x.png", force=False, as_json=True)
         assert not (here / "x.png").exists()
         return raised.value
 

@@ -75,6 +75,21 @@ def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, training_
     assert json.loads(Path(record.file).read_text()) == record.model_dump(mode="json")
 
 
+def test_a_damaged_adapter_is_no_result_of_a_sweep(settings: Settings, training_request: MakeRequest) -> None:
+    target = ProcessTarget(settings)
+    entries = [entry(training_request(STEP, name=f"job-{rank}"), rank) for rank in (1, 2, 3)]
+    endings = SweepRun(entries, target, parallel=3, resume=False).run(Notes())
+    (settings.adapters / "job-1" / "weights.safetensors").unlink()
+    (settings.adapters / "job-2" / "adapter.json").write_text("{")
+    record = results_of(entries, endings, settings.sweeps)
+    assert [job.is_complete for job in record.jobs] == [False, False, True]
+    assert "weights.safetensors is missing" in record.jobs[0].why
+    assert "adapter.json cannot be read" in record.jobs[1].why
+    again = SweepRun(entries, target, parallel=3, resume=False).run(Notes())
+    messages = [ending.error.message if ending.error else "" for ending in again]
+    assert ["cannot be used" in message for message in messages] == [True, True, False]
+
+
 def test_what_is_done_is_not_run_again_and_what_failed_is(settings: Settings, training_request: MakeRequest) -> None:
     target = ProcessTarget(settings)
     entries = [entry(training_request(script, name=f"job-{script is STEP}")) for script in (STEP, FAIL)]
