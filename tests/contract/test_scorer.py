@@ -55,8 +55,9 @@ def cut(folder: Path) -> None:
 
 
 def lose_a_shard(folder: Path) -> None:
-    index = {"weight_map": {"a": WEIGHTS, "b": "model-00002-of-00002.safetensors"}}
-    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": shards}))
 
 
 DEFECTS = {
@@ -66,10 +67,10 @@ DEFECTS = {
     "pickled weights": (pickled, "no weights in the safetensors format"),
     "another model": (put("config.json", '{"model_type": "siglip"}'), 'type "siglip"'),
     "broken config": (put("config.json", "{"), "cannot be read as JSON"),
-    "a list for a config": (put("config.json", "[]"), "not a JSON object"),
+    "a list for a config": (put("config.json", "[]"), "holds no JSON object"),
     "a pointer": (put(WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n"), "git lfs pull"),
-    "empty weights": (put(WEIGHTS, ""), "no safetensors file"),
-    "cut weights": (cut, "is damaged"),
+    "empty weights": (put(WEIGHTS, ""), "is empty"),
+    "cut weights": (cut, "is cut"),
     "a missing shard": (lose_a_shard, "model-00002-of-00002.safetensors"),
 }
 

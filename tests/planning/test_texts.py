@@ -17,6 +17,7 @@ from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from tests.planned import planned
+from tests.stand_ins.model import small_model, write_files
 
 LONG = "a photo of a red dog on a blue background " * 4  # 36 tokens of the built-in model, which reads 30
 INVERSION = {"recipe": "textual-inversion", "prompt": "<my-dog>", "settings": {"initializer_token": "dog"}}
@@ -136,19 +137,12 @@ def test_each_of_two_tokenizers_counts(plan: Planned, photos: Path, tmp_path: Pa
 
 
 def sdxl(folder: Path, *, first: int, second: int) -> Path:
-    """Write what is read of an SDXL before a job: the built-in tokenizer twice, with these lengths."""
-    for number, length in (("", first), ("_2", second)):
-        shutil.copytree(BUILTIN_MODEL / "tokenizer", folder / f"tokenizer{number}")
-        config = folder / f"tokenizer{number}" / "tokenizer_config.json"
-        config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": length}))
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler"):
-        (folder / part).mkdir()
-        (folder / part / "config.json").write_text('{"addition_embed_type": "text_time"}')
-        (folder / part / "scheduler_config.json").write_text("{}")
-        header = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-        (folder / part / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
-    return folder
+    """Write an SDXL as far as it is read before a job: with the built-in vocabulary, and texts of these lengths."""
+    vocabulary = json.loads((BUILTIN_MODEL / "tokenizer" / "vocab.json").read_text())
+    words = sorted(vocabulary, key=vocabulary.__getitem__)
+    files = small_model("sdxl", words, {"text_encoder": first, "text_encoder_2": second})
+    merges = (BUILTIN_MODEL / "tokenizer" / "merges.txt").read_bytes()
+    return write_files(folder, {**files, "tokenizer/merges.txt": merges, "tokenizer_2/merges.txt": merges})
 
 
 @pytest.mark.parametrize("caption", ["Sks monster", "my SKS", "a photo of sks2", "sks_monster", "SKS-monster"])

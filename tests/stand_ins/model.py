@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 Files = dict[str, bytes]
@@ -40,8 +41,12 @@ def with_header(header: bytes, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
-def small_model(family: str = "sd") -> Files:
-    """Return the files of a model: "sd" or "sdxl"."""
+def small_model(
+    family: str = "sd",
+    words: Sequence[str] = WORDS,
+    tokens: Mapping[str, int] = MappingProxyType({}),
+) -> Files:
+    """Return the files of a model, "sd" or "sdxl"; `tokens` are the lengths of its text encoders by their names."""
     xl = family == "sdxl"
     encoders = ["text_encoder", "text_encoder_2"] if xl else ["text_encoder"]
     width = sum(_WIDTH[part] for part in encoders)
@@ -73,7 +78,7 @@ def small_model(family: str = "sd") -> Files:
         pools = part == "text_encoder_2"
         index[part] = ["transformers", "CLIPTextModelWithProjection" if pools else "CLIPTextModel"]
         index[tokenizer] = ["transformers", "CLIPTokenizer"]
-        files |= _text_files(part, tokenizer, pools=pools)
+        files |= _text_files(part, tokenizer, words, tokens.get(part, _TOKENS))
     return {"model_index.json": json_of(index), **files}
 
 
@@ -102,24 +107,24 @@ def _vae_shapes() -> dict[str, list[int]]:
     }
 
 
-def _text_files(part: str, tokenizer: str, *, pools: bool) -> Files:
+def _text_files(part: str, tokenizer: str, words: Sequence[str], tokens: int) -> Files:
     width = _WIDTH[part]
-    config = {"model_type": "clip_text_model", "vocab_size": len(WORDS), "hidden_size": width, "projection_dim": width}
-    config |= {"max_position_embeddings": _TOKENS, "num_hidden_layers": 1}
+    config = {"model_type": "clip_text_model", "vocab_size": len(words), "hidden_size": width, "projection_dim": width}
+    config |= {"max_position_embeddings": tokens, "num_hidden_layers": 1}
     shapes = {
-        "text_model.embeddings.token_embedding.weight": [len(WORDS), width],
-        "text_model.embeddings.position_embedding.weight": [_TOKENS, width],
+        "text_model.embeddings.token_embedding.weight": [len(words), width],
+        "text_model.embeddings.position_embedding.weight": [tokens, width],
         "text_model.encoder.layers.0.mlp.fc1.weight": [width, width],
         "text_model.final_layer_norm.weight": [width],
     }
-    if pools:
+    if part == "text_encoder_2":  # the one that pools
         shapes["text_projection.weight"] = [width, width]
-    words = {word: number for number, word in enumerate(WORDS)}
-    tokenizer_config = {"model_max_length": _TOKENS, "bos_token": WORDS[-2], "eos_token": WORDS[-1]}
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer_config = {"model_max_length": tokens, "bos_token": words[-2], "eos_token": words[-1]}
     return {
         f"{part}/config.json": json_of(config),
         f"{part}/model.safetensors": safetensors(shapes),
-        f"{tokenizer}/vocab.json": json_of(words),
+        f"{tokenizer}/vocab.json": json_of(vocabulary),
         f"{tokenizer}/merges.txt": b"#version: 0.2\n",
         f"{tokenizer}/tokenizer_config.json": json_of(tokenizer_config),
     }
