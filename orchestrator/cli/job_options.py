@@ -10,6 +10,7 @@ import click
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 _COMPUTE = ("instance_type", "spot")
+_SECTIONS = ("compute.", "budget.")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 
 
@@ -74,6 +75,10 @@ def require_sagemaker(target: str, given: Mapping[str, Any]) -> None:
         if given.get(name):
             flag = name.replace("_", "-")
             typed.append(f"--{flag}")
+    for pair in given.get("pairs", ()):
+        field = pair.partition("=")[0]
+        if field.startswith(_SECTIONS):
+            typed.append(f"-s {field}")
     if typed and target != TargetName.SAGEMAKER:
         flags = " and ".join(typed)
         raise SpecError(

@@ -83,7 +83,7 @@ def sweep(
     from orchestrator.sweeps.budget import with_shares
     from orchestrator.sweeps.grid import expand
 
-    require_sagemaker(target, {**given, "max_usd": max_usd})
+    require_sagemaker(target, {**given, "max_usd": max_usd, "pairs": pairs})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
     lists = dict(pair.partition("=")[::2] for pair in pairs)
