@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.targets.local.queue import Turn
 
 _COMPUTE = ("instance_type", "spot")
+_SECTIONS = ("compute.", "budget.")
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 _BASE_MODEL = click.option(
     "--base-model",
@@ -114,27 +115,39 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
 
 
 def check_target(target: str, given: Mapping[str, Any]) -> None:
-    """Raise SpecError for options that the chosen target would ignore."""
+    """Raise SpecError for options and settings that the chosen target would ignore."""
     if target != TargetName.SAGEMAKER:
-        _require_none(given, _FOR_SAGEMAKER, "a job on SageMaker", "add --target sagemaker, or leave it out")
+        typed = _flags_in(given, _FOR_SAGEMAKER) + _section_settings(given.get("pairs", ()))
+        _refuse(typed, "a job on SageMaker", "add --target sagemaker, or leave it out")
     if target != TargetName.LOCAL:
-        _require_none(given, _FOR_THIS_MACHINE, "a job on this machine", "leave it out: jobs on SageMaker run at once")
+        typed = _flags_in(given, _FOR_THIS_MACHINE)
+        _refuse(typed, "a job on this machine", "leave it out: jobs on SageMaker run at once")
 
 
-def _require_none(
-    given: Mapping[str, Any],
-    options: Sequence[str],
-    where: str,
-    next_step: str,
-) -> None:
-    """Raise SpecError when one of the options is given, which can only be given for another target."""
-    from orchestrator.errors import SpecError
-
+def _flags_in(given: Mapping[str, Any], options: Sequence[str]) -> list[str]:
+    """Return those of the options that were given, as they were typed."""
     typed = []
     for name in options:
         if given.get(name):
             flag = name.replace("_", "-")
             typed.append(f"--{flag}")
+    return typed
+
+
+def _section_settings(pairs: Sequence[str]) -> list[str]:
+    """Return the settings of machines and money among those that were typed as FIELD=VALUE."""
+    typed = []
+    for pair in pairs:
+        field = pair.partition("=")[0]
+        if field.startswith(_SECTIONS):
+            typed.append(f"-s {field}")
+    return typed
+
+
+def _refuse(typed: Sequence[str], where: str, next_step: str) -> None:
+    """Raise SpecError if anything was typed that is for another target."""
+    from orchestrator.errors import SpecError
+
     if typed:
         flags = " and ".join(typed)
         raise SpecError(f"{flags} can only be given for {where}; nothing was started.", next_step=next_step)

@@ -82,7 +82,7 @@ def sweep(
     from orchestrator.sweeps.budget import with_shares
     from orchestrator.sweeps.grid import expand
 
-    check_target(target, {**given, "max_usd": max_usd})
+    check_target(target, {**given, "max_usd": max_usd, "pairs": pairs})
     start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
     settings = Settings.from_environment()
     if not start.dry_run:

@@ -252,13 +252,23 @@ def test_nothing_is_spent_without_a_cap_where_nobody_can_be_asked(
     assert service.requests.of(service="s3") == []
 
 
-@pytest.mark.parametrize("words", [("--spot",), ("--max-usd", "3"), ("--fallback",), ("--wait-minutes", "5")])
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        *((("--spot",), ""), (("--max-usd", "3"), ""), (("--fallback",), ""), (("--wait-minutes", "5"), "")),
+        *((("-s", "compute.spot=true"), " compute.spot"), (("-s", "budget.max_usd=3"), " budget.max_usd")),
+    ],
+)
 def test_flags_of_sagemaker_are_not_ignored_on_this_machine(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    field: str,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["orchestrator", *JOB, *words])
     assert main() == 2
-    assert f"{words[0]} can only be given for a job on SageMaker" in capsys.readouterr().err
+    assert f"{words[0]}{field} can only be given for a job on SageMaker" in capsys.readouterr().err
     assert not settings.jobs.exists()
 
 
