@@ -76,11 +76,14 @@ Events = list[dict[str, Any]]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Callable[[Environment], Events]:
-    """Run a job in this process and return its events; its errors are raised."""
+    """Run a job in this process and return its events without their times; its errors are raised."""
 
     def run_job(environment: Environment) -> Events:
         capfd.readouterr()
         run_recipe(environment, StopFlag())
-        return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        for event in events:
+            del event["at"]
+        return events
 
     return run_job

@@ -61,6 +61,8 @@ def launch() -> Iterator[Launch]:
 def outcome(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
     output, errors = process.communicate(timeout=240)
     events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    for event in events:
+        del event["at"]
     return process.returncode, events, errors
 
 
