@@ -24,7 +24,7 @@ import boto3
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "aws")]  # the simulator and its account: part of the tests
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "simulator")]  # the simulator and its account: part of the tests
 
 from account import IMAGE, REGION, ROLE, furnish  # noqa: E402
 from sagemaker_simulator import SageMakerSimulator, SimulatorServer, access_denied  # noqa: E402

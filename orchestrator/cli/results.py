@@ -163,6 +163,9 @@ def _state_facts(description: JobDescription) -> Facts:
     if usd is not None:
         billed = _billed(description)
         facts.append(("cost", f"{dollars(usd)} for {billed}, at list price"))
+    elif description.billed_attempts:
+        billed = _billed(description)
+        facts.append(("cost", f"unknown for {billed}: no price of {description.instance_type} is known here"))
     return facts
 
 

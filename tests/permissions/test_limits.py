@@ -1,6 +1,7 @@
 """What the policies of the template do not allow: nothing beyond the product's own ways through."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -9,10 +10,13 @@ from botocore.exceptions import ClientError
 from sagemaker_simulator import permissions, roles
 
 from orchestrator.aws.client import calling
+from orchestrator.contract.digest import hash_file
 from orchestrator.errors import AccessError
 from orchestrator.infra import account as infra
 from orchestrator.settings import Settings
 from orchestrator.storage.bucket import Bucket
+from orchestrator.storage.meter import Meter
+from orchestrator.storage.upload import Upload, Uploader
 from tests.permissions.conftest import REGION
 from tests.permissions.walk import World
 
@@ -107,6 +111,19 @@ def test_whoever_submits_replaces_no_code_no_model_and_no_data_of_others(world: 
     with pytest.raises(AccessError), calling("replace it"):
         WAYS[way](prefix)(world)
     assert world.owner("s3").get_object(**asked)["Body"].read() == b"theirs"
+
+
+@pytest.mark.parametrize("bytes_", [3, 11 * 2**20], ids=["at once", "in parts"])
+def test_whoever_submits_adds_what_is_not_there(world: World, tmp_path: Path, bytes_: int) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(bytes_))
+    digest = hash_file(path)
+    upload = Upload(f"models/{digest.sha256}/weights", path, digest.size, digest.sha256)
+    uploader = Uploader(_bucket(world), Meter("models", 0), parts_above=6 * 2**20, part_bytes=5 * 2**20)
+    uploader.send([upload], {})
+    stored = _bucket(world).head(upload.key)
+    assert stored is not None
+    assert stored.size == bytes_
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Every status that the service may give: those that are known, `Deleting`, and those of tomorrow."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -126,3 +127,18 @@ def test_a_job_that_is_being_deleted_can_be_removed_again(
     for attempt in attempts:
         target._jobs.delete(attempt)
     assert target.names() == []
+
+
+@pytest.mark.parametrize("name", ["ml.m5.large", "ml.p5en.48xlarge"])
+def test_a_job_on_an_instance_without_a_known_price_is_shown_all_the_same(
+    simulator: SageMakerSimulator, target: SageMakerTarget, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    resources = {"InstanceType": name, "InstanceCount": 1, "VolumeSizeInGB": 10}
+    target.create(request("sys.exit(1)", ResourceConfig=resources))
+    simulator.run_to_end(JOB)
+    print_job(Job(target, JOB), as_json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"no price of {name} is known here" in said
+    assert "billed seconds" in said
+    print_job(Job(target, JOB), as_json=True)
+    assert json.loads(capsys.readouterr().out)["usd"] is None

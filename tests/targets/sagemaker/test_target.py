@@ -333,6 +333,7 @@ def test_a_job_that_is_stopping_can_be_told_so_again(simulator: SageMakerSimulat
     """By somebody else too, and by whoever has waited for two minutes and is out of patience."""
     target.create(request("signal.signal(signal.SIGTERM, lambda *_: say('soon')); block()"))
     simulator.run_until(JOB, "Training")
+    simulator.wait_for_line(JOB, "blocked")  # before, the signal would find no handler
     target.stop(JOB)
     assert target.describe(JOB).status is JobStatus.STOPPING
     target.stop(JOB)
