@@ -75,7 +75,7 @@ def show(name: str, as_json: bool) -> None:
         label = metric.replace("_", " ")
         facts.append((label, f"{figure:.3f}"))
     for file, digest in manifest.files.items():
-        facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
+        facts.append((f"file {file}", f"{size_text(digest.size)}, sha256 {digest.sha256}"))
     print_facts(facts)
     if adapter.damage:
         print_warning(damaged(adapter.uri, adapter.damage))
