@@ -78,7 +78,7 @@ def show(name: str, as_json: bool) -> None:
     if manifest.scorer_sha256 is not None:
         facts.append(("measured by CLIP", manifest.scorer_sha256[:12]))
     for file, digest in manifest.files.items():
-        facts.append((f"file {file}", f"{digest.size} bytes, sha256 {digest.sha256}"))
+        facts.append((f"file {file}", f"{size_text(digest.size)}, sha256 {digest.sha256}"))
     print_facts(facts)
     if adapter.damage:
         print_warning(damaged(adapter.uri, adapter.damage))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +166,19 @@ def test_an_older_adapter_stands_in_for_one_of_its_name_that_cannot_be_read(
     errors: list[OrchestratorError] = []
     assert Registry([here, store]).find("fox", errors.append).uri.startswith("file:")
     assert ["s3://" in error.message for error in errors] == [True]
+
+
+def test_the_newest_readable_adapter_of_a_name_is_the_one_that_is_used(tmp_path: Path, aws: Aws) -> None:
+    bucket = FolderStore(tmp_path)  # laid out as a bucket is; its files have the times that a test gives them
+    for age, (job, manifest) in enumerate((("fox-3", b"{"), ("fox-2", MANIFEST), ("fox-1", MANIFEST))):
+        name = f"adapters/fox/{job}/output/model/adapter.json"
+        write(bucket, aws, name, manifest)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    errors: list[OrchestratorError] = []
+    registry = Registry([bucket])
+    assert registry.find("fox", errors.append).job == "fox-2"
+    assert [adapter.job for adapter in registry.newest(errors.append)] == ["fox-2"]
+    assert all("fox-3" in error.message for error in errors)
 
 
 def test_a_store_that_cannot_be_reached_does_not_hide_the_adapters_of_another(

@@ -166,6 +166,25 @@ def test_a_damaged_state_is_said_and_not_taken_for_a_kill(
     assert json.loads(run("jobs", "show", "job", "--json").out)["status"] == "Stopped"
 
 
+def test_a_failure_of_an_earlier_attempt_is_not_told_of_the_latest(
+    run: Run, settings: Settings, finished: Callable[..., Job]
+) -> None:
+    script = """
+    if list((root / "checkpoints").iterdir()):
+        sys.exit(3)
+    checkpoint(5)
+    emit(event="failed", kind="nan-loss", message="Loss is NaN.")
+    sys.exit(1)
+    """
+    job = finished("job", script)
+    job.resume()
+    job.wait()
+    (settings.jobs / "job" / "state.json").write_text("{")
+    shown = run("jobs", "show", "job").out
+    assert "NaN" not in shown
+    assert "state.json is damaged" in shown
+
+
 def test_an_adapter_of_an_earlier_run_does_not_make_a_job_complete(
     run: Run, settings: Settings, finished: Callable[..., Job], training_request: MakeRequest
 ) -> None:
@@ -240,9 +259,10 @@ def test_a_running_job_whose_state_is_damaged_is_not_waited_for_forever(
     trainer = training_pid(job)
     (settings.jobs / "job" / "state.json").write_text("{")
     answer = run("jobs", "stop", "job")
+    was_asked = (settings.jobs / "job" / "stop").exists()
     os.kill(trainer, 9)
     job.wait()
-    assert answer.code == 4
+    assert (answer.code, was_asked) == (4, False)
     assert "fuser -k -TERM" in answer.err
 
 

@@ -165,7 +165,7 @@ class LocalJobs:
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*/")]
+        jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
         jobs.sort(key=JobFolder.created)
         return [job.name for job in jobs if job.exists()]
 
