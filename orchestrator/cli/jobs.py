@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.job_options import turn_of, turn_options
+from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
@@ -164,6 +164,7 @@ def retry(
     from orchestrator.cli.results import print_outcome
 
     job = _find(name, target, turn_of(queue=queue, together=together))
+    check_target(job.target.name, {"queue": queue, "together": together})
     job.resume()
     if not detach:
         with leaving(job):

@@ -16,11 +16,13 @@ from orchestrator.contract.figures import AFTER, MEASURES
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
+    from orchestrator.planning.placement import Placement
     from orchestrator.settings import Settings
     from orchestrator.sweeps.grid import Variant
     from orchestrator.sweeps.record import JobResult, SweepRecord
     from orchestrator.sweeps.running import Entry, SweepRun
     from orchestrator.targets.base import Target
+    from orchestrator.targets.local.local_jobs import LocalJobs
 
 
 class _Start(NamedTuple):
@@ -37,7 +39,7 @@ class _Start(NamedTuple):
 @job_options(
     setting="FIELD=A,B,...",
     sets="Values of a field of the recipe, or one for all; a JSON list for values that hold commas.",
-    max_usd="On SageMaker: the most all jobs together may cost; each gets an equal share.",
+    max_usd="On SageMaker: what all jobs together may cost; each gets an equal share.",
 )
 @click.option(
     "--parallel",
@@ -96,20 +98,21 @@ def sweep(
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
+    from orchestrator.targets.local.process import ProcessTarget
     from orchestrator.targets.local.queue import Turn
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
+        turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
+        if start.parallel is not None and start.parallel > 1:
+            turn = Turn.TOGETHER
+        target = ProcessTarget(settings, turn)
         entries = plan_sweep_here(variants, settings, Path(staging))
         _show_plan(entries, start)
+        if not start.as_json and turn is Turn.QUEUED:
+            _print_expected(entries, target)
         if start.dry_run:
             return 0
         store_trees(entries, FolderStore(settings.store))
-    turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
-    if start.parallel is not None and start.parallel > 1:
-        turn = Turn.TOGETHER
-    target = open_target(TargetName.LOCAL, settings, turn=turn)
     return _run(entries, target, settings, start, None)
 
 
@@ -187,14 +190,34 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
         if placement is not None:
             minutes = placement.cost.runtime_seconds // 60
             usd = dollars(placement.cost.usd)
-            row += [placement.instance.name, f"{minutes} min", usd]
+            row += [placement.instance.name, f"{minutes} min", _likely(placement), usd]
         rows.append(row)
     columns = [*_columns(entries[0].variant.settings), "JOB"]
     if total is None:
         print_table(columns, rows)
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "AT MOST"], rows)
+    print_table([*columns, "INSTANCE", "LIMIT", "LIKELY", "AT MOST"], rows)
     print_facts([("total", f"at most {dollars(total)} for {len(entries)} jobs")])
+
+
+def _likely(placement: "Placement") -> str:
+    from orchestrator.planning.pricing import dollars
+
+    if placement.likely_usd is None:
+        return "unknown"
+    low, high = placement.likely_usd
+    return f"{dollars(low)} to {dollars(high)}"
+
+
+def _print_expected(entries: Sequence["Entry"], target: "LocalJobs") -> None:
+    """Print how long all jobs are expected to take here, one after another."""
+    from orchestrator.jobs.measurements import expected_here, measured_runs
+    from orchestrator.planning.duration import one_after_another
+
+    runs = measured_runs(target)
+    expected = one_after_another([expected_here(entry.variant.spec, runs) for entry in entries])
+    if expected is not None:
+        print_facts([("expected", f"{expected.describe()} for {len(entries)} jobs")])
 
 
 def _columns(settings: Mapping[str, str]) -> list[str]:
