@@ -36,6 +36,7 @@ _RATES = {
     "H200": Rate(67, 494, 989),
     "B200": Rate(75, 1100, 2250),
     "B300": Rate(75, 1100, 2250),
+    "RTX-PRO-4500": Rate(50, 100, 200),  # no sheet has them: by its share of the RTX-PRO-6000's cores
     "RTX-PRO-6000": Rate(120, 250, 500),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.completion import job_names
-from orchestrator.cli.job_options import turn_of, turn_options
+from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning, say
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES
@@ -208,6 +208,7 @@ def retry(
     from orchestrator.cli.results import print_outcome
 
     job = _find(name, target, turn_of(queue=queue, together=together))
+    check_target(job.target.name, {"queue": queue, "together": together})
     job.resume()
     if not detach:
         with leaving(job):

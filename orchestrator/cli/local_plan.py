@@ -9,7 +9,7 @@ import click
 from orchestrator.cli.output import print_facts
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
-from orchestrator.jobs.measurements import expected_here
+from orchestrator.jobs.measurements import expected_here, measured_runs
 from orchestrator.models.size import of_source
 from orchestrator.planning.disk import DiskUse, disk_use
 from orchestrator.planning.inputs import PreparedInputs
@@ -54,7 +54,7 @@ def print_local_plan(
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:
     """Return how long a job is expected to run here, or that this is not known."""
-    expected = expected_here(spec, target)
+    expected = expected_here(spec, measured_runs(target))
     if expected is None:
         return "unknown: no job that tells the speed of this machine has run yet"
     return expected.describe()

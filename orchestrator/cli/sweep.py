@@ -15,11 +15,13 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
 
 if TYPE_CHECKING:
+    from orchestrator.planning.placement import Placement
     from orchestrator.settings import Settings
     from orchestrator.sweeps.grid import Variant
     from orchestrator.sweeps.record import JobResult, SweepRecord
     from orchestrator.sweeps.running import Entry, SweepRun
     from orchestrator.targets.base import Target
+    from orchestrator.targets.local.local_jobs import LocalJobs
 
 
 class _Start(NamedTuple):
@@ -36,7 +38,7 @@ class _Start(NamedTuple):
 @job_options(
     setting="FIELD=A,B,...",
     sets="Values of a field of the recipe, or one for all; a JSON list for values that hold commas.",
-    max_usd="On SageMaker: the most all jobs together may cost; each gets an equal share.",
+    max_usd="On SageMaker: what all jobs together may cost; each gets an equal share.",
 )
 @click.option(
     "--parallel",
@@ -99,22 +101,23 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
     from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
+    from orchestrator.targets.local.process import ProcessTarget
     from orchestrator.targets.local.queue import Turn
-    from orchestrator.targets.names import TargetName
-    from orchestrator.targets.opening import open_target
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
+        turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
+        if start.parallel is not None and start.parallel > 1:
+            turn = Turn.TOGETHER
+        target = ProcessTarget(settings, turn)
         entries = plan_sweep_here(variants, settings, Path(staging))
         _show_plan(entries, start)
+        if not start.as_json and turn is Turn.QUEUED:
+            _print_expected(entries, target)
         if start.dry_run:
             for entry in entries:
                 warn_of_taken_name(entry.plan, settings)
             return 0
         store_trees(entries, FolderStore(settings.store))
-    turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
-    if start.parallel is not None and start.parallel > 1:
-        turn = Turn.TOGETHER
-    target = open_target(TargetName.LOCAL, settings, turn=turn)
     return _run(entries, target, settings, start, None)
 
 
@@ -193,18 +196,46 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
         placement = entry.plan.placement
         if placement is not None:
             minutes = placement.cost.runtime_seconds // 60
-            row += [placement.instance.name, f"{minutes} min", placement.cost.limit()]
+            row += [placement.instance.name, f"{minutes} min", _likely(placement), _most(placement)]
         rows.append(row)
     settings = _columns(entries[0].variant.settings)
     columns = [*settings, "JOB"]
     if entries[0].plan.placement is None:
         print_table(columns, rows, wraps=settings)
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "COST"], rows, wraps=settings)
+    print_table([*columns, "INSTANCE", "LIMIT", "LIKELY", "AT MOST"], rows, wraps=settings)
     most = "unknown: no price of an instance type is known"
     if total is not None:
         most = f"at most {dollars(total)} for {len(entries)} jobs"
     print_facts([("total", most)])
+
+
+def _likely(placement: "Placement") -> str:
+    from orchestrator.planning.pricing import dollars
+
+    if placement.likely_usd is None:
+        return "unknown"
+    low, high = placement.likely_usd
+    return f"{dollars(low)} to {dollars(high)}"
+
+
+def _most(placement: "Placement") -> str:
+    from orchestrator.planning.pricing import dollars
+
+    if placement.cost.usd is None:
+        return "unknown"
+    return dollars(placement.cost.usd)
+
+
+def _print_expected(entries: Sequence["Entry"], target: "LocalJobs") -> None:
+    """Print how long all jobs are expected to take here, one after another."""
+    from orchestrator.jobs.measurements import expected_here, measured_runs
+    from orchestrator.planning.duration import one_after_another
+
+    runs = measured_runs(target)
+    expected = one_after_another([expected_here(entry.variant.spec, runs) for entry in entries])
+    if expected is not None:
+        print_facts([("expected", f"{expected.describe()} for {len(entries)} jobs")])
 
 
 def _columns(settings: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,7 @@
 """How fast earlier jobs were on this machine, from which the duration of the next one is estimated."""
 
+from collections.abc import Sequence
+
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL
 from orchestrator.contract.events import Resumed, Step, parse
 from orchestrator.contract.recipe import from_hyperparameters
@@ -18,11 +20,11 @@ _NEWEST = 20  # jobs to read: the state of the machine changes, and so do its jo
 _LEAST_STEPS = 5  # the first steps of a process are slow
 
 
-def expected_here(spec: JobSpec, target: LocalJobs) -> Duration | None:
-    """Return how long a job is likely to run on this machine, or None when nothing measured here tells."""
+def expected_here(spec: JobSpec, runs: Sequence[MeasuredRun]) -> Duration | None:
+    """Return how long a job is likely to run on this machine, or None when none of its `runs` tells."""
     source = spec.base_model
     base_model = source.id if isinstance(source, Hub) else source.folder.as_uri()
-    return here(spec.recipe, base_model, of_source(source), measured_runs(target))
+    return here(spec.recipe, base_model, of_source(source), runs)
 
 
 def measured_runs(target: LocalJobs) -> list[MeasuredRun]:

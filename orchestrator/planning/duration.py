@@ -185,6 +185,19 @@ def here(
     return _band(low, high, (1.0, 1.0), "a rough figure: nothing was measured on this machine yet")
 
 
+def one_after_another(durations: Sequence[Duration | None]) -> Duration | None:
+    """Return how long several jobs run that do not overlap, or None when one of them is unknown."""
+    low = high = 0
+    basis = ""
+    for duration in durations:
+        if duration is None:
+            return None
+        low += duration.low_seconds
+        high += duration.high_seconds
+        basis = duration.basis
+    return Duration(low_seconds=low, high_seconds=high, basis=basis)
+
+
 def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
     """Return the time to allow for what is uploaded after a job was stopped: the result and the last checkpoint.
 
@@ -204,13 +217,15 @@ def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
 def default_limit(recipe: Recipe, expected: Duration | None) -> int:
     """Return the time limit in seconds of a job that sets none; it depends on the job and the instance type alone.
 
-    Three times the high end of what is expected, and never so short that no checkpoint could be written before.
+    Three times the high end of what is expected, and time for two checkpoints. At its limit a job is asked to stop, and
+    saves another.
     """
     if expected is None:
         return _UNKNOWN_LIMIT_MINUTES * 60
-    first_checkpoints = START_SECONDS / 60 + 2 * recipe.checkpoint_minutes
     likely = _LIMIT_FACTOR * expected.high_seconds / 60
-    minutes = max(likely, first_checkpoints, _LEAST_LIMIT_MINUTES)
+    # Rare checkpoints raise the limit of a short job, but do not let it cost without end.
+    two_checkpoints = min(START_SECONDS / 60 + 2 * recipe.checkpoint_minutes, _UNKNOWN_LIMIT_MINUTES)
+    minutes = max(likely, two_checkpoints, _LEAST_LIMIT_MINUTES)
     rounded = math.ceil(minutes / _LIMIT_STEP_MINUTES) * _LIMIT_STEP_MINUTES
     return min(rounded, LONGEST_MINUTES) * 60
 

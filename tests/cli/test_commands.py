@@ -110,7 +110,11 @@ def test_a_sweep_is_planned_without_an_account_and_as_json(run: Run, settings: S
     assert 0.55 < plan["usd"] <= 0.6
     alone = json.loads(run("submit", "dreambooth", "-s", "rank=8", "--dry-run", "--json").stdout)
     assert plan["jobs"][1]["request"]["TrainingJobName"] == alone["TrainingJobName"]
-    assert "at most $0.60 for 2 jobs" in run(*words).stdout
+    shown = run(*words).stdout
+    assert "at most $0.60 for 2 jobs" in shown
+    assert "LIKELY" in shown
+    one_by_one = run("sweep", "dreambooth", "-s", "rank=4,8", "--dry-run").stdout
+    assert "minutes (a rough figure: nothing was measured on this machine yet) for 2 jobs" in one_by_one
     assert not settings.home.exists()
 
 

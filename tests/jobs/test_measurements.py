@@ -54,7 +54,9 @@ def run(target: ProcessTarget, training_request: Callable[..., Request]) -> Run:
 
 
 def expected(target: ProcessTarget, **settings: Any) -> str:
-    found = expected_here(build_spec({"recipe": "dreambooth", "settings": {"steps": 80, **settings}}), target)
+    found = expected_here(
+        build_spec({"recipe": "dreambooth", "settings": {"steps": 80, **settings}}), measured_runs(target)
+    )
     assert found is not None
     return found.describe()
 

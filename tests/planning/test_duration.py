@@ -119,8 +119,20 @@ def test_the_default_limit_follows_from_the_job_alone_and_leaves_time_for_checkp
     assert default_limit(patient, expected) >= 2 * 50 * 60
     assert default_limit(patient, expected) == default_limit(patient, on_gpu(patient, TINY, A10G))
     assert default_limit(patient, None) == 240 * 60
+    careless = dreambooth(checkpoint_minutes=5000)
+    assert default_limit(careless, on_gpu(careless, TINY, A10G)) == 240 * 60
     endless = dreambooth(steps=10_000_000)
     assert default_limit(endless, on_gpu(endless, SD15, T4)) == 28 * 24 * 3600
+
+
+def test_neither_budget_nor_spot_nor_a_long_wait_changes_the_default_limit() -> None:
+    limits = set()
+    for fields in ({}, {"budget": {"max_usd": 1000}}, {"compute": {"spot": True}}):
+        spec = build_spec({"recipe": "dreambooth", **fields})
+        limits.add(find_placement(spec, HOME).cost.runtime_seconds)
+    assert len(limits) == 1
+    short_wait = build_spec({"recipe": "dreambooth", "compute": {"spot": True, "max_wait_minutes": 20}})
+    assert find_placement(short_wait, HOME).cost.runtime_seconds == 20 * 60
 
 
 def test_a_limit_that_may_end_a_job_early_is_warned_of() -> None:

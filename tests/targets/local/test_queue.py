@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +28,6 @@ with (root.parents[2] / "order").open("a") as order:
 busy.unlink()
 finish()
 """
-Targets = Callable[[Turn], ProcessTarget]
 
 
 @pytest.fixture
@@ -118,8 +117,11 @@ def test_a_killed_runner_frees_the_queue(
 ) -> None:
     waiting = start(queued, training_request("finish()", name="waiting"))
     trainer = training_pid(first)
+    ticket = min(queued.settings.queue.glob("0*"))
+    open_files = Path(f"/proc/{trainer}/fd")
+    assert ticket.resolve() in [file.resolve() for file in open_files.iterdir()]  # it keeps the place of the job
     os.kill(worker_pid(queued, first), signal.SIGKILL)
-    if victims == "worker first":  # the training still runs, and keeps its place
+    if victims == "worker first":
         assert stage(waiting) == (JobStatus.QUEUED, "behind first")
     os.kill(trainer, signal.SIGKILL)
     assert waiting.wait().status is JobStatus.COMPLETED
