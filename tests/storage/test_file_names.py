@@ -33,6 +33,7 @@ def test_ordinary_names_are_allowed() -> None:
 def test_files_and_bytes_are_limited() -> None:
     assert unsafe_names({str(number): 0 for number in range(names.MAX_FILES + 1)})
     assert unsafe_names({"a": names.MAX_BYTES, "b": 1})
+    assert not unsafe_names({"a": names.MAX_BYTES})
     assert unsafe_names({"a": -1})
 
 

@@ -67,6 +67,21 @@ def test_a_prediction_is_what_the_pipeline_asks_for(family_base: BaseModel) -> N
     torch.testing.assert_close(ours, theirs)
 
 
+def test_encoded_images_have_the_scale_on_which_the_denoiser_was_trained(family_base: BaseModel) -> None:
+    """That of the pipeline: its own preprocessing and autoencoder, times the autoencoder's factor."""
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(2)]
+    pipeline = family_base.pipeline
+    with torch.no_grad():
+        pixels = pipeline.image_processor.preprocess(images)
+        expected = pipeline.vae.encode(pixels).latent_dist
+        encoded = family_base.encode_images(images)
+    factor = pipeline.vae.config.scaling_factor
+    assert factor != 1
+    torch.testing.assert_close(encoded[:, 0], expected.mean * factor)
+    torch.testing.assert_close(encoded[:, 1], expected.std * factor)
+
+
 def test_residuals_reach_the_denoiser(family_base: BaseModel) -> None:
     noisy, times = torch.randn(1, 4, 16, 16), torch.tensor([500])
     conditions = family_base.encode_prompts(["a dog"])
