@@ -75,7 +75,7 @@ def example_prompt(manifest: AdapterManifest) -> str:
 def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
     """Return a Python program of plain diffusers that loads the adapter in `folder` and draws an image.
 
-    None for an adapter of a kind or family that is not known here.
+    Empty for an adapter of a kind or family that is not known here.
     """
     base = manifest.base_model
     family = FAMILIES.get(base.family)

@@ -8,7 +8,12 @@ from orchestrator.contract.model_fit import TextEncoder
 from orchestrator.contract.model_layout import TOKENIZER_FILES, Names, names_in
 from orchestrator.contract.problem import Problem
 
-_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+_SPECIAL = (
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
+)
 
 Objects = Mapping[str, dict[str, Any]]
 """Name of a model's JSON file to what it holds."""
@@ -32,8 +37,10 @@ def vocabulary_problems(tokenizer: str, objects: Objects, encoder: TextEncoder) 
     except (KeyError, TypeError):
         tokens = {}
     numbers = tokens.values()
-    if not tokens or not all(isinstance(number, int) for number in numbers):
-        yield model_problem(f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers")
+    are_numbers = all(isinstance(number, int) for number in numbers)
+    if not tokens or not are_numbers:
+        what = f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers"
+        yield model_problem(what)
         return
     special = _special_tokens(tokenizer, objects)
     unnumbered = special.difference(tokens)  # they get the numbers after the highest
