@@ -252,13 +252,16 @@ def escape(letter: str) -> str:
 def clusters(word: str) -> Iterator[str]:
     """Yield letters with what belongs to them: accents, vowel signs, joined signs."""
     cluster = ""
+    before = ""
     for letter in word:
-        is_mark = unicodedata.category(letter).startswith("M")
-        is_joined = letter in JOINERS or cluster[-1:] in JOINERS
+        category = unicodedata.category(letter)
+        is_mark = category.startswith("M")
+        is_joined = letter in JOINERS or before in JOINERS
         if cluster and not is_mark and not is_joined:
             yield cluster
             cluster = ""
         cluster += letter
+        before = letter
     if cluster:
         yield cluster
 

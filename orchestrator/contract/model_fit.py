@@ -98,7 +98,7 @@ def autoencoder_problems(autoencoder: Autoencoder) -> Iterator[Problem]:
         "decoder.conv_in.weight": [last, latents, 3, 3],
         "decoder.conv_out.weight": [config.out_channels, first, 3, 3],
     }
-    yield from _tensor_problems(part, tensors, expected, [])
+    yield from _tensor_problems(part, tensors, expected)
 
 
 def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Problem]:
@@ -127,7 +127,7 @@ def _tensor_problems(
     part: str,
     tensors: Header,
     expected: Shapes,
-    begins: Sequence[str],
+    begins: Sequence[str] = (),
 ) -> Iterator[Problem]:
     """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
     is_lora = all("lora" in name.lower() for name in tensors)

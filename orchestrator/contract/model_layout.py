@@ -131,15 +131,17 @@ def _of_variant(stem: str, variant: str | None, inside: Names) -> Weights | None
     whole = f"{stem}{dotted}.safetensors"
     index = f"{stem}.safetensors.index{dotted}.json"
     # Where both are there, diffusers reads the shards, and transformers the one file.
-    prefers_shards = stem == _DIFFUSERS_STEM
-    if whole in inside and not (prefers_shards and index in inside):
+    takes_shards = index in inside
+    if whole in inside and stem == _TRANSFORMERS_STEM:
+        takes_shards = False
+    if not takes_shards:
+        if whole not in inside:
+            return None
         return Weights((whole,), None, variant)
-    if index not in inside:
-        return None
     start = re.escape(stem + dotted)
     shard = re.compile(rf"{start}-\d+-of-\d+\.safetensors")
-    shards = [name for name in inside if shard.fullmatch(name)]
-    return Weights(tuple(sorted(shards)), index, variant)
+    shards = sorted(name for name in inside if shard.fullmatch(name))
+    return Weights(tuple(shards), index, variant)
 
 
 def variant_to_name(folder: Path) -> str | None:
@@ -266,20 +268,20 @@ def files_sha256(
 
 def missing_parts(family: Family, names: Names) -> list[Problem]:
     """Return what a model lacks of its family's parts, from the names of its files alone."""
-    needed: dict[str, tuple[str, ...]] = {}
-    for part in family.weight_parts:
-        needed[part] = ("config.json",)
-    for part in family.tokenizers:
-        needed[part] = TOKENIZER_FILES
-    needed["scheduler"] = ("scheduler_config.json",)
     problems = []
-    for part, files in needed.items():
+    for part in family.weight_parts:
         inside = names_in(part, names)
-        if not inside.intersection(files):
-            choice = " or ".join(files)
-            problems.append(model_problem(f"{part}/ has no {choice}"))
-        if part in family.weight_parts and find_weights(part, names) is None:
+        if "config.json" not in inside:
+            problems.append(model_problem(f"{part}/ has no config.json"))
+        if find_weights(part, names) is None:
             problems.append(_no_weights(part, inside))
+    for part in family.tokenizers:
+        inside = names_in(part, names)
+        if not inside.intersection(TOKENIZER_FILES):
+            choice = " or ".join(TOKENIZER_FILES)
+            problems.append(model_problem(f"{part}/ has no {choice}"))
+    if "scheduler/scheduler_config.json" not in names:
+        problems.append(model_problem("scheduler/ has no scheduler_config.json"))
     clip = names_in(CLIP_FOLDER, names)
     if "config.json" in clip and find_weights(CLIP_FOLDER, names) is None:
         problems.append(_no_weights(CLIP_FOLDER, clip))

@@ -73,7 +73,8 @@ def loss_of(tokenizer: Tokenizer, text: str, word: NewWord | None) -> Loss | Non
         return None
     cut = tokens[limit].start
     first_lost = cut
-    _, _, begun = text[:cut].rpartition(" ")
+    read = text[:cut]
+    _, _, begun = read.rpartition(" ")
     if len(begun) <= _LONG_WORD:  # a word that is cut in its middle is lost as a whole
         first_lost -= len(begun)
     end = _end_of_new_word(tokenizer, text, word)

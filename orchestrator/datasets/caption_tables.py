@@ -95,7 +95,12 @@ def _csv_rows(text: str) -> Iterator[Row]:
     header, _, _ = text.lstrip().partition("\n")
     delimiter = max(DELIMITERS, key=header.count)
     lines = StringIO(text, newline="")  # csv itself finds the ends of lines: a quoted text may hold some
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        skipinitialspace=True,
+        strict=True,
+    )
     columns = _csv_columns(reader)
     return _csv_entries(reader, columns)
 
@@ -177,7 +182,10 @@ def _caption(entry: Entry) -> str:
     if TEXT in entry:
         what = '"text" is not a string'
     fix = 'add "text", or remove the line'
-    others = [key for key in entry if key not in {FILE_NAME, TEXT}]
+    others = []
+    for key in entry:
+        if key not in {FILE_NAME, TEXT}:
+            others.append(key)
     if others:
         found = ", ".join(others)
         fix = f'the caption belongs under "text"; found: {found}'

@@ -39,6 +39,8 @@ Values = dict[str, Any]
 """A JSON object of a model's files."""
 Stamp = tuple[str, int, int]
 """Name of a file, its size, and when it was changed."""
+Merges = list[tuple[str, str]]
+"""Pairs of pieces that are joined, the most frequent first."""
 
 
 class FileTokenizer:
@@ -137,14 +139,19 @@ def _built(folder: Path, stamps: object) -> tuple["tokenizers.Tokenizer", str]: 
         pre_tokenizers.ByteLevel(add_prefix_space=False),
     ]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
-    added = _added(folder, whole, config, special)
+    added = _added(
+        folder,
+        whole,
+        config,
+        special,
+    )
     _add_tokens(tokenizer, added)
     return tokenizer, unknown
 
 
-def _vocabulary(folder: Path, whole: Values) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _vocabulary(folder: Path, whole: Values) -> tuple[Values, Merges]:
     """Return tokens with their ids, and the pairs that are merged, from `tokenizer.json` or else from the two files."""
-    merges = []
+    merges: Merges = []
     if whole:
         model = whole["model"]
         for merge in model["merges"]:
