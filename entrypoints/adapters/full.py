@@ -12,6 +12,7 @@ from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
 from orchestrator.contract.adapter import FULL, AdapterManifest
+from orchestrator.contract.model_layout import weights_file
 
 
 class Full:
@@ -42,10 +43,11 @@ class Full:
             target = folder / part
             target.mkdir()
             copy_config(self.base.folder / part / "config.json", target / "config.json")
+            prefix = file_prefix(self.base, part)
             weights: dict[str, Tensor] = {}
             for name, weight in module.state_dict().items():
-                weights[file_prefix(self.base, part) + name] = weight
-            save_weights(weights, target / weights_file(self.base, part), header)
+                weights[prefix + name] = weight
+            save_weights(weights, target / weights_file(part), header)
 
 
 def copy_config(source: Path, target: Path) -> None:
@@ -62,13 +64,6 @@ def copy_config(source: Path, target: Path) -> None:
     target.write_text(text, encoding="utf-8")
 
 
-def weights_file(base: BaseModel, part: str) -> str:
-    """Return the file name that diffusers, or transformers for a text encoder, looks for."""
-    if part == base.family.denoiser:
-        return "diffusion_pytorch_model.safetensors"
-    return "model.safetensors"
-
-
 @torch.no_grad()
 def load(
     base: BaseModel,
@@ -83,7 +78,7 @@ def load(
     for part in manifest.parts:
         own = part_of(base, part).state_dict()
         prefix = file_prefix(base, part)
-        path = folder / part / weights_file(base, part)
+        path = folder / part / weights_file(part)
         with safe_open(path, framework="pt", device=str(base.device)) as file:
             saved_names = set(file.keys())
             for name, value in own.items():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import FAMILIES
+from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import recipe_class
 from orchestrator.contract.words import holds_word
 from orchestrator.specs.base_model import Hub, parse_base_model
@@ -74,7 +75,7 @@ def example_prompt(manifest: AdapterManifest) -> str:
 def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
     """Return a Python program of plain diffusers that loads the adapter in `folder` and draws an image.
 
-    None for an adapter of a kind or family that is not known here.
+    Empty for an adapter of a kind or family that is not known here.
     """
     base = manifest.base_model
     family = FAMILIES.get(base.family)
@@ -85,9 +86,13 @@ def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
         source = parse_base_model(base.id, base.revision)
     except ValueError:
         return []
-    model = f"{base.id!r}, revision={base.revision!r}"
-    if not isinstance(source, Hub):
-        model = f"{str(source.folder)!r}"
+    if isinstance(source, Hub):
+        model = f"{base.id!r}, revision={base.revision!r}"
+    else:
+        model = repr(str(source.folder))
+        variant = variant_to_name(source.folder)
+        if variant is not None:
+            model = f"{model}, variant={variant!r}"
     settings = drawing_settings(manifest)
     size = f"height={settings.size}, width={settings.size}"
     numbers = f"num_inference_steps={settings.steps}, guidance_scale={settings.guidance}, {size}"

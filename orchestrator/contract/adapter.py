@@ -8,7 +8,7 @@ clock: two runs of one job give the same bytes.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,10 +28,14 @@ LORA = "lora"
 FULL = "full"
 EMBEDDING = "embedding"
 
+_T = TypeVar("_T")
+
 
 def title_of(recipe: str, trigger: str | None) -> str:
     """Return the heading for what a recipe made."""
-    return recipe if trigger is None else f"{recipe}: {trigger}"
+    if trigger is None:
+        return recipe
+    return f"{recipe}: {trigger}"
 
 
 class BaseModelReference(BaseModel):
@@ -104,8 +108,14 @@ class AdapterManifest(BaseModel):
             return {**values, "kind": LORA}
         if EMBEDDINGS_FILE in files:
             return {**values, "kind": EMBEDDING}
-        parts = sorted(str(name).removesuffix("/config.json") for name in files if str(name).endswith("/config.json"))
-        return {**values, "kind": FULL, "parts": parts} if parts else values
+        parts = []
+        for name in files:
+            part, _, file = str(name).rpartition("/")
+            if part and file == "config.json":
+                parts.append(part)
+        if not parts:
+            return values
+        return {**values, "kind": FULL, "parts": sorted(parts)}
 
     @property
     def title(self) -> str:
@@ -119,25 +129,31 @@ class AdapterManifest(BaseModel):
 
     def header(self) -> dict[str, str]:
         """Return the metadata for a safetensors header: the manifest without `files`."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"files"}), sort_keys=True)
+        values = self.model_dump(mode="json", exclude={"files"})
+        text = json.dumps(values, sort_keys=True)
         return {HEADER_KEY: text, "format": "pt"}
 
     def write(self, folder: Path) -> "AdapterManifest":
         """Hash every file of `folder`, write `adapter.json` last, and return the completed manifest."""
-        complete = self.model_copy(update={"files": hash_files(folder, leave_out=MANIFEST_FILE)})
-        text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
-        (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        files = hash_files(folder, leave_out=MANIFEST_FILE)
+        complete = self.model_copy(update={"files": files})
+        values = complete.model_dump(mode="json")
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+        path = folder / MANIFEST_FILE
+        path.write_text(text, encoding="utf-8")
         return complete
 
     @classmethod
     def read(cls, folder: Path) -> "AdapterManifest":
         """Read `adapter.json`; raises FileNotFoundError or pydantic's ValidationError."""
-        return cls.model_validate_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        path = folder / MANIFEST_FILE
+        text = path.read_text(encoding="utf-8")
+        return cls.model_validate_json(text)
 
     def loading(self, folder: str) -> list[str]:
         """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers.
 
-        None for an adapter of a kind or family that is not known here.
+        Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
             return [f"pipe.load_lora_weights({folder!r})"]
@@ -150,10 +166,13 @@ class AdapterManifest(BaseModel):
             return []
         lines = []
         for part, class_name in family.classes.items():
-            if part in self.parts:
-                library = "diffusers" if part == family.denoiser else "transformers"
-                lines.append(f"from {library} import {class_name}")
-                lines.append(f'pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder="{part}")')
+            if part not in self.parts:
+                continue
+            library = "transformers"
+            if part == family.denoiser:
+                library = "diffusers"
+            lines.append(f"from {library} import {class_name}")
+            lines.append(f'pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder="{part}")')
         return lines
 
     def _loading_embeddings(self, folder: str, family: Family) -> list[str]:
@@ -174,11 +193,14 @@ class AdapterManifest(BaseModel):
     @property
     def bytes(self) -> int:
         """Size of all files except this manifest."""
-        return sum(digest.size for digest in self.files.values())
+        size = 0
+        for digest in self.files.values():
+            size += digest.size
+        return size
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Return the files that are missing, changed or not listed; an empty list means the adapter is whole."""
-        found = {name: digest for name, digest in hash_files(folder).items() if _belongs(name)}
+        found = _own(hash_files(folder))
         names = sorted({*found, *self.files})
         return [name for name in names if found.get(name) != self.files.get(name)]
 
@@ -187,19 +209,26 @@ class AdapterManifest(BaseModel):
 
         Quick, because it reads none of them.
         """
-        found = {name: size for name, size in sizes.items() if _belongs(name)}
+        found = _own(sizes)
+        names = sorted({*found, *self.files})
         misfits = []
-        for name in sorted({*found, *self.files}):
-            if name not in found:
+        for name in names:
+            size = found.get(name)
+            digest = self.files.get(name)
+            if size is None:
                 misfits.append(f"{name} is missing")
-            elif name not in self.files:
+            elif digest is None:
                 misfits.append(f"{name} {NOT_LISTED}")
-            elif found[name] != self.files[name].size:
-                misfits.append(f"{name} has {found[name]} bytes instead of {self.files[name].size}")
+            elif size != digest.size:
+                misfits.append(f"{name} has {size} bytes instead of {digest.size}")
         return misfits
 
 
-def _belongs(name: str) -> bool:
-    """Whether a file of an adapter's folder is part of it: systems leave hidden files of their own (.DS_Store)."""
-    is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return not is_hidden and name != MANIFEST_FILE
+def _own(files: Mapping[str, _T]) -> dict[str, _T]:
+    """Return what an adapter's folder holds of the adapter; systems leave hidden files of their own (.DS_Store)."""
+    own = {}
+    for name, value in files.items():
+        is_hidden = name.startswith(".") or "/." in name
+        if not is_hidden and name != MANIFEST_FILE:
+            own[name] = value
+    return own

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, SupportsBytes, TypeVar
 
+from orchestrator.contract.words import composed
+
 FOLDERS = (
     "~/.fonts",
     "~/.local/share/fonts",
@@ -63,11 +65,14 @@ def font_files() -> tuple[Path, ...]:
     """Return the font files of this machine, upright ones of wide coverage first."""
     found = []
     for folder in FOLDERS:
-        for parent, _, names in os.walk(Path(folder).expanduser()):
+        top = Path(folder).expanduser()
+        for parent, _, names in os.walk(top):
             for name in names:
-                if FONT_FILE.search(name) and not NO_LETTERS.search(name):
+                is_font = FONT_FILE.search(name) is not None
+                if is_font and not NO_LETTERS.search(name):
                     found.append(Path(parent, name))
-    return tuple(sorted(found, key=_rank))
+    found.sort(key=_rank)
+    return tuple(found)
 
 
 def _rank(path: Path) -> tuple[bool, bool, str, Path]:
@@ -92,7 +97,8 @@ class Lettering(Generic[F]):
     def __init__(self, fonts: Iterable[F], *, shapes: bool) -> None:
         """Take fonts, which are loaded when they are needed; `shapes`: text from right to left can be rendered."""
         self._source = iter(fonts)
-        self._loaded = [next(self._source)]
+        first = next(self._source)
+        self._loaded = [first]
         self._shapes = shapes
         self._known: dict[tuple[int, str], bool] = {}
 
@@ -102,12 +108,12 @@ class Lettering(Generic[F]):
 
     def is_complete(self, text: str) -> bool:
         """Return whether some font has each letter of a text, so that none is written as its code."""
-        letters = set(unicodedata.normalize("NFC", text)) - INVISIBLE
+        letters = set(composed(text)) - INVISIBLE
         return all(self._number_with(letter) is not None for letter in letters)
 
     def runs(self, text: str) -> list[Run[F]]:
         """Return a text in one font if one has all its letters, or else in several, from left to right."""
-        text = unicodedata.normalize("NFC", text)  # fonts have more composed letters than accents
+        text = composed(text)  # fonts have more composed letters than accents
         for number, font in enumerate(self._fonts()):
             if self._has_all(number, text):
                 return [Run(font, text)]
@@ -117,36 +123,47 @@ class Lettering(Generic[F]):
             if letter in INVISIBLE and current == 0:
                 continue  # what it joins or varies is written as a code
             written = letter
-            number = current
+            found: int | None = current
             if not self._has_all(current, letter):
                 found = self._number_with(letter)
-                number = found or 0
-                written = letter if found is not None else escape(letter)
-            if runs and number == current:
-                written = runs.pop().text + written
-            runs.append(Run(self._loaded[number], written))
-            current = number
+            if found is None:
+                found = 0
+                written = escape(letter)
+            if runs and found == current:
+                before = runs.pop()
+                written = before.text + written
+            current = found
+            runs.append(Run(self._loaded[current], written))
         return _in_visual_order(runs)
 
     def width(self, text: str) -> int:
         """Return the width of a text in pixels."""
-        return round(sum(run.font.getlength(run.text) for run in self.runs(text)))
+        width = 0.0
+        for run in self.runs(text):
+            width += run.font.getlength(run.text)
+        return round(width)
 
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
         """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider."""
-        broken = [""]
-        for word in unicodedata.normalize("NFC", text).split():
-            joined = f"{broken[-1]} {word}".strip()
+        finished: list[str] = []
+        line = ""
+        words = composed(text).split()
+        for word in words:
+            joined = f"{line} {word}".strip()
             if self.width(joined) <= width:
-                broken[-1] = joined
+                line = joined
                 continue
-            if broken[-1]:
-                broken.append("")
+            if line:
+                finished.append(line)
+            line = ""
             for cluster in clusters(word):
-                if broken[-1] and self.width(broken[-1] + cluster) > width:
-                    broken.append("")
-                broken[-1] += cluster
-        return cut(broken, lines, lambda line: self.width(line) <= width)
+                longer = line + cluster
+                if line and self.width(longer) > width:
+                    finished.append(line)
+                    longer = cluster
+                line = longer
+        finished.append(line)
+        return cut(finished, lines, lambda line: self.width(line) <= width)
 
     def _fonts(self) -> Iterator[F]:
         """Yield all fonts, each loaded once."""
@@ -157,7 +174,8 @@ class Lettering(Generic[F]):
                 if following is None:
                     return
                 self._loaded.append(following)
-            yield self._loaded[number]
+            font = self._loaded[number]
+            yield font
             number += 1
 
     def _number_with(self, letter: str) -> int | None:
@@ -169,10 +187,15 @@ class Lettering(Generic[F]):
 
     def _has_all(self, number: int, text: str) -> bool:
         """Return whether a font has all letters of a text; the fonts up to it are loaded."""
-        for letter in set(text) - {" "}:
-            if (number, letter) not in self._known:
-                self._known[number, letter] = self._can_show(self._loaded[number], letter)
-            if not self._known[number, letter]:
+        letters = set(text) - {" "}
+        for letter in letters:
+            key = (number, letter)
+            can_show = self._known.get(key)
+            if can_show is None:
+                font = self._loaded[number]
+                can_show = self._can_show(font, letter)
+                self._known[key] = can_show
+            if not can_show:
                 return False
         return True
 
@@ -186,13 +209,20 @@ class Lettering(Generic[F]):
         needs_shaping = category.startswith("M") or _is_from_right(letter)
         if needs_shaping and not self._shapes:
             return False
-        boxes = {bytes(font.getmask(absent)) for absent in ABSENT}
-        return bytes(font.getmask(letter)) not in boxes
+        shown = _pixels(font, letter)
+        boxes = [_pixels(font, absent) for absent in ABSENT]
+        return shown not in boxes
+
+
+def _pixels(font: Font, letter: str) -> bytes:
+    mask = font.getmask(letter)
+    return bytes(mask)
 
 
 def _is_from_right(letter: str) -> bool:
     """Return whether a letter is of a script that is written from right to left."""
-    return unicodedata.bidirectional(letter) in {"R", "AL"}
+    direction = unicodedata.bidirectional(letter)
+    return direction in {"R", "AL"}
 
 
 def _in_visual_order(runs: list[Run[F]]) -> list[Run[F]]:
@@ -203,29 +233,35 @@ def _in_visual_order(runs: list[Run[F]]) -> list[Run[F]]:
         if any(map(_is_from_right, run.text)):
             turned.insert(0, run)
             continue
-        ordered += [*turned, run]
+        ordered += turned
+        ordered.append(run)
         turned = []
     return ordered + turned
 
 
 def escape(letter: str) -> str:
     r"""Return a letter in ASCII: without its accent, or as its code, such as \u72ac."""
-    bare = unicodedata.normalize("NFKD", letter)[0]
+    decomposed = unicodedata.normalize("NFKD", letter)
+    bare = decomposed[0]
     if bare.isascii() and bare.isprintable():
         return bare
-    return letter.encode("unicode_escape").decode("ascii")
+    code = letter.encode("unicode_escape")
+    return code.decode("ascii")
 
 
 def clusters(word: str) -> Iterator[str]:
     """Yield letters with what belongs to them: accents, vowel signs, joined signs."""
     cluster = ""
+    before = ""
     for letter in word:
-        is_attached = unicodedata.category(letter).startswith("M") or letter in JOINERS
-        joins = cluster.endswith(tuple(JOINERS))
-        if cluster and not is_attached and not joins:
+        category = unicodedata.category(letter)
+        is_mark = category.startswith("M")
+        is_joined = letter in JOINERS or before in JOINERS
+        if cluster and not is_mark and not is_joined:
             yield cluster
             cluster = ""
         cluster += letter
+        before = letter
     if cluster:
         yield cluster
 
@@ -234,7 +270,7 @@ def cut(lines: list[str], most: int, fits: Callable[[str], bool]) -> list[str]:
     """Return at most so many lines, the last with an ellipsis where some are missing, if it `fits`."""
     if len(lines) <= most:
         return lines
-    last = lines[most - 1]
+    *kept, last = lines[:most]
     while last and not fits(last + CUT):
         last = last[:-1]
-    return [*lines[: most - 1], last.rstrip() + CUT]
+    return [*kept, last.rstrip() + CUT]

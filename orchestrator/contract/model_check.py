@@ -3,7 +3,7 @@
 The client checks a model before anything is stored or started, and a job checks it again before it loads it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,52 +37,61 @@ from orchestrator.contract.model_fit import (
     text_encoder_problems,
     width_problems,
 )
-from orchestrator.contract.model_layout import CLIP_FOLDER, find_weights, missing_parts, model_files, names_of
-from orchestrator.contract.model_vocabulary import tokenizer_file_problems, vocabulary_problems
+from orchestrator.contract.model_layout import (
+    CLIP_FOLDER,
+    Names,
+    Weights,
+    find_weights,
+    missing_parts,
+    model_files,
+    names_of,
+)
+from orchestrator.contract.model_vocabulary import Objects, tokenizer_file_problems, vocabulary_problems
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.safetensors_header import Header, TensorEntry, read_header
 
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
+_NO_WEIGHT_MAP = "has no weight_map of tensors and files"
 
 
 class _Contents(NamedTuple):
     """What a model's files hold, as far as they can be read."""
 
-    names: Collection[str]
+    names: Names
     """Names of all files, the unreadable ones too."""
-    objects: Mapping[str, dict[str, Any]]
+    objects: Objects
     """JSON file to what it holds."""
     headers: Mapping[str, Header]
     """Weight file to its tensors."""
 
 
-def model_problems(folder: Path, names: Collection[str] = ()) -> list[Problem]:
+def model_problems(folder: Path, names: Names = ()) -> list[Problem]:
     """Return all that is wrong with the model in a folder; empty when it can be trained.
 
     `names` are those of all its files, for a folder that has only the small ones so far: weights are not checked then.
     """
-    names = names or names_of(folder)
+    index = folder / INDEX_FILE
     try:
-        family = family_in(folder / INDEX_FILE, "it")
+        family = family_in(index, "it")
     except ModelFileError as error:
         return [model_problem(error.what, error.fix)]
-    objects, headers, problems = _read(folder)
-    contents = _Contents(names, objects, headers)
+    contents, problems = _read(folder, names or names_of(folder))
     problems += missing_parts(family, contents.names)
     problems += _index_problems(family, contents)
     problems += _part_problems(family, contents)
     return problems
 
 
-def _read(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Header], list[Problem]]:
-    """Read every file that a run reads; return objects, headers, and which of the files are damaged."""
+def _read(folder: Path, names: Names) -> tuple[_Contents, list[Problem]]:
+    """Read every file that a run reads; return what they hold, and which of them are damaged."""
     objects: dict[str, dict[str, Any]] = {}
     headers: dict[str, Header] = {}
     problems = []
     for path in model_files(folder):
-        name = path.relative_to(folder).as_posix()
+        relative = path.relative_to(folder)
+        name = relative.as_posix()
         try:
             if path.suffix == ".json":
                 objects[name] = read_object(path)
@@ -92,7 +101,8 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Header], l
                 require_readable(path)
         except ModelFileError as error:
             problems.append(model_problem(f"{name} {error.what}", error.fix))
-    return objects, headers, problems
+    contents = _Contents(names, objects, headers)
+    return contents, problems
 
 
 def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
@@ -105,7 +115,9 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         encoder = _part(part, TextEncoderConfig, contents, problems)
         if encoder is not None:
             encoders.append(encoder)
-            problems += text_encoder_problems(encoder, pools=family.classes[part].endswith("WithProjection"))
+            class_name = family.classes[part]
+            pools = class_name.endswith("WithProjection")
+            problems += text_encoder_problems(encoder, pools=pools)
             problems += vocabulary_problems(tokenizer, contents.objects, encoder)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
@@ -116,9 +128,12 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         problems += denoiser_problems(denoiser)
     if autoencoder is not None:
         problems += autoencoder_problems(autoencoder)
-    if denoiser is not None and autoencoder is not None:
+    if denoiser is None:
+        return problems
+    if autoencoder is not None:
         problems += channel_problems(denoiser, autoencoder)
-    if denoiser is not None and len(encoders) == len(family.text_encoders):
+    has_all_encoders = len(encoders) == len(family.text_encoders)
+    if has_all_encoders:
         problems += width_problems(denoiser, encoders)
         told = denoiser.config.addition_embed_type
         if told is not None and told == family.addition_embed_type:
@@ -173,54 +188,68 @@ def _tensors(part: str, contents: _Contents, problems: list[Problem]) -> Header 
         tensors.update(header)
     if weights.shard_index is None:
         return tensors
-    index = contents.objects.get(f"{part}/{weights.shard_index}")
+    name = f"{part}/{weights.shard_index}"
+    index = contents.objects.get(name)
     if index is None:
         return None
-    what = _index_fault(index, part, weights.files, contents.headers)
+    what = _index_fault(index, part, weights, contents)
     if what is None:
         return tensors
-    problems.append(model_problem(f"{part}/{weights.shard_index} {what}"))
+    problems.append(model_problem(f"{name} {what}"))
     return None
 
 
 def _index_fault(
-    index: Mapping[str, Any], part: str, shards: Collection[str], headers: Mapping[str, Header]
+    index: Mapping[str, Any],
+    part: str,
+    weights: Weights,
+    contents: _Contents,
 ) -> str | None:
-    """Return what is wrong with the index of a part's shards."""
+    """Return what is wrong with the index of a part's shards, which can all be read."""
     listed = index.get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
-        return "has no weight_map of tensors and files"
-    absent = sorted(set(listed.values()).difference(shards))
+    if not isinstance(listed, dict):
+        return _NO_WEIGHT_MAP
+    files = listed.values()
+    if not all(isinstance(file, str) for file in files):
+        return _NO_WEIGHT_MAP
+    absent = sorted(set(files).difference(weights.files))
     if absent:
-        return f"lists {absent[0]}, which is not there" + _and_more(absent)
+        more = _and_more(absent)
+        return f"lists {absent[0]}, which is not there{more}"
     pairs = set(listed.items())
     found = set()
-    for file in shards:
-        found |= {(name, file) for name in headers[f"{part}/{file}"]}
+    for file in weights.files:
+        header = contents.headers[f"{part}/{file}"]
+        for name in header:
+            found.add((name, file))
     without = sorted(pairs - found)
     if without:
         name, file = without[0]
-        return f"lists {name} in {file}, which does not hold it" + _and_more(without)
+        more = _and_more(without)
+        return f"lists {name} in {file}, which does not hold it{more}"
     unlisted = sorted(found - pairs)
     if unlisted:
         name, file = unlisted[0]
-        return f"does not list {name}, which {file} holds" + _and_more(unlisted)
+        more = _and_more(unlisted)
+        return f"does not list {name}, which {file} holds{more}"
     return None
 
 
 def _and_more(faults: Sequence[object]) -> str:
     """Return how many faults there are beside the first."""
-    if len(faults) == 1:
+    more = len(faults) - 1
+    if more == 0:
         return ""
-    return f", and {len(faults) - 1} more"
+    return f", and {more} more"
 
 
 def _architecture_problems(family: Family, denoiser: Denoiser) -> Iterator[Problem]:
     """Yield why the denoiser is not of the family that the index names."""
     found = denoiser.config.addition_embed_type
-    if found != family.addition_embed_type:
-        expected = f"addition_embed_type {found}, expected {family.addition_embed_type}"
-        what = f"it calls itself a {family.pipeline}, but its {family.denoiser} is another ({expected})"
+    expected = family.addition_embed_type
+    if found != expected:
+        reason = f"addition_embed_type {found}, expected {expected}"
+        what = f"it calls itself a {family.pipeline}, but its {family.denoiser} is another ({reason})"
         yield model_problem(what, ONE_MODEL)
 
 
@@ -232,8 +261,8 @@ def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
     for part, expected in classes.items():
         match index.get(part):
             case [str(library), str(name)]:
-                is_known = library in _LIBRARIES and name in (expected, f"{expected}Fast")
-                if not is_known:
+                accepted = (expected, f"{expected}Fast")
+                if library not in _LIBRARIES or name not in accepted:
                     what = f"{INDEX_FILE}: {part} is {library}.{name}, and only {expected} can be trained"
                     yield model_problem(what, ANOTHER)
             case _:

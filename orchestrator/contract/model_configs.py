@@ -70,7 +70,13 @@ class AutoencoderConfig(Config):
     """Channels of each level."""
     latents_mean: None = None
     """Mean of the latents of each channel, which would have to be taken off."""
-    scaling_factor: float = Field(0.18215, gt=0, lt=1e4, allow_inf_nan=False, strict=True)
+    scaling_factor: float = Field(
+        0.18215,
+        gt=0,
+        lt=1e4,
+        allow_inf_nan=False,
+        strict=True,
+    )
     """Factor that brings latents to unit variance."""
 
 

@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 from orchestrator.contract.model_configs import AutoencoderConfig, Config, DenoiserConfig, TextEncoderConfig
 from orchestrator.contract.model_file import ANOTHER, ONE_MODEL, model_problem
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.safetensors_header import FLOATS, Header
+from orchestrator.contract.safetensors_header import FLOATS, Header, TensorEntry
 
 _MOST_LAYERS = 1000  # that are looked for
 _MOST_NAMED = 3  # tensors that one message names
@@ -46,29 +46,42 @@ def denoiser_problems(denoiser: Denoiser) -> Iterator[Problem]:
         return
     channels = config.block_out_channels
     first = channels[0]
+    kernel_in = config.conv_in_kernel
+    kernel_out = config.conv_out_kernel
     expected: dict[str, Sequence[int]] = {
-        "conv_in.weight": [first, config.in_channels, *[config.conv_in_kernel] * 2],
-        "conv_out.weight": [config.out_channels, first, *[config.conv_out_kernel] * 2],
+        "conv_in.weight": [first, config.in_channels, kernel_in, kernel_in],
+        "conv_out.weight": [config.out_channels, first, kernel_out, kernel_out],
     }
     width = config.projection_class_embeddings_input_dim
     if config.addition_embed_type is not None and width is not None:
         embedded = 4 * first  # width of the timestep's embedding, which the others are added to
         expected["add_embedding.linear_1.weight"] = [embedded, width]
+    expected |= _prompt_reader_shapes(config, tensors)
+    begins = []
+    for level in range(len(channels)):
+        begins.append(f"down_blocks.{level}")
+        begins.append(f"up_blocks.{level}")
+    yield from _tensor_problems(part, tensors, expected, begins)
+
+
+def _prompt_reader_shapes(config: DenoiserConfig, tensors: Header) -> Shapes:
+    """Return the first key projection that reads prompts of a width the configuration does not name, and its shape.
+
+    Where there are none at all, return a pattern of their names, which no tensor has.
+    """
     widths = config.cross_attention_dim
     if isinstance(widths, int):
         widths = [widths]
     readers = [name for name in tensors if name.endswith(_PROMPT_READER)]
+    if not readers:
+        return {f"*{_PROMPT_READER}": widths}
     for name in readers:
         shape = tensors[name].shape
-        if shape[1:] not in [[width] for width in widths]:
-            expected[name] = [*shape[:1], widths[0]]
-            break
-    if not readers:
-        expected[f"*{_PROMPT_READER}"] = widths
-    begins = []
-    for level in range(len(channels)):
-        begins += [f"down_blocks.{level}", f"up_blocks.{level}"]
-    yield from _tensor_problems(part, tensors, expected, begins)
+        rows = shape[:1]
+        columns = shape[1:]
+        if len(columns) != 1 or columns[0] not in widths:
+            return {name: [*rows, widths[0]]}
+    return {}
 
 
 def autoencoder_problems(autoencoder: Autoencoder) -> Iterator[Problem]:
@@ -85,7 +98,7 @@ def autoencoder_problems(autoencoder: Autoencoder) -> Iterator[Problem]:
         "decoder.conv_in.weight": [last, latents, 3, 3],
         "decoder.conv_out.weight": [config.out_channels, first, 3, 3],
     }
-    yield from _tensor_problems(part, tensors, expected, [])
+    yield from _tensor_problems(part, tensors, expected)
 
 
 def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Problem]:
@@ -93,7 +106,10 @@ def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Prob
     part, config, found = encoder
     if found is None:
         return
-    tensors = {name.removeprefix(_TEXT_PREFIX): entry for name, entry in found.items()}
+    tensors: dict[str, TensorEntry] = {}
+    for name, entry in found.items():
+        short_name = name.removeprefix(_TEXT_PREFIX)
+        tensors[short_name] = entry
     width = config.hidden_size
     expected = {
         "embeddings.token_embedding.weight": [config.vocab_size, width],
@@ -102,31 +118,41 @@ def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Prob
     }
     if pools:
         expected["text_projection.weight"] = [config.projection_dim, width]
-    begins = [f"encoder.layers.{layer}" for layer in range(min(config.num_hidden_layers, _MOST_LAYERS))]
+    layers = min(config.num_hidden_layers, _MOST_LAYERS)
+    begins = [f"encoder.layers.{layer}" for layer in range(layers)]
     yield from _tensor_problems(part, tensors, expected, begins)
 
 
-def _tensor_problems(part: str, tensors: Header, expected: Shapes, begins: Sequence[str]) -> Iterator[Problem]:
+def _tensor_problems(
+    part: str,
+    tensors: Header,
+    expected: Shapes,
+    begins: Sequence[str] = (),
+) -> Iterator[Problem]:
     """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
-    if tensors and all("lora" in name.lower() for name in tensors):
+    is_lora = all("lora" in name.lower() for name in tensors)
+    if tensors and is_lora:
         what = f"{part}/ holds a LoRA where its weights should be"
         yield model_problem(what, "name a whole model; a LoRA is added to one")
         return
     groups = _groups(tensors)
     missing = [name for name in expected if name not in tensors]
-    missing += [f"{begin}.*" for begin in begins if begin not in groups]
+    for begin in begins:
+        if begin not in groups:
+            missing.append(f"{begin}.*")
     if missing:
         named = ", ".join(missing[:_MOST_NAMED])
         more = len(missing) - _MOST_NAMED
         if more > 0:
             named = f"{named} and {more} more"
         yield model_problem(f"the weights in {part}/ lack {named}")
-    for name, shape in expected.items():
+    for name, expected_shape in expected.items():
         entry = tensors.get(name)
         if entry is None:
             continue
-        if entry.shape != list(shape):
-            what = f"{part}/: {name} has the shape {entry.shape}, and its config.json says {list(shape)}"
+        shape = list(expected_shape)
+        if entry.shape != shape:
+            what = f"{part}/: {name} has the shape {entry.shape}, and its config.json says {shape}"
             yield model_problem(what, "take config and weights of one model")
         elif entry.dtype not in FLOATS:
             what = f"{part}/: {name} is of type {entry.dtype}, and packed weights cannot be trained"
@@ -139,8 +165,9 @@ def _groups(tensors: Header) -> set[str]:
     groups = set()
     for name in tensors:
         words = name.split(".")
-        groups.add(".".join(words[:2]))
-        groups.add(".".join(words[:3]))
+        for length in (2, 3):
+            group = ".".join(words[:length])
+            groups.add(group)
     return groups
 
 
@@ -166,13 +193,19 @@ def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[P
 def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Iterator[Problem]:
     """Yield why the denoiser cannot read what the text encoders make of a prompt."""
     part, config, _ = denoiser
-    width = sum(encoder.config.hidden_size for encoder in encoders)
-    named = " and ".join(f"{encoder.name}/" for encoder in encoders)
-    wanted = config.encoder_hid_dim or config.cross_attention_dim
-    widths = [wanted] if isinstance(wanted, int) else wanted
-    if set(widths) != {width}:
-        reads = " or ".join(str(one) for one in sorted(set(widths)))
-        what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} give {width}"
+    given = 0
+    names = []
+    for encoder in encoders:
+        given += encoder.config.hidden_size
+        names.append(f"{encoder.name}/")
+    widths = config.encoder_hid_dim or config.cross_attention_dim
+    if isinstance(widths, int):
+        widths = [widths]
+    wanted = sorted(set(widths))
+    if wanted != [given]:
+        reads = " or ".join(map(str, wanted))
+        named = " and ".join(names)
+        what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} give {given}"
         yield model_problem(what, ONE_MODEL)
 
 
@@ -180,7 +213,8 @@ def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Proble
     """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image."""
     part, config, _ = denoiser
     pooled = encoder.config.projection_dim
-    expected = pooled + _SIZE_NUMBERS * (config.addition_time_embed_dim or 0)
+    size_width = config.addition_time_embed_dim or 0
+    expected = pooled + _SIZE_NUMBERS * size_width
     found = config.projection_class_embeddings_input_dim
     if found != expected:
         what = (

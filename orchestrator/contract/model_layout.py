@@ -18,9 +18,17 @@ CLIP_FOLDER = "clip"
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 """A tokenizer has one of them."""
 _SETTINGS = (
-    *("config.json", "generation_config.json", "scheduler_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "preprocessor_config.json", "processor_config.json"),
+    "config.json",
+    "generation_config.json",
+    "scheduler_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
 )
 """What diffusers and transformers read of a part: notes and whatever else lies beside them stay where they are."""
 _PREFERRED_VARIANTS = ("fp32", "fp16", "bf16")
@@ -31,17 +39,33 @@ _DIFFUSERS_STEM = "diffusion_pytorch_model"
 _TRANSFORMERS_STEM = "model"
 
 
+Names = Collection[str]
+"""Names of a model's files: "unet/config.json"."""
+
+
 def _all_parts() -> tuple[str, ...]:
-    parts: dict[str, None] = {}
+    parts: list[str] = []
     for family in FAMILIES.values():
-        parts |= dict.fromkeys(family.setting_parts)
+        for part in family.setting_parts:
+            if part not in parts:
+                parts.append(part)
     return (*parts, CLIP_FOLDER)
 
 
 _PARTS = _all_parts()
 """Folders that a model of any family may have."""
-_FETCHED = (*_SETTINGS, "*.safetensors", "*.safetensors.index*.json")
-HUB_FILES = (INDEX_FILE, *(f"{part}/{name}" for part in _PARTS for name in _FETCHED))
+
+
+def _hub_files() -> tuple[str, ...]:
+    fetched = (*_SETTINGS, "*.safetensors", "*.safetensors.index*.json")
+    patterns = [INDEX_FILE]
+    for part in _PARTS:
+        for name in fetched:
+            patterns.append(f"{part}/{name}")
+    return tuple(patterns)
+
+
+HUB_FILES = _hub_files()
 """Patterns of what is fetched of a model on the Hub: no pickles, no single-file checkpoints beside the folders."""
 HUB_VARIANTS = ("*.*.safetensors",)
 """Patterns of weights in variants: they are fetched only of a model that lacks plain ones."""
@@ -58,100 +82,156 @@ class Weights(NamedTuple):
     """What diffusers and transformers call these files, such as "fp16"; None for the plain ones."""
 
 
-def stem(part: str) -> str:
+def weights_file(part: str) -> str:
+    """Return the name of a part's plain weights in one file."""
+    return f"{_stem(part)}.safetensors"
+
+
+def _stem(part: str) -> str:
     """Return what the names of a part's weight files begin with, which depends on the library that reads them."""
-    if part == CLIP_FOLDER or any(part in family.text_encoders for family in FAMILIES.values()):
+    if part == CLIP_FOLDER:
         return _TRANSFORMERS_STEM
+    for family in FAMILIES.values():
+        if part in family.text_encoders:
+            return _TRANSFORMERS_STEM
     return _DIFFUSERS_STEM
 
 
-def find_weights(part: str, names: Collection[str]) -> Weights | None:
-    """Return the weights that are read of a part, from the names of a model's files: "unet/config.json"."""
+def find_weights(part: str, names: Names) -> Weights | None:
+    """Return the weights that are read of a part, from the names of all files of a model."""
+    stem = _stem(part)
     inside = names_in(part, names)
-    start = re.escape(stem(part))
-    named = re.compile(rf"{start}\.(?:safetensors\.index\.)?([A-Za-z0-9_]+)(-\d+-of-\d+)?\.(safetensors|json)")
-    variants = set()
-    for name in inside:
-        match = named.fullmatch(name)
-        if match is not None:
-            variants.add(match[1])
-    preferred = [variant for variant in _PREFERRED_VARIANTS if variant in variants]
-    others = sorted(variants.difference(preferred))
-    for variant in (None, *preferred, *others):
-        weights = _of_variant(stem(part), variant, inside)
+    plain = _of_variant(stem, None, inside)
+    if plain is not None:
+        return plain
+    for variant in _variants(stem, inside):
+        weights = _of_variant(stem, variant, inside)
         if weights is not None:
             return weights
     return None
 
 
-def _of_variant(start: str, variant: str | None, inside: Collection[str]) -> Weights | None:
+def _variants(stem: str, inside: Names) -> list[str]:
+    """Return the variants that file names speak of, those that are read rather than others first."""
+    index = r"safetensors\.index\."
+    shard = r"-\d+-of-\d+"
+    pattern = rf"{stem}\.(?:{index})?([A-Za-z0-9_]+)(?:{shard})?\.(?:safetensors|json)"
+    found = set()
+    for name in inside:
+        match = re.fullmatch(pattern, name)
+        if match is not None:
+            found.add(match[1])
+    preferred = [variant for variant in _PREFERRED_VARIANTS if variant in found]
+    others = sorted(found.difference(preferred))
+    return preferred + others
+
+
+def _of_variant(stem: str, variant: str | None, inside: Names) -> Weights | None:
     dotted = "" if variant is None else f".{variant}"
-    whole = f"{start}{dotted}.safetensors"
-    index = f"{start}.safetensors.index{dotted}.json"
+    whole = f"{stem}{dotted}.safetensors"
+    index = f"{stem}.safetensors.index{dotted}.json"
     # Where both are there, diffusers reads the shards, and transformers the one file.
-    if index in inside and (start == _DIFFUSERS_STEM or whole not in inside):
-        shard = re.compile(rf"{re.escape(start + dotted)}-\d+-of-\d+\.safetensors")
-        shards = [name for name in inside if shard.fullmatch(name)]
-        return Weights(tuple(sorted(shards)), index, variant)
-    if whole in inside:
+    takes_shards = index in inside
+    if whole in inside and stem == _TRANSFORMERS_STEM:
+        takes_shards = False
+    if not takes_shards:
+        if whole not in inside:
+            return None
         return Weights((whole,), None, variant)
+    start = re.escape(stem + dotted)
+    shard = re.compile(rf"{start}-\d+-of-\d+\.safetensors")
+    shards = sorted(name for name in inside if shard.fullmatch(name))
+    return Weights(tuple(shards), index, variant)
+
+
+def variant_to_name(folder: Path) -> str | None:
+    """Return the variant that diffusers has to be told to load a model: that of the first part without plain weights.
+
+    Of parts that lack the variant, diffusers reads the plain weights. None where all parts have those.
+    """
+    try:
+        family = _family_of(folder)
+    except ModelFileError:
+        return None
+    names = names_of(folder)
+    for part in family.weight_parts:
+        weights = find_weights(part, names)
+        if weights is not None and weights.variant is not None:
+            return weights.variant
     return None
 
 
 def names_in(part: str, names: Iterable[str]) -> set[str]:
     """Return the names of the files in a part's folder, without the folder."""
     prefix = f"{part}/"
-    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    inside = set()
+    for name in names:
+        if name.startswith(prefix):
+            inside.add(name.removeprefix(prefix))
+    return inside
 
 
 def names_of(folder: Path) -> set[str]:
     """Return the names of everything in the folders of a model: "unet/config.json"."""
-    return {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
+    names = set()
+    for path in folder.glob("*/*"):
+        relative = path.relative_to(folder)
+        names.add(relative.as_posix())
+    return names
 
 
-def files_read(names: Collection[str], parts: Iterable[str] = _PARTS) -> list[str]:
+def files_read(names: Names, parts: Iterable[str] = _PARTS) -> list[str]:
     """Return the files that a run reads of these parts, from the names of all files of a model."""
     found = _weights_of(names, parts)
     found += _settings_of(names, parts)
     return found
 
 
-def _weights_of(names: Collection[str], parts: Iterable[str]) -> list[str]:
+def _weights_of(names: Names, parts: Iterable[str]) -> list[str]:
     found = []
     for part in parts:
         weights = find_weights(part, names)
-        if weights is not None:
-            found += [f"{part}/{file}" for file in weights.files]
+        if weights is None:
+            continue
+        for file in weights.files:
+            found.append(f"{part}/{file}")
     return found
 
 
-def _settings_of(names: Collection[str], parts: Iterable[str]) -> list[str]:
+def _settings_of(names: Names, parts: Iterable[str]) -> list[str]:
     found = []
     for part in parts:
+        files = list(_SETTINGS)
         weights = find_weights(part, names)
-        index = None if weights is None else weights.shard_index
-        for name in (*_SETTINGS, index):
-            if f"{part}/{name}" in names:
-                found.append(f"{part}/{name}")
+        if weights is not None and weights.shard_index is not None:
+            files.append(weights.shard_index)
+        for file in files:
+            name = f"{part}/{file}"
+            if name in names:
+                found.append(name)
     return found
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files of denoiser, autoencoder and text encoders."""
-    parts = _family_of(folder).weight_parts
-    return [folder / name for name in _weights_of(names_of(folder), parts)]
+    family = _family_of(folder)
+    found = _weights_of(names_of(folder), family.weight_parts)
+    return [folder / name for name in found]
 
 
 def setting_files(folder: Path) -> list[Path]:
     """Return everything beside the weights that changes what a model computes: configs, vocabulary."""
-    parts = _family_of(folder).setting_parts
-    return [folder / name for name in _settings_of(names_of(folder), parts)]
+    family = _family_of(folder)
+    found = _settings_of(names_of(folder), family.setting_parts)
+    return [folder / name for name in found]
 
 
 def model_files(folder: Path) -> list[Path]:
     """Return every file of a model that a run reads, the CLIP it is judged by too."""
-    parts = (*_family_of(folder).setting_parts, CLIP_FOLDER)
-    return [folder / name for name in (INDEX_FILE, *files_read(names_of(folder), parts))]
+    family = _family_of(folder)
+    parts = (*family.setting_parts, CLIP_FOLDER)
+    found = files_read(names_of(folder), parts)
+    return [folder / name for name in (INDEX_FILE, *found)]
 
 
 def clip_names(folder: Path) -> set[str]:
@@ -161,35 +241,47 @@ def clip_names(folder: Path) -> set[str]:
 
 def clip_files(folder: Path) -> list[Path]:
     """Return every file that a run reads of a CLIP in a folder of its own."""
-    names = files_read(clip_names(folder), [CLIP_FOLDER])
-    return [folder / name.removeprefix(f"{CLIP_FOLDER}/") for name in names]
+    prefix = f"{CLIP_FOLDER}/"
+    found = []
+    for name in files_read(clip_names(folder), [CLIP_FOLDER]):
+        found.append(folder / name.removeprefix(prefix))
+    return found
 
 
 def _family_of(folder: Path) -> Family:
-    return family_in(folder / INDEX_FILE, str(folder))
+    index = folder / INDEX_FILE
+    return family_in(index, str(folder))
 
 
-def files_sha256(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], FileDigest] = hash_file) -> str:
+def files_sha256(
+    folder: Path,
+    paths: Iterable[Path],
+    hash_of: Callable[[Path], FileDigest] = hash_file,
+) -> str:
     """Return one hash over files of `folder`: equal names and bytes, equal hash, wherever the folder lies."""
     digests: dict[str, FileDigest] = {}
     for path in paths:
-        name = path.relative_to(folder).as_posix()
-        digests[name] = hash_of(path)
+        relative = path.relative_to(folder)
+        digests[relative.as_posix()] = hash_of(path)
     return tree_sha256(digests)
 
 
-def missing_parts(family: Family, names: Collection[str]) -> list[Problem]:
+def missing_parts(family: Family, names: Names) -> list[Problem]:
     """Return what a model lacks of its family's parts, from the names of its files alone."""
-    needed: dict[str, tuple[str, ...]] = dict.fromkeys(family.weight_parts, ("config.json",))
-    needed |= dict.fromkeys(family.tokenizers, TOKENIZER_FILES)
-    needed["scheduler"] = ("scheduler_config.json",)
     problems = []
-    for part, files in needed.items():
+    for part in family.weight_parts:
         inside = names_in(part, names)
-        if not inside.intersection(files):
-            problems.append(model_problem(f"{part}/ has no {' or '.join(files)}"))
-        if part in family.weight_parts and find_weights(part, names) is None:
+        if "config.json" not in inside:
+            problems.append(model_problem(f"{part}/ has no config.json"))
+        if find_weights(part, names) is None:
             problems.append(_no_weights(part, inside))
+    for part in family.tokenizers:
+        inside = names_in(part, names)
+        if not inside.intersection(TOKENIZER_FILES):
+            choice = " or ".join(TOKENIZER_FILES)
+            problems.append(model_problem(f"{part}/ has no {choice}"))
+    if "scheduler/scheduler_config.json" not in names:
+        problems.append(model_problem("scheduler/ has no scheduler_config.json"))
     clip = names_in(CLIP_FOLDER, names)
     if "config.json" in clip and find_weights(CLIP_FOLDER, names) is None:
         problems.append(_no_weights(CLIP_FOLDER, clip))
@@ -198,11 +290,12 @@ def missing_parts(family: Family, names: Collection[str]) -> list[Problem]:
 
 def _no_weights(part: str, inside: Iterable[str]) -> Problem:
     """Return what a part has in place of weights that can be read."""
-    what = f"{part}/ has no {stem(part)}.safetensors"
+    what = f"{part}/ has no {weights_file(part)}"
     for name in sorted(inside):
         if name.endswith(_PICKLES):
             what = f"{what} but {name}, a pickle, which can run code and is not read"
-            return model_problem(what, "if you trust it, convert it: save_pretrained of diffusers writes safetensors")
+            fix = "if you trust it, convert it: save_pretrained of diffusers writes safetensors"
+            return model_problem(what, fix)
         if name.endswith(_OTHER_WEIGHTS):
             return model_problem(f"{what} but {name}")
     return model_problem(what)

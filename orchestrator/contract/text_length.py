@@ -8,6 +8,9 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.tokens import Token, Tokenizer, run_of
 from orchestrator.contract.words import NewWord, composed, occurrences
 
+Where = str
+"""The setting or file that a text comes from."""
+
 _SHOWN = 60
 """Characters of lost words in a message."""
 _LONG_WORD = 30
@@ -41,37 +44,39 @@ class LengthProblems(NamedTuple):
 
 def length_problems(
     tokenizers: Sequence[Tokenizer],
-    texts: Iterable[tuple[str, str]],
+    texts: Iterable[tuple[Where, str]],
     word: NewWord | None,
 ) -> LengthProblems:
     """Return what is too long of `texts`, each with the setting or file that it comes from; once for each of these.
 
     A text is too long when it is so for one of the tokenizers.
     """
-    worst: dict[str, Loss] = {}
+    worst: dict[Where, Loss] = {}
     for where, text in texts:
         for tokenizer in tokenizers:
             loss = loss_of(tokenizer, text, word)
             if loss is None:
                 continue
-            known = worst.get(where)
-            if known is None or _severity(loss) > _severity(known):
+            known = worst.setdefault(where, loss)
+            if _severity(loss) > _severity(known):
                 worst[where] = loss
     return _as_problems(worst, word)
 
 
 def loss_of(tokenizer: Tokenizer, text: str, word: NewWord | None) -> Loss | None:
     """Return what is lost of a text; None when it fits."""
-    text = " ".join(composed(text).split())
+    words = composed(text).split()
+    text = " ".join(words)
     tokens = _tokens(tokenizer, text, word)
     limit = tokenizer.limit
     if len(tokens) <= limit:
         return None
     cut = tokens[limit].start
-    begun = text[:cut].rpartition(" ")[2]  # a word that is cut in its middle is lost as a whole
-    if len(begun) > _LONG_WORD:
-        begun = ""
-    first_lost = cut - len(begun)
+    first_lost = cut
+    read = text[:cut]
+    _, _, begun = read.rpartition(" ")
+    if len(begun) <= _LONG_WORD:  # a word that is cut in its middle is lost as a whole
+        first_lost -= len(begun)
     end = _end_of_new_word(tokenizer, text, word)
     return Loss(
         tokens=len(tokens),
@@ -88,16 +93,28 @@ def _tokens(tokenizer: Tokenizer, text: str, word: NewWord | None) -> list[Token
     tokens: list[Token] = []
     begin = 0
     for found in occurrences(text, word.text):
-        tokens += _part(tokenizer, text, begin, found.start())
-        tokens += [Token(_ROW, *found.span())] * word.vectors
-        begin = found.end()
-    return tokens + _part(tokenizer, text, begin, len(text))
+        start, end = found.span()
+        row = Token(_ROW, start, end)
+        tokens += _part(tokenizer, text, begin, start)
+        tokens += [row] * word.vectors
+        begin = end
+    tokens += _part(tokenizer, text, begin, len(text))
+    return tokens
 
 
-def _part(tokenizer: Tokenizer, text: str, begin: int, end: int) -> list[Token]:
+def _part(
+    tokenizer: Tokenizer,
+    text: str,
+    begin: int,
+    end: int,
+) -> list[Token]:
     """Return the tokens of a part of a text, with their places in the whole."""
-    part = tokenizer.read(text[begin:end])
-    return [Token(token.id, token.start + begin, token.end + begin) for token in part]
+    part = text[begin:end]
+    tokens = []
+    for token in tokenizer.read(part):
+        moved = Token(token.id, token.start + begin, token.end + begin)
+        tokens.append(moved)
+    return tokens
 
 
 def _end_of_new_word(tokenizer: Tokenizer, text: str, word: NewWord | None) -> int:
@@ -105,34 +122,43 @@ def _end_of_new_word(tokenizer: Tokenizer, text: str, word: NewWord | None) -> i
     if word is None:
         return 0
     found = next(occurrences(text, word.text), None)
-    span = found.span() if found else run_of(tokenizer, text, word.text)
-    if span is None:
-        return 0
-    _, end = span
-    # A rare token is bound to the class that follows it; a word with vectors of its own stands alone.
-    following = None if word.vectors else _NEXT_WORD.match(text, end)
-    return following.end() if following else end
+    if found is not None:
+        end = found.end()
+    else:
+        span = run_of(tokenizer, text, word.text)
+        if span is None:
+            return 0
+        _, end = span
+    if word.vectors:  # it stands alone
+        return end
+    following = _NEXT_WORD.match(text, end)  # the class, which a rare token is bound to
+    if following is None:
+        return end
+    return following.end()
 
 
 def _severity(loss: Loss) -> tuple[bool, int]:
     return loss.takes_new_word, loss.tokens - loss.limit
 
 
-def _as_problems(losses: Mapping[str, Loss], word: NewWord | None) -> LengthProblems:
+def _as_problems(losses: Mapping[Where, Loss], word: NewWord | None) -> LengthProblems:
     refused = []
     warnings = []
     for where, loss in losses.items():
-        lost = loss.words[:_SHOWN]
-        if len(loss.words) > _SHOWN:
-            lost = f"{lost}..."
-        size = f"{loss.tokens} tokens long, and the text encoder reads {loss.limit}"
-        if not loss.takes_new_word or word is None:
-            warnings.append(Problem(where=where, what=f'is {size}; nothing reads "{lost}"', fix="shorten it"))
+        lost = loss.words
+        if len(lost) > _SHOWN:
+            lost = f"{lost[:_SHOWN]}..."
+        size = f"is {loss.tokens} tokens long, and the text encoder reads {loss.limit}"
+        if word is None or not loss.takes_new_word:
+            what = f'{size}; nothing reads "{lost}"'
+            warning = Problem(where=where, what=what, fix="shorten it")
+            warnings.append(warning)
             continue
-        fix = f'shorten it, or write "{word.text}" nearer to its beginning'
+        new = word.text
+        what = f'{size}; "{new}" is cut off with "{lost}"'
+        fix = f'shorten it, or write "{new}" nearer to its beginning'
         if word.vectors:
-            fix = f'{fix}; "{word.text}" takes {word.vectors} of them: -s vectors=N'
-        refused.append(
-            Problem(where=where, what=f'is {size}; "{word.text}" is cut off with "{lost}"', fix=fix),
-        )
+            fix = f'{fix}; "{new}" takes {word.vectors} of them: -s vectors=N'
+        refusal = Problem(where=where, what=what, fix=fix)
+        refused.append(refusal)
     return LengthProblems(refused, warnings)

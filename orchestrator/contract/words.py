@@ -9,21 +9,60 @@ from pydantic import AfterValidator
 
 NOT_ONE_WORD = "is not one word"
 _ARTICLES = {"a", "an", "the"}
-_DETERMINERS = _ARTICLES | {
-    *("my", "our", "your", "his", "her", "its", "their"),
-    *("this", "that", "these", "those"),
+_DETERMINERS = {
+    *_ARTICLES,
+    "my",
+    "our",
+    "your",
+    "his",
+    "her",
+    "its",
+    "their",
+    "this",
+    "that",
+    "these",
+    "those",
 }
 # Words that name nothing. A word that stands between two of them, or beside none at all, has no class.
-_NAMELESS = _DETERMINERS | {
-    *("of", "in", "on", "at", "by", "with", "without", "for", "from", "to", "into", "onto", "as", "like", "near"),
-    *("beside", "behind", "under", "over", "above", "below", "between", "beneath", "inside", "outside", "against"),
-    *("and", "or"),
+_NAMELESS = {
+    *_DETERMINERS,
+    "of",
+    "in",
+    "on",
+    "at",
+    "by",
+    "with",
+    "without",
+    "for",
+    "from",
+    "to",
+    "into",
+    "onto",
+    "as",
+    "like",
+    "near",
+    "beside",
+    "behind",
+    "under",
+    "over",
+    "above",
+    "below",
+    "between",
+    "beneath",
+    "inside",
+    "outside",
+    "against",
+    "and",
+    "or",
 }
+_VOWELS = ("a", "e", "i", "o", "u")
 _SEPARATORS = " ,.;:-"
+_POSSESSIVE = r"(?:['\u2019]s(?!\w))?"
 _OPENING = r"(\[{\"'\u201c\u00ab"
 _CLOSING = r")\]}\"'\u201d\u00bb"
 _GAP = "\0"
 """Marks where a word stood, until the signs around it are gone."""
+_ENCLOSED = re.compile(rf"[{_OPENING}]\s*{_GAP}\s*[{_CLOSING}]")
 
 
 class NewWord(NamedTuple):
@@ -42,7 +81,7 @@ def composed(text: str) -> str:
 
 def occurrences(text: str, word: str) -> Iterator[re.Match[str]]:
     """Yield where the composed `text` holds `word`, in any case, with no letter or digit right beside it."""
-    pattern = re.compile(_bounded(composed(word)), re.IGNORECASE)
+    pattern = _pattern_of(word)
     return pattern.finditer(composed(text))
 
 
@@ -53,7 +92,7 @@ def holds_word(text: str, word: str) -> bool:
 
 def with_word(text: str, word: str) -> str:
     """Return `text` with `word` written as it is here wherever it is held: "A <Dog>" becomes "A <dog>"."""
-    pattern = re.compile(_bounded(composed(word)), re.IGNORECASE)
+    pattern = _pattern_of(word)
     return pattern.sub(lambda _: word, composed(text))
 
 
@@ -72,14 +111,19 @@ def without_word(text: str, word: str) -> str:
     Raises ValueError when `word` is not there.
     """
     before, after = _around(text, word)
-    words = before.split()
-    following = after.split()
-    if words and following and is_article(words[-1]) and is_article(following[0]):
-        before = before.rstrip().removesuffix(words[-1])
+    words_before = before.split()
+    words_after = after.split()
+    if words_before and words_after:
+        last = words_before[-1]
+        if is_article(last) and is_article(words_after[0]):
+            before = before.rstrip().removesuffix(last)
     if before and before[-1].isalnum():
         before = f"{before} "
-    joined = " ".join(f"{before}{after}".split())
-    return joined if after else joined.rstrip(_SEPARATORS)
+    remaining = f"{before}{after}".split()
+    joined = " ".join(remaining)
+    if not after:
+        joined = joined.rstrip(_SEPARATORS)
+    return joined
 
 
 def names_something(text: str, word: str) -> bool:
@@ -87,17 +131,19 @@ def names_something(text: str, word: str) -> bool:
     before, after = words_around(text, word)
     if after and is_article(after[0]):  # "sks, a toy"
         after = after[1:]
-    beside = [*before[-1:], *after[:1]]
-    return not all(_is_nameless(one) for one in beside)
+    neighbours = before[-1:] + after[:1]
+    return not all(_is_nameless(word) for word in neighbours)
 
 
 def with_article(noun: str) -> str:
     """Return a noun as it stands in a caption, "a dog" or "an owl"; one with an article of its own stays as it is."""
-    first_word = noun.partition(" ")[0]
-    if first_word.lower() in _DETERMINERS:
+    lower = noun.lower()
+    first_word, _, _ = lower.partition(" ")
+    if first_word in _DETERMINERS:
         return noun
-    article = "an" if noun.lower().startswith(("a", "e", "i", "o", "u")) else "a"
-    return f"{article} {noun}"
+    if lower.startswith(_VOWELS):
+        return f"an {noun}"
+    return f"a {noun}"
 
 
 def _around(text: str, word: str) -> tuple[str, str]:
@@ -107,12 +153,12 @@ def _around(text: str, word: str) -> tuple[str, str]:
     """
     if not holds_word(text, word):
         raise ValueError(f'"{text}" does not hold "{word}"')
-    possessive = re.compile(rf"{_bounded(composed(word))}(?:['\u2019]s(?!\w))?", re.IGNORECASE)
-    marked = possessive.sub(_GAP, composed(text))
-    marked = re.sub(rf"[{_OPENING}]\s*{_GAP}\s*[{_CLOSING}]", _GAP, marked)
+    pattern = _pattern_of(word, ending=_POSSESSIVE)
+    marked = pattern.sub(_GAP, composed(text))
+    marked = _ENCLOSED.sub(_GAP, marked)
     before, _, after = marked.partition(_GAP)
-    after = after.replace(_GAP, "").lstrip(_SEPARATORS)
-    return before, after
+    after = after.replace(_GAP, "")
+    return before, after.lstrip(_SEPARATORS)
 
 
 def is_article(word: str) -> bool:
@@ -123,11 +169,13 @@ def is_article(word: str) -> bool:
 def _is_nameless(word: str) -> bool:
     """Return whether a word names nothing: an article, a preposition, or no letter at all."""
     bare = re.sub(r"[\W_]", "", word)
-    return not bare or bare.lower() in _NAMELESS
+    return bare == "" or bare.lower() in _NAMELESS
 
 
-def _bounded(word: str) -> str:
-    return rf"(?<!\w){re.escape(word)}(?!\w)"
+def _pattern_of(word: str, ending: str = "") -> re.Pattern[str]:
+    """Return what finds a word in composed text, in any case, with no letter or digit right beside it."""
+    escaped = re.escape(composed(word))
+    return re.compile(rf"(?<!\w){escaped}(?!\w){ending}", re.IGNORECASE)
 
 
 def _one_word(value: str) -> str:

@@ -39,15 +39,18 @@ def read_table(
     except UnusableError as error:
         findings.add_defects(table, error)
         return captions
-    files = {composed(image): image for image in images}
+    files: dict[str, str] = {}
+    for image in images:
+        files[composed(image)] = image
     line_of: dict[str, int] = {}
     for number, row in rows:
         try:
             if isinstance(row, UnusableError):
                 raise row
             name = _image_name(row, files)
-            if name in line_of:
-                what = f"names {name} again, after line {line_of[name]}"
+            first_line = line_of.get(name)
+            if first_line is not None:
+                what = f"names {name} again, after line {first_line}"
                 raise unusable(what, "keep one of the two lines")
             line_of[name] = number
             caption = _caption(row)
@@ -92,7 +95,12 @@ def _csv_rows(text: str) -> Iterator[Row]:
     header, _, _ = text.lstrip().partition("\n")
     delimiter = max(DELIMITERS, key=header.count)
     lines = StringIO(text, newline="")  # csv itself finds the ends of lines: a quoted text may hold some
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        skipinitialspace=True,
+        strict=True,
+    )
     columns = _csv_columns(reader)
     return _csv_entries(reader, columns)
 
@@ -102,7 +110,8 @@ def _csv_columns(reader: Any) -> list[str]:  # csv's reader type has no public n
     columns: list[str] = []
     try:
         while not columns:
-            columns = [column.strip() for column in next(reader)]
+            cells = next(reader)
+            columns = [cell.strip() for cell in cells]
     except StopIteration:
         raise unusable("is empty", "write a line for each image, or remove it") from None
     except csv.Error as error:
@@ -134,10 +143,12 @@ def _csv_entries(reader: Any, columns: Sequence[str]) -> Iterator[Row]:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) == len(columns):
-            yield start, dict(zip(columns, cells, strict=True))
+            entry = dict(zip(columns, cells, strict=True))
+            yield start, entry
         else:
             what = f"has {len(cells)} cells for {len(columns)} columns"
-            yield start, unusable(what, 'put text that holds commas into quotation marks: "a dog, asleep"')
+            fix = 'put text that holds commas into quotation marks: "a dog, asleep"'
+            yield start, unusable(what, fix)
 
 
 def _image_name(entry: Entry, files: Mapping[str, str]) -> str:
@@ -171,7 +182,10 @@ def _caption(entry: Entry) -> str:
     if TEXT in entry:
         what = '"text" is not a string'
     fix = 'add "text", or remove the line'
-    others = [key for key in entry if key not in {FILE_NAME, TEXT}]
+    others = []
+    for key in entry:
+        if key not in {FILE_NAME, TEXT}:
+            others.append(key)
     if others:
         found = ", ".join(others)
         fix = f'the caption belongs under "text"; found: {found}'

@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 OPAQUE = 255  # alpha
-GREY_MODES = {"1", "L", "LA", "La"}
+GREY_MODES = {
+    "1",
+    "L",
+    "LA",
+    "La",
+}
 UNCONVERTED_MODES = {"CMYK", "LAB"}  # a profile says what their colours are
 DEEP_GREY = "I;16"  # and I;16B, of the other byte order
 MAX_LEVEL = 255
@@ -32,8 +37,10 @@ BAD_PROFILE = Defect(
 def eight_bit(image: "Image.Image") -> tuple["Image.Image", Remarks]:
     """Return an image of 8 bits per channel without transparency: L, RGB, CMYK or LAB; raises UnusableError."""
     if image.mode.startswith(DEEP_GREY):
-        remarks = [KEPT_OPAQUE] if image.info.get("transparency") is not None else []
-        return _from_deep_grey(image), remarks
+        grey = _from_deep_grey(image)
+        if image.info.get("transparency") is None:
+            return grey, []
+        return grey, [KEPT_OPAQUE]
     if image.mode == "F":
         return _from_floats(image), [FLOATING]
     if image.mode == "I":
@@ -43,7 +50,8 @@ def eight_bit(image: "Image.Image") -> tuple["Image.Image", Remarks]:
         return image, []
     mode = "L" if image.mode in GREY_MODES else "RGB"
     if _is_transparent(image):
-        return _flattened(image).convert(mode), [FLATTENED]
+        page = _flattened(image)
+        return page.convert(mode), [FLATTENED]
     return image.convert(mode), []
 
 
@@ -52,7 +60,9 @@ def _from_deep_grey(image: "Image.Image") -> "Image.Image":
     from PIL import ImageOps
 
     scale = MAX_LEVEL / MAX_DEEP_LEVEL
-    grey = image.convert("I").point(lambda level: level * scale + 0.5).convert("L")
+    deep = image.convert("I")
+    scaled = deep.point(lambda level: level * scale + 0.5)
+    grey = scaled.convert("L")
     tags = getattr(image, "tag_v2", {})
     if tags.get(WHITE_IS_ZERO_TAG) == 0:  # of other depths Pillow inverts it
         return ImageOps.invert(grey)
@@ -65,7 +75,8 @@ def _from_floats(image: "Image.Image") -> "Image.Image":
     if not (0 <= darkest <= brightest <= 1):  # also where one is not a number
         what = "has floating-point values outside 0 to 1: how bright they are is unknown"
         raise unusable(what, "convert it to 8 or 16 bits per channel")
-    return image.point(lambda level: level * MAX_LEVEL + 0.5).convert("L")
+    scaled = image.point(lambda level: level * MAX_LEVEL + 0.5)
+    return scaled.convert("L")
 
 
 def _extrema(image: "Image.Image") -> tuple[float, float]:
@@ -98,9 +109,12 @@ def to_srgb(image: "Image.Image", profile: bytes | None) -> tuple["Image.Image",
     from PIL import ImageCms
 
     if image.mode == "LAB":  # a profile of its own: CIELAB says how a colour looks
-        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+        lab = ImageCms.createProfile("LAB")
+        profile = ImageCms.ImageCmsProfile(lab).tobytes()
     if profile is None:
-        return image, [PRINT_COLOURS] if image.mode == "CMYK" else []
+        if image.mode == "CMYK":
+            return image, [PRINT_COLOURS]
+        return image, []
     srgb = ImageCms.createProfile("sRGB")
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))

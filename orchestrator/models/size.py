@@ -52,7 +52,9 @@ def of_folder(folder: Path) -> ModelSize:
 def of_hub(model_id: str) -> ModelSize | None:
     """Return the sizes of a well-known Hugging Face model, or None."""
     known = known_model(model_id)
-    return None if known is None else known.size
+    if known is None:
+        return None
+    return known.size
 
 
 def _measured(folder: Path) -> ModelSize:
@@ -69,7 +71,10 @@ def _measured(folder: Path) -> ModelSize:
     halvings = len(vae_channels) - 1  # how often the VAE halves the side of an image
     clip_shapes = _shapes(folder, CLIP_FOLDER)
 
-    text_parameters = text_lora = text_states = text_width = 0
+    text_parameters = 0
+    text_lora = 0
+    text_states = 0
+    text_width = 0
     for part in family.text_encoders:
         shapes = _shapes(folder, part)
         config = _config(folder, part)
@@ -111,7 +116,8 @@ def _shapes(folder: Path, part: str) -> Shapes:
     if weights is None:
         return shapes
     for file in weights.files:
-        for name, entry in read_header(folder / part / file).items():
+        header = read_header(folder / part / file)
+        for name, entry in header.items():
             shapes[name] = entry.shape
     return shapes
 
@@ -126,7 +132,7 @@ def parameters_of(shapes: Shapes) -> int:
 
 def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
     """Return the number of parameters of a LoRA of rank 1: one column and one row for each projection."""
-    endings = tuple(f"{projection}.weight" for projection in projections)
+    endings = tuple(f"{name}.weight" for name in projections)
     parameters = 0
     for name, shape in shapes.items():
         if name.endswith(endings):
@@ -142,8 +148,10 @@ def macs_per_pixel(shapes: Shapes, levels: int) -> float:
     macs = 0.0
     for name, shape in shapes.items():
         is_matrix = len(shape) > 1
-        if is_matrix and not any(part in name for part in _NOT_FOR_EACH_PIXEL):
-            macs += math.prod(shape) / 4 ** _level(name, levels)
+        is_for_each_pixel = not any(part in name for part in _NOT_FOR_EACH_PIXEL)
+        if is_matrix and is_for_each_pixel:
+            level = _level(name, levels)
+            macs += math.prod(shape) / 4**level
     return macs
 
 
@@ -152,7 +160,8 @@ def attention_channels(shapes: Shapes, levels: int) -> float:
     channels = 0.0
     for name, shape in shapes.items():
         if name.endswith("attn1.to_q.weight"):
-            channels += shape[0] / 16 ** _level(name, levels)
+            level = _level(name, levels)
+            channels += shape[0] / 16**level
     return channels
 
 

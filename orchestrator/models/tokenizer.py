@@ -19,23 +19,39 @@ if TYPE_CHECKING:
 
 CLIP_LENGTH = 77
 """Length of CLIP's text encoder, where its configuration does not say."""
-MAX_BYTES = 64 * 2**20
+MAX_MEGABYTES = 64
+MAX_BYTES = MAX_MEGABYTES * 2**20
 _END = "<|endoftext|>"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _NUMBERED = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_OPTIONS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_OPTIONS = (
+    "single_word",
+    "lstrip",
+    "rstrip",
+    "normalized",
+    "special",
+)
 """Of an added token: what of its neighbours it takes, and whether it is looked for before the case is lowered."""
 
 Values = dict[str, Any]
 """A JSON object of a model's files."""
+Stamp = tuple[str, int, int]
+"""Name of a file, its size, and when it was changed."""
+Merges = list[tuple[str, str]]
+"""Pairs of pieces that are joined, the most frequent first."""
 
 
 class FileTokenizer:
     """The tokenizer of one text encoder, as `contract.tokens.Tokenizer` has it."""
 
-    def __init__(self, tokenizer: "tokenizers.Tokenizer", limit: int, unknown: str) -> None:
+    def __init__(
+        self,
+        tokenizer: "tokenizers.Tokenizer",
+        limit: int,
+        unknown: str,
+    ) -> None:
         self.limit = limit
         self.unknown = tokenizer.token_to_id(unknown)
         self._tokenizer = tokenizer
@@ -43,8 +59,11 @@ class FileTokenizer:
     def read(self, text: str) -> Sequence[Token]:
         """Return all tokens of a text, without the marks of its beginning and end."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        pairs = zip(encoding.ids, encoding.offsets, strict=True)
-        return [Token(token_id, start, end) for token_id, (start, end) in pairs]
+        tokens = []
+        for token_id, offsets in zip(encoding.ids, encoding.offsets, strict=True):
+            start, end = offsets
+            tokens.append(Token(token_id, start, end))
+        return tokens
 
     def knows(self, token: str) -> bool:
         """Return whether the vocabulary has this token."""
@@ -57,35 +76,39 @@ def tokenizers_of(folder: Path) -> tuple[FileTokenizer, ...]:
         family = family_in(folder / INDEX_FILE, str(folder))
         found = []
         for part, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
-            stamp = _stamp(folder / part)
-            tokenizer, unknown = _built(folder / part, stamp)
-            limit = max(0, _length(folder / part, folder / encoder) - MARKS)
+            part_folder = folder / part
+            tokenizer, unknown = _built(part_folder, _stamps(part_folder))
+            length = _length(part_folder, folder / encoder)
+            limit = max(0, length - MARKS)
             found.append(FileTokenizer(tokenizer, limit, unknown))
     except Exception as error:  # the library raises no class of its own
         raise ValueError(f"the tokenizers of {folder} cannot be read: {error}") from error
     return tuple(found)
 
 
-def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _stamps(folder: Path) -> tuple[Stamp, ...]:
     """Return what tells that the files of a tokenizer have changed."""
     found = []
     for path in sorted(folder.iterdir()):
         stat = path.stat()
-        found.append((path.name, stat.st_size, stat.st_mtime_ns))
+        stamp = (path.name, stat.st_size, stat.st_mtime_ns)
+        found.append(stamp)
     return tuple(found)
 
 
 def _length(tokenizer: Path, encoder: Path) -> int:
     """Return how many tokens a text encoder takes: as the tokenizer says, if that is not more than it has places."""
-    places = _json(encoder / "config.json").get("max_position_embeddings", CLIP_LENGTH)
-    length = _json(tokenizer / "tokenizer_config.json").get("model_max_length")
+    encoder_config = _json(encoder / "config.json")
+    places = encoder_config.get("max_position_embeddings", CLIP_LENGTH)
+    config = _json(tokenizer / "tokenizer_config.json")
+    length = config.get("model_max_length")
     if not isinstance(length, int | float):  # a tokenizer without a limit has none, or 1e30
         return int(places)
     return int(min(length, places))
 
 
 @lru_cache(maxsize=8)
-def _built(folder: Path, stamp: object) -> tuple["tokenizers.Tokenizer", str]:  # noqa: ARG001 - a key of the cache
+def _built(folder: Path, stamps: object) -> tuple["tokenizers.Tokenizer", str]:  # noqa: ARG001 - a key of the cache
     """Return a tokenizer and the token that stands for an unknown text."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -94,7 +117,7 @@ def _built(folder: Path, stamp: object) -> tuple["tokenizers.Tokenizer", str]:  
     config = _json(folder / "tokenizer_config.json")
     special = config
     if _NUMBERED not in config:
-        special = {**config, **_json(folder / "special_tokens_map.json")}
+        special = config | _json(folder / "special_tokens_map.json")
     unknown = _content(special.get("unk_token", _END))
     pairs = models.BPE(
         vocab=vocabulary,
@@ -103,42 +126,65 @@ def _built(folder: Path, stamp: object) -> tuple["tokenizers.Tokenizer", str]:  
         unk_token=unknown,
     )
     tokenizer = Tokenizer(pairs)
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    white_space = Regex(r"\s+")
+    normal_forms = [
+        normalizers.NFC(),
+        normalizers.Replace(white_space, " "),
+        normalizers.Lowercase(),
+    ]
+    tokenizer.normalizer = normalizers.Sequence(normal_forms)
+    pieces = Regex(_PIECES)
+    splits = [
+        pre_tokenizers.Split(pieces, behavior="removed", invert=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    added = _added(
+        folder,
+        whole,
+        config,
+        special,
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    _add_tokens(tokenizer, _added(folder, whole, config, special))
+    _add_tokens(tokenizer, added)
     return tokenizer, unknown
 
 
-def _vocabulary(folder: Path, whole: Values) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _vocabulary(folder: Path, whole: Values) -> tuple[Values, Merges]:
     """Return tokens with their ids, and the pairs that are merged, from `tokenizer.json` or else from the two files."""
+    merges: Merges = []
     if whole:
         model = whole["model"]
-        lines = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        return model["vocab"], [(first, second) for first, second in lines]
-    merges = []
-    for line in _text(folder / "merges.txt").splitlines():
+        for merge in model["merges"]:
+            pair = merge
+            if isinstance(merge, str):
+                pair = merge.split(" ")
+            first, second = pair
+            merges.append((first, second))
+        return model["vocab"], merges
+    text = _text(folder / "merges.txt")
+    for line in text.splitlines():
         if line.strip() and not line.startswith("#version"):
             first, second = line.split()
             merges.append((first, second))
     return _json(folder / "vocab.json"), merges
 
 
-def _added(folder: Path, whole: Values, config: Values, special: Values) -> dict[str, Values]:
+def _added(
+    folder: Path,
+    whole: Values,
+    config: Values,
+    special: Values,
+) -> dict[str, Values]:
     """Return the tokens that are looked for before a text is split, in the order of their ids, with their options."""
     added: dict[str, Values] = {}
-    numbered = config.get(_NUMBERED, {})
-    for number in sorted(numbered, key=int):
-        added[numbered[number]["content"]] = numbered[number]
-    if _NUMBERED not in config:
-        in_file = _json(folder / "added_tokens.json")
-        for content in sorted(in_file, key=in_file.__getitem__):
+    if _NUMBERED in config:
+        numbered = config[_NUMBERED]
+        for number in sorted(numbered, key=int):
+            entry = numbered[number]
+            added[entry["content"]] = entry
+    else:
+        number_of = _json(folder / "added_tokens.json")
+        for content in sorted(number_of, key=number_of.__getitem__):
             added[content] = {"normalized": True}
         for entry in whole.get("added_tokens", []):
             added[entry["content"]] = entry
@@ -146,7 +192,7 @@ def _added(folder: Path, whole: Values, config: Values, special: Values) -> dict
         token = special.get(name, _END)
         options = {"normalized": False, "special": True}
         if isinstance(token, dict):
-            options = {**token, "special": True}
+            options = token | {"special": True}
         added.setdefault(_content(token), options)
     return added
 
@@ -155,7 +201,10 @@ def _add_tokens(tokenizer: "tokenizers.Tokenizer", added: Mapping[str, Values]) 
     from tokenizers import AddedToken
 
     for content, entry in added.items():
-        options = {option: bool(entry[option]) for option in _OPTIONS if option in entry}
+        options = {}
+        for option in _OPTIONS:
+            if option in entry:
+                options[option] = bool(entry[option])
         token = AddedToken(content, **options)
         if options.get("special"):
             tokenizer.add_special_tokens([token])
@@ -164,7 +213,9 @@ def _add_tokens(tokenizer: "tokenizers.Tokenizer", added: Mapping[str, Values]) 
 
 
 def _content(token: Any) -> str:  # a text, or an object that holds one
-    return str(token["content"] if isinstance(token, dict) else token)
+    if isinstance(token, dict):
+        token = token["content"]
+    return str(token)
 
 
 def _json(path: Path) -> Values:
@@ -176,6 +227,7 @@ def _json(path: Path) -> Values:
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_BYTES // 2**20} MB")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path.name} is larger than {MAX_MEGABYTES} MB")
     return path.read_text(encoding="utf-8")

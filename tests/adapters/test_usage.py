@@ -1,6 +1,8 @@
 """How a finished adapter is used: the program that draws with it, and the word that its prompts hold."""
 
 import ast
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,31 @@ def test_a_program_names_the_base_model_by_its_path_or_its_commit_on_the_hub() -
     base = {"id": "org/model", "fingerprint": "f", "family": "sdxl", "revision": "0123abc"}
     hub = "\n".join(snippet(manifest(base_model=base), "/a"))
     assert "StableDiffusionXLPipeline.from_pretrained('org/model', revision='0123abc', " in hub
+
+
+@pytest.mark.parametrize("parts", [("unet",), ("vae", "text_encoder"), ("unet", "vae", "text_encoder")])
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_a_program_names_the_variant_of_weights_that_are_there_in_no_other(
+    tmp_path: Path,
+    variant: str,
+    parts: tuple[str, ...],
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(BUILTIN_MODEL, folder)
+    base = {"id": str(folder), "fingerprint": "f", "family": "sd"}
+    plain = "\n".join(snippet(manifest(base_model=base), "/a"))
+    assert "variant" not in plain
+    for part in parts:
+        for path in (folder / part).glob("*.safetensors"):
+            path.rename(path.with_suffix(f".{variant}.safetensors"))
+    program = "\n".join(snippet(manifest(base_model=base), "/a"))
+    assert f"from_pretrained({str(folder)!r}, variant='{variant}', use_safetensors=True)" in program
+
+
+def test_a_base_model_that_is_not_on_this_machine_has_a_program(tmp_path: Path) -> None:
+    base = {"id": str(tmp_path / "elsewhere"), "fingerprint": "f", "family": "sd"}
+    program = "\n".join(snippet(manifest(base_model=base), "/a"))
+    assert f"from_pretrained({base['id']!r}, use_safetensors=True)" in program
 
 
 def test_what_is_not_known_here_has_no_program() -> None:

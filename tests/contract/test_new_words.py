@@ -1,5 +1,6 @@
 """Which words a vocabulary can take, by a vocabulary that is written down here."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import pytest
@@ -26,11 +27,30 @@ class Vocabulary:
         return token in {f"{word}</w>" for word in self.words} | {"ö"}
 
 
+class FileVocabulary(Vocabulary):
+    """As tokenizers of files are: an accent is read with its letter, and places count in the text as it was typed."""
+
+    def read(self, text: str) -> Sequence[Token]:
+        tokens = []
+        for place, one in enumerate(text):
+            if not unicodedata.combining(one):
+                tokens.append(Token(30_000, place, place + 1))
+        return tokens
+
+
 @pytest.mark.parametrize(("word", "doubted"), [("sks", ""), ("zwxy", ""), ("dog", "common"), ("zwxyv", "5 tokens")])
 def test_a_rare_token_is_short_and_no_common_word(word: str, doubted: str) -> None:
     doubt = rare_token_doubt(Vocabulary(), word)
     assert (doubt is None) == (not doubted)
     assert doubt is None or doubted in doubt[0]
+
+
+def test_the_pieces_of_a_word_are_named_whichever_way_its_accents_are_typed() -> None:
+    for form in ("NFC", "NFD"):
+        word = unicodedata.normalize(form, "ééxyz")
+        for found in (rare_token_doubt(FileVocabulary(), word), initializer_fault(FileVocabulary(), word)):
+            assert found is not None
+            assert "5 tokens of this model (é é x y z)" in found[0]
 
 
 @pytest.mark.parametrize(("word", "fault"), [("dog", ""), ("toy", "3 tokens"), ("?", "not in the vocabulary")])
