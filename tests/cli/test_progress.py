@@ -270,8 +270,8 @@ def test_an_upload_is_a_line_for_each_tree_that_is_not_there_yet(
         progress("code", 5, 5)
         progress("data", 0, 4_000_000)
         progress("data", 2_000_000, 4_000_000)
-        _show(window, shown, "2.00 of 4.00 MB")
+        _show(window, shown, "2 MB of 4 MB")
         assert [row.split()[:2] for row in shown.rows()] == [["sending", "data"]]
         progress("data", 4_000_000, 4_000_000)
     _show(window, shown, "sent data")
-    assert [row.partition(" ")[2] for row in shown.rows()] == ["sent data  4.00 MB"]
+    assert [row.partition(" ")[2] for row in shown.rows()] == ["sent data  4 MB"]

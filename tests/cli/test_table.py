@@ -24,7 +24,7 @@ JOBS = Table(
 ADAPTERS = Table(("ADAPTER", "RECIPE", "LOCATION"), [(NAME, "dreambooth", FOLDER)])
 FIELDS = Table(
     ("FIELD", "DEFAULT", "WHAT IT DOES"),
-    setting_rows(recipe_class("dreambooth")),
+    setting_rows(recipe_class("dreambooth"), {}),
     wraps=frozenset({"WHAT IT DOES"}),
 )
 

@@ -155,7 +155,8 @@ def jobs_explain(walk: Walk) -> None:
 
 
 def jobs_retry(walk: Walk) -> None:
-    assert walk.run("jobs", "retry", walk.job)["status"] == "Completed"
+    shown = walk.run("jobs", "retry", walk.job)
+    assert (shown["status"], shown["problem"]) == ("Completed", None), shown["problem"]
 
 
 def jobs_wait(walk: Walk) -> None:

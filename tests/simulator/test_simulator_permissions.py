@@ -68,7 +68,7 @@ def client(simulator: SageMakerSimulator) -> Iterator[Caller]:
         **spot(),
     )
     request["OutputDataConfig"]["KmsKeyId"] = key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
-    request["ResourceConfig"] |= {"InstanceType": "ml.p3.2xlarge", "VolumeKmsKeyId": key}
+    request["ResourceConfig"] |= {"InstanceType": "ml.p3.2xlarge", "VolumeSizeInGB": 50, "VolumeKmsKeyId": key}
     iam = boto3.client("iam")
     iam.create_user(UserName="somebody")
     keys = iam.create_access_key(UserName="somebody")["AccessKey"]

@@ -123,7 +123,8 @@ def test_a_tokenizer_without_a_usable_length_takes_the_text_encoders(folder: Pat
     base = load_base_model(folder, "org/tiny", None, CPU)
     found = base.encode_prompts(["a dog"])
     torch.testing.assert_close(found, expected)
-    assert base.tokenizers[0].model_max_length == 16
+    positions = json.loads((folder / "text_encoder" / "config.json").read_text())["max_position_embeddings"]
+    assert base.tokenizers[0].model_max_length == positions
 
 
 def test_a_model_of_the_hub_in_half_precision_alone_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
