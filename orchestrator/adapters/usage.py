@@ -45,7 +45,11 @@ def _number(manifest: AdapterManifest, field: str, default: float) -> float:
     value = manifest.config.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return default
-    if not math.isfinite(value):
+    try:
+        is_finite = math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return default
+    if not is_finite:
         return default
     return value
 
