@@ -87,6 +87,15 @@ class _Trees(NamedTuple):
     code: Tree
     """Bundle of the code that trains."""
 
+    def stored(self) -> tuple[Tree, ...]:
+        """Return the trees that a job on another machine needs a copy of: all of them."""
+        trees = [*self.data.values(), self.code]
+        if self.model is not None:
+            trees.append(self.model)
+        if self.scorer is not None:
+            trees.append(self.scorer)
+        return tuple(trees)
+
 
 def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
     """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
@@ -96,9 +105,7 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     checked = check_job(spec, prepared)
     trees = _trees(spec, settings, prepared)
     identity = _identity(spec, prepared, trees)
-    data = {}
-    for channel, tree in trees.data.items():
-        data[channel] = file_uri(settings.store, tree.name)
+    data = {channel: file_uri(settings.store, tree.name) for channel, tree in trees.data.items()}
     base_model = None
     if not isinstance(spec.base_model, Hub):
         base_model = spec.base_model.folder.as_uri()
@@ -139,9 +146,7 @@ def plan_on_sagemaker(
     checked = check_job(spec, prepared, account, mirror)
     trees = _trees(spec, settings, prepared)
     identity = _identity(spec, prepared, trees)
-    data = {}
-    for channel, tree in trees.data.items():
-        data[channel] = s3_uri(account.bucket, tree.name)
+    data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in trees.data.items()}
     base_model = _uri(account, trees.model)
     commit = None
     if mirror.model is not None:
@@ -156,17 +161,12 @@ def plan_on_sagemaker(
         bundle=s3_uri(account.bucket, trees.code.name),
         output=adapter_uri(account, spec, identity),
     )
-    stored = [*trees.data.values(), trees.code]
-    if trees.model is not None:
-        stored.append(trees.model)
-    if trees.scorer is not None:
-        stored.append(trees.scorer)
     plans = []
     for placement in checked.placements:
         context = SageMakerContext(account=account, placement=placement, owner=owner())
         plan = Plan(
             request=training_job(spec, inputs, context),
-            trees=tuple(stored),
+            trees=trees.stored(),
             warnings=(*checked.warnings, *placement.warnings),
             notes=tuple(spec.recipe.notes),
             placement=placement,

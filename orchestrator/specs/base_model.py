@@ -67,14 +67,6 @@ def parse_base_model(name: str, revision: str | None = None) -> ModelSource:
     return Folder(path)
 
 
-def lasting_name(name: str) -> str:
-    """Return a name of a base model that means the same in any working directory: a folder's is its absolute path."""
-    source = parse_base_model(name)
-    if isinstance(source, Folder):
-        return str(source.folder)
-    return name
-
-
 def known_family(base_model: object) -> Family | None:
     """Return the family of a base model; None when it cannot be known offline."""
     if not isinstance(base_model, str):

@@ -14,7 +14,7 @@ from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.specs.base_model import base_model_problems, known_family, lasting_name, native_settings
+from orchestrator.specs.base_model import base_model_problems, known_family, native_settings
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
 from orchestrator.specs.plain_text import text_problems
@@ -167,10 +167,7 @@ def _recipe(
     settings: Fields,
     problems: Problems,
 ) -> Recipe | None:
-    """Return the recipe with its settings, or None; adds what is wrong with them and with the base model.
-
-    A base model in a folder is named by its absolute path, which the manifest of the adapter keeps.
-    """
+    """Return the recipe with its settings, or None; adds what is wrong with them and with the base model."""
     base_model = settings.get("base_model", BUILTIN)
     base_revision = settings.get("base_revision")
     with_defaults = {**native_settings(base_model), **settings}
@@ -180,14 +177,8 @@ def _recipe(
         built = recipe.model_validate(with_defaults, context=context)
     except ValidationError as error:
         problems += problems_of(error, recipe.model_fields)
-    wrong = base_model_problems(base_model, base_revision)
-    problems += wrong
-    if built is None or wrong:
-        return built
-    name = lasting_name(built.base_model)
-    if text_problems({"base_model": name}):  # a folder above it is not named in UTF-8
-        return built
-    return built.model_copy(update={"base_model": name})
+    problems += base_model_problems(base_model, base_revision)
+    return built
 
 
 def _spec(
