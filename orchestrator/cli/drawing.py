@@ -33,7 +33,13 @@ _FIELDS = {
 }
 """Fields of an order, and the options that set them."""
 
-_SHOWN = {"prompt", "weight", "steps", "guidance", "size"}
+_SHOWN = {
+    "prompt",
+    "weight",
+    "steps",
+    "guidance",
+    "size",
+}
 """Fields of an order that are printed as JSON."""
 
 

@@ -171,7 +171,8 @@ def _disk(use: DiskUse | None, home: Path) -> str:
 
 
 def _use_text(use: DiskUse) -> str:
-    parts = (
-        f"checkpoints {size_text(use.checkpoints)}, adapter {size_text(use.adapter)}, images {size_text(use.images)}"
-    )
-    return f"up to {size_text(use.total)} ({parts})"
+    total = size_text(use.total)
+    checkpoints = size_text(use.checkpoints)
+    adapter = size_text(use.adapter)
+    images = size_text(use.images)
+    return f"up to {total} (checkpoints {checkpoints}, adapter {adapter}, images {images})"

@@ -146,6 +146,7 @@ def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
 
 
 def _placement_json(plan: Plan) -> dict[str, object] | None:
-    if plan.placement is None:
+    placement = plan.placement
+    if placement is None:
         return None
-    return plan.placement.model_dump(mode="json")
+    return placement.model_dump(mode="json")

@@ -129,7 +129,9 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
     """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown."""
     peak = rate(gpu.name)
     work = work_of(recipe, size)
-    if peak is None or work is None or size is None or not isinstance(recipe, Optimised):
+    if peak is None or work is None:
+        return None
+    if size is None or not isinstance(recipe, Optimised):
         return None
     images = recipe.images_drawn
     batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
@@ -141,8 +143,12 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
         training_rate = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
         drawing_rate = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
         launch = _LAUNCH[end]
-        step_seconds = max(work.step / training_rate, work.passes * launch)
-        drawing_seconds = max(images * work.image / drawing_rate, batches * recipe.inference_steps * launch)
+        computed = work.step / training_rate
+        launched = work.passes * launch
+        step_seconds = max(computed, launched)
+        computed = images * work.image / drawing_rate
+        launched = batches * recipe.inference_steps * launch
+        drawing_seconds = max(computed, launched)
         seconds = _CONTAINER_START[end]
         seconds += recipe.steps * step_seconds
         seconds += drawing_seconds

@@ -20,8 +20,21 @@ from orchestrator.specs.job import JobSpec
 from orchestrator.specs.plain_text import text_problems
 
 _SECTIONS = ("compute", "budget")
-_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "scorer", "settings", *_SECTIONS}
-_OPTIONS = {"instance_type": "compute.instance_type", "spot": "compute.spot", "max_usd": "budget.max_usd"}
+_FIELDS = {
+    "recipe",
+    IMAGES,
+    "name",
+    "prompt",
+    "base_model",
+    "scorer",
+    "settings",
+    *_SECTIONS,
+}
+_OPTIONS = {
+    "instance_type": "compute.instance_type",
+    "spot": "compute.spot",
+    "max_usd": "budget.max_usd",
+}
 """Options of the command line, and the field of a section that each sets."""
 _NO_TEXT = ("should be a valid string", "is not a valid path")
 """How pydantic's messages begin for a list, a mapping or nothing where a text belongs."""

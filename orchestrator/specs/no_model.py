@@ -19,11 +19,23 @@ _HUB_PAGE = re.compile(
     r"(?P<id>[\w.-]+/[\w.-]+?)(?:\.git)?(?:/(?:tree|blob|resolve|commit)/(?P<revision>[^/?#]+))?(?:[/?#].*)?",
     re.ASCII,
 )
-_OTHER_KINDS = ("datasets/", "spaces/", "docs/", "papers/", "collections/")
+_OTHER_KINDS = (
+    "datasets/",
+    "spaces/",
+    "docs/",
+    "papers/",
+    "collections/",
+)
 """What begins the address of a page of the Hub that is not a model's."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _WEB_HOSTS = ("huggingface.co/", "hf.co/", "www.")
-_CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_CHECKPOINTS = (
+    ".safetensors",
+    ".ckpt",
+    ".pt",
+    ".pth",
+    ".bin",
+)
 _SECOND_ENCODER = "conditioner.embedders.1."
 _PEFT_FILE = "adapter_config.json"
 

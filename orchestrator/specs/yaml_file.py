@@ -19,7 +19,18 @@ QUOTE = 'put quotes around such a text, as in prompt: "a photo of sks: a dog"'
 _STANDARD = "tag:yaml.org,2002:"
 _NULL = f"{_STANDARD}null"
 _TEXT = f"{_STANDARD}str"
-_KINDS = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+_KINDS = (
+    "map",
+    "seq",
+    "str",
+    "null",
+    "bool",
+    "int",
+    "float",
+    "timestamp",
+    "merge",
+    "value",
+)
 _PLAIN_TAGS = {f"{_STANDARD}{kind}" for kind in _KINDS}
 """Tags that YAML gives by itself, or that change nothing when they are written."""
 
