@@ -80,12 +80,7 @@ class Registry:
 
         What cannot be read (a damaged manifest, one that is gone, a store that does not answer) is reported.
         """
-        found = []
-        for store in self.stores:
-            for folders in self._by_name(store, ADAPTERS_PREFIX, report).values():
-                adapter = _first_readable(store, folders, report)
-                if adapter is not None:
-                    found.append(adapter)
+        found = self._readable(ADAPTERS_PREFIX, report)
         return sorted(found, key=lambda adapter: (adapter.name, adapter.uri))
 
     def find(self, name: str, report: Report) -> Adapter:
@@ -95,13 +90,10 @@ class Registry:
         when there is no such adapter.
         """
         unreadable: list[OrchestratorError] = []
-        found = []
+        found: list[Adapter] = []
         if is_name(name):
-            for store in self.stores:
-                for folders in self._by_name(store, f"{ADAPTERS_PREFIX}{name}/", unreadable.append).values():
-                    adapter = _first_readable(store, folders, unreadable.append)
-                    if adapter is not None:
-                        found.append(adapter)
+            prefix = f"{ADAPTERS_PREFIX}{name}/"
+            found = self._readable(prefix, unreadable.append)
         if found:
             for error in unreadable:
                 report(error)
@@ -109,6 +101,17 @@ class Registry:
         if unreadable:
             raise unreadable[0]
         raise self._no_adapter(name)
+
+    def _readable(self, prefix: str, report: Report) -> list[Adapter]:
+        """Return the newest readable adapter of each name below a prefix, store by store."""
+        found = []
+        for store in self.stores:
+            named = self._by_name(store, prefix, report)
+            for folders in named.values():
+                adapter = _first_readable(store, folders, report)
+                if adapter is not None:
+                    found.append(adapter)
+        return found
 
     def _by_name(self, store: Store, prefix: str, report: Report) -> dict[str, list["_Published"]]:
         """Return what a store lists below a prefix; a store that cannot be asked is reported, and has nothing."""
@@ -122,18 +125,19 @@ class Registry:
         """Return the error for a name without an adapter, with the closest name."""
         known: set[str] = set()
         for store in self.stores:
-            known.update(self._by_name(store, ADAPTERS_PREFIX, lambda _: None))
+            known.update(self._by_name(store, ADAPTERS_PREFIX, _ignore))
         hint = "nothing was published yet."
         if known:
             hint = did_you_mean(name, known)
         message = f'There is no adapter "{name}"'
         if hint:
-            message += f"; {hint}"
+            message = f"{message}; {hint}"
         return JobError(message, next_step=_LIST)
 
     def pull(self, adapter: Adapter, folder: Path) -> None:
         """Copy an adapter to a new folder, as `fetch` does; raises JobError when no store has it."""
-        fetch(self.store_of(adapter), adapter.prefix, folder)
+        store = self.store_of(adapter)
+        fetch(store, adapter.prefix, folder)
 
     def verified(self, adapter: Adapter) -> Adapter:
         """Return an adapter of this machine with what is wrong with its files by their content, which is read whole.
@@ -142,7 +146,9 @@ class Registry:
         """
         if not adapter.uri.startswith("file:"):
             return adapter
-        return adapter.model_copy(update={"damage": tuple(changed_files(folder_of(adapter.uri), adapter.manifest))})
+        folder = folder_of(adapter.uri)
+        damage = changed_files(folder, adapter.manifest)
+        return adapter.model_copy(update={"damage": tuple(damage)})
 
     def store_of(self, adapter: Adapter) -> Store:
         """Return the store that an adapter is in; raises JobError when none of these is."""
@@ -168,36 +174,67 @@ class _Published(NamedTuple):
     """Bytes of each file, by its name within the folder."""
 
 
+def _ignore(error: OrchestratorError) -> None:
+    """Report nothing: what cannot be read was reported before."""
+
+
 def is_name(name: str) -> bool:
     """Whether an adapter can have that name: that of one folder."""
     return "/" not in name and name not in {"", ".", ".."}
 
 
-def _by_name(listing: Mapping[str, Listed]) -> dict[str, list[_Published]]:
-    """Return the folders of each name in a listing, the newest first.
+class _Folder(NamedTuple):
+    """Which folder of a listing a file is in."""
 
-    A folder that holds weights and no manifest has lost it. One without both is no adapter: a job that ended early
-    leaves other files.
-    """
-    files: dict[tuple[str, str | None, str], dict[str, Listed]] = {}
-    for key, listed in listing.items():
-        match = _FILE.fullmatch(key)
-        if match is not None:
-            prefix = key.removesuffix(match["file"])
-            folder = files.setdefault((match["name"], match["job"], prefix), {})
-            folder[match["file"]] = listed
+    name: str
+    """Name of the adapter."""
+    job: str | None
+    """Training job, in a bucket."""
+    prefix: str
+    """What the names of its files begin with in the store."""
+
+
+def _by_name(listing: Mapping[str, Listed]) -> dict[str, list[_Published]]:
+    """Return the folders of each name in a listing, the newest first."""
     found: dict[str, list[_Published]] = {}
-    for (name, job, prefix), folder in files.items():
-        dated = folder.get(MANIFEST_FILE)
-        if dated is None and any(file.endswith(_WEIGHTS) for file in folder):
-            dated = max(folder.values(), key=lambda listed: listed.modified)
-        if dated is not None:
-            sizes = {file: listed.size for file, listed in folder.items()}
-            folders = found.setdefault(name, [])
-            folders.append(_Published(name, job, prefix, dated.modified, sizes))
+    for folder, files in _files_by_folder(listing).items():
+        dated = _dated(files)
+        if dated is None:
+            continue
+        sizes = {file: listed.size for file, listed in files.items()}
+        published = _Published(*folder, dated.modified, sizes)
+        found.setdefault(folder.name, []).append(published)
     for folders in found.values():
         folders.sort(key=lambda published: published.time, reverse=True)
     return found
+
+
+def _files_by_folder(listing: Mapping[str, Listed]) -> dict[_Folder, dict[str, Listed]]:
+    """Return the files of each adapter's folder, by their names within it."""
+    found: dict[_Folder, dict[str, Listed]] = {}
+    for key, listed in listing.items():
+        match = _FILE.fullmatch(key)
+        if match is None:
+            continue
+        file = match["file"]
+        prefix = key.removesuffix(file)
+        folder = _Folder(match["name"], match["job"], prefix)
+        found.setdefault(folder, {})[file] = listed
+    return found
+
+
+def _dated(files: Mapping[str, Listed]) -> Listed | None:
+    """Return the file that says when an adapter was published: its manifest, or its newest file when that is lost.
+
+    None for a folder with neither manifest nor weights, which is no adapter: a job that ended early leaves other files.
+    """
+    manifest = files.get(MANIFEST_FILE)
+    if manifest is not None:
+        return manifest
+    for file in files:
+        if file.endswith(_WEIGHTS):
+            return max(files.values(), key=lambda listed: listed.modified)
+    return None
 
 
 def _first_readable(store: Store, folders: Sequence[_Published], report: Report) -> Adapter | None:
@@ -245,7 +282,10 @@ def inspect(store: Store, prefix: str) -> Finished:
     except OrchestratorError as error:
         return Finished(None, error)
     damage = manifest.misfits(sizes)
-    return Finished(manifest, damaged(store.uri(prefix), damage) if damage else None)
+    problem = None
+    if damage:
+        problem = damaged(store.uri(prefix), damage)
+    return Finished(manifest, problem)
 
 
 def changed_files(folder: Path, manifest: AdapterManifest) -> list[str]:
@@ -257,7 +297,8 @@ def changed_files(folder: Path, manifest: AdapterManifest) -> list[str]:
         message = f"{error.filename} cannot be read: {error.strerror}."
         raise MachineError(message, next_step="check what lies there, and its permissions") from error
     for name in names:
-        if not (folder / name).exists():
+        path = folder / name
+        if not path.exists():
             problems.append(f"{name} is missing")
         elif name in manifest.files:
             problems.append(f"{name} was changed")
@@ -274,8 +315,11 @@ def damaged(uri: str, damage: Sequence[str]) -> JobError:
         named.append(f"and {left_out} more files")
     words = "; ".join(named)
     message = f"The adapter in {location_of(uri)} is damaged: {words}."
-    is_whole = all(text.endswith(NOT_LISTED) for text in damage)
-    return JobError(message, next_step=_MOVE_AWAY if is_whole else _AGAIN)
+    next_step = _MOVE_AWAY
+    for text in damage:
+        if not text.endswith(NOT_LISTED):  # a file of its own is missing or changed
+            next_step = _AGAIN
+    return JobError(message, next_step=next_step)
 
 
 def name_of(prefix: str) -> str | None:
@@ -316,10 +360,8 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
     damage = manifest.misfits(sizes)
     if damage:
         raise damaged(uri, damage)
-    own = FileDigest(
-        sha256=hashlib.sha256(text).hexdigest(),
-        size=len(text),
-    )
+    sha256 = hashlib.sha256(text).hexdigest()
+    own = FileDigest(sha256=sha256, size=len(text))
     digests = {**manifest.files, MANIFEST_FILE: own}
     store.get_files(prefix, digests, folder)
 
@@ -327,9 +369,12 @@ def fetch(store: Store, prefix: str, folder: Path) -> None:
 def _sizes(store: Store, prefix: str) -> dict[str, int]:
     """Return the size of each file below a folder's prefix, by its name in the folder."""
     sizes = {}
-    for key, listed in store.list_prefix(prefix).items():
-        if not key.endswith("/"):  # an empty object that some tools create as a folder
-            sizes[key.removeprefix(prefix)] = listed.size
+    listing = store.list_prefix(prefix)
+    for key, listed in listing.items():
+        if key.endswith("/"):  # an empty object that some tools create as a folder
+            continue
+        name = key.removeprefix(prefix)
+        sizes[name] = listed.size
     return sizes
 
 
@@ -338,12 +383,11 @@ def _parse(text: bytes, uri: str) -> AdapterManifest:
     try:
         return AdapterManifest.model_validate_json(text)
     except ValidationError as error:
+        file = location_of(uri)
         if _format_of(text) > FORMAT:
-            message = (
-                f"{location_of(uri)} was written by a newer version of orchestrator, and cannot be read by this one."
-            )
+            message = f"{file} was written by a newer version of orchestrator, and cannot be read by this one."
             raise JobError(message, next_step="upgrade orchestrator") from error
-        message = f"{location_of(uri)} cannot be read; it was changed or damaged."
+        message = f"{file} cannot be read; it was changed or damaged."
         raise JobError(message, next_step=_AGAIN) from error
 
 
@@ -353,5 +397,9 @@ def _format_of(text: bytes) -> int:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return 0
-    version = values.get("format") if isinstance(values, dict) else None
-    return version if isinstance(version, int) else 0
+    if not isinstance(values, dict):
+        return 0
+    version = values.get("format")
+    if not isinstance(version, int):
+        return 0
+    return version

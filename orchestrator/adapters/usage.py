@@ -30,7 +30,9 @@ class DrawingSettings(NamedTuple):
 def drawing_settings(manifest: AdapterManifest) -> DrawingSettings:
     """Return the settings that the recipe drew its evaluation images with."""
     family = FAMILIES.get(manifest.base_model.family)
-    size = family.resolution if family else 512
+    size = 512
+    if family is not None:
+        size = family.resolution
     return DrawingSettings(
         steps=int(_number(manifest, "inference_steps", 25)),
         guidance=_number(manifest, "guidance_scale", 7.5),
@@ -42,24 +44,35 @@ def drawing_settings(manifest: AdapterManifest) -> DrawingSettings:
 def _number(manifest: AdapterManifest, field: str, default: float) -> float:
     """Return a number of the recipe; the default for whatever else stands there."""
     value = manifest.config.get(field)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return value
-    return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    try:
+        is_finite = math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return default
+    if not is_finite:
+        return default
+    return value
 
 
 def own_word(manifest: AdapterManifest) -> str | None:
     """Return the word that a prompt has to hold; None when any prompt shows what was learned."""
     try:
-        recipe = recipe_class(manifest.recipe).model_validate(manifest.config)
+        declared = recipe_class(manifest.recipe)
+        recipe = declared.model_validate(manifest.config)
     except ValueError:  # of a newer version, or changed
         return manifest.trigger
-    return recipe.new_word.text if recipe.new_word else recipe.trigger
+    if recipe.new_word is None:
+        return recipe.trigger
+    return recipe.new_word.text
 
 
 def lacks_word(manifest: AdapterManifest, prompt: str) -> bool:
     """Whether a prompt does not hold the adapter's own word."""
     word = own_word(manifest)
-    return word is not None and not holds_word(prompt, word)
+    if word is None:
+        return False
+    return not holds_word(prompt, word)
 
 
 def example_prompt(manifest: AdapterManifest) -> str:

@@ -24,8 +24,23 @@ from orchestrator.storage import FolderStore, folder_of, write_atomically
 from orchestrator.targets.local.drawing import draw
 
 _PNG = ".png"
-_FIELDS = {"count": "-n", "steps": "--steps", "guidance": "--guidance", "size": "--size", "seed": "--seed"}
+_FIELDS = {
+    "count": "-n",
+    "steps": "--steps",
+    "guidance": "--guidance",
+    "size": "--size",
+    "seed": "--seed",
+}
 """Fields of an order, and the options that set them."""
+
+_SHOWN = {
+    "prompt",
+    "weight",
+    "steps",
+    "guidance",
+    "size",
+}
+"""Fields of an order that are printed as JSON."""
 
 
 class _Chosen(NamedTuple):
@@ -51,20 +66,23 @@ def draw_images(
 
     `given` are the fields of the order and `base_model`; those that are None follow from the adapter.
     """
-    with TemporaryDirectory(prefix="orchestrator-") as scratch:
-        chosen = _choose(adapter, registry, Path(scratch))
+    with TemporaryDirectory(prefix="orchestrator-") as temporary:
+        scratch = Path(temporary)
+        chosen = _choose(adapter, registry, scratch)
         order = _order(chosen, given)
         files = _files(output, chosen.name, order.count)
         _require_free(files, force=force)
         if lacks_word(chosen.manifest, order.prompt):
             word = own_word(chosen.manifest)
             say(f'Warning: The prompt lacks "{word}", the word that shows what was learned.', err=True)
-        drawn = Path(scratch) / "images"
+        bundle = bundle_tree(BundleKind.TRAINING)
+        code = FolderStore(scratch).put_tree(bundle)
+        drawn = scratch / "images"
         drawn.mkdir()
-        code = FolderStore(Path(scratch)).put_tree(bundle_tree(BundleKind.TRAINING))
         draw(order, folder_of(code), drawn, _reporter(quiet=as_json))
         for seed, file in zip(order.seeds, files, strict=True):
-            _write(file, (drawn / order.file(seed)).read_bytes(), force=force)
+            image = drawn / order.file(seed)
+            _write(file, image.read_bytes(), force=force)
     _print(chosen, order, files, as_json=as_json)
 
 
@@ -74,13 +92,7 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     Raises JobError, or another error of ours, when there is none that can be used.
     """
     if "/" in adapter:
-        folder = Path(adapter).expanduser().resolve()
-        manifest, problem = inspect(FolderStore(folder.parent), folder.name)
-        if problem is not None and folder.is_dir():
-            raise problem
-        if manifest is None:
-            raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
-        return _Chosen(folder.name, folder, manifest)
+        return _in_folder(Path(adapter))
     found = registry.find(adapter, print_warning)
     found.require_complete()
     if found.uri.startswith("file:"):
@@ -90,16 +102,33 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     return _Chosen(found.name, folder, found.manifest)
 
 
+def _in_folder(path: Path) -> _Chosen:
+    """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
+    folder = path.expanduser().resolve()
+    store = FolderStore(folder.parent)
+    manifest, problem = inspect(store, folder.name)
+    if problem is not None and folder.is_dir():
+        raise problem
+    if manifest is None:
+        raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
+    return _Chosen(folder.name, folder, manifest)
+
+
 def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
-    fields = {name: value for name, value in given.items() if value is not None}
-    base = chosen.manifest.base_model
-    named = fields.pop("base_model", None)
+    typed = {name: value for name, value in given.items() if value is not None}
+    model = chosen.manifest.base_model.id
+    revision = chosen.manifest.base_model.revision
+    named = typed.pop("base_model", None)
+    if named:
+        model = named
+        revision = None
+    settings = drawing_settings(chosen.manifest)
     values: dict[str, Any] = {
-        **drawing_settings(chosen.manifest)._asdict(),
-        **_base_fields(named or base.id, None if named else base.revision),
+        **settings._asdict(),
+        **_base_fields(model, revision),
         "adapter": chosen.folder,
-        **fields,
+        **typed,
     }
     try:
         return DrawOrder.model_validate(values)
@@ -107,9 +136,13 @@ def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
         problems = []
         for problem in problems_of(error):
             option = _FIELDS.get(problem.where, problem.where)
-            problems.append(problem.model_copy(update={"where": option}))
-        next_step = command("adapters", "draw", "--help")
-        raise SpecError("Nothing was drawn.", problems=problems, next_step=next_step) from error
+            renamed = problem.model_copy(update={"where": option})
+            problems.append(renamed)
+        raise SpecError(
+            "Nothing was drawn.",
+            problems=problems,
+            next_step=command("adapters", "draw", "--help"),
+        ) from error
 
 
 def _base_fields(name: str, revision: str | None) -> dict[str, Any]:
@@ -134,20 +167,28 @@ def _files(named: str | None, name: str, count: int) -> list[Path]:
     """
     named = named or f"{name}{_PNG}"
     output = Path(named).expanduser()
-    if named.endswith("/") or output.is_dir() or not output.suffix:
+    is_folder = named.endswith("/") or output.is_dir() or not output.suffix
+    if is_folder:
         output = output / f"{name}{_PNG}"
     if output.suffix.lower() != _PNG:
-        raise SpecError(f"{output} is not a PNG file.", next_step=f"name it {output.with_suffix(_PNG)}, or a folder")
+        better = output.with_suffix(_PNG)
+        raise SpecError(f"{output} is not a PNG file.", next_step=f"name it {better}, or a folder")
     if count == 1:
         return [output]
-    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
+    files = []
+    for number in range(1, count + 1):
+        numbered = f"{output.stem}-{number}{output.suffix}"
+        files.append(output.with_name(numbered))
+    return files
 
 
 def _require_free(files: Sequence[Path], *, force: bool) -> None:
     """Make the folder of the files; raises MachineError when one of them exists and may not be replaced."""
-    files[0].parent.mkdir(parents=True, exist_ok=True)
+    folder = files[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        if file.is_dir() or (file.exists() and not force):
+        may_be_written = force or not file.exists()
+        if file.is_dir() or not may_be_written:
             next_step = "name another file with -o, or add --force"
             raise MachineError(f"{file} exists; nothing was drawn.", next_step=next_step)
 
@@ -162,6 +203,8 @@ def _write(file: Path, content: bytes, *, force: bool) -> None:
 
 
 def _reporter(*, quiet: bool) -> Callable[[Event], None]:
+    """Return what prints each image that is ready, or nothing if `quiet`."""
+
     def report(event: Event) -> None:
         if isinstance(event, Item) and not quiet:
             click.echo(f"image {event.done} of {event.of}", err=True)
@@ -174,8 +217,9 @@ def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json:
     if as_json:
         images = []
         for seed, file in zip(order.seeds, files, strict=True):
-            images.append({"file": str(file.absolute()), "seed": seed})
-        settings = order.model_dump(mode="json", include={"prompt", "weight", "steps", "guidance", "size"})
+            path = str(file.absolute())
+            images.append({"file": path, "seed": seed})
+        settings = order.model_dump(mode="json", include=_SHOWN)
         print_json({"adapter": chosen.name, **settings, "images": images})
         return
     facts = []

@@ -31,16 +31,21 @@ def print_local_plan(
     target: LocalJobs,
 ) -> None:
     """Print a plan for this machine, for people."""
-    adapter = folder_of(plan.request["OutputDataConfig"]["S3OutputPath"])
+    recipe = spec.recipe
+    name = plan.request["TrainingJobName"]
+    output = plan.request["OutputDataConfig"]
+    adapter = folder_of(output["S3OutputPath"])
+    size = of_source(spec.base_model)
+    disk = disk_use(spec, plan, size)
     facts = [
-        ("job", str(plan.request["TrainingJobName"])),
-        ("recipe", f"{spec.recipe.recipe_name()}: {spec.recipe.summary}"),
+        ("job", str(name)),
+        ("recipe", f"{recipe.recipe_name()}: {recipe.summary}"),
         *_image_facts(prepared),
-        *_prompt_facts(spec.recipe),
-        ("settings", _settings(spec.recipe)),
+        *_prompt_facts(recipe),
+        ("settings", _settings(recipe)),
         ("base model", _base_model(spec)),
         ("expected", expected_text(spec, target)),
-        ("disk", _disk(disk_use(spec, plan, of_source(spec.base_model)), target.settings.home)),
+        ("disk", _disk(disk, target.settings.home)),
         ("adapter", str(adapter)),
     ]
     others = ", ".join(target.under_way())
@@ -54,7 +59,8 @@ def print_local_plan(
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:
     """Return how long a job is expected to run here, or that this is not known."""
-    expected = expected_here(spec, measured_runs(target))
+    runs = measured_runs(target)
+    expected = expected_here(spec, runs)
     if expected is None:
         return "unknown: no job that tells the speed of this machine has run yet"
     return expected.describe()
@@ -63,16 +69,19 @@ def expected_text(spec: JobSpec, target: LocalJobs) -> str:
 def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
     """Raise MachineError when a new job cannot fit the disk; one that is known may hold its files already."""
     name = plan.request["TrainingJobName"]
-    use = disk_use(spec, plan, of_source(spec.base_model))
+    size = of_source(spec.base_model)
+    use = disk_use(spec, plan, size)
     if use is None or target.has(name):
         return
-    free = free_bytes(target.settings.home)
-    if use.total > free:
-        there = f"{size_text(free)} are free in {target.settings.home}"
-        raise MachineError(
-            f"The job takes {_use_text(use)} of disk, and {there}. Nothing was started.",
-            next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
-        )
+    home = target.settings.home
+    free = free_bytes(home)
+    if use.total <= free:
+        return
+    message = f"The job takes {_use_text(use)} of disk, and {size_text(free)} are free in {home}. Nothing was started."
+    raise MachineError(
+        message,
+        next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
+    )
 
 
 def free_bytes(home: Path) -> int:
@@ -80,7 +89,8 @@ def free_bytes(home: Path) -> int:
     existing = home
     while not existing.exists():
         existing = existing.parent
-    return shutil.disk_usage(existing).free
+    usage = shutil.disk_usage(existing)
+    return usage.free
 
 
 def _image_facts(prepared: PreparedInputs) -> Facts:
@@ -89,11 +99,13 @@ def _image_facts(prepared: PreparedInputs) -> Facts:
         return []
     captions = 0
     for image in dataset.images:
-        captions += image.caption is not None
-    count = len(dataset.images)
-    text = f"{count} in {dataset.folder}, {captions} with a caption of their own"
-    if dataset.warnings:
-        text += f", {len(dataset.warnings)} warnings"
+        if image.caption is not None:
+            captions += 1
+    images = len(dataset.images)
+    warnings = len(dataset.warnings)
+    text = f"{images} in {dataset.folder}, {captions} with a caption of their own"
+    if warnings:
+        text = f"{text}, {warnings} warnings"
     return [("images", text)]
 
 
@@ -102,19 +114,26 @@ def _prompt_facts(recipe: Recipe) -> Facts:
     facts = []
     for name, field in type(recipe).model_fields.items():
         if field.is_required() or name.endswith("_prompt"):
+            label = name.replace("_", " ")
             value = getattr(recipe, name)
-            facts.append((name.replace("_", " "), f'"{value}"'))
+            facts.append((label, f'"{value}"'))
     return facts
 
 
 def _settings(recipe: Recipe) -> str:
     """Return the settings that differ from the defaults for this base model and tuner."""
     usual = _defaults(recipe)
+    settings = recipe.model_dump(exclude={"base_model", "base_revision"})
     changed = []
-    for name, value in recipe.model_dump(exclude={"base_model", "base_revision"}).items():
-        if name in usual and value != usual[name] and not name.endswith("_prompt"):
+    for name, value in settings.items():
+        has_default = name in usual
+        if not has_default or name.endswith("_prompt"):
+            continue
+        if value != usual[name]:
             changed.append(f"{name}={value}")
-    return ", ".join(changed) or "the defaults"
+    if not changed:
+        return "the defaults"
+    return ", ".join(changed)
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:
@@ -123,8 +142,11 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
     for name, field in type(recipe).model_fields.items():
         if not field.is_required():
             usual[name] = field.get_default(call_default_factory=True)
-    usual |= recipe.defaults(recipe.model_dump(), known_family(recipe.base_model))
-    return usual | native_settings(recipe.base_model)
+    settings = recipe.model_dump()
+    family = known_family(recipe.base_model)
+    usual |= recipe.defaults(settings, family)
+    usual |= native_settings(recipe.base_model)
+    return usual
 
 
 def _base_model(spec: JobSpec) -> str:
@@ -149,7 +171,8 @@ def _disk(use: DiskUse | None, home: Path) -> str:
 
 
 def _use_text(use: DiskUse) -> str:
-    parts = (
-        f"checkpoints {size_text(use.checkpoints)}, adapter {size_text(use.adapter)}, images {size_text(use.images)}"
-    )
-    return f"up to {size_text(use.total)} ({parts})"
+    total = size_text(use.total)
+    checkpoints = size_text(use.checkpoints)
+    adapter = size_text(use.adapter)
+    images = size_text(use.images)
+    return f"up to {total} (checkpoints {checkpoints}, adapter {adapter}, images {images})"

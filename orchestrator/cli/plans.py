@@ -8,11 +8,11 @@ from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
 from orchestrator.settings import Settings
-from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
 from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.terminal import size_text
 
+_UPLOAD_HEADS = ("UPLOAD, IF NOT THERE", "FILES", "SIZE")
 _UP = command("infra", "up")
 _NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
 
@@ -29,10 +29,16 @@ def print_plan(
     if as_json:
         print_json(_as_json(plan, bucket, ready=ready))
         return
-    print_facts(_facts(plan, ready=ready))
+    facts = _facts(plan, ready=ready)
+    print_facts(facts)
     click.echo()
-    rows = [_row(bucket, tree) for tree in plan.trees]
-    print_table(("UPLOAD, IF NOT THERE", "FILES", "SIZE"), rows)
+    rows = []
+    for tree in plan.trees:
+        uri = s3_uri(bucket, tree.name)
+        count = len(tree.files)
+        row = (uri, str(count), size_text(tree.bytes))
+        rows.append(row)
+    print_table(_UPLOAD_HEADS, rows)
     if request:
         click.echo()
         print_json(plan.request)
@@ -40,14 +46,15 @@ def print_plan(
 
 def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
     """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken."""
-    obstacle = ProcessTarget(settings).obstacle(plan.request)
+    target = ProcessTarget(settings)
+    obstacle = target.obstacle(plan.request)
     if obstacle is not None:
         print_warning(obstacle)
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
-    name = str(plan.request["TrainingJobName"])
-    facts = [("job", name)]
+    name = plan.request["TrainingJobName"]
+    facts = [("job", str(name))]
     if plan.placement is not None:
         facts += _placement_facts(plan, plan.placement)
     if not ready:
@@ -88,45 +95,45 @@ def _cost(placement: Placement) -> str:
     most = placement.cost.describe()
     if placement.likely_usd is None:
         return most
-    low, high = map(dollars, placement.likely_usd)
-    return f"likely {low} to {high}; {most}"
+    low, high = placement.likely_usd
+    return f"likely {dollars(low)} to {dollars(high)}; {most}"
 
 
 def _storage(placement: Placement) -> str:
     size = placement.checkpoint_bytes
     if not size:
         return "checkpoints of unknown size in the bucket while it trains"
-    month = dollars(storage_per_month(size))
-    return f"checkpoints of {size_text(size)} in the bucket: {month} if they are kept for a month"
+    usd = storage_per_month(size)
+    return f"checkpoints of {size_text(size)} in the bucket: {dollars(usd)} if they are kept for a month"
 
 
 def _stand_ins(plan: Plan) -> list[str]:
     found = []
     for stand_in in plan.stand_ins:
         placement = stand_in.placement
-        if placement is not None:
-            found.append(f"{placement.instance.name} ({placement.cost.limit()})")
+        if placement is None:
+            continue
+        name = placement.instance.name
+        limit = placement.cost.limit()
+        found.append(f"{name} ({limit})")
     return found
-
-
-def _row(bucket: str, tree: Tree) -> tuple[str, str, str]:
-    uri = s3_uri(bucket, tree.name)
-    count = len(tree.files)
-    return uri, str(count), size_text(tree.bytes)
 
 
 def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
     uploads = []
     for tree in plan.trees:
+        uri = s3_uri(bucket, tree.name)
         files = {}
         for name, digest in tree.files.items():
             files[name] = digest.model_dump()
-        uploads.append({"uri": s3_uri(bucket, tree.name), "files": files})
+        uploads.append({"uri": uri, "files": files})
     stand_ins = []
     for stand_in in plan.stand_ins:
         if stand_in.placement is not None:
             stand_ins.append(_placement_json(stand_in))
-    warnings = [warning.model_dump() for warning in plan.warnings]
+    warnings = []
+    for warning in plan.warnings:
+        warnings.append(warning.model_dump())
     return {
         "request": plan.request,
         "uploads": uploads,
@@ -139,6 +146,7 @@ def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
 
 
 def _placement_json(plan: Plan) -> dict[str, object] | None:
-    if plan.placement is None:
+    placement = plan.placement
+    if placement is None:
         return None
-    return plan.placement.model_dump(mode="json")
+    return placement.model_dump(mode="json")

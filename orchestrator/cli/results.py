@@ -11,7 +11,7 @@ from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Step
-from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES, Measure
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
@@ -22,6 +22,7 @@ from orchestrator.terminal import printable, size_text
 
 _NOTHING = Finished(None, None)
 """What is known of the adapter of a job that is not complete."""
+_METRIC_HEADS = ("", "BEFORE", "AFTER", "REAL PHOTOS")
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
 
@@ -36,7 +37,7 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
         _print(job, description, as_json=as_json)
         return 0
     explanation = job.explain()
-    if not _was_wished(description):
+    if not _stopped_by_a_person(description):
         message = f"{job.name}: {description.status}. {explanation.cause}"
         raise JobError(message, next_step=explanation.next_step)
     if as_json:
@@ -47,16 +48,19 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
     return JobError.exit_code
 
 
-def _was_wished(description: JobDescription) -> bool:
+def _stopped_by_a_person(description: JobDescription) -> bool:
     """Whether a job ended because somebody stopped it, and not by a limit of the service."""
     if description.status is not JobStatus.STOPPED:
         return False
-    return description.target is not TargetName.SAGEMAKER or description.failure_reason is None
+    if description.target is not TargetName.SAGEMAKER:
+        return True
+    return description.failure_reason is None
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
     """Print the state of a job, and its adapter and figures once it is complete."""
-    _print(job, job.describe(), as_json=as_json)
+    description = job.describe()
+    _print(job, description, as_json=as_json)
 
 
 def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
@@ -66,14 +70,19 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
     if as_json:
         print_json(job_json(job, description, finished))
         return
-    print_facts(_facts(job, description, finished))
+    facts = _facts(job, description, finished)
+    print_facts(facts)
     manifest, problem = finished
-    if manifest is not None and manifest.metrics:
+    if manifest is None:
+        return
+    if manifest.metrics:
+        rows = _metric_rows(manifest.metrics)
         click.echo()
-        print_table(("", "BEFORE", "AFTER", "REAL PHOTOS"), _metric_rows(manifest.metrics))
-    if manifest is not None and problem is None:
+        print_table(_METRIC_HEADS, rows)
+    if problem is None:
         adapter = location_of(description.output)
-        print_snippet(manifest, _folder_to_load(job, adapter))
+        folder = _folder_to_load(job, adapter)
+        print_snippet(manifest, folder)
 
 
 def print_snippet(manifest: AdapterManifest, folder: str) -> None:
@@ -91,53 +100,50 @@ def job_json(
     finished: Finished,
 ) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
+    usd = cost(description)
+    manifest, problem = finished
     values = description.model_dump(mode="json")
     values["seconds"] = _seconds(description)
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
-    usd = cost(description)
     values["usd"] = None
     if usd is not None:
         values["usd"] = float(usd)
-    manifest, problem = finished
     values["problem"] = None
     if problem is not None:
         values["problem"] = problem.message
         values["next_step"] = problem.next_step
+    values["adapter"] = None
+    values["loading"] = []
+    values["snippet"] = ""
+    values["metrics"] = {}
     if manifest is None:
-        return {
-            **values,
-            "adapter": None,
-            "loading": [],
-            "snippet": "",
-            "metrics": {},
-        }
+        return values
     adapter = location_of(description.output)
-    loading = []
-    program = []
+    values["adapter"] = adapter
+    values["metrics"] = manifest.metrics
     if problem is None:
         folder = _folder_to_load(job, adapter)
-        loading = manifest.loading(folder)
         program = snippet(manifest, folder)
-    return {
-        **values,
-        "adapter": adapter,
-        "loading": loading,
-        "snippet": "\n".join(program),
-        "metrics": manifest.metrics,
-    }
+        values["loading"] = manifest.loading(folder)
+        values["snippet"] = "\n".join(program)
+    return values
 
 
 def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
+    """Return everything that is known of a job."""
+    manifest, problem = finished
     facts = _state_facts(description)
     if description.status is not JobStatus.COMPLETED:
         facts += _progress_facts(job)
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if description.status in ENDED_EARLY:
-        facts.append(("next", description.next_step or command("jobs", "retry", job.name)))
-    manifest, problem = finished
+        retry = command("jobs", "retry", job.name)
+        next_step = description.next_step or retry
+        facts.append(("next", next_step))
     if problem is not None:
-        facts += [("adapter", problem.message), ("next", problem.next_step)]
+        facts.append(("adapter", problem.message))
+        facts.append(("next", problem.next_step))
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
@@ -153,19 +159,21 @@ def _state_facts(description: JobDescription) -> Facts:
         ("status", _status(description)),
         ("submitted", submitted),
     ]
-    if description.instance_type:
-        runs_on = f"{description.instance_count} x {description.instance_type} in {description.region}"
+    instance_type = description.instance_type
+    if instance_type:
+        runs_on = f"{description.instance_count} x {instance_type} in {description.region}"
         facts.append(("runs on", runs_on))
     seconds = _seconds(description)
     if seconds is not None:
         facts.append(("seconds", f"{seconds:.0f}"))
+    if not description.billed_attempts:
+        return facts
+    billed = _billed(description)
     usd = cost(description)
+    price = f"unknown for {billed}: no price of {instance_type} is known here"
     if usd is not None:
-        billed = _billed(description)
-        facts.append(("cost", f"{dollars(usd)} for {billed}, at list price"))
-    elif description.billed_attempts:
-        billed = _billed(description)
-        facts.append(("cost", f"unknown for {billed}: no price of {description.instance_type} is known here"))
+        price = f"{dollars(usd)} for {billed}, at list price"
+    facts.append(("cost", price))
     return facts
 
 
@@ -174,12 +182,11 @@ def _progress_facts(job: Job) -> Facts:
     facts = []
     try:
         last = _last_step(job)
+        if last is not None:
+            progress = f"step {last.step} of {last.of}, loss {last.loss:.4f}"
+            facts.append(("progress", progress))
     except OrchestratorError as error:
-        last = None
         facts.append(("log", error.message))
-    if last is not None:
-        progress = f"step {last.step} of {last.of}, loss {last.loss:.4f}"
-        facts.append(("progress", progress))
     step = job.target.checkpoint_step(job.name)
     if step is not None:
         facts.append(("checkpoint", f"step {step}"))
@@ -194,15 +201,18 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
         ("prompt with", prompt_words(manifest)),
     ]
     if manifest.images is not None:
-        facts.append(("trained on", f"{manifest.images} images, {manifest.captions or 'none'} with a caption"))
+        captions = manifest.captions or "none"
+        facts.append(("trained on", f"{manifest.images} images, {captions} with a caption"))
     if CONTACT_SHEET_FILE in manifest.files:
-        folder = adapter.rstrip("/")
-        facts.append(("images", f"{folder}/{CONTACT_SHEET_FILE}"))
+        parent = adapter.rstrip("/")
+        facts.append(("images", f"{parent}/{CONTACT_SHEET_FILE}"))
     folder = _folder_to_load(job, adapter)
     if folder != adapter:
-        facts.append(("fetch", command("adapters", "pull", folder)))
+        pull = command("adapters", "pull", folder)
+        facts.append(("fetch", pull))
     name = PurePath(folder).name
-    facts.append(("draw", command("adapters", "draw", name, example_prompt(manifest))))
+    draw = command("adapters", "draw", name, example_prompt(manifest))
+    facts.append(("draw", draw))
     return facts
 
 
@@ -218,27 +228,23 @@ def _folder_to_load(job: Job, adapter: str) -> str:
     if not adapter.startswith("s3:"):
         return adapter
     key = job.target.store.name(adapter)
-    return name_of(key) or adapter
+    name = name_of(key)
+    return name or adapter
 
 
-def _metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
+def _metric_rows(metrics: dict[str, float]) -> list[list[str]]:
+    """Return a row for each measure: before and after training, and what real photos reach."""
     rows = []
     for measure in MEASURES:
-        row = (
-            measure.label,
-            _figure_text(metrics, measure, BEFORE),
-            _figure_text(metrics, measure, AFTER),
-            _figure_text(metrics, measure, CEILING),
-        )
+        row = [measure.label]
+        for moment in (BEFORE, AFTER, CEILING):
+            figure = metrics.get(measure.figure(moment))
+            text = "-"
+            if figure is not None:
+                text = f"{figure:.3f}"
+            row.append(text)
         rows.append(row)
     return rows
-
-
-def _figure_text(metrics: dict[str, float], measure: Measure, moment: str) -> str:
-    name = measure.figure(moment)
-    if name not in metrics:
-        return "-"
-    return f"{metrics[name]:.3f}"
 
 
 def _last_step(job: Job) -> Step | None:
@@ -250,11 +256,13 @@ def _last_step(job: Job) -> Step | None:
 
 
 def _billed(description: JobDescription) -> str:
-    attempts = description.billed_attempts
-    seconds = sum(attempt.seconds for attempt in attempts)
+    attempts = len(description.billed_attempts)
+    seconds = 0
+    for attempt in description.billed_attempts:
+        seconds += attempt.seconds
     text = f"{seconds} billed seconds"
-    if len(attempts) > 1:
-        text = f"{text} in {len(attempts)} attempts"
+    if attempts > 1:
+        text = f"{text} in {attempts} attempts"
     if not description.status.is_final:
         text = f"{text} so far"
     return text
@@ -262,9 +270,10 @@ def _billed(description: JobDescription) -> str:
 
 def _status(description: JobDescription) -> str:
     status = description.status.value
-    if description.stage is None or description.stage == status:
+    stage = description.stage
+    if stage is None or stage == status:
         return status
-    return f"{status}: {description.stage}"
+    return f"{status}: {stage}"
 
 
 def _seconds(description: JobDescription) -> float | None:
@@ -272,4 +281,5 @@ def _seconds(description: JobDescription) -> float | None:
     if description.started is None or description.ended is None:
         return None
     duration = description.ended - description.started
-    return round(duration.total_seconds(), 1)
+    seconds = duration.total_seconds()
+    return round(seconds, 1)

@@ -73,7 +73,8 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     from orchestrator.settings import Settings
 
     check_target(target, given)
-    start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
+    flags = {name: given.pop(name) for name in _Start._fields}
+    start = _Start(**flags)
     if start.resume and start.restart:
         raise click.UsageError(
             "--resume continues from a checkpoint and --restart starts from the beginning: choose one."

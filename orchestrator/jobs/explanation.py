@@ -15,10 +15,26 @@ from orchestrator.targets.names import TargetName
 
 _EVIDENCE_LINES = 5
 # Values of SecondaryStatus while no container runs: at the start, and again when the instance was taken back.
-_WAITING = {"Interrupted", "Restarting", "Starting", "Pending", "LaunchingMLInstances"}
+_WAITING = {
+    "Interrupted",
+    "Restarting",
+    "Starting",
+    "Pending",
+    "LaunchingMLInstances",
+}
 # Kinds of failures whose cause is in what the job reads, which a retry reads again.
-_SAME_AGAIN = {"adapter", "base-model", "dataset", "recipe", "token"}
-_PREPARING = {"Downloading", "PreparingTrainingStack", "DownloadingTrainingImage"}
+_SAME_AGAIN = {
+    "adapter",
+    "base-model",
+    "dataset",
+    "recipe",
+    "token",
+}
+_PREPARING = {
+    "Downloading",
+    "PreparingTrainingStack",
+    "DownloadingTrainingImage",
+}
 
 
 class Explanation(BaseModel):
@@ -54,40 +70,41 @@ def explain(
 ) -> Explanation:
     """Explain a status by the log of the latest attempt, which is read once."""
     attempt = _read(log)
+    status = description.status
     name = description.name
+    stage = description.stage
     evidence: tuple[str, ...] = ()
-    match description.status:
-        case JobStatus.FAILED:
+    match status:
+        case JobStatus.FAILED | JobStatus.STOPPED:
             diagnosis = _diagnosis(description, attempt)
-            cause = _why_ended(description, diagnosis) or "It failed without a reason."
-            cause = f"{cause} {_what_is_kept(attempt, checkpoint_step)}"
-            evidence = _evidence(attempt, diagnosis)
+            why = _why_ended(description, diagnosis)
+            kept = _what_is_kept(attempt, checkpoint_step)
+            cause = f"{why} {kept}"
             next_step = _after_early_end(description, attempt, diagnosis)
-        case JobStatus.STOPPED:
-            diagnosis = _diagnosis(description, attempt)
-            cause = _why_ended(description, diagnosis) or "It was asked to stop."
-            cause = f"{cause} {_what_is_kept(attempt, checkpoint_step)}"
-            next_step = _after_early_end(description, attempt, diagnosis)
+            if status is JobStatus.FAILED:
+                evidence = _evidence(attempt, diagnosis)
         case JobStatus.COMPLETED:
             cause = "It is complete."
             next_step = command("jobs", "show", name)
         case JobStatus.STOPPING:
-            cause = f"It is stopping; {_steps_done(attempt, checkpoint_step)}."
+            done = _steps_done(attempt, checkpoint_step)
+            cause = f"It is stopping; {done}."
             next_step = command("jobs", "wait", name)
         case JobStatus.QUEUED:
-            cause = f"It waits for its turn ({description.stage or 'which is now'}) and then starts by itself."
+            turn = stage or "which is now"
+            cause = f"It waits for its turn ({turn}) and then starts by itself."
             next_step = command("jobs", "wait", name)
         case JobStatus.IN_PROGRESS:
-            cause = _under_way(description.stage or "", attempt, checkpoint_step)
+            cause = _under_way(stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
         case JobStatus.DELETING:
             cause = "It is being deleted. Its adapter, if it made one, stays in the bucket."
             next_step = command("jobs", "list")
         case JobStatus.UNKNOWN:
-            cause = f"The service gives it a status that this version does not know ({description.stage})."
+            cause = f"The service gives it a status that this version does not know ({stage})."
             next_step = command("jobs", "logs", name)
     return Explanation(
-        status=description.status,
+        status=status,
         cause=cause,
         evidence=evidence,
         next_step=next_step,
@@ -115,12 +132,16 @@ def _read(log: Iterable[str]) -> _Attempt:
 
 def _is_known(failed: Failed | None) -> bool:
     """Whether training reported a failure of a known kind, which needs no diagnosis."""
-    return failed is not None and failed.kind != "bug"
+    if failed is None:
+        return False
+    return failed.kind != "bug"
 
 
 def _gives_reason(description: JobDescription, attempt: _Attempt) -> bool:
     """Whether the job itself gave the reason why it ended: training did, or the worker of a local job."""
-    return description.target is not TargetName.SAGEMAKER or _is_known(attempt.failed)
+    if description.target is not TargetName.SAGEMAKER:
+        return True
+    return _is_known(attempt.failed)
 
 
 def _diagnosis(description: JobDescription, attempt: _Attempt) -> Diagnosis | None:
@@ -131,20 +152,26 @@ def _diagnosis(description: JobDescription, attempt: _Attempt) -> Diagnosis | No
 
 
 def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
-    """Return the reason that was given, and what it means if that is known."""
+    """Return the reason that was given and what it means, as far as they are known."""
     sentences = []
     if description.failure_reason:
         reason = description.failure_reason.rstrip(".")
         sentences.append(f"{reason}.")
     if diagnosis is not None:
         sentences.append(diagnosis.pattern.cause)
-    return " ".join(sentences)
+    if sentences:
+        return " ".join(sentences)
+    if description.status is JobStatus.STOPPED:
+        return "It was asked to stop."
+    return "It failed without a reason."
 
 
 def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None) -> str:
     """Return how many steps are done, and where a retry starts if it can end otherwise."""
-    done = _steps_done(attempt, checkpoint_step).capitalize()
-    if attempt.failed is not None and attempt.failed.kind in _SAME_AGAIN:
+    steps = _steps_done(attempt, checkpoint_step)
+    done = steps.capitalize()
+    failed = attempt.failed
+    if failed is not None and failed.kind in _SAME_AGAIN:
         return f"{done}. A retry would end in the same way."
     if checkpoint_step is None:
         return f"{done}. A retry starts from the beginning."
@@ -164,8 +191,9 @@ def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]
     if diagnosis is not None:
         return (diagnosis.evidence,)
     # Before a reported failure, what libraries printed is noise; before a crash it is the only evidence.
-    if attempt.failed is not None and _is_known(attempt.failed):
-        return (f"{attempt.failed.kind}: {attempt.failed.message}",)
+    failed = attempt.failed
+    if failed is not None and _is_known(failed):
+        return (f"{failed.kind}: {failed.message}",)
     return tuple(attempt.last_lines)
 
 
@@ -177,16 +205,19 @@ def _after_early_end(
     """Return the next command: that of the job itself, else of the diagnosis, else a retry."""
     if description.next_step:
         return description.next_step
-    if diagnosis is None and attempt.failed is not None and description.target is TargetName.SAGEMAKER:
-        diagnosis = _of_the_instance(attempt.failed)
+    failed = attempt.failed
+    on_sagemaker = description.target is TargetName.SAGEMAKER
+    if diagnosis is None and failed is not None and on_sagemaker:
+        diagnosis = _of_the_instance(failed)
     if diagnosis is not None:
-        return diagnosis.pattern.next_step.format(
+        next_step = diagnosis.pattern.next_step
+        return next_step.format(
             job=description.name,
             more_disk=_more_disk(description.instance_type),
             more_memory=_more_memory(description.instance_type),
         )
-    if attempt.failed is not None and attempt.failed.next_step and _gives_reason(description, attempt):
-        return attempt.failed.next_step
+    if failed is not None and failed.next_step and _gives_reason(description, attempt):
+        return failed.next_step
     return command("jobs", "retry", description.name)
 
 
@@ -203,22 +234,26 @@ def _of_the_instance(failed: Failed) -> Diagnosis | None:
 
 def _more_disk(instance_type: str | None) -> str:
     """Return the option for an instance type with more disk than this one."""
+    any_larger = "an --instance-type with a larger built-in disk"
     chosen = instances().get(instance_type or "")
-    if chosen is not None and chosen.disk_gb is not None:
-        larger = with_disk(chosen, chosen.disk_gb + 1)
-        if larger is not None:
-            return f"--instance-type {larger.name}  # {larger.disk_gb} GB of disk instead of {chosen.disk_gb}"
-    return "an --instance-type with a larger built-in disk"
+    if chosen is None or chosen.disk_gb is None:
+        return any_larger
+    larger = with_disk(chosen, chosen.disk_gb + 1)
+    if larger is None:
+        return any_larger
+    return f"--instance-type {larger.name}  # {larger.disk_gb} GB of disk instead of {chosen.disk_gb}"
 
 
 def _more_memory(instance_type: str | None) -> str:
     """Return the option for an instance type with more main memory than this one."""
+    any_larger = "an --instance-type with more main memory"
     chosen = instances().get(instance_type or "")
-    if chosen is not None:
-        larger = with_memory(chosen, chosen.memory_gib + 1)
-        if larger is not None:
-            return f"--instance-type {larger.name}  # {larger.memory_gib} GiB of memory instead of {chosen.memory_gib}"
-    return "an --instance-type with more main memory"
+    if chosen is None:
+        return any_larger
+    larger = with_memory(chosen, chosen.memory_gib + 1)
+    if larger is None:
+        return any_larger
+    return f"--instance-type {larger.name}  # {larger.memory_gib} GiB of memory instead of {chosen.memory_gib}"
 
 
 def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> str:
@@ -228,7 +263,8 @@ def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> st
     elif stage in _PREPARING:
         doing = "is preparing its instance"
     else:
-        return f"It is running; {_steps_done(attempt, checkpoint_step)}."
+        done = _steps_done(attempt, checkpoint_step)
+        return f"It is running; {done}."
     start = "starts"
     if checkpoint_step is not None:
         start = f"resumes from step {checkpoint_step}"

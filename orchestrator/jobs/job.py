@@ -38,7 +38,8 @@ class Job:
 
     def events(self, *, follow: bool = False, latest_attempt: bool = False) -> Iterator[Event]:
         """Yield the events that the job logged."""
-        for line in self.log_lines(follow=follow, latest_attempt=latest_attempt):
+        lines = self.log_lines(follow=follow, latest_attempt=latest_attempt)
+        for line in lines:
             event = parse(line)
             if event is not None:
                 yield event
@@ -58,7 +59,8 @@ class Job:
             self.target.kill(self.name)
             return self.wait()
         self.target.stop(self.name)
-        if not self.target.wait_for_end(self.name, grace_seconds):
+        has_ended = self.target.wait_for_end(self.name, grace_seconds)
+        if not has_ended:
             self.target.kill(self.name)
         return self.wait()
 
@@ -84,7 +86,8 @@ class Job:
         description = self.describe()
         checkpoint_step = self.target.checkpoint_step(self.name)
         try:
-            return explain(description, self.log_lines(latest_attempt=True), checkpoint_step)
+            log = self.log_lines(latest_attempt=True)
+            return explain(description, log, checkpoint_step)
         except JobError as error:  # the log cannot be read
             return explain(description, [error.message], checkpoint_step)
 
@@ -92,7 +95,9 @@ class Job:
         """Look at the adapter of a complete job: its manifest, or why it cannot be used."""
         store = self.target.store
         try:
-            return inspect(store, store.name(self.describe().output))
+            description = self.describe()
+            prefix = store.name(description.output)
+            return inspect(store, prefix)
         except OrchestratorError as error:
             return Finished(None, error)
 
@@ -140,7 +145,8 @@ def submit(
 
 def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
     if not status.is_final:
-        raise JobError(f"The job {job.name} is running.", next_step=command("jobs", "stop", job.name))
+        message = f"The job {job.name} is running."
+        raise JobError(message, next_step=command("jobs", "stop", job.name))
     return _start(job, request, lambda: job.target.restart(request))
 
 
@@ -149,11 +155,11 @@ def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     if step is None:  # nothing is lost: start over, with the current code
         return _restart(job, request, JobStatus.FAILED)
     if not resume:
-        message = f"This job ended early before; it has a checkpoint at step {step}."
-        raise JobError(
-            f"{message} Submit with --resume to continue from there, or with --restart to start over.",
-            next_step=command("jobs", "retry", job.name),
+        message = (
+            f"This job ended early before; it has a checkpoint at step {step}. "
+            "Submit with --resume to continue from there, or with --restart to start over."
         )
+        raise JobError(message, next_step=command("jobs", "retry", job.name))
     return _start(job, request, lambda: job.target.resume(job.name, request))
 
 

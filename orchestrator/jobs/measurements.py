@@ -23,14 +23,18 @@ _LEAST_STEPS = 5  # the first steps of a process are slow
 def expected_here(spec: JobSpec, runs: Sequence[MeasuredRun]) -> Duration | None:
     """Return how long a job is likely to run on this machine, or None when none of its `runs` tells."""
     source = spec.base_model
-    base_model = source.id if isinstance(source, Hub) else source.folder.as_uri()
-    return here(spec.recipe, base_model, of_source(source), runs)
+    size = of_source(source)
+    if isinstance(source, Hub):
+        return here(spec.recipe, source.id, size, runs)
+    folder = source.folder.as_uri()
+    return here(spec.recipe, folder, size, runs)
 
 
 def measured_runs(target: LocalJobs) -> list[MeasuredRun]:
     """Return the runs of a machine that tell how fast it is, the newest first; unreadable jobs are left out."""
     runs = []
-    for name in reversed(target.names()[-_NEWEST:]):
+    newest = target.names()[-_NEWEST:]
+    for name in reversed(newest):
         job = JobFolder(target.settings.jobs / name)
         try:
             run = _measured(job)
@@ -47,7 +51,10 @@ def _measured(job: JobFolder) -> MeasuredRun | None:
     if state is None:
         return None
     last, first_step = _steps(job, state.log_start)
-    if last is None or last.step - first_step < _LEAST_STEPS:
+    if last is None:
+        return None
+    steps = last.step - first_step
+    if steps < _LEAST_STEPS:
         return None
     request = job.request()
     recipe = from_hyperparameters(request["HyperParameters"])
@@ -58,9 +65,11 @@ def _measured(job: JobFolder) -> MeasuredRun | None:
     else:
         size = of_folder(folder_of(base_model))
     other_seconds = None
-    if state.status is JobStatus.COMPLETED and state.ended is not None and first_step == 0:
+    in_one_attempt = state.status is JobStatus.COMPLETED and first_step == 0
+    if in_one_attempt and state.ended is not None:
         duration = state.ended - state.started
-        other_seconds = max(0.0, duration.total_seconds() - last.step * last.seconds_per_step)
+        training_seconds = steps * last.seconds_per_step
+        other_seconds = max(0.0, duration.total_seconds() - training_seconds)
     return MeasuredRun(
         job=job.name,
         base_model=base_model,
@@ -75,14 +84,16 @@ def _steps(job: JobFolder, log_start: int) -> tuple[Step | None, int]:
     """Return the last step of the attempt that begins there in the log, and the step that it resumed from."""
     with job.log.open("rb") as log:
         log.seek(log_start)
-        lines = log.read().decode(errors="replace").splitlines()
+        content = log.read()
+    lines = content.decode(errors="replace").splitlines()
     resumed_from = 0
-    last = None
     for line in lines:
-        if '"resumed"' in line:
-            event = parse(line)
-            if isinstance(event, Resumed):
-                resumed_from = event.step
+        if '"resumed"' not in line:  # most lines need not be parsed
+            continue
+        event = parse(line)
+        if isinstance(event, Resumed):
+            resumed_from = event.step
+    last = None
     for line in reversed(lines):
         event = parse(line)
         if isinstance(event, Step):

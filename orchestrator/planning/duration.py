@@ -73,7 +73,8 @@ class Duration(BaseModel):
 
     def describe(self) -> str:
         """Return the band and its basis as text: "3 to 8 minutes (...)"."""
-        return f"{_span(self.low_seconds, self.high_seconds)} ({self.basis})"
+        span = _span(self.low_seconds, self.high_seconds)
+        return f"{span} ({self.basis})"
 
 
 class Work(NamedTuple):
@@ -116,10 +117,11 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
     if recipe.gradient_checkpointing:
         passes += 1
     samples = footprint.samples * recipe.gradient_accumulation
+    forwards = _forwards_of_an_image(recipe)
     return Work(
         step=samples * passes * forward,
         passes=passes * recipe.gradient_accumulation,
-        image=_forwards_of_an_image(recipe) * forward,
+        image=forwards * forward,
     )
 
 
@@ -127,24 +129,35 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
     """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown."""
     peak = rate(gpu.name)
     work = work_of(recipe, size)
-    if peak is None or work is None or size is None or not isinstance(recipe, Optimised):
+    if peak is None or work is None:
+        return None
+    if size is None or not isinstance(recipe, Optimised):
         return None
     images = recipe.images_drawn
     batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
-    model_bytes = 4 * (size.denoiser + size.vae + size.text_encoders + size.clip)
+    parameters = size.denoiser + size.vae + size.text_encoders + size.clip
+    model_bytes = 4 * parameters
     published_bytes = result_bytes(recipe, size)
     ends = []
     for end in range(2):
-        training = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
-        drawing = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
-        step = max(work.step / training, work.passes * _LAUNCH[end])
-        drawn = max(images * work.image / drawing, batches * recipe.inference_steps * _LAUNCH[end])
-        seconds = _CONTAINER_START[end] + recipe.steps * step + drawn
-        seconds += model_bytes / _DOWNLOAD[end] + published_bytes / _UPLOAD[end]
+        training_rate = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
+        drawing_rate = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
+        launch = _LAUNCH[end]
+        computed = work.step / training_rate
+        launched = work.passes * launch
+        step_seconds = max(computed, launched)
+        computed = images * work.image / drawing_rate
+        launched = batches * recipe.inference_steps * launch
+        drawing_seconds = max(computed, launched)
+        seconds = _CONTAINER_START[end]
+        seconds += recipe.steps * step_seconds
+        seconds += drawing_seconds
+        seconds += model_bytes / _DOWNLOAD[end]
+        seconds += published_bytes / _UPLOAD[end]
         ends.append(math.ceil(seconds))
     low, high = ends
-    slowest, quickest = (f"{share:.0%}" for share in reversed(_UTILISATION))
-    basis = f"counted operations at {slowest} to {quickest} of the {gpu.name}'s rate; not measured"
+    quickest, slowest = _UTILISATION
+    basis = f"counted operations at {slowest:.0%} to {quickest:.0%} of the {gpu.name}'s rate; not measured"
     return Duration(low_seconds=low, high_seconds=high, basis=basis)
 
 
@@ -159,24 +172,32 @@ def here(
     `runs` are those of this machine, the newest first. One with the same steps tells most, then the same model.
     """
     work = work_of(recipe, size)
-    same: list[MeasuredRun] = []
+    settings = _step_settings(recipe)
+    same_model: list[MeasuredRun] = []
+    same_steps: list[MeasuredRun] = []
+    others: list[MeasuredRun] = []
     for run in runs:
-        if run.base_model == base_model and _step_settings(run.recipe) == _step_settings(recipe):
-            same.append(run)
-    if same:
-        same.sort(key=_is_partly_measured)
-        return _from_same_steps(recipe, work, same[0])
+        if run.base_model != base_model:
+            others.append(run)
+            continue
+        same_model.append(run)
+        if _step_settings(run.recipe) == settings:
+            same_steps.append(run)
+    if same_steps:
+        same_steps.sort(key=_is_partly_measured)
+        return _from_same_steps(recipe, work, same_steps[0])
     if work is None:
         return None
-    for run in sorted(runs, key=lambda run: run.base_model != base_model):
+    for run in (*same_model, *others):
         measured = work_of(run.recipe, run.size)
-        if measured is not None:
-            seconds = _seconds(recipe, work, measured.step / run.seconds_per_step)
-            if run.base_model != base_model:
-                basis = f"by the rate that {run.job} reached here with another model"
-                return _band(seconds, seconds, _ANOTHER_MODEL, basis)
-            basis = f"by the rate that {run.job} reached here with other settings"
-            return _band(seconds, seconds, _ANOTHER_JOB, basis)
+        if measured is None:
+            continue
+        operations = measured.step / run.seconds_per_step  # per second
+        seconds = _seconds(recipe, work, operations)
+        reached = f"by the rate that {run.job} reached here"
+        if run.base_model != base_model:
+            return _band(seconds, seconds, _ANOTHER_MODEL, f"{reached} with another model")
+        return _band(seconds, seconds, _ANOTHER_JOB, f"{reached} with other settings")
     if recipe.base_model != BUILTIN:
         return None
     quick, slow = _CPU_RATE
@@ -206,7 +227,8 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
     if size is None or recipe.footprint(size) is None:
         return _UNKNOWN_UPLOAD
     left = result_bytes(recipe, size) + checkpoint_bytes(recipe, size)
-    return _UPLOAD_START + math.ceil(left / _UPLOAD[1])
+    _, slowest = _UPLOAD
+    return _UPLOAD_START + math.ceil(left / slowest)
 
 
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
@@ -224,7 +246,8 @@ def default_limit(recipe: Recipe, expected: Duration | None) -> int:
         return _UNKNOWN_LIMIT_MINUTES * 60
     likely = _LIMIT_FACTOR * expected.high_seconds / 60
     # Rare checkpoints raise the limit of a short job, but do not let it cost without end.
-    two_checkpoints = min(START_SECONDS / 60 + 2 * recipe.checkpoint_minutes, _UNKNOWN_LIMIT_MINUTES)
+    two_checkpoints = START_SECONDS / 60 + 2 * recipe.checkpoint_minutes
+    two_checkpoints = min(two_checkpoints, _UNKNOWN_LIMIT_MINUTES)
     minutes = max(likely, two_checkpoints, _LEAST_LIMIT_MINUTES)
     rounded = math.ceil(minutes / _LIMIT_STEP_MINUTES) * _LIMIT_STEP_MINUTES
     return min(rounded, LONGEST_MINUTES) * 60
@@ -235,7 +258,8 @@ def _forward(size: ModelSize, resolution: int) -> float:
     pixels = (resolution / size.scale) ** 2
     self_attention = 2 * pixels * size.attention_channels
     cross_attention = 2 * _TOKENS * size.transformer_channels
-    return 2 * pixels * (size.denoiser_macs + self_attention + cross_attention)
+    macs_per_pixel = size.denoiser_macs + self_attention + cross_attention
+    return 2 * pixels * macs_per_pixel
 
 
 def _forwards_of_an_image(recipe: Recipe) -> int:
@@ -256,7 +280,10 @@ def result_bytes(recipe: Recipe, size: ModelSize | None) -> int:
 
 
 def _step_settings(recipe: Recipe) -> tuple[str, dict[str, object]]:
-    return recipe.recipe_name(), recipe.model_dump(include=_STEP_SETTINGS)
+    """Return what the time of a step depends on."""
+    name = recipe.recipe_name()
+    settings = recipe.model_dump(include=_STEP_SETTINGS)
+    return name, settings
 
 
 def _is_partly_measured(run: MeasuredRun) -> bool:
@@ -266,17 +293,17 @@ def _is_partly_measured(run: MeasuredRun) -> bool:
 def _from_same_steps(recipe: Recipe, work: Work | None, run: MeasuredRun) -> Duration:
     """Return the duration by a run whose steps were the same, which may differ in their number and in its images."""
     seconds = _PROCESS_START + recipe.steps * run.seconds_per_step
-    drawn = recipe.images_drawn * _forwards_of_an_image(recipe)
-    measured = run.recipe.images_drawn * _forwards_of_an_image(run.recipe)
+    forwards = recipe.images_drawn * _forwards_of_an_image(recipe)
+    measured_forwards = run.recipe.images_drawn * _forwards_of_an_image(run.recipe)
     basis = f"measured here: {run.seconds_per_step:.2g} s a step in {run.job}"
-    if run.other_seconds is not None and measured:
+    if run.other_seconds is not None and measured_forwards:
         drawing = max(0.0, run.other_seconds - _PROCESS_START)
-        seconds += drawing * drawn / measured
+        seconds += drawing * forwards / measured_forwards
     elif work is not None:
         operations = work.step / run.seconds_per_step  # per second
         seconds += recipe.images_drawn * work.image / operations
-    elif drawn:
-        basis += ", without class images and evaluation"
+    elif forwards:
+        basis = f"{basis}, without class images and evaluation"
     return _band(seconds, seconds, _SAME_STEPS, basis)
 
 
@@ -288,9 +315,11 @@ def _seconds(recipe: Recipe, work: Work, operations: float) -> float:
 
 
 def _band(low: float, high: float, factors: tuple[float, float], basis: str) -> Duration:
+    """Return a duration between two figures in seconds, each times its error."""
+    quicker, slower = factors
     return Duration(
-        low_seconds=math.ceil(low * factors[0]),
-        high_seconds=math.ceil(high * factors[1]),
+        low_seconds=math.ceil(low * quicker),
+        high_seconds=math.ceil(high * slower),
         basis=basis,
     )
 
@@ -301,5 +330,8 @@ def _span(low: int, high: int) -> str:
         return f"{low} to {high} seconds"
     if high < _LONGEST_IN_UNIT * 60:
         shortest = max(1, math.floor(low / 60))
-        return f"{shortest} to {math.ceil(high / 60)} minutes"
-    return f"{low / 3600:.1f} to {high / 3600:.1f} hours"
+        longest = math.ceil(high / 60)
+        return f"{shortest} to {longest} minutes"
+    low_hours = low / 3600
+    high_hours = high / 3600
+    return f"{low_hours:.1f} to {high_hours:.1f} hours"

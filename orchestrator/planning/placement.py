@@ -52,7 +52,8 @@ class Placement(BaseModel):
 
 def find_placement(spec: JobSpec, region: str) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with all problems at once."""
-    memory = estimate(spec.recipe, size.of_source(spec.base_model))
+    model_size = size.of_source(spec.base_model)
+    memory = estimate(spec.recipe, model_size)
     chosen, why = _choose(spec, memory, region)
     return _placed(spec, chosen, why, memory, region)
 
@@ -70,9 +71,10 @@ def stand_ins(spec: JobSpec, placement: Placement) -> list[Placement]:
         if memory is not None and not memory.fits_main(other):
             continue
         try:
-            found.append(_placed(spec, other, why, memory, placement.region))
+            stand_in = _placed(spec, other, why, memory, placement.region)
         except SpecError:  # beyond the budget
             continue
+        found.append(stand_in)
     return found
 
 
@@ -84,11 +86,13 @@ def _placed(
     region: str,
 ) -> Placement:
     """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
+    recipe = spec.recipe
     compute = spec.compute
     _require_disk(chosen, compute.volume_gb)
     model_size = size.of_source(spec.base_model)
-    upload = upload_seconds(spec.recipe, model_size)
-    expected = on_gpu(spec.recipe, model_size, chosen.gpu)
+    kept_bytes = recipe.keep_checkpoints * checkpoint_bytes(recipe, model_size)
+    upload = upload_seconds(recipe, model_size)
+    expected = on_gpu(recipe, model_size, chosen.gpu)
     seconds = _runtime(spec, chosen, region, expected, upload)
     likely_usd = None
     if expected is not None:
@@ -108,7 +112,7 @@ def _placed(
         cost=worst_case(chosen, compute, region, seconds, upload),
         expected=expected,
         likely_usd=likely_usd,
-        checkpoint_bytes=spec.recipe.keep_checkpoints * checkpoint_bytes(spec.recipe, model_size),
+        checkpoint_bytes=kept_bytes,
         wait_seconds=compute.wait_seconds(seconds),
         quota=f"{chosen.name} for {usage}",
         warnings=tuple(_warnings(spec, chosen, memory, expected, seconds)),
@@ -122,14 +126,17 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
     """
     if spec.compute.instance_type is not None:
         return instance(spec.compute.instance_type), "Requested."
-    able = []
+    cheapest = None
+    lowest = Decimal("inf")
     for candidate in instances().values():
         listed = price(candidate, region)
-        if listed is not None and candidate.gpus == 1 and _is_enough(candidate, spec, memory):
-            able.append((listed.usd_per_hour, candidate))
-    if not able:
+        if listed is None or listed.usd_per_hour >= lowest:
+            continue
+        if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
+            cheapest = candidate
+            lowest = listed.usd_per_hour
+    if cheapest is None:
         raise _too_big(spec, memory)
-    _, cheapest = min(able, key=lambda priced: priced[0])
     need = "the size of the model is unknown"
     if memory is not None:
         need = f"the job is estimated to take {memory.describe()}"
@@ -138,7 +145,9 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
 
 def _has_disk(candidate: Instance, gb: int) -> bool:
     """Whether a disk of that size can be ordered, or the built-in one is as large."""
-    return candidate.disk_gb is None or candidate.disk_gb >= gb
+    if candidate.disk_gb is None:
+        return True
+    return candidate.disk_gb >= gb
 
 
 def _require_disk(chosen: Instance, gb: int) -> None:
@@ -158,6 +167,7 @@ def _require_disk(chosen: Instance, gb: int) -> None:
 
 
 def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
+    """Whether the disk, the GPU and the main memory of an instance are sure to suffice."""
     gpu = candidate.gpu
     if not _has_disk(candidate, spec.compute.volume_gb):
         return False
@@ -165,7 +175,9 @@ def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None
         return False
     if memory is None:
         return gpu.usable_gib >= _UNKNOWN_MODEL_GIB
-    return memory.fit(gpu) is Fit.FITS and memory.fits_main(candidate)
+    if memory.fit(gpu) is not Fit.FITS:
+        return False
+    return memory.fits_main(candidate)
 
 
 def _too_big(spec: JobSpec, memory: MemoryEstimate | None) -> SpecError:
@@ -282,7 +294,7 @@ def _main_memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Pro
         return None
     need = f"{memory.main_gib:.1f} GiB"
     if chosen.gpus > 1:
-        need = f"{memory.main_gib:.1f} GiB for each of its {chosen.gpus} GPUs"
+        need = f"{need} for each of its {chosen.gpus} GPUs"
     return Problem(
         where="compute.instance_type",
         what=f"{chosen.name} may be too small: it has {chosen.memory_gib} GiB of main memory, and loading takes {need}",

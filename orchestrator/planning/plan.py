@@ -1,30 +1,24 @@
 """Plan a job: the request, and the trees it reads, which are not stored yet. Makes no call."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.bundle import BundleKind
-from orchestrator.contract.command_line import command
-from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import Problem
-from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree, scorer_tree
 from orchestrator.planning.bundle import bundle_tree
+from orchestrator.planning.checks import check_job
 from orchestrator.planning.inputs import PreparedInputs
-from orchestrator.planning.placement import Placement, find_placement, stand_ins
-from orchestrator.planning.texts import check_captions, check_settings
+from orchestrator.planning.placement import Placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
 from orchestrator.requests import Request
-from orchestrator.resources import SAMPLE_IMAGES
-from orchestrator.secret_scan import looks_like, require_no_secret
-from orchestrator.settings import OWNER_VARIABLE, AwsSettings, Settings, owner
-from orchestrator.specs.base_model import Builtin, Hub
+from orchestrator.settings import AwsSettings, Settings, owner
+from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.hash_cache import HashCache
@@ -64,13 +58,14 @@ class Plan(BaseModel):
         if cost.usd is None or cost.usd_per_hour is None:  # no limit was promised
             return self
         hours_spent = usd / cost.usd_per_hour
-        seconds = cost.runtime_seconds - math.ceil(hours_spent * 3600)
-        if seconds < SHORTEST_MINUTES * 60:
+        seconds_left = cost.runtime_seconds - math.ceil(hours_spent * 3600)
+        if seconds_left < SHORTEST_MINUTES * 60:
             return None
-        cost = cost.model_copy(update={"usd": cost.usd - usd, "runtime_seconds": seconds})
-        limits = {**self.request["StoppingCondition"], "MaxRuntimeInSeconds": seconds}
+        usd_left = cost.usd - usd
+        cost_left = cost.model_copy(update={"usd": usd_left, "runtime_seconds": seconds_left})
+        placement = self.placement.model_copy(update={"cost": cost_left})
+        limits = {**self.request["StoppingCondition"], "MaxRuntimeInSeconds": seconds_left}
         request = {**self.request, "StoppingCondition": limits}
-        placement = self.placement.model_copy(update={"cost": cost})
         return self.model_copy(update={"request": request, "placement": placement})
 
 
@@ -80,35 +75,57 @@ def store_trees(plan: Plan, store: Store) -> None:
         store.put_tree(tree)
 
 
+class _Trees(NamedTuple):
+    """The files that a job reads."""
+
+    data: Mapping[str, Tree]
+    """Channel name to prepared files."""
+    model: Tree | None
+    """Base model on this machine; None for a Hub model."""
+    scorer: Tree | None
+    """None for a job that is measured by its base model's own CLIP."""
+    code: Tree
+    """Bundle of the code that trains."""
+
+    def stored(self) -> tuple[Tree, ...]:
+        """Return the trees that a job on another machine needs a copy of: all of them."""
+        trees = [*self.data.values(), self.code]
+        if self.model is not None:
+            trees.append(self.model)
+        if self.scorer is not None:
+            trees.append(self.scorer)
+        return tuple(trees)
+
+
 def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
     """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
 
     A base model and a scorer in a folder are read from there, without a copy.
     """
-    errors: list[OrchestratorError] = []
-    warnings = [*_warnings(spec, prepared), *_checked(spec, prepared, errors)]
-    _raise_all(errors, warnings)
-    model_sha256 = _sha256(_model_tree(spec, settings))
-    scorer = _scorer_tree(spec, settings)
-    code = bundle_tree(BundleKind.TRAINING)
-    identity = spec.identity(prepared.sha256, model_sha256, _sha256(scorer))
-    data = {channel: file_uri(settings.store, tree.name) for channel, tree in prepared.trees.items()}
+    checked = check_job(spec, prepared)
+    trees = _trees(spec, settings, prepared)
+    identity = _identity(spec, prepared, trees)
+    data = {channel: file_uri(settings.store, tree.name) for channel, tree in trees.data.items()}
     base_model = None
     if not isinstance(spec.base_model, Hub):
         base_model = spec.base_model.folder.as_uri()
-    adapter = settings.adapters / (spec.name or job_name(spec, identity))
+    scorer = None
+    if spec.scorer is not None:
+        scorer = spec.scorer.as_uri()
+    name = spec.name or job_name(spec, identity)
+    adapter = settings.adapters / name
     inputs = JobInputs(
         identity=identity,
         data=data,
         base_model=base_model,
-        scorer=None if spec.scorer is None else spec.scorer.as_uri(),
-        bundle=file_uri(settings.store, code.name),
+        scorer=scorer,
+        bundle=file_uri(settings.store, trees.code.name),
         output=adapter.as_uri(),
     )
     return Plan(
         request=training_job(spec, inputs),
-        trees=(*prepared.trees.values(), code),
-        warnings=tuple(warnings),
+        trees=(*trees.data.values(), trees.code),
+        warnings=checked.warnings,
         notes=tuple(spec.recipe.notes),
     )
 
@@ -126,38 +143,33 @@ def plan_on_sagemaker(
     of the job does not depend on that: a submit before the copy was made and one after it are the same job, and a job
     that ended early resumes with the request it was created with.
     """
-    placement, warnings = _checked_placement(spec, account, prepared, mirror)
-    code = bundle_tree(BundleKind.TRAINING)
-    trees = [*prepared.trees.values(), code]
-    data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in prepared.trees.items()}
-    model = _model_tree(spec, settings)
-    scorer = _scorer_tree(spec, settings)
-    trees += [tree for tree in (model, scorer) if tree is not None]
-    base_model = _uri(account, model)
+    checked = check_job(spec, prepared, account, mirror)
+    trees = _trees(spec, settings, prepared)
+    identity = _identity(spec, prepared, trees)
+    data = {channel: s3_uri(account.bucket, tree.name) for channel, tree in trees.data.items()}
+    base_model = _uri(account, trees.model)
     commit = None
     if mirror.model is not None:
         base_model = mirror.model.uri
         commit = mirror.model.commit
-    identity = spec.identity(prepared.sha256, _sha256(model), _sha256(scorer))
     inputs = JobInputs(
         identity=identity,
         data=data,
         base_model=base_model,
         commit=commit,
-        scorer=_uri(account, scorer),
-        bundle=s3_uri(account.bucket, code.name),
+        scorer=_uri(account, trees.scorer),
+        bundle=s3_uri(account.bucket, trees.code.name),
         output=adapter_uri(account, spec, identity),
     )
-    warnings = (*warnings, *_mirror_warnings(spec, mirror))
     plans = []
-    for placed in (placement, *stand_ins(spec, placement)):
-        context = SageMakerContext(account=account, placement=placed, owner=owner())
+    for placement in checked.placements:
+        context = SageMakerContext(account=account, placement=placement, owner=owner())
         plan = Plan(
             request=training_job(spec, inputs, context),
-            trees=tuple(trees),
-            warnings=(*warnings, *placed.warnings),
+            trees=trees.stored(),
+            warnings=(*checked.warnings, *placement.warnings),
             notes=tuple(spec.recipe.notes),
-            placement=placed,
+            placement=placement,
             mirrored=mirror.model,
         )
         plans.append(plan)
@@ -165,171 +177,31 @@ def plan_on_sagemaker(
     return first.model_copy(update={"stand_ins": tuple(others)})
 
 
-def _checked_placement(
-    spec: JobSpec,
-    account: AwsSettings,
-    prepared: PreparedInputs,
-    mirror: MirrorAnswer,
-) -> tuple[Placement, tuple[Problem, ...]]:
-    """Return the placement of a job whose spec and inputs pass every check, and its warnings.
-
-    Raises one error with all problems.
-    """
-    errors: list[OrchestratorError] = []
-    with _collecting(errors):
-        placement = find_placement(spec, account.region)
-    with _collecting(errors):
-        require_no_secret(_captions(prepared))
-    warnings = (*_warnings(spec, prepared), *_checked(spec, prepared, errors))
-    with _collecting(errors):
-        require_no_secret(_request_texts(spec, account))
-    with _collecting(errors):
-        _check_isolation(spec, mirror)
-    _raise_all(errors, warnings)
-    return placement, warnings
-
-
-def _checked(spec: JobSpec, prepared: PreparedInputs, errors: list[OrchestratorError]) -> tuple[Problem, ...]:
-    """Check the images, captions, prompts and words of a job; add what is wrong, and return what is doubtful."""
-    doubts: list[Problem] = []
-    if prepared.error is not None:
-        errors.append(prepared.error)
-    with _collecting(errors):
-        doubts += check_settings(spec)
-    with _collecting(errors):
-        doubts += check_captions(spec, prepared)
-    return tuple(doubts)
-
-
-def _raise_all(errors: Sequence[OrchestratorError], warnings: Sequence[Problem]) -> None:
-    """Raise one error with all problems, and with the warnings, so that they need no second attempt to be seen."""
-    if not errors:
-        return
-    error = _merged(errors)
-    for warning in warnings:
-        if not looks_like(warning.render()):  # the error may be about a secret in the name of a file
-            error.add_warnings([warning])
-    raise error
-
-
-@contextmanager
-def _collecting(errors: list[OrchestratorError]) -> Iterator[None]:
-    try:
-        yield
-    except OrchestratorError as error:
-        errors.append(error)
-
-
-def _merged(errors: Sequence[OrchestratorError]) -> OrchestratorError:
-    """Return an error of the first one's class with the messages and the problems of all."""
-    first = errors[0]
-    if len(errors) == 1:
-        return first
-    messages = []
-    problems: list[Problem] = []
-    for error in errors:
-        messages.append(error.message.rstrip(".") + ".")
-        problems += error.problems
-    return type(first)(
-        " ".join(messages),
-        next_step=first.next_step,
-        problems=problems,
-    )
-
-
-def _check_isolation(spec: JobSpec, mirror: MirrorAnswer) -> None:
-    """Raise SpecError for a job without network access that has to download its base model."""
-    source = spec.base_model
-    if not isinstance(source, Hub) or not mirror.asked or mirror.model is not None:
-        return
-    if spec.compute.network_isolation:
-        problem = Problem(
-            where="compute.network_isolation",
-            what=f'the job has to download "{source.id}", which an isolated container cannot',
-            fix="copy the model into the bucket",
-        )
-        raise SpecError(
-            "The job cannot run in network isolation; nothing was started.",
-            problems=[problem],
-            next_step=f"{_mirror_command(source)}  # then submit again",
-        )
-
-
-def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]:
-    """Return a warning when the bucket was not asked for a copy of the Hub model, as in a dry run."""
-    source = spec.base_model
-    if not isinstance(source, Hub) or mirror.asked:
-        return ()
-    without_copy = "the job downloads the model from the Hugging Face Hub"
-    if spec.compute.network_isolation:
-        without_copy = "it is refused, because the job runs in network isolation"
-    warning = Problem(
-        where=f'base_model "{source.id}"',
-        what=f"this plan did not look for a copy in the bucket; a submit does, and without one {without_copy}",
-        fix=f"unless you mirrored it: {_mirror_command(source)}",
-    )
-    return (warning,)
-
-
-def _mirror_command(source: Hub) -> str:
-    """Return the command that copies a Hub model into the bucket."""
-    words = ["models", "mirror", source.id]
-    if source.revision is not None:
-        words += ["--revision", source.revision]
-    return command(*words)
-
-
-def _model_tree(spec: JobSpec, settings: Settings) -> Tree | None:
-    """Return the files of a base model on this machine; None for a Hub model."""
-    if isinstance(spec.base_model, Hub):
-        return None
+def _trees(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> _Trees:
+    """Hash what a job reads; the hashes of large files are remembered."""
     hashes = HashCache(settings.cache / "hashes")
-    return model_tree(spec.base_model.folder, hashes.digest)
+    model = None
+    if not isinstance(spec.base_model, Hub):
+        model = model_tree(spec.base_model.folder, hashes.digest)
+    scorer = None
+    if spec.scorer is not None:
+        scorer = scorer_tree(spec.scorer, hashes.digest)
+    code = bundle_tree(BundleKind.TRAINING)
+    return _Trees(prepared.trees, model, scorer, code)
 
 
-def _scorer_tree(spec: JobSpec, settings: Settings) -> Tree | None:
-    """Return the files of a scorer; None for a job that is measured by its base model's own CLIP."""
-    if spec.scorer is None:
-        return None
-    hashes = HashCache(settings.cache / "hashes")
-    return scorer_tree(spec.scorer, hashes.digest)
-
-
-def _sha256(tree: Tree | None) -> str | None:
-    return None if tree is None else tree.sha256
+def _identity(spec: JobSpec, prepared: PreparedInputs, trees: _Trees) -> str:
+    """Return the hash of the job's settings and of the files it reads, without the code."""
+    model_sha256 = None
+    if trees.model is not None:
+        model_sha256 = trees.model.sha256
+    scorer_sha256 = None
+    if trees.scorer is not None:
+        scorer_sha256 = trees.scorer.sha256
+    return spec.identity(prepared.sha256, model_sha256, scorer_sha256)
 
 
 def _uri(account: AwsSettings, tree: Tree | None) -> str | None:
-    return None if tree is None else s3_uri(account.bucket, tree.name)
-
-
-def _warnings(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
-    warnings = [*spec.warnings, *prepared.warnings]
-    images = spec.inputs.get(IMAGES)
-    trains_little = isinstance(spec.base_model, Builtin) and not spec.recipe.trains_all_weights
-    if trains_little and images not in (None, SAMPLE_IMAGES):
-        photos = Problem(
-            where="base_model",
-            what="the built-in model was trained on drawn shapes alone: of photos it learns colours better than forms",
-            fix="name another model with --base-model, or train all of it with dreambooth -s tuner=full, as in README",
-        )
-        warnings.append(photos)
-    return tuple(warnings)
-
-
-def _captions(prepared: PreparedInputs) -> Mapping[str, Any]:
-    """Return the captions by file: they go to the bucket with the images."""
-    captions = {}
-    if prepared.dataset is not None:
-        for image in prepared.dataset.images:
-            captions[str(image.file)] = image.caption
-    return {"pictures": captions}
-
-
-def _request_texts(spec: JobSpec, account: AwsSettings) -> Mapping[str, Any]:
-    """Return what a person wrote and others can read in the request and its tags."""
-    return {
-        **spec.model_dump(mode="json", exclude={"inputs", "scorer"}),
-        OWNER_VARIABLE: owner(),
-        "training_image": account.training_image,
-    }
+    if tree is None:
+        return None
+    return s3_uri(account.bucket, tree.name)

@@ -55,13 +55,14 @@ class WorstCase(BaseModel):
         if self.approximate:
             most = f"about {most}"
         hour = dollars(self.usd_per_hour)
-        minutes = (STOP_GRACE_SECONDS + self.upload_seconds) / 60
+        allowed_seconds = STOP_GRACE_SECONDS + self.upload_seconds
+        minutes = allowed_seconds / 60
         allowance = f"{minutes:.0f} minutes to stop and upload included, which may take longer"
         text = f"at most {most} by its limit ({hour} an hour, prices of {self.as_of}; {allowance})"
         if self.spot_usd is None:
             return text
-        low, high = map(dollars, self.spot_usd)
-        return f"{text}; as spot {low} to {high}, which is assumed and not promised"
+        low, high = self.spot_usd
+        return f"{text}; as spot {dollars(low)} to {dollars(high)}, which is assumed and not promised"
 
 
 def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal | None:
@@ -71,8 +72,10 @@ def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal | None:
         return None
     usd_per_hour = listed.usd_per_hour
     if chosen.disk_gb is None:  # the price of a built-in disk is part of the instance's
-        usd_per_gb_month = Decimal(about()["volume_usd_per_gb_month"])
-        usd_per_hour += usd_per_gb_month * compute.volume_gb / _HOURS_OF_MONTH
+        facts = about()
+        usd_per_gb_month = Decimal(facts["volume_usd_per_gb_month"])
+        usd_per_month = usd_per_gb_month * compute.volume_gb
+        usd_per_hour += usd_per_month / _HOURS_OF_MONTH
     return usd_per_hour * compute.instance_count
 
 
@@ -150,20 +153,23 @@ def runtime_for(
         what = f"no price of {chosen.name} is known, so {dollars(usd)} cannot be turned into a time limit"
         raise ValueError(f"{what}; leave the budget out and set max_runtime_minutes, or choose another instance type")
     usd = usd.quantize(CENT, ROUND_FLOOR)
-    affordable = (usd / rate * _HOUR).to_integral_value(ROUND_FLOOR)
-    seconds = int(affordable) - STOP_GRACE_SECONDS - upload_seconds
-    if seconds < SHORTEST_MINUTES * 60:
-        shortest = _most(rate, SHORTEST_MINUTES * 60 + upload_seconds)
-        minutes = max(0, seconds) // 60
-        what = f"{dollars(usd)} pays for {minutes} minutes of {chosen.name} at {dollars(rate)} an hour"
-        fix = f"allow at least {dollars(shortest)}, or choose a cheaper instance type"
-        raise ValueError(f"{what}, which is too short to train anything; {fix}")
-    return seconds
+    affordable = usd / rate * _HOUR
+    billed_seconds = int(affordable.to_integral_value(ROUND_FLOOR))
+    seconds = billed_seconds - STOP_GRACE_SECONDS - upload_seconds
+    shortest = SHORTEST_MINUTES * 60
+    if seconds >= shortest:
+        return seconds
+    least_usd = _most(rate, shortest + upload_seconds)
+    minutes = max(0, seconds) // 60
+    what = f"{dollars(usd)} pays for {minutes} minutes of {chosen.name} at {dollars(rate)} an hour"
+    fix = f"allow at least {dollars(least_usd)}, or choose a cheaper instance type"
+    raise ValueError(f"{what}, which is too short to train anything; {fix}")
 
 
 def storage_per_month(size: int) -> Decimal:
     """Return what that many bytes cost in the bucket for a month."""
-    return (_BUCKET_USD_PER_GB_MONTH * size / 10**9).quantize(_FRACTION, ROUND_UP)
+    usd = _BUCKET_USD_PER_GB_MONTH * size / 10**9
+    return usd.quantize(_FRACTION, ROUND_UP)
 
 
 def actual(
@@ -189,7 +195,7 @@ def dollars(usd: Decimal) -> str:
     """Return an amount as text, "$1,234.50"; amounts below ten cents have four decimals."""
     precision = CENT
     if Decimal(0) < usd < Decimal("0.1"):
-        precision = Decimal("0.0001")
+        precision = _FRACTION
     rounded = usd.quantize(precision, ROUND_HALF_UP)
     return f"${rounded:,}"
 
@@ -197,12 +203,14 @@ def dollars(usd: Decimal) -> str:
 def _most(usd_per_hour: Decimal, runtime_seconds: int) -> Decimal:
     """Return the dollars of a run to its limit and of the whole grace period to stop, rounded up to a cent."""
     seconds = runtime_seconds + STOP_GRACE_SECONDS
-    return (usd_per_hour * seconds / _HOUR).quantize(CENT, ROUND_UP)
+    usd = usd_per_hour * seconds / _HOUR
+    return usd.quantize(CENT, ROUND_UP)
 
 
 def _spot_range(usd: Decimal) -> tuple[Decimal, Decimal]:
     """Return what spot is likely to cost instead of `usd`, by the least and the largest saving that is usual."""
-    least_saving, largest_saving = map(Decimal, about()["spot_saving"])
-    low = usd * (1 - largest_saving)
-    high = usd * (1 - least_saving)
+    facts = about()
+    least_saving, largest_saving = facts["spot_saving"]
+    low = usd * (1 - Decimal(largest_saving))
+    high = usd * (1 - Decimal(least_saving))
     return low.quantize(CENT, ROUND_UP), high.quantize(CENT, ROUND_UP)

@@ -23,7 +23,8 @@ def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
     Raises SpecError for words that do not suit the vocabulary, and for prompts so long that the new word is cut off.
     """
     recipe = spec.recipe
-    if _holds_secret(recipe.model_dump(mode="json")):
+    settings = recipe.model_dump(mode="json")
+    if _holds_secret(settings):
         return ()
     tokenizers = _tokenizers(spec)
     faults: list[Problem] = []
@@ -53,15 +54,20 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
     tokenizers = _tokenizers(spec)
     word = spec.recipe.new_word
     captions = []
-    for image in prepared.dataset.images:
-        if image.caption is not None and not _holds_secret(image.caption):
-            captions.append((str(image.file), image.caption))
     problems = []
-    if word is not None:
-        for file, caption in captions:
-            if not holds_word(tokenizers, caption, word.text):
-                what = f'its caption does not hold "{word.text}"'
-                problems.append(Problem(where=file, what=what, fix="add the word to the caption"))
+    for image in prepared.dataset.images:
+        file = str(image.file)
+        caption = image.caption
+        if caption is None or _holds_secret(caption):
+            continue
+        captions.append((file, caption))
+        if word is not None and not holds_word(tokenizers, caption, word.text):
+            problem = Problem(
+                where=file,
+                what=f'its caption does not hold "{word.text}"',
+                fix="add the word to the caption",
+            )
+            problems.append(problem)
     lengths = length_problems(tokenizers, captions, word)
     problems += lengths.refused
     if problems:
@@ -96,5 +102,10 @@ def _summed(lengths: LengthProblems) -> tuple[Problem, ...]:
     more = len(warnings) - _MOST_WARNINGS
     if more <= 0:
         return tuple(warnings)
-    rest = Problem(where="captions", what=f"{more} more are longer than the text encoder reads", fix="shorten them")
-    return (*warnings[:_MOST_WARNINGS], rest)
+    rest = Problem(
+        where="captions",
+        what=f"{more} more are longer than the text encoder reads",
+        fix="shorten them",
+    )
+    first = warnings[:_MOST_WARNINGS]
+    return (*first, rest)

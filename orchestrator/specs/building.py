@@ -20,8 +20,21 @@ from orchestrator.specs.job import JobSpec
 from orchestrator.specs.plain_text import text_problems
 
 _SECTIONS = ("compute", "budget")
-_FIELDS = {"recipe", IMAGES, "name", "prompt", "base_model", "scorer", "settings", *_SECTIONS}
-_OPTIONS = {"instance_type": "compute.instance_type", "spot": "compute.spot", "max_usd": "budget.max_usd"}
+_FIELDS = {
+    "recipe",
+    IMAGES,
+    "name",
+    "prompt",
+    "base_model",
+    "scorer",
+    "settings",
+    *_SECTIONS,
+}
+_OPTIONS = {
+    "instance_type": "compute.instance_type",
+    "spot": "compute.spot",
+    "max_usd": "budget.max_usd",
+}
 """Options of the command line, and the field of a section that each sets."""
 _NO_TEXT = ("should be a valid string", "is not a valid path")
 """How pydantic's messages begin for a list, a mapping or nothing where a text belongs."""
@@ -81,7 +94,8 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     if problems or spec is None:
         raise _spec_error(recipe_type, problems)
     chosen = {*_section(job, "settings"), *overrides}
-    return spec.model_copy(update={"warnings": _idle(recipe, chosen)})
+    warnings = _idle(recipe, chosen)
+    return spec.model_copy(update={"warnings": warnings})
 
 
 def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
@@ -92,14 +106,17 @@ def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
     problems: Problems = []
     settings = _converted(recipe, chosen, problems)
     base_model = settings.get("base_model", BUILTIN)
+    base_revision = settings.get("base_revision")
     family = known_family(base_model)
     with_native = {**native_settings(base_model), **settings}
+    with_sample = {**recipe.sample_defaults, **with_native}
     try:
-        recipe.model_validate({**recipe.sample_defaults, **with_native}, context={FAMILY_CONTEXT: family})
+        recipe.model_validate(with_sample, context={FAMILY_CONTEXT: family})
     except ValidationError as error:
-        # A required field that nobody has chosen yet is no problem here.
-        problems += [found for found in problems_of(error, recipe.model_fields) if found.where in settings]
-    problems += base_model_problems(base_model, settings.get("base_revision"))
+        for found in problems_of(error, recipe.model_fields):
+            if found.where in settings:  # a required field that nobody has chosen yet is no problem here
+                problems.append(found)
+    problems += base_model_problems(base_model, base_revision)
     if problems:
         raise _spec_error(recipe, problems)
     return {**recipe.defaults(with_native, family), **with_native}
@@ -117,31 +134,44 @@ def require_said_once(recipe: object, options: Mapping[str, Any], settings: Mapp
     problems = []
     for option, field in fields.items():
         said = options.get(option)
-        if said is None or field not in settings or settings[field] == said:
+        if said is None or field not in settings:
             continue
-        what = f"is {_quoted(settings[field])}, and {option.replace('_', '-')}, which sets it too, is {_quoted(said)}"
-        problems.append(Problem(where=field, what=what, fix="leave one of them out"))
+        setting = settings[field]
+        if setting == said:
+            continue
+        name = option.replace("_", "-")
+        problem = Problem(
+            where=field,
+            what=f'is "{setting}", and {name}, which sets it too, is "{said}"',
+            fix="leave one of them out",
+        )
+        problems.append(problem)
     if problems:
         raise _spec_error(declared, problems)
-
-
-def _quoted(value: object) -> str:
-    return f'"{value}"'
 
 
 def _section(job: Fields, name: str) -> Fields:
     """Return a section of a job; empty for one that is none, which is reported elsewhere."""
     section = job.get(name)
-    return section if isinstance(section, dict) else {}
+    if isinstance(section, dict):
+        return section
+    return {}
 
 
 def _idle(recipe: Recipe, chosen: Iterable[object]) -> tuple[Problem, ...]:
     """Return a warning for each setting that a person has chosen and that has no effect beside the others."""
     warnings = []
     idle = recipe.idle_settings()
-    for field in sorted(str(name) for name in chosen):
-        if field in idle:
-            warnings.append(Problem(where=field, what=f"has no effect: {idle[field]}", fix="leave it out"))
+    for field in sorted(map(str, chosen)):
+        if field not in idle:
+            continue
+        reason = idle[field]
+        warning = Problem(
+            where=field,
+            what=f"has no effect: {reason}",
+            fix="leave it out",
+        )
+        warnings.append(warning)
     return tuple(warnings)
 
 
@@ -186,16 +216,19 @@ def _spec(
 def _with_sections(job: Fields, overrides: Overrides) -> tuple[Fields, Overrides]:
     """Move overrides such as `compute.volume_gb=200` to their section; return the job and the other overrides."""
     job = dict(job)
-    others: dict[str, str] = {}
+    others = {}
     for key, text in overrides.items():
         section, dot, field = key.partition(".")
         if not dot or section not in _SECTIONS:
             others[key] = text
             continue
         values = job.get(section, {})
-        if isinstance(values, dict):  # JobSpec reports one that is not
-            value = None if text == _NULL else text
-            job[section] = {**values, field: value}
+        if not isinstance(values, dict):  # reported by JobSpec
+            continue
+        value = None
+        if text != _NULL:
+            value = text
+        job[section] = {**values, field: value}
     return job, others
 
 
@@ -208,8 +241,8 @@ def declaration(name: object) -> RecipeType:
     try:
         return recipe_class(str(name))
     except ValueError as error:
-        text = str(error)
-        message = text[:1].upper() + text[1:]
+        reason = str(error)
+        message = reason[:1].upper() + reason[1:]
         raise SpecError(message, next_step=list_recipes) from error
 
 
@@ -299,7 +332,9 @@ def _converted(
 def _is_text(recipe: RecipeType, field: str) -> bool:
     """Return whether a field of a recipe is a text and nothing else, so that "null" is a word like any other."""
     declared = recipe.model_fields.get(field)
-    return declared is not None and declared.annotation is str
+    if declared is None:
+        return False
+    return declared.annotation is str
 
 
 def _inputs(
@@ -327,12 +362,13 @@ def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:
     if len(problems) > 1:
         count = f"{len(problems)} problems"
     shown = []
-    advice = set()
+    parts = set()
     for found in problems:
         problem = _in_terms_of_the_command(found, recipe)
         shown.append(problem)
-        part = problem.where.partition(".")[0]
-        advice.add(_ADVICE.get(part, ""))
+        part, _, _ = problem.where.partition(".")
+        parts.add(part)
+    advice = {_ADVICE.get(part) for part in parts}
     next_step = command("recipes", "show", name)
     if len(advice) == 1:
         next_step = advice.pop() or next_step
@@ -345,17 +381,18 @@ def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
     where = problem.where.removeprefix("inputs.")
     problem = problem.model_copy(update={"where": where})
     if problem.what.startswith(_NO_TEXT):
-        return problem.model_copy(update={"fix": 'in a job file, put the text in quotes: "null", "[V]"'})
-    field = recipe.model_fields.get(problem.where)
+        fix = 'in a job file, put the text in quotes: "null", "[V]"'
+        return problem.model_copy(update={"fix": fix})
+    field = recipe.model_fields.get(where)
     needs_example = problem.what.endswith((MISSING, NOT_ONE_WORD))
     if field is None or not needs_example:
         return problem
     example = field.default
     if field.examples:
         example = field.examples[0]
-    if problem.where == recipe.prompt_field:
-        option = f'--prompt "{example}"'
-    else:
-        assignment = shlex.quote(f"{problem.where}={example}")
+    option = f'--prompt "{example}"'
+    if where != recipe.prompt_field:
+        assignment = shlex.quote(f"{where}={example}")
         option = f"-s {assignment}"
-    return problem.model_copy(update={"fix": f"write, for example: {option}"})
+    fix = f"write, for example: {option}"
+    return problem.model_copy(update={"fix": fix})

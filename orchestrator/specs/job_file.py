@@ -10,6 +10,7 @@ from orchestrator.errors import SpecError
 from orchestrator.specs.yaml_file import read_yaml
 
 _SUBMIT_HELP = command("submit", "--help")
+_FOLDERS = ("images", "scorer")
 _TEXTS = ("images", "prompt", "base_model", "name")
 """Fields that are texts. One without a value would be as one that is not there: the sample subject would be trained."""
 
@@ -21,16 +22,25 @@ def read_job_file(path: Path) -> dict[str, Any]:
         next_step = "begin it with `recipe: dreambooth`; see examples/"
         raise SpecError(f"{path} is not a job file.", next_step=next_step)
     _require_values(path, content)
-    for name in ("images", "scorer"):
-        folder = content.get(name)
+    for field in _FOLDERS:
+        folder = content.get(field)
         if isinstance(folder, str) and folder and not folder.startswith("~"):
-            content[name] = path.parent / folder
-    base_model = content.get("base_model")
-    if isinstance(base_model, str) and base_model:
-        folder = path.parent / base_model
-        if folder.is_dir():
-            content["base_model"] = str(folder)
+            content[field] = path.parent / folder
+    _resolve_base_model(path, content)
+    settings = content.get("settings")
+    if isinstance(settings, dict):
+        _resolve_base_model(path, settings)
     return content
+
+
+def _resolve_base_model(path: Path, fields: dict[str, Any]) -> None:
+    """Make a base model relative to the file if a folder lies there; any other name is one of the Hub or an address."""
+    name = fields.get("base_model")
+    if not isinstance(name, str) or not name:
+        return
+    folder = path.parent / name
+    if folder.is_dir():
+        fields["base_model"] = str(folder)
 
 
 def _require_values(path: Path, content: dict[str, Any]) -> None:
@@ -38,8 +48,12 @@ def _require_values(path: Path, content: dict[str, Any]) -> None:
     problems = []
     for field in _TEXTS:
         if field in content and content[field] is None:
-            fix = "leave the line out, or put its text in quotes"
-            problems.append(Problem(where=field, what="has no value", fix=fix))
+            problem = Problem(
+                where=field,
+                what="has no value",
+                fix="leave the line out, or put its text in quotes",
+            )
+            problems.append(problem)
     if problems:
         message = f"{path} has fields without a value."
         raise SpecError(message, problems=problems, next_step="write what is missing, then submit again")
@@ -55,7 +69,11 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
         if equals and key:
             overrides[key] = value
         else:
-            problem = Problem(where=pair, what="is not FIELD=VALUE", fix="write -s steps=300")
+            problem = Problem(
+                where=pair,
+                what="is not FIELD=VALUE",
+                fix="write -s steps=300",
+            )
             problems.append(problem)
     if problems:
         message = "The settings cannot be read."

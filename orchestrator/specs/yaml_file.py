@@ -19,7 +19,18 @@ QUOTE = 'put quotes around such a text, as in prompt: "a photo of sks: a dog"'
 _STANDARD = "tag:yaml.org,2002:"
 _NULL = f"{_STANDARD}null"
 _TEXT = f"{_STANDARD}str"
-_KINDS = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+_KINDS = (
+    "map",
+    "seq",
+    "str",
+    "null",
+    "bool",
+    "int",
+    "float",
+    "timestamp",
+    "merge",
+    "value",
+)
 _PLAIN_TAGS = {f"{_STANDARD}{kind}" for kind in _KINDS}
 """Tags that YAML gives by itself, or that change nothing when they are written."""
 
@@ -52,11 +63,12 @@ class _Reading:
     def value(self, node: yaml.Node, where: str) -> Any:
         """Return the value of a node."""
         if node.tag not in _PLAIN_TAGS:
-            self._add(node, where, f"begins with a tag ({node.tag})", "put quotes around it")
+            what = f"begins with a tag ({node.tag})"
+            self._add(node, where, what, "put quotes around it")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, f"{where}[{number}]") for number, item in enumerate(node.value)]
+            return self._sequence(node, where)
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
         if is_plain and node.tag == _NULL:
             return None
@@ -64,78 +76,113 @@ class _Reading:
             self._check_comment(node, where)
         return node.value
 
+    def _sequence(self, node: yaml.SequenceNode, where: str) -> list[Any]:
+        values = []
+        for number, item in enumerate(node.value):
+            path = f"{where}[{number}]"
+            values.append(self.value(item, path))
+        return values
+
     def _mapping(self, node: yaml.MappingNode, where: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        lines: dict[str, int] = {}
+        first_lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self._add(key, where, "is not `field: value`", "write the name of a field before the colon")
                 continue
             name = key.value
-            line = key.start_mark.line + 1
-            if name in lines:
-                what = f"is in line {lines[name]} and again in line {line}"
+            line = _line_of(key)
+            if name in first_lines:
+                first = first_lines[name]
+                what = f"is in line {first} and again in line {line}"
                 self.repeated.append(Problem(where=name, what=what))
             else:
-                lines[name] = line
-            path = f"{where}.{name}".strip(".")
+                first_lines[name] = line
+            path = name
+            if where:
+                path = f"{where}.{name}"
             values[name] = self.value(value, path)
         return values
 
     def _check_comment(self, node: yaml.Node, where: str) -> None:
         """Report a text that ends at "#3" or the like: a comment has a space behind its sign."""
-        line = self.text[node.end_mark.index :].partition("\n")[0]
-        rest = line.lstrip()
-        if rest.startswith("#") and rest[1:2].strip(" #"):
-            what = f'ends before "{rest.strip()}", which YAML takes for a comment'
-            self._add(node, where, what, 'put quotes around the whole, or a space behind the "#" of a comment')
+        behind = self.text[node.end_mark.index :]
+        line, _, _ = behind.partition("\n")
+        comment = line.strip()
+        is_comment = comment.startswith("#")
+        has_space = comment[1:2] in ("", " ", "#")
+        if is_comment and not has_space:
+            what = f'ends before "{comment}", which YAML takes for a comment'
+            fix = 'put quotes around the whole, or a space behind the "#" of a comment'
+            self._add(node, where, what, fix)
 
     def _add(self, node: yaml.Node, where: str, what: str, fix: str) -> None:
-        line = node.start_mark.line + 1
+        line = _line_of(node)
         place = f"line {line}"
         if where:
             place = f"{place}, {where}"
-        self.problems.append(Problem(where=place, what=what, fix=fix))
+        problem = Problem(where=place, what=what, fix=fix)
+        self.problems.append(problem)
+
+
+def _line_of(node: Any) -> int:
+    """Return the line where a node or an event begins, counted from one."""
+    line: int = node.start_mark.line
+    return line + 1
 
 
 def _read(path: Path) -> str:
     """Return the text of a file; raises SpecError."""
+    check_path = "check the path; examples/ has files to copy"
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            message = f"{path} is larger than {MAX_BYTES // 2**10} KB, so no job file."
-            raise SpecError(message, next_step="check the path; examples/ has files to copy")
-        return data.decode("utf-8-sig")
     except FileNotFoundError as error:
-        next_step = "check the path; examples/ has files to copy"
-        raise SpecError(f"There is no file {path}.", next_step=next_step) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} cannot be read: it is not UTF-8 text.", next_step="save it as UTF-8") from error
+        message = f"There is no file {path}."
+        raise SpecError(message, next_step=check_path) from error
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}."
         raise SpecError(message, next_step="name a file that you may read") from error
+    if len(data) > MAX_BYTES:
+        limit = MAX_BYTES // 2**10
+        message = f"{path} is larger than {limit} KB, so no job file."
+        raise SpecError(message, next_step=check_path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{path} cannot be read: it is not UTF-8 text."
+        raise SpecError(message, next_step="save it as UTF-8") from error
 
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
     """Return the root node; raises SpecError for what is no YAML, and for values that are named or repeated."""
-    depth = 0
     try:
-        event: Any  # the marks of its class are optional, and what is read from a text has them
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if getattr(event, "anchor", None) is not None:
-                raise _anchor_error(path, event)
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise SpecError(f"{path} cannot be read: it is nested too deep.", next_step=QUOTE)
+        _check_events(path, text)
         root: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(path, text, error) from error
     except yaml.YAMLError as error:
-        first_line = str(error).splitlines()[0]
-        raise SpecError(f"{path} cannot be read: {first_line}.", next_step="save it as plain text in UTF-8") from error
+        first_line, *_ = str(error).splitlines()
+        message = f"{path} cannot be read: {first_line}."
+        raise SpecError(message, next_step="save it as plain text in UTF-8") from error
     return root
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Raise SpecError for names of values, and for nesting so deep that the reader would run out of stack."""
+    depth = 0
+    event: Any  # the marks of its class are optional, and what is read from a text has them
+    for event in yaml.parse(text, yaml.SafeLoader):
+        anchor = getattr(event, "anchor", None)
+        if anchor is not None:
+            raise _anchor_error(path, event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            message = f"{path} cannot be read: it is nested too deep."
+            raise SpecError(message, next_step=QUOTE)
 
 
 def _anchor_error(path: Path, event: Any) -> SpecError:
@@ -143,19 +190,21 @@ def _anchor_error(path: Path, event: Any) -> SpecError:
     meaning = f'"&{event.anchor}" gives a name to the value behind it'
     if isinstance(event, yaml.AliasEvent):
         meaning = f'"*{event.anchor}" repeats the value of that name'
-    line = event.start_mark.line + 1
-    return SpecError(
-        f"{path}, line {line}: in YAML, {meaning}.", next_step=f"{QUOTE}; repeat a value by writing it out"
-    )
+    line = _line_of(event)
+    message = f"{path}, line {line}: in YAML, {meaning}."
+    return SpecError(message, next_step=f"{QUOTE}; repeat a value by writing it out")
 
 
 def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> SpecError:
     """Return the error for a text that is no YAML, with its line and what mostly helps."""
-    mark = error.problem_mark or error.context_mark
-    if mark is None:
-        return SpecError(f"{path} cannot be read: {error.problem}.", next_step=QUOTE)
+    where = f"{path}"
     next_step = QUOTE
-    where = f"{path}, line {mark.line + 1}"
-    if text[mark.index : mark.index + 1] == "\t":
-        next_step = "indent with spaces, not with tabs"
-    return SpecError(f"{where} cannot be read: {error.problem}.", next_step=next_step)
+    mark = error.problem_mark or error.context_mark
+    if mark is not None:
+        line = mark.line + 1
+        where = f"{path}, line {line}"
+        behind = text[mark.index :]
+        if behind.startswith("\t"):
+            next_step = "indent with spaces, not with tabs"
+    message = f"{where} cannot be read: {error.problem}."
+    return SpecError(message, next_step=next_step)

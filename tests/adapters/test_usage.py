@@ -85,6 +85,8 @@ def test_what_is_not_known_here_has_no_program() -> None:
 def test_settings_are_those_of_the_recipe_and_numbers_in_any_case() -> None:
     assert drawing_settings(manifest())[:] == (20, 7.5, 64, 3)
     assert drawing_settings(manifest(config={"inference_steps": "x", "resolution": None}))[:] == (25, 7.5, 512, 0)
+    for number in (10**400, float("inf"), float("nan"), True):
+        assert drawing_settings(manifest(config={"seed": number, "guidance_scale": number}))[1::2] == (7.5, 0)
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,18 @@ def test_a_folder_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch:
         assert build_spec({"recipe": "dreambooth", "base_model": way}).base_model == Folder(tmp_path / "model")
 
 
+@pytest.mark.parametrize("text", ["base_model: ../org/model", "settings:\n  base_model: ../org/model"])
+def test_a_base_model_in_a_job_file_is_relative_to_it_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    model = write_model(tmp_path / "org" / "model")
+    monkeypatch.chdir(tmp_path)
+    job = Path("jobs", "job.yaml")
+    job.parent.mkdir()
+    job.write_text(f"recipe: dreambooth\n{text}\n")
+    assert build_spec(read_job_file(job)).base_model == Folder(model)
+
+
 def test_a_folder_comes_before_a_model_of_the_hub_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
