@@ -64,7 +64,13 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     bottom = FIRST_ROW + len(after) * PITCH
     sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
-    _write(pen, title, MARGIN, MARGIN, TITLE_SIZE)
+    _write(
+        pen,
+        title,
+        MARGIN,
+        MARGIN,
+        TITLE_SIZE,
+    )
 
     _write_label(pen, "real pictures", REAL_TOP)
     room = (right - FIRST_CELL + GAP) // PITCH
@@ -81,7 +87,14 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
         top += PITCH
     written = "".join([title, *prompts.values()])
     if not _lettering(LABEL_SIZE).is_complete(written):
-        _write(pen, CODES, MARGIN, bottom, NOTE_SIZE, FAINT)
+        _write(
+            pen,
+            CODES,
+            MARGIN,
+            bottom,
+            NOTE_SIZE,
+            FAINT,
+        )
     return sheet
 
 
@@ -127,7 +140,14 @@ def _write_heading(
     left: int,
 ) -> None:
     """Write what a block shows, above it."""
-    _write(pen, text, left, HEADING_TOP + 4, HEADING_SIZE, FAINT)
+    _write(
+        pen,
+        text,
+        left,
+        HEADING_TOP + 4,
+        HEADING_SIZE,
+        FAINT,
+    )
 
 
 def _write_label(
@@ -151,7 +171,13 @@ def _write_label(
         return
     width = LABEL_WIDTH - 2 * GAP
     for line in lettering.wrap(text, width, _LABEL_LINES):
-        _write(pen, line, MARGIN, top, LABEL_SIZE)
+        _write(
+            pen,
+            line,
+            MARGIN,
+            top,
+            LABEL_SIZE,
+        )
         top += LABEL_PITCH
 
 
@@ -171,7 +197,12 @@ def _write(
     lettering = _lettering(size)
     if lettering.is_plain(text):
         own = ImageFont.load_default(size)
-        pen.text((left, top), text, fill=colour, font=own)
+        pen.text(
+            (left, top),
+            text,
+            fill=colour,
+            font=own,
+        )
         return
     base = top + size
     x = float(left)

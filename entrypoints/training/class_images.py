@@ -21,7 +21,12 @@ from entrypoints.training.run import Run
 from orchestrator.contract.events import Item, Phase, emit
 
 
-def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[CaptionedImage]:
+def class_pictures(
+    run: Run,
+    base: BaseModel,
+    prompt: str,
+    count: int,
+) -> list[CaptionedImage]:
     """Return `count` pictures of the class, drawing those that are not in the cache."""
     key = cache_key(run, base, prompt, count)
     folder = run.environment.cache / "class_images" / key
@@ -36,7 +41,13 @@ def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[C
     for start in range(0, count, size):
         batch = paths[start : start + size]
         if draws:
-            _draw_missing(run, base, prompt, start, batch)
+            _draw_missing(
+                run,
+                base,
+                prompt,
+                start,
+                batch,
+            )
             done = start + len(batch)
             emit(Item(done=done, of=count))
         run.check_stop()  # where the processes that draw nothing wait

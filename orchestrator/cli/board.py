@@ -43,6 +43,8 @@ def board(labels: Sequence[str], *, quiet: bool) -> "Iterator[Watcher]":
 
 
 class _Silence:
+    """Shows nothing."""
+
     def says(self, number: int, event: Event) -> None:
         pass
 
@@ -51,6 +53,8 @@ class _Silence:
 
 
 class _Lines:
+    """Prints lines, with at least so much time between two of a job unless a stage begins."""
+
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = labels
         self._timelines = [Timeline() for _ in labels]
@@ -92,22 +96,25 @@ class _Shown:
 
 
 class _Live:
+    """Redraws the lines of a terminal."""
+
     def __init__(self, live: LiveLines, jobs: Sequence[_Shown]) -> None:
         self._live = live
         self._jobs = jobs
 
     def says(self, number: int, event: Event) -> None:
         job = self._jobs[number]
+        now = time.time()
         with self._live.changing():
-            job.timeline.hear(event, time.time())
+            job.timeline.hear(event, now)
         if isinstance(event, Warned):
             text = printable(f"{job.label}: {event.message}")
             line = styled(as_called(text), sys.stderr, "yellow")
             self._live.print(line)
 
     def stands(self, number: int, words: str) -> None:
+        job = self._jobs[number]
         with self._live.changing():
-            job = self._jobs[number]
             job.words = printable(words)
             job.timeline = Timeline()
 
@@ -132,7 +139,13 @@ def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
         label = shortened(job.label, longest, marks.ellipsis)
         label = padded(label, longest)
         if job.runs:
-            line = progress_line(job.timeline, now, width, marks, label)
+            line = progress_line(
+                job.timeline,
+                now,
+                width,
+                marks,
+                label,
+            )
         else:
             line = shortened(f"{label}  {job.words}", width, marks.ellipsis)
         lines.append(line)

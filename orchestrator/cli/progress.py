@@ -66,6 +66,7 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
 
 
 def _byte_lines() -> StorageProgress:
+    """Return a listener that prints a line when a tree begins to be sent, and another when it is."""
     started: set[str] = set()
 
     def progress(what: str, done: int, of: int) -> None:
@@ -82,6 +83,7 @@ def _byte_lines() -> StorageProgress:
 
 @contextmanager
 def _byte_bars() -> Iterator[StorageProgress]:
+    """Yield a listener that redraws a bar for each tree; what was sent stays as a line each."""
     marks = marks_for(sys.stderr)
     sent: dict[str, tuple[int, int]] = {}  # bytes of each tree, and of how many
 
@@ -114,6 +116,7 @@ def _byte_bars() -> Iterator[StorageProgress]:
 
 
 def _keeps_running(job: Job) -> str:
+    """Return what to say of a job that this command leaves alone."""
     state = "keeps running"
     described = job.describe()
     if described.status is JobStatus.STOPPING:
@@ -137,6 +140,7 @@ def _ask_to_stop(job: Job) -> None:
 
 
 def _redraw_line(job: Job) -> None:
+    """Show one line on a terminal, and above it each stage that has ended."""
     timeline = Timeline()
     marks = marks_for(sys.stderr)
 
@@ -155,6 +159,7 @@ def _redraw_line(job: Job) -> None:
 
 
 def _print_lines(job: Job) -> None:
+    """Print a line when a stage begins, and while it lasts one every few seconds."""
     timeline = Timeline()
     printed = 0.0  # seconds since 1970
     for event in job.events(follow=True, latest_attempt=True):
@@ -177,6 +182,7 @@ def _print_lines(job: Job) -> None:
 
 
 def _print_end(job: Job, timeline: Timeline) -> None:
+    """Print the stage in which the job ended."""
     described = job.describe()
     status = described.status
     ended = None

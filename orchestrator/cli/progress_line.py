@@ -24,8 +24,20 @@ class Marks(NamedTuple):
     empty: str
 
 
-_UNICODE = Marks(done="✓", ended="✗", ellipsis="…", full="━", empty="─")
-_ASCII = Marks(done="+", ended="x", ellipsis="...", full="#", empty="-")
+_UNICODE = Marks(
+    done="✓",
+    ended="✗",
+    ellipsis="…",
+    full="━",
+    empty="─",
+)
+_ASCII = Marks(
+    done="+",
+    ended="x",
+    ellipsis="...",
+    full="#",
+    empty="-",
+)
 
 
 def marks_for(stream: TextIO) -> Marks:

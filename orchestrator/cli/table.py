@@ -37,7 +37,14 @@ def table_lines(table: Table, width: int | None, ellipsis: str) -> Iterator[str]
         if width is None:
             continue
         room = width - len(_BELOW)
-        for line in _below(table, row, beside, room, ellipsis):
+        below = _below(
+            table,
+            row,
+            beside,
+            room,
+            ellipsis,
+        )
+        for line in below:
             yield _BELOW + line
 
 
@@ -99,7 +106,14 @@ def _row_lines(
     """Yield one line, or several where a cell wraps."""
     columns = []
     for number, width in enumerate(widths):
-        columns.append(_cell_lines(table, row, number, width, ellipsis))
+        lines = _cell_lines(
+            table,
+            row,
+            number,
+            width,
+            ellipsis,
+        )
+        columns.append(lines)
     for cells in zip_longest(*columns, fillvalue=""):
         aligned = [padded(cell, width) for cell, width in zip(cells, widths, strict=True)]
         line = _GAP.join(aligned)
@@ -127,7 +141,13 @@ def _below(
         else:
             if line:
                 yield line
-            *lines, line = _cell_lines(table, row, number, room, ellipsis)
+            *lines, line = _cell_lines(
+                table,
+                row,
+                number,
+                room,
+                ellipsis,
+            )
             yield from lines
     if line:
         yield line

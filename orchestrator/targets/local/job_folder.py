@@ -294,7 +294,12 @@ class JobFolder:
         """
         state = self.state()
         if state is not None and state.status.is_final:
-            return Ending(state.status, state.ended, state.failure_reason, state.next_step)
+            return Ending(
+                state.status,
+                state.ended,
+                state.failure_reason,
+                state.next_step,
+            )
         published = self._published()
         if published is not None:
             return Ending(JobStatus.COMPLETED, published)
