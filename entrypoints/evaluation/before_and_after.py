@@ -79,29 +79,11 @@ def evaluate(  # noqa: PLR0913 - named by the caller
 
     emit(Phase(name="contact sheet", of=total))
     pristine = load_pristine()
-    before = draw(
-        pristine,
-        asked_before,
-        drawing,
-        check_stop,
-        report_before,
-    )
-    after = draw(
-        tuned,
-        asked_after,
-        drawing,
-        check_stop,
-        report_after,
-    )
+    before = draw(pristine, asked_before, drawing, check_stop, report_before)
+    after = draw(tuned, asked_after, drawing, check_stop, report_after)
     real = _read_real(pictures, drawing.size)
     scorer = metrics.clip_scorer(pristine, scorer_folder)
-    figures = measure(
-        scorer,
-        prompts,
-        real,
-        before,
-        after,
-    )
+    figures = measure(scorer, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
     samples = _real_samples(real)

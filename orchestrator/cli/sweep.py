@@ -128,13 +128,7 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
                 warn_of_taken_name(entry.plan, settings)
             return 0
         store_trees(entries, FolderStore(settings.store))
-    return _run(
-        entries,
-        target,
-        settings,
-        start,
-        max_usd=None,
-    )
+    return _run(entries, target, settings, start, None)
 
 
 def _on_sagemaker(
@@ -182,13 +176,7 @@ def _on_sagemaker(
         check(entries, target)
         ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
         store_trees(entries, target.store)
-    return _run(
-        entries,
-        target,
-        settings,
-        start,
-        max_usd,
-    )
+    return _run(entries, target, settings, start, max_usd)
 
 
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
