@@ -356,13 +356,15 @@ class JobFolder:
     def last_step(self) -> Step | None:
         """Return the newest step that the latest attempt reported, if it is near the end of the log."""
         state = self.state()
-        if state is None or not self.log.exists():
+        if state is None:
             return None
-        with self.log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            start = max(state.log_start, size - _TAIL_BYTES)
-            log.seek(start)
-            lines = log.readlines(_TAIL_BYTES)
+        try:
+            with self.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(state.log_start, size - _TAIL_BYTES))
+                lines = log.readlines(_TAIL_BYTES)
+        except OSError:  # there is none yet, or what lies there is none
+            return None
         for line in reversed(lines):
             event = parse(line.decode(errors="replace"))
             if isinstance(event, Step):
