@@ -65,8 +65,9 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     asked_before: list[DrawRequest] = []
     asked_after: list[DrawRequest] = []
     for prompt in prompts:
-        asked_before += [DrawRequest(prompt.before, seed) for seed in seeds]
-        asked_after += [DrawRequest(prompt.after, seed) for seed in seeds]
+        for seed in seeds:
+            asked_before.append(DrawRequest(prompt.before, seed))
+            asked_after.append(DrawRequest(prompt.after, seed))
     half = len(asked_before)
     total = 2 * half
 
@@ -85,12 +86,13 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     figures = measure(scorer, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
-    samples = [
-        *_real_samples(real),
-        *_drawn_samples("before", prompts, asked_before, before),
-        *_drawn_samples("after", prompts, asked_after, after),
-    ]
-    return Evaluation(figures, samples, scorer.sha256 if scorer else None)
+    samples = _real_samples(real)
+    samples += _drawn_samples("before", prompts, asked_before, before)
+    samples += _drawn_samples("after", prompts, asked_after, after)
+    scorer_sha256 = None
+    if scorer is not None:
+        scorer_sha256 = scorer.sha256
+    return Evaluation(figures, samples, scorer_sha256)
 
 
 def _read_real(
@@ -157,15 +159,23 @@ def measure(
         return {}
     seeds = len(before) // len(prompts)
     of_real = scorer.embed_images(real)
-    of_prompts = scorer.embed_texts([prompt.text for prompt in prompts])
+    texts = [prompt.text for prompt in prompts]
+    of_prompts = scorer.embed_texts(texts)
     of_texts = of_prompts.repeat_interleave(seeds, dim=0)  # one for each image
 
     ceiling = metrics.subject_fidelity_ceiling(of_real)
     figures = {SUBJECT_FIDELITY.figure(CEILING): ceiling}
-    for moment, images in ((BEFORE, before), (AFTER, after)):
+    moments = (
+        (BEFORE, before),
+        (AFTER, after),
+    )
+    for moment, images in moments:
         of_images = scorer.embed_images(images)
         subject = metrics.subject_fidelity(of_images, of_real)
         prompt = metrics.prompt_fidelity(of_images, of_texts)
         figures[SUBJECT_FIDELITY.figure(moment)] = subject
         figures[PROMPT_FIDELITY.figure(moment)] = prompt
-    return {name: round(figure, DIGITS) for name, figure in sorted(figures.items())}
+    rounded = {}
+    for name in sorted(figures):
+        rounded[name] = round(figures[name], DIGITS)
+    return rounded

@@ -48,7 +48,10 @@ _LABEL_LETTERS = 26
 
 def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     """Lay samples out: a strip of real pictures, as many as there is room for, and below it a row for each prompt."""
-    real = [sample.image for sample in samples if sample.about.source == "real"]
+    real = []
+    for sample in samples:
+        if sample.about.source == "real":
+            real.append(sample.image)
     before = _images_by_text(samples, "before")
     after = _images_by_text(samples, "after")
     columns = 0
@@ -61,7 +64,13 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     bottom = FIRST_ROW + len(after) * PITCH
     sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
-    _write(pen, title, MARGIN, MARGIN, TITLE_SIZE)
+    _write(
+        pen,
+        title,
+        MARGIN,
+        MARGIN,
+        TITLE_SIZE,
+    )
 
     _write_label(pen, "real pictures", REAL_TOP)
     room = (right - FIRST_CELL + GAP) // PITCH
@@ -76,8 +85,16 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
         _paste_strip(sheet, before[text], FIRST_CELL, top)
         _paste_strip(sheet, after[text], after_left, top)
         top += PITCH
-    if not _lettering(LABEL_SIZE).is_complete(title + "".join(prompts.values())):
-        _write(pen, CODES, MARGIN, bottom, NOTE_SIZE, FAINT)
+    written = "".join([title, *prompts.values()])
+    if not _lettering(LABEL_SIZE).is_complete(written):
+        _write(
+            pen,
+            CODES,
+            MARGIN,
+            bottom,
+            NOTE_SIZE,
+            FAINT,
+        )
     return sheet
 
 
@@ -123,7 +140,14 @@ def _write_heading(
     left: int,
 ) -> None:
     """Write what a block shows, above it."""
-    _write(pen, text, left, HEADING_TOP + 4, HEADING_SIZE, FAINT)
+    _write(
+        pen,
+        text,
+        left,
+        HEADING_TOP + 4,
+        HEADING_SIZE,
+        FAINT,
+    )
 
 
 def _write_label(
@@ -133,32 +157,63 @@ def _write_label(
 ) -> None:
     """Write what a row shows, left of it."""
     lettering = _lettering(LABEL_SIZE)
+    top += 6
     if lettering.is_plain(text):
-        lines = cut(wrap(text, _LABEL_LETTERS), _LABEL_LINES, lambda line: len(line) <= _LABEL_LETTERS)
+        wrapped = wrap(text, _LABEL_LETTERS)
+        lines = cut(wrapped, _LABEL_LINES, _fits_label)
         pen.multiline_text(
-            (MARGIN, top + 6),
+            (MARGIN, top),
             "\n".join(lines),
             fill=INK,
             font=ImageFont.load_default(LABEL_SIZE),
             spacing=4,
         )
         return
-    top += 6
-    for line in lettering.wrap(text, LABEL_WIDTH - 2 * GAP, _LABEL_LINES):
-        _write(pen, line, MARGIN, top, LABEL_SIZE)
+    width = LABEL_WIDTH - 2 * GAP
+    for line in lettering.wrap(text, width, _LABEL_LINES):
+        _write(
+            pen,
+            line,
+            MARGIN,
+            top,
+            LABEL_SIZE,
+        )
         top += LABEL_PITCH
 
 
-def _write(pen: ImageDraw.ImageDraw, text: str, left: int, top: int, size: int, colour: str = INK) -> None:
+def _fits_label(line: str) -> bool:
+    return len(line) <= _LABEL_LETTERS
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    left: int,
+    top: int,
+    size: int,
+    colour: str = INK,
+) -> None:
     """Write one line, each letter in a font that has it, all on the base line of Pillow's own font."""
     lettering = _lettering(size)
     if lettering.is_plain(text):
-        pen.text((left, top), text, fill=colour, font=ImageFont.load_default(size))
+        own = ImageFont.load_default(size)
+        pen.text(
+            (left, top),
+            text,
+            fill=colour,
+            font=own,
+        )
         return
     base = top + size
     x = float(left)
     for run in lettering.runs(text):
-        pen.text((x, base), run.text, fill=colour, font=run.font, anchor="ls")
+        pen.text(
+            (x, base),
+            run.text,
+            fill=colour,
+            font=run.font,
+            anchor="ls",
+        )
         x += run.font.getlength(run.text)
 
 
@@ -166,8 +221,13 @@ def _write(pen: ImageDraw.ImageDraw, text: str, left: int, top: int, size: int, 
 def _lettering(size: int) -> Lettering[PillowFont]:
     """Return fonts of one size: first Pillow's own, the same letters on every machine."""
     own: PillowFont = ImageFont.load_default(size)
-    fonts = load_fonts(own, lambda path: _load(path, size))
-    return Lettering(fonts, shapes=bool(features.check("raqm")))
+
+    def load(path: Path) -> PillowFont:
+        return _load(path, size)
+
+    fonts = load_fonts(own, load)
+    shapes = bool(features.check("raqm"))
+    return Lettering(fonts, shapes=shapes)
 
 
 def _load(path: Path, size: int) -> PillowFont:

@@ -7,6 +7,7 @@ a rename, so that two jobs at once, or a job that was killed half-way, come by t
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -20,20 +21,35 @@ from entrypoints.training.run import Run
 from orchestrator.contract.events import Item, Phase, emit
 
 
-def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[CaptionedImage]:
+def class_pictures(
+    run: Run,
+    base: BaseModel,
+    prompt: str,
+    count: int,
+) -> list[CaptionedImage]:
     """Return `count` pictures of the class, drawing those that are not in the cache."""
-    folder = run.environment.cache / "class_images" / cache_key(run, base, prompt, count)
+    key = cache_key(run, base, prompt, count)
+    folder = run.environment.cache / "class_images" / key
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:05d}.png" for number in range(count)]
-    draws = run.ranks.is_first_of_host and not all(path.is_file() for path in paths)
+    paths = []
+    for number in range(count):
+        paths.append(folder / f"{number:05d}.png")
+    draws = run.ranks.is_first_of_host and not _all_there(paths)
     if draws:
         emit(Phase(name="class images", of=count))
     size = batch_size(run.drawing.size, run.device)
     for start in range(0, count, size):
         batch = paths[start : start + size]
         if draws:
-            _draw_missing(run, base, prompt, start, batch)
-            emit(Item(done=start + len(batch), of=count))
+            _draw_missing(
+                run,
+                base,
+                prompt,
+                start,
+                batch,
+            )
+            done = start + len(batch)
+            emit(Item(done=done, of=count))
         run.check_stop()  # where the processes that draw nothing wait
     return [CaptionedImage(path) for path in paths]
 
@@ -41,16 +57,36 @@ def class_pictures(run: Run, base: BaseModel, prompt: str, count: int) -> list[C
 def cache_key(run: Run, base: BaseModel, prompt: str, count: int) -> str:
     """Return a hash of everything that the pictures depend on."""
     recipe = run.recipe
-    sampling = {"resolution": recipe.resolution, "steps": recipe.inference_steps, "guidance": recipe.guidance_scale}
-    model = {"weights": base.reference.fingerprint, "settings": settings_sha256(base.folder)}
-    machine = {"batch": batch_size(run.drawing.size, run.device), **run.machine.model_dump()}
-    facts = {"prompt": prompt, "count": count, "seed": recipe.seed, **model, **sampling, **machine}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    facts = {
+        "prompt": prompt,
+        "count": count,
+        "seed": recipe.seed,
+        "weights": base.reference.fingerprint,
+        "settings": settings_sha256(base.folder),
+        "resolution": recipe.resolution,
+        "steps": recipe.inference_steps,
+        "guidance": recipe.guidance_scale,
+        "batch": batch_size(run.drawing.size, run.device),
+        **run.machine.model_dump(),
+    }
+    text = json.dumps(facts, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return digest[:24]
 
 
-def _draw_missing(run: Run, base: BaseModel, prompt: str, start: int, paths: list[Path]) -> None:
+def _all_there(paths: Sequence[Path]) -> bool:
+    return all(path.is_file() for path in paths)
+
+
+def _draw_missing(
+    run: Run,
+    base: BaseModel,
+    prompt: str,
+    start: int,
+    paths: Sequence[Path],
+) -> None:
     """Draw a batch, the images with the numbers `start`, `start + 1`, ..., unless all its files are there."""
-    if all(path.is_file() for path in paths):
+    if _all_there(paths):
         return
     requests = []
     for number in range(start, start + len(paths)):
@@ -62,6 +98,8 @@ def _draw_missing(run: Run, base: BaseModel, prompt: str, start: int, paths: lis
 
 
 def _write(image: Image.Image, path: Path) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a picture under another name first: a file that is there is whole."""
+    process = os.getpid()
+    draft = path.with_name(f".{path.name}.{process}")
     image.save(draft, format="PNG")
     draft.replace(path)

@@ -9,6 +9,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.run import Run
 from orchestrator.contract.events import TRAINING_PHASE, Phase, Sample, emit
+from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.samples import SampleImage
 from orchestrator.contract.words import with_word
 
@@ -21,24 +22,44 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     recipe = run.recipe
     if not recipe.validation_prompts:
         return
-    modules = (base.denoiser, *base.text_encoders.values())
-    training = [module.training for module in modules]
+    modules = [base.denoiser, *base.text_encoders.values()]
+    modes = [module.training for module in modules]
     for module in modules:
         module.eval()
-    emit(Phase(name="validation", of=len(recipe.validation_prompts)))
-    requests = []
-    word = recipe.new_word
-    for prompt in recipe.validation_prompts:
-        # Only in its own spelling does a new word stand for all its vectors.
-        spelled = with_word(prompt, word.text) if word else prompt
-        requests.append(DrawRequest(spelled, recipe.seed))
+    requests = _requests(recipe)
+    emit(Phase(name="validation", of=len(requests)))
     images = _draw_together(run, base, requests)
-    for module, mode in zip(modules, training, strict=True):
+    for module, mode in zip(modules, modes, strict=True):
         module.train(mode)
     if not run.ranks.is_first:
         return
+    _save(run, step, requests, images)
+    emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
+
+
+def _requests(recipe: Recipe) -> list[DrawRequest]:
+    """Return what is drawn: each prompt with the seed of the recipe, the same at every step."""
+    requests = []
+    word = recipe.new_word
+    for prompt in recipe.validation_prompts:
+        spelled = prompt
+        if word is not None:
+            # Only in its own spelling does a new word stand for all its vectors.
+            spelled = with_word(prompt, word.text)
+        requests.append(DrawRequest(spelled, recipe.seed))
+    return requests
+
+
+def _save(
+    run: Run,
+    step: int,
+    requests: Sequence[DrawRequest],
+    images: Sequence[Image.Image],
+) -> None:
+    """Write the images with their index, and tell where each lies."""
     samples = []
-    for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+    pairs = zip(requests, images, strict=True)
+    for number, (request, image) in enumerate(pairs):
         about = SampleImage(
             file=f"step-{step:06d}-{number}.png",
             source="after",
@@ -50,10 +71,11 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
         samples.append(IndexedImage(image, about))
     folder = run.environment.samples
     write_samples(folder, samples)
+    root = run.environment.root
     for sample in samples:
         path = folder / sample.about.file
-        emit(Sample(path=path.relative_to(run.environment.root).as_posix()))
-    emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
+        told = path.relative_to(root)
+        emit(Sample(path=told.as_posix()))
 
 
 def _draw_together(run: Run, base: BaseModel, requests: Sequence[DrawRequest]) -> list[Image.Image]:

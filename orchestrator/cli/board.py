@@ -11,7 +11,7 @@ import click
 from orchestrator.cli.output import say
 from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import marks_for, plain_line, progress_line
-from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
+from orchestrator.cli.screen import LiveLines, is_terminal, padded, shortened, styled, width_of
 from orchestrator.cli.timeline import Timeline, moment
 from orchestrator.contract.events import Event, Item, Step, Warned
 from orchestrator.terminal import printable
@@ -25,20 +25,26 @@ _SECONDS_BETWEEN_LINES = 10.0
 @contextmanager
 def board(labels: Sequence[str], *, quiet: bool) -> "Iterator[Watcher]":
     """Yield what shows the progress: redrawn lines on a terminal, lines elsewhere, nothing if `quiet`."""
-    labels = [printable(label) for label in labels]
     if quiet:
         yield _Silence()
-    elif is_terminal(sys.stderr):
-        jobs = [_Shown(label) for label in labels]
-        with LiveLines(sys.stderr, lambda columns, rows: _lines(jobs, columns, rows)) as live:
-            yield _Live(live, jobs)
-        for job in jobs:
-            click.echo(f"{job.label}: {job.words}", err=True)
-    else:
+        return
+    if not is_terminal(sys.stderr):
         yield _Lines(labels)
+        return
+    jobs = [_Shown(printable(label)) for label in labels]
+
+    def lines(columns: int, rows: int) -> list[str]:
+        return _lines(jobs, columns, rows)
+
+    with LiveLines(sys.stderr, lines) as live:
+        yield _Live(live, jobs)
+    for job in jobs:
+        click.echo(f"{job.label}: {job.words}", err=True)
 
 
 class _Silence:
+    """Shows nothing."""
+
     def says(self, number: int, event: Event) -> None:
         pass
 
@@ -47,22 +53,28 @@ class _Silence:
 
 
 class _Lines:
+    """Prints lines, with at least so much time between two of a job unless a stage begins."""
+
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = labels
         self._timelines = [Timeline() for _ in labels]
         self._printed = [0.0] * len(labels)  # seconds since 1970
 
     def says(self, number: int, event: Event) -> None:
-        timeline = self._timelines[number]
-        stage = timeline.stage
         now = time.time()
+        timeline = self._timelines[number]
+        earlier_stage = timeline.stage
         timeline.hear(event, now)
+        stage = timeline.stage
         if isinstance(event, Warned):
             self.stands(number, f"Warning: {event.message}")
-        is_news = isinstance(event, Step | Item) and now - self._printed[number] > _SECONDS_BETWEEN_LINES
-        if is_news or (timeline.stage and timeline.stage != stage):
+        is_due = now - self._printed[number] > _SECONDS_BETWEEN_LINES
+        is_news = isinstance(event, Step | Item) and is_due
+        is_new_stage = stage and stage != earlier_stage
+        if is_news or is_new_stage:
             self._printed[number] = now
-            self.stands(number, plain_line(timeline, moment(event, now)))
+            line = plain_line(timeline, moment(event, now))
+            self.stands(number, line)
 
     def stands(self, number: int, words: str) -> None:
         label = self.labels[number]
@@ -84,21 +96,25 @@ class _Shown:
 
 
 class _Live:
+    """Redraws the lines of a terminal."""
+
     def __init__(self, live: LiveLines, jobs: Sequence[_Shown]) -> None:
         self._live = live
         self._jobs = jobs
 
     def says(self, number: int, event: Event) -> None:
         job = self._jobs[number]
+        now = time.time()
         with self._live.changing():
-            job.timeline.hear(event, time.time())
+            job.timeline.hear(event, now)
         if isinstance(event, Warned):
-            text = as_called(printable(f"{job.label}: {event.message}"))
-            self._live.print(styled(text, sys.stderr, "yellow"))
+            text = printable(f"{job.label}: {event.message}")
+            line = styled(as_called(text), sys.stderr, "yellow")
+            self._live.print(line)
 
     def stands(self, number: int, words: str) -> None:
+        job = self._jobs[number]
         with self._live.changing():
-            job = self._jobs[number]
             job.words = printable(words)
             job.timeline = Timeline()
 
@@ -107,18 +123,29 @@ def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
     """Return a line for each job; where there are more jobs than rows, for those that run and the next ones."""
     width = columns - 1  # a full line would leave the cursor in the next
     marks = marks_for(sys.stderr)
-    shown = list(jobs)
     most = max(1, rows - 2)
-    if len(shown) > most:
-        shown.sort(key=lambda job: not job.runs)
-        shown = shown[:most]
-    longest = min(width // 3, max(len(job.label) for job in shown))
+    shown = list(jobs)
+    if len(jobs) > most:
+        running = [job for job in jobs if job.runs]
+        others = [job for job in jobs if not job.runs]
+        shown = [*running, *others][:most]
+    longest = 0
+    for job in shown:
+        longest = max(longest, width_of(job.label))
+    longest = min(longest, width // 3)
     now = time.time()
     lines = []
     for job in shown:
-        label = shortened(job.label, longest, marks.ellipsis).ljust(longest)
+        label = shortened(job.label, longest, marks.ellipsis)
+        label = padded(label, longest)
         if job.runs:
-            line = progress_line(job.timeline, now, width, marks, label)
+            line = progress_line(
+                job.timeline,
+                now,
+                width,
+                marks,
+                label,
+            )
         else:
             line = shortened(f"{label}  {job.words}", width, marks.ellipsis)
         lines.append(line)

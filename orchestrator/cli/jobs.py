@@ -119,7 +119,12 @@ def show(name: str, target: str | None, as_json: bool) -> None:
 
 @jobs.command()
 @job_argument
-@click.option("-f", "--follow", is_flag=True, help="Print new lines until the job ends.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Print new lines until the job ends.",
+)
 @json_option
 def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     """Print a job's log; with --json its events alone, one a line as the job wrote them."""
@@ -172,7 +177,13 @@ def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
 @click.option("--adapter", is_flag=True, help="Delete its adapter too. Local jobs only.")
 @click.option("--yes", is_flag=True, help="Do not ask before the adapter is deleted.")
 @json_option
-def remove(name: str, target: str | None, adapter: bool, yes: bool, as_json: bool) -> None:
+def remove(
+    name: str,
+    target: str | None,
+    adapter: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Delete a job that has ended and all its files except the adapter.
 
     With --adapter it asks first, or without a terminal requires --yes: an adapter cannot be brought back.

@@ -20,6 +20,7 @@ from orchestrator.targets.base import JobStatus
 from orchestrator.terminal import printable, size_text
 
 _SECONDS_BETWEEN_LINES = 10.0
+_BYTE_BAR = 20  # columns
 
 
 def follow(job: Job, *, quiet: bool) -> None:
@@ -46,7 +47,8 @@ def leaving(job: Job) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        say(f"\n{_keeps_running(job)}", keep="\n", err=True)
+        text = _keeps_running(job)
+        say(f"\n{text}", keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -55,54 +57,69 @@ def uploading(*, quiet: bool) -> Iterator[StorageProgress | None]:
     """Yield a listener for a store that shows uploads: one bar a tree; what the store already holds is not shown."""
     if quiet:
         yield None
-    elif is_terminal(sys.stderr):
-        with _byte_bars() as bars:
-            yield bars
-    else:
+        return
+    if not is_terminal(sys.stderr):
         yield _byte_lines()
+        return
+    with _byte_bars() as bars:
+        yield bars
 
 
 def _byte_lines() -> StorageProgress:
+    """Return a listener that prints a line when a tree begins to be sent, and another when it is."""
     started: set[str] = set()
 
     def progress(what: str, done: int, of: int) -> None:
-        if done == of and what in started:
+        is_complete = done == of
+        if is_complete and what in started:
             click.echo(f"{what}: all sent", err=True)
-        elif done < of and what not in started:
+        elif not is_complete and what not in started:
             started.add(what)
-            click.echo(f"{what}: sending {size_text(of)}", err=True)
+            size = size_text(of)
+            click.echo(f"{what}: sending {size}", err=True)
 
     return progress
 
 
 @contextmanager
 def _byte_bars() -> Iterator[StorageProgress]:
+    """Yield a listener that redraws a bar for each tree; what was sent stays as a line each."""
     marks = marks_for(sys.stderr)
     sent: dict[str, tuple[int, int]] = {}  # bytes of each tree, and of how many
 
     def lines(columns: int, _rows: int) -> list[str]:
         shown = []
         for what, (done, of) in sent.items():
-            drawn = bar(done, of, 20, marks)
-            line = f"sending {printable(what)}  {drawn}  {size_text(done)} of {size_text(of)}"
+            name = printable(what)
+            drawn = bar(done, of, _BYTE_BAR, marks)
+            size_sent = size_text(done)
+            size = size_text(of)
+            line = f"sending {name}  {drawn}  {size_sent} of {size}"
             shown.append(shortened(line, columns - 1, marks.ellipsis))
         return shown
 
     with LiveLines(sys.stderr, lines) as live:
 
         def progress(what: str, done: int, of: int) -> None:
-            if what in sent or done < of:  # what the store already holds is complete from the beginning
-                with live.changing():
-                    sent[what] = (done, of)
+            is_stored = done == of and what not in sent  # complete from the beginning
+            if is_stored:
+                return
+            with live.changing():
+                sent[what] = (done, of)
 
         yield progress
+    mark = styled(marks.done, sys.stderr, "green")
     for what, (_, of) in sent.items():
-        click.echo(f"{styled(marks.done, sys.stderr, 'green')} sent {printable(what)}  {size_text(of)}", err=True)
+        name = printable(what)
+        size = size_text(of)
+        click.echo(f"{mark} sent {name}  {size}", err=True)
 
 
 def _keeps_running(job: Job) -> str:
+    """Return what to say of a job that this command leaves alone."""
     state = "keeps running"
-    if job.describe().status is JobStatus.STOPPING:
+    described = job.describe()
+    if described.status is JobStatus.STOPPING:
         state = "is stopping"
     wait = command("jobs", "wait", job.name)
     stop = command("jobs", "stop", job.name)
@@ -110,21 +127,27 @@ def _keeps_running(job: Job) -> str:
 
 
 def _ask_to_stop(job: Job) -> None:
-    question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
-    if sys.stdin.isatty() and not click.confirm(question, default=True, err=True):
-        say(_keeps_running(job), keep="\n", err=True)
+    stops = True
+    if sys.stdin.isatty():
+        question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
+        stops = click.confirm(question, default=True, err=True)
+    if not stops:
+        text = _keeps_running(job)
+        say(text, keep="\n", err=True)
         return
     click.echo("Saving a checkpoint and stopping ...", err=True)
     job.stop()
 
 
 def _redraw_line(job: Job) -> None:
+    """Show one line on a terminal, and above it each stage that has ended."""
     timeline = Timeline()
     marks = marks_for(sys.stderr)
 
     def lines(columns: int, _rows: int) -> list[str]:
-        # One column less: a full line would leave the cursor in the next.
-        return [progress_line(timeline, time.time(), columns - 1, marks)]
+        now = time.time()
+        width = columns - 1  # a full line would leave the cursor in the next
+        return [progress_line(timeline, now, width, marks)]
 
     with LiveLines(sys.stderr, lines) as live:
         for event in job.events(follow=True, latest_attempt=True):
@@ -136,24 +159,30 @@ def _redraw_line(job: Job) -> None:
 
 
 def _print_lines(job: Job) -> None:
+    """Print a line when a stage begins, and while it lasts one every few seconds."""
     timeline = Timeline()
     printed = 0.0  # seconds since 1970
     for event in job.events(follow=True, latest_attempt=True):
         now = time.time()
-        stage = timeline.stage
+        earlier_stage = timeline.stage
         ended = timeline.hear(event, now)
+        stage = timeline.stage
         for text in _remarks(event, ended):
             click.echo(text, err=True)
         said = moment(event, now)  # long ago, if the job ran before somebody began to watch
-        is_due = now - said < _SECONDS_BETWEEN_LINES < now - printed
-        is_news = isinstance(event, Step | Item) and is_due
-        if is_news or (timeline.stage and timeline.stage != stage):
+        is_recent = now - said < _SECONDS_BETWEEN_LINES
+        is_due = now - printed > _SECONDS_BETWEEN_LINES
+        is_news = isinstance(event, Step | Item) and is_recent and is_due
+        is_new_stage = stage and stage != earlier_stage
+        if is_news or is_new_stage:
             printed = now
-            click.echo(plain_line(timeline, said), err=True)
+            line = plain_line(timeline, said)
+            click.echo(line, err=True)
     _print_end(job, timeline)
 
 
 def _print_end(job: Job, timeline: Timeline) -> None:
+    """Print the stage in which the job ended."""
     described = job.describe()
     status = described.status
     ended = None
@@ -162,11 +191,12 @@ def _print_end(job: Job, timeline: Timeline) -> None:
     stage = timeline.end(status, ended)
     if stage is None:
         return
-    if status is JobStatus.COMPLETED:
-        click.echo(_done(stage), err=True)
-    else:
-        mark = styled(marks_for(sys.stderr).ended, sys.stderr, "red")
-        click.echo(stage_line(stage, mark, is_complete=False), err=True)
+    line = _done(stage)
+    if status is not JobStatus.COMPLETED:
+        marks = marks_for(sys.stderr)
+        mark = styled(marks.ended, sys.stderr, "red")
+        line = stage_line(stage, mark, is_complete=False)
+    click.echo(line, err=True)
 
 
 def _remarks(event: Event, ended: Stage | None) -> list[str]:
@@ -181,7 +211,8 @@ def _remarks(event: Event, ended: Stage | None) -> list[str]:
 
 
 def _done(stage: Stage) -> str:
-    mark = styled(marks_for(sys.stderr).done, sys.stderr, "green")
+    marks = marks_for(sys.stderr)
+    mark = styled(marks.done, sys.stderr, "green")
     return stage_line(stage, mark, is_complete=True)
 
 
@@ -192,7 +223,8 @@ def _remark(event: Event) -> str:
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            return styled(as_called(printable(f"Warning: {message}")), sys.stderr, "yellow")
+            text = printable(f"Warning: {message}")
+            return styled(as_called(text), sys.stderr, "yellow")
         case Sample(path=path):
             return printable(f"image: {path}")
     return ""

@@ -2,12 +2,16 @@
 
 from typing import NamedTuple, TextIO
 
-from orchestrator.cli.screen import shortened, shows_unicode
+from orchestrator.cli.screen import shortened, shows_unicode, width_of
 from orchestrator.cli.timeline import Stage, Timeline
 from orchestrator.terminal import printable
 
 _LONGEST_BAR = 30
 _SHORTEST_BAR = 8
+_GAP = "  "
+_NARROW_GAP = " "
+_LEAST_NEEDED = ("loss", "left", "elapsed")
+"""Facts that are left out where there is no room, the first of them first."""
 
 
 class Marks(NamedTuple):
@@ -20,8 +24,20 @@ class Marks(NamedTuple):
     empty: str
 
 
-_UNICODE = Marks(done="✓", ended="✗", ellipsis="…", full="━", empty="─")
-_ASCII = Marks(done="+", ended="x", ellipsis="...", full="#", empty="-")
+_UNICODE = Marks(
+    done="✓",
+    ended="✗",
+    ellipsis="…",
+    full="━",
+    empty="─",
+)
+_ASCII = Marks(
+    done="+",
+    ended="x",
+    ellipsis="...",
+    full="#",
+    empty="-",
+)
 
 
 def marks_for(stream: TextIO) -> Marks:
@@ -48,39 +64,43 @@ def progress_line(
     label: str = "",
 ) -> str:
     """Return the line: a bar where there is room, and less of the rest where there is not."""
-    from rich.cells import cell_len
-
-    facts = _facts(timeline, now)
-    first = printable(timeline.stage) or "waiting"
+    first = _first(timeline)
     if label:
         first = f"{label}  {first}"
-    line = _joined("  ", first, facts)
-    room = width - cell_len(line) - 2
+    facts = _facts(timeline, now)
+    without_bar = _joined(first, facts)
+    room = width - width_of(without_bar) - len(_GAP)
     if timeline.of and room >= _SHORTEST_BAR:
-        first = f"{first}  {bar(timeline.done, timeline.of, min(room, _LONGEST_BAR), marks)}"
-        return _joined("  ", first, facts)
-    for unneeded in ("", "loss", "left", "elapsed"):
-        facts.pop(unneeded, None)
-        for gap in ("  ", " "):
-            line = _joined(gap, first, facts)
-            if cell_len(line) <= width:
-                return line
-    room = width - cell_len(_joined("  ", "", facts))
+        columns = min(room, _LONGEST_BAR)
+        drawn = bar(timeline.done, timeline.of, columns, marks)
+        return _joined(f"{first}{_GAP}{drawn}", facts)
+    line = _fitting(first, facts, width)
+    for unneeded in _LEAST_NEEDED:
+        if line is None:
+            facts.pop(unneeded, None)
+            line = _fitting(first, facts, width)
+    if line is not None:
+        return line
+    count = _joined("", facts)
+    room = width - width_of(count)
     if room < _SHORTEST_BAR:
         return shortened(first, width, marks.ellipsis)
-    return _joined("  ", shortened(first, room, marks.ellipsis), facts)
+    first = shortened(first, room, marks.ellipsis)
+    return _joined(first, facts)
 
 
 def plain_line(timeline: Timeline, now: float) -> str:
     """Return the line without a bar, as long as it is."""
-    first = printable(timeline.stage) or "waiting"
-    return _joined("  ", first, _facts(timeline, now))
+    first = _first(timeline)
+    facts = _facts(timeline, now)
+    return _joined(first, facts)
 
 
 def stage_line(stage: Stage, mark: str, *, is_complete: bool) -> str:
     """Return the line of a stage that has ended: a mark, its name, its duration, and how far it came if not done."""
     name = printable(stage.name)
-    text = f"{mark} {name:<14}  {clock(stage.seconds)}"
+    duration = clock(stage.seconds)
+    text = f"{mark} {name:<14}  {duration}"
     if not stage.of:
         return text
     count = str(stage.of)
@@ -89,28 +109,50 @@ def stage_line(stage: Stage, mark: str, *, is_complete: bool) -> str:
     return f"{text}  {count} {stage.unit}s"
 
 
+def _first(timeline: Timeline) -> str:
+    """Return what the job does."""
+    return printable(timeline.stage) or "waiting"
+
+
 def _facts(timeline: Timeline, now: float) -> dict[str, str]:
     """Return what is known beside the stage, each with its label, by name."""
-    facts = {}
+    facts: dict[str, str] = {}
     step = timeline.step
     if timeline.of:
         count = f"{timeline.done}/{timeline.of}"
         facts["count"] = f"{timeline.unit} {count}"
     if step is not None and timeline.trains:
         facts["loss"] = f"loss {step.loss:.4f}"
-    facts["elapsed"] = f"elapsed {clock(timeline.elapsed(now))}"
-    left = timeline.left(now)
-    if left is not None:
-        facts["left"] = f"left {clock(left)}"
+    elapsed = clock(timeline.elapsed(now))
+    facts["elapsed"] = f"elapsed {elapsed}"
+    seconds_left = timeline.left(now)
+    if seconds_left is not None:
+        left = clock(seconds_left)
+        facts["left"] = f"left {left}"
     return facts
 
 
-def _joined(gap: str, first: str, facts: dict[str, str]) -> str:
-    return gap.join([first, *facts.values()])
+def _fitting(first: str, facts: dict[str, str], width: int) -> str | None:
+    """Return the line with wide gaps, else with narrow ones; None when it fits with neither."""
+    for gap in (_GAP, _NARROW_GAP):
+        line = _joined(first, facts, gap)
+        if width_of(line) <= width:
+            return line
+    return None
+
+
+def _joined(
+    first: str,
+    facts: dict[str, str],
+    gap: str = _GAP,
+) -> str:
+    parts = [first, *facts.values()]
+    return gap.join(parts)
 
 
 def bar(done: int, of: int, width: int, marks: Marks) -> str:
     """Return a bar of so many columns."""
     share = min(1.0, done / of)
     full = int(share * width)
-    return marks.full * full + marks.empty * (width - full)
+    empty = width - full
+    return marks.full * full + marks.empty * empty

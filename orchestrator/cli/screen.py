@@ -1,7 +1,7 @@
 """What a terminal can show, and lines at its end that are redrawn in place.
 
-rich's live display leaves the cursor behind what it drew. When a window gets narrower, the terminal breaks the line in
-two, and rich erases the second half only. Here the cursor rests before the lines, so that all of them are erased.
+The cursor rests before the lines. When a window gets narrower, the terminal breaks each of them in two; a display that
+leaves its cursor behind what it drew would erase the second half only.
 """
 
 import locale
@@ -56,13 +56,27 @@ def styled(text: str, stream: TextIO, colour: str, *, bold: bool = False) -> str
     return click.style(text, fg=colour, bold=bold)
 
 
+def width_of(text: str) -> int:
+    """Return how many columns a text takes: a Chinese character or an emoji takes two, an accent of its own none."""
+    import wcwidth
+
+    return wcwidth.width(text)
+
+
+def padded(text: str, width: int) -> str:
+    """Return the text with spaces behind it, to so many columns."""
+    missing = width - width_of(text)
+    return text + " " * missing
+
+
 def shortened(text: str, width: int, ellipsis: str) -> str:
     """Return the text, cut to so many columns with an ellipsis at its end when it is longer."""
-    from rich.cells import cell_len, set_cell_size
+    import wcwidth
 
-    if cell_len(text) <= width:
+    if width_of(text) <= width:
         return text
-    kept = set_cell_size(text, max(0, width - len(ellipsis)))
+    room = max(0, width - len(ellipsis))
+    kept = wcwidth.clip(text, 0, room)
     return kept.rstrip() + ellipsis
 
 
@@ -119,13 +133,15 @@ class LiveLines:
     def _draw(self) -> None:
         with self._lock:
             size = size_of(self._stream)
-            lines = list(self._lines(size.columns, size.lines))
-            if (size, lines) == self._drawn:
+            lines = self._lines(size.columns, size.lines)
+            drawing = (size, list(lines))
+            if drawing == self._drawn:
                 return
-            self._drawn = (size, lines)
-            up = ""
-            if len(lines) > 1:
-                up = f"\x1b[{len(lines) - 1}A"
+            self._drawn = drawing
             text = "\n".join(lines)
+            up = ""
+            rows_up = len(lines) - 1
+            if rows_up > 0:
+                up = f"\x1b[{rows_up}A"
             self._stream.write(f"{_ERASE}{text}{up}\r")
             self._stream.flush()

@@ -85,16 +85,26 @@ def sweep(
     from orchestrator.sweeps.grid import expand
 
     check_target(target, {**given, "max_usd": max_usd, "pairs": pairs})
-    start = _Start(**{flag: given.pop(flag) for flag in _Start._fields})
+    start = _Start(
+        parallel=given.pop("parallel"),
+        resume=given.pop("resume"),
+        dry_run=given.pop("dry_run"),
+        yes=given.pop("yes"),
+        as_json=given.pop("as_json"),
+    )
     settings = Settings.from_environment()
     if not start.dry_run:
         settings.require_writable()
-    lists = dict(pair.partition("=")[::2] for pair in pairs)
+    lists = {}
+    for pair in pairs:
+        field, _, values = pair.partition("=")
+        lists[field] = values
     fields = spec_fields(what, given, lists)
     variants = expand(fields, pairs)
-    if target == "sagemaker":
-        return _on_sagemaker(with_shares(variants, max_usd), settings, start, max_usd)
-    return _here(variants, settings, start)
+    if target != "sagemaker":
+        return _here(variants, settings, start)
+    capped = with_shares(variants, max_usd)
+    return _on_sagemaker(capped, settings, start, max_usd)
 
 
 def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
@@ -133,7 +143,13 @@ def _on_sagemaker(
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if start.dry_run:
             planned_for = settings.aws() or AwsSettings.placeholder()
-            entries = plan_sweep_on_sagemaker(variants, settings, planned_for, Path(staging), {})
+            entries = plan_sweep_on_sagemaker(
+                variants,
+                settings,
+                planned_for,
+                Path(staging),
+                mirrors={},
+            )
             _show_plan(entries, start)
             return 0
         # Imported late: a dry run needs nothing that watches jobs.
@@ -148,7 +164,13 @@ def _on_sagemaker(
         target = open_target(TargetName.SAGEMAKER, settings)
         models = [variant.spec.base_model for variant in variants]
         mirrors = ask_all(target.store, models)
-        entries = plan_sweep_on_sagemaker(variants, settings, account, Path(staging), mirrors)
+        entries = plan_sweep_on_sagemaker(
+            variants,
+            settings,
+            account,
+            Path(staging),
+            mirrors,
+        )
         _show_plan(entries, start)
         require_image(Aws(account.region), account)
         check(entries, target)
@@ -158,14 +180,14 @@ def _on_sagemaker(
 
 
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
-    shown = set()
+    lines: dict[str, None] = {}  # a set that keeps its order: most are the same for all jobs
     for entry in entries:
-        lines = [f"Warning: {warning.render()}" for warning in entry.plan.warnings]
-        lines += [f"Note: {note}" for note in entry.plan.notes]
-        for line in lines:
-            if line not in shown:
-                shown.add(line)
-                say(line, err=True)
+        for warning in entry.plan.warnings:
+            lines[f"Warning: {warning.render()}"] = None
+        for note in entry.plan.notes:
+            lines[f"Note: {note}"] = None
+    for line in lines:
+        say(line, err=True)
     if start.dry_run and start.as_json:
         print_json(_plan_json(entries))
     elif not start.as_json:
@@ -175,39 +197,55 @@ def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
 def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
     from orchestrator.sweeps.budget import total_worst_case
 
+    unshown = {"trees", "warnings", "notes", "stand_ins"}
     jobs = []
     for entry in entries:
-        plan = entry.plan.model_dump(mode="json", exclude={"trees", "warnings", "notes", "stand_ins"})
-        jobs.append({"settings": dict(entry.variant.settings), **plan})
+        settings = dict(entry.variant.settings)
+        plan = entry.plan.model_dump(mode="json", exclude=unshown)
+        jobs.append({"settings": settings, **plan})
     total = total_worst_case([entry.plan for entry in entries])
-    if total is None:
-        return {"jobs": jobs, "usd": None}
-    return {"jobs": jobs, "usd": float(total)}
+    usd = None
+    if total is not None:
+        usd = float(total)
+    return {"jobs": jobs, "usd": usd}
 
 
 def _print_plan(entries: Sequence["Entry"]) -> None:
     from orchestrator.planning.pricing import dollars
     from orchestrator.sweeps.budget import total_worst_case
 
-    total = total_worst_case([entry.plan for entry in entries])
+    first = entries[0]
+    settings = _columns(first.variant.settings)
+    columns = [*settings, "JOB"]
+    is_paid = first.plan.placement is not None
+    if is_paid:
+        columns += ["INSTANCE", "LIMIT", "LIKELY", "AT MOST"]
     rows = []
     for entry in entries:
         row = [*entry.variant.settings.values(), entry.name]
         placement = entry.plan.placement
         if placement is not None:
-            minutes = placement.cost.runtime_seconds // 60
-            row += [placement.instance.name, f"{minutes} min", _likely(placement), _most(placement)]
+            row += _costs(placement)
         rows.append(row)
-    settings = _columns(entries[0].variant.settings)
-    columns = [*settings, "JOB"]
-    if entries[0].plan.placement is None:
-        print_table(columns, rows, wraps=settings)
+    print_table(columns, rows, wraps=settings)
+    if not is_paid:
         return
-    print_table([*columns, "INSTANCE", "LIMIT", "LIKELY", "AT MOST"], rows, wraps=settings)
+    total = total_worst_case([entry.plan for entry in entries])
     most = "unknown: no price of an instance type is known"
     if total is not None:
         most = f"at most {dollars(total)} for {len(entries)} jobs"
     print_facts([("total", most)])
+
+
+def _costs(placement: "Placement") -> list[str]:
+    """Return the cells of an instance, its time limit and what the job costs."""
+    minutes = placement.cost.runtime_seconds // 60
+    return [
+        placement.instance.name,
+        f"{minutes} min",
+        _likely(placement),
+        _most(placement),
+    ]
 
 
 def _likely(placement: "Placement") -> str:
@@ -216,7 +254,9 @@ def _likely(placement: "Placement") -> str:
     if placement.likely_usd is None:
         return "unknown"
     low, high = placement.likely_usd
-    return f"{dollars(low)} to {dollars(high)}"
+    least = dollars(low)
+    most = dollars(high)
+    return f"{least} to {most}"
 
 
 def _most(placement: "Placement") -> str:
@@ -233,9 +273,12 @@ def _print_expected(entries: Sequence["Entry"], target: "LocalJobs") -> None:
     from orchestrator.planning.duration import one_after_another
 
     runs = measured_runs(target)
-    expected = one_after_another([expected_here(entry.variant.spec, runs) for entry in entries])
-    if expected is not None:
-        print_facts([("expected", f"{expected.describe()} for {len(entries)} jobs")])
+    each = [expected_here(entry.variant.spec, runs) for entry in entries]
+    expected = one_after_another(each)
+    if expected is None:
+        return
+    duration = expected.describe()
+    print_facts([("expected", f"{duration} for {len(entries)} jobs")])
 
 
 def _columns(settings: Mapping[str, str]) -> list[str]:
@@ -261,7 +304,12 @@ def _run(
     if start.parallel is not None:
         parallel = start.parallel
     labels = [label(entry.variant.settings) for entry in entries]
-    run = SweepRun(entries, target, parallel=parallel, resume=start.resume)
+    run = SweepRun(
+        entries,
+        target,
+        parallel=parallel,
+        resume=start.resume,
+    )
     with _leaving(run), board(labels, quiet=start.as_json) as watcher:
         endings = run.run(watcher)
     record = results_of(entries, endings, settings.sweeps, max_usd)
@@ -274,12 +322,14 @@ def _leaving(run: "SweepRun") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        names = ", ".join(job.name for job in run.running.values())
+        names = [job.name for job in run.running.values()]
+        running = ", ".join(names) or "no job"
         waiting = len(run.entries) - len(run.running) - len(run.endings)
-        text = f"\nStill running: {names or 'no job'}."
+        text = f"\nStill running: {running}."
         if waiting:
             text = f"{text} Not started: {waiting}."
-        say(f"{text} The same command resumes the sweep: {_same_command()}", keep="\n", err=True)
+        text = f"{text} The same command resumes the sweep: {_same_command()}"
+        say(text, keep="\n", err=True)
         raise click.Abort from None
 
 
@@ -295,13 +345,13 @@ def _print_record(record: "SweepRecord", *, as_json: bool) -> int:
         print_json(record.model_dump(mode="json"))
         return JobError.exit_code if failed else 0
     _print_jobs(record)
-    if failed:
-        counts = f"{len(failed)} of {len(record.jobs)} jobs made no adapter."
-        raise JobError(
-            f"{counts} Once they have, the same command shows all side by side: {_same_command()}",
-            next_step=failed[0].next_step,
-        )
-    return 0
+    if not failed:
+        return 0
+    counts = f"{len(failed)} of {len(record.jobs)} jobs made no adapter."
+    raise JobError(
+        f"{counts} Once they have, the same command shows all side by side: {_same_command()}",
+        next_step=failed[0].next_step,
+    )
 
 
 def _print_jobs(record: "SweepRecord") -> None:
@@ -312,7 +362,10 @@ def _print_jobs(record: "SweepRecord") -> None:
     paid = any(job.usd is not None for job in record.jobs)
     if paid:
         columns.append("COST")
-    rows = [_row(job, paid=paid) for job in record.jobs]
+    rows = []
+    for job in record.jobs:
+        row = _row(job, paid=paid)
+        rows.append(row)
     click.echo()
     print_table(columns, rows, wraps=settings)
     click.echo()

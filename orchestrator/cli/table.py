@@ -1,7 +1,10 @@
 """Rows under their heads in as many columns as a terminal has: no word is broken, and what a person copies is whole."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
+
+from orchestrator.cli.screen import padded, shortened, width_of
 
 _GAP = "  "
 _BELOW = "    "
@@ -26,53 +29,71 @@ def table_lines(table: Table, width: int | None, ellipsis: str) -> Iterator[str]
     Where columns do not fit, the last ones stand below their row.
     """
     widths = _widths(table)
-    beside = len(widths)
     if width is not None:
-        beside = _fitted(table, widths, width)
+        widths = _fitting(table, widths, width)
+    beside = len(widths)
     for row in [table.heads, *table.rows]:
-        yield from _row_lines(table, row, widths[:beside], ellipsis)
-        if width is not None and beside < len(widths):
-            for line in _below(table, row, beside, width - len(_BELOW), ellipsis):
-                yield _BELOW + line
+        yield from _row_lines(table, row, widths, ellipsis)
+        if width is None:
+            continue
+        room = width - len(_BELOW)
+        below = _below(
+            table,
+            row,
+            beside,
+            room,
+            ellipsis,
+        )
+        for line in below:
+            yield _BELOW + line
 
 
 def _widths(table: Table) -> list[int]:
     """Return the width of each column's longest cell."""
-    from rich.cells import cell_len
-
     widths = [0] * len(table.heads)
     for row in [table.heads, *table.rows]:
         for number, cell in enumerate(row):
-            widths[number] = max(widths[number], cell_len(cell))
+            width = width_of(cell)
+            widths[number] = max(widths[number], width)
     return widths
 
 
-def _fitted(table: Table, widths: list[int], width: int) -> int:
-    """Narrow the columns that may be narrowed; return how many, from the first, then fit beside each other."""
+def _fitting(table: Table, widths: list[int], width: int) -> list[int]:
+    """Return the widths of the columns, from the first, that fit beside each other once they are narrowed."""
     for beside in range(len(widths), 1, -1):
-        narrowed = list(widths)
-        too_wide = sum(narrowed[:beside]) + len(_GAP) * (beside - 1) - width
-        for changeable in (table.shortens, table.wraps):
-            for number, head in enumerate(table.heads[:beside]):
-                if head in changeable and too_wide > 0:
-                    spare = max(0, narrowed[number] - _least(table, number))
-                    narrowed[number] -= min(spare, too_wide)
-                    too_wide -= min(spare, too_wide)
-        if too_wide <= 0:
-            widths[:] = narrowed
-            return beside
-    return 1
+        narrowed = _narrowed(table, widths[:beside], width)
+        if narrowed is not None:
+            return narrowed
+    return widths[:1]
+
+
+def _narrowed(table: Table, widths: list[int], width: int) -> list[int] | None:
+    """Return widths with which the first columns fit; None when they cannot be narrowed enough."""
+    narrowed = list(widths)
+    gaps = len(_GAP) * (len(widths) - 1)
+    too_wide = sum(widths) + gaps - width
+    for heads in (table.shortens, table.wraps):
+        for number in range(len(widths)):
+            if table.heads[number] not in heads:
+                continue
+            spare = narrowed[number] - _least(table, number)
+            taken = max(0, min(spare, too_wide))
+            narrowed[number] -= taken
+            too_wide -= taken
+    if too_wide > 0:
+        return None
+    return narrowed
 
 
 def _least(table: Table, number: int) -> int:
     """Return the least width of a column: of its longest word where it wraps."""
-    from rich.cells import cell_len
-
     least = _NARROWEST
-    if table.heads[number] in table.wraps:
-        for row in table.rows:
-            for word in row[number].split():
-                least = max(least, cell_len(word))
+    if table.heads[number] not in table.wraps:
+        return least
+    for row in table.rows:
+        for word in row[number].split():
+            width = width_of(word)
+            least = max(least, width)
     return least
 
 
@@ -83,20 +104,20 @@ def _row_lines(
     ellipsis: str,
 ) -> Iterator[str]:
     """Yield one line, or several where a cell wraps."""
-    from rich.cells import cell_len
-
     columns = []
-    height = 1
     for number, width in enumerate(widths):
-        parts = _parts(table, row, number, width, ellipsis)
-        columns.append(parts)
-        height = max(height, len(parts))
-    for line in range(height):
-        cells = []
-        for parts, width in zip(columns, widths, strict=True):
-            cell = parts[line] if line < len(parts) else ""
-            cells.append(cell + " " * (width - cell_len(cell)))
-        yield _GAP.join(cells).rstrip()
+        lines = _cell_lines(
+            table,
+            row,
+            number,
+            width,
+            ellipsis,
+        )
+        columns.append(lines)
+    for cells in zip_longest(*columns, fillvalue=""):
+        aligned = [padded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        line = _GAP.join(aligned)
+        yield line.rstrip()
 
 
 def _below(
@@ -107,27 +128,32 @@ def _below(
     ellipsis: str,
 ) -> Iterator[str]:
     """Yield the lines of the cells from the `first`, which stand below their row: as many in a line as fit."""
-    from rich.cells import cell_len
-
     line = ""
     for number in range(first, len(row)):
-        start = f"{line}{_GAP}" if line else ""
-        left = room - cell_len(start)
-        if cell_len(row[number]) <= left:
-            line = start + row[number]
-        elif table.heads[number] in table.shortens and left >= 2 * _NARROWEST:
-            (cell,) = _parts(table, row, number, left, ellipsis)
+        cell = row[number]
+        start = line + _GAP if line else ""
+        left = room - width_of(start)
+        shortens = table.heads[number] in table.shortens
+        if width_of(cell) <= left:
             line = start + cell
+        elif shortens and left >= 2 * _NARROWEST:
+            line = start + shortened(cell, left, ellipsis)
         else:
             if line:
                 yield line
-            *lines, line = _parts(table, row, number, room, ellipsis)
+            *lines, line = _cell_lines(
+                table,
+                row,
+                number,
+                room,
+                ellipsis,
+            )
             yield from lines
     if line:
         yield line
 
 
-def _parts(
+def _cell_lines(
     table: Table,
     row: Sequence[str],
     number: int,
@@ -135,25 +161,24 @@ def _parts(
     ellipsis: str,
 ) -> list[str]:
     """Return the lines of a cell."""
-    from orchestrator.cli.screen import shortened
-
     head = table.heads[number]
+    cell = row[number]
     if head in table.shortens:
-        return [shortened(row[number], width, ellipsis)]
+        return [shortened(cell, width, ellipsis)]
     if head in table.wraps:
-        return wrapped(row[number], width)
-    return [row[number]]
+        return wrapped(cell, width)
+    return [cell]
 
 
 def wrapped(text: str, width: int) -> list[str]:
     """Return the text in lines of at most so many columns, cut at spaces only: a longer word stays whole."""
-    from rich.cells import cell_len
-
-    lines = [""]
-    for word in text.split(" "):
-        line = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and cell_len(line) > width:
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        line = lines[-1]
+        longer = f"{line} {word}" if line else word
+        if line and width_of(longer) > width:
             lines.append(word)
         else:
-            lines[-1] = line
+            lines[-1] = longer
     return lines

@@ -153,4 +153,10 @@ class Timeline:
         if self.trains and self.done < self.of and not is_final:
             self._seconds[name] = seconds
             return None
-        return Stage(name, seconds, self.done, self.of, self.unit)
+        return Stage(
+            name,
+            seconds,
+            self.done,
+            self.of,
+            self.unit,
+        )

@@ -247,7 +247,14 @@ def _wait_for_stopping(
     while stopping := _jobs_of(aws, role_arn, "Stopping"):
         for name in sorted(set(stopping) - told):
             told.add(name)
-            report(StackEvent(datetime.now(UTC), name, "training job", "STOPPING", "waiting until it has ended"))
+            event = StackEvent(
+                at=datetime.now(UTC),
+                resource=name,
+                kind="training job",
+                status="STOPPING",
+                reason="waiting until it has ended",
+            )
+            report(event)
         if waited >= _ENDING_SECONDS:
             names = ", ".join(stopping)
             raise JobError(

@@ -19,7 +19,12 @@ _DOWN = command("infra", "down")
 _POLL_SECONDS = 3.0
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
 _REVIEWED_ONLY = "REVIEW_IN_PROGRESS"  # its first change set was never executed: it has no resources
-_USABLE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"}
+_USABLE = {
+    "CREATE_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+}
 _PENDING = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"}
 
@@ -42,7 +47,8 @@ class StackEvent(NamedTuple):
     def is_failure(self) -> bool:
         """Whether the resource failed for a reason of its own; the failure of one cancels the others."""
         was_cancelled = "cancelled" in self.reason.lower()
-        return self.status.endswith("_FAILED") and not was_cancelled
+        has_failed = self.status.endswith("_FAILED")
+        return has_failed and not was_cancelled
 
 
 class Stack:
@@ -97,15 +103,12 @@ class Stack:
             raise self._failure(status)
         known = self._newest_event()
         if status is None:
-            request = self._request(template, parameters)
-            with calling(f"create the stack {self.name}"):
-                self._client.create_stack(**request, ClientRequestToken=_token())
+            self._create(template, parameters)
         else:
             change_set = self._make_change_set(template, parameters)
             if change_set is None:
                 return
-            with calling(f"update the stack {self.name}"):
-                self._client.execute_change_set(StackName=self.name, ChangeSetName=change_set)
+            self._execute(change_set)
         described = self._require_stack()
         yield from self._follow(described["StackId"], known)
 
@@ -143,6 +146,21 @@ class Stack:
             return None
         return described
 
+    def _create(self, template: str, parameters: Mapping[str, str]) -> None:
+        request = self._request(template, parameters)
+        with calling(f"create the stack {self.name}"):
+            self._client.create_stack(
+                **request,
+                ClientRequestToken=_token(),
+            )
+
+    def _execute(self, change_set: str) -> None:
+        with calling(f"update the stack {self.name}"):
+            self._client.execute_change_set(
+                StackName=self.name,
+                ChangeSetName=change_set,
+            )
+
     def _make_change_set(self, template: str, parameters: Mapping[str, str]) -> str | None:
         """Return the ARN of a change set that is ready to execute, or None when it would change nothing."""
         request = self._request(template, parameters)
@@ -162,7 +180,10 @@ class Stack:
             return change_set
         reason = str(described.get("StatusReason", "no reason was given"))
         with calling(doing):
-            self._client.delete_change_set(StackName=self.name, ChangeSetName=change_set)
+            self._client.delete_change_set(
+                StackName=self.name,
+                ChangeSetName=change_set,
+            )
         for words in _NOTHING_CHANGED:
             if words in reason:
                 return None
@@ -191,9 +212,10 @@ class Stack:
     def _finish_earlier(self) -> Iterator[StackEvent]:
         """Wait for an operation that another command started, and yield its events."""
         described = self._describe(self.name)
-        if described is not None and described["StackStatus"] != _REVIEWED_ONLY:
-            known = self._newest_event()
-            yield from self._until_final(described["StackId"], known)
+        if described is None or described["StackStatus"] == _REVIEWED_ONLY:
+            return
+        known = self._newest_event()
+        yield from self._until_final(described["StackId"], known)
 
     def _follow(self, stack_id: str, known: str) -> Iterator[StackEvent]:
         """Yield the events after the `known` one until the operation ends; raises AccountError when it failed."""
@@ -228,9 +250,11 @@ class Stack:
         described = self._describe(self.name)
         if described is None:
             return ""
-        for newest in self._newest_first(described["StackId"]):
-            return str(newest["EventId"])
-        return ""
+        events = self._newest_first(described["StackId"])
+        newest = next(events, None)
+        if newest is None:
+            return ""
+        return str(newest["EventId"])
 
     def _events(self, stack_id: str, known: str) -> list[dict[str, Any]]:
         """Return the events after the `known` one, the oldest first."""
@@ -244,7 +268,8 @@ class Stack:
 
     def _newest_first(self, stack_id: str) -> Iterator[dict[str, Any]]:
         """Yield all events of a stack, the newest first."""
-        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
+        paginator = self._client.get_paginator("describe_stack_events")
+        pages = paginator.paginate(StackName=stack_id)
         with calling(f"look at the stack {self.name}"):
             for page in pages:
                 yield from page["StackEvents"]
@@ -252,7 +277,8 @@ class Stack:
     def _failure(self, status: str, cause: StackEvent | None = None) -> AccountError:
         """Return the error for a stack whose status allows no update, with its cause and the way out."""
         message = f"The stack {self.name} is in {status}."
-        cause = cause or self._last_failure()
+        if cause is None:
+            cause = self._last_failure()
         if cause is not None:
             message = f"{message} {cause.resource} ({cause.kind}): {cause.reason}"
         return AccountError(message, next_step=_way_out(status, self.name))

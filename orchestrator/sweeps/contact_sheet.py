@@ -196,7 +196,12 @@ class _Sheet:
             return
         top += 6
         for line in fonts.wrap(text, LABEL_WIDTH - 2 * GAP, _LABEL_LINES):
-            self._write(line, left=MARGIN, top=top, size=LABEL_SIZE)
+            self._write(
+                line,
+                left=MARGIN,
+                top=top,
+                size=LABEL_SIZE,
+            )
             top += LABEL_PITCH
 
     def add_line(self) -> None:
@@ -243,7 +248,13 @@ class _Sheet:
         if lettering(NOTE_SIZE).is_complete("".join(written)):
             return
         top = self.layout.height - MARGIN
-        self._write(CODES, left=MARGIN, top=top, size=NOTE_SIZE, colour=FAINT)
+        self._write(
+            CODES,
+            left=MARGIN,
+            top=top,
+            size=NOTE_SIZE,
+            colour=FAINT,
+        )
 
     def _write(
         self,
@@ -256,12 +267,23 @@ class _Sheet:
     ) -> None:
         fonts = lettering(size)
         if fonts.is_plain(text):
-            self.pen.text((left, top), text, fill=colour, font=ImageFont.load_default(size))
+            self.pen.text(
+                (left, top),
+                text,
+                fill=colour,
+                font=ImageFont.load_default(size),
+            )
             return
         base = top + size
         x = float(left)
         for run in fonts.runs(text):
-            self.pen.text((x, base), run.text, fill=colour, font=run.font, anchor="ls")
+            self.pen.text(
+                (x, base),
+                run.text,
+                fill=colour,
+                font=run.font,
+                anchor="ls",
+            )
             x += run.font.getlength(run.text)
 
     def _shade(self, left: int) -> None:

@@ -133,7 +133,9 @@ def make_blocks(columns: Sequence[Column]) -> list[Block]:
     """Return the blocks from left to right: each base model, and behind it the adapters that were made from it."""
     blocks = []
     for before, members in _group_by_base(columns):
-        shared = _shared_settings(members) if len(columns) > 1 else []
+        shared: Settings = []
+        if len(columns) > 1:
+            shared = _shared_settings(members)
         base = Block(
             settings=[("before", ""), *shared],
             figures=_figures(members[0], BEFORE),
@@ -272,8 +274,13 @@ def head_width(text: str) -> int:
 def lettering(size: int) -> Lettering[PillowFont]:
     """Return fonts of one size: first Pillow's own, the same letters on every machine."""
     own: PillowFont = ImageFont.load_default(size)
-    fonts = load_fonts(own, lambda path: _load(path, size))
-    return Lettering(fonts, shapes=bool(features.check("raqm")))
+
+    def load(path: Path) -> PillowFont:
+        return _load(path, size)
+
+    fonts = load_fonts(own, load)
+    shapes = bool(features.check("raqm"))
+    return Lettering(fonts, shapes=shapes)
 
 
 def _load(path: Path, size: int) -> PillowFont:

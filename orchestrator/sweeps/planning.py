@@ -16,6 +16,9 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal
 from orchestrator.sweeps.running import Entry
 
+_InputsKey = tuple[frozenset[tuple[str, Path]], int]
+"""Channels with their folders, and the resolution."""
+
 
 def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
     """Plan every job on this machine; raises one error with the problems of all."""
@@ -39,45 +42,73 @@ def plan_sweep_on_sagemaker(
     """
 
     def plan(spec: JobSpec, prepared: PreparedInputs) -> Plan:
-        return plan_on_sagemaker(spec, settings, account, prepared, mirrors.get(spec.base_model, NOT_ASKED))
+        mirror = mirrors.get(spec.base_model, NOT_ASKED)
+        return plan_on_sagemaker(
+            spec,
+            settings,
+            account,
+            prepared,
+            mirror,
+        )
 
     return _plan_all(variants, staging, plan)
 
 
 def store_trees(entries: Sequence[Entry], store: Store) -> None:
     """Store what the jobs read: once what several of them do."""
-    trees = {tree.name: tree for entry in entries for tree in entry.plan.trees}
+    trees = {}
+    for entry in entries:
+        for tree in entry.plan.trees:
+            trees[tree.name] = tree
     for tree in trees.values():
         store.put_tree(tree)
 
 
 def _plan_all(
-    variants: Sequence[Variant], staging: Path, plan: Callable[[JobSpec, PreparedInputs], Plan]
+    variants: Sequence[Variant],
+    staging: Path,
+    plan: Callable[[JobSpec, PreparedInputs], Plan],
 ) -> list[Entry]:
     """Plan every job; the pictures are prepared once for all jobs that learn from them at one resolution."""
     entries: list[Entry] = []
     errors: dict[int, OrchestratorError] = {}
-    prepared: dict[tuple[frozenset[tuple[str, Path]], int], PreparedInputs] = {}
+    prepared: dict[_InputsKey, PreparedInputs] = {}
     for number, variant in enumerate(variants):
         spec = variant.spec
-        key = (frozenset(spec.inputs.items()), spec.recipe.resolution)
+        inputs = frozenset(spec.inputs.items())
+        key = (inputs, spec.recipe.resolution)
         if key not in prepared:
-            prepared[key] = prepare_inputs(spec, staging / str(len(prepared)))
+            folder = staging / str(len(prepared))
+            prepared[key] = prepare_inputs(spec, folder)
         try:
-            entries.append(Entry(variant, plan(spec, prepared[key])))
+            planned = plan(spec, prepared[key])
         except OrchestratorError as error:
             errors[number] = _of_share(error, len(variants))
+            continue
+        entry = Entry(variant, planned)
+        entries.append(entry)
     if errors:
-        raise refusal([variant.settings for variant in variants], errors)
+        settings = [variant.settings for variant in variants]
+        raise refusal(settings, errors)
     return entries
 
 
 def _of_share(error: OrchestratorError, jobs: int) -> OrchestratorError:
     """Say of a budget that is too small whose it is: what a person typed is the total."""
-    problems = [
-        problem.model_copy(update={"where": "share of --max-usd", "fix": f"for each of the {jobs} jobs"})
-        if problem.where == BUDGET_FIELD
-        else problem
-        for problem in error.problems
-    ]
-    return type(error)(error.message, next_step=error.next_step, problems=problems, warnings=error.warnings)
+    share = {
+        "where": "share of --max-usd",
+        "fix": f"for each of the {jobs} jobs",
+    }
+    problems = []
+    for problem in error.problems:
+        if problem.where == BUDGET_FIELD:
+            problems.append(problem.model_copy(update=share))
+        else:
+            problems.append(problem)
+    kind = type(error)
+    return kind(
+        error.message,
+        next_step=error.next_step,
+        problems=problems,
+        warnings=error.warnings,
+    )

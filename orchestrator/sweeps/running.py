@@ -50,7 +50,10 @@ def check(entries: Sequence[Entry], target: Target) -> None:
     """Raise SpecError when a job that runs already may cost more than its share; starts nothing."""
     known = set(target.names())
     for entry in entries:
-        if entry.name in known and not (found := target.describe(entry.name)).status.is_final:
+        if entry.name not in known:
+            continue
+        found = target.describe(entry.name)
+        if not found.status.is_final:
             require_share(entry.variant.spec, found)
 
 
@@ -60,7 +63,14 @@ class SweepRun:
     A Ctrl-C leaves with the caller: the threads end with the process, and the jobs go on.
     """
 
-    def __init__(self, entries: Sequence[Entry], target: Target, *, parallel: int, resume: bool) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        target: Target,
+        *,
+        parallel: int,
+        resume: bool,
+    ) -> None:
         self.entries = entries
         self.target = target
         self.resume = resume
@@ -78,56 +88,69 @@ class SweepRun:
         waiting = deque(range(len(self.entries)))
         while waiting or self.running:
             while waiting and len(self.running) < self._at_once:
-                if not self._start(waiting[0], known):
-                    self._at_once = len(self.running)  # the account has no room for more
+                first = waiting[0]
+                try:
+                    self._start(first, known)
+                except QuotaError:
+                    self._watcher.stands(first, "waits for one of the others: the quota allows no more")
+                    self._at_once = len(self.running)
                     break
                 waiting.popleft()
             if self.running:
                 self._wait_for_one()
         return [self.endings[number] for number in range(len(self.entries))]
 
-    def _start(self, number: int, known: set[str]) -> bool:
-        """Start a job, or find out that it cannot be; return False when it has to wait for one of the others."""
+    def _start(self, number: int, known: set[str]) -> None:
+        """Start a job, or find that it cannot be started; raises QuotaError when one of the others has to end first."""
         entry = self.entries[number]
+        resume = self.resume and entry.name in known
         try:
-            job, started = submit(entry.plan, self.target, resume=self.resume and entry.name in known)
-            final = not started and job.describe().status.is_final
-        except QuotaError as error:
-            if self.running:
-                self._watcher.stands(number, "waits for one of the others: the quota allows no more")
-                return False
-            self._end(number, Ending(None, error), "could not be started")
+            job, started = submit(entry.plan, self.target, resume=resume)
+            was_done = not started and job.describe().status.is_final
         except OrchestratorError as error:
-            self._end(number, Ending(None, error), "could not be started")
+            if isinstance(error, QuotaError) and self.running:
+                raise
+            ending = Ending(None, error)
+            self._end(number, ending, "could not be started")
+            return
+        if was_done:
+            self._end(number, Ending(job), "was done before")
+        elif started:
+            self._follow(number, job, "is started")
         else:
-            if final:
-                self._end(number, Ending(job), "was done before")
-            else:
-                self._follow(number, job, "is started" if started else "runs already")
-        return True
+            self._follow(number, job, "runs already")
 
     def _follow(self, number: int, job: Job, words: str) -> None:
         self.running[number] = job
         self._watcher.stands(number, words)
-        threading.Thread(target=self._watch, args=(number, job), name=job.name, daemon=True).start()
+        watch = threading.Thread(
+            target=self._watch,
+            args=(number, job),
+            name=job.name,
+            daemon=True,
+        )
+        watch.start()
 
     def _watch(self, number: int, job: Job) -> None:
         try:
             for event in job.events(follow=True, latest_attempt=True):
                 self._watcher.says(number, event)
-            self._ended.put((number, job.wait().status))
+            described = job.wait()
         except BaseException as error:  # noqa: BLE001  (raised again by _wait_for_one, in the thread that can say it)
             self._ended.put((number, error))
+        else:
+            self._ended.put((number, described.status))
 
     def _wait_for_one(self) -> None:
         number, outcome = self._ended.get()
         job = self.running.pop(number)
         if isinstance(outcome, JobStatus):
             self._end(number, Ending(job), outcome.value)
-        elif isinstance(outcome, OrchestratorError):
-            self._end(number, Ending(job, outcome), "was lost sight of")
-        else:
+            return
+        if not isinstance(outcome, OrchestratorError):
             raise outcome
+        ending = Ending(job, outcome)
+        self._end(number, ending, "was lost sight of")
 
     def _end(self, number: int, ending: Ending, words: str) -> None:
         self.endings[number] = ending

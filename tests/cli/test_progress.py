@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from rich.cells import cell_len
+from wcwidth import width as width_of
 
 from orchestrator.cli.board import board
 from orchestrator.cli.progress import uploading
@@ -62,7 +62,7 @@ STARTED: list[Event] = [
 def test_one_line_holds_stage_step_loss_elapsed_and_left_each_with_its_label(width: int) -> None:
     timeline, _ = told([*STARTED, step(120, 300, seconds=249)])
     line = progress_line(timeline, now(252), width - 1, MARKS)
-    assert cell_len(line) < width
+    assert width_of(line) < width
     words = re.sub(r" [#-]+ ", " ", line).split()
     labelled = "training step 120/300 loss 0.1235 elapsed 4:12 left 5:57"
     assert words == labelled.split()
@@ -71,7 +71,7 @@ def test_one_line_holds_stage_step_loss_elapsed_and_left_each_with_its_label(wid
 @pytest.mark.parametrize("width", range(4, 200, 28))
 def test_the_line_fits_whatever_the_width_and_the_stage(width: int) -> None:
     timeline, _ = told([Phase(name="画像を描く" * 4, of=12000, at=at(0)), Item(done=7, of=12000, at=at(1))])
-    assert cell_len(progress_line(timeline, now(7200), width, MARKS, "rank=4")) <= width
+    assert width_of(progress_line(timeline, now(7200), width, MARKS, "rank=4")) <= width
 
 
 def test_stages_that_have_ended_are_told_once_with_their_own_duration() -> None:
@@ -199,6 +199,18 @@ def test_a_board_has_a_line_for_each_job_that_fits_and_counts_the_rest(
         assert len(rows) == 23
         assert rows[0].startswith("rank=25  training")
         assert rows[-1] == "and 8 more"
+
+
+def test_a_board_aligns_labels_of_wide_characters_and_cuts_none_that_fits(
+    terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal(140)
+    with board(["画像画像", "rank=4"], quiet=False):
+        _show(window, shown, "rank=4")
+        assert shown.rows() == ["画像画像  waiting", "rank=4    waiting"]
 
 
 LOCALES = [

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from rich.cells import cell_len
+from wcwidth import width as width_of
 
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.cli.table import Table, table_lines, wrapped
@@ -36,7 +36,7 @@ def lines(table: Table, width: int | None) -> list[str]:
 @pytest.mark.parametrize("table", [JOBS, FIELDS], ids=["jobs", "fields"])
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_no_line_is_longer_than_the_terminal_is_wide(table: Table, width: int) -> None:
-    assert max(map(cell_len, lines(table, width))) <= width
+    assert max(map(width_of, lines(table, width))) <= width
 
 
 @pytest.mark.parametrize("table", [JOBS, ADAPTERS, FIELDS], ids=["jobs", "adapters", "fields"])

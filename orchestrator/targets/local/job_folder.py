@@ -80,10 +80,10 @@ class AttemptState(BaseModel):
 
 
 class Ending(NamedTuple):
-    """How an attempt ended."""
+    """How an attempt ended, or where one that runs stands."""
 
     status: JobStatus
-    """Completed, failed or stopped."""
+    """Completed, failed or stopped; of one that runs, in progress, stopping or queued."""
     ended: datetime | None = None
     """When, if that is known."""
     reason: str | None = None
@@ -147,8 +147,10 @@ class JobFolder:
 
     def state(self) -> AttemptState | None:
         """Read the worker's state; None before a worker has recorded any, and when it is damaged."""
+        path = self.path / "state.json"
         try:
-            return AttemptState.model_validate_json((self.path / "state.json").read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            return AttemptState.model_validate_json(text)
         except (OSError, ValueError):
             return None
 
@@ -261,24 +263,26 @@ class JobFolder:
         running = self.is_running()
         request = self.request()
         state = self.state()
-        ending = None if running else self.ending()
-        status = JobStatus.IN_PROGRESS
-        if ending is not None:
-            status = ending.status
+        outcome = Ending(JobStatus.IN_PROGRESS)
+        if not running:
+            outcome = self.ending()
         elif self.stop_requested():
-            status = JobStatus.STOPPING
+            outcome = Ending(JobStatus.STOPPING)
         elif state is not None and state.ticket is not None:
-            status = JobStatus.QUEUED
+            outcome = Ending(JobStatus.QUEUED)
+        started = None
+        if state is not None and outcome.status is not JobStatus.QUEUED:
+            started = state.started
         return JobDescription(
             name=self.name,
             target=target,
-            status=status,
+            status=outcome.status,
             identity=identity_of(request),
             created=self.created(),
-            started=state.started if state and status is not JobStatus.QUEUED else None,
-            ended=ending.ended if ending else None,
-            failure_reason=ending.reason if ending else None,
-            next_step=ending.next_step if ending else None,
+            started=started,
+            ended=outcome.ended,
+            failure_reason=outcome.reason,
+            next_step=outcome.next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
         )
 
@@ -290,7 +294,12 @@ class JobFolder:
         """
         state = self.state()
         if state is not None and state.status.is_final:
-            return Ending(state.status, state.ended, state.failure_reason, state.next_step)
+            return Ending(
+                state.status,
+                state.ended,
+                state.failure_reason,
+                state.next_step,
+            )
         published = self._published()
         if published is not None:
             return Ending(JobStatus.COMPLETED, published)
@@ -320,16 +329,20 @@ class JobFolder:
         except (OSError, ValueError):
             return None
         published = datetime.fromtimestamp(written, UTC)
-        # An older one is of the job before it was started anew.
-        is_of_this_run = owner == self.name and published >= self.created()
-        return published if is_of_this_run else None
+        is_older = published < self.created()  # of the job before it was started anew
+        if owner != self.name or is_older:
+            return None
+        return published
 
     def _reported_failure(self, state: AttemptState | None) -> Failed | None:
         """Return the last failure in the latest attempt's log."""
+        start = 0
+        if state is not None:
+            start = state.log_start
         failed = None
         try:
             with self.log.open("rb") as log:
-                log.seek(state.log_start if state else 0)
+                log.seek(start)
                 for line in log:
                     event = parse(line.decode(errors="replace"))
                     if isinstance(event, Failed):
@@ -396,8 +409,9 @@ class JobFolder:
         newest = None
         for path in self.environment.checkpoints.glob("*/"):
             step = step_of(path.name)
-            is_complete = step is not None and all(_has_content(path / name) for name in CHECKPOINT_FILES)
-            if step is not None and is_complete and (newest is None or step > newest):
+            if step is None or not _is_complete(path):
+                continue
+            if newest is None or step > newest:
                 newest = step
         return newest
 
@@ -405,6 +419,11 @@ class JobFolder:
 def owner_file(adapter: Path) -> Path:
     """Return the file that names the job to which an adapter's folder belongs."""
     return adapter.parent / _OWNERS / adapter.name
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has all its files."""
+    return all(_has_content(checkpoint / name) for name in CHECKPOINT_FILES)
 
 
 def _has_content(path: Path) -> bool:

@@ -64,7 +64,8 @@ class LocalJobs:
             if job.exists():
                 raise JobExistsError(job.name)
             try:
-                reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+                output = folder_of(request["OutputDataConfig"]["S3OutputPath"])
+                reserve(output, job)
                 ticket = self._ticket(job)
             except JobError:
                 job.discard()  # it holds only its lock
@@ -132,9 +133,10 @@ class LocalJobs:
             state = job.state()
         except FileNotFoundError:  # discarded meanwhile
             raise _no_job(name) from None
-        if found.status is JobStatus.QUEUED and state is not None and state.ticket is not None:
-            return found.model_copy(update={"stage": _behind(self.queue.jobs_before(state.ticket))})
-        return found
+        if found.status is not JobStatus.QUEUED or state is None or state.ticket is None:
+            return found
+        before = self.queue.jobs_before(state.ticket)
+        return found.model_copy(update={"stage": _behind(before)})
 
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
         """Yield every job, the oldest first; an error stands for one whose files cannot be read."""
@@ -147,14 +149,18 @@ class LocalJobs:
     def _summary(self, name: str) -> JobSummary:
         found = self.describe(name)
         job = self._job(name)
-        training = training_of(job.request().get("HyperParameters", {}))
+        request = job.request()
+        training = training_of(request.get("HyperParameters", {}))
+        step = None
         last = job.last_step()
+        if last is not None:
+            step = last.step
         return JobSummary(
             name=name,
             target=self.name,
             status=found.status,
             created=found.created,
-            step=last.step if last else None,
+            step=step,
             **training._asdict(),
         )
 
@@ -275,12 +281,14 @@ class LocalJobs:
         if self.turn is not Turn.ALONE:
             return
         for other in self.queue.jobs_before(ticket.path):
-            if other != name and JobFolder(self.settings.jobs / other).is_running():
-                message = f"The job {other} is under way on this machine, and two at once slow each other down."
-                raise JobError(
-                    f"{message} Nothing was started.",
-                    next_step="add --queue to start after it, or --together to start now",
-                )
+            job = JobFolder(self.settings.jobs / other)
+            if other == name or not job.is_running():
+                continue
+            message = f"The job {other} is under way on this machine, and two at once slow each other down."
+            raise JobError(
+                f"{message} Nothing was started.",
+                next_step="add --queue to start after it, or --together to start now",
+            )
 
     def _start_worker(self, job: JobFolder, lock: IO[str], ticket: Ticket) -> None:
         """Start the worker, which takes over the lock and the ticket."""
@@ -296,11 +304,12 @@ class LocalJobs:
             self.turn,
             *map(str, held),
         ]
+        environment = {**os.environ, "PYTHONPATH": _import_path()}
         errors = job.path / "worker.txt"
         with errors.open("w", encoding="utf-8") as stderr, _blocked_ctrl_c():
             started = subprocess.run(
                 worker,
-                env={**os.environ, "PYTHONPATH": _import_path()},
+                env=environment,
                 cwd=job.path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -310,11 +319,19 @@ class LocalJobs:
                 check=False,
             )
         if started.returncode != 0:
-            raise MachineError("The job could not be started.", next_step=f"cat {shlex.quote(str(errors))}")
+            path = shlex.quote(str(errors))
+            raise MachineError("The job could not be started.", next_step=f"cat {path}")
 
     def _sweep(self) -> None:
-        for folder in (self.settings.jobs, self.settings.adapters, self.settings.store):
-            remove_abandoned(folder, time.time())
+        """Delete what killed commands left half-written."""
+        now = time.time()
+        folders = [
+            self.settings.jobs,
+            self.settings.adapters,
+            self.settings.store,
+        ]
+        for folder in folders:
+            remove_abandoned(folder, now)
 
     def _require_machine(self) -> None:
         """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""

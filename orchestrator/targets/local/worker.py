@@ -71,11 +71,15 @@ class Worker:
             if self.ticket is not None:
                 self._wait_for_turn(self.ticket)
             signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
-            self._write_state(worker_pid=os.getpid(), ticket=None, started=datetime.now(UTC))
+            self._write_state(
+                worker_pid=os.getpid(),
+                ticket=None,
+                started=datetime.now(UTC),
+            )
             _lay_out(self.job)
             ending = self._train()
         except _StoppedInQueueError:
-            ending = {"status": JobStatus.STOPPED, "failure_reason": _STOPPED_IN_QUEUE}
+            ending = _stopped(reason=_STOPPED_IN_QUEUE)
         except JobError as error:
             ending = _failed(error.message, error.next_step)
         except Exception as error:  # noqa: BLE001  (nothing else would report it)
@@ -94,7 +98,8 @@ class Worker:
         queue = Queue(ticket.parent)
         before = queue.jobs_before(ticket)
         if before:
-            _log_event(self.job.log, Phase(name=f"queued behind {before[-1]}"))
+            last = before[-1]
+            _log_event(self.job.log, Phase(name=f"queued behind {last}"))
         queue.wait_for_turn(ticket)
 
     def _write_state(self, **changes: Any) -> None:
@@ -133,14 +138,10 @@ class Worker:
         job = self.job
         ended_by_stop = code == -signal.SIGTERM and job.stop_requested()
         if code == EXIT_STOPPED or ended_by_stop:
-            return {"status": JobStatus.STOPPED, "exit_code": code}
+            return _stopped(code)
         kill_reason = job.kill_reason()
         if code == -signal.SIGKILL and kill_reason:
-            return {
-                "status": JobStatus.STOPPED,
-                "failure_reason": kill_reason,
-                "exit_code": code,
-            }
+            return _stopped(code, kill_reason)
         if code == 0:
             publish(job.environment.model, job.output, job)
             return {"status": JobStatus.COMPLETED, "exit_code": code}
@@ -156,7 +157,8 @@ class Worker:
             running.wait()
         retry = command("jobs", "retry", self.job.name)
         if isinstance(error, OSError) and error.errno in _FULL:
-            return _failed(f"The disk is full: {error}.", f"free some space, then: {retry}")
+            reason = f"The disk is full: {error}."
+            return _failed(reason, f"free some space, then: {retry}")
         kind = type(error).__name__
         reason = f"The job could not be run on this machine: {kind}: {error}."
         return _failed(reason, retry)
@@ -169,8 +171,9 @@ def _raise_stopped(*_: object) -> None:
 
 
 def _log_event(log: Path, event: Phase) -> None:
+    line = event.model_dump_json()
     with log.open("a", encoding="utf-8") as file:
-        file.write(event.model_dump_json() + "\n")
+        file.write(line + "\n")
 
 
 def _lay_out(job: JobFolder) -> None:
@@ -195,7 +198,8 @@ def _lay_out(job: JobFolder) -> None:
         if not source.is_dir():  # a model of the person's own, which was moved since
             retry = command("jobs", "retry", job.name)
             raise JobError(
-                f"The job reads {source} ({channel}), which is gone.", next_step=f"put it back, then: {retry}"
+                f"The job reads {source} ({channel}), which is gone.",
+                next_step=f"put it back, then: {retry}",
             )
         link = data / channel
         link.unlink(missing_ok=True)
@@ -209,9 +213,11 @@ def _open_log(log: Path) -> int:
         start = file.seek(0, os.SEEK_END)
         if start > 0:
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
+            last_byte = file.read(1)
+            if last_byte != b"\n":
                 start += file.write(b"\n")
-        file.write(first_event.encode() + b"\n")
+        file.write(first_event.encode())
+        file.write(b"\n")
     return start
 
 
@@ -227,7 +233,19 @@ def _keep_log(path: Path, lines: Iterable[str]) -> Failed | None:
     return failed
 
 
-def _failed(reason: str, next_step: str | None, code: int | None = None) -> dict[str, Any]:
+def _stopped(code: int | None = None, reason: str | None = None) -> dict[str, Any]:
+    return {
+        "status": JobStatus.STOPPED,
+        "failure_reason": reason,
+        "exit_code": code,
+    }
+
+
+def _failed(
+    reason: str,
+    next_step: str | None,
+    code: int | None = None,
+) -> dict[str, Any]:
     return {
         "status": JobStatus.FAILED,
         "failure_reason": reason,
@@ -249,17 +267,28 @@ def _failed_silently(code: int, job: str) -> dict[str, Any]:
     return _failed(reason, next_step, code)
 
 
-def main(job_path: str, cache: str, launcher: str, ticket: str, turn: str, *held: str) -> None:
+def main(
+    job_path: str,
+    cache: str,
+    launcher: str,
+    ticket: str,
+    turn: str,
+    *held: str,
+) -> None:
     """Start an attempt and run it in a child that init adopts: the client waits for this process only."""
+    awaited = None
+    if turn == Turn.QUEUED:
+        awaited = Path(ticket)
     worker = Worker(
         JobFolder(Path(job_path)),
         Path(cache),
         launcher_named(launcher),
-        tuple(map(int, held)),
-        Path(ticket) if turn == Turn.QUEUED else None,
+        held=tuple(map(int, held)),
+        ticket=awaited,
     )
     worker.open_attempt()
-    if os.fork() == 0:
+    is_child = os.fork() == 0
+    if is_child:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the client blocked Ctrl-C while it started this
         worker.run()
 

@@ -5,9 +5,8 @@ with access sees the same. A resumed job is a new attempt (`attempts.py`) with t
 with its checkpoints and its code.
 """
 
-import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -51,19 +50,20 @@ class SageMakerTarget:
         With a `request`, the job takes over its instances, limits and retries.
         """
         latest = self._ended(name)
-        if JobStatus(latest["TrainingJobStatus"]) is JobStatus.COMPLETED:  # another retry was faster
+        status = JobStatus(latest["TrainingJobStatus"])
+        if status is JobStatus.COMPLETED:  # another retry was faster
             raise JobError(f"The job {name} is complete.", next_step=command("jobs", "show", name))
         attempt = self._jobs.request_of(latest)
         if request is not None:
             attempt = moved(attempt, request)
-        name_of_attempt = _next_attempt(latest)
-        self._jobs.create(renamed(attempt, name_of_attempt))
+        attempt = renamed(attempt, _next_attempt(latest))
+        self._jobs.create(attempt)
 
     def restart(self, request: Request) -> None:
         """Start an ended job from its beginning; its earlier attempts and their checkpoints stay in the account."""
         latest = self._ended(request["TrainingJobName"])
-        name_of_attempt = _next_attempt(latest)
-        self.create(renamed(request, name_of_attempt))
+        attempt = renamed(request, _next_attempt(latest))
+        self.create(attempt)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended job from the account's list; raises JobError while it runs.
@@ -77,7 +77,8 @@ class SageMakerTarget:
                 next_step=f"{remove}  # keeps the adapter",
             )
         attempts = self._jobs.attempts(name)
-        if not self._jobs.status(attempts[-1]).is_final:
+        status = self._jobs.status(attempts[-1])
+        if not status.is_final:
             raise JobError(f"The job {name} is running.", next_step=command("jobs", "stop", name))
         for attempt in attempts:
             self._jobs.delete(attempt)
@@ -88,7 +89,9 @@ class SageMakerTarget:
         latest = attempts[-1]
         resources = latest["ResourceConfig"]
         artifacts = latest.get("ModelArtifacts", {})
-        output = artifacts.get("S3ModelArtifacts") or latest["OutputDataConfig"]["S3OutputPath"]
+        output = artifacts.get("S3ModelArtifacts")
+        if not output:
+            output = latest["OutputDataConfig"]["S3OutputPath"]
         limits = latest["StoppingCondition"]
         tags = self._jobs.tags(latest)
         billed = []
@@ -118,14 +121,11 @@ class SageMakerTarget:
 
         One call for a hundred attempts, and one for each of the newest jobs, whose recipe and step are told too.
         """
-        jobs: dict[str, list[Any]] = {}
-        for listed in self._jobs.listed():
-            job = job_of(listed["TrainingJobName"])
-            if job is not None:
-                jobs.setdefault(job, []).append(listed)
+        jobs = self._listed_by_job()
         first_told = len(jobs) - _MOST_TOLD
         for number, (name, attempts) in enumerate(jobs.items()):
-            latest = max(attempts, key=lambda one: number_of(one["TrainingJobName"]))
+            first = attempts[0]
+            latest = max(attempts, key=_number_of)
             details: dict[str, Any] = {}
             if number >= first_told:
                 details = self._details(latest["TrainingJobName"])
@@ -133,10 +133,20 @@ class SageMakerTarget:
                 name=name,
                 target=self.name,
                 status=JobStatus(latest["TrainingJobStatus"]),
-                created=attempts[0]["CreationTime"],
+                created=first["CreationTime"],
                 region=self.aws.region,
                 **details,
             )
+
+    def _listed_by_job(self) -> dict[str, list[Any]]:
+        """Return what the service lists of each job's attempts, the oldest first, by the job's name."""
+        jobs: dict[str, list[Any]] = {}
+        for listed in self._jobs.listed():
+            job = job_of(listed["TrainingJobName"])
+            if job is not None:
+                attempts = jobs.setdefault(job, [])
+                attempts.append(listed)
+        return jobs
 
     def _details(self, attempt: str) -> dict[str, Any]:
         """Return recipe, settings and steps of an attempt, as far as the service tells them."""
@@ -157,12 +167,7 @@ class SageMakerTarget:
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
-        names: dict[str, None] = {}  # a set that keeps its order
-        for listed in self._jobs.listed():
-            job = job_of(listed["TrainingJobName"])
-            if job is not None:
-                names[job] = None
-        return list(names)
+        return list(self._listed_by_job())
 
     def stop(self, name: str) -> None:
         """Ask a job to save a checkpoint and end; returns at once."""
@@ -191,17 +196,20 @@ class SageMakerTarget:
             if follow:
                 yield from self._follow(attempt)
             else:
-                log = log_of(self.aws, self._jobs.describe(attempt))
+                described = self._jobs.describe(attempt)
+                log = log_of(self.aws, described)
                 yield from log.fresh_lines()
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
         latest = self._jobs.attempts(name)[-1]
         deadline = time.monotonic() + seconds
-        while not self._jobs.status(latest).is_final:
+        status = self._jobs.status(latest)
+        while not status.is_final:
             if time.monotonic() > deadline:
                 return False
             time.sleep(self.poll_seconds)
+            status = self._jobs.status(latest)
         return True
 
     def checkpoint_step(self, name: str) -> int | None:
@@ -209,20 +217,22 @@ class SageMakerTarget:
 
         A checkpoint that lacks files, because the instance was lost while they were copied, does not count.
         """
-        config = self._jobs.latest(name)["CheckpointConfig"]
+        latest = self._jobs.latest(name)
+        config = latest["CheckpointConfig"]
         prefix = self.store.name(config["S3Uri"])
         arrived: dict[int, set[str]] = {}
         for key in self.store.list_prefix(prefix):
             path = PurePosixPath(key)
-            step = checkpoints.step_of(path.parent.name)
+            folder = path.parent.name
+            step = checkpoints.step_of(folder)
             if step is not None:
-                arrived.setdefault(step, set()).add(path.name)
-        newest = None
+                files = arrived.setdefault(step, set())
+                files.add(path.name)
+        complete = []
         for step, files in arrived.items():
-            is_complete = files >= checkpoints.FILES
-            if is_complete and (newest is None or step > newest):
-                newest = step
-        return newest
+            if files >= checkpoints.FILES:
+                complete.append(step)
+        return max(complete, default=None)
 
     def _follow(self, attempt: str) -> Iterator[str]:
         following = Following(self.aws, self._jobs, attempt, self.poll_seconds)
@@ -241,13 +251,14 @@ class SageMakerTarget:
 
     def _with_own_checkpoints(self, request: Request) -> Request:
         """Return a request with an unused prefix for checkpoints: those of deleted jobs are still in the bucket."""
-        base = request["CheckpointConfig"]["S3Uri"].rstrip("/")
-        keys = list(self.store.list_prefix(self.store.name(base)))
+        config = request["CheckpointConfig"]
+        base = config["S3Uri"].rstrip("/")
+        prefix = self.store.name(base)
+        keys = list(self.store.list_prefix(prefix))
         uri = f"{base}/"
-        for number in itertools.count(2):
-            prefix = self.store.name(uri)
-            if not any(key.startswith(prefix) for key in keys):
-                break
+        number = 1
+        while _is_used(self.store.name(uri), keys):
+            number += 1
             uri = f"{base}-r{number}/"
         return with_checkpoints(request, uri)
 
@@ -274,10 +285,20 @@ class SageMakerTarget:
         return latest
 
 
+def _is_used(prefix: str, keys: Sequence[str]) -> bool:
+    return any(key.startswith(prefix) for key in keys)
+
+
+def _number_of(listed: Any) -> int:
+    """Return the number of an attempt."""
+    return number_of(listed["TrainingJobName"])
+
+
 def _next_attempt(latest: Any) -> str:
     name = latest["TrainingJobName"]
     job = str(job_of(name))
-    return attempt_name(job, number_of(name) + 1)
+    number = number_of(name) + 1
+    return attempt_name(job, number)
 
 
 def _reason(described: Any) -> str | None:
