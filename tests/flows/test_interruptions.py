@@ -138,7 +138,7 @@ def test_a_stopped_job_goes_on_from_the_newest_checkpoint_that_is_whole(
     assert adapter_hashes(there, job) == reference
 
 
-@pytest.mark.parametrize("words", [("-s", "checkpoint_minutes=300"), ("--max-usd", "0.1")], ids=" ".join)
+@pytest.mark.parametrize("words", [("-s", "checkpoint_minutes=300"), ("--max-usd", "0.15")], ids=" ".join)
 def test_spot_is_refused_where_no_checkpoint_would_land(settings: Settings, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "orchestrator", "submit", "dreambooth", "--target", "sagemaker", "--dry-run"]
     on_demand, on_spot = (
