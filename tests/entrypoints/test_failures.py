@@ -18,7 +18,6 @@ from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import fingerprint, load_base_model
 from entrypoints.runtime.failures import TrainingError, failure_of
 from entrypoints.runtime.machine import require_gpu
-from entrypoints.runtime.stop import StopFlag
 from entrypoints.training import checkpoint
 from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
@@ -229,22 +228,30 @@ def test_a_job_on_a_gpu_instance_ends_at_once_without_a_visible_gpu_and_on_a_cpu
         assert outcome[0] == 0
 
 
-@pytest.mark.parametrize("on_service", [True, False])
-@pytest.mark.parametrize("asked", [True, False])
-def test_the_checkpoints_of_a_complete_job_are_dropped_where_the_bucket_mirrors_them(
-    tmp_path: Path, on_service: bool, asked: bool
+@pytest.mark.parametrize(("on_service", "kept"), [(True, [3]), (False, [2, 3])])
+def test_a_complete_job_keeps_its_newest_checkpoint_until_its_adapter_is_in_the_bucket(
+    job: Any, main: Any, on_service: bool, kept: list[int]
 ) -> None:
-    environment = Environment(root=tmp_path)
-    for folder in (environment.checkpoints / "step-00000001", environment.cache / "class_images"):
-        folder.mkdir(parents=True)
-    (environment.checkpoints / "step-00000001" / "tensors.safetensors").touch()
-    (environment.checkpoints / ".draft").touch()
+    recipe = tiny.dreambooth(steps=3, checkpoint_steps=1, prior_preservation=False, evaluation_prompts=0)
+    environment = job(recipe)
+    described = {"current_host": "algo-1", "hosts": ["algo-1"], "current_instance_type": "ml.m5.xlarge"}
     if on_service:
-        environment.resource_config_file.parent.mkdir(parents=True)
-        environment.resource_config_file.write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
-    train.drop_checkpoints(environment, StopFlag(asked=asked))
-    kept = sorted(path.name for path in environment.checkpoints.iterdir())
-    assert kept == ([] if on_service and not asked else [".draft", "cache", "step-00000001"])
+        environment.resource_config_file.write_text(json.dumps(described))
+    assert main(environment)[0] == 0
+    folders = sorted(environment.checkpoints.glob("step-*"))
+    assert [checkpoint.read_manifest(folder).step for folder in folders] == kept
+    (environment.model / "adapter.json").unlink()  # it did not arrive: the job is retried
+    status, events, _ = main(environment)
+    assert status == 0
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [3]
+
+
+def test_a_host_that_writes_no_checkpoints_drops_its_copies_of_older_ones(tmp_path: Path) -> None:
+    for name in ("step-00000001", ".step-00000002.draft", "cache"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base_model.json").touch()
+    checkpoint.drop_before(tmp_path, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base_model.json", "cache"]
 
 
 def test_other_errors_are_not_explained_away() -> None:

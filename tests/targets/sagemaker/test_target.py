@@ -418,6 +418,29 @@ def test_a_job_of_that_name_and_another_identity_is_in_the_way(
         target.create(request(identity="b" * 64))
 
 
+def test_a_job_that_lost_its_steps_is_not_started_over_silently(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    step = '"event": "step", "step": 40, "of": 400, "loss": 1, "learning_rate": 1, "seconds_per_step": 1'
+    plan = Plan(request=request(f"    say('{{{step}}}'); sys.exit(1)"), warnings=())
+    jobs.submit(plan, target)
+    target.wait_for_end(JOB, seconds=60)
+    for resume in (False, True):
+        with pytest.raises(JobError, match="after step 40, and has no checkpoint") as refused:
+            jobs.submit(plan, target, resume=resume)
+        assert "--restart" in str(refused.value.next_step)
+    assert jobs.submit(plan, target, restart=True).started
+
+
+def test_a_job_that_did_no_step_is_submitted_again_without_a_question(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    plan = Plan(request=request("    sys.exit(1)"), warnings=())
+    jobs.submit(plan, target)
+    target.wait_for_end(JOB, seconds=60)
+    assert jobs.submit(plan, target).started
+
+
 def test_a_submit_does_not_list_the_whole_account(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     plan = Plan(request=request(), warnings=())
     assert jobs.submit(plan, target).started
