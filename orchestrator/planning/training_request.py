@@ -221,12 +221,16 @@ def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
 
 
 def _hashes(uris: Mapping[str, str]) -> str:
-    """Return the hash of each channel's tree, which its URI ends with: what lies there has to be what was submitted."""
+    """Return the hash of each channel's tree, which its URI ends with: what lies there has to be what was submitted.
+
+    Raises ValueError for a URI without a hash, whose content nobody could check.
+    """
     pairs = []
     for channel, uri in sorted(uris.items()):
         sha256 = uri.rstrip("/").rpartition("/")[2]
-        if _SHA256.fullmatch(sha256):
-            pairs.append(f"{channel}={sha256}")
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"The URI of the channel {channel} does not end with a hash: {uri}")
+        pairs.append(f"{channel}={sha256}")
     return " ".join(pairs)
 
 

@@ -36,6 +36,7 @@ SECURED = ACCOUNT.model_copy(
         "security_groups": ("sg-0c",),
     }
 )
+CODE = f"s3://b/code/{'c' * 64}/"
 HUB = {
     "images": SAMPLE_IMAGES,
     "prompt": "a photo of sks dog",
@@ -151,6 +152,24 @@ def test_the_image_checks_every_input_before_it_starts_the_job() -> None:
     assert set(checked) == {channel["ChannelName"] for channel in made["InputDataConfig"]}
 
 
+@pytest.mark.parametrize("channel", ["training", "base_model", "code", "scorer"])
+@pytest.mark.parametrize("name", ["latest", "d" * 63, "D" * 64, f"{'d' * 64}/latest", ""])
+def test_no_job_reads_what_nobody_can_check(channel: str, name: str) -> None:
+    spec = build_spec({"recipe": "dreambooth"})
+    uris = {"training": CODE, "base_model": CODE, "code": CODE, "scorer": CODE, channel: f"s3://b/models/{name}/"}
+    inputs = JobInputs(
+        identity=IDENTITY,
+        data={"training": uris["training"]},
+        base_model=uris["base_model"],
+        scorer=uris["scorer"],
+        bundle=uris["code"],
+        output="s3://b/o",
+    )
+    context = SageMakerContext(account=ACCOUNT, placement=find_placement(spec, "us-east-1"), owner="ada")
+    with pytest.raises(ValueError, match=channel):
+        training_job(spec, inputs, context)
+
+
 def test_the_code_is_found_where_its_channel_lies() -> None:
     made = request()
     assert made["Environment"]["PYTHONPATH"] == "/opt/ml/input/data/code"
@@ -193,7 +212,11 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     placed = find_placement(spec, "us-east-1")
     bare = placed.model_copy(update={"instance": placed.instance.model_copy(update={"disk_gb": None})})
     inputs = JobInputs(
-        identity=IDENTITY, data={"training": "s3://b/d"}, base_model="s3://b/m", bundle="s3://b/c", output="s3://b/o"
+        identity=IDENTITY,
+        data={"training": f"s3://b/data/{'d' * 64}/"},
+        base_model=None,
+        bundle=CODE,
+        output="s3://b/o",
     )
     made = training_job(spec, inputs, SageMakerContext(account=SECURED, placement=bare, owner="ada"))
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn
