@@ -1,5 +1,6 @@
 """Failures as people meet them, word for word in kind, and what is made of them."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -127,6 +128,14 @@ def test_a_full_disk_leads_to_a_type_with_a_larger_one(reason: str, log: list[st
     named = next_step.partition("--instance-type ")[2].split()[0]
     assert (instance(named).disk_gb or 0) > (instance("ml.g5.xlarge").disk_gb or 0)
     assert "volume_gb" not in next_step
+
+
+@pytest.mark.parametrize("kind", ["changed-input", "scorer", "gated-model", "resume", "base-model"])
+def test_no_retry_is_advised_where_it_would_read_the_same_again(kind: str) -> None:
+    reported = json.dumps({"event": "failed", "kind": kind, "message": "It is so.", "next_step": "change it"})
+    explanation = explain(failed("AlgorithmError: It is so.", "ml.g5.xlarge"), [reported], 40)
+    assert "would end in the same way" in explanation.cause
+    assert explanation.next_step == "change it"
 
 
 @pytest.mark.parametrize("name", ["ml.g4dn.xlarge", "ml.g5.2xlarge", "ml.g6.4xlarge"])
