@@ -18,7 +18,15 @@ from orchestrator.contract.environment import (
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
-from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, OWNER_TAG, RECIPE_TAG, Request, channel_uris
+from orchestrator.requests import (
+    BUNDLE_CHANNEL,
+    IDENTITY_TAG,
+    NO_PROFILER,
+    OWNER_TAG,
+    RECIPE_TAG,
+    Request,
+    channel_uris,
+)
 from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
 from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
@@ -165,7 +173,7 @@ def _sagemaker_request(
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
-        "ProfilerConfig": {"DisableProfiler": True},  # on by default: it samples the machine and writes to the bucket
+        **NO_PROFILER,
         "Tags": tags,
     }
     if account.subnets:

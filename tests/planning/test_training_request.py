@@ -15,7 +15,7 @@ from orchestrator.aws.instances import instances
 from orchestrator.contract.environment import INPUTS_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
-from orchestrator.requests import Request, own_tags, sent_members
+from orchestrator.requests import NO_PROFILER, Request, own_tags, sent_members
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
 from orchestrator.specs.building import build_spec
@@ -90,7 +90,7 @@ def test_the_service_has_nothing_against_the_request(name: str) -> None:
 def test_all_that_a_request_holds_is_sent_again_when_its_job_is_resumed(name: str) -> None:
     made = cases()[name]
     tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
-    assert {**sent_members(made), "Tags": own_tags(tags)} == made
+    assert {**sent_members(made), **NO_PROFILER, "Tags": own_tags(tags)} == made
 
 
 def test_the_profiler_is_off() -> None:
