@@ -153,7 +153,8 @@ def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
 def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     step = job.target.checkpoint_step(job.name)
     if step is None:
-        _require_nothing_done(job)
+        if not resume:
+            _require_nothing_done(job)
         return _restart(job, request, JobStatus.FAILED)  # with the current code
     if not resume:
         message = (

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.aws.client import Aws
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.environment import INPUTS_VARIABLE, ROOT_VARIABLE, START_PROGRAM
+from orchestrator.jobs.failure_patterns import diagnose
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.resources import TRAINING_IMAGE
 from orchestrator.storage import S3Store
@@ -97,6 +98,9 @@ def test_nothing_of_a_job_runs_when_somebody_changed_what_it_was_submitted_with(
     assert (event["event"], event["kind"]) == ("failed", "changed-input")
     changed = root / ("expected" if "training" in event["message"] else "code-sha256")
     assert f"'*{changed.read_text()}*'" in event["next_step"]
+    recognised = diagnose(event["message"])
+    assert recognised
+    assert recognised.pattern.kind == event["kind"]
     assert (root / "output" / "failure").read_text() == f"{event['message']}\nNext: {event['next_step']}"
 
 

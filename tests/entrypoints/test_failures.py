@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from entrypoints import train
 from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import fingerprint, load_base_model
-from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.runtime.failures import TrainingError, failure_of, out_of_memory
 from entrypoints.runtime.machine import require_gpu
 from entrypoints.training import checkpoint
 from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
+from orchestrator.jobs.failure_patterns import diagnose
 from tests.models.server import ask_only, serving
 
 CPU = torch.device("cpu")
@@ -252,6 +253,43 @@ def test_a_host_that_writes_no_checkpoints_drops_its_copies_of_older_ones(tmp_pa
     (tmp_path / "base_model.json").touch()
     checkpoint.drop_before(tmp_path, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base_model.json", "cache"]
+
+
+def kind_of(message: str) -> str | None:
+    """Return the kind that the client sees in a message when all it has is the service's reason."""
+    recognised = diagnose(f"AlgorithmError: {message}, exit code: 1")
+    return recognised.pattern.kind if recognised else None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left"),
+        torch.OutOfMemoryError("CUDA: 2 GiB were asked for"),
+        RuntimeError("Connection reset by peer"),
+        RuntimeError("gloo/transport/tcp/pair.cc: timed out"),
+        torch.distributed.DistNetworkError("the store is gone"),
+    ],
+)
+def test_the_client_recognises_what_training_says_of_an_error(error: Exception) -> None:
+    failure = failure_of(error)
+    assert failure
+    assert kind_of(failure.message) == failure.kind
+
+
+@pytest.mark.parametrize("driver", ["", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.57.02"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_the_client_recognises_what_training_says_of_a_gpu_it_cannot_use(tmp_path: Path, driver: str) -> None:
+    if driver:
+        (tmp_path / "version").write_text(driver)
+    with pytest.raises(TrainingError) as raised:
+        require_gpu("ml.g5.xlarge", tmp_path / "version")
+    assert kind_of(raised.value.message) == raised.value.kind
+
+
+def test_the_client_recognises_main_memory_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert kind_of(out_of_memory(MemoryError(), "").message) == "host-memory"
 
 
 def test_other_errors_are_not_explained_away() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.aws.errors import Failure, error_for
 from orchestrator.aws.instances import instance, instances
-from orchestrator.errors import CapacityError, OrchestratorError, QuotaError
+from orchestrator.errors import CapacityError, NoSuchInstanceError, OrchestratorError, QuotaError
 from orchestrator.jobs.explanation import explain
 from orchestrator.jobs.failure_patterns import TABLE, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
@@ -22,6 +22,13 @@ MET = [
     ("capacity", "InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity in the zone."),
     ("capacity", "Insufficient capacity error from EC2 while launching instances, retrying!"),
     ("no-such-instance", "The requested resource training-job/ml.p2.xlarge is not available in this region"),
+    ("capacity", "There is not enough capacity of ml.g5.xlarge in the zone."),
+    ("capacity", "no spot capacity of this type; lack of EC2 capacity"),
+    (
+        "changed-input",
+        "AlgorithmError: The input code is not what was submitted: files in the bucket were changed, added",
+    ),
+    ("nan-loss", "The loss is not a number at step 40; no capacity left"),
     ("quota", "ResourceLimitExceeded: The service limit 'ml.g5.xlarge for training job usage' is 0"),
     ("gated-model", "Cannot access gated repo for url https://huggingface.co/org/m."),
     ("platform", "exec /usr/local/bin/python: exec format error"),
@@ -30,10 +37,10 @@ MET = [
     ("container-start", "AlgorithmError: CannotStartContainerError. Please make sure the container can be run"),
     ("container-start", 'exec: "python": executable file not found in $PATH: unknown'),
     ("image-too-old", "ModuleNotFoundError: No module named 'peft'"),
-    ("gpu-driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
-    ("gpu-driver", "CUDA driver version is insufficient for CUDA runtime version"),
-    ("gpu-driver", "RuntimeError: No CUDA GPUs are available"),
-    ("gpu-driver", "CUDA error: no kernel image is available for execution on the device"),
+    ("driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
+    ("driver", "CUDA driver version is insufficient for CUDA runtime version"),
+    ("driver", "RuntimeError: No CUDA GPUs are available"),
+    ("driver", "CUDA error: no kernel image is available for execution on the device"),
     ("disk-full", "ClientError: Artifact upload failed:Insufficient disk space"),
     ("disk-full", "OSError: [Errno 28] No space left on device"),
     ("disk-full", "ClientError: Data download failed:Could not download s3://b/k: insufficient disk space"),
@@ -70,6 +77,8 @@ MET = [
 UNKNOWN = [
     "AlgorithmError: , exit code: 3",
     "epoch 403 of 500",
+    "piano keys 1 to 40 of the buffer's capacity",
+    "no room beyond the cache's capacity",
     "loading the spotted dog, 137 of 200",
     "caching latents of 429 pictures",
 ]
@@ -155,7 +164,7 @@ def test_every_instance_type_gets_an_advice(name: str) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "expected"),
     [
-        ("ResourceLimitExceeded", "The requested resource x is not available in this region", CapacityError),
+        ("ResourceLimitExceeded", "The requested resource x is not available in this region", NoSuchInstanceError),
         ("ResourceLimitExceeded", "The account-level service limit 'x for training job usage' is 0", QuotaError),
         ("EC2InsufficientCapacityError", "Instance type 'x' is temporarily unavailable", CapacityError),
         ("ValidationException", "Unable to provision requested ML compute capacity.", CapacityError),
