@@ -6,7 +6,6 @@
 import ctypes
 import logging
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -109,6 +108,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.runtime.failures import advising_on_memory
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.runtime.ranks import Ranks
+    from entrypoints.training.checkpoint import drop_before
     from entrypoints.training.run import Run
 
     quieten()
@@ -128,24 +128,11 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     with advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()
-    if ranks.is_first:
-        drop_checkpoints(environment, stop)
-
-
-def drop_checkpoints(environment: Environment, stop: StopFlag) -> None:
-    """Delete the checkpoints of a job that is complete: gigabytes that SageMaker then deletes from the bucket, too.
-
-    Those of a job that was asked to stop are kept, as it ends as a stopped one and may be resumed. On a person's own
-    machine they are deleted by the worker, which knows that the ending is recorded.
-    """
-    on_service = environment.resource_config_file.is_file()
-    if stop.asked or not on_service or not environment.checkpoints.is_dir():
-        return
-    for path in environment.checkpoints.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    if ranks.is_first_of_host and environment.resource_config_file.is_file():
+        # SageMaker keeps what lies here: the last checkpoint is what a retry resumes from when the upload of the
+        # adapter fails, which begins after this process has ended. On a person's own machine the worker deletes all,
+        # once the ending is recorded.
+        drop_before(environment.checkpoints, recipe.steps)
 
 
 def report(environment: Environment, error: Exception) -> None:

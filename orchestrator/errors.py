@@ -12,6 +12,7 @@ OrchestratorError
 │   ├── AccessError        a permission is missing, or the bucket is another account's
 │   ├── QuotaError         a quota of the account is exceeded
 │   ├── CapacityError      AWS has no free instances of this type now
+│   │   └── NoSuchInstanceError    the region has none at all: waiting does not help
 │   ├── MissingError       a stack, role, bucket, image or object does not exist
 │   └── ConflictError      something of that name exists, or was changed meanwhile
 └── ServiceError     nobody: AWS or the Hub does not answer or answers with 5xx; try again
@@ -122,6 +123,10 @@ class QuotaError(AccountError):
 
 class CapacityError(AccountError):
     """AWS has no such instances free at the moment."""
+
+
+class NoSuchInstanceError(CapacityError):
+    """The region has no such instances at all: another type may stand in, but waiting does not help."""
 
 
 class MissingError(AccountError):

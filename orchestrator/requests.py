@@ -15,6 +15,8 @@ IDENTITY_TAG = "orchestrator:identity"
 RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
 BUNDLE_CHANNEL = "code"
+NO_PROFILER = {"ProfilerConfig": {"DisableProfiler": True}}
+"""Of every request: the profiler is on by default, samples the machine and writes to the bucket."""
 
 _COMPUTE_FIELDS = {
     "ResourceConfig",
@@ -56,7 +58,6 @@ _SENT: _Members = {
     "EnableNetworkIsolation": _WHOLE,
     "EnableInterContainerTrafficEncryption": _WHOLE,
     "InfraCheckConfig": {"EnableInfraCheck": _WHOLE},
-    "ProfilerConfig": {"DisableProfiler": _WHOLE},
     "VpcConfig": {"Subnets": _WHOLE, "SecurityGroupIds": _WHOLE},
     "RetryStrategy": {"MaximumRetryAttempts": _WHOLE},
 }

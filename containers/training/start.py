@@ -46,13 +46,13 @@ def main(command: Sequence[str]) -> int:
         return _FAILED
 
 
-def changed_channels(data: Path, expected: str) -> list[str]:
-    """Return the channels whose content is not the one that was submitted."""
-    changed = []
+def changed_channels(data: Path, expected: str) -> dict[str, str]:
+    """Return the channels whose content is not the one that was submitted, with the hash of what was."""
+    changed = {}
     for pair in expected.split():
         channel, _, sha256 = pair.partition("=")
         if tree_sha256(data / channel) != sha256:
-            changed.append(channel)
+            changed[channel] = sha256
     return changed
 
 
@@ -71,11 +71,16 @@ def tree_sha256(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def report(root: Path, changed: Sequence[str]) -> None:
+def report(root: Path, changed: Mapping[str, str]) -> None:
     """Say why the job does not start: as an event in the log, and in the file that becomes its FailureReason."""
     names = ", ".join(changed)
     message = f"The input {names} is not what was submitted: files in the bucket were changed, added or removed."
-    next_step = "Ask the bucket's owner who wrote there; then submit again with --restart."
+    # A tree with a manifest is not uploaded again: both have the hash in their names, and both have to go.
+    patterns = " ".join(f"--include '*{sha256}*'" for sha256 in changed.values())
+    next_step = (
+        "The bucket's owner looks who wrote there and deletes what is stored of it: "
+        f"aws s3 rm s3://BUCKET --recursive --exclude '*' {patterns}; then submit again with --restart."
+    )
     event = {"event": "failed", "kind": "changed-input", "message": message, "next_step": next_step}
     sys.stdout.write(f"{json.dumps(event)}\n")
     failure = root / "output" / "failure"

@@ -247,6 +247,18 @@ def _drop_older(root: Path, step: int, keep: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def drop_before(root: Path, step: int) -> None:
+    """Delete the checkpoints before that of `step`, valid or not, and drafts; the one of `step` stays.
+
+    A host whose processes write none has copies of those that the run was resumed from.
+    """
+    drafts = list(root.glob(f".{PREFIX}*.draft"))
+    last = folder_name(step)
+    older = [folder for folder in newest_first(root) if folder.name < last]
+    for folder in [*drafts, *older]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _is_sealed(folder: Path) -> bool:
     """Whether a folder has a whole manifest."""
     try:

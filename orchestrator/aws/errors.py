@@ -18,6 +18,7 @@ from orchestrator.errors import (
     LostAnswerError,
     MachineError,
     MissingError,
+    NoSuchInstanceError,
     OrchestratorError,
     QuotaError,
     ServiceError,
@@ -77,7 +78,8 @@ _S3_ACTIONS = {
 CAPACITY_WORDS = (
     r"CapacityError|InsufficientInstanceCapacity|InsufficientCapacity|insufficient (instance |ec2 )?capacity"
     r"|unable to provision requested|is temporarily unavailable in|do(es)? not (currently )?have sufficient"
-    r"|(no|not enough|lack of|insufficient) .{0,40}capacity"
+    r"|\b(not enough|lack of|insufficient) ([\w.-]+ ){0,3}capacity\b"
+    r"|\bno ([\w.-]+ ){0,2}(instance|compute|spot|ec2|on-demand) capacity\b|\bno capacity (is )?(available|for)\b"
 )
 """How AWS says that it has no instances of a type now."""
 NOT_IN_REGION_WORDS = r"requested resource .{0,80}not available in this region|not supported in (this|the) region"
@@ -147,7 +149,7 @@ TABLE = (
         "|cross-account pass role"),
     Row(
         f"ResourceLimitExceeded ResourceLimitExceededException {_INVALID}",
-        CapacityError, "this region has no such instance type",
+        NoSuchInstanceError, "this region has no such instance type",
         "use another instance type, or another region", NOT_IN_REGION_WORDS),
     Row(
         "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded"

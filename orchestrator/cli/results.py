@@ -138,9 +138,7 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if description.status in ENDED_EARLY:
-        retry = command("jobs", "retry", job.name)
-        next_step = description.next_step or retry
-        facts.append(("next", next_step))
+        facts.append(("next", _next_step(job, description)))
     if problem is not None:
         facts.append(("adapter", problem.message))
         facts.append(("next", problem.next_step))
@@ -148,6 +146,14 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
     return facts
+
+
+def _next_step(job: Job, description: JobDescription) -> str:
+    """Return the next command after an early end: that of the explanation, or a retry where the log cannot be read."""
+    try:
+        return job.explain().next_step
+    except OrchestratorError:
+        return description.next_step or command("jobs", "retry", job.name)
 
 
 def _state_facts(description: JobDescription) -> Facts:

@@ -131,10 +131,25 @@ def is_missing(aws: Aws, account: AwsSettings) -> bool:
 
 
 def require_image(aws: Aws, account: AwsSettings) -> None:
-    """Raise MissingError when the image is missing: a job would only fail after minutes of waiting."""
+    """Raise an error when jobs cannot start in the image: a job would only fail after minutes of waiting.
+
+    MissingError when it is not in the registry; AccountError when the stack names the image of another version, which
+    lacks what this version's requests start. An image of one's own, in another repository, may have any tag.
+    """
+    name = account.training_image
     if is_missing(aws, account):
-        message = f"The image that jobs run in is not in the registry yet: {account.training_image}"
+        message = f"The image that jobs run in is not in the registry yet: {name}"
         raise MissingError(f"{message}. Nothing was submitted.", next_step=COMMAND)
+    registered = _registered(account)
+    if registered is None or registered.repository != f"{account.stack_name}-training":
+        return
+    if registered.tag not in {None, image_tag()}:
+        message = (
+            f"The image that jobs run in, {name}, is that of another version of orchestrator; "
+            f"this one needs {image_tag()}. Nothing was submitted."
+        )
+        show = command("infra", "show")
+        raise AccountError(message, next_step=f"{_UP} && {COMMAND}  # by the account's owner; everybody else: {show}")
 
 
 def _registered(account: AwsSettings) -> _Registered | None:

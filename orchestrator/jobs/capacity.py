@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import Problem
-from orchestrator.errors import AccountError, CapacityError, QuotaError
+from orchestrator.errors import AccountError, CapacityError, NoSuchInstanceError, QuotaError
 from orchestrator.jobs.failure_patterns import diagnose
 from orchestrator.jobs.job import Job, cost
 from orchestrator.planning.plan import Plan
@@ -21,8 +21,10 @@ from orchestrator.targets.names import TargetName
 
 ROUND_SECONDS = 60.0
 _NO_SPOT = "MaxWaitTimeExceeded"
-_NO_INSTANCE = {"capacity", "no-such-instance", "waited-too-long"}
-"""Kinds of failures after which another instance type may be tried."""
+_NO_INSTANCE = {"capacity", "waited-too-long"}
+"""Kinds of failures after which the same instance type may be tried later, and another one now."""
+_NO_SUCH_INSTANCE = "no-such-instance"
+"""The kind after which only another type may be tried."""
 Start = Callable[[Plan, bool], Job]
 """Submits a plan, as a further attempt when the flag is set, and may watch it until it ends."""
 Refusals = dict[str, AccountError]
@@ -58,7 +60,7 @@ def acquire(
         if job is not None:
             return job
         left = deadline - clock()
-        if left <= 0:
+        if left <= 0 or not _may_change(refusals):
             raise _refusal(plan, refusals, retry)
         minutes = left / 60
         report(f"Retrying every minute for another {minutes:.0f} minutes. Ctrl-C ends this; no job is running now.")
@@ -83,12 +85,16 @@ class _Search:
             self._choices += plan.stand_ins
         self._spent = Decimal()
         self._started_before = False
+        self._absent: Refusals = {}
 
     def try_all(self) -> tuple[Job | None, Refusals]:
         """Try each choice once; return the job of the first that got an instance, and why those before it did not."""
         refusals: Refusals = {}
         for choice in self._choices:
             instance_type = _type_of(choice)
+            if instance_type in self._absent:
+                refusals[instance_type] = self._absent[instance_type]
+                continue
             affordable = choice.after_spending(self._spent)
             if affordable is None:
                 refusals[instance_type] = _budget_spent(self._plan, self._spent)
@@ -99,6 +105,8 @@ class _Search:
                     self._report(f"{instance_type} is used instead.")
                 return job, refusals
             refusals[instance_type] = refusal
+            if isinstance(refusal, NoSuchInstanceError):
+                self._absent[instance_type] = refusal
             if len(self._choices) > 1:
                 self._report(f"{instance_type} is not available. {refusal.message}")
         return None, refusals
@@ -116,13 +124,27 @@ class _Search:
         return job, refusal
 
 
+def _may_change(refusals: Mapping[str, AccountError]) -> bool:
+    """Whether one of the instance types may be available later."""
+    return not all(isinstance(refusal, NoSuchInstanceError) for refusal in refusals.values())
+
+
 def _lack_of_capacity(found: JobDescription) -> CapacityError | None:
-    """Return the error for a job that ended without an instance, or None."""
+    """Return the error for a job that ended without an instance, or None.
+
+    A container that ran had one, whatever its last words remind of; only the wait for spot capacity goes on after it.
+    """
     if found.target is not TargetName.SAGEMAKER:
         return None
+    message = f"{found.name}: {found.failure_reason}"
     known = diagnose(found.failure_reason)
-    if found.stage == _NO_SPOT or (known is not None and known.pattern.kind in _NO_INSTANCE):
-        return CapacityError(f"{found.name}: {found.failure_reason}", next_step="try again later")
+    kind = ""
+    if known is not None and not found.started:
+        kind = known.pattern.kind
+    if kind == _NO_SUCH_INSTANCE:
+        return NoSuchInstanceError(message, next_step="use another instance type, or another region")
+    if found.stage == _NO_SPOT or kind in _NO_INSTANCE:
+        return CapacityError(message, next_step="try again later")
     return None
 
 
@@ -160,7 +182,9 @@ def _refusal(plan: Plan, refusals: Mapping[str, AccountError], retry: CapacityRe
     minutes = 60
     while minutes <= retry.minutes:
         minutes *= 2
-    next_step = f"with --wait-minutes {minutes}; or {first.next_step}"
+    next_step = first.next_step
+    if _may_change(refusals):
+        next_step = f"with --wait-minutes {minutes}; or {next_step}"
     if problems and not retry.fallback:
         next_step = f"the same command with --fallback (takes the first of these that is available), or {next_step}"
     error = type(first)(

@@ -26,8 +26,12 @@ _WAITING = {
 _SAME_AGAIN = {
     "adapter",
     "base-model",
+    "changed-input",
     "dataset",
+    "gated-model",
     "recipe",
+    "resume",
+    "scorer",
     "token",
 }
 _PREPARING = {

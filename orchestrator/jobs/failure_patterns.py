@@ -94,16 +94,17 @@ TABLE = (
         f"{_NEW_IMAGE}  # then submit again with --restart",
     ),
     _pattern(
-        "gpu-driver",
+        "driver",
         r"driver version is insufficient|driver on your system is too old|no CUDA GPUs are available"
         r"|found no NVIDIA driver|no kernel image is available|forward compatibility was attempted"
-        r"|libcuda\.so.{0,80}cannot open|CUDA initialization|the job's instance type has GPUs, and none is visible",
+        r"|libcuda\.so.{0,80}cannot open|CUDA initialization|has a GPU, .{0,300}cannot use it",
         "The GPU could not be used: the driver of the host does not fit the image, or the container does not see it.",
         f"{_NEW_IMAGE}  # then submit with --restart and another --instance-type",
     ),
     _pattern(
         "disk-full",
-        r"insufficient disk space|no space left on device|disk quota exceeded|ENOSPC|not enough (disk|free) space",
+        r"insufficient disk space|no space (is )?left on (the )?(device|disk)|disk quota exceeded|ENOSPC"
+        r"|not enough (disk|free) space",
         "The disk was full.",
         "submit again with --resume and {more_disk}",
     ),
@@ -116,19 +117,20 @@ TABLE = (
     _pattern(
         "host-memory",
         r"instance type with more memory|Out of Memory\. Please use a larger instance|cannot allocate memory"
-        r"|exit code:? (137|-9)|exitcode.? ?-9|signal 9|SIGKILL|killed by signal: killed|oom-?kill|DefaultCPUAllocator",
+        r"|exit code:? (137|-9)|exitcode.? ?-9|signal 9|SIGKILL|killed by signal: killed|oom-?kill"
+        r"|DefaultCPUAllocator|too little main memory",
         "The main memory of the instance ran out.",
         "submit again with --resume and {more_memory}",
     ),
     _pattern(
         "out-of-memory",
-        r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
+        r"out of memory|OutOfMemoryError|has too little memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
         "Memory ran out.",
         "submit again with a larger instance, a smaller batch_size, or -s gradient_checkpointing=true unless it is set",
     ),
     _pattern(
         "nan-loss",
-        r"loss is not a finite number|loss is nan",
+        r"(loss|gradient)s? (is|are) not (a )?(finite )?numbers?|loss is nan",
         "The loss was no longer a number.",
         "submit again with a lower learning_rate",
     ),
@@ -169,6 +171,12 @@ TABLE = (
         "submit it again with --restart",
     ),
     _pattern(
+        "changed-input",
+        r"is not what was submitted: files in the bucket",
+        "What the job reads lies in the bucket under its hash, and somebody changed it there.",
+        f"{PROGRAM} jobs logs {{job}}  # names what the bucket's owner has to delete first",
+    ),
+    _pattern(
         "upload",
         r"(artifact|checkpoint|model) upload failed",
         "What the job made could not be written to the bucket.",
@@ -184,7 +192,7 @@ TABLE = (
     _pattern(
         "lost-process",
         r"\bNCCL\b|ncclSystemError|ncclInternalError|ncclUnhandledCudaError|collective operation timeout|gloo/transport"
-        r"|connection (closed|reset) by peer|RendezvousError|RendezvousTimeout",
+        r"|connection (closed|reset) by peer|another process of this job ended|RendezvousError|RendezvousTimeout",
         "The processes of the job lost one another: one of them, or the network between the instances, failed.",
         _RETRY,
     ),

@@ -8,7 +8,7 @@ from orchestrator.adapters.registry import Finished, inspect
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
-from orchestrator.contract.events import Event, parse
+from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.jobs.explanation import Explanation, explain
@@ -120,7 +120,7 @@ def submit(
     """Start the planned job, or attach to it when it was submitted before. Idempotent.
 
     A job that ended early is resumed with `resume` and started from its beginning with `restart`. Raises JobError when
-    it has a checkpoint and neither is given, so that nothing starts over silently.
+    neither is given and it has done steps, so that nothing starts over silently.
     """
     request = planned.request
     job = Job(target, request["TrainingJobName"])
@@ -152,8 +152,10 @@ def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
 
 def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     step = job.target.checkpoint_step(job.name)
-    if step is None:  # nothing is lost: start over, with the current code
-        return _restart(job, request, JobStatus.FAILED)
+    if step is None:
+        if not resume:
+            _require_nothing_done(job)
+        return _restart(job, request, JobStatus.FAILED)  # with the current code
     if not resume:
         message = (
             f"This job ended early before; it has a checkpoint at step {step}. "
@@ -161,6 +163,14 @@ def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
         )
         raise JobError(message, next_step=command("jobs", "retry", job.name))
     return _start(job, request, lambda: job.target.resume(job.name, request))
+
+
+def _require_nothing_done(job: Job) -> None:
+    """Raise JobError when the job has done steps: with no checkpoint, they are lost when it starts over."""
+    steps = [event.step for event in job.events() if isinstance(event, Step)]
+    if steps:
+        message = f"This job ended early before, after step {max(steps)}, and has no checkpoint to resume from."
+        raise JobError(message, next_step="submit it with --restart to start over")
 
 
 def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:

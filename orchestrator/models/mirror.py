@@ -20,7 +20,7 @@ from orchestrator.errors import AccountError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
-from orchestrator.models.tree import model_tree
+from orchestrator.models.tree import model_name, model_tree
 from orchestrator.secret_scan import require_no_secret
 from orchestrator.specs.base_model import Hub, ModelSource
 from orchestrator.specs.no_model import hub_page
@@ -205,12 +205,17 @@ def _write_record(store: Store, model: MirroredModel, revision: str) -> None:
 
 
 def _read_record(store: Store, name: str) -> MirroredModel | None:
-    """Return a record; None when there is none, or when a newer version wrote it: then it is written again."""
+    """Return a record; None when there is none, or when a newer version wrote it: then it is written again.
+
+    Its URI is made from the hash: a record can be replaced, and what a job reads has to be checked against the hash.
+    """
     try:
         record = store.get_json(name)
-        return MirroredModel.model_validate(record)
+        model = MirroredModel.model_validate(record)
     except (MissingError, ValidationError):
         return None
+    uri = store.uri(model_name(model.sha256))
+    return model.model_copy(update={"uri": uri})
 
 
 def _record_name(model_id: str, revision: str) -> str:

@@ -1,6 +1,6 @@
 """Values that describe the copies of Hub models in a bucket; `mirror` makes the calls."""
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class MirroredModel(BaseModel):
@@ -18,7 +18,7 @@ class MirroredModel(BaseModel):
     """Commit of that revision when it was mirrored."""
     uri: str
     """URI of the copy."""
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash over its files, the same as that of the model in a folder."""
     bytes: int
     """Size of all files."""

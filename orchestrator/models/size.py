@@ -12,7 +12,7 @@ from orchestrator.contract.families import INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.hub_models import known_model
 from orchestrator.contract.model_file import read_object
-from orchestrator.contract.model_layout import CLIP_FOLDER, find_weights, names_of
+from orchestrator.contract.model_layout import CLIP_FOLDER, clip_names, find_weights, names_of
 from orchestrator.contract.safetensors_header import read_header
 from orchestrator.specs.base_model import Hub, ModelSource
 
@@ -47,6 +47,20 @@ def of_folder(folder: Path) -> ModelSize:
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         kind = type(error).__name__
         raise ValueError(f"{folder} cannot be measured: {kind}: {error}") from error
+
+
+def of_scorer(folder: Path | None) -> int:
+    """Return the parameters of a checked CLIP in a folder of its own; 0 without one."""
+    if folder is None:
+        return 0
+    weights = find_weights(CLIP_FOLDER, clip_names(folder))
+    parameters = 0
+    if weights is not None:
+        for file in weights.files:
+            header = read_header(folder / file)
+            for entry in header.values():
+                parameters += math.prod(entry.shape)
+    return parameters
 
 
 def of_hub(model_id: str) -> ModelSize | None:

@@ -7,6 +7,13 @@ from orchestrator.contract.digest import FileDigest, hash_file
 from orchestrator.contract.model_layout import clip_files, model_files
 from orchestrator.storage.tree import Tree, tree_of_files
 
+_KIND = "models"
+
+
+def model_name(sha256: str) -> str:
+    """Return the name of the tree with that hash in a store: `models/<sha256>/`."""
+    return f"{_KIND}/{sha256}/"
+
 
 def model_tree(folder: Path, hash_of: Callable[[Path], FileDigest] = hash_file) -> Tree:
     """Hash the files of the model in `folder`; the hash of the tree is part of a job's identity."""
@@ -23,4 +30,4 @@ def _tree(folder: Path, paths: Iterable[Path], hash_of: Callable[[Path], FileDig
     for path in paths:
         name = path.relative_to(folder).as_posix()
         sources[name] = path
-    return tree_of_files("models", sources, hash_of)
+    return tree_of_files(_KIND, sources, hash_of)

@@ -5,8 +5,10 @@
     training = activations kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy
                of the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
     drawing  = the decoder's widest tensors for a batch of sampled images
-    estimate = held + the larger of training and drawing + 1 GiB (CUDA context, workspaces)
-    main     = 4 bytes x all parameters + 4 GiB (Python, libraries, CUDA's share), for the process of each GPU
+    measuring = 4 bytes x the parameters of a scorer, a CLIP that the base model does not bring
+    estimate = held + the largest of training, drawing and measuring + 1 GiB (CUDA context, workspaces)
+    main     = 4 bytes x all parameters, those of a scorer too, + 4 GiB (Python, libraries, CUDA's share), for the
+               process of each GPU
 
 Activations per latent pixel and sample are `11.5 x resnet_channels + 28.5 x transformer_channels` numbers. The two
 factors, and the shares below, come from counting the tensors that autograd keeps in the U-Nets of Stable Diffusion 1.5,
@@ -82,8 +84,11 @@ class MemoryEstimate(BaseModel):
         return f"{self.gib:.1f} GiB of GPU memory ({self.low_gib:.1f} to {self.high_gib:.1f})"
 
 
-def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
-    """Return the memory of a recipe on one GPU, or None when the size of its model or its own is unknown."""
+def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryEstimate | None:
+    """Return the memory of a recipe on one GPU, or None when the size of its model or its own is unknown.
+
+    `scorer` is the number of parameters of the CLIP that measures its figures, if the base model does not bring it.
+    """
     if size is None:
         return None
     footprint = recipe.footprint(size)
@@ -95,10 +100,12 @@ def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
         "gradients and optimizer": 12.0 * footprint.trained,
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
+        "measuring": 4.0 * scorer,
         "overhead": _OVERHEAD,
     }
-    # Training and drawing take turns, so only the larger of the two counts.
-    total = sum(parts.values()) - min(parts["activations"], parts["drawing"])
+    # Training, drawing and measuring take turns, so only the largest of them counts.
+    turns = [parts[name] for name in ("activations", "drawing", "measuring")]
+    total = sum(parts.values()) - sum(turns) + max(turns)
     low, high = BAND
     rounded = {name: _gib(part) for name, part in parts.items()}
     return MemoryEstimate(
@@ -106,7 +113,7 @@ def estimate(recipe: Recipe, size: ModelSize | None) -> MemoryEstimate | None:
         low_gib=_gib(total * low),
         high_gib=_gib(total * high),
         parts=rounded,
-        main_gib=_gib(4.0 * (parameters - footprint.added) + _MAIN_OVERHEAD),
+        main_gib=_gib(4.0 * (parameters - footprint.added + scorer) + _MAIN_OVERHEAD),
     )
 
 

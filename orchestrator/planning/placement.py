@@ -53,7 +53,7 @@ class Placement(BaseModel):
 def find_placement(spec: JobSpec, region: str) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with all problems at once."""
     model_size = size.of_source(spec.base_model)
-    memory = estimate(spec.recipe, model_size)
+    memory = estimate(spec.recipe, model_size, size.of_scorer(spec.scorer))
     chosen, why = _choose(spec, memory, region)
     return _placed(spec, chosen, why, memory, region)
 

@@ -18,7 +18,15 @@ from orchestrator.contract.environment import (
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
-from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, OWNER_TAG, RECIPE_TAG, Request, channel_uris
+from orchestrator.requests import (
+    BUNDLE_CHANNEL,
+    IDENTITY_TAG,
+    NO_PROFILER,
+    OWNER_TAG,
+    RECIPE_TAG,
+    Request,
+    channel_uris,
+)
 from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
 from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
@@ -165,7 +173,7 @@ def _sagemaker_request(
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
-        "ProfilerConfig": {"DisableProfiler": True},  # on by default: it samples the machine and writes to the bucket
+        **NO_PROFILER,
         "Tags": tags,
     }
     if account.subnets:
@@ -221,12 +229,16 @@ def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
 
 
 def _hashes(uris: Mapping[str, str]) -> str:
-    """Return the hash of each channel's tree, which its URI ends with: what lies there has to be what was submitted."""
+    """Return the hash of each channel's tree, which its URI ends with: what lies there has to be what was submitted.
+
+    Raises ValueError for a URI without a hash, whose content nobody could check.
+    """
     pairs = []
     for channel, uri in sorted(uris.items()):
         sha256 = uri.rstrip("/").rpartition("/")[2]
-        if _SHA256.fullmatch(sha256):
-            pairs.append(f"{channel}={sha256}")
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"The URI of the channel {channel} does not end with a hash: {uri}")
+        pairs.append(f"{channel}={sha256}")
     return " ".join(pairs)
 
 

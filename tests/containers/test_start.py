@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.aws.client import Aws
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.environment import INPUTS_VARIABLE, ROOT_VARIABLE, START_PROGRAM
+from orchestrator.jobs.failure_patterns import diagnose
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.resources import TRAINING_IMAGE
+from orchestrator.storage import S3Store
 from orchestrator.storage.folder import FolderStore
 from orchestrator.storage.tree import tree_of_folder
+from tests.storage.conftest import ACCOUNT, BUCKET
 
 START = TRAINING_IMAGE / "start.py"
 NEW, OLD, SAME = "580.126.09", "535.183.01", "580.95.05"
@@ -38,6 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 def start(root: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     code = bundle_tree(BundleKind.TRAINING).sha256
+    (root / "code-sha256").write_text(code)
     data = "0" * 64
     if (root / "expected").exists():
         data = (root / "expected").read_text()
@@ -89,7 +96,11 @@ def test_nothing_of_a_job_runs_when_somebody_changed_what_it_was_submitted_with(
     assert "mine" not in started.stdout, "the changed code ran while it was checked"
     event = json.loads(started.stdout)
     assert (event["event"], event["kind"]) == ("failed", "changed-input")
-    assert event["next_step"]
+    changed = root / ("expected" if "training" in event["message"] else "code-sha256")
+    assert f"'*{changed.read_text()}*'" in event["next_step"]
+    recognised = diagnose(event["message"])
+    assert recognised
+    assert recognised.pattern.kind == event["kind"]
     assert (root / "output" / "failure").read_text() == f"{event['message']}\nNext: {event['next_step']}"
 
 
@@ -161,3 +172,24 @@ def test_the_cuda_of_the_compatibility_libraries_is_the_one_torch_is_built_with(
     runtime = requirements.partition("nvidia-cuda-runtime==")[2].split(".")[:2]
     assert f"ARG CUDA=nvidia/cuda:{'.'.join(runtime)}." in (TRAINING_IMAGE / "Dockerfile").read_text()
     assert f"/usr/local/cuda-{'.'.join(runtime)}/compat/" in (TRAINING_IMAGE / "Dockerfile").read_text()
+
+
+@pytest.mark.usefixtures("wire")
+def test_what_the_advice_after_a_changed_input_deletes_is_uploaded_again(root: Path, aws: Aws) -> None:
+    expect_what_is_there(root)
+    tree = tree_of_folder("data", root / "input" / "data" / "training")
+    (root / "picture.png").write_bytes(b"picture")
+    tree = tree.model_copy(update={"sources": dict.fromkeys(tree.files, root / "picture.png")})
+    store = S3Store(aws, BUCKET, ACCOUNT)
+    store.put_tree(tree)
+    s3 = aws.client("s3")
+    lost = f"{tree.name}Füchslein #1.png"
+    s3.delete_object(Bucket=BUCKET, Key=lost)
+    (root / "input" / "data" / "training" / "2.png").write_bytes(b"another")
+    advice = json.loads(start(root, "python").stdout)["next_step"]
+    (pattern,) = re.findall(r"--include '(\S+)'", advice)
+    deleted = [key for key in store.list_prefix("") if fnmatch(key, pattern)]
+    for key in deleted:
+        s3.delete_object(Bucket=BUCKET, Key=key)
+    store.put_tree(tree)
+    assert lost in store.list_prefix(tree.name)

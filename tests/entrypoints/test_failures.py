@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from entrypoints import train
 from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import fingerprint, load_base_model
-from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.runtime.failures import TrainingError, failure_of, out_of_memory
 from entrypoints.runtime.machine import require_gpu
-from entrypoints.runtime.stop import StopFlag
 from entrypoints.training import checkpoint
 from orchestrator.aws.instances import instances
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import EXIT_FAILED, FAILURE_LIMIT, ROOT_VARIABLE, Environment
+from orchestrator.jobs.failure_patterns import diagnose
 from tests.models.server import ask_only, serving
 
 CPU = torch.device("cpu")
@@ -229,22 +229,67 @@ def test_a_job_on_a_gpu_instance_ends_at_once_without_a_visible_gpu_and_on_a_cpu
         assert outcome[0] == 0
 
 
-@pytest.mark.parametrize("on_service", [True, False])
-@pytest.mark.parametrize("asked", [True, False])
-def test_the_checkpoints_of_a_complete_job_are_dropped_where_the_bucket_mirrors_them(
-    tmp_path: Path, on_service: bool, asked: bool
+@pytest.mark.parametrize(("on_service", "kept"), [(True, [3]), (False, [2, 3])])
+def test_a_complete_job_keeps_its_newest_checkpoint_until_its_adapter_is_in_the_bucket(
+    job: Any, main: Any, on_service: bool, kept: list[int]
 ) -> None:
-    environment = Environment(root=tmp_path)
-    for folder in (environment.checkpoints / "step-00000001", environment.cache / "class_images"):
-        folder.mkdir(parents=True)
-    (environment.checkpoints / "step-00000001" / "tensors.safetensors").touch()
-    (environment.checkpoints / ".draft").touch()
+    recipe = tiny.dreambooth(steps=3, checkpoint_steps=1, prior_preservation=False, evaluation_prompts=0)
+    environment = job(recipe)
+    described = {"current_host": "algo-1", "hosts": ["algo-1"], "current_instance_type": "ml.m5.xlarge"}
     if on_service:
-        environment.resource_config_file.parent.mkdir(parents=True)
-        environment.resource_config_file.write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
-    train.drop_checkpoints(environment, StopFlag(asked=asked))
-    kept = sorted(path.name for path in environment.checkpoints.iterdir())
-    assert kept == ([] if on_service and not asked else [".draft", "cache", "step-00000001"])
+        environment.resource_config_file.write_text(json.dumps(described))
+    assert main(environment)[0] == 0
+    folders = sorted(environment.checkpoints.glob("step-*"))
+    assert [checkpoint.read_manifest(folder).step for folder in folders] == kept
+    (environment.model / "adapter.json").unlink()  # it did not arrive: the job is retried
+    status, events, _ = main(environment)
+    assert status == 0
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [3]
+
+
+def test_a_host_that_writes_no_checkpoints_drops_its_copies_of_older_ones(tmp_path: Path) -> None:
+    for name in ("step-00000001", ".step-00000002.draft", "cache"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base_model.json").touch()
+    checkpoint.drop_before(tmp_path, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base_model.json", "cache"]
+
+
+def kind_of(message: str) -> str | None:
+    """Return the kind that the client sees in a message when all it has is the service's reason."""
+    recognised = diagnose(f"AlgorithmError: {message}, exit code: 1")
+    return recognised.pattern.kind if recognised else None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left"),
+        torch.OutOfMemoryError("CUDA: 2 GiB were asked for"),
+        RuntimeError("Connection reset by peer"),
+        RuntimeError("gloo/transport/tcp/pair.cc: timed out"),
+        torch.distributed.DistNetworkError("the store is gone"),
+    ],
+)
+def test_the_client_recognises_what_training_says_of_an_error(error: Exception) -> None:
+    failure = failure_of(error)
+    assert failure
+    assert kind_of(failure.message) == failure.kind
+
+
+@pytest.mark.parametrize("driver", ["", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.57.02"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_the_client_recognises_what_training_says_of_a_gpu_it_cannot_use(tmp_path: Path, driver: str) -> None:
+    if driver:
+        (tmp_path / "version").write_text(driver)
+    with pytest.raises(TrainingError) as raised:
+        require_gpu("ml.g5.xlarge", tmp_path / "version")
+    assert kind_of(raised.value.message) == raised.value.kind
+
+
+def test_the_client_recognises_main_memory_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert kind_of(out_of_memory(MemoryError(), "").message) == "host-memory"
 
 
 def test_other_errors_are_not_explained_away() -> None:

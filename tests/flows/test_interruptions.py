@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from account import BUCKET
-from sagemaker_simulator import Interruption
+from sagemaker_simulator import FailIn, Interruption
 
 from benchmarks.cloud import (
     RUNTIME_MINUTES,
+    STEPS,
     Cloud,
     adapter_hashes,
     checkpoint_keys,
@@ -21,6 +22,7 @@ from benchmarks.cloud import (
     uninterrupted,
     whole_checkpoints,
 )
+from orchestrator.errors import JobError
 from orchestrator.jobs.job import Job
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
@@ -97,6 +99,23 @@ def test_a_job_at_its_time_limit_is_gone_on_with(there: Cloud, reference: dict[s
     assert resumed_in(there.simulator.log_lines(second)) == [first_steps[-1]]  # the step it was stopped at
     assert resumed_in(there.simulator.log_lines(third)) == [landed]
     assert job.describe().status is JobStatus.COMPLETED
+    assert adapter_hashes(there, job) == reference
+
+
+def test_an_adapter_that_did_not_reach_the_bucket_is_uploaded_by_a_retry_without_a_step(
+    there: Cloud, reference: dict[str, str]
+) -> None:
+    there.simulator.inject(FailIn("Uploading", "ClientError: Artifact upload failed: Insufficient permissions"))
+    job = submit(there, "not-uploaded")
+    assert there.simulator.run_to_end(job.name).status == "Failed"
+    steps = steps_in(there.simulator.log_lines(job.name))
+    assert newest(there, job) == steps[-1] == STEPS
+    with pytest.raises(JobError, match=f"a checkpoint at step {STEPS}"):  # and nothing starts over
+        submit(there, "not-uploaded")
+    job.resume()
+    second = attempt_name(job.name, 2)
+    there.simulator.run_to_end(second)
+    assert steps_in(there.simulator.log_lines(second)) == []
     assert adapter_hashes(there, job) == reference
 
 

@@ -52,10 +52,10 @@ def account(image: str = "") -> AwsSettings:
     return AwsSettings(region=REGION, account_id=ACCOUNT, bucket="pictures", role_arn=role, training_image=image)
 
 
-def put_image(aws: Aws) -> None:
+def put_image(aws: Aws, tag: str = "", repository: str = REPOSITORY) -> None:
     manifest = f'{{"schemaVersion": 2, "mediaType": "{DOCKERS}", "config": {{}}, "layers": []}}'
-    tag = images.image_tag()
-    aws.client("ecr").put_image(repositoryName=REPOSITORY, imageTag=tag, imageManifest=manifest)
+    tag = tag or images.image_tag()
+    aws.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest)
 
 
 def publish(aws: Aws, of: AwsSettings | None = None, reported: list[str] | None = None) -> images.Image:
@@ -252,6 +252,20 @@ def test_no_job_is_submitted_without_its_image(aws: Aws) -> None:
     assert raised.value.next_step == "python -m orchestrator infra image"
     put_image(aws)
     images.require_image(aws, account())
+
+
+@pytest.mark.parametrize("tag", ["0.0.1-0123456789", f"{__version__}-0123456789", "latest"])
+def test_after_an_upgrade_no_job_is_submitted_to_the_image_before_it(aws: Aws, tag: str) -> None:
+    put_image(aws, tag)
+    with pytest.raises(errors.AccountError, match="Nothing was submitted") as raised:
+        images.require_image(aws, account(f"{REGISTRY}/{REPOSITORY}:{tag}"))
+    assert "infra up && python -m orchestrator infra image" in str(raised.value.next_step)
+
+
+def test_an_image_of_ones_own_may_have_any_tag(aws: Aws) -> None:
+    aws.client("ecr").create_repository(repositoryName="mine")
+    put_image(aws, "v2", "mine")
+    images.require_image(aws, account(f"{REGISTRY}/mine:v2"))
 
 
 def test_an_image_can_be_named_by_its_digest(aws: Aws) -> None:

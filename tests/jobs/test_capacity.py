@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from account import BUCKET, REGION, training_request
-from sagemaker_simulator import Interruption, SageMakerSimulator
+from sagemaker_simulator import FailIn, Interruption, SageMakerSimulator
 
 from orchestrator.aws.client import Aws
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
@@ -146,6 +146,56 @@ def test_what_is_waited_for_is_taken_when_it_comes(simulator: SageMakerSimulator
     job = run(target, planned(), minutes=10, sleep=sleep, clock=lambda: sum(slept))
     assert (job.describe().instance_type, len(slept)) == (FIRST, 3)
     assert job.describe().status is JobStatus.COMPLETED
+
+
+ABSENT = "The requested resource training-job/ml.g4dn.xlarge is not available in this region"
+
+
+def test_a_type_that_the_region_does_not_have_is_not_waited_for(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.inject(FailIn("Pending", ABSENT))
+    slept: list[float] = []
+    error = refused(target, minutes=60, sleep=slept.append, clock=lambda: sum(slept))
+    assert slept == []
+    assert simulator.requests.count("CreateTrainingJob") == 1
+    assert "--wait-minutes" not in error.next_step
+    assert "--fallback" in error.next_step
+
+
+def test_a_type_that_the_region_does_not_have_is_tried_once_while_others_are_waited_for(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.inject(FailIn("Pending", ABSENT))
+    for plan in planned().stand_ins:
+        assert plan.placement
+        quota(simulator, plan.placement.instance.name, 0)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        quota(simulator, SECOND, len(slept) // 3)
+
+    job = run(target, planned(), fallback=True, minutes=60, sleep=sleep, clock=lambda: sum(slept))
+    assert (job.describe().instance_type, len(slept)) == (SECOND, 3)
+    asked = [one.parameters["ResourceConfig"]["InstanceType"] for one in simulator.requests.of("CreateTrainingJob")]
+    assert asked.count(FIRST) == 1
+
+
+def test_a_type_that_the_region_does_not_have_has_a_stand_in(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    simulator.inject(FailIn("Pending", ABSENT))
+    assert run(target, planned(), fallback=True).describe().instance_type == SECOND
+
+
+def test_a_container_that_ran_did_not_lack_an_instance(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    simulator.inject(FailIn("Training", "AlgorithmError: CapacityError: the buffer holds 3, exit code: 1"))
+    slept: list[float] = []
+    job = run(target, planned(), fallback=True, minutes=60, sleep=slept.append, clock=lambda: sum(slept))
+    assert job.describe().status is JobStatus.FAILED
+    assert slept == []
+    assert simulator.requests.count("CreateTrainingJob") == 1
 
 
 def test_waiting_has_an_end(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:

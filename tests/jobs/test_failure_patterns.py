@@ -1,12 +1,13 @@
 """Failures as people meet them, word for word in kind, and what is made of them."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from orchestrator.aws.errors import Failure, error_for
 from orchestrator.aws.instances import instance, instances
-from orchestrator.errors import CapacityError, OrchestratorError, QuotaError
+from orchestrator.errors import CapacityError, NoSuchInstanceError, OrchestratorError, QuotaError
 from orchestrator.jobs.explanation import explain
 from orchestrator.jobs.failure_patterns import TABLE, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
@@ -21,6 +22,13 @@ MET = [
     ("capacity", "InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity in the zone."),
     ("capacity", "Insufficient capacity error from EC2 while launching instances, retrying!"),
     ("no-such-instance", "The requested resource training-job/ml.p2.xlarge is not available in this region"),
+    ("capacity", "There is not enough capacity of ml.g5.xlarge in the zone."),
+    ("capacity", "no spot capacity of this type; lack of EC2 capacity"),
+    (
+        "changed-input",
+        "AlgorithmError: The input code is not what was submitted: files in the bucket were changed, added",
+    ),
+    ("nan-loss", "The loss is not a number at step 40; no capacity left"),
     ("quota", "ResourceLimitExceeded: The service limit 'ml.g5.xlarge for training job usage' is 0"),
     ("gated-model", "Cannot access gated repo for url https://huggingface.co/org/m."),
     ("platform", "exec /usr/local/bin/python: exec format error"),
@@ -29,10 +37,10 @@ MET = [
     ("container-start", "AlgorithmError: CannotStartContainerError. Please make sure the container can be run"),
     ("container-start", 'exec: "python": executable file not found in $PATH: unknown'),
     ("image-too-old", "ModuleNotFoundError: No module named 'peft'"),
-    ("gpu-driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
-    ("gpu-driver", "CUDA driver version is insufficient for CUDA runtime version"),
-    ("gpu-driver", "RuntimeError: No CUDA GPUs are available"),
-    ("gpu-driver", "CUDA error: no kernel image is available for execution on the device"),
+    ("driver", "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
+    ("driver", "CUDA driver version is insufficient for CUDA runtime version"),
+    ("driver", "RuntimeError: No CUDA GPUs are available"),
+    ("driver", "CUDA error: no kernel image is available for execution on the device"),
     ("disk-full", "ClientError: Artifact upload failed:Insufficient disk space"),
     ("disk-full", "OSError: [Errno 28] No space left on device"),
     ("disk-full", "ClientError: Data download failed:Could not download s3://b/k: insufficient disk space"),
@@ -69,6 +77,8 @@ MET = [
 UNKNOWN = [
     "AlgorithmError: , exit code: 3",
     "epoch 403 of 500",
+    "piano keys 1 to 40 of the buffer's capacity",
+    "no room beyond the cache's capacity",
     "loading the spotted dog, 137 of 200",
     "caching latents of 429 pictures",
 ]
@@ -129,6 +139,14 @@ def test_a_full_disk_leads_to_a_type_with_a_larger_one(reason: str, log: list[st
     assert "volume_gb" not in next_step
 
 
+@pytest.mark.parametrize("kind", ["changed-input", "scorer", "gated-model", "resume", "base-model"])
+def test_no_retry_is_advised_where_it_would_read_the_same_again(kind: str) -> None:
+    reported = json.dumps({"event": "failed", "kind": kind, "message": "It is so.", "next_step": "change it"})
+    explanation = explain(failed("AlgorithmError: It is so.", "ml.g5.xlarge"), [reported], 40)
+    assert "would end in the same way" in explanation.cause
+    assert explanation.next_step == "change it"
+
+
 @pytest.mark.parametrize("name", ["ml.g4dn.xlarge", "ml.g5.2xlarge", "ml.g6.4xlarge"])
 def test_memory_of_the_host_that_ran_out_leads_to_a_type_with_more(name: str) -> None:
     reason = "ClientError: Please use an instance type with more memory, or reduce the size of job data"
@@ -146,7 +164,7 @@ def test_every_instance_type_gets_an_advice(name: str) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "expected"),
     [
-        ("ResourceLimitExceeded", "The requested resource x is not available in this region", CapacityError),
+        ("ResourceLimitExceeded", "The requested resource x is not available in this region", NoSuchInstanceError),
         ("ResourceLimitExceeded", "The account-level service limit 'x for training job usage' is 0", QuotaError),
         ("EC2InsufficientCapacityError", "Instance type 'x' is temporarily unavailable", CapacityError),
         ("ValidationException", "Unable to provision requested ML compute capacity.", CapacityError),

@@ -1,7 +1,9 @@
 """What this machine measured of its own jobs, real processes that report steps as training does."""
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from orchestrator.contract.recipe import to_hyperparameters
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.measurements import expected_here, measured_runs
+from orchestrator.models.size import of_folder
 from orchestrator.requests import Request
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
@@ -94,3 +97,30 @@ def test_a_resumed_run_tells_its_speed_and_not_how_long_it_took(target: ProcessT
     (resumed,) = measured_runs(target)
     assert json.loads(job.describe().model_dump_json())["status"] == "Completed"
     assert resumed.other_seconds is None
+
+
+def test_a_log_of_any_size_is_read_at_its_ends_alone(target: ProcessTarget, run: Run) -> None:
+    run(STEPS.format(last=80) + "\nfinish()", "noisy")
+    log = target.settings.jobs / "noisy" / "log.txt"
+    step = next(line for line in reversed(log.read_text().splitlines()) if '"step"' in line)
+    os.truncate(log, 10**12)  # takes no room on the disk, and is more than fits into memory
+    with log.open("a") as file:
+        file.write(f"\n{step}\n")
+    (measured,) = measured_runs(target)
+    assert measured.seconds_per_step == 0.01
+
+
+def test_a_base_model_of_many_jobs_is_measured_once(
+    target: ProcessTarget, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        run(STEPS.format(last=80), f"job-{number}")
+    measured = []
+
+    def measure(folder: Path) -> Any:
+        measured.append(folder)
+        return of_folder(folder)
+
+    monkeypatch.setattr("orchestrator.jobs.measurements.of_folder", measure)
+    assert len(measured_runs(target)) == 3
+    assert measured == [BUILTIN_MODEL]

@@ -64,6 +64,28 @@ def test_what_is_mirrored_is_found_by_branch_and_by_commit(
         assert find_mirrored(store, model_id, revision) is None
 
 
+@pytest.mark.parametrize("uri", ["s3://somebody-else/models/latest/", f"s3://{BUCKET}/adapters/mine/", "file:///etc"])
+def test_a_record_that_was_replaced_does_not_move_a_job_to_what_is_not_checked(
+    hub: HubServer, store: S3Store, put: Put, files: Files, uri: str
+) -> None:
+    hub.add(MODEL, files)
+    model, _ = put()
+    replaced = model.model_copy(update={"uri": uri}).model_dump(mode="json")
+    for record in store.list_prefix("manifests/hub/"):
+        store.put_json(record, replaced)
+    assert find_mirrored(store, MODEL, None) == model
+    assert {listed.uri for listed in list_mirrored(store)} == {model.uri}
+
+
+def test_a_record_without_a_hash_is_no_record(hub: HubServer, store: S3Store, put: Put, files: Files) -> None:
+    hub.add(MODEL, files)
+    model, _ = put()
+    replaced = model.model_copy(update={"sha256": "../code"}).model_dump(mode="json")
+    for record in store.list_prefix("manifests/hub/"):
+        store.put_json(record, replaced)
+    assert find_mirrored(store, MODEL, None) is None
+
+
 def test_mirroring_twice_fetches_and_stores_nothing(
     hub: HubServer, wire: Wire, put: Put, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

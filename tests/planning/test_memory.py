@@ -201,3 +201,15 @@ def test_main_memory_holds_the_model_once_for_each_gpu_and_nothing_of_what_is_tr
     assert adapter.fits_main(instance("ml.g5.12xlarge"))  # 192 GiB for four
     crowded = adapter.model_copy(update={"main_gib": 50.0})
     assert not crowded.fits_main(instance("ml.g5.12xlarge"))
+
+
+def test_a_scorer_is_held_in_main_memory_and_takes_its_turn_on_the_gpu() -> None:
+    without, small, large = (estimate(dreambooth(), SD15, scorer) for scorer in (0, 1_000_000, 2_540_000_000))
+    assert without is not None
+    assert small is not None
+    assert large is not None
+    assert small.gib == without.gib  # training and drawing take more
+    scorer = 4 * 2_540_000_000 / GIB
+    most = max(without.parts["activations"], without.parts["drawing"])
+    assert large.gib == pytest.approx(without.gib - most + scorer, abs=0.05)
+    assert large.main_gib == pytest.approx(without.main_gib + scorer, abs=0.02)

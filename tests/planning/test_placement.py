@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from orchestrator.aws.instances import instance
 from orchestrator.errors import SpecError
 from orchestrator.planning.memory import Fit
 from orchestrator.planning.placement import find_placement, stand_ins
-from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
 from tests.stand_ins.model import json_of, small_model, write_files
@@ -223,3 +224,30 @@ def test_no_instance_is_chosen_or_stands_in_whose_main_memory_is_too_small() -> 
     assert placed.memory.fit(instance("ml.g5.xlarge").gpu) is Fit.FITS  # its GPU would do
     for one in (placed, *stand_ins(job, placed)):
         assert one.instance.memory_gib > 16
+
+
+def huge_clip(folder: Path, parameters: int) -> Path:
+    """Make a CLIP of that size whose weights take no room on the disk."""
+    shutil.copytree(BUILTIN_MODEL / "clip", folder)
+    for file in (BUILTIN_MODEL / "tokenizer").iterdir():
+        shutil.copyfile(file, folder / file.name)
+    entry = {"dtype": "F32", "shape": [parameters], "data_offsets": [0, 4 * parameters]}
+    header = json.dumps({"weights": entry}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(file.tell() + 4 * parameters)
+    return folder
+
+
+def test_a_large_scorer_leads_to_a_larger_instance(tmp_path: Path) -> None:
+    plain = find_placement(spec(), HOME)
+    scorer = huge_clip(tmp_path / "clip", 2_540_000_000)  # as CLIP-ViT-bigG
+    placed = find_placement(spec(scorer=scorer), HOME)
+    assert plain.memory is not None
+    assert placed.memory is not None
+    assert placed.memory.gib > plain.memory.gib
+    assert placed.memory.main_gib > plain.memory.main_gib + 9
+    assert placed.memory.fits_main(placed.instance)
+    assert not placed.memory.fits_main(plain.instance)
+    doubted = find_placement(spec(scorer=scorer, compute=SMALL_HOST), HOME)
+    assert any("16 GiB of main memory" in warning.what for warning in doubted.warnings)

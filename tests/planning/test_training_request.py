@@ -15,7 +15,7 @@ from orchestrator.aws.instances import instances
 from orchestrator.contract.environment import INPUTS_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
-from orchestrator.requests import Request, own_tags, sent_members
+from orchestrator.requests import NO_PROFILER, Request, own_tags, sent_members
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
 from orchestrator.specs.building import build_spec
@@ -36,6 +36,7 @@ SECURED = ACCOUNT.model_copy(
         "security_groups": ("sg-0c",),
     }
 )
+CODE = f"s3://b/code/{'c' * 64}/"
 HUB = {
     "images": SAMPLE_IMAGES,
     "prompt": "a photo of sks dog",
@@ -89,7 +90,7 @@ def test_the_service_has_nothing_against_the_request(name: str) -> None:
 def test_all_that_a_request_holds_is_sent_again_when_its_job_is_resumed(name: str) -> None:
     made = cases()[name]
     tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
-    assert {**sent_members(made), "Tags": own_tags(tags)} == made
+    assert {**sent_members(made), **NO_PROFILER, "Tags": own_tags(tags)} == made
 
 
 def test_the_profiler_is_off() -> None:
@@ -151,6 +152,24 @@ def test_the_image_checks_every_input_before_it_starts_the_job() -> None:
     assert set(checked) == {channel["ChannelName"] for channel in made["InputDataConfig"]}
 
 
+@pytest.mark.parametrize("channel", ["training", "base_model", "code", "scorer"])
+@pytest.mark.parametrize("name", ["latest", "d" * 63, "D" * 64, f"{'d' * 64}/latest", ""])
+def test_no_job_reads_what_nobody_can_check(channel: str, name: str) -> None:
+    spec = build_spec({"recipe": "dreambooth"})
+    uris = {"training": CODE, "base_model": CODE, "code": CODE, "scorer": CODE, channel: f"s3://b/models/{name}/"}
+    inputs = JobInputs(
+        identity=IDENTITY,
+        data={"training": uris["training"]},
+        base_model=uris["base_model"],
+        scorer=uris["scorer"],
+        bundle=uris["code"],
+        output="s3://b/o",
+    )
+    context = SageMakerContext(account=ACCOUNT, placement=find_placement(spec, "us-east-1"), owner="ada")
+    with pytest.raises(ValueError, match=channel):
+        training_job(spec, inputs, context)
+
+
 def test_the_code_is_found_where_its_channel_lies() -> None:
     made = request()
     assert made["Environment"]["PYTHONPATH"] == "/opt/ml/input/data/code"
@@ -193,7 +212,11 @@ def test_a_disk_that_is_built_in_is_given_no_key_of_ours() -> None:
     placed = find_placement(spec, "us-east-1")
     bare = placed.model_copy(update={"instance": placed.instance.model_copy(update={"disk_gb": None})})
     inputs = JobInputs(
-        identity=IDENTITY, data={"training": "s3://b/d"}, base_model="s3://b/m", bundle="s3://b/c", output="s3://b/o"
+        identity=IDENTITY,
+        data={"training": f"s3://b/data/{'d' * 64}/"},
+        base_model=None,
+        bundle=CODE,
+        output="s3://b/o",
     )
     made = training_job(spec, inputs, SageMakerContext(account=SECURED, placement=bare, owner="ada"))
     assert made["ResourceConfig"]["VolumeKmsKeyId"] == SECURED.kms_key_arn

@@ -94,24 +94,34 @@ class LocalJobs:
                 self._start_worker(job, lock, ticket)
 
     def restart(self, request: Request) -> None:
-        """Start an ended job from its beginning, with a new request and without its checkpoints."""
-        name = request["TrainingJobName"]
-        with self.queue.take(name) as ticket:
-            self._require_turn(name, ticket)
-        self.discard(name)
-        self.create(request)
+        """Start an ended job from its beginning, with a new request and without its checkpoints.
+
+        They are deleted last, when nothing can refuse the start any more.
+        """
+        self._require_machine()
+        job = self._job(request["TrainingJobName"])
+        reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
+        with self._ticket(job) as ticket:
+            self._leave_queue(job)
+            with self._lock(job, _running(job.name, "stop")) as lock:
+                job.begin(request)
+                self._start_worker(job, lock, ticket)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended or queued job and its files, with `adapter` its adapter too; raises JobError if it runs."""
         job = self._job(name)
         self.settings.require_writable()
-        if job.is_queued():  # nothing of it runs yet
-            self.stop(name)
-            self.wait_for_end(name, self.lock_seconds)
+        self._leave_queue(job)
         with self._lock(job, _running(name, "stop")):
             if adapter:
                 withdraw(job.output, job)
             job.discard()
+
+    def _leave_queue(self, job: JobFolder) -> None:
+        """Stop a job that waits for its turn: nothing of it runs yet."""
+        if job.is_queued():
+            self.stop(job.name)
+            self.wait_for_end(job.name, self.lock_seconds)
 
     def obstacle(self, request: Request) -> JobError | None:
         """Return why a request would start no new job: it was submitted before, or the adapter's name is taken."""

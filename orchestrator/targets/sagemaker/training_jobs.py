@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.aws.client import Aws, calling
+from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.errors import (
     AccountError,
@@ -20,7 +21,7 @@ from orchestrator.errors import (
     ServiceError,
     SpecError,
 )
-from orchestrator.requests import IDENTITY_TAG, Request, identity_of, own_tags, sent_members
+from orchestrator.requests import IDENTITY_TAG, NO_PROFILER, Request, identity_of, own_tags, sent_members
 from orchestrator.targets.base import JobStatus, deleting
 from orchestrator.targets.sagemaker.attempts import attempts_of
 
@@ -114,7 +115,13 @@ class TrainingJobs:
     def request_of(self, described: Any) -> Request:
         """Return the request that created a training job, restored from its description."""
         tags = self.tags(described)
-        return {**sent_members(described), "Tags": own_tags(tags)}
+        request = sent_members(described)
+        return {
+            **request,
+            "ResourceConfig": _ordered(request["ResourceConfig"]),
+            **NO_PROFILER,
+            "Tags": own_tags(tags),
+        }
 
     def status(self, attempt: str) -> JobStatus:
         """Return the status of a training job."""
@@ -182,3 +189,11 @@ def _doubting(doubt: OrchestratorError) -> Iterator[None]:
             f"{doubt.message} Whether the job exists could not be checked either: {error.message}",
             next_step=f"{error.next_step}; then submit again: a job that was started is not started twice",
         ) from error
+
+
+def _ordered(resources: Request) -> Request:
+    """Return the instances without a volume where the disk is built in: the service tells of it, and takes no order."""
+    chosen = instances().get(resources["InstanceType"])
+    if chosen is None or chosen.disk_gb is None:
+        return resources
+    return {name: value for name, value in resources.items() if not name.startswith("Volume")}

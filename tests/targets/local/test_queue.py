@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.errors import JobError
+from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import Job, submit
 from orchestrator.planning.plan import Plan
 from orchestrator.requests import Request
@@ -188,6 +189,34 @@ def test_a_refused_restart_keeps_what_it_would_have_replaced(
         Job(alone, "old").resume()
     assert alone.checkpoint_step("old") == 5
     end(running)
+
+
+@pytest.mark.parametrize("obstacle", ["the adapter's name is taken", "the disk is full", "it waits behind another job"])
+def test_a_restart_that_cannot_start_deletes_nothing(
+    alone: ProcessTarget,
+    queued: ProcessTarget,
+    training_request: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    obstacle: str,
+) -> None:
+    request = training_request("checkpoint(5); sys.exit(1)", name="old")
+    start(alone, request).wait()
+    if obstacle == "the adapter's name is taken":
+        other = training_request("finish()", name="other")
+        other["OutputDataConfig"] = request["OutputDataConfig"]
+        start(alone, other).wait()
+    elif obstacle == "the disk is full":
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+    else:
+        running = start(alone, training_request(BLOCKED_AT_STEP_5, name="running"))
+        queued.resume("old")
+    with pytest.raises(OrchestratorError):
+        alone.restart(request)
+    assert alone.checkpoint_step("old") == 5
+    if obstacle == "it waits behind another job":
+        assert Job(alone, "old").describe().status is JobStatus.QUEUED
+        alone.discard("old")
+        end(running)
 
 
 def test_of_several_that_want_to_be_alone_one_runs(alone: ProcessTarget, training_request: MakeRequest) -> None:

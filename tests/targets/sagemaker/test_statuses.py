@@ -55,6 +55,17 @@ def test_a_job_of_any_status_is_listed_shown_and_explained(
     assert explanation.next_step.startswith("python -m orchestrator jobs ")
 
 
+def test_the_next_command_that_is_shown_is_the_one_that_helps(
+    simulator: SageMakerSimulator, target: SageMakerTarget, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported = '{"event": "failed", "kind": "scorer", "message": "No CLIP.", "next_step": "name another --scorer"}'
+    job = ended(simulator, target, f"say({reported!r}); sys.exit(1)")
+    print_job(job, as_json=False)
+    shown = capsys.readouterr().out
+    assert "name another --scorer" in shown
+    assert "retry" not in shown
+
+
 def say(target: SageMakerTarget, status: str, secondary: str) -> None:
     """Have the service answer with a status that its model may not list yet."""
 

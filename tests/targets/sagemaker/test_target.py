@@ -418,6 +418,51 @@ def test_a_job_of_that_name_and_another_identity_is_in_the_way(
         target.create(request(identity="b" * 64))
 
 
+def test_a_job_that_lost_its_steps_is_not_started_over_silently(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    step = '"event": "step", "step": 40, "of": 400, "loss": 1, "learning_rate": 1, "seconds_per_step": 1'
+    plan = Plan(request=request(f"    say('{{{step}}}'); sys.exit(1)"), warnings=())
+    jobs.submit(plan, target)
+    target.wait_for_end(JOB, seconds=60)
+    with pytest.raises(JobError, match="after step 40, and has no checkpoint") as refused:
+        jobs.submit(plan, target)
+    assert "--restart" in str(refused.value.next_step)
+    assert jobs.submit(plan, target, restart=True).started
+
+
+def test_a_job_that_did_no_step_is_submitted_again_without_a_question(
+    simulator: SageMakerSimulator, target: SageMakerTarget
+) -> None:
+    plan = Plan(request=request("    sys.exit(1)"), warnings=())
+    jobs.submit(plan, target)
+    target.wait_for_end(JOB, seconds=60)
+    assert jobs.submit(plan, target).started
+
+
+def test_a_retry_orders_nothing_that_the_service_added(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    built_in = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}
+    older = request("sys.exit(1)", ResourceConfig=built_in)
+    older.pop("ProfilerConfig", None)
+    target.create(older)
+    target.wait_for_end(JOB, seconds=60)
+    described = target._jobs.latest(JOB)
+    assert described["ResourceConfig"]["VolumeSizeInGB"]
+    assert described["ProfilerConfig"] == {"DisableProfiler": False}
+    target.resume(JOB)
+    sent = simulator.requests.of("CreateTrainingJob")[-1].parameters
+    assert sent["ResourceConfig"] == built_in
+    assert sent["ProfilerConfig"] == {"DisableProfiler": True}
+
+
+def test_a_retry_on_another_type_orders_its_volume(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    bare = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 70}
+    target.create(request("sys.exit(1)", ResourceConfig=bare))
+    target.wait_for_end(JOB, seconds=60)
+    target.resume(JOB)
+    assert simulator.requests.of("CreateTrainingJob")[-1].parameters["ResourceConfig"] == bare
+
+
 def test_a_submit_does_not_list_the_whole_account(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     plan = Plan(request=request(), warnings=())
     assert jobs.submit(plan, target).started
@@ -488,6 +533,7 @@ def test_a_request_that_is_gone_on_with_is_the_one_of_before(
     first, second = (dict(one.parameters) for one in simulator.requests.of("CreateTrainingJob"))
     assert second.pop("TrainingJobName") == f"{first.pop('TrainingJobName')}-r2"
     assert {name: second[name] for name in first} == first
+    assert second.pop("ProfilerConfig") == {"DisableProfiler": True}
     assert not any(value for name, value in second.items() if name not in first)  # flags the service adds, all off
 
 

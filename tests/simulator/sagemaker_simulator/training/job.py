@@ -34,6 +34,15 @@ _ECHOED = (
 _FLAGS = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
 
 
+def local_volume(resources: dict[str, Any]) -> dict[str, Any]:
+    """Return what the service may say of a disk that is built in, though nobody ordered a volume."""
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    type_name = resources.get("InstanceType", "").removeprefix("ml.")
+    size = INSTANCE_TYPES.get(type_name, {}).get("InstanceStorageInfo", {}).get("TotalSizeInGB")
+    return {} if size is None else {"VolumeSizeInGB": size, "VolumeKmsKeyId": "alias/aws/ebs"}
+
+
 @dataclass
 class Transition:
     """A secondary status while it lasted."""
@@ -139,7 +148,11 @@ class TrainingJob:
         channels = []
         for channel in self.request.get("InputDataConfig", []):
             channels.append({"CompressionType": "None", "RecordWrapperType": "None", **channel})
-        completed: dict[str, Any] = {"AlgorithmSpecification": algorithm}
+        completed: dict[str, Any] = {
+            "AlgorithmSpecification": algorithm,
+            "ProfilerConfig": {"DisableProfiler": False, **self.request.get("ProfilerConfig", {})},
+            "ResourceConfig": {**local_volume(self.request["ResourceConfig"]), **self.request["ResourceConfig"]},
+        }
         if channels:
             completed["InputDataConfig"] = channels
         return completed
