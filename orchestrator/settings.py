@@ -229,8 +229,16 @@ def _existing(folder: Path) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user."""
+    """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user and for a loop."""
     try:
         return Path(path).expanduser().resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def typed_path(path: str | Path) -> Path:
+    """Return what `expanded` does for a path of the command line; raises MachineError where it cannot be one."""
+    try:
+        return expanded(path)
+    except ValueError as error:
+        raise MachineError(f"{error}.", next_step="write the whole path") from error

@@ -100,17 +100,17 @@ def show(name: str, as_json: bool) -> None:
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Download an adapter: each file is verified, and the folder is complete or absent."""
     from orchestrator.cli.results import print_snippet
+    from orchestrator.settings import typed_path
 
+    absolute = typed_path(folder or name)
     registry = _registry()
     adapter = registry.find(name, print_warning)
-    folder = folder or Path(name)
-    absolute = folder.resolve()
     registry.pull(adapter, absolute)
     if as_json:
         print_json({**_as_json(adapter), "folder": str(absolute)})
         return
-    print_facts([("adapter", str(folder))])
-    print_snippet(adapter.manifest, str(folder))
+    print_facts([("adapter", str(absolute))])
+    print_snippet(adapter.manifest, str(absolute))
 
 
 @adapters.command()

@@ -19,6 +19,7 @@ from orchestrator.contract.events import Event, Item
 from orchestrator.contract.problem import problems_of
 from orchestrator.errors import JobError, MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
+from orchestrator.settings import typed_path
 from orchestrator.specs.base_model import Hub, base_model_problems, parse_base_model
 from orchestrator.storage import FolderStore, folder_of, write_atomically
 from orchestrator.targets.local.drawing import draw
@@ -92,7 +93,7 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     Raises JobError, or another error of ours, when there is none that can be used.
     """
     if "/" in adapter:
-        return _in_folder(Path(adapter))
+        return _in_folder(typed_path(adapter))
     found = registry.find(adapter, print_warning)
     found.require_complete()
     if found.uri.startswith("file:"):
@@ -102,9 +103,8 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     return _Chosen(found.name, folder, found.manifest)
 
 
-def _in_folder(path: Path) -> _Chosen:
+def _in_folder(folder: Path) -> _Chosen:
     """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
-    folder = path.expanduser().resolve()
     store = FolderStore(folder.parent)
     manifest, problem = inspect(store, folder.name)
     if problem is not None and folder.is_dir():
@@ -163,10 +163,10 @@ def _base_fields(name: str, revision: str | None) -> dict[str, Any]:
 def _files(named: str | None, name: str, count: int) -> list[Path]:
     """Return the file of each image: the one that was named, or with numbers for several, or files in a folder.
 
-    Raises SpecError for a file that is no PNG.
+    Raises SpecError for a file that is no PNG, and as `typed_path` does.
     """
     named = named or f"{name}{_PNG}"
-    output = Path(named).expanduser()
+    output = typed_path(named)
     is_folder = named.endswith("/") or output.is_dir() or not output.suffix
     if is_folder:
         output = output / f"{name}{_PNG}"

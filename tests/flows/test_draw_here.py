@@ -109,6 +109,11 @@ def test_an_adapter_of_the_bucket_is_fetched_to_draw_with_and_leaves_nothing_but
 REFUSED = [
     (("no-such",), "There is no adapter"),
     (("./no-such",), "There is no folder"),
+    (("~no-such-user/dog",), "~no-such-user/dog: "),
+    (("./loop",), "/loop: "),
+    (("dog", "-o", "~no-such-user/x.png"), "~no-such-user/x.png: "),
+    (("dog", "-o", "~no-such-user"), "~no-such-user: "),
+    (("dog", "-o", "loop/x.png"), "loop/x.png: "),
     (("dog", "-o", "out.jpg"), "is not a PNG file"),
     (("dog", "-o", "taken.png"), "taken.png exists"),
     (("dog", "-o", "taken-folder"), "dog.png exists"),
@@ -129,6 +134,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(
 ) -> None:
     from orchestrator.__main__ import main
 
+    (here / "loop").symlink_to("loop")
     (here / "taken.png").write_bytes(b"mine")
     (here / "taken-folder").mkdir()
     (here / "taken-folder" / "dog.png").write_bytes(b"mine")
@@ -139,6 +145,20 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(
     assert why in printed.err
     assert printed.err.count("Next: ") == 1
     assert (here / "taken.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("folder", ["~no-such-user", "~no-such-user/dog", "loop"])
+def test_a_folder_to_pull_to_that_cannot_be_one_is_refused(
+    here: Path, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestrator.__main__ import main
+
+    (here / "loop").symlink_to("loop")
+    monkeypatch.setattr(sys, "argv", ["orchestrator", "adapters", "pull", "dog", "--to", folder])
+    assert main() != 0
+    printed = capsys.readouterr()
+    assert f"{folder}: " in printed.err
+    assert printed.err.count("Next: ") == 1
 
 
 def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_its_own(home: Path, here: Path) -> None:
