@@ -106,6 +106,30 @@ def test_an_adapter_of_the_bucket_is_fetched_to_draw_with_and_leaves_nothing_but
     assert 'lacks "sks"' in capsys.readouterr().err
 
 
+def test_a_base_model_in_a_folder_is_found_by_the_adapters_job_and_never_in_the_folder_one_is_in(
+    call: Call, home: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(home, tmp_path / "own")
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(own))
+    file = own / "adapters" / "dog" / "adapter.json"
+    file.write_text(file.read_text().replace('"id": "builtin"', '"id": "./sd15"'))  # as of a model in a folder
+    (here / "sd15").mkdir()
+    job = json.loads(call("jobs", "list", "--json").stdout)[0]["name"]
+    request = own / "jobs" / job / "request.json"
+    request.write_text(request.read_text().replace(str(home), str(own)))
+    for words in (("adapters", "show", "dog"), ("jobs", "show", job), ("adapters", "pull", "dog")):
+        assert f"from_pretrained({str(BUILTIN_MODEL)!r}, " in call(*words).stdout
+    drawn = call("adapters", "draw", "dog", PROMPT, "--steps", "1")
+    assert drawn.returncode == 0, drawn.stderr
+    lost = call("adapters", "draw", "./dog", PROMPT, "-o", "lost.png")
+    assert "where that is now is not known" in lost.stderr
+    assert "--base-model FOLDER" in lost.stderr
+    found = call("adapters", "draw", "./dog", PROMPT, "--base-model", str(BUILTIN_MODEL), "-o", "found.png")
+    assert found.returncode == 0, found.stderr
+    shutil.rmtree(own / "jobs" / job)
+    assert 'model = "FOLDER"  # write where' in call("adapters", "show", "dog").stdout
+
+
 REFUSED = [
     (("no-such",), "There is no adapter"),
     (("./no-such",), "There is no folder"),

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL
 from orchestrator.errors import JobError
-from orchestrator.storage import scratch_folder, sync_tree, write_atomically
+from orchestrator.requests import channel_uris
+from orchestrator.storage import folder_of, scratch_folder, sync_tree, write_atomically
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
 
 
@@ -83,6 +85,24 @@ def require_free(adapter: Path, job: JobFolder) -> None:
         f"{taken} {adapter}, which belongs to no job.",
         next_step=f"{another_name}, or: rm -r {folder}",
     )
+
+
+def base_model_of(adapter: Path, jobs: Path) -> Path | None:
+    """Return the folder of the base model that an adapter's job read; None where there is no such job.
+
+    An adapter has only the name of that folder: where it lies is in the request of its job, in the folder `jobs`.
+    """
+    owner = _read(owner_file(adapter))
+    if owner is None:
+        return None
+    try:
+        request = JobFolder(jobs / owner).request()
+        uris = channel_uris(request)
+    except (JobError, OSError, KeyError, TypeError):
+        return None
+    if BASE_MODEL_CHANNEL not in uris:
+        return None
+    return folder_of(uris[BASE_MODEL_CHANNEL])
 
 
 def _damage(folder: Path) -> str:
