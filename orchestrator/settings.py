@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -226,6 +227,12 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that holds a folder, which need not exist yet."""
+    usage = shutil.disk_usage(_existing(folder))
+    return usage.free
 
 
 def expanded(path: str | Path) -> Path:
