@@ -14,6 +14,7 @@ from orchestrator.contract.environment import BASE_MODEL_CHANNEL
 from orchestrator.errors import JobError
 from orchestrator.requests import channel_uris
 from orchestrator.storage import folder_of, scratch_folder, sync_tree, write_atomically
+from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
 
 
@@ -133,8 +134,9 @@ def _read(file: Path) -> str | None:
         owner = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    is_name = owner.isprintable() and "/" not in owner and owner not in {"", ".", ".."}
-    return owner if is_name else None
+    if owner.isprintable() and is_folder_name(owner):
+        return owner
+    return None
 
 
 def _sync_folder(folder: Path) -> None:
