@@ -15,7 +15,7 @@ from orchestrator.contract.events import Item, Phase, emit
 def main() -> int:
     """Carry out the order on stdin and return the exit status."""
     train.apply_settings()
-    order = DrawOrder.model_validate_json(sys.stdin.read())
+    order = DrawOrder.model_validate_json(sys.stdin.buffer.read())
     environment = Environment.from_variables()
     return train.exit_status(environment, lambda: draw_order(order, environment.root))
 

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from entrypoints.runtime.stop import StopFlag, Stopped
@@ -41,9 +42,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def apply_settings() -> None:
-    """Set the variables that libraries read when they are imported, except those that are set already."""
+    """Set the variables that libraries read when they are imported, except those that are set already.
+
+    Events go to stdout in UTF-8, whatever the locale of the machine: whoever reads them knows no other encoding.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -228,9 +229,23 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that holds a folder, which need not exist yet."""
+    usage = shutil.disk_usage(_existing(folder))
+    return usage.free
+
+
 def expanded(path: str | Path) -> Path:
-    """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user."""
+    """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user and for a loop."""
     try:
         return Path(path).expanduser().resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def typed_path(path: str | Path) -> Path:
+    """Return what `expanded` does for a path of the command line; raises MachineError where it cannot be one."""
+    try:
+        return expanded(path)
+    except ValueError as error:
+        raise MachineError(f"{error}.", next_step="write the whole path") from error

@@ -6,6 +6,17 @@ _UNIT = 1000
 """Bytes in a kilobyte."""
 
 
+CONTROL = "Cc"
+"""Unicode's category of control characters."""
+SURROGATE = "Cs"
+"""Unicode's category of lone surrogates: Python reads bytes that are not UTF-8 as these."""
+
+
+def is_control(character: str) -> bool:
+    """Whether a character belongs in no text: a control character or a lone surrogate."""
+    return unicodedata.category(character) in {CONTROL, SURROGATE}
+
+
 def printable(text: str, *, keep: str = "") -> str:
     r"""Return `text` with control, direction and undecodable characters as escapes (`\x1b`), except those of `keep`.
 

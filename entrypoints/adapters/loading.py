@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from entrypoints.adapters import embedding, full, lora
 from entrypoints.models.base import BaseModel
-from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
@@ -23,7 +23,7 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
     """Put the adapter in `folder` into a base model and return its manifest.
 
     Raises TrainingError("adapter") when a file is missing or changed, when it belongs to another base model, when its
-    kind is not known here, or when the base model carries an adapter already.
+    kind is not known here, when its weights cannot be loaded, or when the base model carries an adapter already.
     """
     if not math.isfinite(weight):
         raise TrainingError("adapter", f"The weight of an adapter is a number, not {weight}.", "Give it the weight 1.")
@@ -40,7 +40,16 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
         raise TrainingError("adapter", message, "Check the folder, or fetch the adapter again.") from error
     require_loadable(base, folder, manifest)
     module = KINDS[manifest.kind]
-    module.load(base, folder, manifest, weight)
+    try:
+        module.load(base, folder, manifest, weight)
+    except Exception as error:  # a library may raise anything at files that others wrote
+        if failure_of(error):
+            raise
+        raise TrainingError(
+            "adapter",
+            f"The weights of the adapter in {folder} cannot be loaded: {first_line(error)}",
+            "Fetch the adapter again, or use another one.",
+        ) from error
     base.adapters.append(manifest.files_sha256)
     return manifest
 

@@ -21,7 +21,7 @@ from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
 from entrypoints.runtime.randomness import keyed_seed
-from orchestrator.contract.adapter import LORA, AdapterManifest
+from orchestrator.contract.adapter import LORA, LORA_LOADING, AdapterManifest
 
 
 class Lora:
@@ -115,5 +115,5 @@ def load(
 ) -> None:
     """Put the adapter into the pipeline, scaled by `weight`."""
     name = f"adapter-{manifest.files_sha256[:16]}"
-    base.pipeline.load_lora_weights(str(folder), adapter_name=name)
+    base.pipeline.load_lora_weights(str(folder), adapter_name=name, **LORA_LOADING)
     base.pipeline.set_adapters([name], adapter_weights=[weight])

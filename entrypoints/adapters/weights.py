@@ -1,7 +1,6 @@
 """Weight files whose bytes depend on nothing but their content, written with one tensor at a time in main memory.
 
-A safetensors file is the length of its header (8 bytes, little endian), the header as JSON, and the tensors' bytes at
-offsets that the header names (https://github.com/huggingface/safetensors#format).
+What a safetensors file is: `orchestrator.contract.safetensors_header`.
 """
 
 import hashlib
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from entrypoints.models.base import BaseModel, part_of
 from orchestrator.contract.digest import FileDigest
+from orchestrator.contract.safetensors_header import LENGTH_BYTES, METADATA
 
-LENGTH_BYTES = 8
 READABLE = 0o644
 TYPES = {
     torch.int64: "I64",
@@ -78,7 +77,7 @@ def _header(tensors: Mapping[str, Tensor], names: Sequence[str], metadata: Mappi
     """Return the header as JSON, padded with spaces so that the tensors begin at a multiple of 8 bytes."""
     header: dict[str, object] = {}
     if metadata is not None:
-        header["__metadata__"] = dict(sorted(metadata.items()))
+        header[METADATA] = dict(sorted(metadata.items()))
     start = 0
     for name in names:
         tensor = tensors[name]

@@ -66,7 +66,7 @@ def read_captions(path: Path) -> dict[str, str]:
         return {}
     captions: dict[str, str] = {}
     try:
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             if not line.strip():
                 continue
             row = json.loads(line)

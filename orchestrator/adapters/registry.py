@@ -21,6 +21,7 @@ from orchestrator.errors import JobError, MachineError, MissingError, Orchestrat
 from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage import Listed, Store
 from orchestrator.storage.folder import folder_of, location_of
+from orchestrator.storage.names import is_folder_name
 from orchestrator.storage.uris import folder_name
 
 _JOB_OUTPUT = r"(?P<job>[^/]+)/output/model/"  # in a bucket only
@@ -91,7 +92,7 @@ class Registry:
         """
         unreadable: list[OrchestratorError] = []
         found: list[Adapter] = []
-        if is_name(name):
+        if is_folder_name(name):
             prefix = f"{ADAPTERS_PREFIX}{name}/"
             found = self._readable(prefix, unreadable.append)
         if found:
@@ -176,11 +177,6 @@ class _Published(NamedTuple):
 
 def _ignore(error: OrchestratorError) -> None:
     """Report nothing: what cannot be read was reported before."""
-
-
-def is_name(name: str) -> bool:
-    """Whether an adapter can have that name: that of one folder."""
-    return "/" not in name and name not in {"", ".", ".."}
 
 
 class _Folder(NamedTuple):

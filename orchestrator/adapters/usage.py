@@ -4,14 +4,16 @@ A manifest may come from anywhere, so what goes into the lines is a number or a 
 """
 
 import math
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.contract.adapter import AdapterManifest
-from orchestrator.contract.families import FAMILIES
+from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
-from orchestrator.contract.recipe import recipe_class
+from orchestrator.contract.recipe import BUILTIN, recipe_class
 from orchestrator.contract.words import holds_word
-from orchestrator.specs.base_model import Hub, parse_base_model
+from orchestrator.specs.base_model import Builtin, Folder, Hub, ModelSource
 
 
 class DrawingSettings(NamedTuple):
@@ -85,9 +87,27 @@ def example_prompt(manifest: AdapterManifest) -> str:
     return f"a photo of {trigger}"
 
 
-def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
+def base_model_source(manifest: AdapterManifest, folder: Path | None) -> ModelSource | None:
+    """Return where the base model of an adapter is; None for a folder that is not known here.
+
+    A manifest has only the name of a folder ("./sd15"), which means nothing elsewhere; `folder` is the one that the
+    adapter's job read, where that is known. Manifests of earlier versions may have its whole path.
+    """
+    base = manifest.base_model
+    if base.id == BUILTIN:
+        return Builtin()
+    if is_hub_id(base.id):
+        return Hub(base.id, base.revision)
+    for place in (folder, Path(base.id)):
+        if place is not None and place.is_absolute() and os.path.isdir(place):  # noqa: PTH112  (never raises)
+            return Folder(place)
+    return None
+
+
+def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = None) -> list[str]:
     """Return a Python program of plain diffusers that loads the adapter in `folder` and draws an image.
 
+    `base_folder` is as for `base_model_source`; where the base model is not known, the program says what to fill in.
     Empty for an adapter of a kind or family that is not known here.
     """
     base = manifest.base_model
@@ -95,11 +115,12 @@ def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
     loading = manifest.loading(folder)
     if family is None or not loading:
         return []
-    try:
-        source = parse_base_model(base.id, base.revision)
-    except ValueError:
-        return []
-    if isinstance(source, Hub):
+    source = base_model_source(manifest, base_folder)
+    gap = []
+    if source is None:
+        gap = [f'model = "FOLDER"  # write where the base model {base.id!r} is on this machine']
+        model = "model"
+    elif isinstance(source, Hub):
         model = f"{base.id!r}, revision={base.revision!r}"
     else:
         model = repr(str(source.folder))
@@ -112,6 +133,7 @@ def snippet(manifest: AdapterManifest, folder: str) -> list[str]:
     return [
         "import torch",
         f"from diffusers import {family.pipeline}",
+        *gap,
         f"pipe = {family.pipeline}.from_pretrained({model}, use_safetensors=True)",
         'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',
         *loading,

@@ -50,7 +50,7 @@ def list_adapters(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it; on this machine the content of each file is verified."""
     from orchestrator.adapters.registry import damaged
-    from orchestrator.cli.results import print_snippet, prompt_words
+    from orchestrator.cli.results import base_folder_of, print_snippet, prompt_words
     from orchestrator.storage.folder import location_of
 
     registry = _registry()
@@ -83,7 +83,7 @@ def show(name: str, as_json: bool) -> None:
     if adapter.damage:
         print_warning(damaged(adapter.uri, adapter.damage))
     elif adapter.uri.startswith("file:"):
-        print_snippet(manifest, location_of(adapter.uri))
+        print_snippet(manifest, location_of(adapter.uri), base_folder_of(adapter.uri))
     else:
         print_facts([("fetch", command("adapters", "pull", adapter.name))])
 
@@ -99,18 +99,18 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def pull(name: str, folder: Path | None, as_json: bool) -> None:
     """Download an adapter: each file is verified, and the folder is complete or absent."""
-    from orchestrator.cli.results import print_snippet
+    from orchestrator.cli.results import base_folder_of, print_snippet
+    from orchestrator.settings import typed_path
 
+    absolute = typed_path(folder or name)
     registry = _registry()
     adapter = registry.find(name, print_warning)
-    folder = folder or Path(name)
-    absolute = folder.resolve()
     registry.pull(adapter, absolute)
     if as_json:
         print_json({**_as_json(adapter), "folder": str(absolute)})
         return
-    print_facts([("adapter", str(folder))])
-    print_snippet(adapter.manifest, str(folder))
+    print_facts([("adapter", str(absolute))])
+    print_snippet(adapter.manifest, str(absolute), base_folder_of(adapter.uri))
 
 
 @adapters.command()

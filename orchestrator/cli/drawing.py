@@ -9,8 +9,9 @@ import click
 from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import drawing_settings, lacks_word, own_word
+from orchestrator.adapters.usage import base_model_source, drawing_settings, lacks_word, own_word
 from orchestrator.cli.output import print_facts, print_json, print_warning, say
+from orchestrator.cli.results import base_folder_of
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
@@ -19,11 +20,13 @@ from orchestrator.contract.events import Event, Item
 from orchestrator.contract.problem import problems_of
 from orchestrator.errors import JobError, MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
-from orchestrator.specs.base_model import Hub, base_model_problems, parse_base_model
+from orchestrator.settings import typed_path
+from orchestrator.specs.base_model import Folder, Hub, base_model_problems, parse_base_model
 from orchestrator.storage import FolderStore, folder_of, write_atomically
 from orchestrator.targets.local.drawing import draw
 
 _PNG = ".png"
+_SAY_WHERE = "say where it is: --base-model FOLDER"
 _FIELDS = {
     "count": "-n",
     "steps": "--steps",
@@ -51,6 +54,8 @@ class _Chosen(NamedTuple):
     folder: Path
     """Where its files are on this machine."""
     manifest: AdapterManifest
+    base_folder: Path | None = None
+    """Folder of the base model that its job read; None where that is not known."""
 
 
 def draw_images(
@@ -92,19 +97,18 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     Raises JobError, or another error of ours, when there is none that can be used.
     """
     if "/" in adapter:
-        return _in_folder(Path(adapter))
+        return _in_folder(typed_path(adapter))
     found = registry.find(adapter, print_warning)
     found.require_complete()
     if found.uri.startswith("file:"):
-        return _Chosen(found.name, folder_of(found.uri), found.manifest)
+        return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
     folder = scratch / "adapter"
     registry.pull(found, folder)
     return _Chosen(found.name, folder, found.manifest)
 
 
-def _in_folder(path: Path) -> _Chosen:
+def _in_folder(folder: Path) -> _Chosen:
     """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
-    folder = path.expanduser().resolve()
     store = FolderStore(folder.parent)
     manifest, problem = inspect(store, folder.name)
     if problem is not None and folder.is_dir():
@@ -117,16 +121,11 @@ def _in_folder(path: Path) -> _Chosen:
 def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
     typed = {name: value for name, value in given.items() if value is not None}
-    model = chosen.manifest.base_model.id
-    revision = chosen.manifest.base_model.revision
     named = typed.pop("base_model", None)
-    if named:
-        model = named
-        revision = None
     settings = drawing_settings(chosen.manifest)
     values: dict[str, Any] = {
         **settings._asdict(),
-        **_base_fields(model, revision),
+        **_base_fields(chosen, named),
         "adapter": chosen.folder,
         **typed,
     }
@@ -145,28 +144,47 @@ def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
         ) from error
 
 
-def _base_fields(name: str, revision: str | None) -> dict[str, Any]:
-    """Return the fields of an order that say where the base model is; raises SpecError when it is not usable there."""
-    problems = base_model_problems(name, revision)
+def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
+    """Return the fields of an order that say where the base model is: as `named`, or as the adapter has it.
+
+    Raises SpecError when that is not known, or it is not usable there.
+    """
+    name = named or _own_base_model(chosen)
+    problems = base_model_problems(name, None)
     if problems:
         raise SpecError(
             "The base model of the adapter cannot be used; nothing was drawn.",
             problems=problems,
-            next_step="say where it is: --base-model FOLDER",
+            next_step=_SAY_WHERE,
         )
+    revision = None
+    if named is None:
+        revision = chosen.manifest.base_model.revision
     source = parse_base_model(name, revision)
     if isinstance(source, Hub):
         return {"base_model": name, "base_folder": None, "base_revision": revision}
     return {"base_model": name, "base_folder": source.folder}
 
 
+def _own_base_model(chosen: _Chosen) -> str:
+    """Return the base model that an adapter was trained on, a folder by its path; raises SpecError for a lost one."""
+    name = chosen.manifest.base_model.id
+    source = base_model_source(chosen.manifest, chosen.base_folder)
+    if source is None:
+        message = f'The adapter was trained on the folder "{name}", and where that is now is not known.'
+        raise SpecError(f"{message} Nothing was drawn.", next_step=_SAY_WHERE)
+    if isinstance(source, Folder):
+        return str(source.folder)
+    return name
+
+
 def _files(named: str | None, name: str, count: int) -> list[Path]:
     """Return the file of each image: the one that was named, or with numbers for several, or files in a folder.
 
-    Raises SpecError for a file that is no PNG.
+    Raises SpecError for a file that is no PNG, and as `typed_path` does.
     """
     named = named or f"{name}{_PNG}"
-    output = Path(named).expanduser()
+    output = typed_path(named)
     is_folder = named.endswith("/") or output.is_dir() or not output.suffix
     if is_folder:
         output = output / f"{name}{_PNG}"

@@ -1,6 +1,5 @@
 """Print what a submit would start on this machine: images, prompts, settings, duration, disk and adapter."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from orchestrator.models.size import of_source
 from orchestrator.planning.disk import DiskUse, disk_use
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.plan import Plan
+from orchestrator.settings import free_bytes
 from orchestrator.specs.base_model import Builtin, Folder, known_family, native_settings
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
@@ -82,15 +82,6 @@ def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
         message,
         next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
     )
-
-
-def free_bytes(home: Path) -> int:
-    """Return the free space of the disk that holds `home`, which need not exist yet."""
-    existing = home
-    while not existing.exists():
-        existing = existing.parent
-    usage = shutil.disk_usage(existing)
-    return usage.free
 
 
 def _image_facts(prepared: PreparedInputs) -> Facts:

@@ -1,6 +1,6 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -15,8 +15,10 @@ from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
-from orchestrator.storage.folder import location_of
+from orchestrator.settings import Settings
+from orchestrator.storage.folder import folder_of, location_of
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.local.publication import base_model_of
 from orchestrator.targets.names import TargetName
 from orchestrator.terminal import printable, size_text
 
@@ -82,12 +84,20 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
     if problem is None:
         adapter = location_of(description.output)
         folder = _folder_to_load(job, adapter)
-        print_snippet(manifest, folder)
+        print_snippet(manifest, folder, base_folder_of(description.output))
 
 
-def print_snippet(manifest: AdapterManifest, folder: str) -> None:
+def base_folder_of(uri: str) -> Path | None:
+    """Return the folder of the base model that an adapter was trained on, where a job of this machine made it."""
+    if not uri.startswith("file:"):
+        return None
+    settings = Settings.from_environment()
+    return base_model_of(folder_of(uri), settings.jobs)
+
+
+def print_snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None) -> None:
     """Print the Python program that loads an adapter and draws with it, ready to be copied."""
-    lines = snippet(manifest, folder)
+    lines = snippet(manifest, folder, base_folder)
     if lines:
         click.echo("\nDraw with it in Python:\n")
     for line in lines:
@@ -123,7 +133,7 @@ def job_json(
     values["metrics"] = manifest.metrics
     if problem is None:
         folder = _folder_to_load(job, adapter)
-        program = snippet(manifest, folder)
+        program = snippet(manifest, folder, base_folder_of(description.output))
         values["loading"] = manifest.loading(folder)
         values["snippet"] = "\n".join(program)
     return values

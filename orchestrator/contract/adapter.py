@@ -23,6 +23,9 @@ NOT_LISTED = "is not in its manifest"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
+LORA_LOADING: Mapping[str, Any] = {"weight_name": LORA_FILE, "use_safetensors": True}
+EMBEDDINGS_LOADING: Mapping[str, Any] = {"weight_name": EMBEDDINGS_FILE, "use_safetensors": True}
+"""Arguments of diffusers' loaders, which otherwise read a pickle where the file is missing or damaged."""
 # What an adapter can be made of, `kind` in its manifest.
 LORA = "lora"
 FULL = "full"
@@ -156,7 +159,7 @@ class AdapterManifest(BaseModel):
         Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
-            return [f"pipe.load_lora_weights({folder!r})"]
+            return [f"pipe.load_lora_weights({folder!r}, {_arguments(LORA_LOADING)})"]
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
@@ -172,13 +175,14 @@ class AdapterManifest(BaseModel):
             if part == family.denoiser:
                 library = "diffusers"
             lines.append(f"from {library} import {class_name}")
-            lines.append(f'pipe.{part} = {class_name}.from_pretrained({folder!r}, subfolder="{part}")')
+            arguments = f'{folder!r}, subfolder="{part}", use_safetensors=True'
+            lines.append(f"pipe.{part} = {class_name}.from_pretrained({arguments})")
         return lines
 
     def _loading_embeddings(self, folder: str, family: Family) -> list[str]:
         """Return one line, or one for each text encoder where a file holds the rows of several."""
         if not family.embedding_keys:
-            return [f"pipe.load_textual_inversion({folder!r})"]
+            return [f"pipe.load_textual_inversion({folder!r}, {_arguments(EMBEDDINGS_LOADING)})"]
         file = f"{folder}/{EMBEDDINGS_FILE}"
         lines = [
             "from safetensors.torch import load_file",
@@ -222,6 +226,12 @@ class AdapterManifest(BaseModel):
             elif size != digest.size:
                 misfits.append(f"{name} has {size} bytes instead of {digest.size}")
         return misfits
+
+
+def _arguments(values: Mapping[str, Any]) -> str:
+    """Return keyword arguments as Python."""
+    written = [f"{name}={value!r}" for name, value in values.items()]
+    return ", ".join(written)
 
 
 def _own(files: Mapping[str, _T]) -> dict[str, _T]:

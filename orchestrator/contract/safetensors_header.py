@@ -16,8 +16,10 @@ from orchestrator.contract.problem import problems_of
 
 MAX_HEADER_BYTES = 16_000_000
 """The format allows 100 MB, from which parsing would make gigabytes; a header of 10,000 tensors has 1.5 MB."""
-_LENGTH_BYTES = 8
-_METADATA = "__metadata__"
+LENGTH_BYTES = 8
+"""Of the length of the header, at the beginning of a file."""
+METADATA = "__metadata__"
+"""Entry of a header that is no tensor."""
 FLOATS = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 """Types of weights that can be converted to float32 one by one."""
 _BITS = {
@@ -54,23 +56,23 @@ _ENTRIES = TypeAdapter(dict[str, TensorEntry])
 def read_header(path: Path) -> Header:
     """Return the tensors of a file; raises ModelFileError when they are not all in it."""
     size = require_readable(path)
-    if size < _LENGTH_BYTES:
+    if size < LENGTH_BYTES:
         raise ModelFileError(f"is cut: it has {size} bytes")
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if length > MAX_HEADER_BYTES:
             raise ModelFileError("is not a safetensors file: the length at its start is out of all bounds")
-        if _LENGTH_BYTES + length > size:
+        if LENGTH_BYTES + length > size:
             raise ModelFileError(f"is cut within its header: it has {size} bytes")
         content = file.read(length)
-    return _parse(content, size - _LENGTH_BYTES - length)
+    return _parse(content, size - LENGTH_BYTES - length)
 
 
 def _parse(content: bytes, data_bytes: int) -> Header:
     """Return the entries of a header before `data_bytes` of tensors."""
     try:
         fields = parse_object(content)
-        fields.pop(_METADATA, None)
+        fields.pop(METADATA, None)
         entries = _ENTRIES.validate_python(fields)
     except ValidationError as error:
         first = problems_of(error)[0].render()

@@ -75,7 +75,10 @@ class NewWord(NamedTuple):
 
 
 def composed(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC), as CLIP reads it: the same letter is the same characters."""
+    """Return a text in Unicode's composed form (NFC), as CLIP reads it: the same letter is the same characters.
+
+    Names of files are compared in it too: macOS decomposes accents, editors compose them.
+    """
     return unicodedata.normalize("NFC", text)
 
 

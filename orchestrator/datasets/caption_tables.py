@@ -10,7 +10,8 @@ from io import StringIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from orchestrator.datasets.caption_text import composed, one_line, read_text
+from orchestrator.contract.words import composed
+from orchestrator.datasets.caption_text import one_line, read_text
 from orchestrator.datasets.findings import Findings, UnusableError, unusable
 
 MAX_TABLE_BYTES = 64 * 2**20

@@ -1,18 +1,12 @@
 """The text of captions: read from untrusted files, on one line, without control characters."""
 
-import unicodedata
 from pathlib import Path
 
 from orchestrator.datasets.findings import unusable
+from orchestrator.terminal import is_control
 
 MAX_CAPTION = 1000  # characters
 MAX_CAPTION_BYTES = 16 * 1024
-CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrogates
-
-
-def composed(name: str) -> str:
-    """Return a file name in one normal form: macOS decomposes accents, editors compose them."""
-    return unicodedata.normalize("NFC", name)
 
 
 def read_text(path: Path, limit: int) -> str:
@@ -42,7 +36,7 @@ def one_line(text: str) -> str:
         fix = "shorten it; the text encoder reads about 75 words"
         raise unusable(what, fix)
     for character in caption:
-        if unicodedata.category(character) in CONTROL_CATEGORIES:
+        if is_control(character):
             what = "the caption holds control characters"
             raise unusable(what, "write it as plain UTF-8 text")
     return caption

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.contract.words import composed
 from orchestrator.datasets.caption_tables import read_table
-from orchestrator.datasets.caption_text import MAX_CAPTION_BYTES, composed, one_line, read_text
+from orchestrator.datasets.caption_text import MAX_CAPTION_BYTES, one_line, read_text
 from orchestrator.datasets.findings import Findings, UnusableError
 from orchestrator.datasets.listing import Listing
 

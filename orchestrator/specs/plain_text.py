@@ -7,11 +7,9 @@ from typing import Any
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import Problem
 from orchestrator.secret_scan import texts_within
-from orchestrator.terminal import printable
+from orchestrator.terminal import CONTROL, SURROGATE, printable
 
 _WHITE_SPACE = "\t\n\r"
-_NOT_UTF_8 = "Cs"
-_CONTROL = "Cc"
 _NUL = "\0"
 
 
@@ -38,8 +36,8 @@ def _fault(character: str, *, stays_here: bool) -> str:
     if stays_here:
         return "holds a NUL character" if character == _NUL else ""
     category = unicodedata.category(character)
-    if category == _NOT_UTF_8:
+    if category == SURROGATE:
         return f"holds bytes that are not UTF-8 text ({printable(character)})"
-    if category == _CONTROL and character not in _WHITE_SPACE:
+    if category == CONTROL and character not in _WHITE_SPACE:
         return f"holds a control character ({printable(character)})"
     return ""

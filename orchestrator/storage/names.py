@@ -1,16 +1,21 @@
 """Check a list of file names from elsewhere before files are written to this machine's disk."""
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.words import composed
+from orchestrator.terminal import is_control
 
 MAX_FILES = 100_000
 MAX_BYTES = 200 * 10**9
 _MAX_PART_BYTES = 255  # of a file or folder name, in every file system in use
-_CONTROL_CATEGORIES = {"Cc", "Cs"}  # Unicode: control characters and lone surrogates
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name is that of one folder, as those of adapters and jobs are, and no path."""
+    return "/" not in name and name not in {"", ".", ".."}
 
 
 def unsafe_files(digests: Mapping[str, FileDigest]) -> list[Problem]:
@@ -43,8 +48,7 @@ def _why_unsafe(name: str) -> str:
     if name.startswith("/"):
         return "it is an absolute path"
     for character in name:
-        is_control = unicodedata.category(character) in _CONTROL_CATEGORIES
-        if is_control or character in "\\:":
+        if is_control(character) or character in "\\:":
             return "it holds a character that some file systems do not allow"
     for part in name.split("/"):
         if part in {"", ".", ".."}:
@@ -75,5 +79,5 @@ def _clashes(names: Mapping[str, int]) -> list[Problem]:
 
 def _folded(name: str) -> str:
     """Return what a file system compares that ignores case and normal forms."""
-    composed = unicodedata.normalize("NFC", name)
-    return unicodedata.normalize("NFC", composed.casefold())
+    folded = composed(name).casefold()
+    return composed(folded)

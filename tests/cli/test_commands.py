@@ -226,7 +226,9 @@ def test_a_complete_job_is_shown_with_the_line_that_loads_it(
     Job(target, "done").wait()
     manifest = settings.adapters / "done" / "adapter.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "images": 5, "captions": 2}))
-    line = f"pipe.load_lora_weights({str(settings.adapters / 'done')!r})"
+    folder = str(settings.adapters / "done")
+    only = "weight_name='pytorch_lora_weights.safetensors', use_safetensors=True"
+    line = f"pipe.load_lora_weights({folder!r}, {only})"
     shown = run("jobs", "show", "done").stdout
     assert line in shown
     assert "5 images, 2 with a caption" in shown

@@ -62,13 +62,18 @@ def test_each_kind_of_adapter_says_how_it_is_loaded() -> None:
         digests = {file: FileDigest(sha256="0", size=0) for file in files}
         return manifest(files=digests).loading("/a")  # without a kind, as the first version wrote it
 
-    assert lines("learned_embeds.safetensors", "contact_sheet.png") == ["pipe.load_textual_inversion('/a')"]
+    assert lines("learned_embeds.safetensors", "contact_sheet.png") == [
+        "pipe.load_textual_inversion('/a', weight_name='learned_embeds.safetensors', use_safetensors=True)"
+    ]
+    assert lines("pytorch_lora_weights.safetensors") == [
+        "pipe.load_lora_weights('/a', weight_name='pytorch_lora_weights.safetensors', use_safetensors=True)"
+    ]
     full = lines("unet/config.json", "unet/weights.safetensors", "text_encoder/config.json")
     assert full == [
         "from diffusers import UNet2DConditionModel",
-        "pipe.unet = UNet2DConditionModel.from_pretrained('/a', subfolder=\"unet\")",
+        "pipe.unet = UNet2DConditionModel.from_pretrained('/a', subfolder=\"unet\", use_safetensors=True)",
         "from transformers import CLIPTextModel",
-        "pipe.text_encoder = CLIPTextModel.from_pretrained('/a', subfolder=\"text_encoder\")",
+        "pipe.text_encoder = CLIPTextModel.from_pretrained('/a', subfolder=\"text_encoder\", use_safetensors=True)",
     ]
 
 

@@ -43,6 +43,16 @@ def parts(found: Sequence[lettering.Run[Stub]]) -> list[tuple[Stub, str]]:
     return [(run.font, run.text) for run in found]
 
 
+def test_a_user_without_a_home_has_the_fonts_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Some.ttf").write_bytes(b"")
+    monkeypatch.setattr(lettering, "FOLDERS", ("~no-such-user/fonts", str(tmp_path)))
+    font_files.cache_clear()
+    try:
+        assert font_files() == (tmp_path / "Some.ttf",)
+    finally:
+        font_files.cache_clear()
+
+
 def test_the_first_font_that_has_a_whole_text_writes_it() -> None:
     fonts = letters(ASIA, EAST)
     assert parts(fonts.runs("a dog")) == [(OWN, "a dog")]

@@ -106,9 +106,38 @@ def test_an_adapter_of_the_bucket_is_fetched_to_draw_with_and_leaves_nothing_but
     assert 'lacks "sks"' in capsys.readouterr().err
 
 
+def test_a_base_model_in_a_folder_is_found_by_the_adapters_job_and_never_in_the_folder_one_is_in(
+    call: Call, home: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(home, tmp_path / "own")
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(own))
+    file = own / "adapters" / "dog" / "adapter.json"
+    file.write_text(file.read_text().replace('"id": "builtin"', '"id": "./sd15"'))  # as of a model in a folder
+    (here / "sd15").mkdir()
+    job = json.loads(call("jobs", "list", "--json").stdout)[0]["name"]
+    request = own / "jobs" / job / "request.json"
+    request.write_text(request.read_text().replace(str(home), str(own)))
+    for words in (("adapters", "show", "dog"), ("jobs", "show", job), ("adapters", "pull", "dog")):
+        assert f"from_pretrained({str(BUILTIN_MODEL)!r}, " in call(*words).stdout
+    drawn = call("adapters", "draw", "dog", PROMPT, "--steps", "1")
+    assert drawn.returncode == 0, drawn.stderr
+    lost = call("adapters", "draw", "./dog", PROMPT, "-o", "lost.png")
+    assert "where that is now is not known" in lost.stderr
+    assert "--base-model FOLDER" in lost.stderr
+    found = call("adapters", "draw", "./dog", PROMPT, "--base-model", str(BUILTIN_MODEL), "-o", "found.png")
+    assert found.returncode == 0, found.stderr
+    shutil.rmtree(own / "jobs" / job)
+    assert 'model = "FOLDER"  # write where' in call("adapters", "show", "dog").stdout
+
+
 REFUSED = [
     (("no-such",), "There is no adapter"),
     (("./no-such",), "There is no folder"),
+    (("~no-such-user/dog",), "~no-such-user/dog: "),
+    (("./loop",), "/loop: "),
+    (("dog", "-o", "~no-such-user/x.png"), "~no-such-user/x.png: "),
+    (("dog", "-o", "~no-such-user"), "~no-such-user: "),
+    (("dog", "-o", "loop/x.png"), "loop/x.png: "),
     (("dog", "-o", "out.jpg"), "is not a PNG file"),
     (("dog", "-o", "taken.png"), "taken.png exists"),
     (("dog", "-o", "taken-folder"), "dog.png exists"),
@@ -129,6 +158,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(
 ) -> None:
     from orchestrator.__main__ import main
 
+    (here / "loop").symlink_to("loop")
     (here / "taken.png").write_bytes(b"mine")
     (here / "taken-folder").mkdir()
     (here / "taken-folder" / "dog.png").write_bytes(b"mine")
@@ -139,6 +169,20 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(
     assert why in printed.err
     assert printed.err.count("Next: ") == 1
     assert (here / "taken.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("folder", ["~no-such-user", "~no-such-user/dog", "loop"])
+def test_a_folder_to_pull_to_that_cannot_be_one_is_refused(
+    here: Path, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestrator.__main__ import main
+
+    (here / "loop").symlink_to("loop")
+    monkeypatch.setattr(sys, "argv", ["orchestrator", "adapters", "pull", "dog", "--to", folder])
+    assert main() != 0
+    printed = capsys.readouterr()
+    assert f"{folder}: " in printed.err
+    assert printed.err.count("Next: ") == 1
 
 
 def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_its_own(home: Path, here: Path) -> None:

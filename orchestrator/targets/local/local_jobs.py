@@ -5,7 +5,6 @@ A launcher starts, stops and kills the training.
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
 from orchestrator.requests import Request, moved, training_of
 from orchestrator.resources import PACKAGE
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, free_bytes
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
 from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
@@ -348,9 +347,9 @@ class LocalJobs:
         self.launcher.require_machine()
         self.settings.require_writable()
         self.settings.home.mkdir(parents=True, exist_ok=True)
-        usage = shutil.disk_usage(self.settings.home)
-        if usage.free < _MIN_FREE_BYTES:
-            free = size_text(usage.free)
+        free_space = free_bytes(self.settings.home)
+        if free_space < _MIN_FREE_BYTES:
+            free = size_text(free_space)
             needed = size_text(_MIN_FREE_BYTES)
             raise MachineError(
                 f"{self.settings.home} has {free} of free space; a job needs {needed}.",

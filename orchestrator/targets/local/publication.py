@@ -10,8 +10,11 @@ from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL
 from orchestrator.errors import JobError
-from orchestrator.storage import scratch_folder, sync_tree, write_atomically
+from orchestrator.requests import channel_uris
+from orchestrator.storage import folder_of, scratch_folder, sync_tree, write_atomically
+from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
 
 
@@ -85,6 +88,24 @@ def require_free(adapter: Path, job: JobFolder) -> None:
     )
 
 
+def base_model_of(adapter: Path, jobs: Path) -> Path | None:
+    """Return the folder of the base model that an adapter's job read; None where there is no such job.
+
+    An adapter has only the name of that folder: where it lies is in the request of its job, in the folder `jobs`.
+    """
+    owner = _read(owner_file(adapter))
+    if owner is None:
+        return None
+    try:
+        request = JobFolder(jobs / owner).request()
+        uris = channel_uris(request)
+    except (JobError, OSError, KeyError, TypeError):
+        return None
+    if BASE_MODEL_CHANNEL not in uris:
+        return None
+    return folder_of(uris[BASE_MODEL_CHANNEL])
+
+
 def _damage(folder: Path) -> str:
     """Return what is wrong with an adapter; empty when nothing is."""
     try:
@@ -113,8 +134,9 @@ def _read(file: Path) -> str | None:
         owner = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    is_name = owner.isprintable() and "/" not in owner and owner not in {"", ".", ".."}
-    return owner if is_name else None
+    if owner.isprintable() and is_folder_name(owner):
+        return owner
+    return None
 
 
 def _sync_folder(folder: Path) -> None:

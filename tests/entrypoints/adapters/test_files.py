@@ -1,13 +1,17 @@
 """Files of adapters: those of earlier versions still load, and a configuration says what its weights are."""
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 from transformers import CLIPTextModel
 
@@ -17,7 +21,8 @@ from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
-from orchestrator.contract.adapter import LORA_FILE, AdapterManifest
+from entrypoints.runtime.failures import TrainingError
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, LORA_FILE, AdapterManifest
 
 CPU = torch.device("cpu")
 FLAT_PREFIX = "text_encoder.text_model."
@@ -81,6 +86,47 @@ def test_a_lora_of_an_earlier_version_loads_with_the_alpha_of_its_metadata(
     save_file(earlier, file, {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
     write_manifest(base, tuner, folder)
     assert_loads(base, folder)
+
+
+class Trap:
+    """What a pickle of it does when somebody reads it: make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("kind", [EMBEDDING, FULL, LORA])
+@pytest.mark.parametrize("damage", ["a pickle beside", "a pickle instead", "other weights", "cut"])
+def test_what_is_no_safetensors_file_of_an_adapter_is_refused_and_never_unpickled(
+    family_base: BaseModel, tmp_path: Path, kind: str, damage: str
+) -> None:
+    folder = tmp_path / "adapter"
+    fields = {"recipe": "dreambooth", "config": {}, "dataset_sha256": "", "bundle_sha256": "", "libraries": {}}
+    file, pickled = {
+        EMBEDDING: ("learned_embeds.safetensors", "learned_embeds.bin"),
+        FULL: ("unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.bin"),
+        LORA: (LORA_FILE, "pytorch_lora_weights.bin"),
+    }[kind]
+    trap = pickle.dumps(Trap(tmp_path / "sprung"))
+    content = {
+        "a pickle beside": None,
+        "a pickle instead": trap,
+        "other weights": tensors_to_bytes({"lora": torch.ones(2)}),
+        "cut": b"\x08",
+    }[damage]
+    (folder / file).parent.mkdir(parents=True)
+    (folder / pickled).write_bytes(trap)
+    if content is not None:
+        (folder / file).write_bytes(content)
+    manifest = AdapterManifest(kind=kind, parts=("unet",), trigger="<dog>", base_model=family_base.reference, **fields)
+    manifest.write(folder)
+    with pytest.raises(TrainingError, match="cannot be loaded") as raised:
+        load_adapter(family_base, folder)
+    assert raised.value.kind == "adapter"
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_lora_needs_no_alpha_and_names_text_encoders_as_old_loaders_do(
