@@ -458,3 +458,19 @@ def test_a_folder_of_images_may_have_a_name_of_any_bytes_and_a_prompt_several_li
     folder.mkdir()
     spec = build_spec({"recipe": "dreambooth", "images": str(folder), "prompt": "a sks\n\tdog\n"})
     assert spec.inputs == {"images": folder}
+
+
+@pytest.mark.parametrize(
+    "name", ["gone\udcff", "~nobody-of-this-name\udcff/a", "\ud800", "n" * 300, "/dev/null/a\udcff", "file\udcff"]
+)
+def test_a_folder_of_images_that_cannot_be_is_one_problem_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file\udcff").touch()
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth", "images": name, "prompt": "a sks dog"})
+    (problem,) = raised.value.problems
+    assert problem.where == "images"
+    assert raised.value.render().encode()
+    assert "codec" not in problem.what
