@@ -47,7 +47,7 @@ class DreamBooth(LowRank, Denoising):
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
     """Weight of the class pictures' loss."""
-    class_images: int = Field(100, ge=1)
+    class_images: int = Field(100, ge=1, le=10_000)
     """Class pictures to draw with the base model before training."""
 
     @classmethod
