@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import problems_of
 from orchestrator.errors import AccountError, MachineError
+from orchestrator.terminal import printable
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
@@ -240,7 +241,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(printable(f"{path}: {error}")) from error
 
 
 def typed_path(path: str | Path) -> Path:

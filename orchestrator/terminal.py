@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from orchestrator.contract.plurals import counted
+
 _UNIT = 1000
 """Bytes in a kilobyte."""
 
@@ -38,7 +40,7 @@ def printable(text: str, *, keep: str = "") -> str:
 def size_text(count: int) -> str:
     """Return a number of bytes in three digits and a decimal unit: "512 bytes", "416 kB", "1.3 MB"."""
     if count < _UNIT:
-        return "1 byte" if count == 1 else f"{count} bytes"
+        return counted(count, "byte")
     value = float(count)
     for unit in ("kB", "MB", "GB"):
         value /= _UNIT

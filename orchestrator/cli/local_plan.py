@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import print_facts
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
 from orchestrator.jobs.measurements import expected_here, measured_runs
@@ -48,9 +49,11 @@ def print_local_plan(
         ("disk", _disk(disk, target.settings.home)),
         ("adapter", str(adapter)),
     ]
-    others = ", ".join(target.under_way())
-    if others:
-        facts.append(("under way", f"{others}: add --queue to start after that, or --together to start now"))
+    under_way = target.under_way()
+    if under_way:
+        others = ", ".join(under_way)
+        them = "it" if len(under_way) == 1 else "them"
+        facts.append(("under way", f"{others}: add --queue to start after {them}, or --together to start now"))
     print_facts(facts)
     click.echo(
         "Nothing was started. Without --dry-run this starts the job; with --json it prints the request.", err=True
@@ -96,7 +99,7 @@ def _image_facts(prepared: PreparedInputs) -> Facts:
     warnings = len(dataset.warnings)
     text = f"{images} in {dataset.folder}, {captions} with a caption of their own"
     if warnings:
-        text = f"{text}, {warnings} warnings"
+        text = f"{text}, {counted(warnings, 'warning')}"
     return [("images", text)]
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+NOTE = "Note: "
+"""Begins a line of the log that is no event and no sign of a fault: what a job derived from its settings."""
 ATTEMPT_PHASE = "starting"
 """Name of the phase that opens each attempt in a job's log."""
 TRAINING_PHASE = "training"

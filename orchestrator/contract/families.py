@@ -115,15 +115,17 @@ def native_resolution(folder: Path) -> int | None:
 def family_in(index: Path, model: str) -> Family:
     """Return the family that the index of a `model` names; raises ModelFileError for one that cannot be trained."""
     try:
-        pipeline = read_object(index).get("_class_name", "nothing")
+        pipeline = read_object(index).get("_class_name")
     except ModelFileError as error:
         raise ModelFileError(f"{INDEX_FILE} {error.what}", error.fix) from error
     for family in FAMILIES.values():
         if family.pipeline == pipeline:
             return family
     known = " and ".join(f"{family.title} ({family.pipeline})" for family in FAMILIES.values())
-    shown = str(pipeline)[:80]
-    raise ModelFileError(f"{model} is a {shown}; only {known} can be personalised", "name another model")
+    what = f'the {INDEX_FILE} of {model} names no pipeline ("_class_name")'
+    if isinstance(pipeline, str) and pipeline:
+        what = f"{model} is a {pipeline[:80]}"
+    raise ModelFileError(f"{what}; only {known} can be personalised", "name another model")
 
 
 def is_hub_id(name: str) -> bool:

@@ -15,14 +15,14 @@ AGAIN = "download it again"
 ANOTHER = "choose another base model"
 ONE_MODEL = "take all parts of one model"
 _MOST_CHARACTERS = 300  # of a message that quotes a value
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _IN_ITS_PLACE = {
     b"<html": "is a web page, not the file itself",
     b"<!doctype": "is a web page, not the file itself",
     b"pk\x03\x04": "is a pickle of torch or an archive, whatever its name says",
 }
 """What failed downloads and renamed files begin with, in lower case."""
-_START_BYTES = max(len(start) for start in (_LFS_POINTER, *_IN_ITS_PLACE))
+_START_BYTES = max(len(start) for start in (LFS_POINTER, *_IN_ITS_PLACE))
 
 
 def model_problem(what: str, fix: str = AGAIN) -> Problem:
@@ -57,7 +57,7 @@ def require_readable(path: Path) -> int:
         raise ModelFileError(f"cannot be read: {reason}", "check its permissions") from error
     if not size:
         raise ModelFileError("is empty")
-    if start.startswith(_LFS_POINTER):
+    if start.startswith(LFS_POINTER):
         raise ModelFileError("is a git-LFS pointer, not the file itself", "in the model's folder: git lfs pull")
     for signature, what in _IN_ITS_PLACE.items():
         if start.lower().startswith(signature):

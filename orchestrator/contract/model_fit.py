@@ -5,6 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.contract.model_configs import AutoencoderConfig, Config, DenoiserConfig, TextEncoderConfig
 from orchestrator.contract.model_file import ANOTHER, ONE_MODEL, model_problem
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.safetensors_header import FLOATS, Header, TensorEntry
 
@@ -186,7 +187,7 @@ def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[P
         what = f"{part}/ is {purpose}: it takes {takes} channels, and the latents of vae/ have {latents}"
         yield model_problem(what, "choose a model that draws from a prompt alone")
     if config.out_channels != latents:
-        what = f"{part}/ predicts {config.out_channels} channels, and the latents of vae/ have {latents}"
+        what = f"{part}/ predicts {counted(config.out_channels, 'channel')}, and the latents of vae/ have {latents}"
         yield model_problem(what, ANOTHER)
 
 
@@ -205,7 +206,8 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
     if wanted != [given]:
         reads = " or ".join(map(str, wanted))
         named = " and ".join(names)
-        what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} give {given}"
+        verb = "gives" if len(names) == 1 else "give"
+        what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} {verb} {given}"
         yield model_problem(what, ONE_MODEL)
 
 

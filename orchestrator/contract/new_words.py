@@ -10,6 +10,9 @@ MOST_PIECES = 4
 COMMON_IDS = 20_000
 """Ids of common words: a vocabulary is in the order of frequency. Of CLIP's, "dog" has 1929, "sks" 48136."""
 
+_SIGNS = "<>|[](){}/\\"
+"""What people and vocabularies put around words that are none of a language."""
+
 Fault = tuple[str, str]
 """What is wrong with a word, and what to do."""
 
@@ -21,14 +24,14 @@ def placeholder_fault(tokenizer: Tokenizer, placeholder: str, vectors: int) -> F
     """
     for word in placeholder_tokens(placeholder, vectors):
         if _is_known(tokenizer, word):
-            bare = placeholder.strip("<>")
+            bare = placeholder.strip(_SIGNS)
             what = f'The placeholder "{word}" is in the vocabulary of this model already.'
             advice = f'Choose a new word, for example placeholder_token="<my-{bare}>".'
             return what, advice
     # A prompt is read in lower case, and only a word that is found there is replaced by all its tokens.
     lower = composed(placeholder).lower()
     if vectors > 1 and placeholder != lower:
-        bare = lower.strip("<>")
+        bare = lower.strip(_SIGNS)
         what = f'This model does not read "{placeholder}" as a word of its own.'
         advice = f'Write it in lower case and angle brackets: placeholder_token="<{bare}>".'
         return what, advice

@@ -17,6 +17,7 @@ from orchestrator.contract import recipes
 from orchestrator.contract.datasets import DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import Footprint, ModelSize
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem, did_you_mean
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.tokens import Tokenizer
@@ -31,6 +32,11 @@ FAMILY_CONTEXT = "family"
 # Limits of CreateTrainingJob's HyperParameters map.
 MAX_HYPERPARAMETERS = 100
 MAX_VALUE_CHARACTERS = 2500
+
+MAX_STEPS = 1_000_000
+"""Far more than any adapter takes; a slip of the finger is refused."""
+MAX_MINUTES = 100_000
+"""More than the 28 days of the longest job."""
 
 
 class Recipe(BaseModel):
@@ -55,17 +61,17 @@ class Recipe(BaseModel):
     """Seed of everything random."""
     resolution: int = Field(512, ge=32, le=2048, multiple_of=8)
     """Side of the training pictures in pixels; by default what the model was trained on (built-in model: 64)."""
-    steps: int = Field(500, ge=1)
+    steps: int = Field(500, ge=1, le=MAX_STEPS)
     """Optimizer steps of the whole run."""
-    checkpoint_minutes: float = Field(10, gt=0)
+    checkpoint_minutes: float = Field(10, gt=0, le=MAX_MINUTES)
     """Lose at most this many minutes of training when a run is cut off."""
-    checkpoint_steps: int | None = Field(None, ge=1)
+    checkpoint_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     """Save after every so many steps, in addition to the minutes."""
-    keep_checkpoints: int = Field(2, ge=2)
+    keep_checkpoints: int = Field(2, ge=2, le=1000)
     """Newest checkpoints to keep; an older one goes only after a newer one was verified."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts to draw during training."""
-    validation_steps: int = Field(100, ge=1, validate_default=True)
+    validation_steps: int = Field(100, ge=1, le=MAX_STEPS, validate_default=True)
     """Draw the validation prompts after every so many steps."""
     evaluation_prompts: int = Field(8, ge=0, le=16)
     """Prompts of the contact sheet and of the closing figures; 0 leaves both out."""
@@ -73,7 +79,7 @@ class Recipe(BaseModel):
     """Pictures of each evaluation prompt."""
     inference_steps: int = Field(25, ge=1, le=1000)
     """Denoising steps of every picture the run draws."""
-    guidance_scale: float = Field(7.5, ge=1)
+    guidance_scale: float = Field(7.5, ge=1, le=100)
     """Classifier-free guidance of every picture the run draws."""
 
     @classmethod
@@ -106,7 +112,8 @@ class Recipe(BaseModel):
         steps = info.data.get("steps")
         if value is not None and steps is not None and value > steps:
             raise ValueError(
-                f"every {value} steps never occurs in a run of {steps}; leave it out to save by the minute"
+                f"every {value} steps never occurs in a run of {counted(steps, 'step')}; "
+                "leave it out to save by the minute"
             )
         return value
 
@@ -116,7 +123,8 @@ class Recipe(BaseModel):
         steps = info.data.get("steps")
         if info.data.get("validation_prompts") and steps is not None and value > steps:
             raise ValueError(
-                f"every {value} steps never occurs in a run of {steps}, which leaves the validation prompts undrawn; "
+                f"every {value} steps never occurs in a run of {counted(steps, 'step')}, "
+                "which leaves the validation prompts undrawn; "
                 f"write -s validation_steps={max(1, steps // 4)}"
             )
         return value
@@ -216,15 +224,15 @@ class Recipe(BaseModel):
 class Optimised(Recipe):
     """Mix-in: gradient descent with AdamW."""
 
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1, le=1024)
     """Training samples in a forward pass, on each device."""
-    gradient_accumulation: int = Field(1, ge=1)
+    gradient_accumulation: int = Field(1, ge=1, le=1024)
     """Forward passes in one optimizer step."""
     learning_rate: float = Field(1e-4, gt=0, lt=1)
     """Peak learning rate; never scaled by the number of devices."""
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the learning rate goes on after the warm-up: stays, or falls to zero along a cosine or a line."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0, le=MAX_STEPS)
     """Optimizer steps over which the learning rate rises from zero."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decoupled weight decay of AdamW."""
@@ -265,7 +273,9 @@ class Optimised(Recipe):
     def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
         steps = info.data.get("steps")
         if steps is not None and 0 < steps <= value:
-            raise ValueError(f"a warm-up of {value} steps leaves nothing of a run of {steps}")
+            raise ValueError(
+                f"a warm-up of {counted(value, 'step')} leaves nothing of a run of {counted(steps, 'step')}"
+            )
         return value
 
 

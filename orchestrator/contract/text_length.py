@@ -11,6 +11,8 @@ from orchestrator.contract.words import NewWord, composed, occurrences
 Where = str
 """The setting or file that a text comes from."""
 
+_BY_THE_RECIPE = ("vectors", "evaluation_prompts")
+"""Prompts that a recipe writes around the new word: nobody can shorten them."""
 _SHOWN = 60
 """Characters of lost words in a message."""
 _LONG_WORD = 30
@@ -157,8 +159,10 @@ def _as_problems(losses: Mapping[Where, Loss], word: NewWord | None) -> LengthPr
         new = word.text
         what = f'{size}; "{new}" is cut off with "{lost}"'
         fix = f'shorten it, or write "{new}" nearer to its beginning'
-        if word.vectors:
-            fix = f'{fix}; "{new}" takes {word.vectors} of them: -s vectors=N'
+        if word.vectors > loss.limit or (word.vectors and where in _BY_THE_RECIPE):
+            fix = f'"{new}" takes {word.vectors} of them; give it fewer: -s vectors=N'
+        elif word.vectors > 1:
+            fix = f"{fix}; or give it fewer tokens than its {word.vectors}: -s vectors=N"
         refusal = Problem(where=where, what=what, fix=fix)
         refused.append(refusal)
     return LengthProblems(refused, warnings)

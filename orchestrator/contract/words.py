@@ -23,7 +23,18 @@ _DETERMINERS = {
     "these",
     "those",
 }
-# Words that name nothing. A word that stands between two of them, or beside none at all, has no class.
+# Those of German, French, Spanish, Italian, Portuguese and Dutch, without what is an English noun too.
+_ARTICLES_ELSEWHERE = {
+    *("ein", "eine", "der", "un", "une", "le", "la", "les", "el", "los", "las", "il", "uno", "una", "um", "uma"),
+    *("het", "een"),
+}
+_PREPOSITIONS_ELSEWHERE = {
+    *("im", "am", "auf", "mit", "ohne", "vor", "hinter", "unter", "neben", "aus", "bei", "und", "dans", "sur", "avec"),
+    *("sans", "sous", "devant", "derri\u00e8re", "pr\u00e8s", "chez", "et", "\u00e0", "au", "aux", "de", "du", "des"),
+    *("en", "con", "sin", "sobre", "bajo", "junto", "y", "del", "su", "nel", "nella", "sulla", "sul", "senza", "sotto"),
+    *("davanti", "di", "em", "na", "com", "sem", "sob", "numa", "num", "op", "met", "zonder", "naast", "voor"),
+}
+# Words that name nothing. A word with one of them behind it, or with none, has no class.
 _NAMELESS = {
     *_DETERMINERS,
     "of",
@@ -54,6 +65,8 @@ _NAMELESS = {
     "against",
     "and",
     "or",
+    *_ARTICLES_ELSEWHERE,
+    *_PREPOSITIONS_ELSEWHERE,
 }
 _VOWELS = ("a", "e", "i", "o", "u")
 _SEPARATORS = " ,.;:-"
@@ -130,12 +143,14 @@ def without_word(text: str, word: str) -> str:
 
 
 def names_something(text: str, word: str) -> bool:
-    """Return whether `text` says what `word` is: "a photo of sks dog" does; "a photo of sks on a beach" does not."""
-    before, after = words_around(text, word)
-    if after and is_article(after[0]):  # "sks, a toy"
+    """Return whether `text` says behind `word` what it is: "a photo of sks dog" does, "a photo of sks" does not.
+
+    What stands before the word tells nothing: in "ein Foto von sks" that is a preposition, of a language unknown here.
+    """
+    _, after = words_around(text, word)
+    if after and after[0].lower() in _ARTICLES | _ARTICLES_ELSEWHERE:  # "sks, a toy"
         after = after[1:]
-    neighbours = before[-1:] + after[:1]
-    return not all(_is_nameless(word) for word in neighbours)
+    return bool(after) and not _is_nameless(after[0])
 
 
 def with_article(noun: str) -> str:

@@ -1,7 +1,12 @@
-"""The text of captions: read from untrusted files, on one line, without control characters."""
+"""The text of captions: read from untrusted files, on one line, without control characters.
+
+The lines of a caption file are joined. Other trainers may read the first line alone, so the join is warned of.
+"""
 
 from pathlib import Path
 
+from orchestrator.contract.model_file import LFS_POINTER
+from orchestrator.datasets.file_kinds import POINTER
 from orchestrator.datasets.findings import unusable
 from orchestrator.terminal import is_control
 
@@ -21,10 +26,17 @@ def read_text(path: Path, limit: int) -> str:
     if len(data) > limit:
         what = f"is longer than {limit} bytes"
         raise unusable(what, "shorten it")
+    if data.startswith(LFS_POINTER):
+        raise unusable(POINTER.what, POINTER.fix)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise unusable("is not UTF-8 text", "save it as UTF-8") from None
+
+
+def lines_of(text: str) -> int:
+    """Return how many lines of a caption file hold text."""
+    return sum(1 for line in text.splitlines() if line.strip())
 
 
 def one_line(text: str) -> str:

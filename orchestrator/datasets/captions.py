@@ -4,12 +4,13 @@ Several sources may say the same of an image. Where they differ nothing is chose
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.words import composed
 from orchestrator.datasets.caption_tables import read_table
-from orchestrator.datasets.caption_text import MAX_CAPTION_BYTES, one_line, read_text
+from orchestrator.datasets.caption_text import MAX_CAPTION_BYTES, lines_of, one_line, read_text
 from orchestrator.datasets.findings import Findings, UnusableError
 from orchestrator.datasets.listing import Listing
 
@@ -25,7 +26,7 @@ Sources = dict[str, dict[str, str]]
 def read_captions(folder: Path, listing: Listing, findings: Findings) -> Captions:
     """Return the captions by image file name and report what is wrong with them.
 
-    Runs of white space become one space.
+    Runs of white space, line ends too, become one space.
     """
     sources: Sources = defaultdict(dict)
     _add_text_files(folder, listing, findings, sources)
@@ -96,6 +97,7 @@ def _add_text_files(
         images_by_name[_stem(image)].append(image)
         images_by_name[composed(image)].append(image)
 
+    joined = []
     for file in listing.caption_files:
         images = images_by_name.get(_stem(file))
         if images is None:
@@ -111,8 +113,23 @@ def _add_text_files(
         if not caption:
             findings.warn(file, "has no caption", "write one, or remove it")
             continue
+        if lines_of(text) > 1:
+            joined.append(file)
         for image in images:
             sources[image][file] = caption
+    _warn_of_joined(joined, findings)
+
+
+def _warn_of_joined(files: Sequence[str], findings: Findings) -> None:
+    """Warn of caption files of several lines, which may be meant as one caption or as a choice of them."""
+    if not files:
+        return
+    what = "has several lines, which are joined to one caption"
+    others = len(files) - 1
+    if others:
+        verb = "has" if others == 1 else "have"
+        what = f"{what}; so {verb} {counted(others, 'other')}"
+    findings.warn(files[0], what, "leave only the line to train on, if they are captions to choose from")
 
 
 def _stem(name: str) -> str:

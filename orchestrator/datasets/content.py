@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.contract.plurals import counted
 from orchestrator.datasets.findings import Defect, Findings, Remarks
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def warn_of_few(folder: Path, count: int, findings: Findings) -> None:
     """Warn of fewer images than a subject can be learned from."""
     if count >= FEWEST:
         return
-    images = "is only 1 image" if count == 1 else f"are only {count} images"
-    what = f"there {images}: training learns the background and the pose too"
+    verb = "is" if count == 1 else "are"
+    what = f"there {verb} only {counted(count, 'image')}: training learns the background and the pose too"
     findings.warn(
         f"{folder.resolve().name}/", what, "add some that show the same subject elsewhere; 4 to 20 are common"
     )

@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator.contract.model_file import LFS_POINTER
 from orchestrator.datasets.findings import Defect
 
-SIGNATURE_BYTES = 16  # enough for every signature below
+SIGNATURE_BYTES = 64  # enough for every signature below
 SUPPORTED = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]|BM....\0\0\0\0"
     rb"|....ftyp(hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])",
@@ -31,6 +32,7 @@ IMAGE_EXTENSION = re.compile(
 )
 OTHER_IMAGES = re.compile(r"\.(jxl|jp2|j2k|psd|psb|exr|hdr|tga|ico|svg|p[bgnp]m|xcf|eps)$", re.IGNORECASE)
 CONVERT = "convert it to PNG or JPEG"
+POINTER = Defect("is a git-LFS pointer, not the file itself", "in the folder: git lfs pull")
 
 
 class _ForeignKind(NamedTuple):
@@ -110,8 +112,15 @@ def unsupported_image(name: str, start: bytes) -> Defect | None:
         return Defect("is a camera raw file, which is not supported", CONVERT)
     if SUPPORTED.match(start) or not IMAGE_EXTENSION.search(name):
         return None
+    return _no_image(name, start)
+
+
+def _no_image(name: str, start: bytes) -> Defect:
+    """Return why a file with an image's extension is none."""
     if not start:
         return Defect("is empty", "copy it again from the original, or remove it")
+    if start.startswith(LFS_POINTER):
+        return POINTER
     if OTHER_IMAGES.search(name) or CAMERA_RAW.search(name):
         extension = Path(name).suffix
         return Defect(f"is in a format that is not supported ({extension})", CONVERT)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.plurals import counted
 from orchestrator.datasets.captions import read_captions
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
@@ -157,7 +158,7 @@ def _require_no_problems(folder: Path, findings: Findings) -> None:
     if not problems:
         return
     files = {problem.where for problem in problems}
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    count = counted(len(files), "file")
     message = f"{count} in {printable(str(folder))} cannot be used."
     next_step = "fix or remove these files, then submit again"
     raise DatasetError(message, next_step=next_step, problems=problems, warnings=findings.warnings)

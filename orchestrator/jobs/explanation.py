@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
+from orchestrator.contract.events import NOTE, Failed, Resumed, Step, Warned, parse
+from orchestrator.contract.plurals import counted
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
@@ -64,7 +65,7 @@ class _Attempt(NamedTuple):
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
-    """The last lines that are not events, and warnings."""
+    """The last lines that are neither events nor notes, and warnings."""
 
 
 def explain(
@@ -122,14 +123,14 @@ def _read(log: Iterable[str]) -> _Attempt:
     for line in log:
         match parse(line):
             case Step(step=step, of=of):
-                progress = f"{step} of {of} steps are done"
+                progress = _done(step, of)
             case Resumed(step=step):
-                progress = f"{step} steps are done"
+                progress = _done(step)
             case Failed() as reported:
                 failed = reported
             case Warned(message=message):
                 last_lines.append(message)
-            case None if line.strip():
+            case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
     return _Attempt(progress, failed, list(last_lines))
 
@@ -186,8 +187,16 @@ def _steps_done(attempt: _Attempt, checkpoint_step: int | None) -> str:
     if attempt.progress:
         return attempt.progress
     if checkpoint_step:
-        return f"{checkpoint_step} steps are done"
+        return _done(checkpoint_step)
     return "no step is done yet"
+
+
+def _done(steps: int, of: int | None = None) -> str:
+    """Return how many steps are done, of how many: "1 step is done", "5 of 10 steps are done"."""
+    verb = "is" if steps == 1 else "are"
+    if of is None:
+        return f"{counted(steps, 'step')} {verb} done"
+    return f"{steps} of {counted(of, 'step')} {verb} done"
 
 
 def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]:

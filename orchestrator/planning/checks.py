@@ -43,7 +43,7 @@ def check_job(
     """
     errors: list[OrchestratorError] = []
     placements: list[Placement] = []
-    warnings = [*spec.warnings, *prepared.warnings, *_photo_warnings(spec)]
+    warnings = [*spec.warnings, *prepared.warnings]
     if account is not None:
         with _collecting(errors):
             chosen = find_placement(spec, account.region)
@@ -63,6 +63,7 @@ def check_job(
             _check_isolation(spec, mirror)
     if errors:
         raise _with_warnings(_merged(errors), warnings)
+    warnings += _photo_warnings(spec)  # nothing to mend in what was written, so it is not said beside an error
     if account is not None:
         warnings += _mirror_warnings(spec, mirror)
     return Checked(tuple(warnings), tuple(placements))
@@ -111,7 +112,7 @@ def _photo_warnings(spec: JobSpec) -> tuple[Problem, ...]:
         return ()
     warning = Problem(
         where="base_model",
-        what="the built-in model was trained on drawn shapes alone: of photos it learns colours better than forms",
+        what="the built-in model knows drawn shapes alone: from photos it learns the colours, and hardly the shapes",
         fix="name another model with --base-model, or train all of it with dreambooth -s tuner=full, as in README",
     )
     return (warning,)

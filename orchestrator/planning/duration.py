@@ -21,6 +21,7 @@ from orchestrator.aws.instances import Gpu
 from orchestrator.aws.rates import rate
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import ModelSize
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import BUILTIN, Optimised, Recipe
 from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
 
@@ -43,7 +44,9 @@ _LIMIT_FACTOR = 3  # of the high end
 _LEAST_LIMIT_MINUTES = 30
 _UNKNOWN_LIMIT_MINUTES = 240
 _LIMIT_STEP_MINUTES = 10
-_LONGEST_IN_UNIT = 100  # seconds or minutes; above it the next unit is easier to read
+_LONGEST_IN_UNIT = 100  # seconds, minutes or hours; above it the next unit is easier to read
+_UNITS = ((1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"))  # seconds in each
+_ALIKE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
 
 # Settings that the time of a step depends on.
 _STEP_SETTINGS = {
@@ -325,13 +328,14 @@ def _band(low: float, high: float, factors: tuple[float, float], basis: str) -> 
 
 
 def _span(low: int, high: int) -> str:
-    """Return two durations as text, in the unit that suits the longer one."""
-    if high < _LONGEST_IN_UNIT:
-        return f"{low} to {high} seconds"
-    if high < _LONGEST_IN_UNIT * 60:
-        shortest = max(1, math.floor(low / 60))
-        longest = math.ceil(high / 60)
-        return f"{shortest} to {longest} minutes"
-    low_hours = low / 3600
-    high_hours = high / 3600
-    return f"{low_hours:.1f} to {high_hours:.1f} hours"
+    """Return two durations as text, in the unit that suits the longer one: "3 to 8 minutes", "about 1 minute"."""
+    seconds_in_unit, unit = _UNITS[-1]
+    for seconds, name in _UNITS[:-1]:
+        if high < _LONGEST_IN_UNIT * seconds:
+            seconds_in_unit, unit = seconds, name
+            break
+    shortest = max(1, math.floor(low / seconds_in_unit))
+    longest = math.ceil(high / seconds_in_unit)
+    if longest - shortest <= longest * _ALIKE:
+        return f"about {counted(longest, unit)}"
+    return f"{shortest} to {counted(longest, unit)}"

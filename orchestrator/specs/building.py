@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
-from orchestrator.contract.problem import MISSING, Problem, did_you_mean, problems_of
+from orchestrator.contract.plurals import counted
+from orchestrator.contract.problem import A_LIST, A_TEXT, MISSING, SHOULD_BE, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
@@ -36,8 +37,8 @@ _OPTIONS = {
     "max_usd": "budget.max_usd",
 }
 """Options of the command line, and the field of a section that each sets."""
-_NO_TEXT = ("should be a valid string", "is not a valid path")
-"""How pydantic's messages begin for a list, a mapping or nothing where a text belongs."""
+_NO_TEXT = f"{SHOULD_BE} {A_TEXT}"
+_NO_LIST = f"{SHOULD_BE} {A_LIST}"
 _NULL = "null"
 """What is typed on the command line for None."""
 
@@ -103,6 +104,9 @@ def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
 
     A field that is left out has its own default. Raises SpecError for what cannot be chosen.
     """
+    not_text = text_problems(chosen)
+    if not_text:
+        raise _choice_error(recipe, not_text)
     problems: Problems = []
     settings = _converted(recipe, chosen, problems)
     base_model = settings.get("base_model", BUILTIN)
@@ -118,7 +122,7 @@ def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
                 problems.append(found)
     problems += base_model_problems(base_model, base_revision)
     if problems:
-        raise _spec_error(recipe, problems)
+        raise _choice_error(recipe, problems)
     return {**recipe.defaults(with_native, family), **with_native}
 
 
@@ -358,22 +362,25 @@ def _inputs(
 def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:
     """Return the error for a job with these problems, with the next step for the part that all of them are in."""
     name = recipe.recipe_name()
-    count = "one problem"
-    if len(problems) > 1:
-        count = f"{len(problems)} problems"
-    shown = []
+    shown = [_in_terms_of_the_command(problem, recipe) for problem in problems]
     parts = set()
-    for found in problems:
-        problem = _in_terms_of_the_command(found, recipe)
-        shown.append(problem)
+    for problem in shown:
         part, _, _ = problem.where.partition(".")
         parts.add(part)
     advice = {_ADVICE.get(part) for part in parts}
     next_step = command("recipes", "show", name)
     if len(advice) == 1:
         next_step = advice.pop() or next_step
-    message = f"The {name} job has {count}; nothing was started."
+    message = f"The {name} job has {counted(len(problems), 'problem')}; nothing was started."
     return SpecError(message, problems=shown, next_step=next_step)
+
+
+def _choice_error(recipe: RecipeType, problems: Problems) -> SpecError:
+    """Return the error for settings that are only looked at, not submitted."""
+    name = recipe.recipe_name()
+    shown = [_in_terms_of_the_command(problem, recipe) for problem in problems]
+    message = f"{name} cannot have these settings: {counted(len(problems), 'problem')}."
+    return SpecError(message, problems=shown, next_step=command("recipes", "show", name))
 
 
 def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
@@ -383,6 +390,8 @@ def _in_terms_of_the_command(problem: Problem, recipe: RecipeType) -> Problem:
     if problem.what.startswith(_NO_TEXT):
         fix = 'in a job file, put the text in quotes: "null", "[V]"'
         return problem.model_copy(update={"fix": fix})
+    if problem.what.startswith(_NO_LIST):
+        return problem.model_copy(update={"fix": 'write it as ["one", "two"]'})
     field = recipe.model_fields.get(where)
     needs_example = problem.what.endswith((MISSING, NOT_ONE_WORD))
     if field is None or not needs_example:

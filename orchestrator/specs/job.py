@@ -27,6 +27,7 @@ from orchestrator.contract.scorer import require_scorer
 from orchestrator.settings import expanded
 from orchestrator.specs.base_model import ModelSource, parse_base_model
 from orchestrator.specs.compute import Budget, Compute, require_checkpoint
+from orchestrator.terminal import printable
 
 MAX_NAME = 40  # of the 63 characters of a training job's name; a hyphen and ten digits are added
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
@@ -40,9 +41,14 @@ def _check_not_empty(value: object) -> object:
 
 def _check_folder(value: Path) -> Path:
     folder = expanded(value)
-    if not folder.is_dir():
+    shown = printable(str(folder))  # its name may be of any bytes, which pydantic cannot put into a message
+    try:
+        is_folder = folder.is_dir()
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ValueError(f"{folder} {what}; name the folder that holds the images")
+    except OSError as error:
+        raise ValueError(f"{shown}: {error.strerror}; name the folder that holds the images") from error
+    if not is_folder:
+        raise ValueError(f"{shown} {what}; name the folder that holds the images")
     return folder
 
 

@@ -11,6 +11,8 @@ from orchestrator.terminal import CONTROL, SURROGATE, printable
 
 _WHITE_SPACE = "\t\n\r"
 _NUL = "\0"
+_BYTES = {chr(code) for code in range(0xDC80, 0xDD00)}
+"""How Python reads the bytes of a file's name that are not UTF-8."""
 
 
 def text_problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -33,9 +35,13 @@ def text_problems(values: Mapping[str, Any]) -> list[Problem]:
 
 def _fault(character: str, *, stays_here: bool) -> str:
     """Return what is wrong with a character; empty for one that is text."""
-    if stays_here:
-        return "holds a NUL character" if character == _NUL else ""
     category = unicodedata.category(character)
+    if stays_here:
+        if character == _NUL:
+            return "holds a NUL character"
+        if category == SURROGATE and character not in _BYTES:
+            return f"holds what no name of a file can ({printable(character)})"
+        return ""
     if category == SURROGATE:
         return f"holds bytes that are not UTF-8 text ({printable(character)})"
     if category == CONTROL and character not in _WHITE_SPACE:

@@ -12,10 +12,10 @@ import yaml
 
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
+from orchestrator.specs.yaml_faults import QUOTE, fault_of
 
 MAX_BYTES = 2**18
 MAX_DEPTH = 20
-QUOTE = 'put quotes around such a text, as in prompt: "a photo of sks: a dog"'
 _STANDARD = "tag:yaml.org,2002:"
 _NULL = f"{_STANDARD}null"
 _TEXT = f"{_STANDARD}str"
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> Any:
         next_step = "leave one of each, then submit again"
         raise SpecError(f"{path} has keys twice.", problems=reading.repeated, next_step=next_step)
     if reading.problems:
-        message = f"YAML reads {path} otherwise than it looks."
+        message = f"{path} does not say in YAML what it seems to say."
         raise SpecError(message, problems=reading.problems, next_step=QUOTE)
     return value
 
@@ -181,8 +181,9 @@ def _check_events(path: Path, text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            message = f"{path} cannot be read: it is nested too deep."
-            raise SpecError(message, next_step=QUOTE)
+            line = _line_of(event)
+            message = f"{path}, line {line} cannot be read: lists and fields are nested more than {MAX_DEPTH} deep."
+            raise SpecError(message, next_step="write it without the inner ones; examples/ has files to copy")
 
 
 def _anchor_error(path: Path, event: Any) -> SpecError:
@@ -198,13 +199,16 @@ def _anchor_error(path: Path, event: Any) -> SpecError:
 def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> SpecError:
     """Return the error for a text that is no YAML, with its line and what mostly helps."""
     where = f"{path}"
-    next_step = QUOTE
+    fault = fault_of(error)
+    remedy = fault.remedy
     mark = error.problem_mark or error.context_mark
+    if fault.is_shown_where_it_begins and error.context_mark is not None:
+        mark = error.context_mark
     if mark is not None:
         line = mark.line + 1
         where = f"{path}, line {line}"
         behind = text[mark.index :]
         if behind.startswith("\t"):
-            next_step = "indent with spaces, not with tabs"
-    message = f"{where} cannot be read: {error.problem}."
-    return SpecError(message, next_step=next_step)
+            remedy = "indent with spaces, not with tabs"
+    message = f"{where} cannot be read: {fault.reason}."
+    return SpecError(message, next_step=remedy)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.secret_scan import looks_like
@@ -23,9 +24,7 @@ def refusal(
     problems: list[Problem] = []
     for problem, numbers in _jobs_by_problem(errors).items():
         problems += _with_settings(problem, numbers, settings)
-    count = f"{len(problems)} problems"
-    if len(problems) == 1:
-        count = "one problem"
+    count = counted(len(problems), "problem")
     kind = _common_kind(errors)
     refused = kind(
         f"The sweep has {count}; nothing was started.",

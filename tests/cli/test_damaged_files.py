@@ -151,13 +151,14 @@ def test_a_job_with_damaged_files_is_resumed_where_its_request_is_whole(
     assert "jobs remove job" in run("jobs", "retry", "job").err
 
 
-def test_a_damaged_state_is_said_and_not_taken_for_a_kill(
-    run: Run, settings: Settings, finished: Callable[..., Job]
+@pytest.mark.parametrize("damage", [cut, gone])
+def test_a_state_that_is_no_more_is_said_and_not_taken_for_a_kill(
+    run: Run, settings: Settings, finished: Callable[..., Job], damage: Callable[[Path], None]
 ) -> None:
     finished("job", "checkpoint(5); sys.exit(1)")
-    (settings.jobs / "job" / "state.json").write_text("{")
+    damage(settings.jobs / "job" / "state.json")
     shown = run("jobs", "show", "job").out
-    assert "state.json is damaged" in shown
+    assert "state.json is missing or damaged" in shown
     assert "killed" not in shown
     explained = run("jobs", "explain", "job").out
     assert "A retry resumes from step 5." in explained
@@ -182,7 +183,7 @@ def test_a_failure_of_an_earlier_attempt_is_not_told_of_the_latest(
     (settings.jobs / "job" / "state.json").write_text("{")
     shown = run("jobs", "show", "job").out
     assert "NaN" not in shown
-    assert "state.json is damaged" in shown
+    assert "state.json is missing or damaged" in shown
 
 
 def test_an_adapter_of_an_earlier_run_does_not_make_a_job_complete(

@@ -82,14 +82,14 @@ def test_more_settings_than_the_service_takes_are_refused_before_they_are_sent()
         ("my ohwx dog", "my dog"),
         ("a ohwx owl", "a owl"),
         ("ein Foto von ohwx Hund", "ein Foto von Hund"),
-        ("une photo du chien ohwx", "une photo du chien"),
         ("\u4e00\u5f20 ohwx \u72d7 \u7684 \u7167\u7247", "\u4e00\u5f20 \u72d7 \u7684 \u7167\u7247"),
         ("a photo of ohwx, a toy", "a photo of a toy"),
         ("a photo of an ohwx, a toy", "a photo of a toy"),
         ("a photo of an ohwx-dog", "a photo of an dog"),
         ("the (OHWX) dog", "the dog"),
         ("a photo of ohwx's dog", "a photo of dog"),
-        ("a dog, ohwx", "a dog"),
+        ("a photo of ohwx, a toy on a beach", "a photo of a toy on a beach"),
+        ("photo de ohwx, un chien", "photo de un chien"),
         ("ohwx dog beside ohwx dog", "dog beside dog"),
     ],
 )
@@ -135,6 +135,32 @@ def test_a_class_prompt_is_not_asked_for_where_it_is_given_or_nothing_reads_it()
     assert from_hyperparameters(to_hyperparameters(asked_of_nobody)) == asked_of_nobody
     given = DreamBooth(instance_prompt="a photo of sks", class_prompt="a photo of a dog")
     assert given.model_dump()["class_prompt"] == "a photo of a dog"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(
+            "ein Foto von sks",
+            "foto de sks",
+            "une photo d'un sks",
+            "a dog sks",
+            "une photo du chien sks",
+            "\u4e00\u5f20 \u72d7 sks",
+        ),
+        *("ein Foto von sks am Strand", "une photo de sks sur la plage", "a monster sks on a beach", "SKS!"),
+    ],
+)
+def test_a_class_is_asked_for_unless_it_stands_behind_the_rare_token_in_any_language(prompt: str) -> None:
+    with pytest.raises(ValidationError, match=r"does not say what .*class_prompt=a photo of a dog"):
+        DreamBooth(instance_prompt=prompt)
+
+
+def test_a_rare_token_that_is_no_word_is_the_only_problem() -> None:
+    with pytest.raises(ValidationError) as raised:
+        DreamBooth(instance_prompt="zwx dog", rare_token="zwx dog")
+    (finding,) = raised.value.errors()
+    assert finding["loc"] == ("rare_token",)
 
 
 def test_a_derived_class_prompt_is_shown_and_one_that_a_person_wrote_is_not() -> None:

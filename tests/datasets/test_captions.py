@@ -273,3 +273,24 @@ def test_many_files_of_one_kind_are_one_warning(pair: Folder) -> None:
     (warning,) = pair.warnings()
     assert warning.startswith("00.npz: is skipped")
     assert "so are 19 others of this kind" in warning
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.caption", "metadata.jsonl", "metadata.csv"])
+def test_a_pointer_of_git_lfs_is_no_caption(pair: Folder, name: str) -> None:
+    pair.add(name, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    (problem,) = pair.problems()
+    assert problem == f"{name}: is a git-LFS pointer, not the file itself (in the folder: git lfs pull)"
+
+
+def test_lines_of_a_caption_file_are_joined_and_that_is_said_once(pair: Folder) -> None:
+    pair.add("a.txt", "a sks dog\n\non a beach\n")
+    pair.add("b.txt", "a sks dog\nasleep")
+    assert captions(pair) == {"a.jpg": "a sks dog on a beach", "b.png": "a sks dog asleep"}
+    (remark,) = pair.remarks()
+    assert remark == "a.txt: has several lines, which are joined to one caption; so has 1 other"
+
+
+def test_an_empty_line_around_a_caption_is_not_worth_a_word(pair: Folder) -> None:
+    pair.add("a.txt", "\na sks dog\n\n")
+    pair.add("b.txt", "a sks dog\n")
+    assert pair.remarks() == []

@@ -87,7 +87,14 @@ def test_all_problems_come_at_once_sorted_by_file(folder: Folder, draw: Draw) ->
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"", "is empty"), (b"<html>not found</html>", "is not an image, despite its extension")],
+    [
+        (b"", "is empty"),
+        (b"<html>not found</html>", "is not an image, despite its extension"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+            "is a git-LFS pointer, not the file itself",
+        ),
+    ],
 )
 def test_files_that_only_look_like_images(folder: Folder, content: bytes, expected: str) -> None:
     folder.add("a.JPEG", content)

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.aws.errors import Failure, error_for
 from orchestrator.aws.instances import instance, instances
+from orchestrator.contract.events import NOTE
 from orchestrator.errors import CapacityError, NoSuchInstanceError, OrchestratorError, QuotaError
 from orchestrator.jobs.explanation import explain
 from orchestrator.jobs.failure_patterns import TABLE, diagnose
@@ -118,6 +119,14 @@ def failed(reason: str, instance_type: str) -> JobDescription:
         output="s3://b/adapters/mine",
         instance_type=instance_type,
     )
+
+
+def test_what_a_job_derived_from_its_settings_is_no_evidence_of_its_end() -> None:
+    note, heard = f"{NOTE}The class pictures are drawn for 'a photo of dog'.", "the engine fell off"
+    ended = failed("The job's process ended without a message.", "")
+    ended = ended.model_copy(update={"target": TargetName.LOCAL})
+    assert explain(ended, [note], None).evidence == ()
+    assert explain(ended, [note, heard], None).evidence == (heard,)
 
 
 FULL = '{"event": "failed", "kind": "disk-full", "message": "No space is left.", "next_step": "Free space."}'

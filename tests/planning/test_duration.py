@@ -12,7 +12,7 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
-from orchestrator.planning.duration import MeasuredRun, default_limit, here, on_gpu, upload_seconds, work_of
+from orchestrator.planning.duration import Duration, MeasuredRun, default_limit, here, on_gpu, upload_seconds, work_of
 from orchestrator.planning.placement import find_placement, stand_ins
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
@@ -125,7 +125,7 @@ def test_the_default_limit_is_three_times_the_high_end_and_leaves_time_for_check
     assert default_limit(patient, None) == 240 * 60
     careless = dreambooth(checkpoint_minutes=5000)
     assert default_limit(careless, on_gpu(careless, TINY, A10G)) == 240 * 60
-    endless = dreambooth(steps=10_000_000)
+    endless = dreambooth(steps=1_000_000)
     assert default_limit(endless, on_gpu(endless, SD15, T4)) == 28 * 24 * 3600
 
 
@@ -224,3 +224,21 @@ def test_a_first_run_of_the_built_in_model_has_a_rough_figure() -> None:
     assert found is not None
     assert "nothing was measured on this machine yet" in found.describe()
     assert found.high_seconds < 600
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (32, 32, "about 32 seconds"),
+        (1, 1, "about 1 second"),
+        (3, 57, "3 to 57 seconds"),
+        (110, 119, "1 to 2 minutes"),
+        (180, 480, "3 to 8 minutes"),
+        (3600, 4 * 3600, "1 to 4 hours"),
+        (3600, 30 * 3600, "1 to 30 hours"),
+        (24 * 3600, 40 * 24 * 3600, "1 to 40 days"),
+        (400 * 24 * 3600, 401 * 24 * 3600, "about 401 days"),
+    ],
+)
+def test_a_duration_is_said_in_a_unit_that_a_person_can_picture(low: int, high: int, text: str) -> None:
+    assert Duration(low_seconds=low, high_seconds=high, basis="b").describe() == f"{text} (b)"

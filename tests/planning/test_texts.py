@@ -127,7 +127,8 @@ def test_vectors_that_do_not_fit_are_refused(plan: Planned, photos: Path, vector
         assert plan(fields)
         return
     problem = only(refused(plan, fields).problems, "vectors")
-    assert f'"<my-dog>" takes {vectors} of them' in problem
+    assert f'"<my-dog>" takes {vectors} of them; give it fewer' in problem
+    assert "shorten" not in problem
 
 
 def test_each_of_two_tokenizers_counts(plan: Planned, photos: Path, tmp_path: Path) -> None:

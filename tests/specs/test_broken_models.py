@@ -223,7 +223,7 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     "learned variance": (other_unet(out_channels=8), "predicts 8 channels", "choose another base model"),
     "another text encoder": (
         other_unet(cross_attention_dim=16),
-        "unet/ reads prompts of width 16 (cross_attention_dim), and text_encoder/ give 8",
+        "unet/ reads prompts of width 16 (cross_attention_dim), and text_encoder/ gives 8",
         "take all parts of one model",
     ),
     "upscaler": (changed("unet/config.json", num_class_embeds=1000), "num_class_embeds should be None", "another"),

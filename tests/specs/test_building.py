@@ -10,7 +10,7 @@ from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.errors import SpecError
 from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.specs.base_model import Builtin, Folder, Hub, parse_base_model
-from orchestrator.specs.building import build_spec, require_said_once
+from orchestrator.specs.building import build_spec, declaration, defaults_of, require_said_once
 from orchestrator.specs.job import JobSpec
 from orchestrator.specs.job_file import parse_overrides, read_job_file
 from tests.stand_ins.model import UNET, VAE, small_model, write_files
@@ -458,3 +458,92 @@ def test_a_folder_of_images_may_have_a_name_of_any_bytes_and_a_prompt_several_li
     folder.mkdir()
     spec = build_spec({"recipe": "dreambooth", "images": str(folder), "prompt": "a sks\n\tdog\n"})
     assert spec.inputs == {"images": folder}
+
+
+@pytest.mark.parametrize(
+    "name", ["gone\udcff", "~nobody-of-this-name\udcff/a", "\ud800", "n" * 300, "/dev/null/a\udcff", "file\udcff"]
+)
+def test_a_folder_of_images_that_cannot_be_is_one_problem_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file\udcff").touch()
+    with pytest.raises(SpecError) as raised:
+        build_spec({"recipe": "dreambooth", "images": name, "prompt": "a sks dog"})
+    (problem,) = raised.value.problems
+    assert problem.where == "images"
+    assert raised.value.render().encode()
+    assert "codec" not in problem.what
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("steps", "class_images", "batch_size", "gradient_accumulation", "keep_checkpoints", "checkpoint_steps"),
+        *("validation_steps", "warmup_steps", "checkpoint_minutes", "inference_steps", "guidance_scale", "rank"),
+    ],
+)
+def test_a_number_that_is_a_slip_of_the_finger_is_refused(field: str) -> None:
+    found = problems({"recipe": "dreambooth", "settings": {field: 999_999_999_999}})
+    assert "less than or equal to" in found[field] or "leaves nothing" in found[field]
+
+
+JARGON = ("valid ", "tuple", "string", "integer", "parse", "constrained", "Input", "unicode", "after validation")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": "many"}, "steps: should be a whole number, not 'many'"),
+        ({"steps": 1.5}, "steps: should be a whole number, not 1.5"),
+        ({"steps": "9" * 5000}, "steps: should be a whole number of fewer digits, not '999"),
+        ({"learning_rate": "fast"}, "learning_rate: should be a number, not 'fast'"),
+        ({"learning_rate": "nan"}, "learning_rate: should be a finite number, not 'nan'"),
+        ({"prior_preservation": "maybe"}, "prior_preservation: should be true or false, not 'maybe'"),
+        ({"tuner": "both"}, "tuner: should be 'lora' or 'full', not 'both'"),
+        ({"class_prompt": ["a"]}, "class_prompt: should be a text, not ['a']"),
+        ({"validation_prompts": "sks"}, "validation_prompts: should be a list, not 'sks' (write it as ["),
+        ({"validation_prompts": [1]}, "validation_prompts[0]: should be a text, not 1"),
+        ({"rare_token": ""}, "rare_token"),
+    ],
+)
+def test_a_value_of_another_type_is_said_in_plain_words(settings: dict[str, Any], words: str) -> None:
+    (shown,) = problems({"recipe": "dreambooth", "settings": settings}).values()
+    assert shown.startswith(words)
+    assert len(shown) < 250
+    for word in JARGON:
+        assert word not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("wide", "cross_attention_dim should be a whole number or a list, not 'wide'"),
+        ([8, "wide"], "cross_attention_dim[1] should be a whole number, not 'wide'"),
+        (0, "cross_attention_dim should be greater than or equal to 1, not 0"),
+    ],
+)
+def test_a_value_that_may_be_of_several_types_has_one_problem(tmp_path: Path, value: object, words: str) -> None:
+    model = write_model(tmp_path / "model")
+    path = model / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": value}))
+    found = problems({"recipe": "dreambooth", "base_model": str(model)})
+    assert words in found["base_model"]
+    assert "\n" not in found["base_model"]
+
+
+@pytest.mark.parametrize("index", ["{}", '{"_class_name": null}', '{"_class_name": 3}', '{"_class_name": ""}'])
+def test_an_index_without_a_pipeline_says_so(tmp_path: Path, index: str) -> None:
+    (tmp_path / "model_index.json").write_text(index)
+    found = problems({"recipe": "dreambooth", "base_model": str(tmp_path)})["base_model"]
+    assert "names no pipeline" in found
+
+
+@pytest.mark.parametrize("chosen", [{"nope": "1"}, {"tuner": "\udcff"}, {"steps": "0", "rank": "many"}])
+def test_settings_that_are_only_looked_at_are_no_job(chosen: dict[str, str]) -> None:
+    with pytest.raises(SpecError) as raised:
+        defaults_of(declaration("dreambooth"), chosen)
+    message = raised.value.render()
+    assert message.encode()
+    assert "nothing was started" not in message
+    assert " job " not in message

@@ -148,3 +148,28 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_bytes(b"\xef\xbb\xbfrecipe: dreambooth\r\nsettings:\r\n  steps: 3\r\n")
     assert build_spec(read_job_file(job)).recipe.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason", "remedy"),
+    [
+        ('recipe: dreambooth\nprompt: "sks dog\nname: x\n', 2, "quotation mark that opens here is not closed", "close"),
+        ("recipe: dreambooth\nprompt: 'sks dog\n\n\n", 2, "quotation mark that opens here is not closed", "close"),
+        ("recipe: dreambooth\nprompt: 'it's a dog'\n", 2, "behind a closing quote", "quotes"),
+        ("recipe: dreambooth\nsettings: {steps: 3\nname: x\n", 2, "bracket that opens here is not closed", "close"),
+        ("recipe: dreambooth\n---\nrecipe: dreambooth\n", 2, "second document", "a file of its own"),
+        ("recipe: dreambooth\n...\nname: x\n", 3, "document ended", "a file of its own"),
+        (f"recipe: dreambooth\nsettings: {'[' * 30}{']' * 30}\n", 2, "more than 20 deep", "without the inner ones"),
+        ("recipe dreambooth\nname: x\n", 2, "colon", "quotes"),
+        ("recipe: dreambooth\nname\n", 3, "is not `field: value`", "colon and a space"),
+        ('recipe: "dream\\booth\\d"\n', 1, "backslash", "twice"),
+    ],
+)
+def test_a_fault_of_yaml_is_said_in_plain_words_with_its_line_and_its_own_remedy(
+    tmp_path: Path, text: str, line: int, reason: str, remedy: str
+) -> None:
+    message, next_step = refused(tmp_path, text).splitlines()
+    assert f"line {line} cannot be read: " in message
+    assert reason in message
+    assert remedy in next_step
+    assert "<" not in message

@@ -47,7 +47,7 @@ class DreamBooth(LowRank, Denoising):
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
     """Weight of the class pictures' loss."""
-    class_images: int = Field(100, ge=1)
+    class_images: int = Field(100, ge=1, le=10_000)
     """Class pictures to draw with the base model before training."""
 
     @classmethod
@@ -97,10 +97,10 @@ class DreamBooth(LowRank, Denoising):
             raise ValueError(
                 f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a dog"'
             )
-        if not value and info.data.get("instance_prompt"):
-            prompt = info.data["instance_prompt"]
+        prompt = info.data.get("instance_prompt")
+        if not value and prompt and rare is not None:  # a fault of these two is reported there
             raise ValueError(
-                f'"{prompt}" does not say what "{rare}" is; write the class into it, as in "{rare} dog", '
+                f'"{prompt}" does not say what "{rare}" is; write the class behind it, as in "{rare} dog", '
                 'or give the prompt of the class pictures: -s "class_prompt=a photo of a dog"'
             )
         return value
@@ -181,7 +181,7 @@ class DreamBooth(LowRank, Denoising):
         if not self.prior_preservation or self.class_prompt != without_word(self.instance_prompt, self.rare_token):
             return []
         derived = f'The class pictures are drawn for "{self.class_prompt}"'
-        return [f'{derived}; for other words: -s "class_prompt=a photo of a dog".']
+        return [f'{derived}; to change that: -s class_prompt="...".']
 
     def vocabulary_doubts(self, tokenizer: Tokenizer) -> list[Problem]:
         """Return why the rare token may be learned badly."""

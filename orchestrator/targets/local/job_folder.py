@@ -48,8 +48,8 @@ _VANISHED = (
 )
 _VANISHED_IN_QUEUE = "Its turn had not come when its process was killed or the machine was restarted."
 _LOST = "Progress since its newest checkpoint is lost."
-_DAMAGED = "Its state.json is damaged, so it is not known how it ended."
-_ASKED_TO_STOP = "It was asked to stop; its state.json is damaged, so no more is known."
+_DAMAGED = "Its state.json is missing or damaged, so it is not known how it ended."
+_ASKED_TO_STOP = "It was asked to stop; its state.json is missing or damaged, so no more is known."
 
 
 class AttemptState(BaseModel):
@@ -315,11 +315,26 @@ class JobFolder:
 
     def _unknown_ending(self) -> Ending:
         """Return what can be said of an attempt that left no word of its end."""
-        if not self.state_is_damaged():
+        if not self._state_is_lost():
             return Ending(JobStatus.FAILED, reason=_VANISHED)
         if self.stop_requested():
             return Ending(JobStatus.STOPPED, reason=_ASKED_TO_STOP)
         return Ending(JobStatus.FAILED, reason=_DAMAGED, next_step=command("jobs", "retry", self.name))
+
+    def _state_is_lost(self) -> bool:
+        """Return whether a worker recorded its state, as it does before training prints anything, and it is no more."""
+        if self.state_is_damaged():
+            return True
+        return self.state() is None and self._has_trained()
+
+    def _has_trained(self) -> bool:
+        """Return whether the log has more than the line by which a worker opens an attempt."""
+        try:
+            with self.log.open("rb") as log:
+                first_line = log.readline(_TAIL_BYTES)
+                return first_line != b"" and log.read(1) != b""
+        except OSError:
+            return False
 
     def _published(self) -> datetime | None:
         """Return when this job published its adapter; None when it did not, or another job's lies there."""

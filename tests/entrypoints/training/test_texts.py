@@ -11,6 +11,7 @@ from entrypoints.models.tokens import tokenizers_of
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.texts import require_texts
+from orchestrator.contract.events import NOTE
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.text_length import loss_of
 from orchestrator.contract.words import NewWord
@@ -85,4 +86,4 @@ def test_every_recipe_checks_its_texts_before_it_draws_or_trains_and_the_log_has
     printed = capfd.readouterr()
     events = [json.loads(line)["event"] for line in printed.out.splitlines()]
     assert set(events) <= {"phase", "warning"}
-    assert printed.err.count("The class pictures are drawn for") == notes
+    assert printed.err.count(f"{NOTE}The class pictures are drawn for") == notes
