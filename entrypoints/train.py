@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
-from orchestrator.contract.events import Failed, Phase, emit, mute
+from orchestrator.contract.events import NOTE, Failed, Phase, emit, mute
 from orchestrator.contract.recipe import from_hyperparameters
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     recipe = from_hyperparameters(environment.hyperparameters())
     if is_first:
         for note in recipe.notes:
-            sys.stderr.write(f"{note}\n")
+            sys.stderr.write(f"{NOTE}{note}\n")
     module_name = recipe.recipe_name().replace("-", "_")
     module = import_module(f"entrypoints.recipes.{module_name}")
     ranks = Ranks.from_variables()

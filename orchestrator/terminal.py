@@ -1,4 +1,4 @@
-"""Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, and sizes."""
+"""Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, sizes and counts."""
 
 import unicodedata
 
@@ -24,10 +24,18 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(shown)
 
 
+def counted(count: float, noun: str) -> str:
+    """Return a number of things in whole ones: "1 image", "2 images"."""
+    number = f"{count:.0f}"
+    if number == "1":
+        return f"1 {noun}"
+    return f"{number} {noun}s"
+
+
 def size_text(count: int) -> str:
     """Return a number of bytes in three digits and a decimal unit: "512 bytes", "416 kB", "1.3 MB"."""
     if count < _UNIT:
-        return "1 byte" if count == 1 else f"{count} bytes"
+        return counted(count, "byte")
     value = float(count)
     for unit in ("kB", "MB", "GB"):
         value /= _UNIT

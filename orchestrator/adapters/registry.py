@@ -22,6 +22,7 @@ from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage import Listed, Store
 from orchestrator.storage.folder import folder_of, location_of
 from orchestrator.storage.uris import folder_name
+from orchestrator.terminal import counted
 
 _JOB_OUTPUT = r"(?P<job>[^/]+)/output/model/"  # in a bucket only
 _FILE = re.compile(rf"{ADAPTERS_PREFIX}(?P<name>[^/]+)/(?:{_JOB_OUTPUT})?(?P<file>.*[^/])")
@@ -312,7 +313,7 @@ def damaged(uri: str, damage: Sequence[str]) -> JobError:
     named = list(damage[:_MOST_NAMED])
     left_out = len(damage) - len(named)
     if left_out:
-        named.append(f"and {left_out} more files")
+        named.append(f"and {counted(left_out, 'more file')}")
     words = "; ".join(named)
     message = f"The adapter in {location_of(uri)} is damaged: {words}."
     next_step = _MOVE_AWAY

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import print_facts
+from orchestrator.cli.plans import NOT_STARTED, scorer_facts
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
 from orchestrator.jobs.measurements import expected_here, measured_runs
@@ -18,7 +19,7 @@ from orchestrator.specs.base_model import Builtin, Folder, known_family, native_
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
 from orchestrator.targets.local.local_jobs import LocalJobs
-from orchestrator.terminal import size_text
+from orchestrator.terminal import counted, size_text
 
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
@@ -44,17 +45,18 @@ def print_local_plan(
         *_prompt_facts(recipe),
         ("settings", _settings(recipe)),
         ("base model", _base_model(spec)),
+        *scorer_facts(plan),
         ("expected", expected_text(spec, target)),
         ("disk", _disk(disk, target.settings.home)),
         ("adapter", str(adapter)),
     ]
-    others = ", ".join(target.under_way())
-    if others:
-        facts.append(("under way", f"{others}: add --queue to start after that, or --together to start now"))
+    under_way = target.under_way()
+    if under_way:
+        others = ", ".join(under_way)
+        them = "it" if len(under_way) == 1 else "them"
+        facts.append(("under way", f"{others}: add --queue to start after {them}, or --together to start now"))
     print_facts(facts)
-    click.echo(
-        "Nothing was started. Without --dry-run this starts the job; with --json it prints the request.", err=True
-    )
+    click.echo(NOT_STARTED, err=True)
 
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:
@@ -105,7 +107,7 @@ def _image_facts(prepared: PreparedInputs) -> Facts:
     warnings = len(dataset.warnings)
     text = f"{images} in {dataset.folder}, {captions} with a caption of their own"
     if warnings:
-        text = f"{text}, {warnings} warnings"
+        text = f"{text}, {counted(warnings, 'warning')}"
     return [("images", text)]
 
 

@@ -18,7 +18,7 @@ from orchestrator.planning.pricing import dollars
 from orchestrator.storage.folder import location_of
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
-from orchestrator.terminal import printable, size_text
+from orchestrator.terminal import counted, printable, size_text
 
 _NOTHING = Finished(None, None)
 """What is known of the adapter of a job that is not complete."""
@@ -159,6 +159,9 @@ def _state_facts(description: JobDescription) -> Facts:
         ("status", _status(description)),
         ("submitted", submitted),
     ]
+    if description.scorer is not None:
+        clip = location_of(description.scorer)
+        facts.append(("measured by", f"the CLIP in {clip}"))
     instance_type = description.instance_type
     if instance_type:
         runs_on = f"{description.instance_count} x {instance_type} in {description.region}"
@@ -202,7 +205,8 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     ]
     if manifest.images is not None:
         captions = manifest.captions or "none"
-        facts.append(("trained on", f"{manifest.images} images, {captions} with a caption"))
+        images = counted(manifest.images, "image")
+        facts.append(("trained on", f"{images}, {captions} with a caption"))
     if CONTACT_SHEET_FILE in manifest.files:
         parent = adapter.rstrip("/")
         facts.append(("images", f"{parent}/{CONTACT_SHEET_FILE}"))
@@ -260,7 +264,7 @@ def _billed(description: JobDescription) -> str:
     seconds = 0
     for attempt in description.billed_attempts:
         seconds += attempt.seconds
-    text = f"{seconds} billed seconds"
+    text = counted(seconds, "billed second")
     if attempts > 1:
         text = f"{text} in {attempts} attempts"
     if not description.status.is_final:

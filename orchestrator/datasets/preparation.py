@@ -20,7 +20,7 @@ from orchestrator.datasets.listing import list_folder
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import ImageHash, hash_image, warn_of_duplicates
 from orchestrator.errors import DatasetError, MachineError
-from orchestrator.terminal import printable
+from orchestrator.terminal import counted, printable
 
 EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
@@ -157,7 +157,7 @@ def _require_no_problems(folder: Path, findings: Findings) -> None:
     if not problems:
         return
     files = {problem.where for problem in problems}
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    count = counted(len(files), "file")
     message = f"{count} in {printable(str(folder))} cannot be used."
     next_step = "fix or remove these files, then submit again"
     raise DatasetError(message, next_step=next_step, problems=problems, warnings=findings.warnings)

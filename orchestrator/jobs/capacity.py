@@ -18,6 +18,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars
 from orchestrator.targets.base import JobDescription
 from orchestrator.targets.names import TargetName
+from orchestrator.terminal import counted
 
 ROUND_SECONDS = 60.0
 _NO_SPOT = "MaxWaitTimeExceeded"
@@ -61,7 +62,8 @@ def acquire(
         if left <= 0:
             raise _refusal(plan, refusals, retry)
         minutes = left / 60
-        report(f"Retrying every minute for another {minutes:.0f} minutes. Ctrl-C ends this; no job is running now.")
+        rest = counted(minutes, "minute")
+        report(f"Retrying every minute for another {rest}. Ctrl-C ends this; no job is running now.")
         sleep(min(left, ROUND_SECONDS))
 
 

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import Failed, Resumed, Step, Warned, parse
+from orchestrator.contract.events import NOTE, Failed, Resumed, Step, parse
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
+from orchestrator.terminal import counted
 
 _EVIDENCE_LINES = 5
 # Values of SecondaryStatus while no container runs: at the start, and again when the instance was taken back.
@@ -60,7 +61,7 @@ class _Attempt(NamedTuple):
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
-    """The last lines that are not events, and warnings."""
+    """The last lines that libraries or the operating system printed: events and notes are no evidence of a crash."""
 
 
 def explain(
@@ -118,14 +119,12 @@ def _read(log: Iterable[str]) -> _Attempt:
     for line in log:
         match parse(line):
             case Step(step=step, of=of):
-                progress = f"{step} of {of} steps are done"
+                progress = f"{step} of {_are_done(of)}"
             case Resumed(step=step):
-                progress = f"{step} steps are done"
+                progress = _are_done(step)
             case Failed() as reported:
                 failed = reported
-            case Warned(message=message):
-                last_lines.append(message)
-            case None if line.strip():
+            case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
     return _Attempt(progress, failed, list(last_lines))
 
@@ -182,8 +181,13 @@ def _steps_done(attempt: _Attempt, checkpoint_step: int | None) -> str:
     if attempt.progress:
         return attempt.progress
     if checkpoint_step:
-        return f"{checkpoint_step} steps are done"
+        return _are_done(checkpoint_step)
     return "no step is done yet"
+
+
+def _are_done(steps: int) -> str:
+    verb = "is" if steps == 1 else "are"
+    return f"{counted(steps, 'step')} {verb} done"
 
 
 def _evidence(attempt: _Attempt, diagnosis: Diagnosis | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
 from orchestrator.planning.pricing import WorstCase, likely_cost, runtime_for, worst_case
 from orchestrator.specs.compute import require_checkpoint
 from orchestrator.specs.job import JobSpec
+from orchestrator.terminal import counted
 
 _UNKNOWN_MODEL_GIB = 20.0  # least usable GPU memory for a model of unknown size
 BUDGET_FIELD = "budget.max_usd"
@@ -253,9 +254,10 @@ def _limit_warning(expected: Duration | None, limit: int) -> Problem | None:
     verdict = "may stop"
     if expected.low_seconds > limit:
         verdict = "is expected to stop"
+    minutes = counted(limit // 60, "minute")
     return Problem(
         where="the time limit",
-        what=f"of {limit // 60} minutes {verdict} the job before its end: it is expected to take {expected.describe()}",
+        what=f"of {minutes} {verdict} the job before its end: it is expected to take {expected.describe()}",
         fix="allow more with --max-usd or compute.max_runtime_minutes, or lower steps; a stopped job resumes",
     )
 
