@@ -52,7 +52,8 @@ def _usage_error(error: "ClickException") -> "OrchestratorError":
     typed = PROGRAM
     if isinstance(error, UsageError) and error.ctx is not None:
         typed += error.ctx.command_path.removeprefix(program())
-    return SpecError(error.format_message(), next_step=f"{typed} --help")
+    message = error.format_message().replace("\n\t", " ")  # click lists choices one a line
+    return SpecError(message, next_step=f"{typed} --help")
 
 
 def _expected(error: Exception) -> "OrchestratorError":

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from orchestrator.contract.environment import SCORER_CHANNEL
 from orchestrator.contract.recipe import chosen, from_hyperparameters
 
 Request = dict[str, Any]
@@ -127,6 +128,13 @@ def channel_uris(request: Request) -> dict[str, str]:
         source = channel["DataSource"]["S3DataSource"]
         uris[channel["ChannelName"]] = source["S3Uri"]
     return uris
+
+
+def scorer_of(request: Request) -> str | None:
+    """Return the URI of the CLIP that measures a job's figures; None for the base model's own."""
+    if "InputDataConfig" not in request:
+        return None
+    return channel_uris(request).get(SCORER_CHANNEL)
 
 
 class Training(NamedTuple):

@@ -1,4 +1,4 @@
-"""Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, and sizes."""
+"""Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, sizes and counts."""
 
 import unicodedata
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.contract.plurals import counted
 from orchestrator.terminal import size_text
 
 
@@ -23,3 +24,10 @@ from orchestrator.terminal import size_text
 )
 def test_a_size_has_three_digits_and_is_never_nothing(count: int, text: str) -> None:
     assert size_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 images"), (1, "1 image"), (0.6, "1 image"), (2, "2 images"), (1.2, "1 image")]
+)
+def test_one_thing_is_not_said_in_the_plural(count: float, text: str) -> None:
+    assert counted(count, "image") == text

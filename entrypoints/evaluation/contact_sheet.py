@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont, features
 
 from entrypoints.evaluation.samples import IndexedImage
-from orchestrator.contract.lettering import CODES, Lettering, cut, load_fonts
+from orchestrator.contract.lettering import CODES, Lettering, Room, load_fonts
 from orchestrator.contract.samples import CELL, Source
 
 PillowFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -41,9 +40,11 @@ NOTE_SIZE = 12
 PAPER = "#ffffff"
 INK = "#141414"
 FAINT = "#6e6e6e"
-_LABEL_LINES = 6
-_LABEL_LETTERS = 26
-"""In a line."""
+_LABEL = Room(
+    letters=26,
+    width=LABEL_WIDTH - 2 * GAP,
+    lines=6,
+)
 
 
 def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
@@ -66,13 +67,13 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     _write(
         pen,
-        title,
+        _lettering(TITLE_SIZE).shortened(title, right - MARGIN),
         MARGIN,
         MARGIN,
         TITLE_SIZE,
     )
 
-    _write_label(pen, "real pictures", REAL_TOP)
+    _write_label(pen, ["real pictures"], REAL_TOP)
     room = (right - FIRST_CELL + GAP) // PITCH
     _paste_strip(sheet, real[:room], FIRST_CELL, REAL_TOP)
 
@@ -80,21 +81,13 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     _write_heading(pen, "after", after_left)
     top = FIRST_ROW
     prompts = _prompts_by_text(samples)
-    for text, prompt in prompts.items():
-        _write_label(pen, prompt, top)
+    labels = _lettering(LABEL_SIZE).labels(list(prompts.values()), _LABEL)
+    for text, label in zip(prompts, labels, strict=True):
+        _write_label(pen, label, top)
         _paste_strip(sheet, before[text], FIRST_CELL, top)
         _paste_strip(sheet, after[text], after_left, top)
         top += PITCH
-    written = "".join([title, *prompts.values()])
-    if not _lettering(LABEL_SIZE).is_complete(written):
-        _write(
-            pen,
-            CODES,
-            MARGIN,
-            bottom,
-            NOTE_SIZE,
-            FAINT,
-        )
+    _write_note(pen, [title, *prompts.values()], bottom)
     return sheet
 
 
@@ -152,15 +145,12 @@ def _write_heading(
 
 def _write_label(
     pen: ImageDraw.ImageDraw,
-    text: str,
+    lines: Sequence[str],
     top: int,
 ) -> None:
     """Write what a row shows, left of it."""
-    lettering = _lettering(LABEL_SIZE)
     top += 6
-    if lettering.is_plain(text):
-        wrapped = wrap(text, _LABEL_LETTERS)
-        lines = cut(wrapped, _LABEL_LINES, _fits_label)
+    if _lettering(LABEL_SIZE).is_plain("".join(lines)):
         pen.multiline_text(
             (MARGIN, top),
             "\n".join(lines),
@@ -169,8 +159,7 @@ def _write_label(
             spacing=4,
         )
         return
-    width = LABEL_WIDTH - 2 * GAP
-    for line in lettering.wrap(text, width, _LABEL_LINES):
+    for line in lines:
         _write(
             pen,
             line,
@@ -181,8 +170,22 @@ def _write_label(
         top += LABEL_PITCH
 
 
-def _fits_label(line: str) -> bool:
-    return len(line) <= _LABEL_LETTERS
+def _write_note(
+    pen: ImageDraw.ImageDraw,
+    texts: Sequence[str],
+    top: int,
+) -> None:
+    """Say that letters are written as codes, if some are."""
+    if _lettering(LABEL_SIZE).is_complete("".join(texts)):
+        return
+    _write(
+        pen,
+        CODES,
+        MARGIN,
+        top,
+        NOTE_SIZE,
+        FAINT,
+    )
 
 
 def _write(

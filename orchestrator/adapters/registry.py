@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, NOT_LISTED, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import JobError, MachineError, MissingError, OrchestratorError
 from orchestrator.settings import ADAPTERS_PREFIX
@@ -308,7 +309,7 @@ def damaged(uri: str, damage: Sequence[str]) -> JobError:
     named = list(damage[:_MOST_NAMED])
     left_out = len(damage) - len(named)
     if left_out:
-        named.append(f"and {left_out} more files")
+        named.append(f"and {counted(left_out, 'more file')}")
     words = "; ".join(named)
     message = f"The adapter in {location_of(uri)} is damaged: {words}."
     next_step = _MOVE_AWAY

@@ -108,7 +108,7 @@ class _Live:
         with self._live.changing():
             job.timeline.hear(event, now)
         if isinstance(event, Warned):
-            text = printable(f"{job.label}: {event.message}")
+            text = printable(f"{job.label}: Warning: {event.message}")
             line = styled(as_called(text), sys.stderr, "yellow")
             self._live.print(line)
 

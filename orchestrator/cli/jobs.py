@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from orchestrator.targets.local.queue import Turn
 
 
+_ALREADY = {
+    "Completed": "complete",
+    "Failed": "over (it failed)",
+    "Stopped": "stopped",
+    "Deleting": "being deleted",
+}
+"""Final statuses in words."""
+
+
 def job_argument(function: Any) -> Any:  # click's decorators take any function
     """Decorate a command with the name of a job (its first letters are enough) and the target to search."""
     choice = click.option(
@@ -66,7 +75,7 @@ def _print_summaries(summaries: "Sequence[JobSummary]") -> None:
             where = summary.region
         row = (summary.name, summary.status.value, step, _day_and_time(summary.created), where, _what(summary))
         rows.append(row)
-    print_table(heads, rows, shortens=["RECIPE AND SETTINGS"])
+    print_table(heads, rows, stacks=["RECIPE AND SETTINGS"])
 
 
 def _day_and_time(moment: "datetime") -> str:
@@ -77,6 +86,7 @@ def _day_and_time(moment: "datetime") -> str:
 def _what(summary: "JobSummary") -> str:
     """Return the recipe, the prompt and the other settings that differ from their defaults, as one types them."""
     from orchestrator.contract.recipe import recipe_class
+    from orchestrator.storage.folder import location_of
 
     if summary.recipe is None:
         return "-"
@@ -90,6 +100,8 @@ def _what(summary: "JobSummary") -> str:
         else:
             text = json.dumps(value, ensure_ascii=False)
             words.append(f"{name}={text}")
+    if summary.scorer is not None:
+        words.append(f"scorer={location_of(summary.scorer)}")
     return " ".join(words)
 
 
@@ -132,11 +144,19 @@ def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     from orchestrator.cli.program import as_called
     from orchestrator.contract.events import parse
 
-    for line in _find(name, target).log_lines(follow=follow):
+    job = _find(name, target)
+    is_empty = True
+    for line in job.log_lines(follow=follow):
+        is_empty = False
         if not as_json:
             click.echo(as_called(log_text(line)))
         elif parse(line) is not None:
             click.echo(json.dumps(json.loads(line)))
+    if is_empty:
+        has_ended = job.describe().status.is_final
+        what = "left no log" if has_ended else "has printed nothing yet"
+        next_step = command("jobs", "explain", job.name)
+        say(f"{job.name} {what}. Why: {next_step}", err=True)
 
 
 @jobs.command()
@@ -167,6 +187,11 @@ def stop(name: str, target: str | None, now: bool, as_json: bool) -> None:
     from orchestrator.cli.results import print_job
 
     job = _find(name, target)
+    status = job.describe().status
+    if status.is_final and not as_json:
+        what = command("jobs", "show", job.name)
+        say(f"{job.name} is {_ALREADY[status]} already; there was nothing to stop. See: {what}")
+        return
     with leaving(job):
         job.stop(now=now)
     print_job(job, as_json=as_json)
@@ -184,7 +209,7 @@ def remove(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete a job that has ended and all its files except the adapter.
+    """Delete a job that has ended, or that waits in the queue, and all its files except the adapter.
 
     With --adapter it asks first, or without a terminal requires --yes: an adapter cannot be brought back.
 
@@ -193,9 +218,12 @@ def remove(
     job = _find(name, target)
     if adapter:
         _ask_to_delete(f"Delete {job.name} and its adapter?", yes=yes)
+    was_queued = _is_queued(job)
     job.remove(adapter=adapter)
     if as_json:
         print_json({"removed": job.name, "adapter": adapter})
+    elif was_queued:
+        click.echo(f"Took {job.name} out of the queue and removed it: it had not started.")
     else:
         what = f"{job.name} and its adapter" if adapter else job.name
         click.echo(f"Removed {what}.")
@@ -240,6 +268,16 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
     for line in explanation.evidence:
         say(f"  | {line}")
     print_facts([("next", explanation.next_step)])
+
+
+def _is_queued(job: "Job") -> bool:
+    from orchestrator.errors import OrchestratorError
+    from orchestrator.targets.base import JobStatus
+
+    try:
+        return job.describe().status is JobStatus.QUEUED
+    except OrchestratorError:  # a damaged job can be removed too
+        return False
 
 
 def _ask_to_delete(question: str, *, yes: bool) -> None:

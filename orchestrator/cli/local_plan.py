@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import print_facts
+from orchestrator.cli.plans import NOT_STARTED, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
@@ -45,6 +46,7 @@ def print_local_plan(
         *_prompt_facts(recipe),
         ("settings", _settings(recipe)),
         ("base model", _base_model(spec)),
+        *scorer_facts(plan),
         ("expected", expected_text(spec, target)),
         ("disk", _disk(disk, target.settings.home)),
         ("adapter", str(adapter)),
@@ -55,9 +57,7 @@ def print_local_plan(
         them = "it" if len(under_way) == 1 else "them"
         facts.append(("under way", f"{others}: add --queue to start after {them}, or --together to start now"))
     print_facts(facts)
-    click.echo(
-        "Nothing was started. Without --dry-run this starts the job; with --json it prints the request.", err=True
-    )
+    click.echo(NOT_STARTED, err=True)
 
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:

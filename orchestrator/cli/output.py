@@ -42,18 +42,17 @@ def print_table(
     rows: Sequence[Sequence[str]],
     *,
     wraps: Iterable[str] = (),
-    shortens: Iterable[str] = (),
+    stacks: Iterable[str] = (),
 ) -> None:
-    """Print rows under their heads, on a terminal in its width; `wraps` and `shortens` name the columns that may give.
+    """Print rows under their heads, on a terminal in its width; `wraps` and `stacks` name the columns that may give.
 
     Columns in neither keep their cells whole: what a person may want to copy.
     """
-    from orchestrator.cli.progress_line import marks_for
     from orchestrator.cli.table import Table, table_lines
 
     shown = [list(map(printable, row)) for row in rows]
-    table = Table(heads, shown, frozenset(wraps), frozenset(shortens))
-    for line in table_lines(table, _columns(), marks_for(sys.stdout).ellipsis):
+    table = Table(heads, shown, frozenset(wraps), frozenset(stacks))
+    for line in table_lines(table, _columns()):
         click.echo(line)
 
 

@@ -1,19 +1,23 @@
-"""Print a plan: the uploads, the instance and why it was chosen, the worst-case price, and the exact request."""
+"""Print a plan: the uploads, the instance and why it was chosen, the worst-case price; as JSON also the request."""
 
 import click
 
 from orchestrator.cli.output import print_facts, print_json, print_table, print_warning
 from orchestrator.contract.command_line import command
+from orchestrator.contract.plurals import counted
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
+from orchestrator.requests import scorer_of
 from orchestrator.settings import Settings
+from orchestrator.storage.folder import location_of
 from orchestrator.storage.uris import s3_uri
 from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.terminal import size_text
 
 _UPLOAD_HEADS = ("UPLOAD, IF NOT THERE", "FILES", "SIZE")
 _UP = command("infra", "up")
+NOT_STARTED = "Nothing was started. Without --dry-run this starts the job; with --json it prints the request."
 _NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
 
 
@@ -23,9 +27,8 @@ def print_plan(
     *,
     as_json: bool,
     ready: bool,
-    request: bool = True,
 ) -> None:
-    """Print a plan for SageMaker: facts and the request, or one JSON value."""
+    """Print a plan for SageMaker: facts and uploads, or one JSON value, which holds the request."""
     if as_json:
         print_json(_as_json(plan, bucket, ready=ready))
         return
@@ -39,9 +42,14 @@ def print_plan(
         row = (uri, str(count), size_text(tree.bytes))
         rows.append(row)
     print_table(_UPLOAD_HEADS, rows)
-    if request:
-        click.echo()
-        print_json(plan.request)
+
+
+def scorer_facts(plan: Plan) -> list[tuple[str, str]]:
+    """Return what measures the figures, where that is not the base model's own CLIP."""
+    scorer = scorer_of(plan.request)
+    if scorer is None:
+        return []
+    return [("measured by", f"the CLIP in {location_of(scorer)}")]
 
 
 def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
@@ -54,7 +62,7 @@ def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
     name = plan.request["TrainingJobName"]
-    facts = [("job", str(name))]
+    facts = [("job", str(name)), *scorer_facts(plan)]
     if plan.placement is not None:
         facts += _placement_facts(plan, plan.placement)
     if not ready:
@@ -78,7 +86,7 @@ def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
         ("expected", _expected(placement)),
         ("cost", _cost(placement)),
         ("storage", _storage(placement)),
-        ("limit", f"{minutes} minutes of running time"),
+        ("limit", f"{counted(minutes, 'minute')} of running time"),
         ("quota", f"{placement.quota}: at least {instances}"),
         ("stand-ins", stand_ins or "none within the budget"),
     ]

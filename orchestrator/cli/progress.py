@@ -71,12 +71,13 @@ def _byte_lines() -> StorageProgress:
 
     def progress(what: str, done: int, of: int) -> None:
         is_complete = done == of
+        name = printable(what)
         if is_complete and what in started:
-            click.echo(f"{what}: all sent", err=True)
+            click.echo(f"{name}: all sent", err=True)
         elif not is_complete and what not in started:
             started.add(what)
             size = size_text(of)
-            click.echo(f"{what}: sending {size}", err=True)
+            click.echo(f"{name}: sending {size}", err=True)
 
     return progress
 

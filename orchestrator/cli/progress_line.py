@@ -1,9 +1,10 @@
-"""A job's progress as one line of any width: stage, step, loss, elapsed and left, each with its label."""
+"""A job's progress as one line of any width: stage, step, loss, time elapsed, and time left in the stage."""
 
 from typing import NamedTuple, TextIO
 
 from orchestrator.cli.screen import shortened, shows_unicode, width_of
 from orchestrator.cli.timeline import Stage, Timeline
+from orchestrator.contract.plurals import counted
 from orchestrator.terminal import printable
 
 _LONGEST_BAR = 30
@@ -103,10 +104,10 @@ def stage_line(stage: Stage, mark: str, *, is_complete: bool) -> str:
     text = f"{mark} {name:<14}  {duration}"
     if not stage.of:
         return text
-    count = str(stage.of)
+    count = counted(stage.of, stage.unit)
     if not is_complete:
-        count = f"{stage.done} of {stage.of}"
-    return f"{text}  {count} {stage.unit}s"
+        count = f"{stage.done} of {count}"
+    return f"{text}  {count}"
 
 
 def _first(timeline: Timeline) -> str:
@@ -128,7 +129,8 @@ def _facts(timeline: Timeline, now: float) -> dict[str, str]:
     seconds_left = timeline.left(now)
     if seconds_left is not None:
         left = clock(seconds_left)
-        facts["left"] = f"left {left}"
+        stage = printable(timeline.stage)  # what comes after it is not known
+        facts["left"] = f"left in {stage} {left}"
     return facts
 
 

@@ -12,6 +12,7 @@ from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
+from orchestrator.contract.plurals import counted
 from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
@@ -175,6 +176,9 @@ def _state_facts(description: JobDescription) -> Facts:
         ("status", _status(description)),
         ("submitted", submitted),
     ]
+    if description.scorer is not None:
+        clip = location_of(description.scorer)
+        facts.append(("measured by", f"the CLIP in {clip}"))
     instance_type = description.instance_type
     if instance_type:
         runs_on = f"{description.instance_count} x {instance_type} in {description.region}"
@@ -218,7 +222,8 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
     ]
     if manifest.images is not None:
         captions = manifest.captions or "none"
-        facts.append(("trained on", f"{manifest.images} images, {captions} with a caption"))
+        images = counted(manifest.images, "image")
+        facts.append(("trained on", f"{images}, {captions} with a caption"))
     if CONTACT_SHEET_FILE in manifest.files:
         parent = adapter.rstrip("/")
         facts.append(("images", f"{parent}/{CONTACT_SHEET_FILE}"))
@@ -276,7 +281,7 @@ def _billed(description: JobDescription) -> str:
     seconds = 0
     for attempt in description.billed_attempts:
         seconds += attempt.seconds
-    text = f"{seconds} billed seconds"
+    text = counted(seconds, "billed second")
     if attempts > 1:
         text = f"{text} in {attempts} attempts"
     if not description.status.is_final:

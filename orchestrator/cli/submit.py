@@ -179,7 +179,7 @@ def _show_without_calls(
     *,
     as_json: bool,
 ) -> None:
-    from orchestrator.cli.plans import print_plan
+    from orchestrator.cli.plans import NOT_STARTED, print_plan
     from orchestrator.models.mirrored import NOT_ASKED
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_on_sagemaker
@@ -191,6 +191,8 @@ def _show_without_calls(
     plan = plan_on_sagemaker(spec, settings, account, prepared, NOT_ASKED)
     _warn(plan)
     print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
+    if not as_json:
+        click.echo(NOT_STARTED, err=True)
 
 
 def _agreed_plan(
@@ -224,17 +226,18 @@ def _agreed_plan(
             account.bucket,
             as_json=False,
             ready=True,
-            request=False,
         )
     ask_to_spend("Submit it?", yes=yes, capped=spec.budget.max_usd is not None)
     return plan
 
 
 def _warn(plan: "Plan") -> None:
+    from orchestrator.contract.events import NOTE
+
     for warning in plan.warnings:
         say(f"Warning: {warning.render()}", err=True)
     for note in plan.notes:
-        say(f"Note: {note}", err=True)
+        say(f"{NOTE}{note}", err=True)
 
 
 def _begin(plan: "Plan", target: "Target", start: _Start) -> int:

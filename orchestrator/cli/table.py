@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from orchestrator.cli.screen import padded, shortened, width_of
+from orchestrator.cli.screen import padded, width_of
 
 _GAP = "  "
 _BELOW = "    "
 _NARROWEST = 16
-"""Columns below which text is not shortened or wrapped."""
+"""Columns below which text is not wrapped beside other columns."""
 
 
 class Table(NamedTuple):
@@ -19,11 +19,11 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     wraps: frozenset[str] = frozenset()
     """Heads of columns of text that wraps at its spaces."""
-    shortens: frozenset[str] = frozenset()
-    """Heads of columns that end in an ellipsis where they are too long; the least important ones."""
+    stacks: frozenset[str] = frozenset()
+    """Heads of columns of long text: whole beside the others, or else wrapped in the lines below their row."""
 
 
-def table_lines(table: Table, width: int | None, ellipsis: str) -> Iterator[str]:
+def table_lines(table: Table, width: int | None) -> Iterator[str]:
     """Yield the table's lines; without a width, each row is one line.
 
     Where columns do not fit, the last ones stand below their row.
@@ -33,18 +33,11 @@ def table_lines(table: Table, width: int | None, ellipsis: str) -> Iterator[str]
         widths = _fitting(table, widths, width)
     beside = len(widths)
     for row in [table.heads, *table.rows]:
-        yield from _row_lines(table, row, widths, ellipsis)
+        yield from _row_lines(table, row, widths)
         if width is None:
             continue
         room = width - len(_BELOW)
-        below = _below(
-            table,
-            row,
-            beside,
-            room,
-            ellipsis,
-        )
-        for line in below:
+        for line in _below(table, row, beside, room):
             yield _BELOW + line
 
 
@@ -72,24 +65,21 @@ def _narrowed(table: Table, widths: list[int], width: int) -> list[int] | None:
     narrowed = list(widths)
     gaps = len(_GAP) * (len(widths) - 1)
     too_wide = sum(widths) + gaps - width
-    for heads in (table.shortens, table.wraps):
-        for number in range(len(widths)):
-            if table.heads[number] not in heads:
-                continue
-            spare = narrowed[number] - _least(table, number)
-            taken = max(0, min(spare, too_wide))
-            narrowed[number] -= taken
-            too_wide -= taken
+    for number in range(len(widths)):
+        if table.heads[number] not in table.wraps:
+            continue
+        spare = narrowed[number] - _least(table, number)
+        taken = max(0, min(spare, too_wide))
+        narrowed[number] -= taken
+        too_wide -= taken
     if too_wide > 0:
         return None
     return narrowed
 
 
 def _least(table: Table, number: int) -> int:
-    """Return the least width of a column: of its longest word where it wraps."""
+    """Return the least width of a column that wraps: of its longest word."""
     least = _NARROWEST
-    if table.heads[number] not in table.wraps:
-        return least
     for row in table.rows:
         for word in row[number].split():
             width = width_of(word)
@@ -101,18 +91,13 @@ def _row_lines(
     table: Table,
     row: Sequence[str],
     widths: Sequence[int],
-    ellipsis: str,
 ) -> Iterator[str]:
     """Yield one line, or several where a cell wraps."""
     columns = []
     for number, width in enumerate(widths):
-        lines = _cell_lines(
-            table,
-            row,
-            number,
-            width,
-            ellipsis,
-        )
+        lines = [row[number]]
+        if table.heads[number] in table.wraps:
+            lines = wrapped(row[number], width)
         columns.append(lines)
     for cells in zip_longest(*columns, fillvalue=""):
         aligned = [padded(cell, width) for cell, width in zip(cells, widths, strict=True)]
@@ -125,7 +110,6 @@ def _below(
     row: Sequence[str],
     first: int,
     room: int,
-    ellipsis: str,
 ) -> Iterator[str]:
     """Yield the lines of the cells from the `first`, which stand below their row: as many in a line as fit."""
     line = ""
@@ -133,41 +117,17 @@ def _below(
         cell = row[number]
         start = line + _GAP if line else ""
         left = room - width_of(start)
-        shortens = table.heads[number] in table.shortens
         if width_of(cell) <= left:
             line = start + cell
-        elif shortens and left >= 2 * _NARROWEST:
-            line = start + shortened(cell, left, ellipsis)
-        else:
-            if line:
-                yield line
-            *lines, line = _cell_lines(
-                table,
-                row,
-                number,
-                room,
-                ellipsis,
-            )
+            continue
+        if line:
+            yield line
+        line = cell
+        if table.heads[number] in table.wraps | table.stacks:
+            *lines, line = wrapped(cell, room)
             yield from lines
     if line:
         yield line
-
-
-def _cell_lines(
-    table: Table,
-    row: Sequence[str],
-    number: int,
-    width: int,
-    ellipsis: str,
-) -> list[str]:
-    """Return the lines of a cell."""
-    head = table.heads[number]
-    cell = row[number]
-    if head in table.shortens:
-        return [shortened(cell, width, ellipsis)]
-    if head in table.wraps:
-        return wrapped(cell, width)
-    return [cell]
 
 
 def wrapped(text: str, width: int) -> list[str]:

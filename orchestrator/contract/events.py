@@ -17,6 +17,8 @@ ATTEMPT_PHASE = "starting"
 """Name of the phase that opens each attempt in a job's log."""
 TRAINING_PHASE = "training"
 """Name of the phase whose items are optimizer steps; others may come in between."""
+NOTE = "Note: "
+"""How a line of the log begins that says what the settings mean: advice, which shows nothing of how a job went."""
 
 
 class _Event(BaseModel):

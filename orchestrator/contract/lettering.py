@@ -8,9 +8,11 @@ the contract does not import: here they are anything that measures text and rend
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from textwrap import wrap
 from typing import Generic, NamedTuple, Protocol, SupportsBytes, TypeVar
 
 from orchestrator.contract.words import composed
@@ -36,6 +38,8 @@ JOINERS = {"\u200c", "\u200d"}
 SELECTORS = {chr(code) for code in range(0xFE00, 0xFE10)}  # of a letter's variant
 INVISIBLE = JOINERS | SELECTORS  # they have no shape of their own
 CUT = " ..."
+LEFT_OUT = "... "
+CONTEXT = 16  # letters of a shared beginning that stay before what tells two labels apart
 CODES = "Letters that no font of this machine has are written as their codes, such as \\u72ac."
 """What a sheet says once where that is so."""
 
@@ -58,6 +62,16 @@ class Run(NamedTuple, Generic[F]):
 
     font: F
     text: str
+
+
+class Room(NamedTuple):
+    """What there is room for in a label."""
+
+    letters: int
+    """In a line of the first font."""
+    width: int
+    """Of a line, pixels."""
+    lines: int
 
 
 @cache
@@ -165,6 +179,39 @@ class Lettering(Generic[F]):
         finished.append(line)
         return cut(finished, lines, lambda line: self.width(line) <= width)
 
+    def shortened(self, text: str, width: int) -> str:
+        """Return a text in one line of `width` pixels, with an ellipsis where its end is missing."""
+        if self.width(text) <= width:
+            return text
+        (line,) = self.wrap(text, width, 1)
+        return line
+
+    def labels(self, texts: Sequence[str], room: Room) -> list[list[str]]:
+        """Return the lines of each label; what a label that is too long begins with as another does is left out."""
+        labels = []
+        for text in texts:
+            lines = self._label_lines(text, room)
+            if len(lines) > room.lines:
+                others = [other for other in texts if other != text]
+                lines = self._label_lines(what_differs(text, others), room)
+            labels.append(self._cut_label(lines, room))
+        return labels
+
+    def _label_lines(self, text: str, room: Room) -> list[str]:
+        """Break a text into lines: by letters in the first font, or by pixels where letters are wide."""
+        if self.is_plain(text):
+            lines = wrap(text, room.letters)
+            if all(self.width(line) <= room.width for line in lines):
+                return lines
+        return self.wrap(text, room.width, len(text))
+
+    def _cut_label(self, lines: list[str], room: Room) -> list[str]:
+        def fits(line: str) -> bool:
+            has_few_letters = len(line) <= room.letters or not self.is_plain(line)
+            return has_few_letters and self.width(line) <= room.width
+
+        return cut(lines, room.lines, fits)
+
     def _fonts(self) -> Iterator[F]:
         """Yield all fonts, each loaded once."""
         number = 0
@@ -264,6 +311,24 @@ def clusters(word: str) -> Iterator[str]:
         before = letter
     if cluster:
         yield cluster
+
+
+def what_differs(text: str, others: Iterable[str]) -> str:
+    """Return a text without most of the longest beginning that it shares with one of the others."""
+    shared = 0
+    for other in others:
+        alike = takewhile(_are_equal, zip(text, other, strict=False))
+        shared = max(shared, len(list(alike)))
+    start = shared - CONTEXT
+    if start <= 0:
+        return text
+    word = text.find(" ", start, shared) + 1  # whole words stay
+    return LEFT_OUT + text[word or start :]
+
+
+def _are_equal(letters: tuple[str, str]) -> bool:
+    one, other = letters
+    return one == other
 
 
 def cut(lines: list[str], most: int, fits: Callable[[str], bool]) -> list[str]:

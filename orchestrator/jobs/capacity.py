@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from orchestrator.contract.command_line import command
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import AccountError, CapacityError, NoSuchInstanceError, QuotaError
 from orchestrator.jobs.failure_patterns import diagnose
@@ -63,7 +64,8 @@ def acquire(
         if left <= 0 or not _may_change(refusals):
             raise _refusal(plan, refusals, retry)
         minutes = left / 60
-        report(f"Retrying every minute for another {minutes:.0f} minutes. Ctrl-C ends this; no job is running now.")
+        rest = counted(minutes, "minute")
+        report(f"Retrying every minute for another {rest}. Ctrl-C ends this; no job is running now.")
         sleep(min(left, ROUND_SECONDS))
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import NOTE, Failed, Resumed, Step, Warned, parse
+from orchestrator.contract.events import NOTE, Failed, Resumed, Step, parse
 from orchestrator.contract.plurals import counted
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
@@ -65,7 +65,7 @@ class _Attempt(NamedTuple):
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
-    """The last lines that are neither events nor notes, and warnings."""
+    """The last lines that libraries or the operating system printed: events and notes are no evidence of a crash."""
 
 
 def explain(
@@ -128,8 +128,6 @@ def _read(log: Iterable[str]) -> _Attempt:
                 progress = _done(step)
             case Failed() as reported:
                 failed = reported
-            case Warned(message=message):
-                last_lines.append(message)
             case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
     return _Attempt(progress, failed, list(last_lines))

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price, with_disk
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
@@ -253,9 +254,10 @@ def _limit_warning(expected: Duration | None, limit: int) -> Problem | None:
     verdict = "may stop"
     if expected.low_seconds > limit:
         verdict = "is expected to stop"
+    minutes = counted(limit // 60, "minute")
     return Problem(
         where="the time limit",
-        what=f"of {limit // 60} minutes {verdict} the job before its end: it is expected to take {expected.describe()}",
+        what=f"of {minutes} {verdict} the job before its end: it is expected to take {expected.describe()}",
         fix="allow more with --max-usd or compute.max_runtime_minutes, or lower steps; a stopped job resumes",
     )
 

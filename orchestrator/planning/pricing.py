@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, about, price, prices_as_of
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
+from orchestrator.contract.plurals import counted
 from orchestrator.planning.duration import Duration
 from orchestrator.specs.compute import SHORTEST_MINUTES, Compute
 
@@ -57,7 +58,7 @@ class WorstCase(BaseModel):
         hour = dollars(self.usd_per_hour)
         allowed_seconds = STOP_GRACE_SECONDS + self.upload_seconds
         minutes = allowed_seconds / 60
-        allowance = f"{minutes:.0f} minutes to stop and upload included, which may take longer"
+        allowance = f"{counted(minutes, 'minute')} to stop and upload included, which may take longer"
         text = f"at most {most} by its limit ({hour} an hour, prices of {self.as_of}; {allowance})"
         if self.spot_usd is None:
             return text
@@ -161,7 +162,8 @@ def runtime_for(
         return seconds
     least_usd = _most(rate, shortest + upload_seconds)
     minutes = max(0, seconds) // 60
-    what = f"{dollars(usd)} pays for {minutes} minutes of {chosen.name} at {dollars(rate)} an hour"
+    paid = counted(minutes, "minute")
+    what = f"{dollars(usd)} pays for {paid} of {chosen.name} at {dollars(rate)} an hour"
     fix = f"allow at least {dollars(least_usd)}, or choose a cheaper instance type"
     raise ValueError(f"{what}, which is too short to train anything; {fix}")
 

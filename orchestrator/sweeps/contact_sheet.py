@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from io import BytesIO
-from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.contract.figures import MEASURES, Measure
-from orchestrator.contract.lettering import CODES, cut
+from orchestrator.contract.lettering import CODES, Room
 from orchestrator.contract.samples import CELL
 from orchestrator.sweeps.layout import (
     FIRST_BLOCK,
@@ -51,9 +50,11 @@ BEST = "#007a3d"
 
 _DIGITS = 3
 """Of a figure, behind the point."""
-_LABEL_LINES = 6
-_LABEL_LETTERS = 26
-"""In a line."""
+_LABEL = Room(
+    letters=26,
+    width=LABEL_WIDTH - 2 * GAP,
+    lines=6,
+)
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -75,8 +76,9 @@ def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
         sheet.add_head(number, block)
         for row, text in enumerate(labels):
             sheet.add_cells(number, block, row, text)
-    for row, label in enumerate(labels.values()):
-        sheet.add_label(label, layout.top(row))
+    written = lettering(LABEL_SIZE).labels(list(labels.values()), _LABEL)
+    for row, lines in enumerate(written):
+        sheet.add_label(lines, layout.top(row))
     sheet.add_line()
     for number, measure in enumerate(MEASURES):
         top = layout.foot_top + number * FOOT_LINE
@@ -103,14 +105,15 @@ class _Sheet:
         shown, most = self.layout.shown, self.layout.most
         if shown < most:
             words += f"; the first {shown} of {most} images of each prompt"
+        room = self.layout.width - 2 * MARGIN
         self._write(
-            title,
+            lettering(TITLE_SIZE).shortened(title, room),
             left=MARGIN,
             top=MARGIN,
             size=TITLE_SIZE,
         )
         self._write(
-            words,
+            lettering(FIGURE_SIZE).shortened(words, room),
             left=MARGIN,
             top=MARGIN + 48,
             size=FIGURE_SIZE,
@@ -119,7 +122,7 @@ class _Sheet:
 
     def add_real_pictures(self, column: Column) -> None:
         """Paste training pictures, as many as the page has room for."""
-        self.add_label("real pictures", REAL_TOP)
+        self.add_label(["real pictures"], REAL_TOP)
         self._paste_strip(
             column.samples.real,
             left=FIRST_BLOCK,
@@ -181,21 +184,19 @@ class _Sheet:
             right=left + self.layout.block_width,
         )
 
-    def add_label(self, text: str, top: int) -> None:
+    def add_label(self, lines: Sequence[str], top: int) -> None:
         """Write what a row shows, left of it."""
-        fonts = lettering(LABEL_SIZE)
-        if fonts.is_plain(text):
-            lines = cut(wrap(text, _LABEL_LETTERS), _LABEL_LINES, lambda line: len(line) <= _LABEL_LETTERS)
+        top += 6
+        if lettering(LABEL_SIZE).is_plain("".join(lines)):
             self.pen.multiline_text(
-                (MARGIN, top + 6),
+                (MARGIN, top),
                 "\n".join(lines),
                 fill=INK,
                 font=ImageFont.load_default(LABEL_SIZE),
                 spacing=4,
             )
             return
-        top += 6
-        for line in fonts.wrap(text, LABEL_WIDTH - 2 * GAP, _LABEL_LINES):
+        for line in lines:
             self._write(
                 line,
                 left=MARGIN,

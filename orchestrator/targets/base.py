@@ -62,6 +62,8 @@ class JobSummary(BaseModel):
     """Its recipe; None when it is not known."""
     settings: dict[str, Any] = {}
     """Settings of the recipe that differ from their defaults, the prompt among them."""
+    scorer: str | None = None
+    """URI of the CLIP that measures its figures; None for the base model's own."""
     step: int | None = None
     """Optimizer steps that its latest attempt has reached; None before the first and when that is not known."""
     steps: int | None = None
@@ -110,6 +112,8 @@ class JobDescription(BaseModel):
     """The next command or what to change, if the job itself says so."""
     output: str
     """URI of its adapter."""
+    scorer: str | None = None
+    """URI of the CLIP that measures its figures; None for the base model's own."""
     region: str | None = None
     """AWS region it runs in. SageMaker only; None for local jobs."""
     instance_type: str | None = None

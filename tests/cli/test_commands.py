@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import pytest
 from orchestrator.contract.recipe import recipe_class, to_hyperparameters
 from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
-from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.local.queue import Turn
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -85,6 +87,14 @@ def test_bad_input_gets_one_message_with_the_next_command_and_leaves_nothing(
     assert result.stderr.count("Next: ") == 1
     assert "Traceback" not in result.stderr
     assert not settings.jobs.exists()
+
+
+@pytest.mark.parametrize("words", [("completion",), ("completion", "tcsh"), ("submit", "dreambooth", "--target", "x")])
+def test_a_missing_or_unknown_choice_is_told_in_one_line(run: Run, words: tuple[str, ...]) -> None:
+    message, next_step = run(*words).stderr.splitlines()
+    assert "\\" not in message
+    assert message.endswith(("bash, zsh, fish", "'bash', 'zsh', 'fish'.", "'local', 'sagemaker'."))
+    assert next_step.startswith("Next: ")
 
 
 def test_an_error_is_json_for_a_script(run: Run) -> None:
@@ -519,6 +529,80 @@ def test_a_second_job_on_this_machine_is_refused_or_queued(
     assert json.loads(run("jobs", "stop", "dog", "--json").stdout)["status"] == "Stopped"
     assert "under way" in run("jobs", "retry", "dog").stderr
     Job(target, "slow").stop(now=True)
+
+
+def test_jobs_under_way_are_counted_in_the_advice(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("block()", name="slow"))
+    assert "slow: add --queue to start after it," in run("submit", "dreambooth", "--dry-run").stdout
+    target.create(training_request("block()", name="slower"))
+    assert "slow, slower: add --queue to start after them," in run("submit", "dreambooth", "--dry-run").stdout
+    for name in ("slow", "slower"):
+        Job(target, name).stop(now=True)
+
+
+def test_a_queued_job_is_taken_out_of_the_queue(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("block()", name="slow"))
+    ProcessTarget(settings, Turn.QUEUED).create(training_request("finish()", name="waiting"))
+    assert "waits in the queue" in run("jobs", "remove", "--help").stdout
+    (settings.jobs / "waiting" / "log.txt").unlink()
+    log = run("jobs", "logs", "waiting")
+    assert (log.returncode, log.stdout) == (0, "")
+    assert "waiting has printed nothing yet. Why: " in log.stderr
+    removed = run("jobs", "remove", "waiting").stdout
+    assert removed == "Took waiting out of the queue and removed it: it had not started.\n"
+    assert not target.has("waiting")
+    Job(target, "slow").stop(now=True)
+
+
+def test_a_log_that_is_missing_is_said_to_be(run: Run, settings: Settings, ended_job: Job) -> None:
+    (settings.jobs / ended_job.name / "log.txt").unlink()
+    for words in (("--follow",), ("--json",)):
+        result = run("jobs", "logs", ended_job.name, *words)
+        assert (result.returncode, result.stdout) == (0, "")
+        assert "first-job left no log. Why: " in result.stderr
+        assert "jobs explain first-job" in result.stderr
+
+
+def test_a_job_that_is_over_is_not_stopped_again(
+    run: Run, settings: Settings, training_request: Callable[..., Request], ended_job: Job
+) -> None:
+    target = ProcessTarget(settings)
+    target.create(training_request("finish()", name="done"))
+    Job(target, "done").wait()
+    stopped = run("jobs", "stop", "done")
+    assert stopped.returncode == 0
+    assert stopped.stdout.startswith("done is complete already; there was nothing to stop. See: ")
+    assert len(stopped.stdout.splitlines()) == 1
+    assert f"{ended_job.name} is over (it failed) already" in run("jobs", "stop", ended_job.name, "--now").stdout
+    assert json.loads(run("jobs", "stop", "done", "--json").stdout)["status"] == "Completed"
+
+
+def test_a_scorer_of_ones_own_is_named_wherever_the_job_is(
+    run: Run, settings: Settings, training_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    clip = shutil.copytree(BUILTIN_MODEL / "clip", tmp_path / "my-clip")
+    for file in (BUILTIN_MODEL / "tokenizer").iterdir():
+        shutil.copyfile(file, clip / file.name)
+    words = ("submit", "dreambooth", "--scorer", str(clip), "--dry-run")
+    assert f"the CLIP in {clip}" in run(*words).stdout
+    assert "the CLIP in s3://" in run(*words, "--target", "sagemaker").stdout
+    assert "the CLIP in" not in run("submit", "dreambooth", "--dry-run").stdout
+    planned = json.loads(run(*words, "--json").stdout)
+    request = training_request("finish()", name="done")
+    read = {channel["ChannelName"]: channel for channel in planned["InputDataConfig"]}
+    request["InputDataConfig"].append(read["scorer"])
+    target = ProcessTarget(settings)
+    target.create(request)
+    Job(target, "done").wait()
+    assert f"the CLIP in {clip}" in run("jobs", "show", "done").stdout
+    assert json.loads(run("jobs", "show", "done", "--json").stdout)["scorer"] == clip.as_uri()
+    assert json.loads(run("jobs", "list", "--json").stdout)[0]["scorer"] == clip.as_uri()
 
 
 def test_the_order_of_jobs_is_for_this_machine_and_said_once(run: Run) -> None:

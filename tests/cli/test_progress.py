@@ -19,7 +19,7 @@ from orchestrator.cli.progress import uploading
 from orchestrator.cli.progress_line import Marks, clock, marks_for, progress_line, stage_line
 from orchestrator.cli.screen import LiveLines
 from orchestrator.cli.timeline import Stage, Timeline
-from orchestrator.contract.events import Event, Item, Phase, Resumed, Sample, Step
+from orchestrator.contract.events import Event, Item, Phase, Resumed, Sample, Step, Warned
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
@@ -59,12 +59,14 @@ STARTED: list[Event] = [
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_one_line_holds_stage_step_loss_elapsed_and_left_each_with_its_label(width: int) -> None:
+def test_one_line_holds_stage_step_loss_elapsed_and_what_is_left_of_the_stage(width: int) -> None:
     timeline, _ = told([*STARTED, step(120, 300, seconds=249)])
     line = progress_line(timeline, now(252), width - 1, MARKS)
     assert width_of(line) < width
     words = re.sub(r" [#-]+ ", " ", line).split()
-    labelled = "training step 120/300 loss 0.1235 elapsed 4:12 left 5:57"
+    labelled = "training step 120/300 loss 0.1235 elapsed 4:12 left in training 5:57"
+    if width == 60:
+        labelled = labelled.replace("loss 0.1235 ", "")
     assert words == labelled.split()
 
 
@@ -127,12 +129,18 @@ def test_after_a_resume_only_new_steps_count_for_what_is_left() -> None:
     assert timeline.left(now(25)) == 980
 
 
+def test_what_is_left_of_the_images_after_the_training_is_not_said_of_the_job() -> None:
+    sheet: list[Event] = [Phase(name="contact sheet", of=4, at=at(50)), Item(done=1, of=4, at=at(52))]
+    timeline, _ = told([*STARTED, step(300, 300, seconds=49), *sheet])
+    assert "left in contact sheet 0:06" in progress_line(timeline, now(52), 140, MARKS)
+
+
 def test_nothing_is_left_unsaid_in_a_log_without_times() -> None:
     timeline = Timeline()
     timeline.hear(Phase(name="training", of=10), 1000.0)
     timeline.hear(Step(step=1, of=10, loss=0.5, learning_rate=1e-4, seconds_per_step=2.0), 1002.0)
     line = progress_line(timeline, 1003.0, 79, MARKS)
-    assert line.endswith("step 1/10  loss 0.5000  elapsed 0:03  left 0:17")
+    assert line.endswith("step 1/10  loss 0.5000  elapsed 0:03  left in training 0:17")
 
 
 @pytest.fixture
@@ -211,6 +219,30 @@ def test_a_board_aligns_labels_of_wide_characters_and_cuts_none_that_fits(
     with board(["画像画像", "rank=4"], quiet=False):
         _show(window, shown, "rank=4")
         assert shown.rows() == ["画像画像  waiting", "rank=4    waiting"]
+
+
+def test_a_warning_on_the_board_is_called_one(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    window, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal(140)
+    with board(["rank=4"], quiet=False) as watcher:
+        watcher.says(0, Warned(message="It is odd."))
+        _show(window, shown, "It is odd.")
+        assert "rank=4: Warning: It is odd." in " ".join(shown.rows())
+
+
+def test_the_name_of_an_upload_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with uploading(quiet=False) as progress:
+        assert progress is not None
+        progress("a\x1b[2Jb", 0, 10)
+        progress("a\x1b[2Jb", 10, 10)
+    assert capsys.readouterr().err == "a\\x1b[2Jb: sending 10 bytes\na\\x1b[2Jb: all sent\n"
+
+
+def test_a_stage_of_one_step_counts_one() -> None:
+    assert stage_line(Stage("training", 1.0, 1, 1, "step"), "+", is_complete=True).endswith("  1 step")
+    assert stage_line(Stage("training", 1.0, 0, 1, "step"), "+", is_complete=False).endswith("  0 of 1 step")
 
 
 LOCALES = [

@@ -7,7 +7,14 @@ import pytest
 from PIL import ImageFont
 
 from orchestrator.contract import lettering
-from orchestrator.contract.lettering import Lettering, clusters, escape, font_files, load_fonts
+from orchestrator.contract.lettering import (
+    Lettering,
+    Room,
+    clusters,
+    escape,
+    font_files,
+    load_fonts,
+)
 
 ASCII = "".join(map(chr, range(32, 127)))
 CYRILLIC = "собака"
@@ -150,3 +157,17 @@ def test_pillows_own_font_is_known_to_have_ascii_and_not_more() -> None:
     assert fonts.is_plain(ASCII)
     for letter in ["é", "ж", "λ", "ש", "ك", "त", "्", "ท", "ั", "犬", "개", "🐕", "\ufe0f", "\u200d"]:
         assert not fonts.is_plain(letter), letter
+
+
+def test_labels_that_are_too_long_leave_out_how_they_begin_alike() -> None:
+    room = Room(letters=20, width=200, lines=2)
+    alike = "a photo of sks dog with a red hat "
+    one, other, short = letters().labels([alike + "on a beach", alike + "in the snow", "sks dog"], room)
+    assert one == ["... with a red hat", "on a beach"]
+    assert other == ["... with a red hat", "in the snow"]
+    assert short == ["sks dog"]
+
+
+def test_a_text_that_is_too_wide_for_its_line_ends_in_an_ellipsis() -> None:
+    assert letters().shortened("a photo", 70) == "a photo"
+    assert letters().shortened("a photo of sks", 100) == "a phot ..."

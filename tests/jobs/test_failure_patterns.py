@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.aws.errors import Failure, error_for
 from orchestrator.aws.instances import instance, instances
-from orchestrator.contract.events import NOTE
+from orchestrator.contract.events import NOTE, Step, Warned
 from orchestrator.errors import CapacityError, NoSuchInstanceError, OrchestratorError, QuotaError
 from orchestrator.jobs.explanation import explain
 from orchestrator.jobs.failure_patterns import TABLE, diagnose
@@ -184,3 +184,18 @@ def test_a_refusal_for_want_of_instances_lets_another_type_stand_in(
 ) -> None:
     error = error_for(Failure((code,), message, status=400, service="sagemaker"), "submit the job")
     assert type(error) is expected
+
+
+def test_notes_and_warnings_are_no_evidence_of_a_crash() -> None:
+    log = ["Note: of photos it learns colours first", Warned(message="odd").model_dump_json(), "bus error"]
+    description = failed("AlgorithmError: , exit code: 3", "ml.g5.xlarge")
+    here = description.model_copy(update={"target": TargetName.LOCAL})
+    assert explain(here, log[:2], None).evidence == ()
+    assert explain(here, log, None).evidence == ("bus error",)
+
+
+def test_one_step_is_counted_as_one() -> None:
+    here = failed("It was killed.", "").model_copy(update={"target": TargetName.LOCAL})
+    assert "1 step is done." in explain(here, [], 1).cause
+    step = Step(step=1, of=4, loss=0.5, learning_rate=1e-4, seconds_per_step=2.0)
+    assert "1 of 4 steps are done." in explain(here, [step.model_dump_json()], 1).cause

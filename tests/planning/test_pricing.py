@@ -69,7 +69,7 @@ def test_a_job_limited_by_a_budget_never_costs_more(usd: Decimal, chosen: Instan
 def test_a_budget_too_small_to_train_says_what_would_do() -> None:
     with pytest.raises(ValueError, match=r"allow at least \$0\.19") as raised:
         runtime_for(Decimal("0.10"), G5, Compute(), HOME, UPLOAD)
-    assert "pays for 1 minutes" in str(raised.value)
+    assert "pays for 1 minute of" in str(raised.value)
     assert runtime_for(Decimal("0.19"), G5, Compute(), HOME, UPLOAD) >= 300
 
 

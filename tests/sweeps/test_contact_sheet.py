@@ -154,3 +154,19 @@ def test_letters_beyond_ascii_stay_off_the_pictures(value: str) -> None:
         page = render_contact_sheet(columns)
         for seed in (1, 4, 8):
             lefts_and_tops(page, seed)  # each picture is whole
+
+
+def test_a_title_that_is_too_long_ends_before_the_margin() -> None:
+    columns = [column(4), column(8)]
+    page = render_contact_sheet([one._replace(title="dreambooth: " + "a long subject " * 30) for one in columns])
+    margin = page.crop((page.width - layout.MARGIN, 0, page.width, layout.REAL_TOP))
+    assert margin.getcolors() == [(margin.width * margin.height, (255, 255, 255))]
+
+
+def test_long_prompts_that_begin_alike_are_told_apart_by_their_labels() -> None:
+    beginning = "a detailed photo of sks dog " * 8
+    prompts = (beginning + "on a beach", beginning + "in the snow")
+    page = render_contact_sheet([column(4, prompts=prompts), column(8, prompts=prompts)])
+    tops = sorted({top for _, top in lefts_and_tops(page, 4)})
+    one, other = (page.crop((0, top, layout.FIRST_BLOCK, top + CELL)) for top in tops)
+    assert one.tobytes() != other.tobytes()

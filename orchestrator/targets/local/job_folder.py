@@ -35,7 +35,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Request, identity_of
+from orchestrator.requests import Request, identity_of, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
@@ -284,6 +284,7 @@ class JobFolder:
             failure_reason=outcome.reason,
             next_step=outcome.next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
+            scorer=scorer_of(request),
         )
 
     def ending(self) -> Ending:

@@ -16,7 +16,7 @@ from typing import IO
 
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
-from orchestrator.requests import Request, moved, training_of
+from orchestrator.requests import Request, moved, scorer_of, training_of
 from orchestrator.resources import PACKAGE
 from orchestrator.settings import Settings, free_bytes
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
@@ -170,6 +170,7 @@ class LocalJobs:
             status=found.status,
             created=found.created,
             step=step,
+            scorer=scorer_of(request),
             **training._asdict(),
         )
 

@@ -13,8 +13,9 @@ from typing import Any
 from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
+from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, training_of, with_checkpoints
+from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, scorer_of, training_of, with_checkpoints
 from orchestrator.storage import Store
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, JobSummary, deleting
 from orchestrator.targets.names import TargetName
@@ -109,6 +110,7 @@ class SageMakerTarget:
             ended=latest.get("TrainingEndTime"),
             failure_reason=_reason(latest),
             output=output,
+            scorer=scorer_of(latest),
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),
             instance_count=resources.get("InstanceCount", 1),
@@ -156,6 +158,7 @@ class SageMakerTarget:
             return {}
         training = training_of(described.get("HyperParameters", {}))
         details = training._asdict()
+        details["scorer"] = scorer_of(described)
         for metric in described.get("FinalMetricDataList", []):
             if metric["MetricName"] == "step":
                 details["step"] = int(metric["Value"])
@@ -307,8 +310,8 @@ def _reason(described: Any) -> str | None:
     match described["SecondaryStatus"]:
         case "MaxRuntimeExceeded":
             minutes = limits["MaxRuntimeInSeconds"] / 60
-            return f"It reached its time limit of {minutes:.0f} minutes."
+            return f"It reached its time limit of {counted(minutes, 'minute')}."
         case "MaxWaitTimeExceeded":
             minutes = limits["MaxWaitTimeInSeconds"] / 60
-            return f"It reached its limit of waiting for spot capacity of {minutes:.0f} minutes."
+            return f"It reached its limit of waiting for spot capacity of {counted(minutes, 'minute')}."
     return described.get("FailureReason") or None

@@ -70,3 +70,36 @@ def test_a_long_prompt_stays_in_its_label(prompt: str) -> None:
     cells = (sheet.FIRST_CELL, sheet.FIRST_ROW, page.width, page.height - sheet.MARGIN)
     assert page.crop(cells).tobytes() == short.crop(cells).tobytes()
     assert label(page, 1).tobytes() == label(short, 1).tobytes()
+
+
+@pytest.mark.parametrize("title", ["a long title " * 30, "W" * 300, "犬 " * 90])
+def test_a_title_that_is_too_long_ends_in_an_ellipsis_before_the_margin(title: str) -> None:
+    page = made("sks dog", title=title)
+    margin = page.crop((page.width - sheet.MARGIN, 0, page.width, sheet.REAL_TOP))
+    assert is_blank(margin)
+    short = made("sks dog", title="dreambooth: sks dog")
+    assert page.crop((0, sheet.REAL_TOP, page.width, sheet.FIRST_ROW)) == short.crop(
+        (0, sheet.REAL_TOP, page.width, sheet.FIRST_ROW)
+    )
+
+
+BEGINNING = "a detailed photo of sks dog " * 8
+
+
+@pytest.mark.parametrize("beginning", [BEGINNING, "x" * 300, "犬" * 300], ids=["words", "letters", "codes"])
+def test_long_prompts_that_begin_alike_are_told_apart_by_their_labels(beginning: str) -> None:
+    page = made(beginning + "on a beach", beginning + "in the snow", "sks dog")
+    assert label(page, 0).tobytes() != label(page, 1).tobytes()
+    assert label(page, 2).tobytes() == label(made("sks dog")).tobytes()
+
+
+def test_a_prompt_in_wide_letters_is_whole_beside_its_pictures() -> None:
+    prompt = "SKS DOG WITH A WOMAN IN MOMBASA MARKET"
+    widths = [sheet._lettering(sheet.LABEL_SIZE).width(line) for line in lines_of(prompt)]
+    assert max(widths) <= sheet.LABEL_WIDTH
+    assert " ".join(lines_of(prompt)) == prompt
+
+
+def lines_of(prompt: str) -> list[str]:
+    (lines,) = sheet._lettering(sheet.LABEL_SIZE).labels([prompt], sheet._LABEL)
+    return lines
