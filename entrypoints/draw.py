@@ -5,11 +5,17 @@ Progress and failures go to stdout as events, as those of a job do.
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entrypoints import train
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.events import Item, Phase, emit
+from orchestrator.contract.events import Item, Phase, Warned, emit
+from orchestrator.contract.text_length import length_problems
+from orchestrator.contract.words import NewWord, with_word
+
+if TYPE_CHECKING:
+    from entrypoints.models.base import BaseModel
 
 
 def main() -> int:
@@ -40,13 +46,29 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
         base_folder, revision = fetch_from_hub(order.base_model, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base_model(base_folder, order.base_model, revision, device)
+    prompt = order.prompt
+    if order.word is not None:  # only in its own spelling does a new word stand for all its vectors
+        prompt = with_word(prompt, order.word.text)
+    check_length(base, prompt, order.word)
     load_adapter(base, order.adapter, order.weight)
     emit(Phase(name="drawing", of=order.count))
-    requests = [DrawRequest(order.prompt, seed) for seed in order.seeds]
+    requests = [DrawRequest(prompt, seed) for seed in order.seeds]
     drawing = Drawing(order.steps, order.guidance, order.size)
     images = draw(base, requests, drawing, _go_on, lambda done: emit(Item(done=done, of=order.count)))
     for seed, image in zip(order.seeds, images, strict=True):
         image.save(folder / order.file(seed), format="PNG")
+
+
+def check_length(base: "BaseModel", prompt: str, word: NewWord | None) -> None:
+    """Warn of words that the text encoder does not read; raises TrainingError when the new word is among them."""
+    from entrypoints.models.tokens import tokenizers_of
+    from entrypoints.runtime.failures import TrainingError
+
+    found = length_problems(tokenizers_of(base), [("the prompt", prompt)], word)
+    for problem in found.refused:
+        raise TrainingError("prompt", f"{problem.where} {problem.what}. Nothing was drawn.", problem.fix)
+    for problem in found.warnings:
+        emit(Warned(message=problem.render()))
 
 
 def _go_on() -> None:

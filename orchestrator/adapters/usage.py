@@ -12,7 +12,7 @@ from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import BUILTIN, recipe_class
-from orchestrator.contract.words import holds_word
+from orchestrator.contract.words import NewWord
 from orchestrator.specs.base_model import Builtin, Folder, Hub, ModelSource
 
 
@@ -57,24 +57,15 @@ def _number(manifest: AdapterManifest, field: str, default: float) -> float:
     return value
 
 
-def own_word(manifest: AdapterManifest) -> str | None:
+def own_word(manifest: AdapterManifest) -> NewWord | None:
     """Return the word that a prompt has to hold; None when any prompt shows what was learned."""
+    trigger = manifest.trigger
     try:
         declared = recipe_class(manifest.recipe)
         recipe = declared.model_validate(manifest.config)
     except ValueError:  # of a newer version, or changed
-        return manifest.trigger
-    if recipe.new_word is None:
-        return recipe.trigger
-    return recipe.new_word.text
-
-
-def lacks_word(manifest: AdapterManifest, prompt: str) -> bool:
-    """Whether a prompt does not hold the adapter's own word."""
-    word = own_word(manifest)
-    if word is None:
-        return False
-    return not holds_word(prompt, word)
+        return NewWord(trigger) if trigger else None
+    return recipe.new_word
 
 
 def example_prompt(manifest: AdapterManifest) -> str:

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple
 
 import click
 from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import base_model_source, drawing_settings, lacks_word, own_word
+from orchestrator.adapters.usage import base_model_source, drawing_settings, own_word
 from orchestrator.cli.output import print_facts, print_json, print_warning, say
 from orchestrator.cli.results import base_folder_of
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
 from orchestrator.contract.drawing import DrawOrder
-from orchestrator.contract.events import Event, Item
+from orchestrator.contract.events import Event, Item, Warned
 from orchestrator.contract.problem import problems_of
+from orchestrator.contract.words import holds_word
 from orchestrator.errors import JobError, MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
@@ -33,6 +34,8 @@ _FIELDS = {
     "guidance": "--guidance",
     "size": "--size",
     "seed": "--seed",
+    "weight": "--weight",
+    "prompt": "PROMPT",
 }
 """Fields of an order, and the options that set them."""
 
@@ -77,9 +80,8 @@ def draw_images(
         order = _order(chosen, given)
         files = _files(output, chosen.name, order.count)
         _require_free(files, force=force)
-        if lacks_word(chosen.manifest, order.prompt):
-            word = own_word(chosen.manifest)
-            say(f'Warning: The prompt lacks "{word}", the word that shows what was learned.', err=True)
+        if order.word is not None and not holds_word(order.prompt, order.word.text):
+            say(f'Warning: The prompt lacks "{order.word.text}", the word that shows what was learned.', err=True)
         bundle = bundle_tree(BundleKind.TRAINING)
         code = FolderStore(scratch).put_tree(bundle)
         drawn = scratch / "images"
@@ -98,7 +100,7 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     """
     if "/" in adapter:
         return _in_folder(typed_path(adapter))
-    found = registry.find(adapter, print_warning)
+    found = registry.verified(registry.find(adapter, print_warning))
     found.require_complete()
     if found.uri.startswith("file:"):
         return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
@@ -127,6 +129,7 @@ def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
         **settings._asdict(),
         **_base_fields(chosen, named),
         "adapter": chosen.folder,
+        "word": own_word(chosen.manifest),
         **typed,
     }
     try:
@@ -201,9 +204,15 @@ def _files(named: str | None, name: str, count: int) -> list[Path]:
 
 
 def _require_free(files: Sequence[Path], *, force: bool) -> None:
-    """Make the folder of the files; raises MachineError when one of them exists and may not be replaced."""
+    """Make the folder of the files; raises MachineError when they cannot be written, or one exists and must be kept."""
     folder = files[0].parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):  # on a read-only disk, permissions tell nothing
+            pass
+    except OSError as error:
+        message = f"No image can be written into {folder}: {error.strerror}. Nothing was drawn."
+        raise MachineError(message, next_step="name another place with -o") from error
     for file in files:
         may_be_written = force or not file.exists()
         if file.is_dir() or not may_be_written:
@@ -221,11 +230,13 @@ def _write(file: Path, content: bytes, *, force: bool) -> None:
 
 
 def _reporter(*, quiet: bool) -> Callable[[Event], None]:
-    """Return what prints each image that is ready, or nothing if `quiet`."""
+    """Return what prints warnings and, unless `quiet`, each image that is ready."""
 
     def report(event: Event) -> None:
         if isinstance(event, Item) and not quiet:
             click.echo(f"image {event.done} of {event.of}", err=True)
+        if isinstance(event, Warned):
+            say(f"Warning: {event.message}", err=True)
 
     return report
 

@@ -5,14 +5,18 @@ needs it to estimate a job's memory.
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orchestrator.contract.words import NewWord
 
 PIXELS_AT_ONCE_CPU = 32 * 64 * 64
 """Enough to fill two cores."""
 PIXELS_AT_ONCE_GPU = 4 * 512 * 512
 MOST_DRAWN = 64
 """Images of one order."""
+MAX_SEED = 2**32 - 1
 
 
 def images_at_once(size: int, *, gpu: bool) -> int:
@@ -38,7 +42,9 @@ class DrawOrder(BaseModel):
     """Strength of the adapter: 0 is the base model, 1 the adapter as it was trained."""
     prompt: str = Field(min_length=1, max_length=2500)
     """What to draw."""
-    seed: int = Field(ge=0, lt=2**32)
+    word: NewWord | None = None
+    """The word that the adapter has learned; None when any prompt shows what was learned."""
+    seed: int = Field(ge=0, le=MAX_SEED)
     """Seed of the first image; each further one has the next number."""
     count: int = Field(1, ge=1, le=MOST_DRAWN)
     """Number of images."""
@@ -48,6 +54,13 @@ class DrawOrder(BaseModel):
     """Scale of classifier-free guidance."""
     size: int = Field(ge=32, le=2048, multiple_of=8)
     """Side of the square images, pixels."""
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        last = self.seed + self.count - 1
+        if last > MAX_SEED:
+            raise ValueError(f"the last image would have the seed {last}; the highest is {MAX_SEED}")
+        return self
 
     @property
     def seeds(self) -> list[int]:

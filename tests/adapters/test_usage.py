@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.usage import drawing_settings, example_prompt, lacks_word, snippet
+from orchestrator.adapters.usage import drawing_settings, example_prompt, own_word, snippet
 from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
+from orchestrator.contract.words import holds_word
 from orchestrator.resources import BUILTIN_MODEL
 
 HOSTILE = "'); import os; os.abort()  # \\ \n\u202e"
@@ -111,7 +112,8 @@ def test_settings_are_those_of_the_recipe_and_numbers_in_any_case() -> None:
     ids=str,
 )
 def test_a_prompt_without_the_learned_word_is_noticed(changes: dict[str, Any], prompt: str, lacks: bool) -> None:
-    assert lacks_word(manifest(**changes), prompt) is lacks
+    word = own_word(manifest(**changes))
+    assert (word is not None and not holds_word(prompt, word.text)) is lacks
 
 
 def test_an_example_prompt_holds_the_words_that_call_the_result_up() -> None:

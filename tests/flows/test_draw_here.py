@@ -147,7 +147,9 @@ REFUSED = [
     (("dog", "--steps", "0"), "--steps: "),
     (("dog", "--guidance", "nan"), "--guidance: "),
     (("dog", "--size", "65"), "--size: "),
-    (("dog", "--weight", "inf"), "weight: "),
+    (("dog", "--weight", "inf"), "--weight: "),
+    (("dog", "--seed", "4294967295", "-n", "2"), "the last image would have the seed 4294967296"),
+    (("dog", "-o", "/proc/1/x.png"), "No image can be written into /proc/1"),
     (("dog", "--base-model", "./nowhere"), "base model of the adapter cannot be used"),
 ]
 
@@ -200,8 +202,14 @@ def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_it
         assert not (here / "x.png").exists()
         return raised.value
 
+    long = f"a photo of {'very ' * 40}sks monster"
+    assert "is cut off" in refusal(prompt=long).message
     error = refusal(base_model=str(other))
     assert "has other weights" in error.message
     assert "--base-model" in error.next_step
+    changed = bytearray((adapter / "pytorch_lora_weights.safetensors").read_bytes())
+    changed[-1] ^= 1
+    (adapter / "pytorch_lora_weights.safetensors").write_bytes(changed)
+    assert "pytorch_lora_weights.safetensors" in refusal().message
     (adapter / "pytorch_lora_weights.safetensors").unlink()
     assert "pytorch_lora_weights.safetensors is missing" in refusal().message
