@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.families import INDEX_FILE, family_in
-from orchestrator.contract.tokens import MARKS, Token
+from orchestrator.contract.tokens import CLIP_LENGTH, MARKS, Token, length_of
 
 if TYPE_CHECKING:
     import tokenizers
 
-CLIP_LENGTH = 77
-"""Length of CLIP's text encoder, where its configuration does not say."""
 MAX_MEGABYTES = 64
 MAX_BYTES = MAX_MEGABYTES * 2**20
 _END = "<|endoftext|>"
@@ -97,14 +95,11 @@ def _stamps(folder: Path) -> tuple[Stamp, ...]:
 
 
 def _length(tokenizer: Path, encoder: Path) -> int:
-    """Return how many tokens a text encoder takes: as the tokenizer says, if that is not more than it has places."""
+    """Return how many tokens a text encoder takes, by the configurations of its tokenizer and of itself."""
     encoder_config = _json(encoder / "config.json")
     places = encoder_config.get("max_position_embeddings", CLIP_LENGTH)
     config = _json(tokenizer / "tokenizer_config.json")
-    length = config.get("model_max_length")
-    if not isinstance(length, int | float):  # a tokenizer without a limit has none, or 1e30
-        return int(places)
-    return int(min(length, places))
+    return length_of(config.get("model_max_length"), int(places))
 
 
 @lru_cache(maxsize=8)
