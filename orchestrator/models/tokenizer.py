@@ -5,20 +5,18 @@ files say: Unicode's composed form, one space for any white space, small letters
 single digits, and signs apart.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.families import INDEX_FILE, family_in
+from orchestrator.contract.model_file import read_object, read_text_bytes
 from orchestrator.contract.tokens import CLIP_LENGTH, MARKS, Token, length_of
 
 if TYPE_CHECKING:
     import tokenizers
 
-MAX_MEGABYTES = 64
-MAX_BYTES = MAX_MEGABYTES * 2**20
 _END = "<|endoftext|>"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _NUMBERED = "added_tokens_decoder"
@@ -156,7 +154,7 @@ def _vocabulary(folder: Path, whole: Values) -> tuple[Values, Merges]:
             first, second = pair
             merges.append((first, second))
         return model["vocab"], merges
-    text = _text(folder / "merges.txt")
+    text = read_text_bytes(folder / "merges.txt").decode("utf-8")
     for line in text.splitlines():
         if line.strip() and not line.startswith("#version"):
             first, second = line.split()
@@ -217,12 +215,4 @@ def _json(path: Path) -> Values:
     """Return a JSON object, empty when there is no such file."""
     if not path.is_file():
         return {}
-    values: Values = json.loads(_text(path))
-    return values
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_MEGABYTES} MB")
-    return path.read_text(encoding="utf-8")
+    return read_object(path)
