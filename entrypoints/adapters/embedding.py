@@ -72,7 +72,7 @@ class Embedding:
         encoders = base.text_encoders.items()
         for (part, encoder), tokenizer in zip(encoders, base.tokenizers, strict=True):
             known = encoder.get_input_embeddings()
-            reader = LoadedTokenizer(tokenizer, encoder.config.max_position_embeddings)
+            reader = LoadedTokenizer(tokenizer)
             require_initializer(reader, initializer)
             known_id = reader.read(initializer)[0].id
             known_row = known.weight[known_id].detach().clone()

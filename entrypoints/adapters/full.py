@@ -12,6 +12,7 @@ from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
 from orchestrator.contract.adapter import FULL, AdapterManifest
+from orchestrator.contract.model_file import parse_object, read_text_bytes
 from orchestrator.contract.model_layout import weights_file
 
 
@@ -55,13 +56,14 @@ def copy_config(source: Path, target: Path) -> None:
 
     transformers 5 loads weights in the type that is named, and would round them.
     """
-    text = source.read_text(encoding="utf-8")
-    config = json.loads(text)
+    content = read_text_bytes(source)
+    config = parse_object(content)
     for name in ("dtype", "torch_dtype"):  # of transformers 5, and of older ones
         if config.get(name, "float32") != "float32":
             config[name] = "float32"
             text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    target.write_text(text, encoding="utf-8")
+            content = text.encode()
+    target.write_bytes(content)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from entrypoints.models.parts import load_part
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
+from orchestrator.contract.tokens import length_of
 
 _FEW_STEPS = 4  # which every scheduler can draw in
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
@@ -116,10 +117,9 @@ def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
     """Make a pipeline ready: on its device, all weights without gradients, no progress bar, no endless prompts."""
     pipeline.set_progress_bar_config(disable=True)
     for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
-        # Where nobody set a tokenizer's length it is about 1e30; longer than the text encoder's is of no use either.
-        known = getattr(pipeline, encoder).config.max_position_embeddings
+        places = getattr(pipeline, encoder).config.max_position_embeddings
         limited = getattr(pipeline, tokenizer)
-        limited.model_max_length = min(limited.model_max_length, known)
+        limited.model_max_length = length_of(limited.model_max_length, places)
     # What only drawing reads of its configuration should fail now, and not after hours of training.
     scheduler = pipeline.scheduler
     type(scheduler).from_config(scheduler.config).set_timesteps(_FEW_STEPS)

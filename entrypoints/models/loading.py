@@ -1,6 +1,5 @@
 """From a folder in the diffusers layout to a base model of its family."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import INDEX_FILE, family_in
 from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_file import read_object
 from orchestrator.contract.model_layout import (
     CLIP_FOLDER,
     clip_names,
@@ -105,7 +105,7 @@ def vision_normalisation(folder: Path) -> tuple[list[float], list[float]]:
     config = {}
     path = folder / "preprocessor_config.json"
     if path.is_file():
-        config = json.loads(path.read_text())
+        config = read_object(path)
     mean = config.get("image_mean", CLIP_MEAN)
     deviation = config.get("image_std", CLIP_DEVIATION)
     return mean, deviation

@@ -9,10 +9,10 @@ from orchestrator.contract.tokens import MARKS, Token
 
 
 class LoadedTokenizer:
-    """The tokenizer of one text encoder, as `contract.tokens.Tokenizer` has it."""
+    """The tokenizer of one text encoder of a loaded model, as `contract.tokens.Tokenizer` has it."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, places: int) -> None:
-        self.limit = max(0, min(tokenizer.model_max_length, places) - MARKS)
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self.limit = max(0, tokenizer.model_max_length - MARKS)
         self.unknown = tokenizer.unk_token_id
         self._tokenizer = tokenizer
 
@@ -29,9 +29,4 @@ class LoadedTokenizer:
 
 def tokenizers_of(base: BaseModel) -> list[LoadedTokenizer]:
     """Return the tokenizer of each text encoder."""
-    encoders = base.text_encoders.values()
-    found = []
-    for tokenizer, encoder in zip(base.tokenizers, encoders, strict=True):
-        places = encoder.config.max_position_embeddings
-        found.append(LoadedTokenizer(tokenizer, places))
-    return found
+    return [LoadedTokenizer(tokenizer) for tokenizer in base.tokenizers]

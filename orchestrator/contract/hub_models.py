@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.families import SDXL, STABLE_DIFFUSION, Family
 from orchestrator.contract.footprint import ModelSize
+from orchestrator.contract.tokens import CLIP_LENGTH
 
 
 class KnownModel(BaseModel):
@@ -36,7 +37,7 @@ _SD1_SIZE = ModelSize(
     transformer_channels=2820,
     attention_channels=1825.3125,
     denoiser_macs=82_301_440,
-    text_states=77 * 12 * 768,
+    text_states=CLIP_LENGTH * 12 * 768,
     text_width=768,
     decoder_channels=256,
     scale=8,
@@ -47,7 +48,7 @@ _SD2_SIZE = _SD1_SIZE.model_copy(
         "text_encoders": 340_387_840,
         "denoiser_lora": 207_488,
         "text_lora": 188_416,
-        "text_states": 77 * 23 * 1024,
+        "text_states": CLIP_LENGTH * 23 * 1024,
         "text_width": 1024,
     }
 )
@@ -61,7 +62,7 @@ _SDXL_SIZE = ModelSize(
     transformer_channels=6400,
     attention_channels=700,
     denoiser_macs=180_810_240,
-    text_states=77 * (12 * 768 + 32 * 1280),
+    text_states=CLIP_LENGTH * (12 * 768 + 32 * 1280),
     text_width=768 + 1280,
     decoder_channels=256,
     scale=8,

@@ -24,8 +24,6 @@ from orchestrator.contract.model_file import (
     ONE_MODEL,
     ModelFileError,
     model_problem,
-    read_object,
-    require_readable,
 )
 from orchestrator.contract.model_fit import (
     Denoiser,
@@ -45,10 +43,11 @@ from orchestrator.contract.model_layout import (
     missing_parts,
     model_files,
     names_of,
+    read_files,
 )
 from orchestrator.contract.model_vocabulary import Objects, tokenizer_file_problems, vocabulary_problems
 from orchestrator.contract.problem import Problem, problems_of
-from orchestrator.contract.safetensors_header import Header, TensorEntry, read_header
+from orchestrator.contract.safetensors_header import Header, TensorEntry
 
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
@@ -86,21 +85,10 @@ def model_problems(folder: Path, names: Names = ()) -> list[Problem]:
 
 def _read(folder: Path, names: Names) -> tuple[_Contents, list[Problem]]:
     """Read every file that a run reads; return what they hold, and which of them are damaged."""
-    objects: dict[str, dict[str, Any]] = {}
-    headers: dict[str, Header] = {}
+    objects, headers, damaged = read_files(folder, model_files(folder))
     problems = []
-    for path in model_files(folder):
-        relative = path.relative_to(folder)
-        name = relative.as_posix()
-        try:
-            if path.suffix == ".json":
-                objects[name] = read_object(path)
-            elif path.suffix == ".safetensors":
-                headers[name] = read_header(path)
-            else:
-                require_readable(path)
-        except ModelFileError as error:
-            problems.append(model_problem(f"{name} {error.what}", error.fix))
+    for name, error in damaged.items():
+        problems.append(model_problem(f"{name} {error.what}", error.fix))
     contents = _Contents(names, objects, headers)
     return contents, problems
 

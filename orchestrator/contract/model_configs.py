@@ -4,6 +4,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from orchestrator.contract.tokens import CLIP_LENGTH
+
 Size = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
@@ -89,7 +91,7 @@ class TextEncoderConfig(Config):
     """Tokens it knows."""
     hidden_size: Size = 512
     """Width of its states."""
-    max_position_embeddings: Size = 77
+    max_position_embeddings: Size = CLIP_LENGTH
     """Tokens of the longest prompt."""
     num_hidden_layers: Size = 12
     """Layers."""

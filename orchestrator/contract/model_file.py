@@ -7,8 +7,8 @@ from typing import Any
 
 from orchestrator.contract.problem import Problem
 
-MAX_JSON_BYTES = 32_000_000
-"""Largest JSON file that is parsed; the largest vocabularies in use have half of that."""
+MAX_TEXT_BYTES = 32_000_000
+"""Largest file of text that is read; the largest vocabularies in use have half of that."""
 BASE_MODEL = "base_model"
 """The field of a recipe that names it."""
 AGAIN = "download it again"
@@ -65,11 +65,17 @@ def require_readable(path: Path) -> int:
     return size
 
 
+def read_text_bytes(path: Path) -> bytes:
+    """Return what a file of text holds; raises ModelFileError for one that is too large or cannot be read."""
+    if require_readable(path) > MAX_TEXT_BYTES:
+        raise ModelFileError(f"has more than {MAX_TEXT_BYTES // 1_000_000} MB, which no file of this name has")
+    return path.read_bytes()
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file; raises ModelFileError."""
-    if require_readable(path) > MAX_JSON_BYTES:
-        raise ModelFileError(f"has more than {MAX_JSON_BYTES // 1_000_000} MB, which no file of this name has")
-    return parse_object(path.read_bytes())
+    content = read_text_bytes(path)
+    return parse_object(content)
 
 
 def parse_object(content: bytes) -> dict[str, Any]:

@@ -5,14 +5,15 @@ The weights of a part are one file, or several shards with an index. They may be
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 from orchestrator.contract.families import FAMILIES, INDEX_FILE, Family, family_in
-from orchestrator.contract.model_file import ModelFileError, model_problem
+from orchestrator.contract.model_file import ModelFileError, model_problem, read_object, require_readable
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.safetensors_header import Header, read_header
 
 CLIP_FOLDER = "clip"
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
@@ -41,6 +42,37 @@ _TRANSFORMERS_STEM = "model"
 
 Names = Collection[str]
 """Names of a model's files: "unet/config.json"."""
+
+
+class FileContents(NamedTuple):
+    """What some files of a model hold, as far as they can be read, by their names within its folder."""
+
+    objects: Mapping[str, dict[str, Any]]
+    """JSON file to what it holds."""
+    headers: Mapping[str, Header]
+    """Weight file to its tensors."""
+    damaged: Mapping[str, ModelFileError]
+    """File to why it cannot be used."""
+
+
+def read_files(folder: Path, files: Iterable[Path]) -> FileContents:
+    """Read files of a model in `folder`: JSON, the headers of weights, and of others whether they can be read."""
+    objects = {}
+    headers = {}
+    damaged = {}
+    for path in files:
+        relative = path.relative_to(folder)
+        name = relative.as_posix()
+        try:
+            if path.suffix == ".json":
+                objects[name] = read_object(path)
+            elif path.suffix == ".safetensors":
+                headers[name] = read_header(path)
+            else:
+                require_readable(path)
+        except ModelFileError as error:
+            damaged[name] = error
+    return FileContents(objects, headers, damaged)
 
 
 def _all_parts() -> tuple[str, ...]:

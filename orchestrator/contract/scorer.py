@@ -4,11 +4,15 @@ Figures by different scorers have different scales, so the adapter's manifest re
 """
 
 from pathlib import Path
-from typing import Any
 
-from orchestrator.contract.model_file import ModelFileError, read_object, require_readable
-from orchestrator.contract.model_layout import CLIP_FOLDER, clip_files, clip_names, files_sha256, find_weights
-from orchestrator.contract.safetensors_header import read_header
+from orchestrator.contract.model_layout import (
+    CLIP_FOLDER,
+    clip_files,
+    clip_names,
+    files_sha256,
+    find_weights,
+    read_files,
+)
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -28,7 +32,9 @@ def require_scorer(folder: Path) -> None:
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
     if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
-    objects = _read(folder)
+    objects, _, damaged = read_files(folder, clip_files(folder))
+    for name, error in damaged.items():
+        raise ValueError(f"{folder / name} {error.what}; {error.fix}") from error
     kind = objects[CONFIG_FILE].get("model_type")
     if kind != "clip":
         raise ValueError(f'{folder} holds a model of the type "{kind}"; figures are measured by one of the type "clip"')
@@ -49,19 +55,3 @@ def require_scorer(folder: Path) -> None:
 def scorer_sha256(folder: Path) -> str:
     """Return one hash over the files of a scorer: equal files, equal hash, wherever they lie."""
     return files_sha256(folder, clip_files(folder))
-
-
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what the JSON files hold; raises ValueError for any file that is damaged."""
-    objects = {}
-    for path in clip_files(folder):
-        try:
-            if path.suffix == ".json":
-                objects[path.name] = read_object(path)
-            elif path.suffix == ".safetensors":
-                read_header(path)
-            else:
-                require_readable(path)
-        except ModelFileError as error:
-            raise ValueError(f"{path} {error.what}; {error.fix}") from error
-    return objects

@@ -9,6 +9,20 @@ MARKS = 2
 """Tokens that mark the beginning and the end of a text; a text encoder reads so many fewer of the text itself."""
 
 
+CLIP_LENGTH = 77
+"""Tokens that CLIP's text encoder takes, marks included."""
+
+
+def length_of(stated: object, places: int) -> int:
+    """Return how many tokens a text encoder with so many places takes: as its tokenizer states, if that is not more.
+
+    A tokenizer without a limit states none, or 1e30.
+    """
+    if not isinstance(stated, int | float):
+        return places
+    return int(min(stated, places))
+
+
 class Token(NamedTuple):
     """One token of a text."""
 

@@ -5,22 +5,18 @@ files say: Unicode's composed form, one space for any white space, small letters
 single digits, and signs apart.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.families import INDEX_FILE, family_in
-from orchestrator.contract.tokens import MARKS, Token
+from orchestrator.contract.model_file import read_object, read_text_bytes
+from orchestrator.contract.tokens import CLIP_LENGTH, MARKS, Token, length_of
 
 if TYPE_CHECKING:
     import tokenizers
 
-CLIP_LENGTH = 77
-"""Length of CLIP's text encoder, where its configuration does not say."""
-MAX_MEGABYTES = 64
-MAX_BYTES = MAX_MEGABYTES * 2**20
 _END = "<|endoftext|>"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _NUMBERED = "added_tokens_decoder"
@@ -97,14 +93,11 @@ def _stamps(folder: Path) -> tuple[Stamp, ...]:
 
 
 def _length(tokenizer: Path, encoder: Path) -> int:
-    """Return how many tokens a text encoder takes: as the tokenizer says, if that is not more than it has places."""
+    """Return how many tokens a text encoder takes, by the configurations of its tokenizer and of itself."""
     encoder_config = _json(encoder / "config.json")
     places = encoder_config.get("max_position_embeddings", CLIP_LENGTH)
     config = _json(tokenizer / "tokenizer_config.json")
-    length = config.get("model_max_length")
-    if not isinstance(length, int | float):  # a tokenizer without a limit has none, or 1e30
-        return int(places)
-    return int(min(length, places))
+    return length_of(config.get("model_max_length"), int(places))
 
 
 @lru_cache(maxsize=8)
@@ -161,7 +154,7 @@ def _vocabulary(folder: Path, whole: Values) -> tuple[Values, Merges]:
             first, second = pair
             merges.append((first, second))
         return model["vocab"], merges
-    text = _text(folder / "merges.txt")
+    text = read_text_bytes(folder / "merges.txt").decode("utf-8")
     for line in text.splitlines():
         if line.strip() and not line.startswith("#version"):
             first, second = line.split()
@@ -222,12 +215,4 @@ def _json(path: Path) -> Values:
     """Return a JSON object, empty when there is no such file."""
     if not path.is_file():
         return {}
-    values: Values = json.loads(_text(path))
-    return values
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_MEGABYTES} MB")
-    return path.read_text(encoding="utf-8")
+    return read_object(path)

@@ -23,6 +23,7 @@ from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import BUILTIN, Optimised, Recipe
+from orchestrator.contract.tokens import CLIP_LENGTH
 from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
 
 # Low and high end of each figure.
@@ -37,7 +38,6 @@ _ANOTHER_MODEL = (0.15, 3.0)  # and with another model: large ones keep a machin
 _SAME_STEPS = (0.8, 1.4)  # error of steps that were measured with the same settings
 
 _PROCESS_START = 15.0  # seconds on this machine from the start to the first step, without class images
-_TOKENS = 77
 _UPLOAD_START = 60  # seconds
 _UNKNOWN_UPLOAD = 300  # seconds, for a result of unknown size
 _LIMIT_FACTOR = 3  # of the high end
@@ -260,7 +260,7 @@ def _forward(size: ModelSize, resolution: int) -> float:
     """Return the operations of one sample's pass through the U-Net."""
     pixels = (resolution / size.scale) ** 2
     self_attention = 2 * pixels * size.attention_channels
-    cross_attention = 2 * _TOKENS * size.transformer_channels
+    cross_attention = 2 * CLIP_LENGTH * size.transformer_channels
     macs_per_pixel = size.denoiser_macs + self_attention + cross_attention
     return 2 * pixels * macs_per_pixel
 

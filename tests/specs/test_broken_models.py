@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.__main__ import main
 from orchestrator.contract.model_check import model_problems
-from orchestrator.contract.model_file import MAX_JSON_BYTES
+from orchestrator.contract.model_file import MAX_TEXT_BYTES
 from orchestrator.models.size import of_folder
 from orchestrator.models.tree import model_tree
 from orchestrator.settings import Settings
@@ -179,7 +179,7 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     "byte order mark": (other("unet/config.json", b"\xef\xbb\xbf{}"), "byte order mark", "save it without"),
     "UTF-16": (other("unet/config.json", '{"a": "é"}'.encode("utf-16")), "is not UTF-8 text", "save it as UTF-8"),
     "deep JSON": (other("unet/config.json", b'{"a":' * 99999), "nested too deeply", "download it again"),
-    "huge JSON": (other("tokenizer/tokenizer.json", b" " * (MAX_JSON_BYTES + 1)), "more than 32 MB", "again"),
+    "huge JSON": (other("tokenizer/tokenizer.json", b" " * (MAX_TEXT_BYTES + 1)), "more than 32 MB", "again"),
     "huge number": (changed("unet/config.json", in_channels=10**4000), "in_channels", "another base model"),
     "index that is no object": (other("model_index.json", b"[]"), "model_index.json holds no JSON object", "again"),
     # files that are missing
