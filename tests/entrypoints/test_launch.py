@@ -240,6 +240,17 @@ def test_two_hosts_meet_stop_together_and_go_on(job: Any, launch: Launch) -> Non
     assert not first.failure_file.exists()
 
 
+def test_each_host_of_a_complete_job_drops_its_older_checkpoints(job: Any, launch: Launch) -> None:
+    names = ["127.0.0.1", "127.0.0.2"]
+    first, second = hosts_of_loopback(job, names, steps=2, checkpoint_steps=1, prior_preservation=False)
+    (second.checkpoints / "step-00000001").mkdir(parents=True)  # came with the bucket's, when the job was resumed
+    port = free_port()
+    running = [launch(environment, processes=1, MASTER_PORT=port) for environment in (first, second)]
+    assert [outcome(process)[0] for process in running] == [0, 0]
+    assert [path.name for path in newest_first(first.checkpoints)] == ["step-00000002"]
+    assert [path.name for path in newest_first(second.checkpoints)] == []
+
+
 def test_hosts_with_different_data_are_refused(job: Any, launch: Launch) -> None:
     environments = hosts_of_loopback(job, ["127.0.0.1", "127.0.0.2"])
     (environments[1].root / "input" / "data" / "training" / "0.png").unlink()

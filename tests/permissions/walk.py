@@ -104,7 +104,8 @@ def infra_show(walk: Walk) -> None:
 
 def submit_without_image(walk: Walk) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ORCHESTRATOR_TRAINING_IMAGE", f"{walk.world.account.training_image}-not-pushed")
+        repository = walk.world.account.training_image.partition(":")[0]
+        patch.setenv("ORCHESTRATOR_TRAINING_IMAGE", f"{repository}@sha256:{'0' * 64}")
         try:
             walk.submit(f"early-{walk.name}")
         except MissingError:
