@@ -619,6 +619,7 @@ def test_a_scorer_of_ones_own_is_named_wherever_the_job_is(
     assert f"the CLIP in {clip}" in run(*words).stdout
     assert "the CLIP in s3://" in run(*words, "--target", "sagemaker").stdout
     assert "the CLIP in" not in run("submit", "dreambooth", "--dry-run").stdout
+    assert f"the CLIP in {clip}" in run("sweep", *words[1:], "-s", "rank=4,8").stdout
     planned = json.loads(run(*words, "--json").stdout)
     request = training_request("finish()", name="done")
     read = {channel["ChannelName"]: channel for channel in planned["InputDataConfig"]}
