@@ -33,7 +33,8 @@ _MOST_NAMED = 5
 """Files that a message names."""
 _LIST = command("adapters", "list")
 _NO_MANIFEST = f"{MANIFEST_FILE} is missing"
-_AGAIN = "submit the job again with --restart"
+AGAIN = "submit the job again with --restart"
+"""What helps where the files of an adapter are gone or damaged, of which the job is not known."""
 
 
 class Adapter(BaseModel):
@@ -273,7 +274,7 @@ def inspect(store: Store, prefix: str) -> Finished:
     sizes = _sizes(store, prefix)
     if not sizes:
         message = f"There is no adapter in {location_of(store.uri(prefix))}."
-        return Finished(None, MissingError(message, next_step=_AGAIN))
+        return Finished(None, MissingError(message, next_step=AGAIN))
     try:
         manifest = read_manifest(store, prefix)
     except OrchestratorError as error:
@@ -315,7 +316,7 @@ def damaged(uri: str, damage: Sequence[str]) -> JobError:
     next_step = _MOVE_AWAY
     for text in damage:
         if not text.endswith(NOT_LISTED):  # a file of its own is missing or changed
-            next_step = _AGAIN
+            next_step = AGAIN
     return JobError(message, next_step=next_step)
 
 
@@ -385,7 +386,7 @@ def _parse(text: bytes, uri: str) -> AdapterManifest:
             message = f"{file} was written by a newer version of orchestrator, and cannot be read by this one."
             raise JobError(message, next_step="upgrade orchestrator") from error
         message = f"{file} cannot be read; it was changed or damaged."
-        raise JobError(message, next_step=_AGAIN) from error
+        raise JobError(message, next_step=AGAIN) from error
 
 
 def _format_of(text: bytes) -> int:

@@ -14,6 +14,7 @@ from orchestrator.cli.progress_line import marks_for, plain_line, progress_line
 from orchestrator.cli.screen import LiveLines, is_terminal, padded, shortened, styled, width_of
 from orchestrator.cli.timeline import Timeline, moment
 from orchestrator.contract.events import Event, Item, Step, Warned
+from orchestrator.contract.lettering import what_differs
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -136,7 +137,10 @@ def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
     now = time.time()
     lines = []
     for job in shown:
-        label = shortened(job.label, longest, marks.ellipsis)
+        label = job.label
+        if width_of(label) > longest:
+            label = what_differs(label, [other.label for other in jobs if other is not job])
+        label = shortened(label, longest, marks.ellipsis)
         label = padded(label, longest)
         if job.runs:
             line = progress_line(

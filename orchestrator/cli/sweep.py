@@ -180,12 +180,14 @@ def _on_sagemaker(
 
 
 def _show_plan(entries: Sequence["Entry"], start: _Start) -> None:
+    from orchestrator.contract.events import NOTE
+
     lines: dict[str, None] = {}  # a set that keeps its order: most are the same for all jobs
     for entry in entries:
         for warning in entry.plan.warnings:
             lines[f"Warning: {warning.render()}"] = None
         for note in entry.plan.notes:
-            lines[f"Note: {note}"] = None
+            lines[f"{NOTE}{note}"] = None
     for line in lines:
         say(line, err=True)
     if start.dry_run and start.as_json:
@@ -211,6 +213,7 @@ def _plan_json(entries: Sequence["Entry"]) -> dict[str, Any]:
 
 
 def _print_plan(entries: Sequence["Entry"]) -> None:
+    from orchestrator.cli.plans import scorer_facts
     from orchestrator.planning.pricing import dollars
     from orchestrator.sweeps.budget import total_worst_case
 
@@ -228,6 +231,7 @@ def _print_plan(entries: Sequence["Entry"]) -> None:
             row += _costs(placement)
         rows.append(row)
     print_table(columns, rows, wraps=settings)
+    print_facts(scorer_facts(first.plan))  # the same for all
     if not is_paid:
         return
     total = total_worst_case([entry.plan for entry in entries])

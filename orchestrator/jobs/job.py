@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from orchestrator.adapters.registry import Finished, inspect
+from orchestrator.adapters.registry import AGAIN, Finished, inspect
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
@@ -97,9 +97,14 @@ class Job:
         try:
             description = self.describe()
             prefix = store.name(description.output)
-            return inspect(store, prefix)
+            found = inspect(store, prefix)
         except OrchestratorError as error:
             return Finished(None, error)
+        problem = found.problem
+        if problem is not None and problem.next_step == AGAIN:
+            remove = command("jobs", "remove", self.name)
+            problem.next_step = f"{remove}  # then submit it again"
+        return found
 
 
 class Submission(NamedTuple):

@@ -583,6 +583,34 @@ def test_a_job_that_is_over_is_not_stopped_again(
     assert json.loads(run("jobs", "stop", "done", "--json").stdout)["status"] == "Completed"
 
 
+@pytest.mark.parametrize("damage", ["gone", "no manifest", "cut", "changed"])
+def test_a_job_whose_adapter_is_lost_names_the_command_that_makes_room_for_another(
+    settings: Settings, training_request: Callable[..., Request], damage: str
+) -> None:
+    target = ProcessTarget(settings)
+    request = training_request("finish()", name="done")
+    target.create(request)
+    job = Job(target, "done")
+    job.wait()
+    adapter = settings.adapters / "done"
+    match damage:
+        case "gone":
+            shutil.rmtree(adapter)
+        case "no manifest":
+            (adapter / "adapter.json").unlink()
+        case "cut":
+            (adapter / "adapter.json").write_text("{")
+        case "changed":
+            (adapter / "weights.safetensors").write_bytes(b"")
+    problem = job.finished().problem
+    assert problem is not None
+    assert problem.next_step == "python -m orchestrator jobs remove done  # then submit it again"
+    job.remove(adapter=False)
+    target.create(request)
+    job.wait()
+    assert job.finished().problem is None
+
+
 def test_a_scorer_of_ones_own_is_named_wherever_the_job_is(
     run: Run, settings: Settings, training_request: Callable[..., Request], tmp_path: Path
 ) -> None:
@@ -593,6 +621,7 @@ def test_a_scorer_of_ones_own_is_named_wherever_the_job_is(
     assert f"the CLIP in {clip}" in run(*words).stdout
     assert "the CLIP in s3://" in run(*words, "--target", "sagemaker").stdout
     assert "the CLIP in" not in run("submit", "dreambooth", "--dry-run").stdout
+    assert f"the CLIP in {clip}" in run("sweep", *words[1:], "-s", "rank=4,8").stdout
     planned = json.loads(run(*words, "--json").stdout)
     request = training_request("finish()", name="done")
     read = {channel["ChannelName"]: channel for channel in planned["InputDataConfig"]}

@@ -306,7 +306,9 @@ def test_a_job_whose_adapter_is_damaged_is_not_shown_with_a_load_line(
             shown = json.loads(run(*words, "--json").out)
             assert (shown["status"], shown["loading"]) == ("Completed", [])
             assert name in shown["problem"]
-            assert "--restart" in shown["next_step"] or "permissions" in shown["next_step"]
+            assert f"jobs remove {job.name}  # then submit it again" in shown["next_step"] or (
+                "permissions" in shown["next_step"]
+            )
             answer = run(*words)
             assert name in answer.out
             assert "pipe." not in answer.out

@@ -153,10 +153,10 @@ def terminal() -> Iterator[tuple[int, TextIO]]:
     os.close(window)
 
 
-def _show(window: int, shown: Terminal, text: str) -> None:
-    """Read what comes until the text is there and the cursor in front of a line."""
+def _show(window: int, shown: Terminal, text: str, below: str = "") -> None:
+    """Read what comes until the text is there, the other below it, and the cursor in front of a line."""
     seen = ""
-    while text not in seen or not seen.endswith(("\r", "\n")):
+    while text not in seen or below not in seen.partition(text)[2] or not seen.endswith(("\r", "\n")):
         assert select.select([window], [], [], 20)[0], f"{text} did not come"
         chunk = os.read(window, 65536).decode()
         seen += chunk
@@ -202,7 +202,7 @@ def test_a_board_has_a_line_for_each_job_that_fits_and_counts_the_rest(
     with board(labels, quiet=False) as watcher:
         watcher.says(25, Phase(name="training", of=10, at=at(0)))
         watcher.stands(0, "Completed")
-        _show(window, shown, "training")
+        _show(window, shown, "training", "more")
         rows = shown.rows()
         assert len(rows) == 23
         assert rows[0].startswith("rank=25  training")
@@ -219,6 +219,19 @@ def test_a_board_aligns_labels_of_wide_characters_and_cuts_none_that_fits(
     with board(["画像画像", "rank=4"], quiet=False):
         _show(window, shown, "rank=4")
         assert shown.rows() == ["画像画像  waiting", "rank=4    waiting"]
+
+
+def test_long_labels_that_begin_alike_are_told_apart_on_the_board(
+    terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    resize(window, 80)
+    shown = Terminal(80)
+    with board(["learning_rate=0.0001 rank=4", "learning_rate=0.0001 rank=8"], quiet=False):
+        _show(window, shown, "rank=4", "rank=8")
+        assert [row.split("  ")[0] for row in shown.rows()] == ["... rank=4", "... rank=8"]
 
 
 def test_a_warning_on_the_board_is_called_one(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
