@@ -67,7 +67,7 @@ class Recipe(BaseModel):
     """Lose at most this many minutes of training when a run is cut off."""
     checkpoint_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     """Save after every so many steps, in addition to the minutes."""
-    keep_checkpoints: int = Field(2, ge=2, le=1000)
+    keep_checkpoints: int = Field(2, ge=2, le=MAX_STEPS)
     """Newest checkpoints to keep; an older one goes only after a newer one was verified."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts to draw during training."""
