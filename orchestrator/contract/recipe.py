@@ -224,7 +224,7 @@ class Recipe(BaseModel):
 class Optimised(Recipe):
     """Mix-in: gradient descent with AdamW."""
 
-    batch_size: int = Field(1, ge=1, le=1024)
+    batch_size: int = Field(1, ge=1, le=100_000)
     """Training samples in a forward pass, on each device."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
     """Forward passes in one optimizer step."""
