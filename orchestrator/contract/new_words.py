@@ -24,14 +24,14 @@ def placeholder_fault(tokenizer: Tokenizer, placeholder: str, vectors: int) -> F
     """
     for word in placeholder_tokens(placeholder, vectors):
         if _is_known(tokenizer, word):
-            bare = placeholder.strip(_SIGNS)
+            bare = placeholder.strip(_SIGNS) or "word"
             what = f'The placeholder "{word}" is in the vocabulary of this model already.'
             advice = f'Choose a new word, for example placeholder_token="<my-{bare}>".'
             return what, advice
     # A prompt is read in lower case, and only a word that is found there is replaced by all its tokens.
     lower = composed(placeholder).lower()
     if vectors > 1 and placeholder != lower:
-        bare = lower.strip(_SIGNS)
+        bare = lower.strip(_SIGNS) or "word"
         what = f'This model does not read "{placeholder}" as a word of its own.'
         advice = f'Write it in lower case and angle brackets: placeholder_token="<{bare}>".'
         return what, advice

@@ -67,7 +67,7 @@ class Recipe(BaseModel):
     """Lose at most this many minutes of training when a run is cut off."""
     checkpoint_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     """Save after every so many steps, in addition to the minutes."""
-    keep_checkpoints: int = Field(2, ge=2, le=1000)
+    keep_checkpoints: int = Field(2, ge=2, le=MAX_STEPS)
     """Newest checkpoints to keep; an older one goes only after a newer one was verified."""
     validation_prompts: tuple[str, ...] = ()
     """Prompts to draw during training."""
@@ -224,7 +224,7 @@ class Recipe(BaseModel):
 class Optimised(Recipe):
     """Mix-in: gradient descent with AdamW."""
 
-    batch_size: int = Field(1, ge=1, le=1024)
+    batch_size: int = Field(1, ge=1, le=100_000)
     """Training samples in a forward pass, on each device."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
     """Forward passes in one optimizer step."""

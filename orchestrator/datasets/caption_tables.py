@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.words import composed
 from orchestrator.datasets.caption_text import one_line, read_text
 from orchestrator.datasets.findings import Findings, UnusableError, unusable
@@ -147,7 +148,7 @@ def _csv_entries(reader: Any, columns: Sequence[str]) -> Iterator[Row]:
             entry = dict(zip(columns, cells, strict=True))
             yield start, entry
         else:
-            what = f"has {len(cells)} cells for {len(columns)} columns"
+            what = f"has {counted(len(cells), 'cell')} for {counted(len(columns), 'column')}"
             fix = 'put text that holds commas into quotation marks: "a dog, asleep"'
             yield start, unusable(what, fix)
 

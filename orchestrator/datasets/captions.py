@@ -77,7 +77,8 @@ def _warn_of_missing(
     shown = ", ".join(missing[:SHOWN_NAMES])
     if count > SHOWN_NAMES:
         shown += ", ..."
-    what = f"{count} of {len(images)} images have no caption: {shown}"
+    verb = "has" if count == 1 else "have"
+    what = f"{count} of {counted(len(images), 'image')} {verb} no caption: {shown}"
     findings.warn(missing[0], what, "caption them too")
 
 

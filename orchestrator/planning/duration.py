@@ -46,6 +46,7 @@ _UNKNOWN_LIMIT_MINUTES = 240
 _LIMIT_STEP_MINUTES = 10
 _LONGEST_IN_UNIT = 100  # seconds, minutes or hours; above it the next unit is easier to read
 _UNITS = ((1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"))  # seconds in each
+_YEAR = 365 * 24 * 3600  # seconds
 _ALIKE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
 
 # Settings that the time of a step depends on.
@@ -329,6 +330,8 @@ def _band(low: float, high: float, factors: tuple[float, float], basis: str) -> 
 
 def _span(low: int, high: int) -> str:
     """Return two durations as text, in the unit that suits the longer one: "3 to 8 minutes", "about 1 minute"."""
+    if low > _YEAR:
+        return "more than a year"
     seconds_in_unit, unit = _UNITS[-1]
     for seconds, name in _UNITS[:-1]:
         if high < _LONGEST_IN_UNIT * seconds:

@@ -104,8 +104,8 @@ def _summed(lengths: LengthProblems) -> tuple[Problem, ...]:
         return tuple(warnings)
     rest = Problem(
         where="captions",
-        what=f"{more} more are longer than the text encoder reads",
-        fix="shorten them",
+        what=f"{more} more {'is' if more == 1 else 'are'} longer than the text encoder reads",
+        fix="shorten all of them",
     )
     first = warnings[:_MOST_WARNINGS]
     return (*first, rest)

@@ -63,7 +63,7 @@ def test_a_folder_without_captions_has_no_finding(pair: Folder) -> None:
 
 def test_some_images_without_a_caption_are_warned_of(pair: Folder) -> None:
     pair.add("a.txt", "words")
-    assert pair.warnings() == ["b.png: 1 of 2 images have no caption: b.png (caption them too)"]
+    assert pair.warnings() == ["b.png: 1 of 2 images has no caption: b.png (caption them too)"]
 
 
 def test_orphans_and_empty_captions_are_warned_of(pair: Folder) -> None:
@@ -203,7 +203,7 @@ def test_every_broken_row_of_csv_is_reported_with_its_line(pair: Folder) -> None
         "metadata.csv: line 3: there is no image c.jpg",
         "metadata.csv: line 5: ../x.png points outside the folder",
         'metadata.csv: line 7: "file_name" is missing',
-        "metadata.csv: line 8: has 1 cells for 2 columns",
+        "metadata.csv: line 8: has 1 cell for 2 columns",
     ]
 
 

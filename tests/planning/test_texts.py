@@ -177,6 +177,7 @@ def test_capitals_do_not_matter_where_the_tokenizer_cannot_be_read(plan: Planned
     ("chosen", "where", "words"),
     [
         ({"placeholder_token": "dog", "initializer_token": "dog"}, "placeholder_token", "in the vocabulary"),
+        ({"placeholder_token": "<|endoftext|>", "initializer_token": "dog"}, "placeholder_token", "<my-endoftext>"),
         ({"placeholder_token": "DOG", "initializer_token": "dog"}, "placeholder_token", "in the vocabulary"),
         ({"placeholder_token": "<My-Dog>", "initializer_token": "dog", "vectors": 2}, "placeholder_token", "<my-dog>"),
         ({"placeholder_token": "<x>", "initializer_token": "labradoodle"}, "initializer_token", "must be one"),

@@ -226,6 +226,7 @@ def test_a_setting_that_would_overrule_an_option_silently_is_refused(
     ("settings", "idle"),
     [
         ({"tuner": "full", "rank": 4, "alpha": 2}, {"rank", "alpha"}),
+        ({"prior_loss_weight": 0, "class_prompt": "a dog", "class_images": 4}, {"class_prompt", "class_images"}),
         ({"prior_preservation": False, "class_prompt": "a dog", "class_images": 4}, {"class_prompt", "class_images"}),
         ({"prior_preservation": False, "prior_loss_weight": 0.5}, {"prior_loss_weight"}),
         ({"evaluation_prompts": 0, "evaluation_seeds": 2}, {"evaluation_seeds"}),

@@ -199,6 +199,9 @@ class DreamBooth(LowRank, Denoising):
         if not self.prior_preservation:
             for name in ("class_prompt", "class_images", "prior_loss_weight"):
                 idle[name] = "prior_preservation is off"
+        elif not self.prior_loss_weight:
+            for name in ("class_prompt", "class_images"):
+                idle[name] = "prior_loss_weight is 0"
         return idle
 
     @property

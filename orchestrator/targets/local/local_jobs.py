@@ -290,15 +290,24 @@ class LocalJobs:
         """Raise JobError when the job is to run alone and another one runs or waits on this machine."""
         if self.turn is not Turn.ALONE:
             return
+        others = []
         for other in self.queue.jobs_before(ticket.path):
             job = JobFolder(self.settings.jobs / other)
-            if other == name or not job.is_running():
-                continue
-            message = f"The job {other} is under way on this machine, and two at once slow each other down."
-            raise JobError(
-                f"{message} Nothing was started.",
-                next_step="add --queue to start after it, or --together to start now",
-            )
+            if other != name and job.is_running():
+                others.append(other)
+        if not others:
+            return
+        subject = f"The job {others[0]} is"
+        after = "after it"
+        if len(others) > 1:
+            names = ", ".join(others)
+            subject = f"The jobs {names} are"
+            after = "after them"
+        message = f"{subject} under way on this machine, and jobs that run at once slow each other down."
+        raise JobError(
+            f"{message} Nothing was started.",
+            next_step=f"add --queue to start {after}, or --together to start now",
+        )
 
     def _start_worker(self, job: JobFolder, lock: IO[str], ticket: Ticket) -> None:
         """Start the worker, which takes over the lock and the ticket."""
