@@ -61,9 +61,9 @@ def check_job(
             require_no_secret(_request_texts(spec, account))
         with _collecting(errors):
             _check_isolation(spec, mirror)
+    warnings += _photo_warnings(spec)
     if errors:
         raise _with_warnings(_merged(errors), warnings)
-    warnings += _photo_warnings(spec)  # nothing to mend in what was written, so it is not said beside an error
     if account is not None:
         warnings += _mirror_warnings(spec, mirror)
     return Checked(tuple(warnings), tuple(placements))

@@ -44,11 +44,6 @@ def test_a_single_fault_is_what_it_is(settings: Settings, photos: Path) -> None:
     assert [problem.where for problem in error.problems] == ["broken.png"]
 
 
-def test_what_the_built_in_model_cannot_is_not_said_beside_an_error(settings: Settings, photos: Path) -> None:
-    error = refused(build_spec({"recipe": "dreambooth", "images": photos, "prompt": "a photo of sks dog"}), settings)
-    assert [warning for warning in error.warnings if warning.where == "base_model"] == []
-
-
 def test_photographs_for_the_built_in_model_are_doubted_and_its_own_subject_is_not(
     settings: Settings, photos: Path
 ) -> None:
