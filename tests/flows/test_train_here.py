@@ -52,7 +52,7 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(settings: Settings, ru
     again = run(*DREAMBOOTH)
     assert (again["name"], again["started"]) == (job["name"], job["started"])
     shutil.rmtree(adapter)
-    assert "--restart" in run(*DREAMBOOTH)["error"]["next"]
+    assert f"jobs remove {job['name']}" in run(*DREAMBOOTH)["error"]["next"]
 
 
 def test_textual_inversion_makes_an_embedding(run: Run) -> None:

@@ -198,4 +198,4 @@ def test_one_step_is_counted_as_one() -> None:
     here = failed("It was killed.", "").model_copy(update={"target": TargetName.LOCAL})
     assert "1 step is done." in explain(here, [], 1).cause
     step = Step(step=1, of=4, loss=0.5, learning_rate=1e-4, seconds_per_step=2.0)
-    assert "1 of 4 steps are done." in explain(here, [step.model_dump_json()], 1).cause
+    assert "1 of 4 steps is done." in explain(here, [step.model_dump_json()], 1).cause

@@ -549,6 +549,7 @@ def test_what_the_service_added_to_a_description_is_not_sent_back_to_it(
     described["InputDataConfig"][0]["ShuffleConfig"] = {"Seed": 1}
     simulator.tags[described["TrainingJobArn"]]["aws:cloudformation:stack-name"] = "theirs"
     restored = target._jobs.request_of(described)
+    assert restored.pop("ProfilerConfig") == {"DisableProfiler": True}
     sent = dict(simulator.requests.of("CreateTrainingJob")[0].parameters)
     added = {name for name in restored if name not in sent}
     assert added <= {"EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"}
