@@ -63,6 +63,15 @@ def test_a_large_file_whose_last_answer_is_lost_does_not_conflict_with_itself(
     assert keys() == ["models/large"]
 
 
+def test_a_large_file_that_another_process_stored_meanwhile_is_no_conflict(
+    bucket: Bucket, wire: Wire, aws: Aws, large: Upload
+) -> None:
+    in_parts(bucket).send([large], {})
+    wire.answer("CompleteMultipartUpload", wire.refusal(412, "PreconditionFailed", "It exists"))
+    in_parts(bucket).send([large], {})  # by a listing from before
+    assert open_uploads(aws) == []
+
+
 def test_a_large_file_that_changes_while_it_is_sent_is_not_stored(
     bucket: Bucket, aws: Aws, large: Upload, keys: Callable[[], list[str]]
 ) -> None:
