@@ -38,7 +38,7 @@ def main(command: Sequence[str]) -> int:
     if changed:
         report(root, changed)
         return _FAILED
-    environment = {**os.environ, **library_path(os.environ, NVIDIA_DRIVER, CUDA_COMPAT)}
+    environment = {**os.environ, **loader_variables(os.environ, NVIDIA_DRIVER, CUDA_COMPAT)}
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606  (the command is the request's own)
     except OSError as error:
@@ -88,7 +88,7 @@ def report(root: Path, changed: Mapping[str, str]) -> None:
     failure.write_text(f"{message}\nNext: {next_step}", encoding="utf-8")
 
 
-def library_path(environment: Mapping[str, str], driver: Path, compat: Path) -> dict[str, str]:
+def loader_variables(environment: Mapping[str, str], driver: Path, compat: Path) -> dict[str, str]:
     """Return LD_LIBRARY_PATH with the image's user-mode driver in front where the host's is older, else nothing.
 
     In front of a newer driver it would hide that one's functions.

@@ -111,7 +111,7 @@ def test_a_command_that_is_not_there_ends_in_words(root: Path) -> None:
     assert started.stderr.startswith("no-such-program cannot be started: ")
 
 
-def library_path(tmp_path: Path, host: str | None, own: str | None, before: str = "") -> str:
+def loader_variables(tmp_path: Path, host: str | None, own: str | None, before: str = "") -> str:
     """Return LD_LIBRARY_PATH as the program sets it for a host and an image with these drivers."""
     driver, compat = tmp_path / "version", tmp_path / "compat"
     compat.mkdir()
@@ -127,7 +127,7 @@ def library_path(tmp_path: Path, host: str | None, own: str | None, before: str 
         "spec = importlib.util.spec_from_file_location('start', sys.argv[1])\n"
         "start = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(start)\n"
-        "print(json.dumps(start.library_path(os.environ, pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))))\n"
+        "print(json.dumps(start.loader_variables(os.environ, pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))))\n"
     )
     answer = subprocess.run(
         [sys.executable, "-c", script, START, driver, compat],
@@ -155,7 +155,7 @@ def library_path(tmp_path: Path, host: str | None, own: str | None, before: str 
 def test_the_images_driver_comes_first_where_the_hosts_is_older(
     tmp_path: Path, host: str | None, own: str | None, before: str, expected: str
 ) -> None:
-    assert library_path(tmp_path, host, own, before) == expected
+    assert loader_variables(tmp_path, host, own, before) == expected
 
 
 def test_the_image_has_the_program_where_requests_name_it_and_asks_for_the_gpus() -> None:
