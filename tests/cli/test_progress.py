@@ -153,6 +153,14 @@ def terminal() -> Iterator[tuple[int, TextIO]]:
     os.close(window)
 
 
+def _on_stderr(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make the terminal stderr and return its window; pytest sets its own after the fixtures, so this is none."""
+    window, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    return window
+
+
 def _show(window: int, shown: Terminal, text: str, below: str = "") -> None:
     """Read what comes until the text is there, the other below it, and the cursor in front of a line."""
     seen = ""
@@ -194,9 +202,7 @@ def test_what_is_printed_stands_above_the_lines_and_stays(terminal: tuple[int, T
 def test_a_board_has_a_line_for_each_job_that_fits_and_counts_the_rest(
     terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, stream = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    window = _on_stderr(terminal, monkeypatch)
     shown = Terminal(140)
     labels = [f"rank={number}" for number in range(30)]
     with board(labels, quiet=False) as watcher:
@@ -212,9 +218,7 @@ def test_a_board_has_a_line_for_each_job_that_fits_and_counts_the_rest(
 def test_a_board_aligns_labels_of_wide_characters_and_cuts_none_that_fits(
     terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, stream = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    window = _on_stderr(terminal, monkeypatch)
     shown = Terminal(140)
     with board(["画像画像", "rank=4"], quiet=False):
         _show(window, shown, "rank=4")
@@ -224,9 +228,7 @@ def test_a_board_aligns_labels_of_wide_characters_and_cuts_none_that_fits(
 def test_long_labels_that_begin_alike_are_told_apart_on_the_board(
     terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, stream = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    window = _on_stderr(terminal, monkeypatch)
     resize(window, 80)
     shown = Terminal(80)
     with board(["learning_rate=0.0001 rank=4", "learning_rate=0.0001 rank=8"], quiet=False):
@@ -235,9 +237,7 @@ def test_long_labels_that_begin_alike_are_told_apart_on_the_board(
 
 
 def test_a_warning_on_the_board_is_called_one(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
-    window, stream = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    window = _on_stderr(terminal, monkeypatch)
     shown = Terminal(140)
     with board(["rank=4"], quiet=False) as watcher:
         watcher.says(0, Warned(message="It is odd."))
@@ -318,9 +318,7 @@ def test_no_color_leaves_the_marks_without_colour(
 def test_an_upload_is_a_line_for_each_tree_that_is_not_there_yet(
     terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, stream = terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm")
+    window = _on_stderr(terminal, monkeypatch)
     shown = Terminal(140)
     with uploading(quiet=False) as progress:
         assert progress is not None
