@@ -203,3 +203,23 @@ def test_the_settings_of_a_job_are_those_that_differ_from_the_defaults_of_its_mo
     assert chosen(recipe_class("dreambooth").model_validate(given)) == given
     given = {"instance_prompt": "a photo of sks dog", "base_model": "org/model", "learning_rate": 1e-3}
     assert chosen(recipe_class("dreambooth").model_validate(given)) == given
+
+
+@pytest.mark.parametrize("base_model", ["builtin", "acme/model"])
+def test_a_style_is_learned_and_judged_by_other_prompts_than_a_thing(base_model: str) -> None:
+    fields = {"base_model": base_model, "placeholder_token": "<new>", "initializer_token": "red"}
+    thing = TextualInversion(**fields)
+    style = TextualInversion(**fields, learnable_property="style")
+    assert style.templates
+    assert not set(style.templates) & set(thing.templates)
+    judged = [[prompt.text for prompt in recipe.judged_by] for recipe in (thing, style)]
+    assert not set(judged[0]) & set(judged[1])
+
+
+def test_what_is_advised_where_memory_is_too_small_is_what_the_settings_leave_to_do() -> None:
+    plain = DreamBooth(base_model="acme/model")
+    saving = plain.model_copy(update={"gradient_checkpointing": True, "mixed_precision": "bf16"})
+    assert "gradient_checkpointing=true" in plain.memory_advice
+    assert "mixed_precision=bf16" in plain.memory_advice
+    assert "gradient_checkpointing" not in saving.memory_advice
+    assert "mixed_precision" not in saving.memory_advice

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from orchestrator.contract.datasets import NOTHING
-from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.digest import hash_files, tree_sha256
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.planning.inputs import prepare_inputs
 from orchestrator.planning.plan import plan_here, store_trees
@@ -47,3 +48,16 @@ def test_a_recipe_without_inputs_has_no_channel_and_no_tree_for_them(
     plan = planned(spec, settings, AwsSettings.placeholder())
     assert set(channel_uris(plan.request)) == {"code", "base_model"}
     assert [tree.kind for tree in plan.trees] == ["code", "models"]
+
+
+def test_other_images_make_another_job(settings: Settings, tmp_path: Path) -> None:
+    names = []
+    for colour in ("red", "blue"):
+        images = tmp_path / colour
+        images.mkdir()
+        Image.new("RGB", (64, 64), colour).save(images / "1.png")
+        spec = build_spec({"recipe": "dreambooth", "images": images, "prompt": "a photo of sks dog"})
+        prepared = prepare_inputs(spec, tmp_path / f"staging-{colour}")
+        assert prepared.sha256 == tree_sha256(hash_files(tmp_path / f"staging-{colour}"))  # what the container computes
+        names.append(plan_here(spec, settings, prepared).request["TrainingJobName"])
+    assert names[0] != names[1]

@@ -9,7 +9,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto.core.models import botocore_stubber
 
-from orchestrator.aws.client import Aws
+from orchestrator.aws.client import ATTEMPTS, Aws
 from orchestrator.contract.digest import FileDigest, hash_files
 from orchestrator.errors import (
     AccessError,
@@ -127,6 +127,24 @@ def test_a_put_outlasts_an_outage_after_the_sdks_retry_quota_is_spent(
     wire.answer("ListObjectsV2", failure, failure, failure)
     store.put_tree(tree)
     assert waits == [1.0, 2.0, 4.0]
+
+
+def test_a_file_that_an_earlier_attempt_has_read_is_sent_whole(
+    bucket: Bucket, wire: Wire, tmp_path: Path, digest_of: Callable[[bytes], FileDigest]
+) -> None:
+    busy = wire.refusal(503, "SlowDown", "Please reduce your request rate.")
+
+    def read_and_refuse(request: AWSPreparedRequest) -> AWSResponse | None:
+        request.body.read()
+        return busy(request)
+
+    content = b"weights" * 1000
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    # as often as the SDK makes a call; it rewinds the file itself between its own attempts
+    wire.answer("PutObject", *[read_and_refuse] * ATTEMPTS)
+    bucket.with_retries().put_new("key", path, digest_of(content))
+    assert bucket.get("key", max_bytes=len(content)) == content
 
 
 def test_when_every_request_is_throttled_the_error_says_so(

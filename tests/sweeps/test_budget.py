@@ -109,3 +109,7 @@ def test_a_job_that_goes_on_by_a_limit_of_its_own_has_to_be_within_its_share() -
     require_share(variant.spec, JobDescription(**known, runtime_limit_seconds=600))
     with pytest.raises(SpecError, match="total does not pay"):
         require_share(variant.spec, JobDescription(**known, runtime_limit_seconds=4 * 3600))
+    unknown = JobDescription(**known | {"instance_type": "ml.unheard-of.xlarge"}, runtime_limit_seconds=600)
+    with pytest.raises(SpecError) as caught:
+        require_share(variant.spec, unknown)
+    assert "mine runs on ml.unheard-of.xlarge, whose price is not known" in caught.value.render()
