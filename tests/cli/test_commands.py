@@ -288,6 +288,12 @@ def _typed(keys: bytes, *words: str) -> int:
     return code
 
 
+def test_a_plan_for_a_model_of_unknown_size_says_that_its_disk_is_unknown(run: Run) -> None:
+    images = ("--images", str(SAMPLE_IMAGES), "--prompt", "a photo of sks monster")
+    plan = run("submit", "dreambooth", "--dry-run", "--base-model", "acme/model", *images).stdout
+    assert "unknown, as the size of the model is" in " ".join(plan.split())
+
+
 def test_a_dry_run_says_that_a_name_is_taken(
     run: Run, settings: Settings, training_request: Callable[..., Request]
 ) -> None:

@@ -217,7 +217,7 @@ def test_a_style_is_learned_and_judged_by_other_prompts_than_a_thing(base_model:
 
 
 def test_what_is_advised_where_memory_is_too_small_is_what_the_settings_leave_to_do() -> None:
-    plain = DreamBooth(base_model="acme/model")
+    plain = DreamBooth(base_model="acme/model", instance_prompt="a photo of sks dog")
     saving = plain.model_copy(update={"gradient_checkpointing": True, "mixed_precision": "bf16"})
     assert "gradient_checkpointing=true" in plain.memory_advice
     assert "mixed_precision=bf16" in plain.memory_advice

@@ -214,6 +214,7 @@ def test_every_broken_row_of_csv_is_reported_with_its_line(pair: Folder) -> None
         ("a.jpg,a dog\n", 'line 1: names no column "file_name"; found: a.jpg, a dog'),
         ("file_name,caption\na.jpg,x\n", 'line 1: names no column "text"; found: file_name, caption'),
         ("file_name,text,text\n", 'line 1: names the column "text" twice'),
+        ('"file_name,text\na.jpg,a dog\n', "line 2: is not CSV: unexpected end of data"),
         ('file_name,text\na.jpg,"open', "line 2: is not CSV: unexpected end of data"),
         ('file_name,text\na.jpg,"a"b"', "line 2: is not CSV: ',' expected after '\"'"),
         ("file_name,text\na.jpg," + "x" * 200_000, "line 2: is not CSV: field larger than field limit"),

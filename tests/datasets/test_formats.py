@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from orchestrator import datasets
 from orchestrator.datasets.decoding import Decoded, decode
 from orchestrator.datasets.findings import UnusableError
+from orchestrator.datasets.heif import heif_to_png
 
 Draw = Callable[..., Image.Image]
 Folder = Any  # the class in conftest, which pytest offers as a fixture only
@@ -479,3 +480,13 @@ def test_a_decoder_that_crashes_is_a_damaged_file(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "pi_heif.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert defect((HEIC / "plain.heic").read_bytes()) == "is damaged and cannot be decoded"
+
+
+@pytest.mark.parametrize(("pixels", "is_read"), [(96 * 80, True), (96 * 80 - 1, False)])
+def test_a_heic_of_too_many_pixels_is_not_decoded(pixels: int, is_read: bool) -> None:
+    data = (HEIC / "plain.heic").read_bytes()
+    if is_read:
+        assert Image.open(BytesIO(heif_to_png(data, ("is too large", "make it smaller"), pixels))).size
+        return
+    with pytest.raises(UnusableError, match="is too large"):
+        heif_to_png(data, ("is too large", "make it smaller"), pixels)
