@@ -70,6 +70,7 @@ def test_the_same_seed_and_prompt_draw_the_image_that_the_job_drew(call: Call, h
     outcome = call("adapters", "draw", "dog", first.prompt, "--seed", str(first.seed), "-n", "2", "-o", "out.png")
     assert outcome.returncode == 0, outcome.stderr
     assert "out-1.png" in outcome.stdout
+    assert "Warning" not in outcome.stderr  # the prompt has the word
     assert pixels(here / "out-1.png") == pixels(samples / first.file)
     assert pixels(here / "out-2.png") == pixels(samples / second.file)
 

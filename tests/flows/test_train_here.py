@@ -46,6 +46,9 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(settings: Settings, ru
     assert {"pytorch_lora_weights.safetensors", "contact_sheet.png", "samples/index.json"} <= set(manifest.files)
     assert manifest.damaged_files(adapter) == []
     assert set(job["metrics"]) == set(FIGURES)
+    command = [sys.executable, "-m", "orchestrator", "jobs", "show", job["name"]]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [figure for figure in job["metrics"].values() if f"{figure:.3f}" not in shown] == []
     # What the adapter says of its data and code is what lies in the store under that hash.
     assert (settings.store / "data" / manifest.dataset_sha256).is_dir()
     assert (settings.store / "code" / manifest.bundle_sha256).is_dir()
