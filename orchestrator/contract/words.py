@@ -50,21 +50,23 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def occurrences(text: str, word: str) -> Iterator[re.Match[str]]:
-    """Yield where the composed `text` holds `word`, in any case, with no letter or digit right beside it."""
-    pattern = _pattern_of(word)
-    return pattern.finditer(composed(text))
+def occurrences(text: str, word: NewWord) -> Iterator[re.Match[str]]:
+    """Yield where the composed `text` holds `word`, in any case.
+
+    A word with tokens of its own is read anywhere, as in "<dog>s"; "<dog>_1" is the second of these tokens alone.
+    Another word is one with no letter or digit right beside it.
+    """
+    return _pattern_of_new(word).finditer(composed(text))
 
 
 def holds_word(text: str, word: str) -> bool:
     """Return whether `text` holds `word`: "Sks, a toy" holds "sks", because models read small letters alone."""
-    return any(occurrences(text, word))
+    return any(occurrences(text, NewWord(word)))
 
 
-def with_word(text: str, word: str) -> str:
+def with_word(text: str, word: NewWord) -> str:
     """Return `text` with `word` written as it is here wherever it is held: "A <Dog>" becomes "A <dog>"."""
-    pattern = _pattern_of(word)
-    return pattern.sub(lambda _: word, composed(text))
+    return _pattern_of_new(word).sub(lambda _: word.text, composed(text))
 
 
 def words_around(text: str, word: str) -> tuple[list[str], list[str]]:
@@ -126,6 +128,14 @@ def _around(text: str, word: str) -> tuple[str, str]:
 def is_article(word: str) -> bool:
     """Return whether a word is an English article."""
     return word.lower() in ARTICLES
+
+
+def _pattern_of_new(word: NewWord) -> re.Pattern[str]:
+    """Return what finds a new word in composed text as a tokenizer reads it, in any case."""
+    if not word.vectors:
+        return _pattern_of(word.text)
+    escaped = re.escape(composed(word.text))
+    return re.compile(rf"{escaped}(?!_\d)", re.IGNORECASE)
 
 
 def _pattern_of(word: str, ending: str = "") -> re.Pattern[str]:

@@ -55,7 +55,14 @@ def test_what_fits_loses_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "limit", "takes"), [("aa <x> bb", 4, False), ("aa <x> bb", 3, True), ("<X> aa", 3, False)]
+    ("text", "limit", "takes"),
+    [
+        ("aa <x> bb", 4, False),
+        ("aa <x> bb", 3, True),
+        ("<X> aa", 3, False),
+        ("aa <X>s", 4, False),
+        ("bb aa<x>", 4, True),
+    ],
 )
 def test_a_word_with_vectors_is_as_many_tokens_and_needs_no_class(text: str, limit: int, takes: bool) -> None:
     loss = loss_of(Pairs(limit), text, NewWord("<x>", vectors=3))
@@ -73,6 +80,6 @@ def test_a_setting_is_named_once_with_its_worst_text_and_tokenizer() -> None:
 
 
 def test_a_word_is_held_as_a_run_of_tokens_only_for_a_tokenizer_that_can_be_read() -> None:
-    assert holds_word([Pairs(9)], "aask bb", "sk")
-    assert not holds_word([], "aask bb", "sk")
-    assert not holds_word([Pairs(9)], "asks bb", "sk")
+    assert holds_word([Pairs(9)], "aask bb", NewWord("sk"))
+    assert not holds_word([], "aask bb", NewWord("sk"))
+    assert not holds_word([Pairs(9)], "asks bb", NewWord("sk"))
