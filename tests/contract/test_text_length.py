@@ -71,6 +71,14 @@ def test_a_word_with_vectors_is_as_many_tokens_and_needs_no_class(text: str, lim
     assert loss_of(Pairs(5), text, NewWord("<x>", vectors=3)) is None
 
 
+def test_a_class_that_ends_at_the_limit_is_read_whole_whatever_sign_follows() -> None:
+    for text in ("sk dd, ee", "sk dd. ee", "sk dd- ee"):
+        loss = loss_of(Pairs(2), text, NewWord("sk"))
+        assert loss is not None
+        assert not loss.takes_new_word
+        assert length_problems([Pairs(2)], [("prompt", text)], NewWord("sk")).refused == []
+
+
 def test_a_setting_is_named_once_with_its_worst_text_and_tokenizer() -> None:
     texts = [("one", "sk aa bb cc"), ("one", "aa bb cc sk"), ("two", "aa")]
     found = length_problems([Pairs(9), Pairs(3)], texts, NewWord("sk"))
