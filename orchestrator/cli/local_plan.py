@@ -38,7 +38,7 @@ def print_local_plan(
     output = plan.request["OutputDataConfig"]
     adapter = folder_of(output["S3OutputPath"])
     size = of_source(spec.base_model)
-    disk = disk_use(spec, plan, size)
+    disk = disk_use(recipe, size, _input_bytes(plan))
     facts = [
         ("job", str(name)),
         ("recipe", f"{recipe.recipe_name()}: {recipe.summary}"),
@@ -73,7 +73,7 @@ def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
     """Raise MachineError when a new job cannot fit the disk; one that is known may hold its files already."""
     name = plan.request["TrainingJobName"]
     size = of_source(spec.base_model)
-    use = disk_use(spec, plan, size)
+    use = disk_use(spec.recipe, size, _input_bytes(plan))
     if use is None or target.has(name):
         return
     home = target.settings.home
@@ -85,6 +85,10 @@ def require_disk(plan: Plan, spec: JobSpec, target: LocalJobs) -> None:
         message,
         next_step="free some space, set ORCHESTRATOR_HOME to a folder on another disk, or train less (tuner, rank)",
     )
+
+
+def _input_bytes(plan: Plan) -> int:
+    return sum(tree.bytes for tree in plan.trees)
 
 
 def _image_facts(prepared: PreparedInputs) -> Facts:

@@ -46,7 +46,8 @@ def check_job(
     warnings = [*spec.warnings, *prepared.warnings]
     if account is not None:
         with _collecting(errors):
-            chosen = find_placement(spec, account.region)
+            inputs = sum(tree.bytes for tree in prepared.trees.values())
+            chosen = find_placement(spec, account.region, inputs)
             placements = [chosen, *stand_ins(spec, chosen)]
         with _collecting(errors):
             require_no_secret(_captions(prepared))

@@ -1,14 +1,17 @@
-"""Estimate what a job writes to the disk of this machine, before it starts."""
+"""Estimate what a job writes to the disk of its machine, before it starts."""
+
+import math
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.footprint import ModelSize
-from orchestrator.planning.duration import checkpoint_bytes, result_bytes
-from orchestrator.planning.plan import Plan
-from orchestrator.specs.job import JobSpec
+from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.planning.duration import checkpoint_bytes, model_bytes, result_bytes
 
 _PNG = 2.0  # bytes of a pixel
 _COPIES_OF_RESULT = 2  # where it is trained, and where it is published
+_FILE_SYSTEM = 1.05  # share that the file system takes of a disk
+_GB = 10**9
 
 
 class DiskUse(BaseModel):
@@ -31,16 +34,37 @@ class DiskUse(BaseModel):
         return self.checkpoints + self.adapter + self.images + self.inputs
 
 
-def disk_use(spec: JobSpec, plan: Plan, size: ModelSize | None) -> DiskUse | None:
-    """Return what a job writes at most, or None when the size of its model is unknown."""
-    recipe = spec.recipe
+def disk_use(recipe: Recipe, size: ModelSize | None, inputs: int) -> DiskUse | None:
+    """Return what a job with so many bytes of inputs writes at most, or None when the size of its model is unknown."""
     result = result_bytes(recipe, size)
     if not result:
         return None
     drawn = recipe.images_drawn * recipe.resolution**2
+    kept = recipe.keep_checkpoints
+    if isinstance(recipe, Optimised):
+        kept = min(kept, recipe.steps)
     return DiskUse(
-        checkpoints=(recipe.keep_checkpoints + 1) * checkpoint_bytes(recipe, size),
+        checkpoints=(kept + 1) * checkpoint_bytes(recipe, size),
         adapter=_COPIES_OF_RESULT * result,
         images=int(_PNG * drawn),
-        inputs=sum(tree.bytes for tree in plan.trees),
+        inputs=inputs,
     )
+
+
+def disk_of_instance(
+    recipe: Recipe,
+    size: ModelSize | None,
+    *,
+    scorer: int,
+    inputs: int,
+) -> int | None:
+    """Return the GB that a job takes at most of an instance's disk, which gets a copy of its base model too.
+
+    `scorer` is the parameters of a CLIP of its own, `inputs` the bytes of its images. None when the size of the model
+    is unknown.
+    """
+    use = disk_use(recipe, size, inputs)
+    if use is None or size is None:
+        return None
+    whole = use.total + model_bytes(size) + 4 * scorer
+    return math.ceil(_FILE_SYSTEM * whole / _GB)

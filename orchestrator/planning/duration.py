@@ -139,8 +139,7 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
         return None
     images = recipe.images_drawn
     batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
-    parameters = size.denoiser + size.vae + size.text_encoders + size.clip
-    model_bytes = 4 * parameters
+    downloaded = model_bytes(size)
     published_bytes = result_bytes(recipe, size)
     ends = []
     for end in range(2):
@@ -156,7 +155,7 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
         seconds = _CONTAINER_START[end]
         seconds += recipe.steps * step_seconds
         seconds += drawing_seconds
-        seconds += model_bytes / _DOWNLOAD[end]
+        seconds += downloaded / _DOWNLOAD[end]
         seconds += published_bytes / _UPLOAD[end]
         ends.append(math.ceil(seconds))
     low, high = ends
@@ -238,6 +237,11 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
     """Return the bytes of one checkpoint: trained weights and AdamW's two moments in float32; 0 when unknown."""
     return 3 * result_bytes(recipe, size)
+
+
+def model_bytes(size: ModelSize) -> int:
+    """Return the bytes of a base model's files in float32."""
+    return 4 * (size.denoiser + size.vae + size.text_encoders + size.clip)
 
 
 def default_limit(recipe: Recipe, expected: Duration | None) -> int:

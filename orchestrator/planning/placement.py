@@ -10,6 +10,7 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
 from orchestrator.models import size
+from orchestrator.planning.disk import disk_of_instance
 from orchestrator.planning.duration import Duration, checkpoint_bytes, default_limit, on_gpu, upload_seconds
 from orchestrator.planning.memory import Fit, MemoryEstimate, estimate
 from orchestrator.planning.pricing import WorstCase, likely_cost, runtime_for, worst_case
@@ -43,6 +44,8 @@ class Placement(BaseModel):
     """Low and high end of what it is likely to cost; None when that is unknown."""
     checkpoint_bytes: int
     """Bytes of the checkpoints that it keeps in the bucket; 0 when unknown."""
+    disk_gb: int
+    """Disk space that it asks for or is estimated to take at most, GB."""
     wait_seconds: int | None
     """MaxWaitTimeInSeconds; None without spot."""
     quota: str
@@ -51,19 +54,27 @@ class Placement(BaseModel):
     """Problems that do not stop the job."""
 
 
-def find_placement(spec: JobSpec, region: str) -> Placement:
+def find_placement(spec: JobSpec, region: str, input_bytes: int = 0) -> Placement:
     """Choose or check the instance and price the job; raises SpecError with all problems at once."""
     model_size = size.of_source(spec.base_model)
-    memory = estimate(spec.recipe, model_size, size.of_scorer(spec.scorer))
-    chosen, why = _choose(spec, memory, region)
-    return _placed(spec, chosen, why, memory, region)
+    scorer = size.of_scorer(spec.scorer)
+    memory = estimate(spec.recipe, model_size, scorer)
+    estimated = disk_of_instance(
+        spec.recipe,
+        model_size,
+        scorer=scorer,
+        inputs=input_bytes,
+    )
+    disk_gb = max(spec.compute.volume_gb, estimated or 0)
+    chosen, why = _choose(spec, memory, disk_gb, region)
+    return _placed(spec, chosen, why, memory, disk_gb, region)
 
 
 def stand_ins(spec: JobSpec, placement: Placement) -> list[Placement]:
     """Return the other placements for when the instance has no capacity, the cheapest first.
 
     Each has the same number of GPUs with at least as much memory. Those beyond the budget are left out, and those with
-    too little main memory.
+    too little main memory or disk.
     """
     found = []
     memory = placement.memory
@@ -71,8 +82,10 @@ def stand_ins(spec: JobSpec, placement: Placement) -> list[Placement]:
     for other in fallbacks(placement.instance):
         if memory is not None and not memory.fits_main(other):
             continue
+        if not _has_disk(other, placement.disk_gb):
+            continue
         try:
-            stand_in = _placed(spec, other, why, memory, placement.region)
+            stand_in = _placed(spec, other, why, memory, placement.disk_gb, placement.region)
         except SpecError:  # beyond the budget
             continue
         found.append(stand_in)
@@ -84,12 +97,14 @@ def _placed(
     chosen: Instance,
     why: str,
     memory: MemoryEstimate | None,
+    disk_gb: int,
     region: str,
 ) -> Placement:
     """Return the placement on an instance; raises SpecError when the budget does not pay for training on it."""
+    _require_disk(chosen, spec.compute.volume_gb)
+    compute = spec.compute.model_copy(update={"volume_gb": disk_gb})  # a volume is paid for
+    spec = spec.model_copy(update={"compute": compute})
     recipe = spec.recipe
-    compute = spec.compute
-    _require_disk(chosen, compute.volume_gb)
     model_size = size.of_source(spec.base_model)
     kept_bytes = recipe.keep_checkpoints * checkpoint_bytes(recipe, model_size)
     upload = upload_seconds(recipe, model_size)
@@ -114,13 +129,19 @@ def _placed(
         expected=expected,
         likely_usd=likely_usd,
         checkpoint_bytes=kept_bytes,
+        disk_gb=disk_gb,
         wait_seconds=compute.wait_seconds(seconds),
         quota=f"{chosen.name} for {usage}",
         warnings=tuple(_warnings(spec, chosen, memory, expected, seconds)),
     )
 
 
-def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[Instance, str]:
+def _choose(
+    spec: JobSpec,
+    memory: MemoryEstimate | None,
+    disk_gb: int,
+    region: str,
+) -> tuple[Instance, str]:
     """Return the requested instance, or else the cheapest with one GPU that is large enough, and why.
 
     A type without a known price is never chosen: nothing would tell what it costs.
@@ -133,11 +154,11 @@ def _choose(spec: JobSpec, memory: MemoryEstimate | None, region: str) -> tuple[
         listed = price(candidate, region)
         if listed is None or listed.usd_per_hour >= lowest:
             continue
-        if candidate.gpus == 1 and _is_enough(candidate, spec, memory):
+        if candidate.gpus == 1 and _has_disk(candidate, disk_gb) and _is_enough(candidate, spec, memory):
             cheapest = candidate
             lowest = listed.usd_per_hour
     if cheapest is None:
-        raise _too_big(spec, memory)
+        raise _too_big(spec, memory, disk_gb)
     need = "the size of the model is unknown"
     if memory is not None:
         need = f"the job is estimated to take {memory.describe()}"
@@ -168,10 +189,8 @@ def _require_disk(chosen: Instance, gb: int) -> None:
 
 
 def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None) -> bool:
-    """Whether the disk, the GPU and the main memory of an instance are sure to suffice."""
+    """Whether the GPU and the main memory of an instance are sure to suffice."""
     gpu = candidate.gpu
-    if not _has_disk(candidate, spec.compute.volume_gb):
-        return False
     if spec.recipe.needs_bf16 and not gpu.bf16:
         return False
     if memory is None:
@@ -181,14 +200,17 @@ def _is_enough(candidate: Instance, spec: JobSpec, memory: MemoryEstimate | None
     return memory.fits_main(candidate)
 
 
-def _too_big(spec: JobSpec, memory: MemoryEstimate | None) -> SpecError:
+def _too_big(spec: JobSpec, memory: MemoryEstimate | None, disk_gb: int) -> SpecError:
     need = "an unknown amount of memory"
     if memory is not None:
         need = memory.describe()
+    advice = spec.recipe.memory_advice
+    if disk_gb > spec.compute.volume_gb:
+        advice = f"{advice}, lower keep_checkpoints"
     problem = Problem(
         where="compute.instance_type",
-        what=f"no instance type has a GPU that is sure to hold {need}, and {spec.compute.volume_gb} GB of disk space",
-        fix=f"{spec.recipe.memory_advice}, or name an instance_type yourself",
+        what=f"no instance type has a GPU that is sure to hold {need}, and {disk_gb} GB of disk space",
+        fix=f"{advice}, or name an instance_type yourself",
     )
     return _refusal("No instance type satisfies this job", problem)
 
@@ -241,6 +263,7 @@ def _warnings(
         _price_warning(chosen),
         _memory_warning(spec, chosen, memory),
         _main_memory_warning(chosen, memory),
+        _disk_warning(spec, chosen),
         _precision_warning(spec, chosen),
         _batch_warning(spec, chosen),
     ]
@@ -301,6 +324,21 @@ def _main_memory_warning(chosen: Instance, memory: MemoryEstimate | None) -> Pro
         where="compute.instance_type",
         what=f"{chosen.name} may be too small: it has {chosen.memory_gib} GiB of main memory, and loading takes {need}",
         fix="name a larger size of the type, or leave instance_type out",
+    )
+
+
+def _disk_warning(spec: JobSpec, chosen: Instance) -> Problem | None:
+    gb = spec.compute.volume_gb
+    if _has_disk(chosen, gb):
+        return None
+    fix = "lower keep_checkpoints, or leave instance_type out"
+    larger = with_disk(chosen, gb)
+    if larger is not None:
+        fix = f"use {larger.name} ({larger.disk_gb} GB), or lower keep_checkpoints"
+    return Problem(
+        where="compute.instance_type",
+        what=f"the built-in disk of {chosen.name}, {chosen.disk_gb} GB, may be too small: the job keeps up to {gb} GB",
+        fix=fix,
     )
 
 

@@ -204,7 +204,7 @@ def _resources(spec: JobSpec, context: SageMakerContext) -> Request:
         "InstanceCount": compute.instance_count,
     }
     if chosen.disk_gb is None:  # a built-in disk has a size and a key of its own, and the service takes no other
-        resources["VolumeSizeInGB"] = compute.volume_gb
+        resources["VolumeSizeInGB"] = context.placement.disk_gb
         resources |= _key("VolumeKmsKeyId", context.account)
     return resources
 

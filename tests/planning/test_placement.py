@@ -201,6 +201,34 @@ def test_a_job_that_needs_much_disk_is_placed_where_there_is_as_much() -> None:
     assert "16000 GB of disk space" in problem
 
 
+def test_a_job_that_keeps_many_checkpoints_is_placed_where_they_fit() -> None:
+    many = {"tuner": "full", "keep_checkpoints": 40}
+    job = spec(settings=many)
+    placed = find_placement(job, HOME)
+    checkpoints = 41 * 12 * 859.5e6 / 1e9  # float32, three times the weights; one more until it is verified
+    assert checkpoints < placed.disk_gb < 1.1 * checkpoints
+    assert placed.warnings == ()
+    for one in (placed, *stand_ins(job, placed)):
+        assert (one.instance.disk_gb or 0) >= placed.disk_gb
+    named = find_placement(spec(settings=many, compute={"instance_type": "ml.g6e.xlarge"}), HOME)
+    (warning,) = named.warnings
+    assert f"250 GB, may be too small: the job keeps up to {placed.disk_gb} GB" in warning.what
+    assert "use ml.g6e.4xlarge (600 GB), or lower keep_checkpoints" in warning.fix
+    assert find_placement(spec(settings={"keep_checkpoints": 40}), HOME).instance.name == "ml.g4dn.xlarge"
+
+
+def test_a_job_writes_no_more_checkpoints_than_it_has_steps() -> None:
+    few = {"tuner": "full", "keep_checkpoints": 5000, "steps": 2}
+    assert find_placement(spec(settings=few), HOME).disk_gb == 50
+
+
+def test_the_disk_holds_the_inputs_and_a_disk_that_no_type_has_is_refused() -> None:
+    assert (find_placement(spec(), HOME, input_bytes=300 * 10**9).instance.disk_gb or 0) > 300
+    (problem,) = refused(spec(settings={"tuner": "full", "keep_checkpoints": 700, "steps": 9000})).values()
+    assert "GB of disk space" in problem
+    assert "lower keep_checkpoints" in problem
+
+
 SMALL_HOST = {"instance_type": "ml.g5.xlarge"}  # 16 GiB of main memory
 
 
