@@ -1,5 +1,6 @@
 """What a job learns from becomes its channels; a recipe that learns from no files has none."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.planning.inputs import prepare_inputs
 from orchestrator.planning.plan import plan_here, store_trees
 from orchestrator.requests import channel_uris
+from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.storage import FolderStore, folder_of
@@ -61,3 +63,13 @@ def test_other_images_make_another_job(settings: Settings, tmp_path: Path) -> No
         assert prepared.sha256 == tree_sha256(hash_files(tmp_path / f"staging-{colour}"))  # what the container computes
         names.append(plan_here(spec, settings, prepared).request["TrainingJobName"])
     assert names[0] != names[1]
+
+
+def test_the_clip_that_measures_is_a_channel_of_its_own(settings: Settings, tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    shutil.copytree(BUILTIN_MODEL / "clip", clip)
+    shutil.copytree(BUILTIN_MODEL / "tokenizer", clip, dirs_exist_ok=True)
+    plan = planned(build_spec({"recipe": "dreambooth", "scorer": clip}), settings, AwsSettings.placeholder())
+    uri = channel_uris(plan.request)["scorer"]
+    (tree,) = [tree for tree in plan.trees if uri.endswith(tree.name)]
+    assert "model.safetensors" in tree.files
