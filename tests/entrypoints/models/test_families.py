@@ -60,7 +60,7 @@ def test_a_prediction_is_what_the_pipeline_asks_for(family_base: BaseModel) -> N
     hook = family_base.denoiser.register_forward_hook(
         lambda _, arguments, output: calls.append((arguments, output[0].clone()))
     )
-    family_base.pipeline("a toy dog", num_inference_steps=1, guidance_scale=1.0, height=tiny.SIDE, width=tiny.SIDE)
+    family_base.pipeline("a toy dog", num_inference_steps=1, guidance_scale=1.0, height=tiny.SIDE, width=2 * tiny.SIDE)
     hook.remove()
     (noisy, timestep), theirs = calls[0]
     ours = family_base.predict(noisy, timestep.expand(1), family_base.encode_prompts(["a toy dog"]))
