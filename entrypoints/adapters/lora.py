@@ -8,7 +8,8 @@ the rank.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -96,6 +97,17 @@ class Lora:
             values[f"{part}.lora_alpha"] = config.r  # a scale of 1: B has the adapter's own in it
             values[f"{part}.target_modules"] = config.target_modules
         return json.dumps(values, sort_keys=True, default=sorted)
+
+    @contextmanager
+    def untuned(self, load: Callable[[], BaseModel]) -> Iterator[BaseModel]:  # noqa: ARG002 - nothing to load
+        """Turn the adapters off: what is left are the base's own weights."""
+        for module in self.modules.values():
+            module.disable_adapters()
+        try:
+            yield self.base
+        finally:
+            for module in self.modules.values():
+                module.enable_adapters()
 
 
 def make_config(rank: int, alpha: float, projections: Sequence[str]) -> LoraConfig:
