@@ -126,8 +126,8 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
         f"from diffusers import {family.pipeline}",
         *gap,
         f"pipe = {family.pipeline}.from_pretrained({model}, use_safetensors=True)",
-        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',
         *loading,
+        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',  # last: it takes along the parts that were replaced
         f"generator = torch.Generator().manual_seed({settings.seed})",
         f"images = pipe({example_prompt(manifest)!r}, {numbers}, generator=generator).images",
         'images[0].save("image.png")',

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.loading import load_adapter
 from entrypoints.adapters.lora import Lora
@@ -22,6 +24,7 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError
+from orchestrator.adapters.usage import snippet
 from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, LORA_FILE, AdapterManifest
 
 CPU = torch.device("cpu")
@@ -41,7 +44,8 @@ def save(base: BaseModel, tuner: Tuner, folder: Path) -> None:
 
 def write_manifest(base: BaseModel, tuner: Tuner, folder: Path) -> None:
     fields = {"recipe": "dreambooth", "config": {}, "dataset_sha256": "", "bundle_sha256": "", "libraries": {}}
-    AdapterManifest(kind=tuner.kind, parts=tuner.parts, base_model=base.reference, **fields).write(folder)
+    about = {"kind": tuner.kind, "parts": tuner.parts, "trigger": "<my-dog>", "base_model": base.reference}
+    AdapterManifest(**about, **fields).write(folder)
 
 
 def assert_loads(base: BaseModel, folder: Path) -> None:
@@ -86,6 +90,33 @@ def test_a_lora_of_an_earlier_version_loads_with_the_alpha_of_its_metadata(
     save_file(earlier, file, {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
     write_manifest(base, tuner, folder)
     assert_loads(base, folder)
+
+
+def run_program(folder: Path, base_folder: Path) -> Any:
+    """Run the printed program of an adapter up to where it draws, on the device that computes nothing."""
+    lines = snippet(AdapterManifest.read(folder), str(folder), base_folder)
+    names: dict[str, Any] = {}
+    opening = "\n".join(lines[:-2]).replace('"cpu"', '"meta"')
+    exec(opening, names)  # noqa: S102 - the lines that a user copies
+    return names["pipe"]
+
+
+TUNERS: dict[str, Callable[[BaseModel], Tuner]] = {
+    EMBEDDING: lambda base: Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=1),
+    FULL: lambda base: Full(base, text_encoder=True),
+    LORA: lambda base: Lora(base, rank=2, alpha=2, text_encoder=True, seed=0),
+}
+
+
+@pytest.mark.parametrize("kind", TUNERS)
+def test_a_printed_program_has_all_of_its_pipeline_on_one_device(
+    family_base: BaseModel, tmp_path: Path, kind: str
+) -> None:
+    save(family_base, TUNERS[kind](family_base), tmp_path / "adapter")
+    pipe = run_program(tmp_path / "adapter", family_base.folder)
+    for part in family_base.family.weight_parts:
+        devices = {tensor.device.type for tensor in getattr(pipe, part).parameters()}
+        assert devices == {"meta"}, part
 
 
 class Trap:
