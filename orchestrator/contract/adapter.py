@@ -159,7 +159,7 @@ class AdapterManifest(BaseModel):
         Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
-            return [f"pipe.load_lora_weights({folder!r}, {_arguments(LORA_LOADING)})"]
+            return [f"pipe.load_lora_weights({folder!r}, {python_arguments(LORA_LOADING)})"]
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
@@ -182,7 +182,7 @@ class AdapterManifest(BaseModel):
     def _loading_embeddings(self, folder: str, family: Family) -> list[str]:
         """Return one line, or one for each text encoder where a file holds the rows of several."""
         if not family.embedding_keys:
-            return [f"pipe.load_textual_inversion({folder!r}, {_arguments(EMBEDDINGS_LOADING)})"]
+            return [f"pipe.load_textual_inversion({folder!r}, {python_arguments(EMBEDDINGS_LOADING)})"]
         file = f"{folder}/{EMBEDDINGS_FILE}"
         lines = [
             "from safetensors.torch import load_file",
@@ -228,7 +228,7 @@ class AdapterManifest(BaseModel):
         return misfits
 
 
-def _arguments(values: Mapping[str, Any]) -> str:
+def python_arguments(values: Mapping[str, Any]) -> str:
     """Return keyword arguments as Python."""
     written = [f"{name}={value!r}" for name, value in values.items()]
     return ", ".join(written)

@@ -26,6 +26,7 @@ from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.adapters.usage import snippet
 from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, LORA_FILE, AdapterManifest
+from orchestrator.contract.model_check import model_problems
 
 CPU = torch.device("cpu")
 FLAT_PREFIX = "text_encoder.text_model."
@@ -117,6 +118,22 @@ def test_a_printed_program_has_all_of_its_pipeline_on_one_device(
     for part in family_base.family.weight_parts:
         devices = {tensor.device.type for tensor in getattr(pipe, part).parameters()}
         assert devices == {"meta"}, part
+
+
+def test_a_printed_program_opens_every_base_model_that_training_opens(family_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    # An index of the Hub names parts that are not fetched, because training reads none of them.
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    index |= {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]}
+    if "safety_checker" in index:
+        index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert model_problems(folder) == []
+    base = load_base_model(folder, "tiny", None, CPU)
+    save(base, Lora(base, rank=2, alpha=2, text_encoder=False, seed=0), tmp_path / "adapter")
+    assert isinstance(run_program(tmp_path / "adapter", folder), type(base.pipeline))
 
 
 class Trap:
