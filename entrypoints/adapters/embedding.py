@@ -137,7 +137,7 @@ def load(
         raise TrainingError(
             "adapter",
             f"A learned word cannot be used in part; it was given the weight {weight:g}.",
-            "Give it the weight 1, or leave the weight out.",
+            "give it the weight 1, or leave the weight out",
         )
     placeholder = str(manifest.trigger)
     keys = embedding_keys(base, placeholder)

@@ -107,7 +107,7 @@ def require_steps(base: BaseModel, steps: int, setting: str) -> None:
         raise TrainingError(
             "recipe",
             f'The base model "{base.reference.id}" cannot draw in {steps} steps with its {scheduler}: {reason}',
-            f"Draw in another number of steps: {setting}{possible}",
+            f"draw in another number of steps: {setting}{possible}",
         ) from error
 
 

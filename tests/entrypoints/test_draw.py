@@ -67,4 +67,4 @@ def test_steps_in_which_a_model_cannot_draw_are_named_as_they_were_given(base_fo
     )
     with pytest.raises(TrainingError, match="cannot draw in 25 steps with its DDIMScheduler") as caught:
         draw_order(order, tmp_path)
-    assert caught.value.next_step == "Draw in another number of steps: --steps 10"
+    assert caught.value.next_step == "draw in another number of steps: --steps 10"

@@ -136,7 +136,7 @@ def test_steps_in_which_a_scheduler_cannot_draw_are_refused_before_training(
     set_scheduler(folder, **scheduler)
     with pytest.raises(TrainingError, match=f"cannot draw in {steps} steps with its {scheduler['name']}: ") as caught:
         run(job(tiny.dreambooth(inference_steps=steps), base_model=folder))
-    assert caught.value.next_step == f"Draw in another number of steps: -s inference_steps={possible}"
+    assert caught.value.next_step == f"draw in another number of steps: -s inference_steps={possible}"
     assert '"step"' not in capfd.readouterr().out
     silent = {"prior_preservation": False, "evaluation_prompts": 0}
     assert run(job(tiny.dreambooth(inference_steps=steps, **silent), "silent", base_model=folder))
