@@ -125,7 +125,14 @@ def load(
     manifest: AdapterManifest,
     weight: float,
 ) -> None:
-    """Put the adapter into the pipeline, scaled by `weight`."""
+    """Put the adapter into the pipeline, scaled by `weight`; raises ValueError where it would leave a part as it is.
+
+    diffusers only warns of a file without weights for a part.
+    """
     name = f"adapter-{manifest.files_sha256[:16]}"
     base.pipeline.load_lora_weights(str(folder), adapter_name=name, **LORA_LOADING)
+    changed = base.pipeline.get_list_adapters()  # by part
+    for part in manifest.parts or (base.family.denoiser,):  # manifests of earlier versions name none
+        if part not in changed:
+            raise ValueError(f"it has no weights of {part}")
     base.pipeline.set_adapters([name], adapter_weights=[weight])

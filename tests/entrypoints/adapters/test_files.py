@@ -177,6 +177,21 @@ def test_what_is_no_safetensors_file_of_an_adapter_is_refused_and_never_unpickle
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_lora_without_weights_of_a_part_is_refused(base: BaseModel, tmp_path: Path, named: bool) -> None:
+    folder = tmp_path / "adapter"
+    tuner = Lora(base, rank=2, alpha=2, text_encoder=True, seed=0)
+    save(base, tuner, folder)
+    weights = load_file(folder / LORA_FILE)
+    lost = "text_encoder." if named else "unet."
+    save_file({name: weight for name, weight in weights.items() if not name.startswith(lost)}, folder / LORA_FILE)
+    tuner.parts = tuner.parts if named else ()  # as of earlier versions
+    write_manifest(base, tuner, folder)
+    fresh = load_base_model(base.folder, "tiny", None, CPU)
+    with pytest.raises(TrainingError, match=f"it has no weights of {lost[:-1]}"):
+        load_adapter(fresh, folder)
+
+
 def test_a_lora_needs_no_alpha_and_names_text_encoders_as_old_loaders_do(
     family_base: BaseModel, tmp_path: Path
 ) -> None:
