@@ -29,6 +29,7 @@ from entrypoints.models.sampling import Drawing, DrawRequest, draw
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import list_images
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.digest import FileDigest, hash_files
 from orchestrator.contract.environment import SCORER_CHANNEL, Environment
 from orchestrator.contract.prompts import EvaluationPrompt, contexts
 from orchestrator.contract.samples import CELL, INDEX_FILE, SampleImage, SampleIndex, Source, parse_index
@@ -262,6 +263,12 @@ TUNERS: dict[str, Callable[[BaseModel], Tuner]] = {
 }
 
 
+def saved(tuner: Tuner, folder: Path) -> dict[str, FileDigest]:
+    folder.mkdir()
+    tuner.save(folder, {"format": "pt"})
+    return hash_files(folder)
+
+
 @pytest.mark.parametrize("kind", TUNERS)
 def test_images_before_are_the_base_models_and_a_second_copy_is_held_only_where_its_weights_are_gone(
     kind: str, family_folder: Path, tmp_path: Path
@@ -283,6 +290,7 @@ def test_images_before_are_the_base_models_and_a_second_copy_is_held_only_where_
     with torch.no_grad():
         for parameter in tuner.parameters.values():
             parameter.add_(0.1)
+    trained = saved(tuner, tmp_path / "trained")
     held: list[int] = []
     found = evaluate(
         untuned=partial(tuner.untuned, load),
@@ -297,4 +305,5 @@ def test_images_before_are_the_base_models_and_a_second_copy_is_held_only_where_
     after = draw(base, [DrawRequest(prompts[0].after, 7)], drawing, lambda: None)
     assert drawn["before"] == expected[0].tobytes()
     assert drawn["after"] == after[0].tobytes() != drawn["before"]
+    assert saved(tuner, tmp_path / "evaluated") == trained
     assert held == ([2, 2, 1, 1] if kind == "full" else [1, 1, 1, 1])  # at each denoising step
