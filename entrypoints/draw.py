@@ -38,7 +38,7 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
     from entrypoints.adapters.loading import load_adapter
     from entrypoints.models.hub import fetch_from_hub
     from entrypoints.models.loading import load_base_model
-    from entrypoints.models.sampling import Drawing, DrawRequest, draw
+    from entrypoints.models.sampling import Drawing, DrawRequest, draw, require_steps
 
     train.quieten()
     base_folder, revision = order.base_folder, order.base_revision
@@ -46,6 +46,7 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
         base_folder, revision = fetch_from_hub(order.base_model, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base_model(base_folder, order.base_model, revision, device)
+    require_steps(base, order.steps, "--steps ")
     prompt = order.prompt
     if order.word is not None:  # only in its own spelling does a new word stand for all its vectors
         prompt = with_word(prompt, order.word)

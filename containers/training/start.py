@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
@@ -33,10 +34,17 @@ _STOPPED = 143  # 128 + SIGTERM
 def main(command: Sequence[str]) -> int:
     """Check the inputs and become the command; return an exit status only when it cannot start."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # the first process of a container ignores it else
+    if not command:
+        sys.stderr.write("No command is given: start-job COMMAND [ARGUMENTS]\n")
+        return _FAILED
     root = Path(os.environ.get(ROOT_VARIABLE, "/opt/ml"))
-    changed = changed_channels(root / "input" / "data", os.environ.get(INPUTS_VARIABLE, ""))
+    try:
+        changed = changed_channels(root / "input" / "data", os.environ.get(INPUTS_VARIABLE, ""))
+    except OSError as error:
+        report_unreadable(root, error)
+        return _FAILED
     if changed:
-        report(root, changed)
+        report_changed(root, changed)
         return _FAILED
     environment = {**os.environ, **loader_variables(os.environ, NVIDIA_DRIVER, CUDA_COMPAT)}
     try:
@@ -47,7 +55,10 @@ def main(command: Sequence[str]) -> int:
 
 
 def changed_channels(data: Path, expected: str) -> dict[str, str]:
-    """Return the channels whose content is not the one that was submitted, with the hash of what was."""
+    """Return the channels whose content is not the one that was submitted, with the hash of what was.
+
+    Raises OSError when a file or a folder cannot be read.
+    """
     changed = {}
     for pair in expected.split():
         channel, _, sha256 = pair.partition("=")
@@ -59,7 +70,7 @@ def changed_channels(data: Path, expected: str) -> dict[str, str]:
 def tree_sha256(folder: Path) -> str:
     """Return one hash over the names and bytes of all files, as `orchestrator.contract.digest`, but byte code too."""
     lines = {}
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, onerror=_require_listing):
         for name in names:
             path = Path(place, name)
             with path.open("rb") as file:
@@ -67,12 +78,27 @@ def tree_sha256(folder: Path) -> str:
                 lines[path.relative_to(folder).as_posix()] = (digest, file.tell())
     whole = hashlib.sha256()
     for name, (digest, size) in sorted(lines.items()):
-        whole.update(f"{digest} {size} {name}\n".encode())
+        whole.update(f"{digest} {size} {name}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
-def report(root: Path, changed: Mapping[str, str]) -> None:
-    """Say why the job does not start: as an event in the log, and in the file that becomes its FailureReason."""
+def _require_listing(error: OSError) -> None:
+    """Let a folder that cannot be listed not pass for an empty one; one that is gone is empty."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def report_unreadable(root: Path, error: OSError) -> None:
+    """Say that the inputs cannot be checked."""
+    next_step = (
+        "Retry the job, which fetches its inputs anew: python -m orchestrator jobs retry JOB; if it fails again, look "
+        "at the disk of the machine."
+    )
+    report(root, "unreadable-input", f"The inputs of the job cannot be read: {error}", next_step)
+
+
+def report_changed(root: Path, changed: Mapping[str, str]) -> None:
+    """Say which inputs are not those that were submitted, and how to have them uploaded again."""
     names = ", ".join(changed)
     message = f"The input {names} is not what was submitted: files in the bucket were changed, added or removed."
     # A tree with a manifest is not uploaded again: both have the hash in their names, and both have to go.
@@ -81,11 +107,17 @@ def report(root: Path, changed: Mapping[str, str]) -> None:
         "The bucket's owner looks who wrote there and deletes what is stored of it: "
         f"aws s3 rm s3://BUCKET --recursive --exclude '*' {patterns}; then submit again with --restart."
     )
-    event = {"event": "failed", "kind": "changed-input", "message": message, "next_step": next_step}
+    report(root, "changed-input", message, next_step)
+
+
+def report(root: Path, kind: str, message: str, next_step: str) -> None:
+    """Say why the job does not start: as an event in the log, and in the file that becomes its FailureReason."""
+    event = {"event": "failed", "kind": kind, "message": message, "next_step": next_step}
     sys.stdout.write(f"{json.dumps(event)}\n")
     failure = root / "output" / "failure"
-    failure.parent.mkdir(parents=True, exist_ok=True)
-    failure.write_text(f"{message}\nNext: {next_step}", encoding="utf-8")
+    with suppress(OSError):  # the event has been told
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(f"{message}\nNext: {next_step}", encoding="utf-8", errors="replace")
 
 
 def loader_variables(environment: Mapping[str, str], driver: Path, compat: Path) -> dict[str, str]:

@@ -4,7 +4,9 @@ A word may have several rows ("vectors"). Its tokens are then "<x>", "<x>_1", "<
 read as all of them in this order. This is what diffusers does with a learned word, so our files load there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -65,6 +67,8 @@ class Embedding:
         initializer: str,
         vectors: int,
     ) -> None:
+        self.base = base
+        self.known_tokenizers = [deepcopy(tokenizer) for tokenizer in base.tokenizers]
         self.keys = embedding_keys(base, placeholder)
         self.parts = base.family.text_encoders
         self.rows: dict[str, nn.Parameter] = {}
@@ -90,6 +94,21 @@ class Embedding:
         for part, rows in self.rows.items():
             tensors[self.keys[part]] = rows
         save_weights(tensors, folder / EMBEDDINGS_FILE, header)
+
+    @contextmanager
+    def untuned(self, load: Callable[[], BaseModel]) -> Iterator[BaseModel]:  # noqa: ARG002 - nothing to load
+        """Read prompts as before: with the new word, a tokenizer may find it inside other words."""
+        taught = self.base.tokenizers
+        self._read_by(self.known_tokenizers)
+        try:
+            yield self.base
+        finally:
+            self._read_by(taught)
+
+    def _read_by(self, tokenizers: Sequence[CLIPTokenizer]) -> None:
+        """Have the base model read prompts by these tokenizers."""
+        for name, tokenizer in zip(self.base.family.tokenizers, tokenizers, strict=True):
+            setattr(self.base.pipeline, name, tokenizer)
 
 
 def embedding_keys(base: BaseModel, placeholder: str) -> dict[str, str]:
@@ -118,7 +137,7 @@ def load(
         raise TrainingError(
             "adapter",
             f"A learned word cannot be used in part; it was given the weight {weight:g}.",
-            "Give it the weight 1, or leave the weight out.",
+            "give it the weight 1, or leave the weight out",
         )
     placeholder = str(manifest.trigger)
     keys = embedding_keys(base, placeholder)

@@ -1,7 +1,8 @@
 """Full fine-tuning: all weights of the denoiser and, when the recipe trains them, of the text encoders."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,6 +50,11 @@ class Full:
             for name, weight in module.state_dict().items():
                 weights[prefix + name] = weight
             save_weights(weights, target / weights_file(part), header)
+
+    @contextmanager
+    def untuned(self, load: Callable[[], BaseModel]) -> Iterator[BaseModel]:
+        """Load a second copy: the weights of this one are no longer the base's."""
+        yield load()
 
 
 def copy_config(source: Path, target: Path) -> None:

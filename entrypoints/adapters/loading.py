@@ -26,18 +26,18 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
     kind is not known here, when its weights cannot be loaded, or when the base model carries an adapter already.
     """
     if not math.isfinite(weight):
-        raise TrainingError("adapter", f"The weight of an adapter is a number, not {weight}.", "Give it the weight 1.")
+        raise TrainingError("adapter", f"The weight of an adapter is a number, not {weight}.", "give it the weight 1")
     if base.adapters:
         raise TrainingError(
             "adapter",
             "The base model carries an adapter already, and would draw with a mixture of both.",
-            "Load the base model anew for each adapter.",
+            "load the base model anew for each adapter",
         )
     try:
         manifest = AdapterManifest.read(folder)
     except (OSError, ValidationError) as error:
         message = f"{folder} holds no readable adapter: {error}"
-        raise TrainingError("adapter", message, "Check the folder, or fetch the adapter again.") from error
+        raise TrainingError("adapter", message, "check the folder, or fetch the adapter again") from error
     require_loadable(base, folder, manifest)
     module = KINDS[manifest.kind]
     try:
@@ -48,7 +48,7 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
         raise TrainingError(
             "adapter",
             f"The weights of the adapter in {folder} cannot be loaded: {first_line(error)}",
-            "Fetch the adapter again, or use another one.",
+            "fetch the adapter again, or use another one",
         ) from error
     base.adapters.append(manifest.files_sha256)
     return manifest
@@ -62,7 +62,7 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
         raise TrainingError(
             "adapter",
             f"The adapter in {folder} is damaged: {names}.",
-            "Fetch it again.",
+            "fetch it again",
         )
     # The fingerprint is over the weights: two ids may name the same model, and one id two versions of it.
     expected = manifest.base_model
@@ -70,7 +70,7 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
         raise TrainingError(
             "adapter",
             f'The adapter in {folder} was trained on "{expected.id}", which has other weights.',
-            "Load it into the base model that its manifest names (adapters draw: --base-model MODEL).",
+            "load it into the base model that its manifest names: --base-model MODEL",
         )
     known_parts = {base.family.denoiser, *base.family.text_encoders}
     if not known_parts.issuperset(manifest.parts):
@@ -78,11 +78,11 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
         raise TrainingError(
             "adapter",
             f"The adapter in {folder} changes {parts}, and its base model has no such parts.",
-            "Fetch it again.",
+            "fetch it again",
         )
     if manifest.kind not in KINDS:
         raise TrainingError(
             "adapter",
             f'The adapter in {folder} is of the kind "{manifest.kind}", which this version does not know.',
-            "Upgrade orchestrator.",
+            "upgrade orchestrator",
         )

@@ -8,7 +8,8 @@ the rank.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -97,6 +98,17 @@ class Lora:
             values[f"{part}.target_modules"] = config.target_modules
         return json.dumps(values, sort_keys=True, default=sorted)
 
+    @contextmanager
+    def untuned(self, load: Callable[[], BaseModel]) -> Iterator[BaseModel]:  # noqa: ARG002 - nothing to load
+        """Turn the adapters off: what is left are the base's own weights."""
+        for module in self.modules.values():
+            module.disable_adapters()
+        try:
+            yield self.base
+        finally:
+            for module in self.modules.values():
+                module.enable_adapters()
+
 
 def make_config(rank: int, alpha: float, projections: Sequence[str]) -> LoraConfig:
     """Return PEFT's configuration of one part; `projections` are the ends of the adapted modules' names."""
@@ -113,7 +125,14 @@ def load(
     manifest: AdapterManifest,
     weight: float,
 ) -> None:
-    """Put the adapter into the pipeline, scaled by `weight`."""
+    """Put the adapter into the pipeline, scaled by `weight`; raises ValueError where it would leave a part as it is.
+
+    diffusers only warns of a file without weights for a part.
+    """
     name = f"adapter-{manifest.files_sha256[:16]}"
     base.pipeline.load_lora_weights(str(folder), adapter_name=name, **LORA_LOADING)
+    changed = base.pipeline.get_list_adapters()  # by part
+    for part in manifest.parts or (base.family.denoiser,):  # manifests of earlier versions name none
+        if part not in changed:
+            raise ValueError(f"it has no weights of {part}")
     base.pipeline.set_adapters([name], adapter_weights=[weight])

@@ -4,11 +4,14 @@ A tuner changes the model in place when it is made; `parameters` are then the on
 adapter is one module with a tuner that saves it and a function `load` that puts it into a base model again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
+
+from entrypoints.models.base import BaseModel
 
 
 class Tuner(Protocol):
@@ -25,6 +28,13 @@ class Tuner(Protocol):
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
         """Write the adapter's files into an existing folder; `header` goes into the safetensors' metadata."""
+        ...
+
+    def untuned(self, load: Callable[[], BaseModel]) -> AbstractContextManager[BaseModel]:
+        """Return a context with the base model as it was before it was tuned; the tuned one is not used meanwhile.
+
+        `load` loads it anew, which takes its memory a second time: only for what cannot be undone otherwise.
+        """
         ...
 
 

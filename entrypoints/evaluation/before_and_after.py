@@ -1,6 +1,8 @@
 """Before and after: the same prompts and seeds with the base model and with the tuned one, as images and figures."""
 
+import gc
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +48,7 @@ class Evaluation:
 
 def evaluate(  # noqa: PLR0913 - named by the caller
     *,
-    load_pristine: Callable[[], BaseModel],
+    untuned: Callable[[], AbstractContextManager[BaseModel]],
     tuned: BaseModel,
     prompts: Sequence[EvaluationPrompt],
     drawing: Drawing,
@@ -55,10 +57,11 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     check_stop: Callable[[], None],
     scorer_folder: Path | None = None,
 ) -> Evaluation:
-    """Draw every prompt with a pristine base model and with the tuned one, and compare with the training pictures.
+    """Draw every prompt with the base model as it was and with the tuned one, and compare with the training pictures.
 
-    `scorer_folder` holds the CLIP that compares them; without it the base model's own does. What `check_stop` raises
-    between denoising steps ends it.
+    `untuned` is the context in which there is the former; it ends before the tuned one draws, so that a second copy
+    and the scorer are never held together. `scorer_folder` holds the CLIP that compares the images; without it the
+    base model's own does. What `check_stop` raises between denoising steps ends it.
     """
     if not prompts:
         return Evaluation({})
@@ -78,11 +81,10 @@ def evaluate(  # noqa: PLR0913 - named by the caller
         emit(Item(done=half + done, of=total))
 
     emit(Phase(name="contact sheet", of=total))
-    pristine = load_pristine()
-    before = draw(pristine, asked_before, drawing, check_stop, report_before)
+    before = _draw_before(untuned, asked_before, drawing, check_stop, report_before)
     after = draw(tuned, asked_after, drawing, check_stop, report_after)
     real = _read_real(pictures, drawing.size)
-    scorer = metrics.clip_scorer(pristine, scorer_folder)
+    scorer = metrics.clip_scorer(tuned, scorer_folder)
     figures = measure(scorer, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
@@ -93,6 +95,21 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     if scorer is not None:
         scorer_sha256 = scorer.sha256
     return Evaluation(figures, samples, scorer_sha256)
+
+
+def _draw_before(
+    untuned: Callable[[], AbstractContextManager[BaseModel]],
+    requests: Sequence[DrawRequest],
+    drawing: Drawing,
+    check_stop: Callable[[], None],
+    report: Callable[[int], None],
+) -> list[Image.Image]:
+    """Draw with the base model as it was, and release it: it may be a second copy."""
+    with untuned() as base:
+        images = draw(base, requests, drawing, check_stop, report)
+    del base
+    gc.collect()
+    return images
 
 
 def _read_real(

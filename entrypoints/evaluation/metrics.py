@@ -78,7 +78,9 @@ def clip_scorer(base: BaseModel, folder: Path | None = None) -> ClipScorer | Non
         return load_scorer(folder, base.device)
     if base.clip is None:
         return None
-    return ClipScorer(base.clip, base.tokenizers[0], base.folder / CLIP_FOLDER)
+    # Of its own: the base model's may have learned a word.
+    tokenizer = CLIPTokenizer.from_pretrained(base.folder / base.family.tokenizers[0], local_files_only=True)
+    return ClipScorer(base.clip, tokenizer, base.folder / CLIP_FOLDER)
 
 
 def load_scorer(folder: Path, device: torch.device) -> ClipScorer:

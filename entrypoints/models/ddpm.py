@@ -29,7 +29,8 @@ class Ddpm:
     def of_scheduler(cls, config: Mapping[str, Any], device: torch.device) -> "Ddpm":
         """Return the process a model was trained with, from its scheduler's configuration.
 
-        Raises TrainingError("base-model") when the model predicts something else than noise or velocity.
+        Raises TrainingError("base-model") when the model predicts something else than noise or velocity, and when its
+        betas are those of no noise.
         """
         prediction_type = str(config.get("prediction_type", "epsilon"))
         if prediction_type not in PREDICTION_TYPES:
@@ -42,6 +43,12 @@ class Ddpm:
         # The scheduler that draws may be any; DDPM's computes alpha_bar from the same betas.
         scheduler = DDPMScheduler.from_config(config)
         alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, device=device)
+        if not alphas_cumprod.isfinite().all():
+            raise TrainingError(
+                "base-model",
+                "The betas of the base model's scheduler are those of no noise: they give NaN or infinity.",
+                "Mend scheduler/scheduler_config.json (beta_start, beta_end, trained_betas), or choose another model.",
+            )
         return cls(alphas_cumprod, prediction_type)
 
     def times(self, count: int, random: torch.Generator) -> Tensor:

@@ -75,7 +75,7 @@ def fetch_from_hub(model_id: str, revision: str | None) -> tuple[Path, str]:
     except GatedRepoError as error:
         raise TrainingError(
             "gated-model",
-            f'"{model_id}" is gated on the Hugging Face Hub, and the job has no token that may read it.',
+            f'"{model_id}" is gated on the Hugging Face Hub, and there is no token here that may read it.',
             _TO_A_GATED_MODEL.format(model=model_id),
         ) from error
     except Exception as error:  # of the Hub, of the network below it, of the name

@@ -16,12 +16,12 @@ from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 from entrypoints.models.base import Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
+from entrypoints.models.sampling import FEW_STEPS, rehearse
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import Family
 from orchestrator.contract.tokens import length_of
 
-_FEW_STEPS = 4  # which every scheduler can draw in
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
 """Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32."""
 
@@ -120,9 +120,7 @@ def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
         places = getattr(pipeline, encoder).config.max_position_embeddings
         limited = getattr(pipeline, tokenizer)
         limited.model_max_length = length_of(limited.model_max_length, places)
-    # What only drawing reads of its configuration should fail now, and not after hours of training.
-    scheduler = pipeline.scheduler
-    type(scheduler).from_config(scheduler.config).set_timesteps(_FEW_STEPS)
+    rehearse(pipeline, FEW_STEPS)  # what only drawing reads should fail now, and not after hours of training
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)

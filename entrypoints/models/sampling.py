@@ -4,6 +4,7 @@ An image of a seed is therefore the one that `pipe(prompt, generator=torch.Gener
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,12 @@ import torch
 from PIL import Image
 
 from entrypoints.models.base import BaseModel
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.drawing import images_at_once
+
+FEW_STEPS = 4
+"""Denoising steps in which every scheduler can draw."""
+_USUAL_STEPS = (50, 25, 10)
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,53 @@ def draw_batch(
         callback_on_step_end=check_after_step,
     ).images
     return images
+
+
+def require_steps(base: BaseModel, steps: int, setting: str) -> None:
+    """Raise TrainingError("recipe") when a base model cannot draw in so many steps, which only some schedulers can.
+
+    `setting` is how the number is given, such as "--steps ".
+    """
+    try:
+        rehearse(base.pipeline, steps)
+    except Exception as error:  # a scheduler may raise anything
+        if failure_of(error):
+            raise
+        scheduler = type(base.pipeline.scheduler).__name__
+        possible = _possible_steps(base.pipeline)
+        reason = first_line(error)
+        raise TrainingError(
+            "recipe",
+            f'The base model "{base.reference.id}" cannot draw in {steps} steps with its {scheduler}: {reason}',
+            f"draw in another number of steps: {setting}{possible}",
+        ) from error
+
+
+def _possible_steps(pipeline: Any) -> int:
+    """Return a usual number of steps in which a pipeline can draw."""
+    for steps in _USUAL_STEPS:
+        with suppress(Exception):  # which is what this finds out
+            rehearse(pipeline, steps)
+            return steps
+    return FEW_STEPS
+
+
+@torch.no_grad()
+def rehearse(pipeline: Any, steps: int) -> None:
+    """Take the steps of a drawing on a few numbers, as the pipeline does but without its denoiser.
+
+    It takes milliseconds, and what only drawing finds out is known before training. Raises what the scheduler raises,
+    and ArithmeticError when it ends in something else than numbers.
+    """
+    drawn_by = pipeline.scheduler
+    scheduler = type(drawn_by).from_config(drawn_by.config)
+    scheduler.set_timesteps(steps, device="cpu")
+    random = torch.Generator("cpu").manual_seed(0)
+    options = pipeline.prepare_extra_step_kwargs([random], eta=0.0)
+    latents = torch.ones(1, 4, 8, 8) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latents, timestep)
+        prediction = torch.zeros_like(noisy)
+        (latents, *_) = scheduler.step(prediction, timestep, latents, **options, return_dict=False)
+    if not latents.isfinite().all():
+        raise ArithmeticError(f"{type(scheduler).__name__} draws NaN or infinity")

@@ -71,12 +71,9 @@ def load(
     device: torch.device,
 ) -> StableDiffusionXL:
     """Load the model in `folder` with all weights frozen."""
-    # Without the invisible watermark: what is drawn here is compared and trained on.
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder,
-        add_watermarker=False,
-        feature_extractor=None,
-        image_encoder=None,
+        **SDXL.pipeline_arguments,
         **load_parts(folder, SDXL),
         **LOADING,
     )

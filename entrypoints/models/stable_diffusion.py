@@ -46,13 +46,9 @@ def load(
     device: torch.device,
 ) -> StableDiffusion:
     """Load the model in `folder` with all weights frozen."""
-    # Without the safety checker: it blackens images, and what is drawn here is compared and trained on.
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder,
-        safety_checker=None,
-        feature_extractor=None,
-        image_encoder=None,
-        requires_safety_checker=False,
+        **STABLE_DIFFUSION.pipeline_arguments,
         **load_parts(folder, STABLE_DIFFUSION),
         **LOADING,
     )

@@ -18,14 +18,14 @@ def evaluate_and_publish(
     images: Sequence[CaptionedImage],
     prompts: Sequence[EvaluationPrompt],
 ) -> None:
-    """Compare the tuned model with the pristine one, and publish the adapter with figures, samples and contact sheet.
+    """Compare the tuned model with what it was before, and publish the adapter with figures, samples and contact sheet.
 
     `images` are those it was trained on. Raises Stopped when the process was asked to end.
     """
     if not run.ranks.is_first:
         return
     evaluation = evaluate(
-        load_pristine=run.load_base_model,
+        untuned=partial(tuner.untuned, run.load_base_model),
         tuned=base,
         prompts=prompts,
         drawing=run.drawing,

@@ -16,7 +16,7 @@ from entrypoints.evaluation.metrics import load_scorer
 from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned
 from entrypoints.models.loading import load_base_model, settings_sha256
-from entrypoints.models.sampling import Drawing
+from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
 from entrypoints.runtime.pictures import CaptionedImage, list_images
@@ -134,10 +134,13 @@ class Run:
         return found
 
     def load_base_model(self) -> BaseModel:
-        """Load a new copy of the base model, without any training."""
+        """Load a new copy of the base model, without any training, which can draw what the recipe asks for."""
         folder, revision = self._base_model_source
         model_id = self.recipe.base_model
-        return load_base_model(folder, model_id, revision, self.device)
+        base = load_base_model(folder, model_id, revision, self.device)
+        if self.recipe.draws_images:
+            require_steps(base, self.recipe.inference_steps, "-s inference_steps=")
+        return base
 
     @property
     def scorer_folder(self) -> Path | None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import AdapterManifest, python_arguments
 from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import BUILTIN, recipe_class
@@ -118,6 +118,8 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
         variant = variant_to_name(source.folder)
         if variant is not None:
             model = f"{model}, variant={variant!r}"
+    # As training opens it: without the parts that it does not read, which a folder may lack.
+    arguments = python_arguments({"use_safetensors": True, **family.pipeline_arguments})
     settings = drawing_settings(manifest)
     size = f"height={settings.size}, width={settings.size}"
     numbers = f"num_inference_steps={settings.steps}, guidance_scale={settings.guidance}, {size}"
@@ -125,9 +127,9 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
         "import torch",
         f"from diffusers import {family.pipeline}",
         *gap,
-        f"pipe = {family.pipeline}.from_pretrained({model}, use_safetensors=True)",
-        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',
+        f"pipe = {family.pipeline}.from_pretrained({model}, {arguments})",
         *loading,
+        'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',  # last: it takes along the parts that were replaced
         f"generator = torch.Generator().manual_seed({settings.seed})",
         f"images = pipe({example_prompt(manifest)!r}, {numbers}, generator=generator).images",
         'images[0].save("image.png")',

@@ -6,9 +6,9 @@ clock: two runs of one job give the same bytes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -111,14 +111,24 @@ class AdapterManifest(BaseModel):
             return {**values, "kind": LORA}
         if EMBEDDINGS_FILE in files:
             return {**values, "kind": EMBEDDING}
-        parts = []
-        for name in files:
-            part, _, file = str(name).rpartition("/")
-            if part and file == "config.json":
-                parts.append(part)
+        parts = _whole_parts(files)
         if not parts:
             return values
-        return {**values, "kind": FULL, "parts": sorted(parts)}
+        return {**values, "kind": FULL, "parts": parts}
+
+    @model_validator(mode="after")
+    def _says_what_is_loaded(self) -> Self:
+        """Refuse what would be loaded without an error and leave the base model as it is, or parts of it."""
+        if self.kind == EMBEDDING and not self.trigger:
+            raise ValueError("trigger: an embedding is one of a word, and none is named")
+        if self.kind != FULL:
+            return self
+        if not self.parts:
+            raise ValueError("parts: full weights replace parts of the base model, and none is named")
+        for part in _whole_parts(self.files):
+            if part not in self.parts:
+                raise ValueError(f"parts: there are full weights of {part}, which is not named")
+        return self
 
     @property
     def title(self) -> str:
@@ -159,7 +169,7 @@ class AdapterManifest(BaseModel):
         Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
-            return [f"pipe.load_lora_weights({folder!r}, {_arguments(LORA_LOADING)})"]
+            return [f"pipe.load_lora_weights({folder!r}, {python_arguments(LORA_LOADING)})"]
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
@@ -182,7 +192,7 @@ class AdapterManifest(BaseModel):
     def _loading_embeddings(self, folder: str, family: Family) -> list[str]:
         """Return one line, or one for each text encoder where a file holds the rows of several."""
         if not family.embedding_keys:
-            return [f"pipe.load_textual_inversion({folder!r}, {_arguments(EMBEDDINGS_LOADING)})"]
+            return [f"pipe.load_textual_inversion({folder!r}, {python_arguments(EMBEDDINGS_LOADING)})"]
         file = f"{folder}/{EMBEDDINGS_FILE}"
         lines = [
             "from safetensors.torch import load_file",
@@ -228,7 +238,17 @@ class AdapterManifest(BaseModel):
         return misfits
 
 
-def _arguments(values: Mapping[str, Any]) -> str:
+def _whole_parts(files: Iterable[object]) -> list[str]:
+    """Return the parts of a base model that files replace: each lies in a folder with its configuration."""
+    parts = []
+    for name in files:
+        part, _, file = str(name).rpartition("/")
+        if part and file == "config.json":
+            parts.append(part)
+    return sorted(parts)
+
+
+def python_arguments(values: Mapping[str, Any]) -> str:
     """Return keyword arguments as Python."""
     written = [f"{name}={value!r}" for name, value in values.items()]
     return ", ".join(written)

@@ -26,6 +26,8 @@ class Family(BaseModel):
     """As people say it."""
     pipeline: str
     """Class in diffusers that draws with it; what its index calls it."""
+    pipeline_arguments: Mapping[str, bool | None]
+    """Arguments of its `from_pretrained`: the parts that are left out, though an index may name them."""
     module: str
     """Module of `entrypoints/models` that loads it."""
     denoiser: str = "unet"
@@ -64,6 +66,13 @@ STABLE_DIFFUSION = Family(
     name="sd",
     title="Stable Diffusion 1 and 2",
     pipeline="StableDiffusionPipeline",
+    # Without the safety checker: it blackens images, and what is drawn is compared and trained on.
+    pipeline_arguments={
+        "safety_checker": None,
+        "feature_extractor": None,
+        "image_encoder": None,
+        "requires_safety_checker": False,
+    },
     module="stable_diffusion",
     classes={"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"},
     text_encoders=("text_encoder",),
@@ -74,6 +83,12 @@ SDXL = Family(
     name="sdxl",
     title="Stable Diffusion XL",
     pipeline="StableDiffusionXLPipeline",
+    # Without the invisible watermark: what is drawn is compared and trained on.
+    pipeline_arguments={
+        "feature_extractor": None,
+        "image_encoder": None,
+        "add_watermarker": False,
+    },
     module="sdxl",
     classes={
         "unet": "UNet2DConditionModel",

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.tokens import CLIP_LENGTH
 
 Size = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
 PredictionType = Literal["epsilon", "v_prediction"]
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 """What a denoiser that can be trained predicts."""
@@ -112,14 +114,28 @@ class SchedulerConfig(Config):
     """Which timesteps are drawn at."""
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     """How the noise grows."""
+    beta_start: Share = 0.0001
+    """Variance of the noise that the first timestep adds."""
+    beta_end: Share = 0.02
+    """The same of the last."""
     num_train_timesteps: Size = 1000
     """Timesteps."""
+    trained_betas: list[Share] | None = None
+    """The same of each timestep, where it follows no schedule."""
 
     @field_validator("class_name")
     @classmethod
     def _adds_noise_as_ddpm(cls, value: str) -> str:
         if value.startswith(_OTHER_NOISE):
             raise ValueError(f"{value} is of another noise than DDPM's")
+        return value
+
+    @field_validator("trained_betas")
+    @classmethod
+    def _has_one_for_each_timestep(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        timesteps = info.data.get("num_train_timesteps")
+        if value is not None and timesteps is not None and len(value) != timesteps:
+            raise ValueError(f"{counted(len(value), 'beta')} for {counted(timesteps, 'timestep')}")
         return value
 
 

@@ -1,24 +1,30 @@
 """Estimate the memory of a job, of a GPU and of its instance, before a GPU is paid for.
 
-    held     = 4 bytes x all parameters + 12 bytes x trained ones (gradient, AdamW's two moments)
-               + 4 bytes x those of an adapter, which come on top of the model's
-    training = activations kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy
-               of the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
-    drawing  = the decoder's widest tensors for a batch of sampled images
-    measuring = 4 bytes x the parameters of a scorer, a CLIP that the base model does not bring
-    estimate = held + the largest of training, drawing and measuring + 1 GiB (CUDA context, workspaces)
-    main     = 4 bytes x all parameters, those of a scorer too, + 4 GiB (Python, libraries, CUDA's share), for the
-               process of each GPU
+    weights     = 4 bytes x all parameters, those of an adapter too, which come on top of the model's
+    optimizer   = 12 bytes x trained parameters: the gradient, AdamW's two moments
+    activations = those kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy of
+                  the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
+    drawing     = the decoder's widest tensors for a batch of sampled images
+    second copy = 4 bytes x the model's parameters, where training replaces its weights: it draws the images before
+    scorer      = 4 bytes x the parameters of a CLIP that the base model does not bring
+
+    training    = optimizer + activations, or optimizer + drawing where validation prompts are drawn meanwhile
+    evaluation  = second copy + drawing; then, when the copy is gone, scorer
+    estimate    = weights + the largest of training, evaluation and drawing + 1 GiB (CUDA context, workspaces)
+    main        = 4 bytes x the model's parameters, those of a scorer too, + 4 GiB (Python, libraries, CUDA's share),
+                  for the process of each GPU
 
 Activations per latent pixel and sample are `11.5 x resnet_channels + 28.5 x transformer_channels` numbers. The two
 factors, and the shares below, come from counting the tensors that autograd keeps in the U-Nets of Stable Diffusion 1.5,
 2.1 and of the built-in model (`tests/planning/test_memory.py` counts again). They were not measured on a GPU, whose
 allocator and kernels add to them: the error band is therefore wide, and wider upwards.
 
-Main memory holds the model once, in float32, before it moves to its GPU. Checkpoints and adapters are written tensor by
-tensor, so that what is trained takes no main memory (`entrypoints/adapters/weights.py`).
+Main memory holds the model once, in float32, before it moves to its GPU; a second copy comes when the first has moved.
+Checkpoints and adapters are written tensor by tensor, so that what is trained takes no main memory
+(`entrypoints/adapters/weights.py`).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -94,18 +100,17 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
     footprint = recipe.footprint(size)
     if footprint is None:
         return None
-    parameters = size.denoiser + size.vae + size.text_encoders + size.clip + footprint.added
+    model = size.denoiser + size.vae + size.text_encoders + size.clip
     parts = {
-        "weights": 4.0 * parameters,
+        "weights": 4.0 * (model + footprint.added),
         "gradients and optimizer": 12.0 * footprint.trained,
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
-        "measuring": 4.0 * scorer,
+        "second copy": _second_copy(recipe, model),
+        "measuring": 4.0 * scorer if recipe.evaluation_prompts else 0.0,
         "overhead": _OVERHEAD,
     }
-    # Training, drawing and measuring take turns, so only the largest of them counts.
-    turns = [parts[name] for name in ("activations", "drawing", "measuring")]
-    total = sum(parts.values()) - sum(turns) + max(turns)
+    total = parts["weights"] + _most_at_once(recipe, parts) + _OVERHEAD
     low, high = BAND
     rounded = {name: _gib(part) for name, part in parts.items()}
     return MemoryEstimate(
@@ -113,8 +118,25 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
         low_gib=_gib(total * low),
         high_gib=_gib(total * high),
         parts=rounded,
-        main_gib=_gib(4.0 * (parameters - footprint.added + scorer) + _MAIN_OVERHEAD),
+        main_gib=_gib(4.0 * (model + scorer) + _MAIN_OVERHEAD),
     )
+
+
+def _most_at_once(recipe: Recipe, parts: Mapping[str, float]) -> float:
+    """Return the bytes of whatever takes most beside the weights: training, drawing and measuring take turns."""
+    training = parts["activations"]
+    if recipe.validation_prompts:
+        training = max(training, parts["drawing"])
+    training += parts["gradients and optimizer"]
+    before = parts["second copy"] + parts["drawing"]
+    return max(training, before, parts["measuring"])
+
+
+def _second_copy(recipe: Recipe, model: int) -> float:
+    """Return the bytes of the copy that draws the images before, where training changes the model's own weights."""
+    if not recipe.evaluation_prompts or not recipe.trains_all_weights:
+        return 0.0
+    return 4.0 * model
 
 
 def _gib(count: float) -> float:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,6 +110,47 @@ def test_a_command_that_is_not_there_ends_in_words(root: Path) -> None:
     started = start(root, "no-such-program")
     assert started.returncode == 1
     assert started.stderr.startswith("no-such-program cannot be started: ")
+
+
+def test_without_a_command_it_ends_in_words(root: Path) -> None:
+    started = start(root)
+    assert started.returncode == 1
+    assert started.stderr == "No command is given: start-job COMMAND [ARGUMENTS]\n"
+
+
+UNREADABLE: dict[str, Change] = {
+    "a file that is gone": lambda data: (data / "training" / "2.png").symlink_to("nowhere"),
+    "a file that is a loop": lambda data: (data / "training" / "2.png").symlink_to("2.png"),
+    "a folder that is a loop": lambda data: (
+        shutil.rmtree(data / "training"),
+        (data / "training").symlink_to("training"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", UNREADABLE)
+@pytest.mark.parametrize("writable", [True, False])
+def test_inputs_that_cannot_be_read_end_in_words(root: Path, fault: str, writable: bool) -> None:
+    expect_what_is_there(root)
+    UNREADABLE[fault](root / "input" / "data")
+    if not writable:
+        (root / "output").touch()  # no folder for the failure file
+    started = start(root, sys.executable, "-c", "print('started')")
+    assert (started.returncode, started.stderr) == (1, "")
+    event = json.loads(started.stdout)
+    assert (event["event"], event["kind"]) == ("failed", "unreadable-input")
+    assert event["message"].startswith("The inputs of the job cannot be read: ")
+    assert "jobs retry" in event["next_step"]
+    if writable:
+        assert (root / "output" / "failure").read_text() == f"{event['message']}\nNext: {event['next_step']}"
+
+
+def test_a_name_that_is_no_text_is_an_input_that_was_changed(root: Path) -> None:
+    expect_what_is_there(root)
+    Path(os.fsdecode(os.fsencode(root / "input" / "data" / "training") + b"/\xff.png")).touch()
+    started = start(root, sys.executable, "-c", "print('started')")
+    assert started.stderr == ""
+    assert json.loads(started.stdout)["kind"] == "changed-input"
 
 
 def loader_variables(tmp_path: Path, host: str | None, own: str | None, before: str = "") -> str:

@@ -119,3 +119,20 @@ def test_a_kind_from_elsewhere_says_nothing_wrong() -> None:
     digest = FileDigest(sha256="0", size=0)
     assert manifest(files={"unet.bin": digest}).loading("/a") == []
     assert manifest(kind="newer", parts=("unet",), files={"learned.safetensors": digest}).loading("/a") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"kind": "full"}, "none is named"),
+        (
+            {"kind": "full", "parts": ["unet"], "files": {"text_encoder/config.json": {"sha256": "", "size": 2}}},
+            "not na",
+        ),
+        ({"kind": "embedding", "trigger": None}, "none is named"),
+        ({"kind": "embedding", "trigger": ""}, "none is named"),
+    ],
+)
+def test_an_adapter_that_would_leave_the_base_model_as_it_is_is_none(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        manifest(**changes)

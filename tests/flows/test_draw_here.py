@@ -201,6 +201,8 @@ def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_it
         with pytest.raises(OrchestratorError) as raised:
             draw_images("./dog", Registry([]), {**given, **more}, "x.png", force=False, as_json=True)
         assert not (here / "x.png").exists()
+        assert raised.value.next_step[0].islower()  # as every next step of the client
+        assert not raised.value.next_step.endswith(".")
         return raised.value
 
     long = f"a photo of {'very ' * 40}sks monster"

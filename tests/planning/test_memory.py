@@ -210,6 +210,34 @@ def test_a_scorer_is_held_in_main_memory_and_takes_its_turn_on_the_gpu() -> None
     assert large is not None
     assert small.gib == without.gib  # training and drawing take more
     scorer = 4 * 2_540_000_000 / GIB
-    most = max(without.parts["activations"], without.parts["drawing"])
-    assert large.gib == pytest.approx(without.gib - most + scorer, abs=0.05)
+    assert large.gib == pytest.approx(without.parts["weights"] + scorer + without.parts["overhead"], abs=0.05)
     assert large.main_gib == pytest.approx(without.main_gib + scorer, abs=0.02)
+
+
+def test_the_estimate_holds_all_that_is_on_the_gpu_when_the_images_before_are_drawn() -> None:
+    assert SDXL is not None
+    model = 4 * (SDXL.denoiser + SDXL.vae + SDXL.text_encoders + SDXL.clip) / GIB
+    saving = {"resolution": 1024, "gradient_checkpointing": True}
+    for prompts, tuner, copies in ((8, "lora", 0), (8, "full", 1), (0, "full", 0)):
+        found = estimate(dreambooth(tuner=tuner, evaluation_prompts=prompts, **saving), SDXL)
+        assert found is not None
+        assert found.parts["second copy"] == pytest.approx(copies * model, abs=0.01)
+        assert found.gib >= found.parts["weights"] + copies * model + found.parts["drawing"]
+    # A model of which little is trained beside what has to be held twice.
+    lopsided = SDXL.model_copy(update={"text_encoders": 30 * SDXL.denoiser})
+    found = estimate(dreambooth(tuner="full", **saving), lopsided)
+    assert found is not None
+    twice = 2 * found.parts["weights"] + found.parts["drawing"] + found.parts["overhead"]
+    assert found.gib == pytest.approx(twice, abs=0.05)
+
+
+def test_what_is_drawn_during_training_is_drawn_beside_the_optimizers_state() -> None:
+    silent = dreambooth(tuner="full", resolution=1024, gradient_checkpointing=True, mixed_precision="no")
+    watched = silent.model_copy(update={"validation_prompts": ("a photo of sks dog",)})
+    before, found = estimate(silent, SD15), estimate(watched, SD15)
+    assert before is not None
+    assert found is not None
+    held = ("weights", "gradients and optimizer", "overhead")
+    most = max(found.parts["activations"], found.parts["drawing"])
+    assert found.gib == pytest.approx(sum(found.parts[name] for name in held) + most, abs=0.05)
+    assert found.gib >= before.gib

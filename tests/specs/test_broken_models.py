@@ -324,6 +324,21 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     ),
     "other latents' mean": (changed("vae/config.json", latents_mean=[1, 2]), "latents_mean", "another base model"),
     "noise": (changed("scheduler/scheduler_config.json", beta_schedule="cosine"), "beta_schedule", "another"),
+    "more noise than all": (
+        changed("scheduler/scheduler_config.json", beta_start=5, beta_end=6),
+        "beta_end",
+        "another",
+    ),
+    "a little of the noise": (
+        changed("scheduler/scheduler_config.json", trained_betas=[0.1, 0.2, 0.3]),
+        "3 betas for 1000 timesteps",
+        "another",
+    ),
+    "negative noise": (
+        changed("scheduler/scheduler_config.json", num_train_timesteps=2, trained_betas=[-0.1, 0.2]),
+        "trained_betas",
+        "another",
+    ),
 }
 
 

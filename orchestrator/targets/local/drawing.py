@@ -20,8 +20,10 @@ _NEXT_STEPS = {
     "base-model": "name a model in the diffusers layout that is on this machine: --base-model FOLDER",
     "out-of-memory": "draw fewer or smaller images: -n 1 --size 512",
     "gated-model": "accept its terms on its page of the Hugging Face Hub, and sign in with: hf auth login",
+    "hub": "check the name and the network, or name a model that is on this machine: --base-model FOLDER",
+    "disk-full": "free space, then draw again",
 }
-"""What to do after a failure of a kind, where a job's next step does not fit."""
+"""What to do after a failure of a kind, where a job's next step does not fit: there is no job to submit or to retry."""
 _BUG = "bug"
 _LAST_LINES = 20
 

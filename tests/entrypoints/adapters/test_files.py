@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.loading import load_adapter
 from entrypoints.adapters.lora import Lora
@@ -22,7 +24,9 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError
+from orchestrator.adapters.usage import snippet
 from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, LORA_FILE, AdapterManifest
+from orchestrator.contract.model_check import model_problems
 
 CPU = torch.device("cpu")
 FLAT_PREFIX = "text_encoder.text_model."
@@ -41,7 +45,8 @@ def save(base: BaseModel, tuner: Tuner, folder: Path) -> None:
 
 def write_manifest(base: BaseModel, tuner: Tuner, folder: Path) -> None:
     fields = {"recipe": "dreambooth", "config": {}, "dataset_sha256": "", "bundle_sha256": "", "libraries": {}}
-    AdapterManifest(kind=tuner.kind, parts=tuner.parts, base_model=base.reference, **fields).write(folder)
+    about = {"kind": tuner.kind, "parts": tuner.parts, "trigger": "<my-dog>", "base_model": base.reference}
+    AdapterManifest(**about, **fields).write(folder)
 
 
 def assert_loads(base: BaseModel, folder: Path) -> None:
@@ -88,6 +93,49 @@ def test_a_lora_of_an_earlier_version_loads_with_the_alpha_of_its_metadata(
     assert_loads(base, folder)
 
 
+def run_program(folder: Path, base_folder: Path) -> Any:
+    """Run the printed program of an adapter up to where it draws, on the device that computes nothing."""
+    lines = snippet(AdapterManifest.read(folder), str(folder), base_folder)
+    names: dict[str, Any] = {}
+    opening = "\n".join(lines[:-2]).replace('"cpu"', '"meta"')
+    exec(opening, names)  # noqa: S102 - the lines that a user copies
+    return names["pipe"]
+
+
+TUNERS: dict[str, Callable[[BaseModel], Tuner]] = {
+    EMBEDDING: lambda base: Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=1),
+    FULL: lambda base: Full(base, text_encoder=True),
+    LORA: lambda base: Lora(base, rank=2, alpha=2, text_encoder=True, seed=0),
+}
+
+
+@pytest.mark.parametrize("kind", TUNERS)
+def test_a_printed_program_has_all_of_its_pipeline_on_one_device(
+    family_base: BaseModel, tmp_path: Path, kind: str
+) -> None:
+    save(family_base, TUNERS[kind](family_base), tmp_path / "adapter")
+    pipe = run_program(tmp_path / "adapter", family_base.folder)
+    for part in family_base.family.weight_parts:
+        devices = {tensor.device.type for tensor in getattr(pipe, part).parameters()}
+        assert devices == {"meta"}, part
+
+
+def test_a_printed_program_opens_every_base_model_that_training_opens(family_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    # An index of the Hub names parts that are not fetched, because training reads none of them.
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    index |= {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]}
+    if "safety_checker" in index:
+        index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert model_problems(folder) == []
+    base = load_base_model(folder, "tiny", None, CPU)
+    save(base, Lora(base, rank=2, alpha=2, text_encoder=False, seed=0), tmp_path / "adapter")
+    assert isinstance(run_program(tmp_path / "adapter", folder), type(base.pipeline))
+
+
 class Trap:
     """What a pickle of it does when somebody reads it: make a folder."""
 
@@ -127,6 +175,21 @@ def test_what_is_no_safetensors_file_of_an_adapter_is_refused_and_never_unpickle
         load_adapter(family_base, folder)
     assert raised.value.kind == "adapter"
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_lora_without_weights_of_a_part_is_refused(base: BaseModel, tmp_path: Path, named: bool) -> None:
+    folder = tmp_path / "adapter"
+    tuner = Lora(base, rank=2, alpha=2, text_encoder=True, seed=0)
+    save(base, tuner, folder)
+    weights = load_file(folder / LORA_FILE)
+    lost = "text_encoder." if named else "unet."
+    save_file({name: weight for name, weight in weights.items() if not name.startswith(lost)}, folder / LORA_FILE)
+    tuner.parts = tuner.parts if named else ()  # as of earlier versions
+    write_manifest(base, tuner, folder)
+    fresh = load_base_model(base.folder, "tiny", None, CPU)
+    with pytest.raises(TrainingError, match=f"it has no weights of {lost[:-1]}"):
+        load_adapter(fresh, folder)
 
 
 def test_a_lora_needs_no_alpha_and_names_text_encoders_as_old_loaders_do(

@@ -39,6 +39,13 @@ def test_another_prediction_type_is_refused() -> None:
         Ddpm.of_scheduler({"prediction_type": "sample"}, torch.device("cpu"))
 
 
+def test_betas_of_no_noise_are_refused() -> None:
+    config = {"beta_start": 0.0, "beta_end": 0.0, "rescale_betas_zero_snr": True}  # it divides by their range
+    with pytest.raises(TrainingError, match="NaN or infinity") as caught:
+        Ddpm.of_scheduler(config, torch.device("cpu"))
+    assert caught.value.kind == "base-model"
+
+
 def test_min_snr_weights_by_hand() -> None:
     epsilon = min_snr_weights("epsilon", SIGNAL, gamma=2)
     assert epsilon.tolist() == pytest.approx([2 / 4, 1, 1])

@@ -101,11 +101,45 @@ def test_missing_weights_are_not_replaced_by_random_ones(folder: Path) -> None:
     assert "the weights in unet/ lack mid_block.resnets.0.conv1.weight" in refused(folder).message
 
 
-def test_what_only_drawing_reads_is_tried_before_training(sdxl_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "xl"
-    shutil.copytree(sdxl_folder, folder)
-    change(folder / "scheduler" / "scheduler_config.json", interpolation_type="cubic")
+def set_scheduler(folder: Path, name: str, **values: Any) -> None:
+    change(folder / "scheduler" / "scheduler_config.json", _class_name=name, **values)
+    change(folder / "model_index.json", scheduler=["diffusers", name])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "values"),
+    [
+        ("EulerDiscreteScheduler", {"interpolation_type": "cubic"}),
+        ("RePaintScheduler", {}),  # which mends images
+        ("UnCLIPScheduler", {}),
+        ("DDIMScheduler", {"prediction_type": "epsilon"}),  # of noise alone: with zero terminal SNR it divides by 0
+    ],
+)
+def test_what_only_drawing_finds_out_is_tried_before_training(
+    folder: Path, scheduler: str, values: dict[str, Any]
+) -> None:
+    set_scheduler(folder, scheduler, **values)
     assert 'The base model "org/tiny" cannot be loaded' in refused(folder).message
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "possible"),
+    [
+        ({"name": "LCMScheduler"}, 60, 50),
+        ({"name": "LCMScheduler", "original_inference_steps": 20}, 25, 10),
+        ({"name": "DDIMScheduler", "num_train_timesteps": 9}, 25, 4),
+    ],
+)
+def test_steps_in_which_a_scheduler_cannot_draw_are_refused_before_training(
+    folder: Path, job: Any, run: Any, capfd: pytest.CaptureFixture[str], scheduler: Any, steps: int, possible: int
+) -> None:
+    set_scheduler(folder, **scheduler)
+    with pytest.raises(TrainingError, match=f"cannot draw in {steps} steps with its {scheduler['name']}: ") as caught:
+        run(job(tiny.dreambooth(inference_steps=steps), base_model=folder))
+    assert caught.value.next_step == f"draw in another number of steps: -s inference_steps={possible}"
+    assert '"step"' not in capfd.readouterr().out
+    silent = {"prior_preservation": False, "evaluation_prompts": 0}
+    assert run(job(tiny.dreambooth(inference_steps=steps, **silent), "silent", base_model=folder))
 
 
 def test_what_only_the_library_refuses_is_told_without_paths_of_the_job(folder: Path) -> None:

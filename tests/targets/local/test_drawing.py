@@ -1,40 +1,59 @@
-"""What is said when the process that draws ends badly."""
+"""What is said of a drawing that failed: what to do next is what whoever draws can do."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.contract.drawing import DrawOrder
+from orchestrator.contract.events import Failed
 from orchestrator.errors import JobError
 from orchestrator.targets.local.drawing import draw
 
-ORDER = DrawOrder.model_construct(seeds=(1,))
+Draws = Callable[[str], JobError]
+PROGRAM = "import os, signal, sys\nsys.stdin.read()\n{end}\n"
 
 
 @pytest.fixture
-def crash(tmp_path: Path) -> Callable[[str], JobError]:
-    """Draw with code that ends as the given line does."""
+def error_of(tmp_path: Path) -> Draws:
+    """Draw with code that reads its order and ends as the given statements do."""
+    order = DrawOrder(
+        adapter=tmp_path,
+        base_model="org/model",
+        base_folder=None,
+        prompt="a dog",
+        seed=0,
+        steps=1,
+        guidance=1.0,
+        size=32,
+    )
 
-    def crash(line: str) -> JobError:
-        package = tmp_path / "entrypoints"
-        package.mkdir(exist_ok=True)
+    def error_of(end: str) -> JobError:
+        package = tmp_path / "bundle" / "entrypoints"
+        package.mkdir(parents=True, exist_ok=True)
         (package / "__init__.py").touch()
-        (package / "draw.py").write_text(f"import os, signal, sys\n{line}\n")
-        (tmp_path / "images").mkdir(exist_ok=True)
+        (package / "draw.py").write_text(PROGRAM.format(end=end))
         with pytest.raises(JobError) as caught:
-            draw(ORDER, tmp_path, tmp_path / "images", lambda _: None)
+            draw(order, tmp_path / "bundle", tmp_path, [].append)
         return caught.value
 
-    return crash
+    return error_of
 
 
-def test_a_process_that_the_system_killed_is_told_from_one_that_failed(crash: Callable[[str], Any]) -> None:
-    failed = crash("sys.exit('the last line')")
+@pytest.mark.parametrize("kind", ["base-model", "disk-full", "gated-model", "hub", "out-of-memory"])
+def test_a_drawing_that_failed_is_not_advised_as_a_job(error_of: Draws, kind: str) -> None:
+    failed = Failed(kind=kind, message="It cannot be.", next_step="Mend it, then submit again, or: jobs retry JOB")
+    error = error_of(f"print({failed.model_dump_json()!r}); sys.exit(1)")
+    assert "It cannot be" in error.message
+    assert "job" not in error.next_step
+    assert "submit" not in error.next_step
+
+
+def test_a_process_that_the_system_killed_is_told_from_one_that_failed(error_of: Draws) -> None:
+    failed = error_of("sys.exit('the last line')")
     assert "exit code 1" in failed.render()
     assert "the last line" in failed.render()
-    killed = crash("os.kill(os.getpid(), signal.SIGKILL)")
-    assert "ended by signal 9; the system does that when memory runs out" in killed.render()
     assert failed.next_step.endswith("adapters draw --help")
+    killed = error_of("os.kill(os.getpid(), signal.SIGKILL)")
+    assert "ended by signal 9; the system does that when memory runs out" in killed.render()
     assert killed.next_step != failed.next_step
