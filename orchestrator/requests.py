@@ -122,11 +122,12 @@ def identity_of(request: Request) -> str:
 
 
 def channel_uris(request: Request) -> dict[str, str]:
-    """Return the URI of each input channel of a request."""
+    """Return the URI of each input channel of a request; jobs of other programs may read file systems, left out here."""
     uris = {}
     for channel in request["InputDataConfig"]:
-        source = channel["DataSource"]["S3DataSource"]
-        uris[channel["ChannelName"]] = source["S3Uri"]
+        source = channel["DataSource"].get("S3DataSource")
+        if source is not None:
+            uris[channel["ChannelName"]] = source["S3Uri"]
     return uris
 
 
