@@ -122,7 +122,7 @@ def identity_of(request: Request) -> str:
 
 
 def channel_uris(request: Request) -> dict[str, str]:
-    """Return the URI of each input channel of a request; jobs of other programs may read file systems, left out here."""
+    """Return the URI of each input channel of a request that lies in S3: those of other programs may lie elsewhere."""
     uris = {}
     for channel in request["InputDataConfig"]:
         source = channel["DataSource"].get("S3DataSource")
