@@ -32,7 +32,7 @@ def require_scorer(folder: Path) -> None:
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
     if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
-    objects, _, damaged = read_files(folder, clip_files(folder))
+    objects, _, _, damaged = read_files(folder, clip_files(folder))
     for name, error in damaged.items():
         raise ValueError(f"{folder / name} {error.what}; {error.fix}") from error
     kind = objects[CONFIG_FILE].get("model_type")

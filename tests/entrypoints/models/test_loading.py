@@ -109,7 +109,7 @@ def test_what_only_drawing_reads_is_tried_before_training(sdxl_folder: Path, tmp
 
 
 def test_what_only_the_library_refuses_is_told_without_paths_of_the_job(folder: Path) -> None:
-    change(folder / "unet" / "config.json", down_block_types=["DownBlock2D", "NoSuchBlock2D"])
+    change(folder / "unet" / "config.json", act_fn="nonsense")
     assert 'The base model "org/tiny" cannot be loaded' in refused(folder).message
 
 
