@@ -31,11 +31,11 @@ def model_problem(what: str, fix: str = AGAIN) -> Problem:
 
 
 class ModelFileError(ValueError):
-    """A file of a model cannot be used; the text says why, without its name."""
+    """A file of a model cannot be used; the text says why, without its name, and what it quotes is cut."""
 
     def __init__(self, what: str, fix: str = AGAIN) -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = what[:_MOST_CHARACTERS]
+        super().__init__(self.what)
         self.fix = fix
 
 

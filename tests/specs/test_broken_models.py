@@ -19,7 +19,8 @@ from transformers.activations import ACT2CLS
 from orchestrator.__main__ import main
 from orchestrator.contract.model_check import SCHEDULERS, model_problems
 from orchestrator.contract.model_configs import ACTIVATIONS, DOWN_BLOCKS, UP_BLOCKS
-from orchestrator.contract.model_file import MAX_TEXT_BYTES
+from orchestrator.contract.model_file import MAX_TEXT_BYTES, ModelFileError
+from orchestrator.contract.safetensors_header import read_header
 from orchestrator.models.size import of_folder
 from orchestrator.models.tokenizer import tokenizers_of
 from orchestrator.models.tree import model_tree
@@ -469,6 +470,27 @@ def test_names_that_a_model_may_use_are_those_of_the_libraries() -> None:
     assert set(ACTIVATIONS) <= set(ACT2CLS)
     for name in DOWN_BLOCKS + UP_BLOCKS:
         assert hasattr(unet_2d_blocks, name)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**62] * 100_000, "data_offsets": [0, 0]}},
+        {"a": {"dtype": "F32", "shape": [10**4000] * 16, "data_offsets": [0, 0]}},
+        {"a" * 10**6: {"dtype": "F32", "shape": [3], "data_offsets": [0, 0]}},
+        {"a" * 10**6: {"dtype": "F32", "shape": "x", "data_offsets": [0, 0]}},
+        {"a": {"dtype": "F" * 10**6, "shape": [3], "data_offsets": [0, 0]}},
+        {f"{number}": number for number in range(200_000)},
+        {"a": [[[[1]]]] * 10_000},
+    ],
+    ids=["dimensions", "digits", "a name", "a name with a fault", "a type", "faults", "no entry"],
+)
+def test_whatever_a_header_holds_is_refused_in_a_few_words(tmp_path: Path, header: dict[str, Any]) -> None:
+    file = tmp_path / "hostile.safetensors"
+    file.write_bytes(with_header(json_of(header), b""))
+    with pytest.raises(ModelFileError) as raised:
+        read_header(file)
+    assert len(str(raised.value)) <= 300
 
 
 def test_all_faults_of_a_model_are_reported_with_the_other_problems_of_the_job(submit: Submit, tmp_path: Path) -> None:
