@@ -70,10 +70,10 @@ class _Reading:
         if isinstance(node, yaml.SequenceNode):
             return self._sequence(node, where)
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if is_plain and (node.tag == _TEXT or not node.value):
+            self._check_comment(node, where)
         if is_plain and node.tag == _NULL:
             return None
-        if is_plain and node.tag == _TEXT:
-            self._check_comment(node, where)
         return node.value
 
     def _sequence(self, node: yaml.SequenceNode, where: str) -> list[Any]:
@@ -105,14 +105,15 @@ class _Reading:
         return values
 
     def _check_comment(self, node: yaml.Node, where: str) -> None:
-        """Report a text that ends at "#3" or the like: a comment has a space behind its sign."""
+        """Report a text, maybe an empty one, that ends at "#3" or the like: a comment has a space behind its sign."""
         behind = self.text[node.end_mark.index :]
         line, _, _ = behind.partition("\n")
         comment = line.strip()
         is_comment = comment.startswith("#")
         has_space = comment[1:2] in ("", " ", "#")
         if is_comment and not has_space:
-            what = f'ends before "{comment}", which YAML takes for a comment'
+            verb = "ends" if node.value else "has no value"
+            what = f'{verb} before "{comment}", which YAML takes for a comment'
             fix = 'put quotes around the whole, or a space behind the "#" of a comment'
             self._add(node, where, what, fix)
 

@@ -39,6 +39,8 @@ def refused(tmp_path: Path, text: str) -> str:
         ("snr_gamma: null", "snr_gamma", None),
         ("snr_gamma: ~", "snr_gamma", None),
         ("snr_gamma:", "snr_gamma", None),
+        ("snr_gamma: # off", "snr_gamma", None),
+        ("snr_gamma: null #off", "snr_gamma", None),
         ("snr_gamma: 5", "snr_gamma", 5.0),
         ("validation_prompts: [no, 010, 'a: b']", "validation_prompts", ("no", "010", "a: b")),
         ("class_prompt: 2024-01-01", "class_prompt", "2024-01-01"),
@@ -99,6 +101,27 @@ def test_what_yaml_would_change_or_cut_is_refused_with_quotes_as_the_remedy(tmp_
 def test_a_text_without_a_value_is_not_taken_for_one_that_was_left_out(tmp_path: Path, field: str, value: str) -> None:
     text = refused(tmp_path, f"recipe: dreambooth\n{field}: {value}\nsettings:\nbudget:\n")
     assert f"{field}: has no value" in text
+    assert "quotes" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("prompt: #1 sks dog", "name: #7", "base_model: #1", "images: #photos", "settings: #3"),
+        *("settings:\n  class_prompt: #1 monster", "settings:\n  alpha: #8", "settings:\n  snr_gamma: #5"),
+        *("settings:\n  base_revision: #main", "settings:\n  validation_prompts:\n    - #1 sks monster"),
+    ],
+)
+def test_a_value_that_is_all_comment_is_refused_with_quotes_as_the_remedy(tmp_path: Path, line: str) -> None:
+    text = refused(tmp_path, f"recipe: dreambooth\n{line}\n")
+    assert 'before "#' in text
+    assert "put quotes around" in text
+
+
+@pytest.mark.parametrize("line", ["class_prompt:", "class_prompt: ~", "class_prompt: null"])
+def test_a_class_prompt_without_a_value_is_not_taken_for_one_that_was_left_out(tmp_path: Path, line: str) -> None:
+    text = refused(tmp_path, f"recipe: dreambooth\nsettings:\n  {line}\n")
+    assert "class_prompt: should be a text" in text
     assert "quotes" in text
 
 
