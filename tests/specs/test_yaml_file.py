@@ -1,5 +1,6 @@
 """A job file means what it looks like, or says what to put in quotes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,22 @@ def test_a_class_prompt_without_a_value_is_not_taken_for_one_that_was_left_out(t
     text = refused(tmp_path, f"recipe: dreambooth\nsettings:\n  {line}\n")
     assert "class_prompt: should be a text" in text
     assert "quotes" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("%x\nrecipe: dreambooth\n", "recipe: dreambooth\n%x: 3\n", "recipe: dreambooth\n%\n", "%a\n%b\nc: d\n"),
+        *("prompt: *bold*\n", "prompt: * dog\n", "prompt: *\n", "prompt: & dog\n", "prompt: &&a dog\n"),
+        *("prompt: !<x\n", "prompt: !a!b dog\n", "prompt: !%zz x\n", "prompt: |sks dog\n", "prompt: >sks dog\n"),
+        *('prompt: "\\xyz"\n', 'prompt: "\\u00zz"\n', "prompt: ? sks dog\n", "%YAML 3.0\n---\na: b\n"),
+    ],
+)
+def test_a_text_that_is_a_sign_to_yaml_is_told_without_the_words_of_the_library(tmp_path: Path, text: str) -> None:
+    said = refused(tmp_path, text)
+    assert not re.search("expected|found|document ended", said)
+    assert "line 1" in said or "%" in said
+    assert "quotes" in said or "%YAML" in said
 
 
 def test_a_line_is_named(tmp_path: Path) -> None:
