@@ -20,7 +20,7 @@ class MirroredModel(BaseModel):
     """URI of the copy."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash over its files, the same as that of the model in a folder."""
-    bytes: int
+    bytes: int = Field(ge=0)
     """Size of all files."""
     mirrored: AwareDatetime
     """Time of the copy."""
