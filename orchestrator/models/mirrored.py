@@ -14,7 +14,7 @@ class MirroredModel(BaseModel):
     """Name on the Hub, as in a job's `base_model`: "org/model"."""
     revision: str
     """Branch, tag or commit that was requested."""
-    commit: str
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     """Commit of that revision when it was mirrored."""
     uri: str
     """URI of the copy."""
