@@ -122,11 +122,12 @@ def identity_of(request: Request) -> str:
 
 
 def channel_uris(request: Request) -> dict[str, str]:
-    """Return the URI of each input channel of a request."""
+    """Return the URI of each input channel of a request that lies in S3: those of other programs may lie elsewhere."""
     uris = {}
     for channel in request["InputDataConfig"]:
-        source = channel["DataSource"]["S3DataSource"]
-        uris[channel["ChannelName"]] = source["S3Uri"]
+        source = channel["DataSource"].get("S3DataSource")
+        if source is not None:
+            uris[channel["ChannelName"]] = source["S3Uri"]
     return uris
 
 

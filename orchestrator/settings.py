@@ -238,8 +238,13 @@ def free_bytes(folder: Path) -> int:
 
 def expanded(path: str | Path) -> Path:
     """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user and for a loop."""
+    typed = Path(path)
     try:
-        return Path(path).expanduser().resolve()
+        whole = typed.expanduser()
+    except RuntimeError as error:
+        raise ValueError(printable(f"{path}: this machine knows no home folder {typed.parts[0]}")) from error
+    try:
+        return whole.resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError(printable(f"{path}: {error}")) from error
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import MachineError
-from orchestrator.settings import AwsSettings, Settings, owner
+from orchestrator.settings import AwsSettings, Settings, owner, typed_path
 
 NOTED = {
     "region": "eu-west-1",
@@ -80,3 +80,14 @@ def test_the_owner_is_whom_the_variable_names(monkeypatch: pytest.MonkeyPatch, t
     assert owner()
     monkeypatch.setenv("ORCHESTRATOR_OWNER", "ci")
     assert owner() == "ci"
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name", "~nobody-of-that-name/x", "loop/x"])
+def test_a_path_that_cannot_be_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(MachineError) as raised:
+        typed_path(path)
+    assert raised.value.message.endswith(".")
+    assert not raised.value.message.endswith("..")
+    assert "determine" not in raised.value.message

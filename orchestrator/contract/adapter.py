@@ -78,9 +78,9 @@ class AdapterManifest(BaseModel):
     """What it was trained on."""
     dataset_sha256: str
     """Hash over the training pictures and captions."""
-    images: int | None = None
+    images: int | None = Field(None, ge=0)
     """Number of training pictures; None without any, and in manifests that were written before it was counted."""
-    captions: int | None = None
+    captions: int | None = Field(None, ge=0)
     """How many of them have a caption."""
     bundle_sha256: str
     """Hash of the code that trained it."""

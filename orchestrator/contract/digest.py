@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class FileDigest(BaseModel):
@@ -14,7 +14,7 @@ class FileDigest(BaseModel):
 
     sha256: str
     """Hash of the whole file, hexadecimal."""
-    size: int
+    size: int = Field(ge=0)
     """Bytes."""
 
 

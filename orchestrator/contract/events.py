@@ -21,6 +21,11 @@ NOTE = "Note: "
 """How a line of the log begins that says what the settings mean: advice, which shows nothing of how a job went."""
 
 
+# A line of the log may say anything: what is not within these limits is plain text, and nobody computes with it.
+_Count = Annotated[int, Field(ge=0, le=10**12)]
+_Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -37,7 +42,7 @@ class Phase(_Event):
     event: Literal["phase"] = "phase"
     name: str
     """What it does now, in words: "class images", "training", "contact sheet"."""
-    of: int = 0
+    of: _Count = 0
     """How many items the phase has, 0 when that is not known."""
 
 
@@ -45,9 +50,9 @@ class Item(_Event):
     """One more item of the current phase is done; training has `Step` instead."""
 
     event: Literal["item"] = "item"
-    done: int
+    done: _Count
     """Items done so far."""
-    of: int
+    of: _Count
     """Items in the phase."""
 
 
@@ -55,15 +60,15 @@ class Step(_Event):
     """One optimizer step is done."""
 
     event: Literal["step"] = "step"
-    step: int
+    step: _Count
     """Optimizer steps done so far, resumed ones included."""
-    of: int
+    of: _Count
     """Optimizer steps in the whole run."""
     loss: float
     """Training loss of this step."""
     learning_rate: float
     """Learning rate of this step."""
-    seconds_per_step: float
+    seconds_per_step: _Seconds
     """Running mean over this process's steps, in seconds."""
     measures: dict[str, float] = {}
     """Figures of the objective beside its loss, by name."""
@@ -73,7 +78,7 @@ class Checkpoint(_Event):
     """A checkpoint is complete on disk."""
 
     event: Literal["checkpoint"] = "checkpoint"
-    step: int
+    step: _Count
     """Optimizer steps it holds."""
 
 
@@ -81,7 +86,7 @@ class Resumed(_Event):
     """The job goes on from a checkpoint."""
 
     event: Literal["resumed"] = "resumed"
-    step: int
+    step: _Count
     """Optimizer steps already done."""
 
 

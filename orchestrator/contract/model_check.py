@@ -45,13 +45,41 @@ from orchestrator.contract.model_layout import (
     names_of,
     read_files,
 )
-from orchestrator.contract.model_vocabulary import Objects, tokenizer_file_problems, vocabulary_problems
+from orchestrator.contract.model_vocabulary import (
+    Objects,
+    merge_problems,
+    token_problems,
+    tokenizer_file_problems,
+    vocabulary_problems,
+)
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.safetensors_header import Header, TensorEntry
 
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "DDPMScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Classes of diffusers that draw from DDPM's noise and a prompt."""
 _NO_WEIGHT_MAP = "has no weight_map of tensors and files"
 
 
@@ -64,6 +92,8 @@ class _Contents(NamedTuple):
     """JSON file to what it holds."""
     headers: Mapping[str, Header]
     """Weight file to its tensors."""
+    texts: Mapping[str, str]
+    """Any other file to its text."""
 
 
 def model_problems(folder: Path, names: Names = ()) -> list[Problem]:
@@ -85,11 +115,11 @@ def model_problems(folder: Path, names: Names = ()) -> list[Problem]:
 
 def _read(folder: Path, names: Names) -> tuple[_Contents, list[Problem]]:
     """Read every file that a run reads; return what they hold, and which of them are damaged."""
-    objects, headers, damaged = read_files(folder, model_files(folder))
+    objects, headers, texts, damaged = read_files(folder, model_files(folder))
     problems = []
     for name, error in damaged.items():
         problems.append(model_problem(f"{name} {error.what}", error.fix))
-    contents = _Contents(names, objects, headers)
+    contents = _Contents(names, objects, headers, texts)
     return contents, problems
 
 
@@ -107,6 +137,8 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
             pools = class_name.endswith("WithProjection")
             problems += text_encoder_problems(encoder, pools=pools)
             problems += vocabulary_problems(tokenizer, contents.objects, encoder)
+        problems += merge_problems(tokenizer, contents.objects, contents.texts)
+        problems += token_problems(tokenizer, contents.objects)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
     _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
@@ -256,7 +288,10 @@ def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
             case _:
                 yield model_problem(f"{INDEX_FILE} does not say that {part} is a {expected}")
     match index.get("scheduler"):
-        case ["diffusers", str()]:
+        case ["diffusers", str(name)] if name in SCHEDULERS:
             pass
+        case ["diffusers", str(name)]:
+            what = f"{INDEX_FILE}: scheduler is {name}, which does not draw with the noise that is trained with here"
+            yield model_problem(what, f"write one of diffusers that does, such as {SCHEDULERS[0]}")
         case _:
             yield model_problem(f"{INDEX_FILE} does not say which of diffusers' schedulers it has", ANOTHER)

@@ -16,6 +16,43 @@ PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 """What a denoiser that can be trained predicts."""
 
 
+ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_pytorch_tanh",
+    "gelu_accurate",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "swish",
+    "tanh",
+)
+"""Names that transformers has for activations without weights of their own."""
+DOWN_BLOCKS = (
+    "DownBlock2D",
+    "CrossAttnDownBlock2D",
+    "AttnDownBlock2D",
+    "ResnetDownsampleBlock2D",
+    "SimpleCrossAttnDownBlock2D",
+)
+UP_BLOCKS = (
+    "UpBlock2D",
+    "CrossAttnUpBlock2D",
+    "AttnUpBlock2D",
+    "ResnetUpsampleBlock2D",
+    "SimpleCrossAttnUpBlock2D",
+)
+"""Names that diffusers has for the levels of a U-Net."""
+_OLD_PREFIX = "UNetRes"  # of the names of levels in the first versions of diffusers, which it still reads
 _OTHER_NOISE = ("EDM", "FlowMatch")
 """What the names of schedulers begin with whose noise is not that of DDPM."""
 
@@ -41,6 +78,14 @@ class DenoiserConfig(Config):
     """Side of the kernel of its last convolution."""
     block_out_channels: list[Size] = Field([320, 640, 1280, 1280], min_length=1, max_length=16)
     """Channels of each level."""
+    down_block_types: list[str] = Field([*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"], validate_default=True)
+    """Kind of each level on the way down."""
+    up_block_types: list[str] = Field(["UpBlock2D", *["CrossAttnUpBlock2D"] * 3], validate_default=True)
+    """Kind of each level on the way up."""
+    attention_head_dim: Size | list[Size] | None = 8
+    """Heads of the attention, in all levels or in each: diffusers named it wrongly."""
+    num_attention_heads: Size | list[Size] | None = None
+    """Heads of the attention in newer models."""
     cross_attention_dim: Size | Annotated[list[Size], Field(min_length=1)] = 1280
     """Width of the prompt's states, for all levels or for each."""
     encoder_hid_dim: Size | None = None
@@ -57,6 +102,31 @@ class DenoiserConfig(Config):
     """Width of the pooled prompt and the embedded size together."""
     quantization_config: None = None
     """How weights are packed that cannot be trained."""
+
+    @field_validator("down_block_types", "up_block_types")
+    @classmethod
+    def _has_known_levels(cls, values: list[str], info: ValidationInfo) -> list[str]:
+        for value in values:
+            name = value.removeprefix(_OLD_PREFIX)
+            if name not in (*DOWN_BLOCKS, *UP_BLOCKS):
+                raise ValueError(f"names {value}, which diffusers does not have")
+        channels = info.data.get("block_out_channels", values)
+        if len(values) != len(channels):
+            raise ValueError(f"names {len(values)} levels, and block_out_channels {len(channels)}")
+        return values
+
+    @field_validator("attention_head_dim", "num_attention_heads")
+    @classmethod
+    def _divides_the_channels(cls, value: int | list[int] | None, info: ValidationInfo) -> int | list[int] | None:
+        channels = info.data.get("block_out_channels", [])
+        heads = value or 1
+        if isinstance(heads, int):
+            heads = [heads] * len(channels)
+        kinds = info.data.get("down_block_types", [])
+        for width, number, kind in zip(channels, heads, kinds, strict=False):
+            if "Attn" in kind and width % number:
+                raise ValueError(f"is {number} in a level of {width} channels, which it does not divide")
+        return value
 
 
 class AutoencoderConfig(Config):
@@ -97,10 +167,29 @@ class TextEncoderConfig(Config):
     """Tokens of the longest prompt."""
     num_hidden_layers: Size = 12
     """Layers."""
+    num_attention_heads: Size = Field(8, validate_default=True)
+    """Heads of the attention in each layer."""
+    hidden_act: str = "quick_gelu"
+    """Activation of each layer."""
     projection_dim: Size = 512
     """Width of the pooled prompt, where it is projected."""
     quantization_config: None = None
     """How weights are packed that cannot be trained."""
+
+    @field_validator("hidden_act")
+    @classmethod
+    def _is_an_activation(cls, value: str) -> str:
+        if value not in ACTIVATIONS:
+            raise ValueError(f"is {value}, an activation that transformers does not have")
+        return value
+
+    @field_validator("num_attention_heads")
+    @classmethod
+    def _divides_the_width(cls, value: int, info: ValidationInfo) -> int:
+        width = info.data.get("hidden_size", value)
+        if width % value:
+            raise ValueError(f"is {value}, which does not divide the width of {width} (hidden_size)")
+        return value
 
 
 class SchedulerConfig(Config):

@@ -31,11 +31,11 @@ def model_problem(what: str, fix: str = AGAIN) -> Problem:
 
 
 class ModelFileError(ValueError):
-    """A file of a model cannot be used; the text says why, without its name."""
+    """A file of a model cannot be used; the text says why, without its name, and what it quotes is cut."""
 
     def __init__(self, what: str, fix: str = AGAIN) -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = what[:_MOST_CHARACTERS]
+        super().__init__(self.what)
         self.fix = fix
 
 
@@ -72,6 +72,12 @@ def read_text_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_text(path: Path) -> str:
+    """Return what a file of text holds; raises ModelFileError for one that is too large or no text."""
+    content = read_text_bytes(path)
+    return _decoded(content)
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file; raises ModelFileError."""
     content = read_text_bytes(path)
@@ -80,10 +86,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def parse_object(content: bytes) -> dict[str, Any]:
     """Return a JSON object; raises ModelFileError for anything else."""
+    text = _decoded(content)
     try:
-        found = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ModelFileError("is not UTF-8 text", f"save it as UTF-8, or {AGAIN}") from error
+        found = json.loads(text)
     except RecursionError as error:
         raise ModelFileError("cannot be read as JSON: it is nested too deeply") from error
     except ValueError as error:
@@ -94,3 +99,10 @@ def parse_object(content: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelFileError("holds no JSON object")
     return found
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFileError("is not UTF-8 text", f"save it as UTF-8, or {AGAIN}") from error

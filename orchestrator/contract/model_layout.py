@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 from orchestrator.contract.families import FAMILIES, INDEX_FILE, Family, family_in
-from orchestrator.contract.model_file import ModelFileError, model_problem, read_object, require_readable
+from orchestrator.contract.model_file import ModelFileError, model_problem, read_object, read_text
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.safetensors_header import Header, read_header
 
@@ -51,14 +51,17 @@ class FileContents(NamedTuple):
     """JSON file to what it holds."""
     headers: Mapping[str, Header]
     """Weight file to its tensors."""
+    texts: Mapping[str, str]
+    """Any other file to its text."""
     damaged: Mapping[str, ModelFileError]
     """File to why it cannot be used."""
 
 
 def read_files(folder: Path, files: Iterable[Path]) -> FileContents:
-    """Read files of a model in `folder`: JSON, the headers of weights, and of others whether they can be read."""
+    """Read files of a model in `folder`: JSON, the headers of weights, and the text of others."""
     objects = {}
     headers = {}
+    texts = {}
     damaged = {}
     for path in files:
         relative = path.relative_to(folder)
@@ -69,10 +72,10 @@ def read_files(folder: Path, files: Iterable[Path]) -> FileContents:
             elif path.suffix == ".safetensors":
                 headers[name] = read_header(path)
             else:
-                require_readable(path)
+                texts[name] = read_text(path)
         except ModelFileError as error:
             damaged[name] = error
-    return FileContents(objects, headers, damaged)
+    return FileContents(objects, headers, texts, damaged)
 
 
 def _all_parts() -> tuple[str, ...]:

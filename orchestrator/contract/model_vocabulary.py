@@ -1,4 +1,4 @@
-"""The vocabulary of a model's tokenizer, from its JSON files, and whether the text encoder knows all of it."""
+"""The vocabulary of a model's tokenizer and the pairs that it merges, and whether the text encoder knows all tokens."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,15 +8,16 @@ from orchestrator.contract.model_fit import TextEncoder
 from orchestrator.contract.model_layout import TOKENIZER_FILES, Names, names_in
 from orchestrator.contract.problem import Problem
 
-_SPECIAL = (
-    "bos_token",
-    "eos_token",
-    "pad_token",
-    "unk_token",
-)
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+ADDED_BY_NUMBER = "added_tokens_decoder"
+"""Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
+_SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_BOTH = "take both of one model"
 
 Objects = Mapping[str, dict[str, Any]]
 """Name of a model's JSON file to what it holds."""
+Merges = list[tuple[str, str]]
+"""Pairs of pieces that are joined, the most frequent first."""
 
 
 def tokenizer_file_problems(tokenizer: str, names: Names) -> Iterator[Problem]:
@@ -34,10 +35,10 @@ def vocabulary_problems(tokenizer: str, objects: Objects, encoder: TextEncoder) 
         return
     try:
         tokens = _tokens(tokenizer, objects)
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         tokens = {}
     numbers = tokens.values()
-    are_numbers = all(isinstance(number, int) for number in numbers)
+    are_numbers = all(type(number) is int and number >= 0 for number in numbers)
     if not tokens or not are_numbers:
         what = f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers"
         yield model_problem(what)
@@ -48,7 +49,90 @@ def vocabulary_problems(tokenizer: str, objects: Objects, encoder: TextEncoder) 
     known = encoder.config.vocab_size
     if highest >= known:
         what = f"{tokenizer}/ has tokens up to number {highest}, and {encoder.name}/ knows {known}"
-        yield model_problem(what, "take both of one model")
+        yield model_problem(what, _BOTH)
+
+
+def merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield why the pairs that a tokenizer merges cannot be read, or are of another vocabulary than its own."""
+    whole = objects.get(f"{tokenizer}/tokenizer.json")
+    text = texts.get(f"{tokenizer}/merges.txt", "")
+    pieces = objects.get(f"{tokenizer}/vocab.json", {})
+    file = "merges.txt"
+    try:
+        if whole is None:
+            merges = merges_in_text(text)
+        else:
+            file = "tokenizer.json"
+            pieces = whole["model"]["vocab"]
+            merges = merges_in_object(whole)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        yield model_problem(f"{tokenizer}/{file} does not list which pairs of tokens are merged")
+        return
+    if not isinstance(pieces, dict) or not pieces:  # damaged or missing, which is reported
+        return
+    for first, second in merges:
+        for piece in (first, second, first + second):
+            if piece not in pieces:
+                what = f"{tokenizer}/{file} merges {first} and {second}, and the vocabulary has no {piece}"
+                yield model_problem(what, _BOTH)
+                return
+
+
+def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
+    """Yield the special and the added tokens that are no text."""
+    for file in _SPECIAL_TOKEN_FILES:
+        name = f"{tokenizer}/{file}"
+        values = objects.get(name, {})
+        for field in SPECIAL_TOKENS:
+            if not _is_token(values.get(field, "")):
+                yield model_problem(f"{name}: {field} is no text")
+    name = f"{tokenizer}/tokenizer_config.json"
+    config = objects.get(name, {})
+    numbered = config.get(ADDED_BY_NUMBER, {})
+    if not _are_numbered(numbered):
+        yield model_problem(f"{name}: {ADDED_BY_NUMBER} is no list of tokens by their numbers")
+
+
+def merges_in_text(text: str) -> Merges:
+    """Return the pairs that a `merges.txt` lists; raises ValueError."""
+    merges: Merges = []
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#version"):
+            first, second = line.split()
+            merges.append((first, second))
+    return merges
+
+
+def merges_in_object(whole: Mapping[str, Any]) -> Merges:
+    """Return the pairs that a `tokenizer.json` lists; raises KeyError, TypeError or ValueError."""
+    merges: Merges = []
+    for merge in whole["model"]["merges"]:
+        pair = merge
+        if isinstance(merge, str):
+            pair = merge.split(" ")
+        first, second = pair
+        if not isinstance(first, str) or not isinstance(second, str):
+            raise TypeError("a merge that is no text")
+        merges.append((first, second))
+    return merges
+
+
+def _is_token(token: object) -> bool:
+    """Return whether a special token is a text, an object that holds one, or none."""
+    if isinstance(token, dict):
+        return isinstance(token.get("content"), str)
+    return token is None or isinstance(token, str)
+
+
+def _are_numbered(numbered: object) -> bool:
+    """Return whether added tokens are listed by their numbers."""
+    if not isinstance(numbered, dict):
+        return False
+    for number, token in numbered.items():
+        is_number = number.isascii() and number.isdecimal()
+        if not is_number or not isinstance(token, dict) or not _is_token(token):
+            return False
+    return True
 
 
 def _tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
@@ -72,7 +156,7 @@ def _special_tokens(tokenizer: str, objects: Objects) -> set[str]:
     """Return the special tokens that the tokenizer's configuration names."""
     config = objects.get(f"{tokenizer}/tokenizer_config.json", {})
     found = set()
-    for name in _SPECIAL:
+    for name in SPECIAL_TOKENS:
         token = config.get(name)
         if isinstance(token, dict):
             token = token.get("content")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from orchestrator.contract.model_layout import (
     CLIP_FOLDER,
+    FileContents,
     clip_files,
     clip_names,
     files_sha256,
     find_weights,
     read_files,
 )
+from orchestrator.contract.model_vocabulary import merge_problems, token_problems
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -32,9 +34,11 @@ def require_scorer(folder: Path) -> None:
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
     if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
-    objects, _, damaged = read_files(folder, clip_files(folder))
-    for name, error in damaged.items():
+    contents = read_files(folder, clip_files(folder))
+    objects = contents.objects
+    for name, error in contents.damaged.items():
         raise ValueError(f"{folder / name} {error.what}; {error.fix}") from error
+    _require_tokenizer(folder, contents)
     kind = objects[CONFIG_FILE].get("model_type")
     if kind != "clip":
         raise ValueError(f'{folder} holds a model of the type "{kind}"; figures are measured by one of the type "clip"')
@@ -50,6 +54,16 @@ def require_scorer(folder: Path) -> None:
     if missing or not shards:
         absent = ", ".join(missing) or "all of them"
         raise ValueError(f"{folder} lacks weights that {weights.shard_index} should list and name: {absent}")
+
+
+def _require_tokenizer(folder: Path, contents: FileContents) -> None:
+    """Raise ValueError for a tokenizer that cannot be read."""
+    part = str(folder)
+    objects = {f"{part}/{name}": values for name, values in contents.objects.items()}
+    texts = {f"{part}/{name}": text for name, text in contents.texts.items()}
+    problems = [*merge_problems(part, objects, texts), *token_problems(part, objects)]
+    for problem in problems:
+        raise ValueError(f"{problem.what}; {problem.fix}")
 
 
 def scorer_sha256(folder: Path) -> str:

@@ -56,7 +56,7 @@ def _measured(job: JobFolder, size_of: Callable[[str], ModelSize | None]) -> Mea
         return None
     last = job.last_step(_MOST_BYTES)
     first_step = _first_step(job, state.log_start)
-    if last is None or first_step is None:
+    if last is None or first_step is None or last.seconds_per_step == 0:
         return None
     steps = last.step - first_step
     if steps < _LEAST_STEPS:

@@ -2,7 +2,8 @@
 
 A mirrored model is a tree like any other, named by its content. A small record at `manifests/hub/MODEL/REVISION.json`
 says which model and commit it is: there is one for the requested revision and one for the commit. The record of a
-branch names the commit it had when it was mirrored; mirroring it again updates it.
+commit says what was copied, and is written once: the bucket's policy refuses to replace what is named by a commit's 40
+digits. The record of a branch is read for the commit it had when it was mirrored; mirroring it again updates it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.families import INDEX_FILE, is_hub_id
 from orchestrator.contract.model_check import model_problems
 from orchestrator.contract.problem import Problem
-from orchestrator.errors import AccountError, MissingError, SpecError
+from orchestrator.errors import AccountError, ConflictError, MissingError, SpecError
 from orchestrator.models import hub
 from orchestrator.models.hub import DEFAULT_REVISION, HubModel
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
@@ -68,13 +69,14 @@ def mirror(
     if same_commit is not None:  # copied for another branch or tag
         changes = {"revision": revision}
         renamed = same_commit.model_copy(update=changes)
-        _write_record(store, renamed, revision)
+        _record_revision(store, renamed)
         return Mirroring(renamed, is_new=False)
     _require_model(found)
     model = _copy(store, found, revision, report)
     _require_complete(store, model)
-    _write_record(store, model, model.commit)
-    _write_record(store, model, revision)
+    _record_commit(store, model)
+    if revision != model.commit:
+        _record_revision(store, model)
     return Mirroring(model, is_new=True)
 
 
@@ -140,8 +142,12 @@ def find_mirrored(
     The Hub is not called: a branch is what it was when it was mirrored.
     """
     revision = revision or DEFAULT_REVISION
-    record = _record_name(model_id, revision)
-    model = _read_record(store, record)
+    record = _read_record(store, _record_name(model_id, revision))
+    if record is None:
+        return None
+    model: MirroredModel | None = record
+    if revision != record.commit:
+        model = _of_its_commit(store, model_id, record)
     if model is None or not _is_complete(store, model):
         return None
     return model
@@ -151,7 +157,10 @@ def list_mirrored(store: Store) -> list[MirroredModel]:
     """Return the models that have a copy, by name, the newest first; a commit once for each of its revisions."""
     found = {}
     for name in store.list_prefix(_RECORDS):
-        model = _read_record(store, name)
+        record = _read_record(store, name)
+        if record is None:
+            continue
+        model = _of_its_commit(store, record.id, record)
         if model is None:
             continue
         key = (model.id, model.revision, model.commit)  # equal in the record of a revision and that of its commit
@@ -197,11 +206,34 @@ def _is_complete(store: Store, model: MirroredModel) -> bool:
     return size == model.bytes
 
 
-def _write_record(store: Store, model: MirroredModel, revision: str) -> None:
-    """Record a copy under a revision or a commit."""
-    name = _record_name(model.id, revision)
+def _record_commit(store: Store, model: MirroredModel) -> None:
+    """Record a copy under its commit, once; raises AccountError where another content has been recorded."""
+    name = _record_name(model.id, model.commit)
+    record = model.model_dump(mode="json")
+    try:
+        store.put_json(name, record, new=True)
+    except ConflictError as error:
+        known = _read_record(store, name)
+        if known is not None and known.sha256 == model.sha256:  # copied at another time
+            return
+        uri = store.uri(name)
+        message = f"{uri} says that {model.id} has another content at {model.commit}."
+        raise AccountError(message, next_step=f"aws s3 rm {uri}  # then mirror it again") from error
+
+
+def _record_revision(store: Store, model: MirroredModel) -> None:
+    """Record a copy under its branch or tag, in place of an earlier one."""
+    name = _record_name(model.id, model.revision)
     record = model.model_dump(mode="json")
     store.put_json(name, record)
+
+
+def _of_its_commit(store: Store, model_id: str, record: MirroredModel) -> MirroredModel | None:
+    """Return what the record of a branch names, as its commit's record says it; None when that has none."""
+    model = _read_record(store, _record_name(model_id, record.commit))
+    if model is None:
+        return None
+    return model.model_copy(update={"revision": record.revision})
 
 
 def _read_record(store: Store, name: str) -> MirroredModel | None:

@@ -14,13 +14,13 @@ class MirroredModel(BaseModel):
     """Name on the Hub, as in a job's `base_model`: "org/model"."""
     revision: str
     """Branch, tag or commit that was requested."""
-    commit: str
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     """Commit of that revision when it was mirrored."""
     uri: str
     """URI of the copy."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash over its files, the same as that of the model in a folder."""
-    bytes: int
+    bytes: int = Field(ge=0)
     """Size of all files."""
     mirrored: AwareDatetime
     """Time of the copy."""

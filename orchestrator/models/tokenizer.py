@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contract.families import INDEX_FILE, family_in
-from orchestrator.contract.model_file import read_object, read_text_bytes
+from orchestrator.contract.model_file import read_object, read_text
+from orchestrator.contract.model_vocabulary import (
+    ADDED_BY_NUMBER,
+    SPECIAL_TOKENS,
+    Merges,
+    merges_in_object,
+    merges_in_text,
+)
 from orchestrator.contract.tokens import CLIP_LENGTH, MARKS, Token, length_of
 
 if TYPE_CHECKING:
     import tokenizers
 
 _END = "<|endoftext|>"
-_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
-_NUMBERED = "added_tokens_decoder"
-"""Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _OPTIONS = (
     "single_word",
@@ -35,8 +39,6 @@ Values = dict[str, Any]
 """A JSON object of a model's files."""
 Stamp = tuple[str, int, int]
 """Name of a file, its size, and when it was changed."""
-Merges = list[tuple[str, str]]
-"""Pairs of pieces that are joined, the most frequent first."""
 
 
 class FileTokenizer:
@@ -109,7 +111,7 @@ def _built(folder: Path, stamps: object) -> tuple["tokenizers.Tokenizer", str]: 
     vocabulary, merges = _vocabulary(folder, whole)
     config = _json(folder / "tokenizer_config.json")
     special = config
-    if _NUMBERED not in config:
+    if ADDED_BY_NUMBER not in config:
         special = config | _json(folder / "special_tokens_map.json")
     unknown = _content(special.get("unk_token", _END))
     pairs = models.BPE(
@@ -144,22 +146,11 @@ def _built(folder: Path, stamps: object) -> tuple["tokenizers.Tokenizer", str]: 
 
 def _vocabulary(folder: Path, whole: Values) -> tuple[Values, Merges]:
     """Return tokens with their ids, and the pairs that are merged, from `tokenizer.json` or else from the two files."""
-    merges: Merges = []
     if whole:
-        model = whole["model"]
-        for merge in model["merges"]:
-            pair = merge
-            if isinstance(merge, str):
-                pair = merge.split(" ")
-            first, second = pair
-            merges.append((first, second))
-        return model["vocab"], merges
-    text = read_text_bytes(folder / "merges.txt").decode("utf-8")
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#version"):
-            first, second = line.split()
-            merges.append((first, second))
-    return _json(folder / "vocab.json"), merges
+        vocabulary: Values = whole["model"]["vocab"]
+        return vocabulary, merges_in_object(whole)
+    text = read_text(folder / "merges.txt")
+    return _json(folder / "vocab.json"), merges_in_text(text)
 
 
 def _added(
@@ -170,8 +161,8 @@ def _added(
 ) -> dict[str, Values]:
     """Return the tokens that are looked for before a text is split, in the order of their ids, with their options."""
     added: dict[str, Values] = {}
-    if _NUMBERED in config:
-        numbered = config[_NUMBERED]
+    if ADDED_BY_NUMBER in config:
+        numbered = config[ADDED_BY_NUMBER]
         for number in sorted(numbered, key=int):
             entry = numbered[number]
             added[entry["content"]] = entry
@@ -181,7 +172,7 @@ def _added(
             added[content] = {"normalized": True}
         for entry in whole.get("added_tokens", []):
             added[entry["content"]] = entry
-    for name in _SPECIAL_TOKENS:
+    for name in SPECIAL_TOKENS:
         token = special.get(name, _END)
         options = {"normalized": False, "special": True}
         if isinstance(token, dict):

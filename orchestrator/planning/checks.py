@@ -89,10 +89,12 @@ def _merged(errors: Sequence[OrchestratorError]) -> OrchestratorError:
     for error in errors:
         messages.append(error.message.rstrip(".") + ".")
         problems += error.problems
+    distinct_messages = dict.fromkeys(messages)  # two checks may fail at the same file
+    distinct_problems = dict.fromkeys(problems)
     return type(first)(
-        " ".join(messages),
+        " ".join(distinct_messages),
         next_step=first.next_step,
-        problems=problems,
+        problems=tuple(distinct_problems),
     )
 
 

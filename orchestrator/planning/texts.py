@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from orchestrator.contract.model_file import model_problem
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.text_length import LengthProblems, length_problems
 from orchestrator.contract.tokens import Tokenizer, holds_word
@@ -77,13 +78,21 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
 
 
 def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
-    """Return the tokenizers of a model on this machine; none for one that cannot be read, which the job checks."""
+    """Return the tokenizers of a model on this machine, none for one on the Hub; raises SpecError.
+
+    The check of the model finds all that is known to be wrong with their files: what is left was changed since, or the
+    library refuses it.
+    """
     if isinstance(spec.base_model, Hub):
         return ()
     try:
         return tokenizers_of(spec.base_model.folder)
-    except ValueError:
-        return ()
+    except ValueError as error:
+        raise SpecError(
+            "The base model cannot read texts; nothing was started.",
+            problems=[model_problem(str(error))],
+            next_step="mend the model as said above, or name another: --base-model MODEL",
+        ) from error
 
 
 def _holds_secret(values: object) -> bool:

@@ -22,7 +22,46 @@ class Fault(NamedTuple):
     """Whether its line is the one where it begins; the library notices it only later."""
 
 
+DOCUMENT_END = Fault(
+    "<document start>",
+    'the document ended before this line ("...")',
+    _ONE_JOB,
+)
+DIRECTIVE = Fault(
+    "directive",
+    'a line that begins with "%" is an order to YAML, not a field',
+)
 _FAULTS = (
+    Fault(
+        "scanning an alias",
+        'a text cannot begin with "*", which in YAML repeats the value of a name',
+    ),
+    Fault(
+        "scanning an anchor",
+        'a text cannot begin with "&", which in YAML gives a name to a value',
+    ),
+    Fault(
+        "ing a tag",  # scanning or parsing
+        'a text cannot begin with "!", which in YAML gives a value its type',
+    ),
+    Fault(
+        "undefined tag",
+        'a text cannot begin with "!", which in YAML gives a value its type',
+    ),
+    Fault(
+        "scanning a block scalar",
+        'a text cannot begin with "|" or ">", which in YAML stand before lines of text',
+    ),
+    Fault(
+        "mapping keys are not allowed",
+        'a text cannot begin with "?", which in YAML stands before the name of a field',
+    ),
+    DIRECTIVE,
+    Fault(
+        "incompatible YAML",
+        "it says that it is of a version of YAML that is not known",
+        'leave the line out that begins with "%YAML"',
+    ),
     Fault(
         "scanning a quoted scalar found unexpected",
         "a quotation mark that opens here is not closed",
@@ -40,13 +79,9 @@ _FAULTS = (
         'a second document begins here ("---")',
         _ONE_JOB,
     ),
+    DOCUMENT_END,
     Fault(
-        "<document start>",
-        'the document ended before this line ("...")',
-        _ONE_JOB,
-    ),
-    Fault(
-        "found unknown escape",
+        "escape",
         "within double quotes, a backslash and what follows it stand for another character",
         "write the backslash twice, or put single quotes around the text",
     ),

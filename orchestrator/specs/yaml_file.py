@@ -5,6 +5,7 @@ as 8, 12:30 as 750, 1_0 as 10, and the words no and on as truth values.
 https://yaml.org/type/
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import yaml
 
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import SpecError
-from orchestrator.specs.yaml_faults import QUOTE, fault_of
+from orchestrator.specs.yaml_faults import DIRECTIVE, DOCUMENT_END, QUOTE, fault_of
 
 MAX_BYTES = 2**18
 MAX_DEPTH = 20
+_DIRECTIVE = re.compile("^%", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
 _NULL = f"{_STANDARD}null"
 _TEXT = f"{_STANDARD}str"
@@ -70,10 +72,10 @@ class _Reading:
         if isinstance(node, yaml.SequenceNode):
             return self._sequence(node, where)
         is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if is_plain and (node.tag == _TEXT or not node.value):
+            self._check_comment(node, where)
         if is_plain and node.tag == _NULL:
             return None
-        if is_plain and node.tag == _TEXT:
-            self._check_comment(node, where)
         return node.value
 
     def _sequence(self, node: yaml.SequenceNode, where: str) -> list[Any]:
@@ -105,14 +107,15 @@ class _Reading:
         return values
 
     def _check_comment(self, node: yaml.Node, where: str) -> None:
-        """Report a text that ends at "#3" or the like: a comment has a space behind its sign."""
+        """Report a text, maybe an empty one, that ends at "#3" or the like: a comment has a space behind its sign."""
         behind = self.text[node.end_mark.index :]
         line, _, _ = behind.partition("\n")
         comment = line.strip()
         is_comment = comment.startswith("#")
         has_space = comment[1:2] in ("", " ", "#")
         if is_comment and not has_space:
-            what = f'ends before "{comment}", which YAML takes for a comment'
+            verb = "ends" if node.value else "has no value"
+            what = f'{verb} before "{comment}", which YAML takes for a comment'
             fix = 'put quotes around the whole, or a space behind the "#" of a comment'
             self._add(node, where, what, fix)
 
@@ -200,15 +203,18 @@ def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> SpecErr
     """Return the error for a text that is no YAML, with its line and what mostly helps."""
     where = f"{path}"
     fault = fault_of(error)
-    remedy = fault.remedy
     mark = error.problem_mark or error.context_mark
     if fault.is_shown_where_it_begins and error.context_mark is not None:
         mark = error.context_mark
     if mark is not None:
         line = mark.line + 1
+        directive = _DIRECTIVE.search(text, 0, mark.index)
+        if fault is DOCUMENT_END and directive is not None:
+            fault = DIRECTIVE
+            line = text.count("\n", 0, directive.start()) + 1
         where = f"{path}, line {line}"
         behind = text[mark.index :]
         if behind.startswith("\t"):
-            remedy = "indent with spaces, not with tabs"
+            fault = fault._replace(remedy="indent with spaces, not with tabs")
     message = f"{where} cannot be read: {fault.reason}."
-    return SpecError(message, next_step=remedy)
+    return SpecError(message, next_step=fault.remedy)

@@ -1,10 +1,11 @@
 """Files of a job that are damaged, and files that are no job's: each command answers, and no other job is hidden."""
 
+import copy
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +121,50 @@ def test_whatever_happened_to_a_file_of_a_job_every_command_answers_and_others_a
             assert (answer.code, answer.err.count("Next: ")) in {(0, 0), (4, 1), (5, 1)}, (file, words, answer)
             assert "operating system" not in answer.err, (file, words, answer)
         assert run("jobs", "show", "whole").code == 0
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each value within a JSON value, its own first."""
+    yield path
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for key, one in inner:
+        yield from _places(one, (*path, key))
+
+
+def _with(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    """Return a JSON value with another one in one place."""
+    if not path:
+        return other
+    key, *rest = path
+    copied = copy.copy(value)
+    copied[key] = _with(value[key], tuple(rest), other)
+    return copied
+
+
+@pytest.mark.parametrize("other", ["x", "file://[", 3, [{}], {"x": 3}], ids=repr)
+def test_whatever_stands_in_a_member_of_a_request_every_command_answers_and_others_are_shown(
+    run: Run, settings: Settings, finished: Callable[..., Job], other: Any
+) -> None:
+    finished("whole")
+    finished("hurt", "sys.exit(1)")
+    file = settings.jobs / "hurt" / "request.json"
+    written = json.loads(file.read_text())
+    retried = 0
+    for place in _places(written):
+        file.write_text(json.dumps(_with(written, place, other)))
+        listed = [job["name"] for job in json.loads(run("jobs", "list", "--json").out)]
+        assert "whole" in listed, place
+        for words in (("show",), ("explain",), ("stop",)):
+            answer = run("jobs", *words, "hurt")
+            assert (answer.code, answer.err.count("Next: ")) in {(0, 0), (4, 1), (5, 1)}, (place, words, answer)
+        if "hurt" not in listed:
+            assert "jobs remove hurt" in run("jobs", "retry", "hurt").err, place
+            retried += 1
+    assert retried > 10
 
 
 @pytest.mark.parametrize("damage", [cut, empty, binary, gone, a_folder, other_json])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_missing_and_added_files_are_found(adapter: Path) -> None:
     (adapter / "unet" / "config.json").unlink()
     (adapter / "extra.bin").write_bytes(b"")
     assert complete.damaged_files(adapter) == ["extra.bin", "unet/config.json"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"files": {"a": {"sha256": "0", "size": -1}}}, {"images": -1}, {"captions": -1}],
+)
+def test_a_manifest_with_a_number_below_zero_is_damaged(adapter: Path, changes: dict[str, object]) -> None:
+    manifest().write(adapter)
+    path = adapter / "adapter.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ValidationError):
+        AdapterManifest.read(adapter)
 
 
 def test_the_header_holds_everything_but_the_files(adapter: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from orchestrator.contract.environment import FAILURE_LIMIT, Environment
@@ -44,6 +46,19 @@ def test_an_event_is_one_line_and_comes_back(event: Event, capsys: pytest.Captur
 )
 def test_other_lines_are_plain_text(line: str) -> None:
     assert parse(line) is None
+
+
+@pytest.mark.parametrize("number", ["-1", "NaN", "1e400", "1e300", "-Infinity", "1" + "0" * 400])
+def test_a_line_with_a_number_that_cannot_be_is_plain_text(number: str) -> None:
+    step = {"event": "step", "step": 1, "of": 3, "loss": 0.5, "learning_rate": 0.1, "seconds_per_step": 0.1}
+    item = {"event": "item", "done": 1, "of": 3}
+    fields = [
+        (event, name) for event in (step, item) for name in event if name not in {"event", "loss", "learning_rate"}
+    ]
+    for event, name in fields:
+        assert parse(json.dumps(event)) is not None
+        line = json.dumps({**event, name: "NUMBER"}).replace('"NUMBER"', number)
+        assert parse(line) is None, line
 
 
 def test_an_event_of_a_newer_bundle_is_understood_as_far_as_it_is_known() -> None:

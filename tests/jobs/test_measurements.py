@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def test_runs_that_say_nothing_of_the_speed_are_left_out(target: ProcessTarget, 
     damaged.mkdir()
     (damaged / "request.json").write_text("[]")
     assert measured_runs(target) == []
+
+
+def test_a_log_line_with_any_number_leaves_an_estimate(target: ProcessTarget, run: Run) -> None:
+    run(STEPS.format(last=80) + "\nfinish()", "whole")
+    log = target.settings.jobs / "whole" / "log.txt"
+    written = log.read_text()
+    for seconds in ("0", "-0.0", "5e-324", "-1", "NaN", "1e400", "1e308"):
+        log.write_text(written.replace('"seconds_per_step": 0.01', f'"seconds_per_step": {seconds}'))
+        for batch_size in (1, 2):
+            assert re.search("minute|second", expected(target, batch_size=batch_size)), seconds
 
 
 def test_a_resumed_run_tells_its_speed_and_not_how_long_it_took(target: ProcessTarget, run: Run) -> None:

@@ -77,6 +77,34 @@ def test_a_record_that_was_replaced_does_not_move_a_job_to_what_is_not_checked(
     assert {listed.uri for listed in list_mirrored(store)} == {model.uri}
 
 
+def test_a_branch_whose_record_was_replaced_names_a_commit_and_not_its_content(
+    hub: HubServer, store: S3Store, put: Put, files: Files
+) -> None:
+    hub.add(MODEL, files)
+    model, _ = put()
+    changes = {"sha256": "0" * 64, "bytes": 0, "id": "org/other"}
+    replaced = model.model_copy(update=changes).model_dump(mode="json")
+    store.put_json("manifests/hub/org%2Fmodel/main.json", replaced)
+    assert find_mirrored(store, MODEL, None) == model
+    assert [listed.sha256 for listed in list_mirrored(store)] == [model.sha256]
+    store.put_json("manifests/hub/org%2Fmodel/main.json", {**replaced, "commit": "f" * 40})
+    assert find_mirrored(store, MODEL, None) is None
+    assert put() == (model, False)
+
+
+def test_a_commit_that_is_recorded_with_another_content_is_not_overruled(
+    hub: HubServer, store: S3Store, put: Put, files: Files
+) -> None:
+    repository = hub.add(MODEL, files)
+    commit = repository.refs["main"]
+    model, _ = put()
+    record = f"manifests/hub/org%2Fmodel/{commit}.json"
+    store.put_json(record, model.model_copy(update={"sha256": "0" * 64}).model_dump(mode="json"))
+    with pytest.raises(AccountError, match="has another content") as raised:
+        put()
+    assert raised.value.next_step.startswith(f"aws s3 rm s3://{BUCKET}/{record}")
+
+
 def test_a_record_without_a_hash_is_no_record(hub: HubServer, store: S3Store, put: Put, files: Files) -> None:
     hub.add(MODEL, files)
     model, _ = put()

@@ -74,13 +74,13 @@ def test_whoever_submits_can_hand_on_the_jobs_role_alone(world: World) -> None:
         world.submitter.client("sagemaker").create_training_job(**request)
 
 
-def _replace(prefix: str) -> Callable[[World], object]:
-    return lambda world: _bucket(world).call("put_object", Key=f"{prefix}/of-another", Body=b"mine")
+def _replace(key: str) -> Callable[[World], object]:
+    return lambda world: _bucket(world).call("put_object", Key=key, Body=b"mine")
 
 
-def _replace_in_parts(prefix: str) -> Callable[[World], object]:
+def _replace_in_parts(key: str) -> Callable[[World], object]:
     def replace(world: World) -> object:
-        bucket, key = _bucket(world), f"{prefix}/of-another"
+        bucket = _bucket(world)
         upload = {"Key": key, "UploadId": bucket.call("create_multipart_upload", Key=key)["UploadId"]}
         part = bucket.call("upload_part", **upload, PartNumber=1, Body=b"mine")
         parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
@@ -89,9 +89,9 @@ def _replace_in_parts(prefix: str) -> Callable[[World], object]:
     return replace
 
 
-def _replace_what_it_has_read(prefix: str) -> Callable[[World], object]:
+def _replace_what_it_has_read(key: str) -> Callable[[World], object]:
     def replace(world: World) -> object:
-        bucket, key = _bucket(world), f"{prefix}/of-another"
+        bucket = _bucket(world)
         etag = bucket.call("head_object", Key=key)["ETag"]
         return bucket.call("put_object", Key=key, Body=b"mine", IfMatch=etag)
 
@@ -99,18 +99,28 @@ def _replace_what_it_has_read(prefix: str) -> Callable[[World], object]:
 
 
 WAYS = {"at once": _replace, "in parts": _replace_in_parts, "by its ETag": _replace_what_it_has_read}
-SHARED = ("data", "code", "models", "manifests/data", "manifests/code", "manifests/models")
+SHARED = [
+    *("data/of-another", "code/of-another", "models/of-another"),
+    *("manifests/data/of-another", "manifests/code/of-another", "manifests/models/of-another"),
+    f"manifests/hub/org%2Fmodel/{'4d7a' * 10}.json",
+]
 
 
-@pytest.mark.parametrize("prefix", SHARED)
+@pytest.mark.parametrize("key", SHARED)
 @pytest.mark.parametrize("way", WAYS)
-def test_whoever_submits_replaces_no_code_no_model_and_no_data_of_others(world: World, prefix: str, way: str) -> None:
-    asked = {"Bucket": world.account.bucket, "Key": f"{prefix}/of-another"}
+def test_whoever_submits_replaces_no_code_no_model_and_no_data_of_others(world: World, key: str, way: str) -> None:
+    asked = {"Bucket": world.account.bucket, "Key": key}
     world.owner("s3").delete_object(**asked)
     world.owner("s3").put_object(**asked, Body=b"theirs", IfNoneMatch="*")
     with pytest.raises(AccessError), calling("replace it"):
-        WAYS[way](prefix)(world)
+        WAYS[way](key)(world)
     assert world.owner("s3").get_object(**asked)["Body"].read() == b"theirs"
+
+
+def test_whoever_submits_mirrors_a_branch_again(world: World) -> None:
+    replace = _replace("manifests/hub/org%2Fmodel/main.json")
+    replace(world)
+    replace(world)
 
 
 @pytest.mark.parametrize("bytes_", [3, 11 * 2**20], ids=["at once", "in parts"])

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.contract.problem import Problem
 from orchestrator.errors import DatasetError, OrchestratorError, SpecError
+from orchestrator.planning.checks import check_job
 from orchestrator.planning.inputs import prepare_inputs
 from orchestrator.planning.plan import Plan, plan_here
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
@@ -68,6 +69,17 @@ def test_a_prompt_whose_new_word_is_cut_off_is_refused(plan: Planned, photos: Pa
     problem = only(error.problems, "instance_prompt")
     assert "the text encoder reads 30" in problem
     assert '"sks" is cut off' in problem
+
+
+def test_texts_are_not_left_unread_where_a_tokenizer_was_damaged_meanwhile(photos: Path, tmp_path: Path) -> None:
+    picture = next(path for path in photos.iterdir() if path.suffix == ".png")
+    picture.with_suffix(".txt").write_text("a caption without the word")
+    model = write_files(tmp_path / "model", small_model())
+    spec = build_spec({**dreambooth(photos), "base_model": str(model)})
+    (model / "tokenizer" / "merges.txt").write_text("of\n")
+    with pytest.raises(SpecError) as raised:
+        check_job(spec, prepare_inputs(spec, tmp_path / "staging"))
+    assert "tokenizers of" in only(raised.value.problems, "base_model")
 
 
 def test_a_rare_token_that_is_read_without_its_class_is_refused(plan: Planned, photos: Path) -> None:

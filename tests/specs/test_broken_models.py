@@ -11,12 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
+from diffusers.models.unets import unet_2d_blocks
+from transformers.activations import ACT2CLS
 
 from orchestrator.__main__ import main
-from orchestrator.contract.model_check import model_problems
-from orchestrator.contract.model_file import MAX_TEXT_BYTES
+from orchestrator.contract.model_check import SCHEDULERS, model_problems
+from orchestrator.contract.model_configs import ACTIVATIONS, DOWN_BLOCKS, UP_BLOCKS
+from orchestrator.contract.model_file import MAX_TEXT_BYTES, ModelFileError
+from orchestrator.contract.safetensors_header import read_header
 from orchestrator.models.size import of_folder
+from orchestrator.models.tokenizer import tokenizers_of
 from orchestrator.models.tree import model_tree
 from orchestrator.settings import Settings
 from orchestrator.specs.building import build_spec
@@ -75,6 +81,11 @@ def changed(file: str, family: str = "sd", **values: Any) -> Callable[[], Files]
 def other(file: str, content: bytes) -> Callable[[], Files]:
     """Return a model with another content of one file."""
     return lambda: {**small_model(), file: content}
+
+
+def whole_tokenizer(**values: Any) -> Callable[[], Files]:
+    """Return a model whose tokenizer is in one file."""
+    return other("tokenizer/tokenizer.json", json_of({"model": values}))
 
 
 def without(*names: str) -> Callable[[], Files]:
@@ -299,6 +310,57 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     "a vocabulary of words": (other("tokenizer/vocab.json", b'{"a": "b"}'), "is no list of tokens", "again"),
     "an empty vocabulary": (other("tokenizer/vocab.json", b"{}"), "is no list of tokens", "download it again"),
     "another form": (other("tokenizer/tokenizer.json", b'{"model": []}'), "is no list of tokens", "again"),
+    "a negative number": (other("tokenizer/vocab.json", b'{"a": -5, "b": 1}'), "is no list of tokens", "again"),
+    "a truth value as a number": (other("tokenizer/vocab.json", b'{"a": true}'), "is no list of tokens", "again"),
+    "merges of one word": (other("tokenizer/merges.txt", b"hello\nworld\n"), "merges.txt does not list", "again"),
+    "merges of three words": (other("tokenizer/merges.txt", b"a b c\n"), "merges.txt does not list", "again"),
+    "merges that are no text": (other("tokenizer/merges.txt", b"\xff\xfe"), "merges.txt is not UTF-8", "UTF-8"),
+    "merges of another vocabulary": (
+        other("tokenizer/merges.txt", b"#version: 0.2\nqq zzzz\n"),
+        "merges qq and zzzz, and the vocabulary has no qq",
+        "both of one model",
+    ),
+    "merges into an unknown token": (
+        other("tokenizer/merges.txt", b"photo dog\n"),
+        "the vocabulary has no photodog",
+        "both of one model",
+    ),
+    "a vocabulary of another model's": (
+        lambda: {**small_model(), "tokenizer/vocab.json": b'{"a": 0}', "tokenizer/merges.txt": b"d o\n"},
+        "the vocabulary has no d",
+        "both of one model",
+    ),
+    "merges that are numbers": (
+        whole_tokenizer(vocab={"a": 0}, merges=[[[1], [2]]]),
+        "tokenizer.json does not list",
+        "again",
+    ),
+    "no merges in the whole": (whole_tokenizer(vocab={"a": 0}), "tokenizer.json does not list", "again"),
+    "merges of another vocabulary in the whole": (
+        whole_tokenizer(vocab={"a": 0}, merges=["b c"]),
+        "the vocabulary has no b",
+        "both of one model",
+    ),
+    "a special token that is a number": (
+        other("tokenizer/special_tokens_map.json", b'{"eos_token": 5}'),
+        "special_tokens_map.json: eos_token is no text",
+        "again",
+    ),
+    "a special token without its text": (
+        changed("tokenizer/tokenizer_config.json", pad_token={"lstrip": False}),
+        "tokenizer_config.json: pad_token is no text",
+        "again",
+    ),
+    "added tokens by name": (
+        changed("tokenizer/tokenizer_config.json", added_tokens_decoder={"x": {"content": "y"}}),
+        "added_tokens_decoder is no list of tokens by their numbers",
+        "again",
+    ),
+    "added tokens in a list": (
+        changed("tokenizer/tokenizer_config.json", added_tokens_decoder=[1]),
+        "added_tokens_decoder is no list",
+        "again",
+    ),
     "no room for words": (
         changed("tokenizer/tokenizer_config.json", model_max_length=0),
         "model_max_length",
@@ -321,6 +383,41 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         changed("model_index.json", scheduler=["own", "S"]),
         "which of diffusers' sch",
         "another",
+    ),
+    "a scheduler that is none": (
+        changed("model_index.json", scheduler=["diffusers", "NopeScheduler"]),
+        "scheduler is NopeScheduler",
+        "such as DDIMScheduler",
+    ),
+    "a scheduler of another purpose": (
+        changed("model_index.json", scheduler=["diffusers", "RePaintScheduler"]),
+        "scheduler is RePaintScheduler",
+        "such as DDIMScheduler",
+    ),
+    "heads that do not divide the width": (
+        changed("text_encoder/config.json", num_attention_heads=7),
+        "num_attention_heads is 7, which does not divide the width of 8",
+        "another base model",
+    ),
+    "heads that do not divide the channels": (
+        changed("unet/config.json", attention_head_dim=[8, 3]),
+        "attention_head_dim is 3 in a level of 8 channels",
+        "another base model",
+    ),
+    "an unknown activation": (
+        changed("text_encoder/config.json", hidden_act="nonsense"),
+        "hidden_act is nonsense, an activation that transformers does not have",
+        "another base model",
+    ),
+    "unknown levels": (
+        changed("unet/config.json", down_block_types=["Nope", "Nope"]),
+        "down_block_types names Nope, which diffusers does not have",
+        "another base model",
+    ),
+    "levels without channels": (
+        changed("unet/config.json", up_block_types=["UpBlock2D"] * 3),
+        "up_block_types names 3 levels, and block_out_channels 2",
+        "another base model",
     ),
     "other latents' mean": (changed("vae/config.json", latents_mean=[1, 2]), "latents_mean", "another base model"),
     "noise": (changed("scheduler/scheduler_config.json", beta_schedule="cosine"), "beta_schedule", "another"),
@@ -381,6 +478,34 @@ def test_what_is_in_the_place_of_a_file_is_named(submit: Submit, tmp_path: Path,
         "a link to itself": "cannot be read: Too many levels",
     }
     assert f"unet/config.json {words[make]}" in submit(tmp_path / "model")
+
+
+def test_names_that_a_model_may_use_are_those_of_the_libraries() -> None:
+    assert all(hasattr(diffusers, name) for name in SCHEDULERS)
+    assert set(ACTIVATIONS) <= set(ACT2CLS)
+    for name in DOWN_BLOCKS + UP_BLOCKS:
+        assert hasattr(unet_2d_blocks, name)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**62] * 100_000, "data_offsets": [0, 0]}},
+        {"a": {"dtype": "F32", "shape": [10**4000] * 16, "data_offsets": [0, 0]}},
+        {"a" * 10**6: {"dtype": "F32", "shape": [3], "data_offsets": [0, 0]}},
+        {"a" * 10**6: {"dtype": "F32", "shape": "x", "data_offsets": [0, 0]}},
+        {"a": {"dtype": "F" * 10**6, "shape": [3], "data_offsets": [0, 0]}},
+        {f"{number}": number for number in range(200_000)},
+        {"a": [[[[1]]]] * 10_000},
+    ],
+    ids=["dimensions", "digits", "a name", "a name with a fault", "a type", "faults", "no entry"],
+)
+def test_whatever_a_header_holds_is_refused_in_a_few_words(tmp_path: Path, header: dict[str, Any]) -> None:
+    file = tmp_path / "hostile.safetensors"
+    file.write_bytes(with_header(json_of(header), b""))
+    with pytest.raises(ModelFileError) as raised:
+        read_header(file)
+    assert len(str(raised.value)) <= 300
 
 
 def test_all_faults_of_a_model_are_reported_with_the_other_problems_of_the_job(submit: Submit, tmp_path: Path) -> None:
@@ -551,5 +676,7 @@ def test_whatever_a_model_says_is_answered_in_words(tmp_path: Path) -> None:
                 found = model_problems(folder)
                 refused += bool(found)
                 assert all(len(problem.what) <= 300 for problem in found)
+                if not found:
+                    assert tokenizers_of(folder), (file, name, odd)
         (folder / file).write_bytes(files[file])
     assert refused > 100

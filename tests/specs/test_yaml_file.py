@@ -1,5 +1,6 @@
 """A job file means what it looks like, or says what to put in quotes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def refused(tmp_path: Path, text: str) -> str:
         ("snr_gamma: null", "snr_gamma", None),
         ("snr_gamma: ~", "snr_gamma", None),
         ("snr_gamma:", "snr_gamma", None),
+        ("snr_gamma: # off", "snr_gamma", None),
+        ("snr_gamma: null #off", "snr_gamma", None),
         ("snr_gamma: 5", "snr_gamma", 5.0),
         ("validation_prompts: [no, 010, 'a: b']", "validation_prompts", ("no", "010", "a: b")),
         ("class_prompt: 2024-01-01", "class_prompt", "2024-01-01"),
@@ -100,6 +103,43 @@ def test_a_text_without_a_value_is_not_taken_for_one_that_was_left_out(tmp_path:
     text = refused(tmp_path, f"recipe: dreambooth\n{field}: {value}\nsettings:\nbudget:\n")
     assert f"{field}: has no value" in text
     assert "quotes" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("prompt: #1 sks dog", "name: #7", "base_model: #1", "images: #photos", "settings: #3"),
+        *("settings:\n  class_prompt: #1 monster", "settings:\n  alpha: #8", "settings:\n  snr_gamma: #5"),
+        *("settings:\n  base_revision: #main", "settings:\n  validation_prompts:\n    - #1 sks monster"),
+    ],
+)
+def test_a_value_that_is_all_comment_is_refused_with_quotes_as_the_remedy(tmp_path: Path, line: str) -> None:
+    text = refused(tmp_path, f"recipe: dreambooth\n{line}\n")
+    assert 'before "#' in text
+    assert "put quotes around" in text
+
+
+@pytest.mark.parametrize("line", ["class_prompt:", "class_prompt: ~", "class_prompt: null"])
+def test_a_class_prompt_without_a_value_is_not_taken_for_one_that_was_left_out(tmp_path: Path, line: str) -> None:
+    text = refused(tmp_path, f"recipe: dreambooth\nsettings:\n  {line}\n")
+    assert "class_prompt: should be a text" in text
+    assert "quotes" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("%x\nrecipe: dreambooth\n", "recipe: dreambooth\n%x: 3\n", "recipe: dreambooth\n%\n", "%a\n%b\nc: d\n"),
+        *("prompt: *bold*\n", "prompt: * dog\n", "prompt: *\n", "prompt: & dog\n", "prompt: &&a dog\n"),
+        *("prompt: !<x\n", "prompt: !a!b dog\n", "prompt: !%zz x\n", "prompt: |sks dog\n", "prompt: >sks dog\n"),
+        *('prompt: "\\xyz"\n', 'prompt: "\\u00zz"\n', "prompt: ? sks dog\n", "%YAML 3.0\n---\na: b\n"),
+    ],
+)
+def test_a_text_that_is_a_sign_to_yaml_is_told_without_the_words_of_the_library(tmp_path: Path, text: str) -> None:
+    said = refused(tmp_path, text)
+    assert not re.search("expected|found|document ended", said)
+    assert "line 1" in said or "%" in said
+    assert "quotes" in said or "%YAML" in said
 
 
 def test_a_line_is_named(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _vae_shapes() -> dict[str, list[int]]:
 def _text_files(part: str, tokenizer: str, words: Sequence[str], tokens: int) -> Files:
     width = _WIDTH[part]
     config = {"model_type": "clip_text_model", "vocab_size": len(words), "hidden_size": width, "projection_dim": width}
-    config |= {"max_position_embeddings": tokens, "num_hidden_layers": 1}
+    config |= {"max_position_embeddings": tokens, "num_hidden_layers": 1, "num_attention_heads": 2}
     shapes = {
         "text_model.embeddings.token_embedding.weight": [len(words), width],
         "text_model.embeddings.position_embedding.weight": [tokens, width],

@@ -59,7 +59,7 @@ class DreamBooth(LowRank, Denoising):
     @model_validator(mode="before")
     @classmethod
     def _derive_class_prompt(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
-        if not isinstance(data, Mapping) or data.get("class_prompt"):
+        if not isinstance(data, Mapping) or data.get("class_prompt", "") != "":
             return data
         prompt, rare = str(data.get("instance_prompt", "")), str(data.get("rare_token", "sks"))
         if not holds_word(prompt, rare):

@@ -38,6 +38,7 @@ from orchestrator.errors import JobError
 from orchestrator.requests import Request, identity_of, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
+from orchestrator.targets.local.stored_request import require_usable
 from orchestrator.targets.names import TargetName
 
 _OWNERS = ".owners"
@@ -124,11 +125,10 @@ class JobFolder:
         path = self.path / "request.json"
         try:
             request: Request = json.loads(path.read_text(encoding="utf-8"))
-            identity_of(request)
-            folder_of(request["OutputDataConfig"]["S3OutputPath"])
+            require_usable(request)
         except FileNotFoundError:  # discarded meanwhile
             raise
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError) as error:
             raise self._damaged("request.json", error) from error
         return request
 

@@ -159,7 +159,7 @@ class LocalJobs:
         found = self.describe(name)
         job = self._job(name)
         request = job.request()
-        training = training_of(request.get("HyperParameters", {}))
+        training = training_of(request["HyperParameters"])
         step = None
         last = job.last_step()
         if last is not None:

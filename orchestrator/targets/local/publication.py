@@ -98,9 +98,9 @@ def base_model_of(adapter: Path, jobs: Path) -> Path | None:
         return None
     try:
         request = JobFolder(jobs / owner).request()
-        uris = channel_uris(request)
-    except (JobError, OSError, KeyError, TypeError):
+    except (JobError, OSError):
         return None
+    uris = channel_uris(request)
     if BASE_MODEL_CHANNEL not in uris:
         return None
     return folder_of(uris[BASE_MODEL_CHANNEL])

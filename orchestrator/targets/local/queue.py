@@ -7,11 +7,18 @@ itself, by a kill, or by a restart of the machine.
 """
 
 import fcntl
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
+
+from orchestrator.errors import JobError
+
+_NAME = re.compile(r"[0-9]{8,12}")
+"""How tickets are called."""
 
 
 class Turn(StrEnum):
@@ -53,9 +60,7 @@ class Queue:
         """Return the next ticket, for an attempt of a job."""
         with self._changing():
             self._drop_old()
-            last = 0
-            for path in self._tickets():
-                last = int(path.name)
+            last = max(map(_number, self._numbered()), default=0)
             path = self.folder / f"{last + 1:08d}"
             file = path.open("w", encoding="utf-8")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -81,10 +86,16 @@ class Queue:
                 continue
 
     def _before(self, ticket: Path) -> list[Path]:
-        return [path for path in self._tickets() if path.name < ticket.name]
+        return [path for path in self._tickets() if _number(path) < _number(ticket)]
 
     def _tickets(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*"))
+        """Return all tickets in their order; whatever else lies there is none."""
+        return [path for path in self._numbered() if path.is_file()]
+
+    def _numbered(self) -> list[Path]:
+        """Return what has the name of a ticket, in the order of the numbers."""
+        found = [path for path in self.folder.glob("[0-9]*") if _NAME.fullmatch(path.name)]
+        return sorted(found, key=_number)
 
     def _drop_old(self) -> None:
         """Delete the tickets of attempts that have ended. No ticket is being taken: the caller excludes that."""
@@ -94,11 +105,27 @@ class Queue:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Keep other processes from taking or dropping tickets."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
+        """Keep other processes from taking or dropping tickets; raises JobError when it cannot."""
+        path = self.folder / "lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        except IsADirectoryError as error:
+            raise _in_the_way(path) from error
+        except FileExistsError as error:
+            raise _in_the_way(self.folder) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _in_the_way(path: Path) -> JobError:
+    quoted = shlex.quote(str(path))
+    return JobError(f"The queue of jobs cannot be used: {path} is in its way.", next_step=f"rm -r {quoted}")
+
+
+def _number(ticket: Path) -> int:
+    return int(ticket.name)
 
 
 def _holders(tickets: Iterable[Path]) -> list[str]:

@@ -5,6 +5,7 @@ with access sees the same. A resumed job is a new attempt (`attempts.py`) with t
 with its checkpoints and its code.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -160,7 +161,7 @@ class SageMakerTarget:
         details = training._asdict()
         details["scorer"] = scorer_of(described)
         for metric in described.get("FinalMetricDataList", []):
-            if metric["MetricName"] == "step":
+            if metric["MetricName"] == "step" and math.isfinite(metric["Value"]):  # another program's may be anything
                 details["step"] = int(metric["Value"])
         return details
 

@@ -143,7 +143,7 @@ def test_steps_in_which_a_scheduler_cannot_draw_are_refused_before_training(
 
 
 def test_what_only_the_library_refuses_is_told_without_paths_of_the_job(folder: Path) -> None:
-    change(folder / "unet" / "config.json", down_block_types=["DownBlock2D", "NoSuchBlock2D"])
+    change(folder / "unet" / "config.json", act_fn="nonsense")
     assert 'The base model "org/tiny" cannot be loaded' in refused(folder).message
 
 

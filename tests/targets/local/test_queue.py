@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,40 @@ def first(alone: ProcessTarget, training_request: MakeRequest) -> Job:
     job = start(alone, training_request(BLOCKED_AT_STEP_5, name="first"))
     training_pid(job)
     return job
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [a_folder, Path.touch, a_loop])
+@pytest.mark.parametrize("name", ["00000001", "00000002", "00000009", "3 notes", "9" * 200, "7.bak"])
+def test_what_else_lies_in_the_queue_refuses_no_job(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+    queue = Queue(tmp_path / "queue")
+    queue.folder.mkdir()
+    make(queue.folder / name)
+    with queue.take("a") as first, queue.take("b") as second:
+        assert queue.jobs() == ["a", "b"]
+        assert queue.jobs_before(second.path) == ["a"]
+        assert queue.jobs_before(first.path) == []
+        queue.wait_for_turn(first.path)
+
+
+@pytest.mark.parametrize("place", ["queue", "queue/lock"])
+def test_what_is_in_the_place_of_the_queue_is_named(tmp_path: Path, place: str) -> None:
+    queue = Queue(tmp_path / "queue")
+    path = tmp_path / place
+    if place == "queue":
+        path.touch()
+    else:
+        a_folder(path)
+    with pytest.raises(JobError) as raised:
+        queue.take("a")
+    assert raised.value.next_step == f"rm -r {path}"
 
 
 def end(job: Job) -> None:

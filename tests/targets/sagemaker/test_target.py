@@ -493,6 +493,23 @@ def test_jobs_of_others_are_not_listed(simulator: SageMakerSimulator, target: Sa
     assert target.names() == []
 
 
+@pytest.mark.parametrize("kind", ["EFS", "FSxLustre", None])
+def test_a_job_of_another_program_that_reads_no_bucket_does_not_hide_ours(
+    simulator: SageMakerSimulator, target: SageMakerTarget, kind: str | None
+) -> None:
+    theirs = "others-0123456789"  # named as ours are
+    boto3.client("sagemaker").create_training_job(**{**request(), "TrainingJobName": theirs})
+    target.create(request())
+    source = {}
+    if kind is not None:
+        system = {"FileSystemId": "fs-0123456789a", "FileSystemType": kind, "DirectoryPath": "/"}
+        source["FileSystemDataSource"] = {**system, "FileSystemAccessMode": "ro"}
+    channel = {"ChannelName": "train", "DataSource": source}
+    simulator.job(theirs).request["InputDataConfig"] = [channel]
+    listed = [one.name for one in target.summaries() if isinstance(one, JobSummary)]
+    assert listed == [theirs, JOB]
+
+
 @pytest.mark.parametrize("fault", ["lost", "lost twice", "timeout", "never sent"])
 def test_a_lost_answer_makes_one_job(simulator: SageMakerSimulator, target: SageMakerTarget, fault: str) -> None:
     made = {
