@@ -65,6 +65,8 @@ class AttemptState(BaseModel):
     """When it ended."""
     log_start: int = Field(0, ge=0)
     """Offset of the attempt's first byte in the log."""
+    processors: str | None = None
+    """What it may compute on; None of an older version."""
     worker_pid: int | None = None
     """Process that watches the training process."""
     ticket: Path | None = None
@@ -369,16 +371,16 @@ class JobFolder:
             return None
         return failed
 
-    def last_step(self, tail_bytes: int = _TAIL_BYTES) -> Step | None:
-        """Return the newest step that the latest attempt reported, if it is in the last `tail_bytes` of the log."""
+    def last_step(self) -> Step | None:
+        """Return the newest step that the latest attempt reported, if it is near the end of the log."""
         state = self.state()
         if state is None:
             return None
         try:
             with self.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
-                log.seek(max(state.log_start, size - tail_bytes))
-                lines = log.readlines(tail_bytes)
+                log.seek(max(state.log_start, size - _TAIL_BYTES))
+                lines = log.readlines(_TAIL_BYTES)
         except OSError:  # there is none yet, or what lies there is none
             return None
         for line in reversed(lines):
