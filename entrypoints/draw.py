@@ -48,7 +48,7 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
     base = load_base_model(base_folder, order.base_model, revision, device)
     prompt = order.prompt
     if order.word is not None:  # only in its own spelling does a new word stand for all its vectors
-        prompt = with_word(prompt, order.word.text)
+        prompt = with_word(prompt, order.word)
     check_length(base, prompt, order.word)
     load_adapter(base, order.adapter, order.weight)
     emit(Phase(name="drawing", of=order.count))

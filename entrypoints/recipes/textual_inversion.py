@@ -14,7 +14,7 @@ from entrypoints.training.run import Run
 from entrypoints.training.texts import require_texts
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
-from orchestrator.contract.words import with_word
+from orchestrator.contract.words import NewWord, with_word
 
 
 def train(recipe: TextualInversion, run: Run) -> None:
@@ -42,12 +42,12 @@ def train(recipe: TextualInversion, run: Run) -> None:
 
 def prompts_with(recipe: TextualInversion, images: list[CaptionedImage]) -> PromptsOf:
     """Return the prompts of the images: their own captions, or a random template at each visit (sec. 3)."""
-    placeholder = recipe.placeholder_token
+    word = NewWord(recipe.placeholder_token, recipe.vectors)
     choices = recipe.templates
     captions: list[str | None] = []
     for image in images:
         # A caption may write the word in capitals. Only in its own spelling does it stand for all its vectors.
-        captions.append(image.caption and with_word(image.caption, placeholder))
+        captions.append(image.caption and with_word(image.caption, word))
 
     def prompts_of(indices: list[int], random: torch.Generator) -> list[str]:
         # Drawn for every image, so that a caption does not change what the others get.
@@ -58,7 +58,7 @@ def prompts_with(recipe: TextualInversion, images: list[CaptionedImage]) -> Prom
         )
         prompts = []
         for index, number in zip(indices, numbers.tolist(), strict=True):
-            template = choices[number].format(placeholder)
+            template = choices[number].format(word.text)
             prompts.append(captions[index] or template)
         return prompts
 

@@ -27,7 +27,7 @@ def require_texts(base: BaseModel, recipe: Recipe, images: Sequence[CaptionedIma
     word = recipe.new_word
     captions = [(image.path.name, image.caption) for image in images if image.caption is not None]
     if word is not None:
-        lacking = [name for name, caption in captions if not holds_word(tokenizers, caption, word.text)]
+        lacking = [name for name, caption in captions if not holds_word(tokenizers, caption, word)]
         if lacking:
             raise TrainingError("dataset", f'The captions of {_listed(lacking)} lack "{word.text}".', CAPTIONS_ADVICE)
     found = length_problems(tokenizers, [*recipe.texts, *captions], word)

@@ -45,7 +45,7 @@ def _requests(recipe: Recipe) -> list[DrawRequest]:
         spelled = prompt
         if word is not None:
             # Only in its own spelling does a new word stand for all its vectors.
-            spelled = with_word(prompt, word.text)
+            spelled = with_word(prompt, word)
         requests.append(DrawRequest(spelled, recipe.seed))
     return requests
 

@@ -75,15 +75,20 @@ _S3_ACTIONS = {
     "UploadPart": "PutObject",
 }
 """Operations whose IAM action has another name."""
+# What stands before "capacity" where it is that of instances: not "enough data to detect capacity".
+_OF_INSTANCES = r"((instance|compute|ec2|spot|gpu|on-demand|available|free|ml|[\w-]+\.[\w.-]+) ){0,3}"
 CAPACITY_WORDS = (
-    r"CapacityError|InsufficientInstanceCapacity|InsufficientCapacity|insufficient (instance |ec2 )?capacity"
-    r"|unable to provision requested|is temporarily unavailable in|do(es)? not (currently )?have sufficient"
-    r"|\b(not enough|lack of|insufficient) ([\w.-]+ ){0,3}capacity\b"
+    r"CapacityError|InsufficientInstanceCapacity|InsufficientCapacity|unable to provision requested"
+    rf"|\b(not enough|lack of|insufficient|not (currently )?have (enough|sufficient)) {_OF_INSTANCES}capacity\b"
+    r"|instance type.{0,60} (temporarily unavailable|not available in .{0,40}availability zone)"
     r"|\bno ([\w.-]+ ){0,2}(instance|compute|spot|ec2|on-demand) capacity\b|\bno capacity (is )?(available|for)\b"
 )
 """How AWS says that it has no instances of a type now."""
-NOT_IN_REGION_WORDS = r"requested resource .{0,80}not available in this region|not supported in (this|the) region"
-"""How AWS says that a region has no instances of a type at all."""
+NOT_IN_REGION_WORDS = (
+    r"requested resource .{0,80}not available in this region|not supported in (this|the) region"
+    r"|instance type.{0,60} not supported in .{0,40}availability zone"
+)
+"""How AWS says that a region, or a zone of it, has no instances of a type at all."""
 _MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off

@@ -18,7 +18,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
 from orchestrator.contract.problem import problems_of
-from orchestrator.contract.words import holds_word
+from orchestrator.contract.words import occurrences
 from orchestrator.errors import JobError, MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
@@ -80,7 +80,7 @@ def draw_images(
         order = _order(chosen, given)
         files = _files(output, chosen.name, order.count)
         _require_free(files, force=force)
-        if order.word is not None and not holds_word(order.prompt, order.word.text):
+        if order.word is not None and not any(occurrences(order.prompt, order.word)):
             say(f'Warning: The prompt lacks "{order.word.text}", the word that shows what was learned.', err=True)
         bundle = bundle_tree(BundleKind.TRAINING)
         code = FolderStore(scratch).put_tree(bundle)

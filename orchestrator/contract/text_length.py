@@ -94,7 +94,7 @@ def _tokens(tokenizer: Tokenizer, text: str, word: NewWord | None) -> list[Token
         return list(tokenizer.read(text))
     tokens: list[Token] = []
     begin = 0
-    for found in occurrences(text, word.text):
+    for found in occurrences(text, word):
         start, end = found.span()
         row = Token(_ROW, start, end)
         tokens += _part(tokenizer, text, begin, start)
@@ -123,9 +123,11 @@ def _end_of_new_word(tokenizer: Tokenizer, text: str, word: NewWord | None) -> i
     """Return where the first new word ends, or the word of its class behind it; 0 when the text holds none."""
     if word is None:
         return 0
-    found = next(occurrences(text, word.text), None)
+    found = next(occurrences(text, word), None)
     if found is not None:
         end = found.end()
+    elif word.vectors:
+        return 0
     else:
         span = run_of(tokenizer, text, word.text)
         if span is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from orchestrator.contract.words import composed, occurrences
+from orchestrator.contract.words import NewWord, composed, occurrences
 
 MARKS = 2
 """Tokens that mark the beginning and the end of a text; a text encoder reads so many fewer of the text itself."""
@@ -56,14 +56,17 @@ class Tokenizer(Protocol):
         ...
 
 
-def holds_word(tokenizers: Sequence[Tokenizer], text: str, word: str) -> bool:
+def holds_word(tokenizers: Sequence[Tokenizer], text: str, word: NewWord) -> bool:
     """Return whether `text` holds `word`: as a word of its own, or as the same tokens in a row for each tokenizer.
 
-    CLIP lowers the case and splits digits and signs from letters, so that "SKS2" holds "sks".
+    CLIP lowers the case and splits digits and signs from letters, so that "SKS2" holds "sks". For a word with vectors
+    the tokens that it is spelled with teach nothing: "< my-dog >" is not "<my-dog>".
     """
     if any(occurrences(text, word)):
         return True
-    found = [run_of(tokenizer, text, word) is not None for tokenizer in tokenizers]
+    if word.vectors:
+        return False
+    found = [run_of(tokenizer, text, word.text) is not None for tokenizer in tokenizers]
     return bool(found) and all(found)
 
 

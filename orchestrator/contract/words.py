@@ -8,9 +8,9 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator
 
 NOT_ONE_WORD = "is not one word"
-_ARTICLES = {"a", "an", "the"}
-_DETERMINERS = {
-    *_ARTICLES,
+ARTICLES = {"a", "an", "the"}
+DETERMINERS = {
+    *ARTICLES,
     "my",
     "our",
     "your",
@@ -23,53 +23,8 @@ _DETERMINERS = {
     "these",
     "those",
 }
-# Those of German, French, Spanish, Italian, Portuguese and Dutch, without what is an English noun too.
-_ARTICLES_ELSEWHERE = {
-    *("ein", "eine", "der", "un", "une", "le", "la", "les", "el", "los", "las", "il", "uno", "una", "um", "uma"),
-    *("het", "een"),
-}
-_PREPOSITIONS_ELSEWHERE = {
-    *("im", "am", "auf", "mit", "ohne", "vor", "hinter", "unter", "neben", "aus", "bei", "und", "dans", "sur", "avec"),
-    *("sans", "sous", "devant", "derri\u00e8re", "pr\u00e8s", "chez", "et", "\u00e0", "au", "aux", "de", "du", "des"),
-    *("en", "con", "sin", "sobre", "bajo", "junto", "y", "del", "su", "nel", "nella", "sulla", "sul", "senza", "sotto"),
-    *("davanti", "di", "em", "na", "com", "sem", "sob", "numa", "num", "op", "met", "zonder", "naast", "voor"),
-}
-# Words that name nothing. A word with one of them behind it, or with none, has no class.
-_NAMELESS = {
-    *_DETERMINERS,
-    "of",
-    "in",
-    "on",
-    "at",
-    "by",
-    "with",
-    "without",
-    "for",
-    "from",
-    "to",
-    "into",
-    "onto",
-    "as",
-    "like",
-    "near",
-    "beside",
-    "behind",
-    "under",
-    "over",
-    "above",
-    "below",
-    "between",
-    "beneath",
-    "inside",
-    "outside",
-    "against",
-    "and",
-    "or",
-    *_ARTICLES_ELSEWHERE,
-    *_PREPOSITIONS_ELSEWHERE,
-}
 _VOWELS = ("a", "e", "i", "o", "u")
-_SEPARATORS = " ,.;:-"
+_SEPARATORS = " ,.;:-\u2013\u2014"
 _POSSESSIVE = r"(?:['\u2019]s(?!\w))?"
 _OPENING = r"(\[{\"'\u201c\u00ab"
 _CLOSING = r")\]}\"'\u201d\u00bb"
@@ -95,21 +50,23 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def occurrences(text: str, word: str) -> Iterator[re.Match[str]]:
-    """Yield where the composed `text` holds `word`, in any case, with no letter or digit right beside it."""
-    pattern = _pattern_of(word)
-    return pattern.finditer(composed(text))
+def occurrences(text: str, word: NewWord) -> Iterator[re.Match[str]]:
+    """Yield where the composed `text` holds `word`, in any case.
+
+    A word with tokens of its own is read anywhere, as in "<dog>s"; "<dog>_1" is the second of these tokens alone.
+    Another word is one with no letter or digit right beside it.
+    """
+    return _pattern_of_new(word).finditer(composed(text))
 
 
 def holds_word(text: str, word: str) -> bool:
     """Return whether `text` holds `word`: "Sks, a toy" holds "sks", because models read small letters alone."""
-    return any(occurrences(text, word))
+    return any(occurrences(text, NewWord(word)))
 
 
-def with_word(text: str, word: str) -> str:
+def with_word(text: str, word: NewWord) -> str:
     """Return `text` with `word` written as it is here wherever it is held: "A <Dog>" becomes "A <dog>"."""
-    pattern = _pattern_of(word)
-    return pattern.sub(lambda _: word, composed(text))
+    return _pattern_of_new(word).sub(lambda _: word.text, composed(text))
 
 
 def words_around(text: str, word: str) -> tuple[list[str], list[str]]:
@@ -142,22 +99,11 @@ def without_word(text: str, word: str) -> str:
     return joined
 
 
-def names_something(text: str, word: str) -> bool:
-    """Return whether `text` says behind `word` what it is: "a photo of sks dog" does, "a photo of sks" does not.
-
-    What stands before the word tells nothing: in "ein Foto von sks" that is a preposition, of a language unknown here.
-    """
-    _, after = words_around(text, word)
-    if after and after[0].lower() in _ARTICLES | _ARTICLES_ELSEWHERE:  # "sks, a toy"
-        after = after[1:]
-    return bool(after) and not _is_nameless(after[0])
-
-
 def with_article(noun: str) -> str:
     """Return a noun as it stands in a caption, "a dog" or "an owl"; one with an article of its own stays as it is."""
     lower = noun.lower()
     first_word, _, _ = lower.partition(" ")
-    if first_word in _DETERMINERS:
+    if first_word in DETERMINERS:
         return noun
     if lower.startswith(_VOWELS):
         return f"an {noun}"
@@ -181,13 +127,15 @@ def _around(text: str, word: str) -> tuple[str, str]:
 
 def is_article(word: str) -> bool:
     """Return whether a word is an English article."""
-    return word.lower() in _ARTICLES
+    return word.lower() in ARTICLES
 
 
-def _is_nameless(word: str) -> bool:
-    """Return whether a word names nothing: an article, a preposition, or no letter at all."""
-    bare = re.sub(r"[\W_]", "", word)
-    return bare == "" or bare.lower() in _NAMELESS
+def _pattern_of_new(word: NewWord) -> re.Pattern[str]:
+    """Return what finds a new word in composed text as a tokenizer reads it, in any case."""
+    if not word.vectors:
+        return _pattern_of(word.text)
+    escaped = re.escape(composed(word.text))
+    return re.compile(rf"{escaped}(?!_\d)", re.IGNORECASE)
 
 
 def _pattern_of(word: str, ending: str = "") -> re.Pattern[str]:

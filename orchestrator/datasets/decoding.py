@@ -13,14 +13,15 @@ from orchestrator.datasets.colours import eight_bit, to_srgb
 from orchestrator.datasets.content import content_remarks
 from orchestrator.datasets.findings import Defect, Remarks, UnusableError
 from orchestrator.datasets.heif import DAMAGED, heif_to_png, is_boxed, is_heif
-from orchestrator.datasets.metadata import carries_metadata, salvaged, without_metadata
-from orchestrator.datasets.nclx import nclx_profile
+from orchestrator.datasets.metadata import PNG_SIGNATURE, carries_metadata, salvaged, without_metadata
+from orchestrator.datasets.named_colours import camera_profile, measured_profile, numbered_profile, numbers_in
 
 if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 COPIED = {"PNG", "JPEG", "MPO", "WEBP"}  # what training reads itself; a phone's JPEG with several images is an MPO
+CAMERA_FORMATS = {"JPEG", "MPO"}
 ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}
 STDERR = 2  # file descriptor, of code in C too
 MAX_BYTES = 100 * 2**20
@@ -244,12 +245,27 @@ def _orientation(image: "Image.Image") -> tuple[int, Remarks]:
 
 
 def _profile(image: "Image.Image", original: bytes) -> tuple[bytes | None, Remarks]:
-    """Return the image's ICC profile, empty where it has one that cannot be unpacked; None without one."""
-    if "icc_profile" in image.info:
+    """Return the image's ICC profile, empty where it has one that cannot be unpacked; None for sRGB."""
+    numbers = None
+    if is_boxed(original) or original.startswith(PNG_SIGNATURE):
+        numbers = numbers_in(original)
+    has_profile = "icc_profile" in image.info
+    if has_profile and (numbers is None or is_boxed(original)):  # in a PNG the numbers come first
         return image.info["icc_profile"] or b"", []
-    if is_boxed(original):
-        return nclx_profile(original)
-    return None, []
+    if numbers is not None:
+        return numbered_profile(*numbers)
+    if image.format in CAMERA_FORMATS:
+        return _camera_profile(image), []
+    return measured_profile(image.info)
+
+
+def _camera_profile(image: "Image.Image") -> bytes | None:
+    """Return the profile that EXIF data name; None for sRGB, and where they are damaged, which is told already."""
+    try:
+        with _decoder([]):
+            return camera_profile(image.getexif())
+    except UnusableError:
+        return None
 
 
 def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":

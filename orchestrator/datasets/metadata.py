@@ -15,7 +15,9 @@ PNG_CHUNK_OVERHEAD = 12  # bytes: length, kind, checksum
 PNG_CRITICAL = 0x20  # this bit is unset in the first letter of chunks without which there is no image
 PNG_TRANSPARENCY = b"tRNS"
 PNG_ORIENTATION = b"eXIf"
-PNG_COLOURS = {b"iCCP", b"sRGB", b"gAMA", b"cHRM"}
+PNG_COLOURS = {b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"}
+PNG_CONTENT_OFFSET = 8  # in a chunk, behind its length and kind
+PNG_CHECKSUM_BYTES = 4
 
 # JPEG markers, ITU T.81 table B.1: tables, frame headers, restart interval, scan.
 JPEG_SEGMENTS = {*range(0xC0, 0xD0), 0xDB, 0xDD, 0xDA} - {0xC8}
@@ -73,6 +75,19 @@ def _png_chunks(data: bytes) -> Iterator[_Chunk]:
         end = position + PNG_CHUNK_OVERHEAD + length
         yield _Chunk(kind, position, end)
         position = end
+
+
+def png_chunk(data: bytes, kind: bytes) -> bytes:
+    """Return the content of the first chunk of a kind; nothing where a PNG has none before its pixels."""
+    try:
+        for chunk in _png_chunks(data):
+            if chunk.kind == kind:
+                return data[chunk.start + PNG_CONTENT_OFFSET : chunk.end - PNG_CHECKSUM_BYTES]
+            if chunk.kind == b"IDAT":
+                break
+    except struct.error:  # the file ends in a header
+        pass
+    return b""
 
 
 def salvaged(data: bytes) -> Iterator[bytes]:

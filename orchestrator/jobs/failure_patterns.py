@@ -51,7 +51,7 @@ TABLE = (
     _pattern(
         "no-such-instance",
         NOT_IN_REGION_WORDS,
-        "This region has no such instance type.",
+        "This region, or the zone of the job, has no such instance type.",
         "submit again with another --instance-type, or in another region: infra up --region REGION",
     ),
     _pattern(
@@ -82,6 +82,15 @@ TABLE = (
         command("infra", "image"),
     ),
     _pattern(
+        "driver",
+        r"driver version is insufficient|driver on your system is too old|no CUDA GPUs are available"
+        r"|found no NVIDIA driver|no kernel image is available|forward compatibility was attempted"
+        r"|libcuda\.so.{0,80}cannot open|CUDA initialization|has a GPU, .{0,300}cannot use it"
+        r"|nvidia-container-cli",  # before the runtime's own words, which stand around it
+        "The GPU could not be used: the driver of the host does not fit the image, or the container does not see it.",
+        f"{_NEW_IMAGE}  # then submit with --restart and another --instance-type",
+    ),
+    _pattern(
         "container-start",
         r"CannotStartContainer|executable file not found|OCI runtime create failed|failed to create shim task",
         "The container could not be started: the image is not the one that this version builds.",
@@ -92,14 +101,6 @@ TABLE = (
         r"ModuleNotFoundError|ImportError: cannot import name|No module named",
         "The training image lacks a library that the job's code needs: it is older than the code, or another one.",
         f"{_NEW_IMAGE}  # then submit again with --restart",
-    ),
-    _pattern(
-        "driver",
-        r"driver version is insufficient|driver on your system is too old|no CUDA GPUs are available"
-        r"|found no NVIDIA driver|no kernel image is available|forward compatibility was attempted"
-        r"|libcuda\.so.{0,80}cannot open|CUDA initialization|has a GPU, .{0,300}cannot use it",
-        "The GPU could not be used: the driver of the host does not fit the image, or the container does not see it.",
-        f"{_NEW_IMAGE}  # then submit with --restart and another --instance-type",
     ),
     _pattern(
         "disk-full",

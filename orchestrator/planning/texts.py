@@ -61,7 +61,7 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
         if caption is None or _holds_secret(caption):
             continue
         captions.append((file, caption))
-        if word is not None and not holds_word(tokenizers, caption, word.text):
+        if word is not None and not holds_word(tokenizers, caption, word):
             problem = Problem(
                 where=file,
                 what=f'its caption does not hold "{word.text}"',

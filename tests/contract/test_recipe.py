@@ -112,6 +112,8 @@ def test_the_class_prompt_is_the_instance_prompt_without_the_rare_token_and_noth
         ({"instance_prompt": "a photo of sks"}, "class_prompt", "does not say what"),
         ({"instance_prompt": "a photo of the sks."}, "class_prompt", "does not say what"),
         ({"instance_prompt": "a photo of sks on a beach"}, "class_prompt", "does not say what"),
+        ({"instance_prompt": "a photo of sks 2"}, "class_prompt", "does not say what"),
+        ({"instance_prompt": "a photo of sks sitting on a rug"}, "class_prompt", "does not say what"),
         ({"instance_prompt": "sks dog", "class_prompt": "a sks dog"}, "class_prompt", "holds the rare token"),
         ({"instance_prompt": "sks dog", "steps": 0}, "steps", "greater than or equal to 1"),
         ({"instance_prompt": "sks dog", "steps": 10, "checkpoint_steps": 11}, "checkpoint_steps", "never occurs"),
@@ -203,6 +205,28 @@ def test_the_settings_of_a_job_are_those_that_differ_from_the_defaults_of_its_mo
     assert chosen(recipe_class("dreambooth").model_validate(given)) == given
     given = {"instance_prompt": "a photo of sks dog", "base_model": "org/model", "learning_rate": 1e-3}
     assert chosen(recipe_class("dreambooth").model_validate(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("prompts", "after", "text"),
+    [
+        (["a photo of sks dog"], "sks dog", "dog"),
+        (["an sks owl"], "an sks owl", "an owl"),
+        (["a photo of sks - a dog"], "a sks dog", "a dog"),
+        (["ein Foto eines sks Hundes im Park"], "sks Hundes", "Hundes"),
+        (["a photo of sks dog, sks style"], "sks dog", "dog"),
+        (["a photo of sks dog, in the snow", "a photo of a dog, in the snow"], "a sks dog", "a dog"),
+        (["foto de un perro sks en la playa", "foto de un perro en la playa"], "sks perro", "perro"),
+        (["a photo of sks", "in the park"], "sks", "a thing"),
+    ],
+)
+def test_evaluation_prompts_name_the_class_and_nothing_else_of_the_prompt(
+    prompts: list[str], after: str, text: str
+) -> None:
+    fields = dict(zip(("instance_prompt", "class_prompt"), prompts, strict=False))
+    judged = DreamBooth(**fields).judged_by[0]
+    assert judged.before == judged.after == f"a photo of {after} on a red background"
+    assert judged.text == f"a photo of {text} on a red background"
 
 
 @pytest.mark.parametrize("base_model", ["builtin", "acme/model"])

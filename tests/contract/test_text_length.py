@@ -55,13 +55,28 @@ def test_what_fits_loses_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "limit", "takes"), [("aa <x> bb", 4, False), ("aa <x> bb", 3, True), ("<X> aa", 3, False)]
+    ("text", "limit", "takes"),
+    [
+        ("aa <x> bb", 4, False),
+        ("aa <x> bb", 3, True),
+        ("<X> aa", 3, False),
+        ("aa <X>s", 4, False),
+        ("bb aa<x>", 4, True),
+    ],
 )
 def test_a_word_with_vectors_is_as_many_tokens_and_needs_no_class(text: str, limit: int, takes: bool) -> None:
     loss = loss_of(Pairs(limit), text, NewWord("<x>", vectors=3))
     assert loss is not None
     assert loss.takes_new_word is takes
     assert loss_of(Pairs(5), text, NewWord("<x>", vectors=3)) is None
+
+
+def test_a_class_that_ends_at_the_limit_is_read_whole_whatever_sign_follows() -> None:
+    for text in ("sk dd, ee", "sk dd. ee", "sk dd- ee"):
+        loss = loss_of(Pairs(2), text, NewWord("sk"))
+        assert loss is not None
+        assert not loss.takes_new_word
+        assert length_problems([Pairs(2)], [("prompt", text)], NewWord("sk")).refused == []
 
 
 def test_a_setting_is_named_once_with_its_worst_text_and_tokenizer() -> None:
@@ -73,6 +88,6 @@ def test_a_setting_is_named_once_with_its_worst_text_and_tokenizer() -> None:
 
 
 def test_a_word_is_held_as_a_run_of_tokens_only_for_a_tokenizer_that_can_be_read() -> None:
-    assert holds_word([Pairs(9)], "aask bb", "sk")
-    assert not holds_word([], "aask bb", "sk")
-    assert not holds_word([Pairs(9)], "asks bb", "sk")
+    assert holds_word([Pairs(9)], "aask bb", NewWord("sk"))
+    assert not holds_word([], "aask bb", NewWord("sk"))
+    assert not holds_word([Pairs(9)], "asks bb", NewWord("sk"))

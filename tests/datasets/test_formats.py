@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from orchestrator import datasets
@@ -78,6 +78,12 @@ def levels(light: Array) -> Array:
 
 def from_display_p3(colour: tuple[int, int, int]) -> Array:
     xyz = P3_TO_XYZ @ linear(np.array(colour, float))
+    return levels(np.linalg.inv(SRGB_TO_XYZ) @ xyz)
+
+
+def from_measured(colour: tuple[int, int, int], gamma: float) -> Array:
+    """Display P3's primaries with a curve of a power."""
+    xyz = P3_TO_XYZ @ (np.array(colour, float) / 255) ** (1 / gamma)
     return levels(np.linalg.inv(SRGB_TO_XYZ) @ xyz)
 
 
@@ -315,6 +321,103 @@ def test_a_phone_says_twice_how_a_heic_is_turned_and_it_is_turned_once() -> None
 def test_display_p3_of_phones_becomes_srgb(name: str) -> None:
     result = decoded((HEIC / f"{name}.heic").read_bytes())
     assert close(quadrants(result.image), [from_display_p3(colour) for colour in QUADRANTS])
+
+
+def test_numbers_of_heic_that_are_not_known_are_warned_of() -> None:
+    data = (HEIC / "nclx-p3.heic").read_bytes()
+    unknown = patched(data, b"colrnclx\0\x0c", b"colrnclx\0\x0a")
+    assert "not known" in remarks(unknown)[0]
+    theatre = patched(data, b"colrnclx\0\x0c", b"colrnclx\0\x0b")
+    assert not close(quadrants(decoded(theatre).image), QUADRANTS)
+
+
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    """The quadrants as a PNG with these chunks behind its header."""
+    image = Image.new("RGB", (96, 80))
+    for number, colour in enumerate(QUADRANTS):
+        image.paste(colour, (48 * (number % 2), 40 * (number // 2), 48 * (number % 2) + 48, 40 * (number // 2) + 40))
+    data = encoded(image, "PNG")
+    return data[:33] + b"".join(chunk(*one) for one in chunks) + data[33:]
+
+
+CHRM_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+CHRM_SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+ICC = (b"iCCP", b"x\0\0" + zlib.compress(SRGB_PROFILE))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"cICP", bytes([12, 13, 0, 1]))],
+        [(b"cICP", bytes([12, 13, 0, 1])), ICC],
+        [(b"cHRM", CHRM_P3)],
+        [(b"gAMA", struct.pack(">I", 45455)), (b"cHRM", CHRM_P3)],
+    ],
+    ids=["numbers", "numbers before a profile", "primaries", "primaries and a curve"],
+)
+def test_colours_that_a_png_names_become_srgb(chunks: list[tuple[bytes, bytes]]) -> None:
+    result = decoded(png_with(*chunks))
+    assert close(quadrants(result.image), [from_display_p3(colour) for colour in QUADRANTS])
+    assert (result.remarks, result.as_is) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "gamma"),
+    [
+        ([(b"cICP", bytes([12, 8, 0, 1]))], 1.0),
+        ([(b"cICP", bytes([12, 5, 0, 1]))], 1 / 2.8),
+        ([(b"gAMA", struct.pack(">I", 100_000)), (b"cHRM", CHRM_P3)], 1.0),
+        ([(b"gAMA", struct.pack(">I", 55_556)), (b"cHRM", CHRM_P3)], 0.55556),
+    ],
+)
+def test_a_curve_that_a_png_names_is_undone(chunks: list[tuple[bytes, bytes]], gamma: float) -> None:
+    found = quadrants(decoded(png_with(*chunks)).image)
+    assert close(found, [from_measured(colour, gamma) for colour in QUADRANTS])
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 100_000)), (b"cHRM", CHRM_P3)],
+        [(b"gAMA", struct.pack(">I", 45455)), (b"cHRM", CHRM_SRGB)],
+        [(b"cICP", bytes([1, 13, 0, 1])), (b"cHRM", CHRM_P3)],
+        [(b"cICP", b"")],
+    ],
+)
+def test_a_png_that_names_srgb_keeps_its_pixels(chunks: list[tuple[bytes, bytes]]) -> None:
+    result = decoded(png_with(*chunks))
+    assert quadrants(result.image) == QUADRANTS
+    assert result.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("chunk_", "words"),
+    [
+        ((b"cICP", bytes([9, 16, 0, 1])), "an HDR photo (PQ)"),
+        ((b"cICP", bytes([8, 13, 0, 1])), "not known"),
+        ((b"cICP", bytes([1, 9, 0, 1])), "not known"),
+        ((b"gAMA", bytes(4)), "not known"),
+        ((b"cHRM", bytes(32)), "not known"),
+        ((b"cHRM", struct.pack(">8I", *[30_000] * 8)), "not known"),
+    ],
+)
+def test_colours_that_cannot_be_converted_are_warned_of_once(chunk_: tuple[bytes, bytes], words: str) -> None:
+    (remark,) = remarks(png_with(chunk_))
+    assert words in remark
+
+
+@pytest.mark.parametrize(("rule", "converted"), [("R03", True), ("R98", False)])
+def test_a_camera_names_adobe_rgb_by_a_rule(rule: str, converted: bool) -> None:
+    image = Image.new("RGB", (96, 80), (100, 180, 60))
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA005] = {1: rule}
+    data = encoded(image, "JPEG", quality=100, exif=exif)
+    # Adobe RGB (1998), section 4.3.5: its primaries, and a curve with the exponent 563/256
+    to_xyz = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
+    xyz = np.array(to_xyz) @ (np.array([100, 180, 60]) / 255) ** (563 / 256)
+    expected = levels(np.linalg.inv(SRGB_TO_XYZ) @ xyz) if converted else (100, 180, 60)
+    assert close(decoded(data).image.getpixel((9, 9)), expected, 3)
 
 
 def test_hdr_and_transparency_of_heic_are_warned_of() -> None:

@@ -153,11 +153,21 @@ def test_a_caption_holds_the_new_word_as_the_tokenizer_reads_it(plan: Planned, p
     assert plan(dreambooth(photos))
 
 
-@pytest.mark.parametrize("caption", ["A <My-Dog> asleep", "my <MY-DOG>"])
-def test_a_caption_may_write_the_placeholder_in_capitals(plan: Planned, photos: Path, caption: str) -> None:
+@pytest.mark.parametrize("caption", ["A <My-Dog> asleep", "my <MY-DOG>", "two <My-Dog>s"])
+def test_a_caption_may_write_the_placeholder_in_capitals_and_in_the_plural(
+    plan: Planned, photos: Path, caption: str
+) -> None:
     picture = next(path for path in photos.iterdir() if path.suffix == ".png")
     picture.with_suffix(".txt").write_text(caption)
     assert plan({**INVERSION, "images": photos})
+
+
+@pytest.mark.parametrize("caption", ["a < my-dog > asleep", "a <my-dog>_1"])
+def test_a_caption_that_holds_the_placeholder_in_parts_is_refused(plan: Planned, photos: Path, caption: str) -> None:
+    picture = next(path for path in photos.iterdir() if path.suffix == ".png")
+    picture.with_suffix(".txt").write_text(caption)
+    error = refused(plan, {**INVERSION, "images": photos})
+    assert 'does not hold "<my-dog>"' in only(error.problems, picture.name)
 
 
 @pytest.mark.parametrize("caption", ["a monster", "two masks", "sk s"])

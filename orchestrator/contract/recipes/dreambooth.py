@@ -9,19 +9,12 @@ from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN, PASSES_FULL, Footprint, ModelSize
 from orchestrator.contract.new_words import rare_token_doubt
+from orchestrator.contract.nouns import bare, noun_behind, noun_of
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt, contexts
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
 from orchestrator.contract.tokens import Tokenizer
-from orchestrator.contract.words import (
-    NewWord,
-    Word,
-    holds_word,
-    is_article,
-    names_something,
-    without_word,
-    words_around,
-)
+from orchestrator.contract.words import NewWord, Word, holds_word, is_article, without_word
 
 
 class DreamBooth(LowRank, Denoising):
@@ -71,7 +64,7 @@ class DreamBooth(LowRank, Denoising):
         prompt, rare = str(data.get("instance_prompt", "")), str(data.get("rare_token", "sks"))
         if not holds_word(prompt, rare):
             return data
-        if names_something(prompt, rare):
+        if noun_behind(prompt, rare):
             return {**data, "class_prompt": without_word(prompt, rare)}
         given = {key: value for key, value in data.items() if key != "class_prompt"}
         if _is_false(data.get("prior_preservation")):  # nothing reads it
@@ -146,24 +139,23 @@ class DreamBooth(LowRank, Denoising):
 
         CLIP does not know the rare token; the text that it compares images with has the class alone.
         """
-        # "a photo of sks dog" is about "sks dog": the class is what follows the rare token.
-        _, class_words = words_around(self.instance_prompt, self.rare_token)
-        article = self._article(class_words)
-        named = " ".join([*article, self.rare_token, *class_words])
-        plain = " ".join([*article, *class_words]) or "a thing"
+        noun = noun_behind(self.instance_prompt, self.rare_token) or noun_of(self.class_prompt)
+        article = self._article(noun)
+        named = " ".join([*article, self.rare_token, *noun])
+        plain = " ".join([*article, *noun]) or "a thing"
         found = []
         for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
             prompt = context.format(named)
             found.append(EvaluationPrompt(before=prompt, after=prompt, text=context.format(plain)))
         return found
 
-    def _article(self, class_words: list[str]) -> list[str]:
+    def _article(self, noun: list[str]) -> list[str]:
         """Return the article that the class has in its prompt: "a" of "a photo of a dog", none of "a pair of shoes"."""
-        words = self.class_prompt.split()
-        if not class_words:
+        if not noun:
             return []
+        words = [bare(word) for word in self.class_prompt.split()]
         for place in range(1, len(words)):
-            if words[place : place + len(class_words)] == class_words and is_article(words[place - 1]):
+            if words[place : place + len(noun)] == noun and is_article(words[place - 1]):
                 return [words[place - 1]]
         return []
 

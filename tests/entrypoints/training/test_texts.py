@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.models.base import BaseModel
 from entrypoints.models.tokens import tokenizers_of
+from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.texts import require_texts
@@ -42,6 +45,33 @@ def test_a_text_that_does_not_teach_the_new_word_is_refused(
         require_texts(family_base, recipe, captioned(*captions))
     assert raised.value.kind == "dataset"
     assert raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("caption", "accepted"),
+    [
+        *(("a <My-Dog>s bowl", True), ("x<MY-DOG>2", True), ("<my-dog>'s bowl", True), ("my_<My-dog>_x", True)),
+        *(("a < my-dog > asleep", False), ("a <My-Dog>_1", False), ("a my-dog", False)),
+    ],
+)
+def test_a_caption_is_accepted_when_the_new_word_is_read_with_all_its_vectors(
+    base: BaseModel, caption: str, accepted: bool
+) -> None:
+    recipe = tiny.textual_inversion(vectors=3)
+    images = captioned(caption)
+    try:
+        require_texts(base, recipe, images)
+    except TrainingError:
+        assert not accepted
+        return
+    assert accepted
+    word = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3)
+    assert word.parameters
+    (prompt,) = prompts_with(recipe, images)([0], torch.Generator())
+    (tokenizer,) = base.tokenizers
+    ids = tokenizer(base.pipeline.maybe_convert_prompt(prompt, tokenizer)).input_ids
+    rows = tokenizer.convert_tokens_to_ids(["<my-dog>", "<my-dog>_1", "<my-dog>_2"])
+    assert [one for one in ids if one in rows] == rows
 
 
 @pytest.mark.parametrize(("base_model", "warned"), [(HUB, 1), ("builtin", 0)])
