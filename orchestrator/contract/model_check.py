@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from orchestrator.contract.families import INDEX_FILE, Family, family_in
 from orchestrator.contract.model_configs import (
+    SCHEDULERS,
     AutoencoderConfig,
+    ClipConfig,
     Config,
     DenoiserConfig,
     PreprocessorConfig,
@@ -30,6 +32,7 @@ from orchestrator.contract.model_fit import (
     Part,
     autoencoder_problems,
     channel_problems,
+    clip_problems,
     denoiser_problems,
     pooled_problems,
     text_encoder_problems,
@@ -109,7 +112,7 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
             problems += vocabulary_problems(tokenizer, contents.objects, encoder)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
-    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
+    problems += _clip_problems(family, contents)
     _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
     if denoiser is not None:
         problems += _architecture_problems(family, denoiser)
@@ -126,6 +129,18 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         told = denoiser.config.addition_embed_type
         if told is not None and told == family.addition_embed_type:
             problems += pooled_problems(denoiser, encoders[-1])
+    return problems
+
+
+def _clip_problems(family: Family, contents: _Contents) -> list[Problem]:
+    """Return what is wrong with the CLIP that the model is judged by, which reads with its first tokenizer."""
+    problems: list[Problem] = []
+    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
+    clip = _part(CLIP_FOLDER, ClipConfig, contents, problems)
+    if clip is not None:
+        problems += clip_problems(clip)
+        encoder = Part(CLIP_FOLDER, clip.config.text_config, None)
+        problems += vocabulary_problems(family.tokenizers[0], contents.objects, encoder)
     return problems
 
 
@@ -256,7 +271,9 @@ def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
             case _:
                 yield model_problem(f"{INDEX_FILE} does not say that {part} is a {expected}")
     match index.get("scheduler"):
-        case ["diffusers", str()]:
-            pass
+        case ["diffusers", str(name)]:
+            if name not in SCHEDULERS:
+                what = f"{INDEX_FILE} names the scheduler {name}, which cannot draw with this model"
+                yield model_problem(what, f'write ["diffusers", "DDIMScheduler"] for it, or {ANOTHER}')
         case _:
             yield model_problem(f"{INDEX_FILE} does not say which of diffusers' schedulers it has", ANOTHER)

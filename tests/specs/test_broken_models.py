@@ -25,6 +25,7 @@ from tests.stand_ins.model import (
     UNET,
     VAE,
     Files,
+    clip_files,
     json_of,
     safetensors,
     small_model,
@@ -75,6 +76,11 @@ def changed(file: str, family: str = "sd", **values: Any) -> Callable[[], Files]
 def other(file: str, content: bytes) -> Callable[[], Files]:
     """Return a model with another content of one file."""
     return lambda: {**small_model(), file: content}
+
+
+def judged(**fields: Any) -> Callable[[], Files]:
+    """Return a model with a CLIP to judge by, which has other fields in its configuration."""
+    return lambda: {**small_model(), **clip_files(**fields)}
 
 
 def without(*names: str) -> Callable[[], Files]:
@@ -311,6 +317,32 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "clip/preprocessor_config.json: image_mean",
         "another base model",
     ),
+    "a judge of no kind": (judged(model_type=None), "clip/config.json: model_type", "another base model"),
+    "another judge": (judged(model_type="siglip"), "model_type should be 'clip'", "another base model"),
+    "a judge of other widths": (judged(projection_dim=7), "clip/: text_projection.weight has the shape", "one model"),
+    "a judge by the library's defaults": (judged(text_config=None), "its config.json says [49408, 512]", "one model"),
+    "a judge with more layers": (
+        judged(vision_config={"hidden_size": 4, "image_size": 64}),
+        "the weights in clip/ lack vision_model.encoder.layers.1.*",
+        "download it again",
+    ),
+    "a judge with no encoders": (judged(text_config=[1]), "clip/config.json: text_config", "another base model"),
+    "a judge of another vocabulary": (
+        lambda: {**judged()(), "tokenizer/added_tokens.json": b'{"<new>": 6}'},
+        "tokenizer/ has tokens up to number 6, and clip/ knows 6",
+        "take both of one model",
+    ),
+    "a cut judge": (lambda: {**judged()(), "clip/model.safetensors": POINTER}, "git-LFS pointer", "git lfs pull"),
+    "no scheduler of diffusers": (
+        changed("model_index.json", scheduler=["diffusers", "FooScheduler"]),
+        "names the scheduler FooScheduler, which cannot draw with this model",
+        'write ["diffusers", "DDIMScheduler"] for it',
+    ),
+    "a scheduler of other noise": (
+        changed("model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
+        "names the scheduler FlowMatchEulerDiscreteScheduler, which cannot",
+        'write ["diffusers", "DDIMScheduler"] for it',
+    ),
     "a judge without weights": (other("clip/config.json", b"{}"), "clip/ has no model.safetensors", "again"),
     "flow": (
         changed("scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
@@ -341,6 +373,15 @@ def test_a_base_model_with_a_fault_is_refused_with_its_cause_and_what_to_do(
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_model_without_fault_passes(tmp_path: Path, family: str) -> None:
     assert model_problems(write_files(tmp_path, small_model(family))) == []
+
+
+@pytest.mark.parametrize("older", [{}, {"text_config": None, "text_config_dict": None}])
+def test_a_judge_without_fault_passes(tmp_path: Path, older: dict[str, Any]) -> None:
+    text = json.loads(clip_files()["clip/config.json"])["text_config"]
+    fields = dict(older)
+    if older:
+        fields["text_config_dict"] = text
+    assert model_problems(write_files(tmp_path, judged(**fields)())) == []
 
 
 @pytest.mark.parametrize("make", ["a folder", "a pipe", "an endless file", "a broken link", "a link to itself"])

@@ -32,10 +32,10 @@ from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.checkpoints import FILES as CHECKPOINT_FILES
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
-from orchestrator.contract.environment import Environment
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Request, identity_of, scorer_of
+from orchestrator.requests import Request, channel_uris, identity_of, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
@@ -146,6 +146,14 @@ class JobFolder:
     def output(self) -> Path:
         """Folder of the finished adapter."""
         return folder_of(self.request()["OutputDataConfig"]["S3OutputPath"])
+
+    def base_model(self) -> Path | None:
+        """Return the folder of the base model that the job reads; None for one of the Hub, or where it is not known."""
+        try:
+            uri = channel_uris(self.request()).get(BASE_MODEL_CHANNEL)
+            return None if uri is None else folder_of(uri)
+        except (JobError, OSError, KeyError, TypeError, ValueError):
+            return None
 
     def state(self) -> AttemptState | None:
         """Read the worker's state; None before a worker has recorded any, and when it is damaged."""
