@@ -173,8 +173,11 @@ def _config(
     try:
         return config_type.model_validate(values)
     except ValidationError as error:
+        fix = ANOTHER
+        if part == CLIP_FOLDER:
+            fix = f"remove {CLIP_FOLDER}/, which only measures the figures, or {ANOTHER}"
         for problem in problems_of(error):
-            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", ANOTHER))
+            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", fix))
         return None
 
 

@@ -317,7 +317,11 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "clip/preprocessor_config.json: image_mean",
         "another base model",
     ),
-    "a judge of no kind": (judged(model_type=None), "clip/config.json: model_type", "another base model"),
+    "a judge of no kind": (
+        judged(model_type=None),
+        "clip/config.json: model_type",
+        "remove clip/, which only measures",
+    ),
     "another judge": (judged(model_type="siglip"), "model_type should be 'clip'", "another base model"),
     "a judge of other widths": (judged(projection_dim=7), "clip/: text_projection.weight has the shape", "one model"),
     "a judge by the library's defaults": (judged(text_config=None), "its config.json says [49408, 512]", "one model"),
