@@ -22,6 +22,8 @@ ADAPTERS_PREFIX = "adapters/"
 """Prefix of the finished adapters, one folder per name: on this machine and in the bucket."""
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
+_PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Those that limit the processors which torch uses."""
 
 
 class AwsSettings(BaseModel):
@@ -228,6 +230,19 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def processors() -> str:
+    """Return what a process of this machine may compute on: the number of CPUs, and the variables that limit it."""
+    count = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        count = len(os.sched_getaffinity(0))
+    facts = [f"{count} CPUs"]
+    for name in _PROCESSOR_VARIABLES:
+        value = os.environ.get(name)
+        if value is not None:
+            facts.append(f"{name}={value}")
+    return ", ".join(facts)
 
 
 def free_bytes(folder: Path) -> int:

@@ -18,12 +18,10 @@ from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, PROMPT_FIDELITY, SUBJECT_FIDELITY
 from orchestrator.contract.prompts import EvaluationPrompt
-from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
+from orchestrator.contract.samples import MOST_REAL, SAMPLES_FOLDER, SampleImage, Source
 
 DIGITS = 4
 """Of a figure: the rest is noise."""
-MOST_REAL = 8
-"""Training pictures that are kept with the samples: enough to compare with."""
 
 
 @dataclass(frozen=True)

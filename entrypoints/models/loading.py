@@ -48,10 +48,11 @@ def load_base_model(
         if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
         # The library names files of the job, which nobody finds elsewhere.
-        reason = first_line(error).replace(str(folder), model_id)
+        name = _known_as(folder, model_id)
+        reason = first_line(error).replace(str(folder), name)
         raise TrainingError(
             "base-model",
-            f'The base model "{model_id}" cannot be loaded: {reason}',
+            f'The base model "{name}" cannot be loaded: {reason}',
             NEXT_STEP,
         ) from error
 
@@ -65,7 +66,8 @@ def _load(
     problems = model_problems(folder)
     if problems:
         found = "; ".join(f"{problem.what} ({problem.fix})" for problem in problems)
-        raise TrainingError("base-model", f'The base model "{model_id}" cannot be trained: {found}.', NEXT_STEP)
+        name = _known_as(folder, model_id)
+        raise TrainingError("base-model", f'The base model "{name}" cannot be trained: {found}.', NEXT_STEP)
     family = family_in(folder / INDEX_FILE, model_id)
     reference = BaseModelReference(
         id=model_id,
@@ -79,6 +81,13 @@ def _load(
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)
     return base
+
+
+def _known_as(folder: Path, model_id: str) -> str:
+    """Return what a person calls a model: a job on their machine has a link to the folder, and else its name alone."""
+    if folder.is_symlink():
+        return str(folder.resolve())
+    return model_id
 
 
 def load_clip(folder: Path, device: torch.device) -> CLIPModel:

@@ -292,6 +292,7 @@ def fit(
     `validate` draws images every `validation_steps`; all ranks call it. Raises Stopped when the process was asked to
     end, and TrainingError("nan-loss"), both after saving.
     """
+    _warn_of_slow_precision(run, recipe)
     _prepare(base, recipe, tuner)
     trainer = Trainer(run, recipe, tuner.parameters, objective)
     saver = Saver(run, run.identity(base), trainer)
@@ -323,10 +324,10 @@ def _take_steps(
     """Train to the last step, with events, checkpoints and validation images on the way."""
     recipe = trainer.recipe
     first = trainer.done
-    began = time.monotonic()
     # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
     if validate and first and first % recipe.validation_steps == 0:
         validate(first)
+    began = time.monotonic()
     while trainer.done < recipe.steps:
         loss = trainer.take_step()
         elapsed = time.monotonic() - began
@@ -335,7 +336,9 @@ def _take_steps(
             saver.save()
         run.check_stop()
         if validate and trainer.done % recipe.validation_steps == 0:
+            paused = time.monotonic()
             validate(trainer.done)
+            began += time.monotonic() - paused  # images are no steps
 
 
 def _nan_loss(trainer: Trainer, saver: Saver, error: NotFiniteError) -> TrainingError:
@@ -369,6 +372,17 @@ def announce(trainer: Trainer, loss: float, seconds: float) -> None:
         measures=dict(trainer.objective.measures()),
     )
     emit(event)
+
+
+def _warn_of_slow_precision(run: Run, recipe: Optimised) -> None:
+    """Warn of half precision without a GPU: most CPUs have no arithmetic for it and convert each number."""
+    precision = recipe.mixed_precision
+    if run.device.type == "cpu" and precision != "no":
+        message = (
+            f"mixed_precision={precision} is for GPUs: on a CPU it saves no time, and steps often take several times "
+            "as long; to train in float32, submit again with -s mixed_precision=no."
+        )
+        emit(Warned(message=message))
 
 
 def _prepare(base: BaseModel, recipe: Optimised, tuner: Tuner) -> None:

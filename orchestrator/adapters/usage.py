@@ -95,6 +95,17 @@ def base_model_source(manifest: AdapterManifest, folder: Path | None) -> ModelSo
     return None
 
 
+def base_model_name(manifest: AdapterManifest, folder: Path | None) -> str:
+    """Return what a person calls the base model of an adapter: a folder by its whole path, where that is known.
+
+    `folder` is as for `base_model_source`; it may have been moved since.
+    """
+    name = manifest.base_model.id
+    if folder is None or name == BUILTIN or is_hub_id(name):
+        return name
+    return str(folder)
+
+
 def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = None) -> list[str]:
     """Return a Python program of plain diffusers that loads the adapter in `folder` and draws an image.
 
@@ -109,7 +120,8 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
     source = base_model_source(manifest, base_folder)
     gap = []
     if source is None:
-        gap = [f'model = "FOLDER"  # write where the base model {base.id!r} is on this machine']
+        name = base_model_name(manifest, base_folder)
+        gap = [f'model = "FOLDER"  # write where the base model {name!r} is on this machine']
         model = "model"
     elif isinstance(source, Hub):
         model = f"{base.id!r}, revision={base.revision!r}"

@@ -50,6 +50,7 @@ def list_adapters(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show what an adapter is made from and how to use it; on this machine the content of each file is verified."""
     from orchestrator.adapters.registry import damaged
+    from orchestrator.adapters.usage import base_model_name
     from orchestrator.cli.results import base_folder_of, print_snippet, prompt_words
     from orchestrator.storage.folder import location_of
 
@@ -62,13 +63,15 @@ def show(name: str, as_json: bool) -> None:
     base = manifest.base_model
     revision = base.revision or ""
     fingerprint = base.fingerprint[:12]
+    base_folder = base_folder_of(adapter.uri)
+    base_name = base_model_name(manifest, base_folder)
     facts = [
         ("adapter", adapter.name),
         ("location", location_of(adapter.uri)),
         ("size", size_text(adapter.bytes)),
         ("recipe", manifest.recipe),
         ("prompt with", prompt_words(manifest)),
-        ("base model", f"{base.id} {revision} ({fingerprint})"),
+        ("base model", f"{base_name} {revision} ({fingerprint})"),
         ("images", manifest.dataset_sha256[:12]),
         ("code", manifest.bundle_sha256[:12]),
     ]
@@ -83,7 +86,7 @@ def show(name: str, as_json: bool) -> None:
     if adapter.damage:
         print_warning(damaged(adapter.uri, adapter.damage))
     elif adapter.uri.startswith("file:"):
-        print_snippet(manifest, location_of(adapter.uri), base_folder_of(adapter.uri))
+        print_snippet(manifest, location_of(adapter.uri), base_folder)
     else:
         print_facts([("fetch", command("adapters", "pull", adapter.name))])
 

@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import base_model_source, drawing_settings, own_word
+from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings, own_word
 from orchestrator.cli.output import print_facts, print_json, print_warning, say
 from orchestrator.cli.results import base_folder_of
 from orchestrator.contract.adapter import AdapterManifest
@@ -174,7 +174,8 @@ def _own_base_model(chosen: _Chosen) -> str:
     name = chosen.manifest.base_model.id
     source = base_model_source(chosen.manifest, chosen.base_folder)
     if source is None:
-        message = f'The adapter was trained on the folder "{name}", and where that is now is not known.'
+        known_as = base_model_name(chosen.manifest, chosen.base_folder)
+        message = f'The adapter was trained on the folder "{known_as}", and where that is now is not known.'
         raise SpecError(f"{message} Nothing was drawn.", next_step=_SAY_WHERE)
     if isinstance(source, Folder):
         return str(source.folder)

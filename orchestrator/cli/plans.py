@@ -104,7 +104,10 @@ def _cost(placement: Placement) -> str:
     if placement.likely_usd is None:
         return most
     low, high = placement.likely_usd
-    return f"likely {dollars(low)} to {dollars(high)}; {most}"
+    likely = f"likely {dollars(low)} to {dollars(high)}"
+    if placement.cost.spot_usd is not None:
+        likely = f"{likely} as spot"
+    return f"{likely}; {most}"
 
 
 def _storage(placement: Placement) -> str:

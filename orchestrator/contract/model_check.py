@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from orchestrator.contract.families import INDEX_FILE, Family, family_in
 from orchestrator.contract.model_configs import (
+    SCHEDULERS,
     AutoencoderConfig,
+    ClipConfig,
     Config,
     DenoiserConfig,
     PreprocessorConfig,
@@ -30,6 +32,7 @@ from orchestrator.contract.model_fit import (
     Part,
     autoencoder_problems,
     channel_problems,
+    clip_problems,
     denoiser_problems,
     pooled_problems,
     text_encoder_problems,
@@ -58,28 +61,6 @@ from orchestrator.contract.safetensors_header import Header, TensorEntry
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
-SCHEDULERS = (
-    "DDIMScheduler",
-    "DDIMParallelScheduler",
-    "DDPMScheduler",
-    "DDPMParallelScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSDEScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LCMScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "SASolverScheduler",
-    "TCDScheduler",
-    "UniPCMultistepScheduler",
-)
-"""Classes of diffusers that draw from DDPM's noise and a prompt."""
 _NO_WEIGHT_MAP = "has no weight_map of tensors and files"
 
 
@@ -141,7 +122,7 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         problems += token_problems(tokenizer, contents.objects)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
-    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
+    problems += _clip_problems(family, contents)
     _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
     if denoiser is not None:
         problems += _architecture_problems(family, denoiser)
@@ -158,6 +139,18 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         told = denoiser.config.addition_embed_type
         if told is not None and told == family.addition_embed_type:
             problems += pooled_problems(denoiser, encoders[-1])
+    return problems
+
+
+def _clip_problems(family: Family, contents: _Contents) -> list[Problem]:
+    """Return what is wrong with the CLIP that the model is judged by, which reads with its first tokenizer."""
+    problems: list[Problem] = []
+    _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
+    clip = _part(CLIP_FOLDER, ClipConfig, contents, problems)
+    if clip is not None:
+        problems += clip_problems(clip)
+        encoder = Part(CLIP_FOLDER, clip.config.text_config, None)
+        problems += vocabulary_problems(family.tokenizers[0], contents.objects, encoder)
     return problems
 
 
@@ -190,8 +183,11 @@ def _config(
     try:
         return config_type.model_validate(values)
     except ValidationError as error:
+        fix = ANOTHER
+        if part == CLIP_FOLDER:
+            fix = f"remove {CLIP_FOLDER}/, which only measures the figures, or {ANOTHER}"
         for problem in problems_of(error):
-            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", ANOTHER))
+            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", fix))
         return None
 
 
@@ -288,10 +284,9 @@ def _index_problems(family: Family, contents: _Contents) -> Iterator[Problem]:
             case _:
                 yield model_problem(f"{INDEX_FILE} does not say that {part} is a {expected}")
     match index.get("scheduler"):
-        case ["diffusers", str(name)] if name in SCHEDULERS:
-            pass
         case ["diffusers", str(name)]:
-            what = f"{INDEX_FILE}: scheduler is {name}, which does not draw with the noise that is trained with here"
-            yield model_problem(what, f"write one of diffusers that does, such as {SCHEDULERS[0]}")
+            if name not in SCHEDULERS:
+                what = f"{INDEX_FILE} names the scheduler {name}, which cannot draw with this model"
+                yield model_problem(what, f'write ["diffusers", "DDIMScheduler"] for it, or {ANOTHER}')
         case _:
             yield model_problem(f"{INDEX_FILE} does not say which of diffusers' schedulers it has", ANOTHER)

@@ -1,8 +1,9 @@
 """What the configurations of a model's parts have to say for it to be trained; defaults are those of the libraries."""
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.tokens import CLIP_LENGTH
@@ -55,6 +56,27 @@ UP_BLOCKS = (
 _OLD_PREFIX = "UNetRes"  # of the names of levels in the first versions of diffusers, which it still reads
 _OTHER_NOISE = ("EDM", "FlowMatch")
 """What the names of schedulers begin with whose noise is not that of DDPM."""
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "DDPMScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Classes of diffusers that draw from a prompt with DDPM's noise."""
 
 
 class Config(BaseModel):
@@ -190,6 +212,51 @@ class TextEncoderConfig(Config):
         if width % value:
             raise ValueError(f"is {value}, which does not divide the width of {width} (hidden_size)")
         return value
+
+
+class VisionConfig(Config):
+    """The image encoder of a CLIP."""
+
+    hidden_size: Size = 768
+    """Width of its states."""
+    num_channels: Literal[3] = 3
+    """Channels of an image."""
+    image_size: Size = 224
+    """Side of an image, pixels."""
+    patch_size: Size = 32
+    """Side of the squares that an image is cut into."""
+    num_hidden_layers: Size = 12
+    """Layers."""
+
+
+class ClipConfig(Config):
+    """The CLIP that judges images."""
+
+    model_type: Literal["clip"] = Field(None, validate_default=True)
+    """Its kind in transformers."""
+    projection_dim: Size = 512
+    """Width of the embeddings that are compared."""
+    text_config: TextEncoderConfig = TextEncoderConfig()
+    """Its text encoder."""
+    vision_config: VisionConfig = VisionConfig()
+    """Its image encoder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
+        """Merge what older files say of an encoder in two fields, the second of which takes precedence."""
+        if not isinstance(data, Mapping):
+            return data
+        merged = dict(data)
+        for name in ("text_config", "vision_config"):
+            values: dict[str, Any] = {}
+            for key in (name, f"{name}_dict"):
+                value = data.get(key) or {}
+                if not isinstance(value, Mapping):
+                    return data
+                values |= value
+            merged[name] = values
+        return merged
 
 
 class SchedulerConfig(Config):

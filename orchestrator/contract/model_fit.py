@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from orchestrator.contract.model_configs import AutoencoderConfig, Config, DenoiserConfig, TextEncoderConfig
+from orchestrator.contract.model_configs import AutoencoderConfig, ClipConfig, Config, DenoiserConfig, TextEncoderConfig
 from orchestrator.contract.model_file import ANOTHER, ONE_MODEL, model_problem
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
@@ -38,6 +38,7 @@ class Part(NamedTuple, Generic[_ConfigT]):
 Denoiser = Part[DenoiserConfig]
 Autoencoder = Part[AutoencoderConfig]
 TextEncoder = Part[TextEncoderConfig]
+Clip = Part[ClipConfig]
 
 
 def denoiser_problems(denoiser: Denoiser) -> Iterator[Problem]:
@@ -124,6 +125,30 @@ def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Prob
     yield from _tensor_problems(part, tensors, expected, begins)
 
 
+def clip_problems(clip: Clip) -> Iterator[Problem]:
+    """Yield what the weights of the CLIP that judges images lack or have in another shape."""
+    part, config, tensors = clip
+    if tensors is None:
+        return
+    text = config.text_config
+    vision = config.vision_config
+    patch = vision.patch_size
+    patches = (vision.image_size // patch) ** 2
+    expected = {
+        "text_model.embeddings.token_embedding.weight": [text.vocab_size, text.hidden_size],
+        "text_model.embeddings.position_embedding.weight": [text.max_position_embeddings, text.hidden_size],
+        "text_projection.weight": [config.projection_dim, text.hidden_size],
+        "vision_model.embeddings.patch_embedding.weight": [vision.hidden_size, vision.num_channels, patch, patch],
+        "vision_model.embeddings.position_embedding.weight": [patches + 1, vision.hidden_size],
+        "visual_projection.weight": [config.projection_dim, vision.hidden_size],
+    }
+    begins = []
+    for encoder, layers in (("text_model", text.num_hidden_layers), ("vision_model", vision.num_hidden_layers)):
+        for layer in range(min(layers, _MOST_LAYERS)):
+            begins.append(f"{encoder}.encoder.layers.{layer}")
+    yield from _tensor_problems(part, tensors, expected, begins)
+
+
 def _tensor_problems(
     part: str,
     tensors: Header,
@@ -162,11 +187,11 @@ def _tensor_problems(
 
 
 def _groups(tensors: Header) -> set[str]:
-    """Return what names begin with, up to two and three words: "down_blocks.0", "encoder.layers.0"."""
+    """Return what names begin with, of two to four words: "down_blocks.0", "text_model.encoder.layers.0"."""
     groups = set()
     for name in tensors:
         words = name.split(".")
-        for length in (2, 3):
+        for length in (2, 3, 4):
             group = ".".join(words[:length])
             groups.add(group)
     return groups

@@ -26,6 +26,13 @@ _VERBS = {
     *("is", "are", "was", "were", "has", "that", "which", "who"),
     *("standing", "sitting", "lying", "wearing", "holding", "looking"),
 }
+# What says how something is or is shown, alone or with others of these: "sks, highly detailed".
+_MANNERS = {
+    *("running", "walking", "jumping", "sleeping", "playing", "smiling", "laughing", "eating", "drinking", "swimming"),
+    *("flying", "dancing", "posing", "riding", "driving", "resting", "waiting", "alone", "together", "asleep", "awake"),
+    *("here", "there", "outdoors", "indoors", "highly", "very", "detailed", "realistic", "photorealistic", "hd", "uhd"),
+    *("masterpiece", "best", "high", "quality", "sharp", "focus", "cinematic", "bokeh", "closeup", "close-up"),
+}
 _OF = {"of", "de", "du", "des", "del", "di", "von", "vom", "van"}
 """What goes on with the noun: "bottle of wine"."""
 _DETERMINERS = DETERMINERS | _ARTICLES_ELSEWHERE
@@ -88,7 +95,7 @@ def _first_noun(words: list[str]) -> list[str]:
             break
     while found and found[-1].lower() in _NAMELESS:
         found.pop()
-    if not any(_has_letter(word) for word in found):
+    if not any(_names(word) for word in found):
         return []
     return found
 
@@ -105,5 +112,6 @@ def _is_sign(character: str) -> bool:
     return unicodedata.category(character)[0] in "PS"
 
 
-def _has_letter(word: str) -> bool:
-    return any(character.isalpha() for character in word)
+def _names(word: str) -> bool:
+    """Return whether a word can name a thing: not "123", "4k", "running" or "detailed"."""
+    return word[0].isalpha() and word.lower() not in _MANNERS

@@ -159,11 +159,15 @@ class Recipe(BaseModel):
         return "lower resolution"
 
     @property
+    def images_judged(self) -> int:
+        """How many pictures the contact sheet compares: those of the evaluation, before and after training."""
+        return 2 * self.evaluation_prompts * self.evaluation_seeds
+
+    @property
     def images_drawn(self) -> int:
-        """How many pictures the run draws; those of the evaluation before and after training."""
-        evaluation = 2 * self.evaluation_prompts * self.evaluation_seeds
+        """How many pictures the run draws."""
         moments = self.steps // self.validation_steps
-        return evaluation + moments * len(self.validation_prompts)
+        return self.images_judged + moments * len(self.validation_prompts)
 
     @property
     def draws_images(self) -> bool:

@@ -14,6 +14,8 @@ INDEX_FILE = "index.json"
 CELL = 128
 """Side of an image on a contact sheet, pixels; smaller and larger ones are scaled to it."""
 
+MOST_REAL = 8
+"""Training pictures that are kept with the samples: enough to compare with."""
 MOST_IMAGES = 4096
 MOST_PROMPTS = 64
 """Each is a row of a contact sheet; a recipe draws at most 16."""

@@ -3,8 +3,13 @@
 Figures by different scorers have different scales, so the adapter's manifest records the hash of the one that was used.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from orchestrator.contract.model_configs import ClipConfig
+from orchestrator.contract.model_fit import Part, clip_problems
 from orchestrator.contract.model_layout import (
     CLIP_FOLDER,
     FileContents,
@@ -14,7 +19,9 @@ from orchestrator.contract.model_layout import (
     find_weights,
     read_files,
 )
-from orchestrator.contract.model_vocabulary import merge_problems, token_problems
+from orchestrator.contract.model_vocabulary import merge_problems, token_problems, vocabulary_problems
+from orchestrator.contract.problem import problems_of
+from orchestrator.contract.safetensors_header import TensorEntry
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -45,15 +52,39 @@ def require_scorer(folder: Path) -> None:
     weights = find_weights(CLIP_FOLDER, clip_names(folder))
     if weights is None:
         raise ValueError(f"{folder} has no weights in the safetensors format")
-    if weights.shard_index is None:
-        return
-    listed = objects[weights.shard_index].get("weight_map")
+    if weights.shard_index is not None:
+        _require_shards(folder, weights.shard_index, weights.files, contents)
+    _require_fit(folder, contents)
+
+
+def _require_shards(folder: Path, index: str, found: Sequence[str], contents: FileContents) -> None:
+    """Raise ValueError unless all shards of the weights are there."""
+    listed = contents.objects[index].get("weight_map")
     files = listed.values() if isinstance(listed, dict) else ()
     shards = {file for file in files if isinstance(file, str)}
-    missing = sorted(shards.difference(weights.files))
+    missing = sorted(shards.difference(found))
     if missing or not shards:
         absent = ", ".join(missing) or "all of them"
-        raise ValueError(f"{folder} lacks weights that {weights.shard_index} should list and name: {absent}")
+        raise ValueError(f"{folder} lacks weights that {index} should list and name: {absent}")
+
+
+def _require_fit(folder: Path, contents: FileContents) -> None:
+    """Raise ValueError unless weights and tokenizer are those of the configuration."""
+    path = folder / CONFIG_FILE
+    try:
+        config = ClipConfig.model_validate(contents.objects[CONFIG_FILE])
+    except ValidationError as error:
+        (first, *_) = problems_of(error)
+        raise ValueError(f"{path}: {first.where} {first.what}") from error
+    tensors: dict[str, TensorEntry] = {}
+    for header in contents.headers.values():
+        tensors |= header
+    name = str(folder)
+    problems = list(clip_problems(Part(name, config, tensors)))
+    objects = {f"{name}/{file}": values for file, values in contents.objects.items()}
+    problems += vocabulary_problems(name, objects, Part(name, config.text_config, None))
+    for problem in problems:
+        raise ValueError(f"{problem.what}; {problem.fix}")
 
 
 def _require_tokenizer(folder: Path, contents: FileContents) -> None:

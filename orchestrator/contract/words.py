@@ -24,10 +24,14 @@ DETERMINERS = {
     "those",
 }
 _VOWELS = ("a", "e", "i", "o", "u")
+_SOUNDS_OTHERWISE = re.compile(
+    r"(eu|ewe|one\b|once|uni(?!n|m)|us[ae]|usu|ut[eio]|ur[aei]n|ukul|ufo|hour|heir|honest|hono)", re.IGNORECASE
+)
+"""English words that begin with a vowel and sound as if they did not, and the other way round."""
 _SEPARATORS = " ,.;:-\u2013\u2014"
 _POSSESSIVE = r"(?:['\u2019]s(?!\w))?"
-_OPENING = r"(\[{\"'\u201c\u00ab"
-_CLOSING = r")\]}\"'\u201d\u00bb"
+_OPENING = r"(\[{<*`|\"'\u201c\u00ab"
+_CLOSING = r")\]}>*`|\"'\u201d\u00bb"
 _GAP = "\0"
 """Marks where a word stood, until the signs around it are gone."""
 _ENCLOSED = re.compile(rf"[{_OPENING}]\s*{_GAP}\s*[{_CLOSING}]")
@@ -74,26 +78,23 @@ def words_around(text: str, word: str) -> tuple[list[str], list[str]]:
 
     Signs that only set the word apart go with it. Raises ValueError when `word` is not there.
     """
-    before, after = _around(text, word)
-    return before.split(), after.split()
+    before, *others = _pieces(text, word)
+    after = "".join(others)
+    return before.split(), after.lstrip(_SEPARATORS).split()
 
 
 def without_word(text: str, word: str) -> str:
-    """Return `text` without `word`; of two articles that then meet, the second stays: "a sks, a toy" is "a toy".
+    """Return `text` without `word`, with the articles that then suit: "a sks, a toy" is "a toy", "a sks owl" "an owl".
 
     Raises ValueError when `word` is not there.
     """
-    before, after = _around(text, word)
-    words_before = before.split()
-    words_after = after.split()
-    if words_before and words_after:
-        last = words_before[-1]
-        if is_article(last) and is_article(words_after[0]):
-            before = before.rstrip().removesuffix(last)
-    if before and before[-1].isalnum():
-        before = f"{before} "
-    remaining = f"{before}{after}".split()
-    joined = " ".join(remaining)
+    before, *others = _pieces(text, word)
+    after = others[0].lstrip(_SEPARATORS)
+    joined = _joined(before, after)
+    for later in others[1:]:
+        after = later.lstrip(" -")
+        joined = _joined(joined, after)
+    joined = " ".join(joined.split())
     if not after:
         joined = joined.rstrip(_SEPARATORS)
     return joined
@@ -101,28 +102,56 @@ def without_word(text: str, word: str) -> str:
 
 def with_article(noun: str) -> str:
     """Return a noun as it stands in a caption, "a dog" or "an owl"; one with an article of its own stays as it is."""
-    lower = noun.lower()
-    first_word, _, _ = lower.partition(" ")
+    first_word, _, _ = noun.lower().partition(" ")
     if first_word in DETERMINERS:
         return noun
-    if lower.startswith(_VOWELS):
-        return f"an {noun}"
-    return f"a {noun}"
+    return f"{_indefinite(noun)} {noun}"
 
 
-def _around(text: str, word: str) -> tuple[str, str]:
-    """Return what is before the first `word` and what is after it, without the signs that set it apart.
+def _indefinite(noun: str) -> str:
+    """Return the indefinite article of a noun, by how it sounds: "an hour", "a unicorn"."""
+    begins_with_vowel = noun.lower().startswith(_VOWELS)
+    sounds_otherwise = _SOUNDS_OTHERWISE.match(noun) is not None
+    return "a" if begins_with_vowel == sounds_otherwise else "an"
 
-    Those are a pair of brackets or quotes around it, a possessive "'s", and a comma or hyphen behind it.
+
+def _joined(before: str, after: str) -> str:
+    """Return what was before a word and what was after it as one text, with one article that suits."""
+    if after.startswith(tuple(_SEPARATORS)):
+        return f"{before.rstrip()}{after}"
+    words_before = before.split()
+    words_after = after.split()
+    if words_before and words_after and is_article(words_before[-1]):
+        last = words_before[-1]
+        before = before.rstrip().removesuffix(last)
+        if not is_article(words_after[0]):
+            before = f"{before}{_suited(last, words_after[0])}"
+    if before and before[-1].isalnum():
+        before = f"{before} "
+    return f"{before}{after}"
+
+
+def _suited(article: str, noun: str) -> str:
+    """Return an article as it stands before a noun: "the" as it is, "a" or "an" by its sound."""
+    if article.lower() == "the":
+        return article
+    suited = _indefinite(noun)
+    if article[0].isupper():
+        return suited.capitalize()
+    return suited
+
+
+def _pieces(text: str, word: str) -> list[str]:
+    """Return what is before, between and after the places of `word` in `text`, without the signs that set it apart.
+
+    Those are a pair of brackets or quotes around it, and a possessive "'s". Raises ValueError when `word` is not there.
     """
     if not holds_word(text, word):
         raise ValueError(f'"{text}" does not hold "{word}"')
     pattern = _pattern_of(word, ending=_POSSESSIVE)
     marked = pattern.sub(_GAP, composed(text))
     marked = _ENCLOSED.sub(_GAP, marked)
-    before, _, after = marked.partition(_GAP)
-    after = after.replace(_GAP, "")
-    return before, after.lstrip(_SEPARATORS)
+    return marked.split(_GAP)
 
 
 def is_article(word: str) -> bool:

@@ -1,20 +1,21 @@
 """How fast earlier jobs were on this machine, from which the duration of the next one is estimated."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL
-from orchestrator.contract.events import Resumed, Step, parse
+from orchestrator.contract.events import Event, Item, Phase, Resumed, Step, parse
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import from_hyperparameters
 from orchestrator.errors import JobError
 from orchestrator.models.size import of_folder, of_hub, of_source
-from orchestrator.planning.duration import Duration, MeasuredRun, here
+from orchestrator.planning.duration import DrawnBatch, Duration, MeasuredRun, here
 from orchestrator.requests import channel_uris
+from orchestrator.settings import processors
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
-from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.local_jobs import LocalJobs
 
@@ -54,31 +55,32 @@ def _measured(job: JobFolder, size_of: Callable[[str], ModelSize | None]) -> Mea
     state = job.state()
     if state is None:
         return None
-    last = job.last_step(_MOST_BYTES)
-    first_step = _first_step(job, state.log_start)
-    if last is None or first_step is None or last.seconds_per_step == 0:
+    opening = _opening(job, state.log_start)
+    closing = _closing(job, state.log_start)
+    if not opening or not closing:
         return None
-    steps = last.step - first_step
-    if steps < _LEAST_STEPS:
+    first_step = 0
+    if isinstance(opening[-1], Resumed):
+        first_step = opening[-1].step
+    last = closing[0]
+    if not isinstance(last, Step) or last.step - first_step < _LEAST_STEPS:
+        return None
+    if last.seconds_per_step == 0:
         return None
     request = job.request()
     recipe = from_hyperparameters(request["HyperParameters"])
     base_model = channel_uris(request).get(BASE_MODEL_CHANNEL)
     if base_model is None:
         base_model = recipe.base_model
-    other_seconds = None
-    in_one_attempt = state.status is JobStatus.COMPLETED and first_step == 0
-    if in_one_attempt and state.ended is not None:
-        duration = state.ended - state.started
-        training_seconds = steps * last.seconds_per_step
-        other_seconds = max(0.0, duration.total_seconds() - training_seconds)
     return MeasuredRun(
         job=job.name,
         base_model=base_model,
         size=size_of(base_model),
         recipe=recipe,
         seconds_per_step=last.seconds_per_step,
-        other_seconds=other_seconds,
+        start_seconds=_start_seconds(opening),
+        batch=_last_batch(closing) or _last_batch(opening),
+        same_processors=state.processors in (None, processors()),
     )
 
 
@@ -89,18 +91,65 @@ def _size_of(base_model: str) -> ModelSize | None:
     return of_hub(base_model)
 
 
-def _first_step(job: JobFolder, log_start: int) -> int | None:
-    """Return the step that an attempt began at: 0, or the one that it resumed from; None where its log does not tell.
+def _opening(job: JobFolder, log_start: int) -> list[Event]:
+    """Return the events of an attempt up to its first step, or to where it says from which step it resumes.
 
-    It says so before its first step. A log may have grown to any size.
+    Empty where the log does not tell, which may have grown to any size.
     """
     with job.log.open("rb") as log:
         log.seek(log_start)
         head = log.read(_MOST_BYTES)
+    events: list[Event] = []
     for line in head.decode(errors="replace").splitlines():
         event = parse(line)
-        if isinstance(event, Resumed):
-            return event.step
+        if event is None:
+            continue
+        events.append(event)
+        if isinstance(event, Resumed | Step):
+            return events
+    return []
+
+
+def _closing(job: JobFolder, log_start: int) -> list[Event]:
+    """Return the events of an attempt from its newest step on; empty where the log does not tell."""
+    with job.log.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(log_start, size - _MOST_BYTES))
+        tail = log.read(_MOST_BYTES)
+    events: list[Event] = []
+    for line in reversed(tail.decode(errors="replace").splitlines()):
+        event = parse(line)
+        if event is None:
+            continue
+        events.append(event)
         if isinstance(event, Step):
-            return 0
+            events.reverse()
+            return events
+    return []
+
+
+def _start_seconds(opening: Sequence[Event]) -> float | None:
+    """Return the time from the start of an attempt to its first class image, or to its training."""
+    began = opening[0].at
+    for event in opening:
+        if isinstance(event, Phase) and event.of and event.at is not None and began is not None:
+            waited = event.at - began
+            return waited.total_seconds()
     return None
+
+
+def _last_batch(events: Sequence[Event]) -> DrawnBatch | None:
+    """Return the last images that were drawn at once: those before may lie in the cache, or wait for a model."""
+    batch = None
+    done = 0
+    since = None
+    for event in events:
+        if isinstance(event, Phase):
+            done = 0
+            since = event.at
+        elif isinstance(event, Item) and event.at is not None and since is not None:
+            seconds = (event.at - since).total_seconds()
+            batch = DrawnBatch(images=event.done - done, seconds=seconds)
+            done = event.done
+            since = event.at
+    return batch

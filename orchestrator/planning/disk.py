@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.contract.samples import CELL, MOST_REAL
 from orchestrator.planning.duration import checkpoint_bytes, model_bytes, result_bytes
 
-_PNG = 2.0  # bytes of a pixel
+_PNG_PIXEL = 3  # bytes, where there is nothing to compress
+_PNG = 500  # bytes of a file beside its pixels
 _COPIES_OF_RESULT = 2  # where it is trained, and where it is published
 _FILE_SYSTEM = 1.05  # share that the file system takes of a disk
 _GB = 10**9
@@ -24,7 +26,7 @@ class DiskUse(BaseModel):
     adapter: int
     """The adapter, and its draft until it is published."""
     images: int
-    """Images that the job draws."""
+    """Images that the job draws, and its contact sheet."""
     inputs: int
     """Training images and code, unless they are stored already."""
 
@@ -39,16 +41,30 @@ def disk_use(recipe: Recipe, size: ModelSize | None, inputs: int) -> DiskUse | N
     result = result_bytes(recipe, size)
     if not result:
         return None
-    drawn = recipe.images_drawn * recipe.resolution**2
     kept = recipe.keep_checkpoints
     if isinstance(recipe, Optimised):
         kept = min(kept, recipe.steps)
     return DiskUse(
         checkpoints=(kept + 1) * checkpoint_bytes(recipe, size),
         adapter=_COPIES_OF_RESULT * result,
-        images=int(_PNG * drawn),
+        images=_image_bytes(recipe),
         inputs=inputs,
     )
+
+
+def _image_bytes(recipe: Recipe) -> int:
+    """Return the bytes of all images at most; samples and contact sheet are a part of the adapter, and copied with it.
+
+    The rest, class images and those of the validation prompts, stay where they are drawn.
+    """
+    image = _PNG_PIXEL * recipe.resolution**2 + _PNG
+    judged = recipe.images_judged
+    others = image * (recipe.images_drawn - judged)
+    if judged == 0:
+        return others
+    on_sheet = judged + MOST_REAL
+    cell = _PNG_PIXEL * CELL**2 + _PNG  # with the paper around it, which takes next to nothing
+    return others + _COPIES_OF_RESULT * on_sheet * (image + cell)
 
 
 def disk_of_instance(

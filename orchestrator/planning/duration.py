@@ -2,13 +2,17 @@
 
     forward = 2 x pixels x (multiply-adds for each pixel + 2 x pixels x self-attention + 2 x tokens x cross-attention)
     step    = samples x passes x forward
-    image   = denoising steps x 2, for guidance, x forward
+    image   = (denoising steps x 2, for guidance, + what the rest takes) x forward
 
 where pixels are those of the latents. `forward` is within 5 % of the operations that torch counts in the U-Nets of
 Stable Diffusion 1.5 (0.80e12 at 512 pixels), SDXL (6.8e12 at 1024) and the built-in model
-(`tests/planning/test_duration.py` counts again). Left out: text encoders, autoencoder and CLIP, together about a tenth;
-with random_crop the autoencoder encodes in every step, which is more. Durations on a GPU were not measured: the band is
-wide, and the default time limit lies well above it.
+(`tests/planning/test_duration.py` counts again). Left out: CLIP, and in training text encoders and autoencoder, about a
+tenth; with random_crop the autoencoder encodes in every step, which is more. Durations on a GPU were not measured: the
+band is wide, and the default time limit lies well above it.
+
+A measured duration is compared with what it measured. A pass is not in proportion to its samples: those of a small one
+cost little more than its start. With another number of samples a pass takes something between as long and in
+proportion, and these are the two ends of the band.
 """
 
 import math
@@ -33,10 +37,12 @@ _CONTAINER_START = (120.0, 480.0)  # seconds to pull the image and import the li
 _DOWNLOAD = (200e6, 50e6)  # bytes per second
 _UPLOAD = (100e6, 50e6)
 _CPU_RATE = (150e9, 15e9)  # operations per second of two to sixteen cores, for a first run of the built-in model
-_ANOTHER_JOB = (0.5, 2.0)  # error of a rate that was measured with other settings
-_ANOTHER_MODEL = (0.15, 3.0)  # and with another model: large ones keep a machine busier than small ones
-_SAME_STEPS = (0.8, 1.4)  # error of steps that were measured with the same settings
+_ALIKE = (0.8, 1.4)  # error of a duration that was measured with the same settings
+_ANOTHER_JOB = (0.5, 2.0)  # and with other settings
+_ANOTHER_SPEED = (0.2, 5.0)  # and in another precision, or on other processors: fp16 is slow on a CPU, fast on a GPU
+_ANOTHER_MODEL = (0.15, 5.0)  # and with another model: large ones keep a machine busier than small ones
 
+_IMAGE_PASSES = 3  # passes that text encoders, autoencoder and PNG take for an image, beside its denoising steps
 _PROCESS_START = 15.0  # seconds on this machine from the start to the first step, without class images
 _UPLOAD_START = 60  # seconds
 _UNKNOWN_UPLOAD = 300  # seconds, for a result of unknown size
@@ -47,7 +53,7 @@ _LIMIT_STEP_MINUTES = 10
 _LONGEST_IN_UNIT = 100  # seconds, minutes or hours; above it the next unit is easier to read
 _UNITS = ((1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"))  # seconds in each
 _YEAR = 365 * 24 * 3600  # seconds
-_ALIKE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
+_ONE_FIGURE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
 
 # Settings that the time of a step depends on.
 _STEP_SETTINGS = {
@@ -92,6 +98,15 @@ class Work(NamedTuple):
     """Operations of one drawn image."""
 
 
+class DrawnBatch(NamedTuple):
+    """Images that were drawn at once."""
+
+    images: int
+    """How many."""
+    seconds: float
+    """How long it took."""
+
+
 class MeasuredRun(NamedTuple):
     """A run on this machine, and how fast it was."""
 
@@ -105,8 +120,29 @@ class MeasuredRun(NamedTuple):
     """Its settings."""
     seconds_per_step: float
     """Mean duration of its optimizer steps."""
-    other_seconds: float | None
-    """Time of everything else: start, drawing, evaluation; None unless it ran through in one attempt."""
+    start_seconds: float | None = None
+    """Time from its start to its first class image or step; None where its log does not tell."""
+    batch: DrawnBatch | None = None
+    """The last images that it drew; None before it drew any."""
+    same_processors: bool = True
+    """Whether it had the processors that the next job will have."""
+
+
+class _Planned(NamedTuple):
+    """A job whose duration is asked for."""
+
+    recipe: Recipe
+    """Its settings."""
+    base_model: str
+    """As in `MeasuredRun`."""
+    size: ModelSize | None
+    """Sizes of its base model, if they are known."""
+    work: Work | None
+    """Its operations, if they are known."""
+
+
+Ends = tuple[float, float]
+"""The low and the high end of a band, or the factors for them."""
 
 
 def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
@@ -121,11 +157,10 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
     if recipe.gradient_checkpointing:
         passes += 1
     samples = footprint.samples * recipe.gradient_accumulation
-    forwards = _forwards_of_an_image(recipe)
     return Work(
         step=samples * passes * forward,
         passes=passes * recipe.gradient_accumulation,
-        image=forwards * forward,
+        image=_passes_of_an_image(recipe) * forward,
     )
 
 
@@ -172,41 +207,20 @@ def here(
 ) -> Duration | None:
     """Return how long a job runs on this machine, or None when nothing was measured that tells.
 
-    `runs` are those of this machine, the newest first. One with the same steps tells most, then the same model.
+    `runs` are those of this machine, the newest first. The one that is most alike is compared with.
     """
     work = work_of(recipe, size)
-    settings = _step_settings(recipe)
-    same_model: list[MeasuredRun] = []
-    same_steps: list[MeasuredRun] = []
-    others: list[MeasuredRun] = []
-    for run in runs:
-        if run.base_model != base_model:
-            others.append(run)
-            continue
-        same_model.append(run)
-        if _step_settings(run.recipe) == settings:
-            same_steps.append(run)
-    if same_steps:
-        same_steps.sort(key=_is_partly_measured)
-        return _from_same_steps(recipe, work, same_steps[0])
-    if work is None:
-        return None
-    for run in (*same_model, *others):
-        measured = work_of(run.recipe, run.size)
-        if measured is None:
-            continue
-        operations = measured.step / run.seconds_per_step  # per second
-        seconds = _seconds(recipe, work, operations)
-        reached = f"by the rate that {run.job} reached here"
-        if run.base_model != base_model:
-            return _band(seconds, seconds, _ANOTHER_MODEL, f"{reached} with another model")
-        return _band(seconds, seconds, _ANOTHER_JOB, f"{reached} with other settings")
-    if recipe.base_model != BUILTIN:
+    planned = _Planned(recipe, base_model, size, work)
+    telling = [run for run in runs if _tells(planned, run)]
+    if telling:
+        most_alike = min(telling, key=lambda run: _differences(planned, run))
+        return _by_run(planned, most_alike)
+    if work is None or recipe.base_model != BUILTIN:
         return None
     quick, slow = _CPU_RATE
     low = _seconds(recipe, work, quick)
     high = _seconds(recipe, work, slow)
-    return _band(low, high, (1.0, 1.0), "a rough figure: nothing was measured on this machine yet")
+    return _band((low, high), "a rough figure: nothing was measured on this machine yet")
 
 
 def one_after_another(durations: Sequence[Duration | None]) -> Duration | None:
@@ -270,11 +284,12 @@ def _forward(size: ModelSize, resolution: int) -> float:
     return 2 * pixels * macs_per_pixel
 
 
-def _forwards_of_an_image(recipe: Recipe) -> int:
-    """Return how many passes draw an image: with guidance, each denoising step takes one without the prompt too."""
+def _passes_of_an_image(recipe: Recipe) -> int:
+    """Return the passes that an image takes: with guidance, each denoising step takes one without the prompt too."""
+    in_a_step = 1
     if recipe.guidance_scale > 1:
-        return 2 * recipe.inference_steps
-    return recipe.inference_steps
+        in_a_step = 2
+    return in_a_step * recipe.inference_steps + _IMAGE_PASSES
 
 
 def result_bytes(recipe: Recipe, size: ModelSize | None) -> int:
@@ -294,25 +309,105 @@ def _step_settings(recipe: Recipe) -> tuple[str, dict[str, object]]:
     return name, settings
 
 
-def _is_partly_measured(run: MeasuredRun) -> bool:
-    return run.other_seconds is None
+def _precision(recipe: Recipe) -> object:
+    return getattr(recipe, "mixed_precision", None)
 
 
-def _from_same_steps(recipe: Recipe, work: Work | None, run: MeasuredRun) -> Duration:
-    """Return the duration by a run whose steps were the same, which may differ in their number and in its images."""
-    seconds = _PROCESS_START + recipe.steps * run.seconds_per_step
-    forwards = recipe.images_drawn * _forwards_of_an_image(recipe)
-    measured_forwards = run.recipe.images_drawn * _forwards_of_an_image(run.recipe)
-    basis = f"measured here: {run.seconds_per_step:.2g} s a step in {run.job}"
-    if run.other_seconds is not None and measured_forwards:
-        drawing = max(0.0, run.other_seconds - _PROCESS_START)
-        seconds += drawing * forwards / measured_forwards
-    elif work is not None:
-        operations = work.step / run.seconds_per_step  # per second
-        seconds += recipe.images_drawn * work.image / operations
-    elif forwards:
+def _tells(planned: _Planned, run: MeasuredRun) -> bool:
+    """Return whether a run says anything of a job: its steps were the same, or both can be counted."""
+    if run.base_model == planned.base_model and _step_settings(run.recipe) == _step_settings(planned.recipe):
+        return True
+    return planned.work is not None and work_of(run.recipe, run.size) is not None
+
+
+def _differences(planned: _Planned, run: MeasuredRun) -> tuple[bool, ...]:
+    """Return in what a run differs from a job, what matters most first; models of the same size are as fast."""
+    same_size = planned.size is not None and run.size == planned.size
+    return (
+        run.base_model != planned.base_model and not same_size,
+        not run.same_processors,
+        _precision(run.recipe) != _precision(planned.recipe),
+        _step_settings(run.recipe) != _step_settings(planned.recipe),
+        run.batch is None,
+    )
+
+
+def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
+    """Return the duration by that of a run: start, steps and images, each by its own."""
+    other_model, other_processors, other_precision, other_steps, _ = _differences(planned, run)
+    basis = f"by the rate that {run.job} reached here"
+    of_images = _ALIKE  # they are drawn in float32, whatever the precision of the steps
+    if other_model:
+        of_steps = of_images = _ANOTHER_MODEL
+        basis = f"{basis} with another model"
+    elif other_processors:
+        of_steps = of_images = _ANOTHER_SPEED
+        basis = f"{basis} with other processors"
+    elif other_precision:
+        of_steps = _ANOTHER_SPEED
+        basis = f"{basis} in another precision"
+    elif other_steps:
+        of_steps = _ANOTHER_JOB
+        basis = f"{basis} with other settings"
+    else:
+        of_steps = _ALIKE
+        basis = f"measured here: {run.seconds_per_step:.2g} s a step in {run.job}"
+    start = _PROCESS_START
+    if run.start_seconds is not None and not other_model:
+        start = run.start_seconds
+    steps = _times(_steps(planned, run), of_steps)
+    images = _images(planned, run)
+    if images is None:
         basis = f"{basis}, without class images and evaluation"
-    return _band(seconds, seconds, _SAME_STEPS, basis)
+        images = 0.0, 0.0
+    elif run.batch is None:
+        images = _times(images, (min(of_steps[0], _ANOTHER_JOB[0]), max(of_steps[1], _ANOTHER_JOB[1])))
+    else:
+        if images[1] > 2 * images[0]:
+            basis = f"{basis}, which drew {counted(run.batch.images, 'image')} at a time"
+        images = _times(images, of_images)
+    starts = _times((start, start), _ALIKE)
+    low = starts[0] + steps[0] + images[0]
+    high = starts[1] + steps[1] + images[1]
+    return _band((low, high), basis)
+
+
+def _steps(planned: _Planned, run: MeasuredRun) -> Ends:
+    """Return how long the steps of a job take by those of a run."""
+    seconds = planned.recipe.steps * run.seconds_per_step
+    work = planned.work
+    measured = work_of(run.recipe, run.size)
+    if work is None or measured is None:  # the same steps
+        return seconds, seconds
+    in_proportion = seconds * work.step / measured.step
+    if work.passes != measured.passes or planned.size != run.size:
+        return in_proportion, in_proportion
+    return min(seconds, in_proportion), max(seconds, in_proportion)
+
+
+def _images(planned: _Planned, run: MeasuredRun) -> Ends | None:
+    """Return how long the images of a job take by those of a run, or by its steps; None when neither tells."""
+    recipe = planned.recipe
+    images = recipe.images_drawn
+    if images == 0:
+        return 0.0, 0.0
+    work = planned.work
+    measured = work_of(run.recipe, run.size)
+    if run.batch is None:
+        if work is None or measured is None:
+            return None
+        operations = measured.step / run.seconds_per_step  # per second
+        seconds = images * work.image / operations
+        return seconds, seconds
+    longer = _passes_of_an_image(recipe) / _passes_of_an_image(run.recipe)
+    if work is not None and measured is not None:
+        longer = work.image / measured.image
+    batch_seconds = longer * run.batch.seconds
+    in_proportion = batch_seconds * images / run.batch.images
+    has_gpu = run.batch.images > images_at_once(run.recipe.resolution, gpu=False)
+    batches = math.ceil(images / images_at_once(recipe.resolution, gpu=has_gpu))
+    as_long = batch_seconds * batches
+    return min(in_proportion, as_long), max(in_proportion, as_long)
 
 
 def _seconds(recipe: Recipe, work: Work, operations: float) -> float:
@@ -322,12 +417,19 @@ def _seconds(recipe: Recipe, work: Work, operations: float) -> float:
     return _PROCESS_START + (steps + images) / operations
 
 
-def _band(low: float, high: float, factors: tuple[float, float], basis: str) -> Duration:
-    """Return a duration between two figures in seconds, each times its error."""
+def _times(ends: Ends, factors: Ends) -> Ends:
+    """Return the ends of a band, each times its error."""
+    low, high = ends
     quicker, slower = factors
+    return low * quicker, high * slower
+
+
+def _band(ends: Ends, basis: str) -> Duration:
+    """Return a duration between two figures in seconds."""
+    low, high = ends
     return Duration(
-        low_seconds=math.ceil(low * quicker),
-        high_seconds=math.ceil(high * slower),
+        low_seconds=math.ceil(low),
+        high_seconds=math.ceil(high),
         basis=basis,
     )
 
@@ -343,6 +445,6 @@ def _span(low: int, high: int) -> str:
             break
     shortest = max(1, math.floor(low / seconds_in_unit))
     longest = math.ceil(high / seconds_in_unit)
-    if longest - shortest <= longest * _ALIKE:
+    if longest - shortest <= longest * _ONE_FIGURE:
         return f"about {counted(longest, unit)}"
     return f"{shortest} to {counted(longest, unit)}"

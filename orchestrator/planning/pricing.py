@@ -59,11 +59,12 @@ class WorstCase(BaseModel):
         allowed_seconds = STOP_GRACE_SECONDS + self.upload_seconds
         minutes = allowed_seconds / 60
         allowance = f"{counted(minutes, 'minute')} to stop and upload included, which may take longer"
-        text = f"at most {most} by its limit ({hour} an hour, prices of {self.as_of}; {allowance})"
+        details = f"({hour} an hour, prices of {self.as_of}; {allowance})"
         if self.spot_usd is None:
-            return text
+            return f"at most {most} by its limit {details}"
         low, high = self.spot_usd
-        return f"{text}; as spot {dollars(low)} to {dollars(high)}, which is assumed and not promised"
+        saved = f"{dollars(low)} to {dollars(high)} with the usual saving of spot, which is not promised"
+        return f"at its limit {saved}, and at most {most}, without any saving {details}"
 
 
 def hourly(chosen: Instance, compute: Compute, region: str) -> Decimal | None:

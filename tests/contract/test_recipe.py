@@ -80,12 +80,19 @@ def test_more_settings_than_the_service_takes_are_refused_before_they_are_sent()
         ("three ohwx cats", "three cats"),
         ("a glass of ohwx beer", "a glass of beer"),
         ("my ohwx dog", "my dog"),
-        ("a ohwx owl", "a owl"),
+        ("a ohwx owl", "an owl"),
         ("ein Foto von ohwx Hund", "ein Foto von Hund"),
         ("\u4e00\u5f20 ohwx \u72d7 \u7684 \u7167\u7247", "\u4e00\u5f20 \u72d7 \u7684 \u7167\u7247"),
         ("a photo of ohwx, a toy", "a photo of a toy"),
         ("a photo of an ohwx, a toy", "a photo of a toy"),
-        ("a photo of an ohwx-dog", "a photo of an dog"),
+        ("a photo of an ohwx-dog", "a photo of a dog"),
+        ("An ohwx monster and a ohwx apple", "A monster and an apple"),
+        ("a ohwx unicorn in an ohwx hour", "a unicorn in an hour"),
+        ("a photo of <ohwx> dog", "a photo of dog"),
+        ("a photo of *ohwx* dog", "a photo of dog"),
+        ("photo of the ohwx dog, 4k, (ohwx dog:1.2)", "photo of the dog, 4k, (dog:1.2)"),
+        ("an ohwx-dog beside a ohwx-owl", "a dog beside an owl"),
+        ("ohwx dog, the best ohwx, 4k", "dog, the best, 4k"),
         ("the (OHWX) dog", "the dog"),
         ("a photo of ohwx's dog", "a photo of dog"),
         ("a photo of ohwx, a toy on a beach", "a photo of a toy on a beach"),
@@ -156,6 +163,40 @@ def test_a_class_prompt_is_not_asked_for_where_it_is_given_or_nothing_reads_it()
 def test_a_class_is_asked_for_unless_it_stands_behind_the_rare_token_in_any_language(prompt: str) -> None:
     with pytest.raises(ValidationError, match=r"does not say what .*class_prompt=a photo of a dog"):
         DreamBooth(instance_prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        ", sitting",
+        " is sitting",
+        " 123",
+        ", 4k",
+        " (8k)",
+        " which sleeps",
+        ", 1024x768",
+        ", highly detailed, 8k",
+        ", running",
+        " #1",
+    ],
+)
+def test_what_names_no_thing_is_no_class(behind: str) -> None:
+    with pytest.raises(ValidationError, match="does not say what"):
+        DreamBooth(instance_prompt=f"a photo of sks{behind}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "advice"),
+    [
+        ("a photo of dog dog", 'call the subject by a word that means nothing: "a photo of sks dog"'),
+        ("a photo of a Dog, dog", 'call the subject by a word that means nothing: "a photo of sks dog"'),
+        ("a photo of dog", 'as in "dog toy", or .*class_prompt=a photo of a toy'),
+        ("a photo of a cat", 'write "a photo of dog toy"'),
+    ],
+)
+def test_advice_on_the_class_is_never_what_was_written(prompt: str, advice: str) -> None:
+    with pytest.raises(ValidationError, match=advice):
+        DreamBooth(instance_prompt=prompt, rare_token="dog")
 
 
 def test_a_rare_token_that_is_no_word_is_the_only_problem() -> None:

@@ -54,6 +54,11 @@ def cut(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
 
 
+def narrow(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "projection_dim": 64}))
+
+
 def lose_a_shard(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
@@ -74,6 +79,8 @@ DEFECTS = {
     "a pointer": (put(WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n"), "git lfs pull"),
     "empty weights": (put(WEIGHTS, ""), "is empty"),
     "cut weights": (cut, "is cut"),
+    "weights of another config": (narrow, "text_projection.weight has the shape [128, 128]"),
+    "another vocabulary": (put("added_tokens.json", '{"<new>": 5000}'), "has tokens up to number 5000"),
     "a missing shard": (lose_a_shard, "model-00002-of-00002.safetensors"),
 }
 

@@ -29,6 +29,16 @@ def test_what_a_prompt_is_about_stands_after_its_word() -> None:
     assert words_around("a photo of [V] [old] dog", "[V]")[1] == ["[old]", "dog"]
 
 
-@pytest.mark.parametrize(("noun", "said"), [("owl", "an owl"), ("dog", "a dog"), ("the dog", "the dog")])
+@pytest.mark.parametrize(
+    ("noun", "said"),
+    [
+        ("owl", "an owl"),
+        ("dog", "a dog"),
+        ("unicorn", "a unicorn"),
+        ("umbrella", "an umbrella"),
+        ("hourglass", "an hourglass"),
+        ("the dog", "the dog"),
+    ],
+)
 def test_a_noun_gets_its_article_once(noun: str, said: str) -> None:
     assert with_article(noun) == said

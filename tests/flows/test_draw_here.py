@@ -127,6 +127,11 @@ def test_a_base_model_in_a_folder_is_found_by_the_adapters_job_and_never_in_the_
     assert "--base-model FOLDER" in lost.stderr
     found = call("adapters", "draw", "./dog", PROMPT, "--base-model", str(BUILTIN_MODEL), "-o", "found.png")
     assert found.returncode == 0, found.stderr
+    request.write_text(request.read_text().replace(str(BUILTIN_MODEL), str(own / "moved")))
+    for words in (("adapters", "show", "dog"), ("adapters", "draw", "dog", PROMPT)):
+        said = call(*words)
+        assert f"{own / 'moved'}" in said.stdout + said.stderr
+        assert "./sd15" not in said.stdout + said.stderr
     shutil.rmtree(own / "jobs" / job)
     assert 'model = "FOLDER"  # write where' in call("adapters", "show", "dog").stdout
 

@@ -1,6 +1,5 @@
 """What this machine measured of its own jobs, real processes that report steps as training does."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from orchestrator.contract.recipe import to_hyperparameters
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.measurements import expected_here, measured_runs
 from orchestrator.models.size import of_folder
+from orchestrator.planning.duration import DrawnBatch
 from orchestrator.requests import Request
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
@@ -26,6 +26,22 @@ if list((root / "checkpoints").iterdir()):
     emit(event="resumed", step=40)
 for step in range(first, {last} + 1):
     emit(event="step", step=step, of=80, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+"""
+IMAGES = """
+from datetime import datetime, timedelta
+began = datetime.fromisoformat(json.loads(open(root.parent / "log.txt").readline())["at"])
+def at(seconds):
+    return (began + timedelta(seconds=seconds)).isoformat()
+emit(at=at(2), event="phase", name="loading")
+emit(at=at(7), event="phase", name="class images", of=32)
+emit(at=at(20), event="item", done=32, of=32)
+emit(at=at(25), event="phase", name="training", of=80)
+for step in range(1, 81):
+    emit(at=at(26), event="step", step=step, of=80, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+emit(at=at(60), event="phase", name="contact sheet", of=32)
+emit(at=at(90), event="item", done=16, of=32)
+emit(at=at(93), event="item", done=32, of=32)
+finish()
 """
 Run = Callable[..., Job]
 
@@ -70,10 +86,31 @@ def test_the_next_job_is_expected_to_be_as_fast_as_the_last(target: ProcessTarge
     run(STEPS.format(last=80) + "\nfinish()", "whole")
     (measured,) = measured_runs(target)
     assert measured.seconds_per_step == 0.01
-    assert measured.other_seconds is not None
     assert "0.01 s a step in whole" in expected(target)
     assert "0.01 s a step in whole" in expected(target, steps=9000, rank=4)
     assert "whole reached here with other settings" in expected(target, batch_size=1)
+
+
+def test_start_and_images_are_measured_by_their_own_events(target: ProcessTarget, run: Run) -> None:
+    run(IMAGES, "drawn")
+    (measured,) = measured_runs(target)
+    assert measured.start_seconds == 7
+    assert measured.batch == DrawnBatch(images=16, seconds=3)  # the first of the sheet waited for the base model
+
+
+def test_images_of_the_class_tell_until_others_are_drawn(target: ProcessTarget, run: Run) -> None:
+    sheet = IMAGES.index("emit(at=at(60)")
+    run(IMAGES[:sheet], "cut")
+    (measured,) = measured_runs(target)
+    assert measured.batch == DrawnBatch(images=32, seconds=13)
+
+
+def test_a_job_on_other_processors_is_told_apart(
+    target: ProcessTarget, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(STEPS.format(last=80) + "\nfinish()", "whole")
+    monkeypatch.setenv("OMP_NUM_THREADS", "17")
+    assert "with other processors" in expected(target)
 
 
 def test_runs_that_say_nothing_of_the_speed_are_left_out(target: ProcessTarget, run: Run) -> None:
@@ -95,19 +132,17 @@ def test_a_log_line_with_any_number_leaves_an_estimate(target: ProcessTarget, ru
             assert re.search("minute|second", expected(target, batch_size=batch_size)), seconds
 
 
-def test_a_resumed_run_tells_its_speed_and_not_how_long_it_took(target: ProcessTarget, run: Run) -> None:
-    job = run(STEPS.format(last=40) + "\ncheckpoint(40); sys.exit(1)", "cut")
-    (cut,) = measured_runs(target)
-    assert cut.other_seconds is None
+def test_a_resumed_run_tells_its_speed_by_the_steps_of_its_own(target: ProcessTarget, run: Run) -> None:
+    resumes_late = STEPS.replace("step=40", "step=77").replace("first = 41", "first = 78")
+    job = run(resumes_late.format(last=40) + "\ncheckpoint(40); sys.exit(1)", "cut")
+    assert len(measured_runs(target)) == 1
     bundle = target.settings.home.parent / "bundle-cut" / "entrypoints" / "train.py"
     bundle.write_text(
         bundle.read_text().replace("range(first, 40 + 1)", "range(first, 80 + 1)").replace("sys.exit(1)", "finish()")
     )
     job.resume()
     job.wait()
-    (resumed,) = measured_runs(target)
-    assert json.loads(job.describe().model_dump_json())["status"] == "Completed"
-    assert resumed.other_seconds is None
+    assert measured_runs(target) == []  # three steps are too few
 
 
 def test_a_log_of_any_size_is_read_at_its_ends_alone(target: ProcessTarget, run: Run) -> None:

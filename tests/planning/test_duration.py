@@ -12,7 +12,16 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
-from orchestrator.planning.duration import Duration, MeasuredRun, default_limit, here, on_gpu, upload_seconds, work_of
+from orchestrator.planning.duration import (
+    DrawnBatch,
+    Duration,
+    MeasuredRun,
+    default_limit,
+    here,
+    on_gpu,
+    upload_seconds,
+    work_of,
+)
 from orchestrator.planning.placement import find_placement, stand_ins
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.specs.building import build_spec
@@ -173,49 +182,107 @@ def test_a_full_model_takes_longer_to_upload_than_an_adapter() -> None:
     assert upload_seconds(dreambooth(tuner="full"), SD15) > 240  # 14 GB with its last checkpoint
 
 
-def run(recipe: Recipe, measured: ModelSize | None, *, seconds_per_step: float, other: float | None) -> MeasuredRun:
-    return MeasuredRun("earlier", recipe.base_model, measured, recipe, seconds_per_step, other)
+BATCH = DrawnBatch(images=1, seconds=1.0)  # as many as are drawn at once on a CPU at 512 pixels
+
+
+def run(recipe: Recipe, measured: ModelSize | None = SD15, *, batch: DrawnBatch | None = BATCH) -> MeasuredRun:
+    return MeasuredRun("earlier", recipe.base_model, measured, recipe, 2.0, start_seconds=15, batch=batch)
+
+
+def expected(recipe: Recipe, *runs: MeasuredRun, measured: ModelSize | None = SD15) -> Duration:
+    found = here(recipe, SD15_ID, measured, runs)
+    assert found is not None
+    return found
 
 
 def test_the_same_steps_are_expected_to_take_what_they_took() -> None:
-    earlier = run(dreambooth(steps=300), SD15, seconds_per_step=2, other=115)
-    again = here(dreambooth(steps=300, learning_rate=1e-5, seed=3), SD15_ID, SD15, [earlier])
-    assert again is not None
-    assert again.low_seconds < 715 < again.high_seconds < 1.5 * 715
+    earlier = run(dreambooth(steps=300))
+    again = expected(dreambooth(steps=300, learning_rate=1e-5, seed=3), earlier)
+    whole = 15 + 300 * 2 + 164  # start, steps, images
+    assert (again.low_seconds, again.high_seconds) == pytest.approx((0.8 * whole, 1.4 * whole), abs=1)
     assert "measured here: 2 s a step in earlier" in again.describe()
-    unknown = here(dreambooth(steps=300), SD15_ID, None, [earlier._replace(size=None)])
-    assert unknown == again
-    plain = here(dreambooth(steps=300, evaluation_prompts=0, prior_preservation=False), SD15_ID, SD15, [earlier])
-    assert plain is not None
-    assert "other settings" in plain.basis
+    assert expected(dreambooth(steps=300), earlier._replace(size=None), measured=None) == again
 
 
-def test_fewer_images_take_less_time() -> None:
-    earlier = run(dreambooth(), SD15, seconds_per_step=2, other=1015)
-    without = here(dreambooth(evaluation_prompts=0), SD15_ID, SD15, [earlier])
-    assert without is not None
-    assert without.high_seconds == pytest.approx(1.4 * (15 + 1000 + 1000 * 100 / 164), abs=1)
+def test_images_take_the_time_that_images_took() -> None:
+    without = expected(dreambooth(evaluation_prompts=0), run(dreambooth()))
+    assert without.high_seconds == pytest.approx(1.4 * (15 + 1000 + 100), abs=1)
+    quick = run(dreambooth(inference_steps=2))
+    usual = expected(dreambooth(inference_steps=25), quick)
+    # An image of 25 denoising steps takes less than 12.5 times as long as one of 2: the rest of it takes what it took.
+    assert usual.high_seconds < 1.4 * (15 + 1000 + 164 * 8)
 
 
-def test_of_a_run_that_has_not_ended_the_steps_count_and_the_rest_is_computed() -> None:
-    running = run(dreambooth(), SD15, seconds_per_step=2, other=None)
-    found = here(dreambooth(), SD15_ID, SD15, [running])
+def test_a_slow_start_is_no_time_of_images() -> None:
+    usual = run(dreambooth(inference_steps=2))
+    slow = usual._replace(start_seconds=60)
+    later = expected(dreambooth(), slow).high_seconds - expected(dreambooth(), usual).high_seconds
+    assert later == pytest.approx(1.4 * 45, abs=1)
+
+
+def test_images_drawn_one_by_one_tell_less_of_those_drawn_together() -> None:
+    few = dreambooth(resolution=64, evaluation_prompts=1, evaluation_seeds=1, prior_preservation=False)
+    many = few.model_copy(update={"evaluation_prompts": 8, "evaluation_seeds": 4})
+    found = expected(many, run(few))
+    steps = 15 + 1000
+    # 64 images in two batches of 32, each of which takes between one and 32 times as long as one image.
+    assert (found.low_seconds, found.high_seconds) == pytest.approx((0.8 * (steps + 2), 1.4 * (steps + 64)), abs=1)
+    assert "which drew 1 image at a time" in found.basis
+
+
+def test_steps_of_another_batch_size_take_between_as_long_and_in_proportion() -> None:
+    single = run(dreambooth(batch_size=1, evaluation_prompts=0, prior_preservation=False))
+    wide = expected(dreambooth(batch_size=4, evaluation_prompts=0, prior_preservation=False), single)
+    assert wide.low_seconds < 15 + 1000
+    assert wide.high_seconds > 15 + 4 * 1000
+    narrow = expected(dreambooth(evaluation_prompts=0, prior_preservation=False), run(dreambooth(batch_size=4)))
+    assert narrow.low_seconds < 15 + 1000 / 8
+    assert narrow.high_seconds > 15 + 1000
+
+
+@pytest.mark.parametrize(("measured", "planned"), [("fp16", "no"), ("no", "fp16"), ("bf16", "fp16")])
+def test_another_precision_tells_little_of_the_steps(measured: str, planned: str) -> None:
+    found = expected(dreambooth(mixed_precision=planned), run(dreambooth(mixed_precision=measured)))
+    assert "in another precision" in found.basis
+    assert found.low_seconds < 15 + 1000 / 4 + 164
+    assert found.high_seconds > 4 * 1000
+    known = run(dreambooth(mixed_precision=planned, batch_size=2))._replace(job="older")
+    assert (
+        "older" in expected(dreambooth(mixed_precision=planned), run(dreambooth(mixed_precision=measured)), known).basis
+    )
+
+
+def test_other_processors_tell_little() -> None:
+    elsewhere = run(dreambooth())._replace(same_processors=False)
+    found = expected(dreambooth(), elsewhere)
+    assert "with other processors" in found.basis
+    assert found.low_seconds < 0.3 * 1179
+    assert found.high_seconds > 4 * 1179
+    older = run(dreambooth(batch_size=2))._replace(job="older")
+    assert "older" in expected(dreambooth(), elsewhere, older).basis
+
+
+def test_of_a_run_that_drew_nothing_the_steps_count_and_the_images_are_computed() -> None:
+    running = run(dreambooth(), batch=None)
+    found = expected(dreambooth(), running)
     work = work_of(dreambooth(), SD15)
-    assert found is not None
     assert work is not None
     images = 164 * work.image / (work.step / 2)
-    assert found.high_seconds == pytest.approx(1.4 * (15 + 1000 + images), abs=1)
-    finished = running._replace(job="finished", other_seconds=115.0)
-    assert "finished" in here(dreambooth(), SD15_ID, SD15, [running, finished]).basis  # type: ignore[union-attr]
+    assert found.high_seconds == pytest.approx(1.4 * (15 + 1000) + 2 * images, abs=1)
+    finished = run(dreambooth())._replace(job="finished")
+    assert "finished" in expected(dreambooth(), running, finished).basis
+    unknown = expected(dreambooth(), running._replace(size=None), measured=None)
+    assert "without class images and evaluation" in unknown.basis
 
 
 def test_another_job_tells_the_rate_of_the_machine_and_another_model_tells_less() -> None:
-    lora = run(dreambooth(), SD15, seconds_per_step=2, other=None)
-    full = here(dreambooth(tuner="full"), SD15_ID, SD15, [lora])
-    other = here(dreambooth(tuner="full"), SD15_ID, SD15, [lora._replace(base_model="another/model")])
-    assert full is not None
-    assert other is not None
+    lora = run(dreambooth())
+    another = SD15.model_copy(update={"vae": SD15.vae + 1})
+    full = expected(dreambooth(tuner="full"), lora)
+    other = expected(dreambooth(tuner="full"), lora._replace(base_model="another/model", size=another))
     assert other.low_seconds < full.low_seconds < full.high_seconds < other.high_seconds
+    moved = lora._replace(base_model="file:///the/same/model")
+    assert expected(dreambooth(tuner="full"), moved) == full
 
 
 def test_a_first_run_of_the_built_in_model_has_a_rough_figure() -> None:

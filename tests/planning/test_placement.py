@@ -259,10 +259,15 @@ def huge_clip(folder: Path, parameters: int) -> Path:
     shutil.copytree(BUILTIN_MODEL / "clip", folder)
     for file in (BUILTIN_MODEL / "tokenizer").iterdir():
         shutil.copyfile(file, folder / file.name)
-    entry = {"dtype": "F32", "shape": [parameters], "data_offsets": [0, 4 * parameters]}
-    header = json.dumps({"weights": entry}).encode()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    tensors = content[start:]
+    end = len(tensors) + 4 * parameters
+    huge = {"dtype": "F32", "shape": [parameters], "data_offsets": [len(tensors), end]}
+    header = json.dumps({**json.loads(content[8:start]), "huge": huge}).encode()
+    with weights.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header + tensors)
         file.truncate(file.tell() + 4 * parameters)
     return folder
 

@@ -39,7 +39,10 @@ def test_spot_has_a_likely_range_and_the_worst_case_of_on_demand() -> None:
     assert spot.spot_usd is not None
     assert spot.usd is not None
     assert spot.spot_usd[0] < spot.spot_usd[1] < spot.usd
-    assert "not promised" in spot.describe()
+    low, high = (dollars(end) for end in spot.spot_usd)
+    most = dollars(spot.usd or Decimal(0))
+    saved = f"at its limit {low} to {high} with the usual saving of spot, which is not promised"
+    assert spot.describe().startswith(f"{saved}, and at most {most}, without any saving (")
     assert on_demand.spot_usd is None
 
 

@@ -17,8 +17,8 @@ from diffusers.models.unets import unet_2d_blocks
 from transformers.activations import ACT2CLS
 
 from orchestrator.__main__ import main
-from orchestrator.contract.model_check import SCHEDULERS, model_problems
-from orchestrator.contract.model_configs import ACTIVATIONS, DOWN_BLOCKS, UP_BLOCKS
+from orchestrator.contract.model_check import model_problems
+from orchestrator.contract.model_configs import ACTIVATIONS, DOWN_BLOCKS, SCHEDULERS, UP_BLOCKS
 from orchestrator.contract.model_file import MAX_TEXT_BYTES, ModelFileError
 from orchestrator.contract.safetensors_header import read_header
 from orchestrator.models.size import of_folder
@@ -31,6 +31,7 @@ from tests.stand_ins.model import (
     UNET,
     VAE,
     Files,
+    clip_files,
     json_of,
     safetensors,
     small_model,
@@ -86,6 +87,11 @@ def other(file: str, content: bytes) -> Callable[[], Files]:
 def whole_tokenizer(**values: Any) -> Callable[[], Files]:
     """Return a model whose tokenizer is in one file."""
     return other("tokenizer/tokenizer.json", json_of({"model": values}))
+
+
+def judged(**fields: Any) -> Callable[[], Files]:
+    """Return a model with a CLIP to judge by, which has other fields in its configuration."""
+    return lambda: {**small_model(), **clip_files(**fields)}
 
 
 def without(*names: str) -> Callable[[], Files]:
@@ -373,6 +379,36 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "clip/preprocessor_config.json: image_mean",
         "another base model",
     ),
+    "a judge of no kind": (
+        judged(model_type=None),
+        "clip/config.json: model_type",
+        "remove clip/, which only measures",
+    ),
+    "another judge": (judged(model_type="siglip"), "model_type should be 'clip'", "another base model"),
+    "a judge of other widths": (judged(projection_dim=7), "clip/: text_projection.weight has the shape", "one model"),
+    "a judge by the library's defaults": (judged(text_config=None), "its config.json says [49408, 512]", "one model"),
+    "a judge with more layers": (
+        judged(vision_config={"hidden_size": 4, "image_size": 64}),
+        "the weights in clip/ lack vision_model.encoder.layers.1.*",
+        "download it again",
+    ),
+    "a judge with no encoders": (judged(text_config=[1]), "clip/config.json: text_config", "another base model"),
+    "a judge of another vocabulary": (
+        lambda: {**judged()(), "tokenizer/added_tokens.json": b'{"<new>": 6}'},
+        "tokenizer/ has tokens up to number 6, and clip/ knows 6",
+        "take both of one model",
+    ),
+    "a cut judge": (lambda: {**judged()(), "clip/model.safetensors": POINTER}, "git-LFS pointer", "git lfs pull"),
+    "no scheduler of diffusers": (
+        changed("model_index.json", scheduler=["diffusers", "FooScheduler"]),
+        "names the scheduler FooScheduler, which cannot draw with this model",
+        'write ["diffusers", "DDIMScheduler"] for it',
+    ),
+    "a scheduler of other noise": (
+        changed("model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
+        "names the scheduler FlowMatchEulerDiscreteScheduler, which cannot",
+        'write ["diffusers", "DDIMScheduler"] for it',
+    ),
     "a judge without weights": (other("clip/config.json", b"{}"), "clip/ has no model.safetensors", "again"),
     "flow": (
         changed("scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
@@ -384,15 +420,10 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "which of diffusers' sch",
         "another",
     ),
-    "a scheduler that is none": (
-        changed("model_index.json", scheduler=["diffusers", "NopeScheduler"]),
-        "scheduler is NopeScheduler",
-        "such as DDIMScheduler",
-    ),
     "a scheduler of another purpose": (
         changed("model_index.json", scheduler=["diffusers", "RePaintScheduler"]),
-        "scheduler is RePaintScheduler",
-        "such as DDIMScheduler",
+        "names the scheduler RePaintScheduler, which cannot draw with this model",
+        'write ["diffusers", "DDIMScheduler"] for it',
     ),
     "heads that do not divide the width": (
         changed("text_encoder/config.json", num_attention_heads=7),
@@ -453,6 +484,15 @@ def test_a_base_model_with_a_fault_is_refused_with_its_cause_and_what_to_do(
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_model_without_fault_passes(tmp_path: Path, family: str) -> None:
     assert model_problems(write_files(tmp_path, small_model(family))) == []
+
+
+@pytest.mark.parametrize("older", [{}, {"text_config": None, "text_config_dict": None}])
+def test_a_judge_without_fault_passes(tmp_path: Path, older: dict[str, Any]) -> None:
+    text = json.loads(clip_files()["clip/config.json"])["text_config"]
+    fields = dict(older)
+    if older:
+        fields["text_config_dict"] = text
+    assert model_problems(write_files(tmp_path, judged(**fields)())) == []
 
 
 @pytest.mark.parametrize("make", ["a folder", "a pipe", "an endless file", "a broken link", "a link to itself"])

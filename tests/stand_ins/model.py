@@ -15,6 +15,7 @@ Files = dict[str, bytes]
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
+CLIP = "clip/model.safetensors"
 WORDS = ("a", "photo", "of", "dog", "<|startoftext|>", "<|endoftext|>")
 _BYTES = {"F32": 4, "F16": 2, "U8": 1}
 _WIDTH = {"text_encoder": 8, "text_encoder_2": 12}
@@ -80,6 +81,25 @@ def small_model(
         index[tokenizer] = ["transformers", "CLIPTokenizer"]
         files |= _text_files(part, tokenizer, words, tokens.get(part, _TOKENS))
     return {"model_index.json": json_of(index), **files}
+
+
+def clip_files(**fields: Any) -> Files:
+    """Return the files of the CLIP that a model is judged by, with other `fields` in its configuration."""
+    text = {"vocab_size": len(WORDS), "hidden_size": 8, "max_position_embeddings": _TOKENS, "num_hidden_layers": 1}
+    vision = {"hidden_size": 4, "image_size": 64, "patch_size": 32, "num_hidden_layers": 1}
+    config = {"model_type": "clip", "projection_dim": 6, "text_config": text, "vision_config": vision, **fields}
+    shapes = {
+        "text_model.embeddings.token_embedding.weight": [len(WORDS), 8],
+        "text_model.embeddings.position_embedding.weight": [_TOKENS, 8],
+        "text_model.encoder.layers.0.mlp.fc1.weight": [8, 8],
+        "text_projection.weight": [6, 8],
+        "vision_model.embeddings.patch_embedding.weight": [4, 3, 32, 32],
+        "vision_model.embeddings.position_embedding.weight": [5, 4],
+        "vision_model.encoder.layers.0.mlp.fc1.weight": [4, 4],
+        "visual_projection.weight": [6, 4],
+    }
+    kept = {name: value for name, value in config.items() if value is not None}
+    return {"clip/config.json": json_of(kept), CLIP: safetensors(shapes)}
 
 
 def unet_shapes(config: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -1,6 +1,8 @@
 """DreamBooth (arXiv 2208.12242): bind a rare token to one subject from a handful of pictures."""
 
+import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
@@ -14,7 +16,7 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt, contexts
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
 from orchestrator.contract.tokens import Tokenizer
-from orchestrator.contract.words import NewWord, Word, holds_word, is_article, without_word
+from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 
 
 class DreamBooth(LowRank, Denoising):
@@ -77,7 +79,7 @@ class DreamBooth(LowRank, Denoising):
         rare = info.data.get("rare_token")
         if rare is not None and not holds_word(value, rare):
             raise ValueError(
-                f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} dog", '
+                f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} {_class_beside(rare)}", '
                 "or name a word of your own with -s rare_token=WORD"
             )
         return value
@@ -87,15 +89,13 @@ class DreamBooth(LowRank, Denoising):
     def _names_class_alone(cls, value: str, info: ValidationInfo) -> str:
         rare = info.data.get("rare_token")
         if rare is not None and holds_word(value, rare):
+            example = _class_beside(rare)
             raise ValueError(
-                f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a dog"'
+                f'"{value}" holds the rare token "{rare}"; it names the class alone, as in "a photo of a {example}"'
             )
         prompt = info.data.get("instance_prompt")
         if not value and prompt and rare is not None:  # a fault of these two is reported there
-            raise ValueError(
-                f'"{prompt}" does not say what "{rare}" is; write the class behind it, as in "{rare} dog", '
-                'or give the prompt of the class pictures: -s "class_prompt=a photo of a dog"'
-            )
+            raise ValueError(_no_class(prompt, rare))
         return value
 
     def footprint(self, size: ModelSize) -> Footprint:
@@ -200,6 +200,29 @@ class DreamBooth(LowRank, Denoising):
     def trigger(self) -> str | None:
         """The rare token with its class: the instance prompt."""
         return self.instance_prompt
+
+
+def _no_class(prompt: str, rare: str) -> str:
+    """Return why there is no prompt of the class."""
+    places = [found.span() for found in occurrences(prompt, NewWord(rare))]
+    for (_, end), (start, _) in pairwise(places):
+        if not re.search(r"\w", prompt[end:start]):
+            return (
+                f'"{prompt}" calls both the subject and its class "{rare}"; call the subject by a word that means '
+                f'nothing: "a photo of sks {rare}", with -s rare_token=sks'
+            )
+    example = _class_beside(rare)
+    return (
+        f'"{prompt}" does not say what "{rare}" is; write the class behind it, as in "{rare} {example}", '
+        f'or give the prompt of the class pictures: -s "class_prompt=a photo of a {example}"'
+    )
+
+
+def _class_beside(rare: str) -> str:
+    """Return an example of a class, which is not the rare token."""
+    if rare.lower() == "dog":
+        return "toy"
+    return "dog"
 
 
 def _is_false(value: object) -> bool:

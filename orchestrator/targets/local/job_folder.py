@@ -32,10 +32,10 @@ from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.checkpoints import FILES as CHECKPOINT_FILES
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
-from orchestrator.contract.environment import Environment
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Request, identity_of, scorer_of
+from orchestrator.requests import Request, channel_uris, identity_of, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.local.stored_request import require_usable
@@ -66,6 +66,8 @@ class AttemptState(BaseModel):
     """When it ended."""
     log_start: int = Field(0, ge=0)
     """Offset of the attempt's first byte in the log."""
+    processors: str | None = None
+    """What it may compute on; None of an older version."""
     worker_pid: int | None = None
     """Process that watches the training process."""
     ticket: Path | None = None
@@ -144,6 +146,17 @@ class JobFolder:
     def output(self) -> Path:
         """Folder of the finished adapter."""
         return folder_of(self.request()["OutputDataConfig"]["S3OutputPath"])
+
+    def base_model(self) -> Path | None:
+        """Return the folder of the base model that the job reads; None for one of the Hub, or where it is not known."""
+        try:
+            request = self.request()
+        except (JobError, OSError):
+            return None
+        uri = channel_uris(request).get(BASE_MODEL_CHANNEL)
+        if uri is None:
+            return None
+        return folder_of(uri)
 
     def state(self) -> AttemptState | None:
         """Read the worker's state; None before a worker has recorded any, and when it is damaged."""
@@ -369,16 +382,16 @@ class JobFolder:
             return None
         return failed
 
-    def last_step(self, tail_bytes: int = _TAIL_BYTES) -> Step | None:
-        """Return the newest step that the latest attempt reported, if it is in the last `tail_bytes` of the log."""
+    def last_step(self) -> Step | None:
+        """Return the newest step that the latest attempt reported, if it is near the end of the log."""
         state = self.state()
         if state is None:
             return None
         try:
             with self.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
-                log.seek(max(state.log_start, size - tail_bytes))
-                lines = log.readlines(tail_bytes)
+                log.seek(max(state.log_start, size - _TAIL_BYTES))
+                lines = log.readlines(_TAIL_BYTES)
         except OSError:  # there is none yet, or what lies there is none
             return None
         for line in reversed(lines):

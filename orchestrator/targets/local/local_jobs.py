@@ -160,6 +160,10 @@ class LocalJobs:
         job = self._job(name)
         request = job.request()
         training = training_of(request["HyperParameters"])
+        settings = dict(training.settings)
+        folder = job.base_model()
+        if folder is not None and "base_model" in settings:
+            settings["base_model"] = str(folder)  # the request has its name alone, as it goes to accounts
         step = None
         last = job.last_step()
         if last is not None:
@@ -171,7 +175,9 @@ class LocalJobs:
             created=found.created,
             step=step,
             scorer=scorer_of(request),
-            **training._asdict(),
+            recipe=training.recipe,
+            settings=settings,
+            steps=training.steps,
         )
 
     def has(self, name: str) -> bool:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
-from orchestrator.contract.environment import BASE_MODEL_CHANNEL
 from orchestrator.errors import JobError
-from orchestrator.requests import channel_uris
-from orchestrator.storage import folder_of, scratch_folder, sync_tree, write_atomically
+from orchestrator.storage import scratch_folder, sync_tree, write_atomically
 from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
 
@@ -96,14 +94,7 @@ def base_model_of(adapter: Path, jobs: Path) -> Path | None:
     owner = _read(owner_file(adapter))
     if owner is None:
         return None
-    try:
-        request = JobFolder(jobs / owner).request()
-    except (JobError, OSError):
-        return None
-    uris = channel_uris(request)
-    if BASE_MODEL_CHANNEL not in uris:
-        return None
-    return folder_of(uris[BASE_MODEL_CHANNEL])
+    return JobFolder(jobs / owner).base_model()
 
 
 def _damage(folder: Path) -> str:

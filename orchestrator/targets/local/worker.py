@@ -22,6 +22,7 @@ from orchestrator.contract.environment import EXIT_STOPPED
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, line_of, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import channel_uris
+from orchestrator.settings import processors
 from orchestrator.storage import folder_of, write_atomically
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.job_folder import AttemptState, JobFolder
@@ -58,6 +59,7 @@ class Worker:
         self.state = AttemptState(
             started=datetime.now(UTC),
             ticket=ticket,
+            processors=processors(),
         )
 
     def open_attempt(self) -> None:

@@ -153,7 +153,7 @@ def test_clip_is_never_asked_about_the_subjects_own_word() -> None:
     assert not any("sks" in prompt.text for prompt in of_dreambooth)
     assert all("dog" in prompt.text for prompt in of_dreambooth)
     (aside,) = tiny.dreambooth(instance_prompt="a photo of sks, a dog").judged_by
-    assert ("sks a dog" in aside.after, "sks" in aside.text, "of a dog" in aside.text) == (True, False, True)
+    assert ("sks dog" in aside.after, "sks" in aside.text, "of a dog" in aside.text) == (True, False, True)
     of_inversion = tiny.textual_inversion(evaluation_prompts=8).judged_by
     assert all("<my-dog>" in prompt.after for prompt in of_inversion)
     assert not any("<" in prompt.text + prompt.before for prompt in of_inversion)

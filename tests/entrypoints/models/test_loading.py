@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import tiny
 import torch
@@ -14,6 +15,7 @@ from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError, advising_on_memory
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.model_configs import SCHEDULERS
 from orchestrator.contract.model_layout import files_sha256, weight_files
 from tests.models.server import ask_only, serving
 from tests.stand_ins.model import small_model
@@ -145,6 +147,28 @@ def test_steps_in_which_a_scheduler_cannot_draw_are_refused_before_training(
 def test_what_only_the_library_refuses_is_told_without_paths_of_the_job(folder: Path) -> None:
     change(folder / "unet" / "config.json", act_fn="nonsense")
     assert 'The base model "org/tiny" cannot be loaded' in refused(folder).message
+
+
+def test_a_model_is_named_as_its_owner_knows_it(folder: Path, tmp_path: Path) -> None:
+    change(folder / "unet" / "config.json", down_block_types=["DownBlock2D", "NoSuchBlock2D"])
+    channel = tmp_path / "base_model"
+    channel.symlink_to(folder)
+    with pytest.raises(TrainingError) as caught:
+        load_base_model(channel, "./model", None, CPU)
+    assert f'The base model "{folder}" cannot be loaded' in caught.value.message
+    assert str(channel) not in caught.value.message
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_scheduler_that_is_accepted_can_draw(folder: Path, name: str) -> None:
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    scheduler = getattr(diffusers, name).from_config(config)
+    scheduler.set_timesteps(4)
+    noisy = torch.ones(1, 4, 8, 8) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        scheduler.scale_model_input(noisy, timestep)
+        (noisy, *_) = scheduler.step(torch.ones(1, 4, 8, 8), timestep, noisy, return_dict=False)
+    assert noisy.isfinite().all()
 
 
 @pytest.mark.parametrize("length", [None, 10**30, 4096])

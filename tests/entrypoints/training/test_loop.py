@@ -196,14 +196,20 @@ def test_checkpoints_by_the_minute(job: Any, run: Any) -> None:
 def test_other_ways_to_compute_give_about_the_same_loss(
     job: Any, run: Any, precision: str, checkpointing: bool
 ) -> None:
+    warnings: dict[str, str] = {}
+
     def losses(name: str, **fields: Any) -> list[float]:
         events = run(job(tiny.dreambooth(steps=2, evaluation_prompts=0, **fields), name))
+        warnings[name] = " ".join(event["message"] for event in events if event["event"] == "warning")
         return [event["loss"] for event in events if event["event"] == "step"]
 
     plain = losses("plain")
     other = losses("other", mixed_precision=precision, gradient_checkpointing=checkpointing, train_text_encoder=True)
     assert other == pytest.approx(plain, rel=0.05)
     assert other != plain
+    slow_on_cpu = f"mixed_precision={precision} is for GPUs"
+    assert slow_on_cpu in warnings["other"]
+    assert "is for GPUs" not in warnings["plain"]
 
 
 def test_validation_pictures_are_drawn_and_change_nothing(job: Any, run: Any) -> None:

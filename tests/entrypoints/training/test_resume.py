@@ -50,7 +50,8 @@ def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: An
     shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))
     events = run(resumed)
     assert {"event": "resumed", "step": 2} in events
-    assert not [event for event in events if event["event"] == "warning"]
+    warnings = [event["message"] for event in events if event["event"] == "warning"]
+    assert not [message for message in warnings if "is for GPUs" not in message]  # half precision on a CPU
     assert hash_files(resumed.model) == hash_files(whole.model)
     last = recipe.steps
     assert hash_files(folder_of(resumed.checkpoints, last)) == hash_files(folder_of(whole.checkpoints, last))

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract.events import parse
+from orchestrator.contract.recipe import to_hyperparameters
+from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import Job, Submission, submit
 from orchestrator.planning.plan import Plan
 from orchestrator.requests import Request
 from orchestrator.storage import folder_of
-from orchestrator.targets.base import JobStatus
+from orchestrator.targets.base import JobStatus, JobSummary
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
 from tests.targets.local.running import BLOCKED_AT_STEP_5, MakeRequest, start, training_pid
@@ -27,6 +29,22 @@ def test_a_job_that_ends_well_leaves_a_verified_adapter(target: ProcessTarget, t
     manifest = job.finished().manifest
     assert manifest is not None
     assert manifest.damaged_files(folder_of(job.describe().output)) == []
+
+
+def test_a_list_of_jobs_names_the_folder_of_a_base_model_as_a_person_knows_it(
+    target: ProcessTarget, training_request: MakeRequest, tmp_path: Path
+) -> None:
+    folder = tmp_path / "own models" / "sd15"
+    folder.mkdir(parents=True)
+    request = training_request("finish()")
+    source = {"S3DataType": "S3Prefix", "S3Uri": folder.as_uri(), "S3DataDistributionType": "FullyReplicated"}
+    request["InputDataConfig"].append({"ChannelName": "base_model", "DataSource": {"S3DataSource": source}})
+    recipe = DreamBooth(instance_prompt="a photo of sks dog", base_model="./sd15")
+    request["HyperParameters"] = to_hyperparameters(recipe)
+    start(target, request).wait()
+    (summary,) = target.summaries()
+    assert isinstance(summary, JobSummary)
+    assert summary.settings["base_model"] == str(folder)
 
 
 def test_an_adapter_that_does_not_match_its_manifest_is_not_published(
