@@ -27,7 +27,7 @@ _SENTENCES = {"why", "cause", "memory", "cost", "quota", "stand-ins", "note"}
 def print_json(value: object) -> None:
     """Print one JSON value."""
     text = json.dumps(value, indent=2)
-    sys.stdout.write(f"{text}\n")
+    click.echo(text)
 
 
 def say(text: str, *, keep: str = "", err: bool = False) -> None:
