@@ -1,5 +1,6 @@
 """Commands whose standard streams are closed, full, or cannot hold every character: cron, daemons and old locales."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,8 @@ block()
 def in_shell(redirection: str, *command: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command with streams redirected as a shell does it."""
     words = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
-    return subprocess.run(words, capture_output=True, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(words, capture_output=True, check=False, env=buffered)
 
 
 def orchestrator(redirection: str, *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -62,3 +64,39 @@ def test_a_program_without_streams_keeps_the_lock_of_the_job_it_starts(
     assert job.describe().status is JobStatus.IN_PROGRESS
     job.stop(now=True)
     assert target.queue.jobs() == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [("jobs", "list"), ("recipes", "list"), ("recipes", "list", "--json")])
+def test_a_closed_stream_is_no_error(settings: Settings, closed: str, words: tuple[str, ...]) -> None:
+    result = orchestrator(closed, *words)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [("recipes", "list"), ("recipes", "list", "--json"), ("--help",)])
+def test_a_full_disk_behind_stdout_is_one_message(words: tuple[str, ...]) -> None:
+    result = orchestrator(">/dev/full", *words)
+    assert result.returncode == 5
+    assert result.stderr.decode().splitlines() == [
+        "Error: The operating system reported an error: [Errno 28] No space left on device.",
+        "Next: check the folder's space and permissions",
+    ]
+
+
+def test_an_error_that_cannot_be_told_is_still_an_error() -> None:
+    result = orchestrator(">/dev/full 2>/dev/full", "recipes", "lsit")
+    assert result.returncode == 1
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251:strict"])
+def test_text_that_the_encoding_lacks_is_printed_as_escapes(
+    settings: Settings, training_request: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    target = ProcessTarget(settings)
+    script = "emit(event='failed', kind='bug', message='Фото 写真 é \\U0001f600', next_step='è'); sys.exit(1)"
+    target.create(training_request(script))
+    Job(target, "job").wait()
+    for words in (("jobs", "show", "job"), ("jobs", "explain", "job"), ("jobs", "logs", "job")):
+        result = orchestrator("", *words)
+        assert (result.returncode, result.stderr) == (0, b"")
