@@ -14,6 +14,7 @@ from orchestrator.errors import AccountError, JobError, JobExistsError, Orchestr
 from orchestrator.jobs.explanation import Explanation, explain
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
+from orchestrator.planning.training_request import is_job_of
 from orchestrator.requests import Request, identity_of
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
@@ -189,8 +190,10 @@ def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
 
 
 def find(name: str, targets: Sequence[Target]) -> Job:
-    """Return the first target's job of that name, or else the only job whose name begins with it; raises JobError.
+    """Return the first target's job of that name, or else the only job that is meant; raises JobError.
 
+    A name given with --name means its own job, though others begin with it (those of a sweep); else the beginning of a
+    job's name is enough.
     A target that cannot be reached hides none of the others' jobs.
     """
     if not name:
@@ -212,13 +215,19 @@ def find(name: str, targets: Sequence[Target]) -> Job:
                 matches.append(Job(target, known_name))
     if not matches:
         raise _unknown(name, known)
-    if len(matches) > 1:
-        choices = ", ".join(f"{job.name} ({job.target.name})" for job in matches)
-        raise JobError(
-            f'"{name}" is ambiguous: {choices}.',
-            next_step="give more of the name, or add --target",
-        )
-    return matches[0]
+    named = [job for job in matches if is_job_of(name, job.name)]
+    meant = named or matches
+    if len(meant) > 1:
+        raise _ambiguous(name, meant)
+    return meant[0]
+
+
+def _ambiguous(name: str, meant: Sequence[Job]) -> JobError:
+    choices = ", ".join(f"{job.name} ({job.target.name})" for job in meant)
+    next_step = "give more of the name"
+    if len({job.target.name for job in meant}) > 1:
+        next_step += ", or add --target"
+    return JobError(f'"{name}" is ambiguous: {choices}.', next_step=next_step)
 
 
 def _unknown(name: str, known: Sequence[str]) -> JobError:
