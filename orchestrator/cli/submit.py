@@ -122,11 +122,11 @@ def _submit_here(
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
-            warn_of_taken_name(plan, settings)
+            is_taken = warn_of_taken_name(plan, settings)
             if start.as_json:
                 print_json(plan.request)
             else:
-                print_local_plan(plan, spec, prepared, target)
+                print_local_plan(plan, spec, prepared, target, is_taken=is_taken)
             return 0
         require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))

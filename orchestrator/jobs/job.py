@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from orchestrator.adapters.registry import AGAIN, Finished, inspect
+from orchestrator.adapters.registry import AGAIN, Finished, inspect, made_again
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.jobs.explanation import Explanation, explain
+from orchestrator.jobs.explanation import Explanation, explain, without_adapter
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.planning.training_request import is_job_of
@@ -85,6 +85,10 @@ class Job:
     def explain(self) -> Explanation:
         """Explain the job's status: cause, evidence and next command."""
         description = self.describe()
+        if description.status is JobStatus.COMPLETED:
+            problem = self.finished().problem
+            if problem is not None:
+                return without_adapter(problem)
         checkpoint_step = self.target.checkpoint_step(self.name)
         try:
             log = self.log_lines(latest_attempt=True)
@@ -103,8 +107,7 @@ class Job:
             return Finished(None, error)
         problem = found.problem
         if problem is not None and problem.next_step == AGAIN:
-            remove = command("jobs", "remove", self.name)
-            problem.next_step = f"{remove}  # then submit it again"
+            problem.next_step = made_again(self.name)
         return found
 
 

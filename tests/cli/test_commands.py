@@ -302,6 +302,8 @@ def test_a_dry_run_says_that_a_name_is_taken(
     assert run(*words, "cat", "--json").stderr == ""
     swept = run("sweep", "dreambooth", "-s", "rank=4,8", "--name", "dog", "--dry-run")
     assert "taken" not in swept.stderr  # each adapter has a name of its own
+    assert "Without --dry-run this starts the job" in run(*words, "cat").stderr
+    assert "without --dry-run nothing would be" in run(*words, "dog").stderr
     name = json.loads(run(*words, "cat", "--json").stdout)["TrainingJobName"]
     target.create(training_request("sys.exit(1)", name=name))
     Job(target, name).wait()
@@ -539,7 +541,9 @@ def test_jobs_under_way_are_counted_in_the_advice(
 ) -> None:
     target = ProcessTarget(settings)
     target.create(training_request("block()", name="slow"))
-    assert "slow: add --queue to start after it," in run("submit", "dreambooth", "--dry-run").stdout
+    planned = run("submit", "dreambooth", "--dry-run")
+    assert "slow: add --queue to start after it," in planned.stdout
+    assert "Without --dry-run this starts the job" not in planned.stderr
     target.create(training_request("block()", name="slower"))
     assert "slow, slower: add --queue to start after them," in run("submit", "dreambooth", "--dry-run").stdout
     for name in ("slow", "slower"):
@@ -608,6 +612,9 @@ def test_a_job_whose_adapter_is_lost_names_the_command_that_makes_room_for_anoth
     problem = job.finished().problem
     assert problem is not None
     assert problem.next_step == "python -m orchestrator jobs remove done  # then submit it again"
+    explanation = job.explain()
+    assert problem.message in explanation.cause
+    assert explanation.next_step == problem.next_step
     job.remove(adapter=False)
     target.create(request)
     job.wait()
