@@ -14,6 +14,7 @@ from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
 from orchestrator.cli.timeline import Stage, Timeline, moment
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Checkpoint, Event, Item, Resumed, Sample, Step, Warned
+from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
@@ -130,14 +131,26 @@ def _keeps_running(job: Job) -> str:
 def _ask_to_stop(job: Job) -> None:
     stops = True
     if sys.stdin.isatty():
-        question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
-        stops = click.confirm(question, default=True, err=True)
+        kept = _what_is_kept(job)
+        click.echo(f"\n{kept} Answer no to keep it running.", err=True)
+        stops = click.confirm(f"Stop {job.name}?", default=True, err=True)
     if not stops:
         text = _keeps_running(job)
         say(text, keep="\n", err=True)
         return
-    click.echo("Saving a checkpoint and stopping ...", err=True)
+    click.echo("Stopping ...", err=True)
     job.stop()
+
+
+def _what_is_kept(job: Job) -> str:
+    """Return what is kept of a job that is stopped now."""
+    try:
+        step = job.target.checkpoint_step(job.name)
+    except OrchestratorError:  # the service does not answer now
+        return "Its newest checkpoint is kept."
+    if step is None:
+        return "It has no checkpoint yet; it saves one if it has begun to train."
+    return f"Its checkpoint at step {step} is kept."
 
 
 def _redraw_line(job: Job) -> None:

@@ -336,13 +336,22 @@ def test_who_stops_waiting_does_not_stop_the_job(
     Job(target, "slow").stop(now=True)
 
 
+@pytest.mark.parametrize(
+    ("first_attempt", "kept"),
+    [("checkpoint(5)", b"Its checkpoint at step 5 is kept."), ("", b"It has no checkpoint yet")],
+)
 def test_ctrl_c_at_the_question_leaves_the_job_running(
-    settings: Settings, training_request: Callable[..., Request], listening_to_ctrl_c: None
+    settings: Settings,
+    training_request: Callable[..., Request],
+    listening_to_ctrl_c: None,
+    first_attempt: str,
+    kept: bytes,
 ) -> None:
     target = ProcessTarget(settings)
-    script = """
-    if not list((root / "checkpoints").iterdir()):
-        checkpoint(5)
+    script = f"""
+    if not (root / "again").exists():
+        (root / "again").touch()
+        {first_attempt}
         sys.exit(1)
     emit(event="phase", name="second attempt")
     block()
@@ -355,7 +364,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     os.close(side)
     _read_until(terminal, b"second attempt")
     client.send_signal(signal.SIGINT)
-    _read_until(terminal, b"Stop slow?")
+    assert kept in _read_until(terminal, b"Stop slow?")
     _interrupt_until(terminal, client, b"-m orchestrator jobs stop slow")
     assert client.wait() == 130
     os.close(terminal)
@@ -372,10 +381,11 @@ def _interrupt_until(terminal: int, client: "subprocess.Popen[bytes]", text: byt
             seen += os.read(terminal, 4096)
 
 
-def _read_until(terminal: int, text: bytes) -> None:
+def _read_until(terminal: int, text: bytes) -> bytes:
     seen = b""
     while text not in seen:
         seen += os.read(terminal, 4096)  # raises OSError, and fails the test, when the client ends before
+    return seen
 
 
 def test_a_home_that_cannot_be_is_one_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
