@@ -167,7 +167,7 @@ def _redraw_line(job: Job) -> None:
         for event in job.events(follow=True, latest_attempt=True):
             with live.changing():
                 ended = timeline.hear(event, time.time())
-            for text in _remarks(event, ended):
+            for text in _remarks(job, event, ended):
                 live.print(text)
     _print_end(job, timeline)
 
@@ -181,7 +181,7 @@ def _print_lines(job: Job) -> None:
         earlier_stage = timeline.stage
         ended = timeline.hear(event, now)
         stage = timeline.stage
-        for text in _remarks(event, ended):
+        for text in _remarks(job, event, ended):
             click.echo(text, err=True)
         said = moment(event, now)  # long ago, if the job ran before somebody began to watch
         is_recent = now - said < _SECONDS_BETWEEN_LINES
@@ -213,12 +213,12 @@ def _print_end(job: Job, timeline: Timeline) -> None:
     click.echo(line, err=True)
 
 
-def _remarks(event: Event, ended: Stage | None) -> list[str]:
+def _remarks(job: Job, event: Event, ended: Stage | None) -> list[str]:
     """Return the lines that stay: the stage that has ended, and what a person should know."""
     texts = []
     if ended is not None:
         texts.append(_done(ended))
-    text = _remark(event)
+    text = _remark(job, event)
     if text:
         texts.append(f"  {text}")
     return texts
@@ -230,7 +230,7 @@ def _done(stage: Stage) -> str:
     return stage_line(stage, mark, is_complete=True)
 
 
-def _remark(event: Event) -> str:
+def _remark(job: Job, event: Event) -> str:
     match event:
         case Resumed(step=step):
             return f"resumed at step {step}"
@@ -240,5 +240,5 @@ def _remark(event: Event) -> str:
             text = printable(f"Warning: {message}")
             return styled(as_called(text), sys.stderr, "yellow")
         case Sample(path=path):
-            return printable(f"image: {path}")
+            return printable(f"image: {job.location(path)}")
     return ""

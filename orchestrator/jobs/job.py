@@ -45,6 +45,13 @@ class Job:
             if event is not None:
                 yield event
 
+    def location(self, path: str) -> str:
+        """Return where a file of the job lies on this machine; its path within the job where that ran elsewhere."""
+        root = self.target.root(self.name)
+        if root is None:
+            return path
+        return str(root / path)
+
     def wait(self) -> JobDescription:
         """Wait until the job has ended and return its description."""
         while not self.target.wait_for_end(self.name, seconds=60):

@@ -153,6 +153,20 @@ def test_json_logs_are_events_only(run: Run, ended_job: Job) -> None:
     assert [json.loads(line)["event"] for line in lines] == ["phase", "checkpoint", "failed"]
 
 
+def test_the_path_of_an_image_can_be_opened_as_it_is_printed(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    script = """
+    (root / "output" / "data" / "samples" / "step-2.png").touch()
+    emit(event="sample", path="output/data/samples/step-2.png")
+    sys.exit(1)
+    """
+    ProcessTarget(settings).create(training_request(script))
+    for printed in (run("jobs", "wait", "job").stderr, run("jobs", "logs", "job").stdout):
+        (path,) = re.findall("image: (.+)", printed)
+        assert Path(path).is_file()
+
+
 def test_a_job_name_can_be_cut_short_while_it_is_clear(
     run: Run, ended_job: Job, settings: Settings, training_request: Callable[..., Request]
 ) -> None:

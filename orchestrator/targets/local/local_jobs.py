@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import IO
 
 from orchestrator.contract.command_line import command
@@ -256,6 +257,10 @@ class LocalJobs:
                 return False
             time.sleep(_POLL_SECONDS)
         return True
+
+    def root(self, name: str) -> Path:
+        """Return the folder that is the `/opt/ml` of a job."""
+        return JobFolder(self.settings.jobs / name).environment.root
 
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""
