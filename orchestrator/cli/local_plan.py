@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
-from orchestrator.cli.output import print_facts
+from orchestrator.cli.output import print_facts, say
 from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
@@ -62,7 +60,7 @@ def print_local_plan(
     print_facts(facts)
     has_to_wait = bool(under_way) and target.turn is Turn.ALONE
     ending = NOT_TO_START if is_taken or has_to_wait else NOT_STARTED
-    click.echo(ending, err=True)
+    say(ending, err=True)
 
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from orchestrator.cli.output import say
+from orchestrator.cli.output import in_width, say
 from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import bar, marks_for, plain_line, progress_line, stage_line
 from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
@@ -132,7 +132,7 @@ def _ask_to_stop(job: Job) -> None:
     stops = True
     if sys.stdin.isatty():
         kept = _what_is_kept(job)
-        click.echo(f"\n{kept} Answer no to keep it running.", err=True)
+        say(f"\n{kept} Answer no to keep it running.", keep="\n", err=True)
         stops = click.confirm(f"Stop {job.name}?", default=True, err=True)
     if not stops:
         text = _keeps_running(job)
@@ -237,8 +237,9 @@ def _remark(job: Job, event: Event) -> str:
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            text = printable(f"Warning: {message}")
-            return styled(as_called(text), sys.stderr, "yellow")
+            text = as_called(printable(f"  Warning: {message}"))
+            lines = in_width(text, sys.stderr)
+            return styled(lines.lstrip(" "), sys.stderr, "yellow")
         case Sample(path=path):
             return printable(f"image: {job.location(path)}")
     return ""

@@ -192,7 +192,7 @@ def _show_without_calls(
     _warn(plan)
     print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
     if not as_json:
-        click.echo(NOT_STARTED, err=True)
+        say(NOT_STARTED, err=True)
 
 
 def _agreed_plan(
@@ -266,7 +266,7 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
         restart=start.restart and not again,
     )
     if not started:
-        click.echo(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
+        say(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
     if start.detach:
         return job
     with leaving(job):
