@@ -11,12 +11,26 @@ if TYPE_CHECKING:
 
     from orchestrator.errors import OrchestratorError
 
+_EXIT_UNTOLD = 1
+"""Of an error that could not be printed."""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    from orchestrator.cli.streams import drop_unwritten, open_streams
+
+    open_streams()
+    try:
+        return _run()
+    except OSError:  # stderr failed too
+        return _EXIT_UNTOLD
+    finally:
+        drop_unwritten()
+
+
+def _run() -> int:
     import click
 
     from orchestrator.cli import cli

@@ -20,6 +20,7 @@ HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
 ADAPTERS_PREFIX = "adapters/"
 """Prefix of the finished adapters, one folder per name: on this machine and in the bucket."""
+_ANOTHER_HOME = "~/orchestrator"
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
 _PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
@@ -222,7 +223,19 @@ def _unusable(why: str) -> MachineError:
     cause = f"{HOME_VARIABLE} is not set"
     if chosen:
         cause = f'{HOME_VARIABLE} is set to "{chosen}"'
-    return MachineError(f"{cause}, {why}.", next_step=f"export {HOME_VARIABLE}=~/orchestrator")
+    folder = _ANOTHER_HOME
+    if not _may_write(folder):
+        folder = "FOLDER  (one that you may write to)"
+    return MachineError(f"{cause}, {why}.", next_step=f"export {HOME_VARIABLE}={folder}")
+
+
+def _may_write(folder: str) -> bool:
+    """Return whether a folder can be used as it is, or be made."""
+    try:
+        existing = _existing(expanded(folder))
+    except (ValueError, OSError):
+        return False
+    return existing.is_dir() and os.access(existing, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _existing(folder: Path) -> Path:

@@ -34,7 +34,8 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
     if not run.ranks.is_first:
         return
     _save(run, step, requests, images)
-    emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
+    if step < recipe.steps:
+        emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
 
 
 def _requests(recipe: Recipe) -> list[DrawRequest]:

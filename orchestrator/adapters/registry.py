@@ -33,8 +33,16 @@ _MOST_NAMED = 5
 """Files that a message names."""
 _LIST = command("adapters", "list")
 _NO_MANIFEST = f"{MANIFEST_FILE} is missing"
-AGAIN = "submit the job again with --restart"
-"""What helps where the files of an adapter are gone or damaged, of which the job is not known."""
+
+
+def made_again(job: str) -> str:
+    """Return what helps where the files of an adapter are gone or damaged; it works for the jobs of a sweep too."""
+    remove = command("jobs", "remove", job)
+    return f"{remove}  # then submit it again"
+
+
+AGAIN = made_again("JOB")
+"""The same for an adapter of which the job is not known."""
 
 
 class Adapter(BaseModel):

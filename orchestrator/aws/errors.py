@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 _SIGN_IN = "aws configure  (or: aws sso login)"
 _SIGN_IN_AGAIN = "aws sso login  (or renew your access keys: aws configure)"
-_SET_REGION = "export AWS_REGION=us-east-1  (the region your stack is in)"
+_SET_REGION = "export AWS_REGION=us-east-1  (the region to train in, or that of your stack)"
 _LATER = "try again in a minute"
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
 _INFRA = command("infra", "show")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import say
+from orchestrator.cli.output import in_width, say
 from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import marks_for, plain_line, progress_line
 from orchestrator.cli.screen import LiveLines, is_terminal, padded, shortened, styled, width_of
@@ -109,8 +109,8 @@ class _Live:
         with self._live.changing():
             job.timeline.hear(event, now)
         if isinstance(event, Warned):
-            text = printable(f"{job.label}: Warning: {event.message}")
-            line = styled(as_called(text), sys.stderr, "yellow")
+            text = as_called(printable(f"{job.label}: Warning: {event.message}"))
+            line = styled(in_width(text, sys.stderr), sys.stderr, "yellow")
             self._live.print(line)
 
     def stands(self, number: int, words: str) -> None:

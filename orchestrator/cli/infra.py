@@ -22,6 +22,9 @@ def infra() -> None:
     """Create, show and remove what jobs on SageMaker need in your AWS account."""
 
 
+_PLATFORM = "linux/amd64"  # SageMaker's
+
+
 def _stack_options(function: Any) -> Any:  # click's decorators take any function
     stack_name = click.option(
         "--stack-name",
@@ -102,8 +105,8 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 @click.option(
     "--platform",
     metavar="OS/ARCH",
-    default="linux/amd64",
-    help="Platform of the image [default: linux/amd64].",
+    default=_PLATFORM,
+    help=f"Platform of the image [default: {_PLATFORM}].",
 )
 @json_option
 def image(
@@ -121,13 +124,34 @@ def image(
     from orchestrator.infra import training_image
 
     report = _line_printer(quiet=as_json)
+    again = _image_command(region, stack_name, platform, build_only=build_only)
     if build_only:
-        made = training_image.build(platform=platform, report=report)
+        made = training_image.build(platform=platform, report=report, again=again)
     else:
         aws, settings, name = _opened(region, stack_name)
         account = infra_account.show(aws, settings, name=name)
-        made = training_image.publish(aws, account, platform=platform, report=report)
+        made = training_image.publish(
+            aws,
+            account,
+            platform=platform,
+            report=report,
+            again=again,
+        )
     _print_image(made, as_json=as_json)
+
+
+def _image_command(region: str | None, stack_name: str | None, platform: str, *, build_only: bool) -> str:
+    """Return the command as it was typed, for messages that say to repeat it."""
+    words = ["infra", "image"]
+    if region is not None:
+        words += ["--region", region]
+    if stack_name is not None:
+        words += ["--stack-name", stack_name]
+    if build_only:
+        words.append("--build-only")
+    if platform != _PLATFORM:
+        words += ["--platform", platform]
+    return command(*words)
 
 
 @infra.command()

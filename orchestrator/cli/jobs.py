@@ -149,7 +149,7 @@ def logs(name: str, target: str | None, follow: bool, as_json: bool) -> None:
     for line in job.log_lines(follow=follow):
         is_empty = False
         if not as_json:
-            click.echo(as_called(log_text(line)))
+            click.echo(as_called(log_text(line, job.location)))
         elif parse(line) is not None:
             click.echo(json.dumps(json.loads(line)))
     if is_empty:

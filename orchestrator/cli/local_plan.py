@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
-from orchestrator.cli.output import print_facts
-from orchestrator.cli.plans import NOT_STARTED, scorer_facts
+from orchestrator.cli.output import print_facts, say
+from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
@@ -20,6 +18,7 @@ from orchestrator.specs.base_model import Builtin, Folder, known_family, native_
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
 from orchestrator.targets.local.local_jobs import LocalJobs
+from orchestrator.targets.local.queue import Turn
 from orchestrator.terminal import size_text
 
 Facts = list[tuple[str, str]]
@@ -31,8 +30,10 @@ def print_local_plan(
     spec: JobSpec,
     prepared: PreparedInputs,
     target: LocalJobs,
+    *,
+    is_taken: bool,
 ) -> None:
-    """Print a plan for this machine, for people."""
+    """Print a plan for this machine, for people; with `is_taken`, of a job that its name keeps from being started."""
     recipe = spec.recipe
     name = plan.request["TrainingJobName"]
     output = plan.request["OutputDataConfig"]
@@ -57,13 +58,17 @@ def print_local_plan(
         them = "it" if len(under_way) == 1 else "them"
         facts.append(("under way", f"{others}: add --queue to start after {them}, or --together to start now"))
     print_facts(facts)
-    click.echo(NOT_STARTED, err=True)
+    has_to_wait = bool(under_way) and target.turn is Turn.ALONE
+    ending = NOT_TO_START if is_taken or has_to_wait else NOT_STARTED
+    say(ending, err=True)
 
 
 def expected_text(spec: JobSpec, target: LocalJobs) -> str:
     """Return how long a job is expected to run here, or that this is not known."""
     runs = measured_runs(target)
     expected = expected_here(spec, runs)
+    if expected is None and runs:
+        return "unknown: no job with this model has run on this machine, and the others do not tell"
     if expected is None:
         return "unknown: no job that tells the speed of this machine has run yet"
     return expected.describe()

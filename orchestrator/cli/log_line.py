@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import datetime
 
 from orchestrator.cli.screen import styled
@@ -26,12 +27,15 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[
 _COLOURS = {Warned: "yellow", Failed: "red"}
 
 
-def log_text(line: str) -> str:
-    """Return the line as text that is safe to print, coloured where it is a warning or an error on a terminal."""
+def log_text(line: str, located: Callable[[str], str] = str) -> str:
+    """Return the line as text that is safe to print, coloured where it is a warning or an error on a terminal.
+
+    `located` says where a file of the job lies.
+    """
     event = parse(line)
     if event is None:
         return plain_text(line)
-    text = printable(_words(event))
+    text = printable(_words(event, located))
     colour = _COLOURS.get(type(event))
     if colour is not None:
         text = styled(text, sys.stdout, colour)
@@ -56,7 +60,7 @@ def _time(event: Event) -> str:
     return local.strftime("%H:%M:%S")
 
 
-def _words(event: Event) -> str:
+def _words(event: Event, located: Callable[[str], str]) -> str:
     match event:
         case Phase(name=name, of=of):
             text = f"{name}, {of} to do" if of else name
@@ -69,7 +73,7 @@ def _words(event: Event) -> str:
         case Resumed(step=step):
             text = f"resumed at step {step}"
         case Sample(path=path):
-            text = f"image: {path}"
+            text = f"image: {located(path)}"
         case Metrics(values=values):
             text = _figures(values)
         case Warned(message=message):

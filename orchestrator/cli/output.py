@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -20,21 +20,70 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
-_SENTENCES = {"why", "cause", "memory", "cost", "quota", "stand-ins", "note"}
-"""Names of facts whose values are for reading; any other may be a command, a path or code to copy."""
+_SENTENCES = {
+    "base model",
+    "cause",
+    "cost",
+    "disk",
+    "expected",
+    "images",
+    "instance",
+    "log",
+    "measured by",
+    "memory",
+    "note",
+    "quota",
+    "recipe",
+    "settings",
+    "stand-ins",
+    "status",
+    "storage",
+    "trained on",
+    "under way",
+    "why",
+}
+"""Names of facts whose values are for reading, unless they are a path; any other may be a command or code to copy."""
+_PATHS = ("/", "s3:")
+"""How the values of facts begin that are a path or a URI."""
 
 
 def print_json(value: object) -> None:
     """Print one JSON value."""
     text = json.dumps(value, indent=2)
-    sys.stdout.write(f"{text}\n")
+    click.echo(text)
 
 
 def say(text: str, *, keep: str = "", err: bool = False) -> None:
-    """Print untrusted text for a person; the commands in it are shown as this program was called."""
+    """Print untrusted text for a person; the commands in it are shown as this program was called.
+
+    On a terminal, stderr wraps at spaces; stdout may be code to copy.
+    """
     from orchestrator.cli.program import as_called
 
-    click.echo(as_called(printable(text, keep=keep)), err=err)
+    shown = as_called(printable(text, keep=keep))
+    if err:
+        shown = in_width(shown, sys.stderr)
+    click.echo(shown, err=err)
+
+
+def in_width(text: str, stream: TextIO) -> str:
+    """Return text whose lines wrap at spaces, if the stream is a terminal; a line with a command stays whole."""
+    from orchestrator.cli.program import program
+    from orchestrator.cli.table import wrapped
+
+    columns = _columns(stream)
+    if columns is None:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if f"{program()} " in line or line.startswith("Next: "):
+            lines.append(line)
+            continue
+        words = line.lstrip(" ")
+        indent = " " * (len(line) - len(words))
+        for part in wrapped(words, columns - len(indent)):
+            lines.append(indent + part)
+    return "\n".join(lines)
 
 
 def print_table(
@@ -52,7 +101,7 @@ def print_table(
 
     shown = [list(map(printable, row)) for row in rows]
     table = Table(heads, shown, frozenset(wraps), frozenset(stacks))
-    for line in table_lines(table, _columns()):
+    for line in table_lines(table, _columns(sys.stdout)):
         click.echo(line)
 
 
@@ -63,10 +112,11 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     longest = 0
     for name, _ in facts:
         longest = max(longest, len(name))
-    columns = _columns()
+    columns = _columns(sys.stdout)
     for name, value in facts:
         lines = [value]
-        if columns is not None and name in _SENTENCES:
+        is_sentence = name in _SENTENCES or name.endswith("prompt")
+        if columns is not None and is_sentence and not value.startswith(_PATHS):
             lines = wrapped(value, columns - longest - 2)
         label = name
         for line in lines:
@@ -75,13 +125,13 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
             label = ""
 
 
-def _columns() -> int | None:
-    """Return the columns of the terminal that stdout is, or None where it is none."""
+def _columns(stream: TextIO) -> int | None:
+    """Return the columns of the terminal that a stream is, or None where it is none."""
     from orchestrator.cli.screen import size_of
 
-    if not sys.stdout.isatty():
+    if not stream.isatty():
         return None
-    return size_of(sys.stdout).columns
+    return size_of(stream).columns
 
 
 def print_warning(error: "OrchestratorError") -> None:

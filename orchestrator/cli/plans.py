@@ -18,6 +18,8 @@ from orchestrator.terminal import size_text
 _UPLOAD_HEADS = ("UPLOAD, IF NOT THERE", "FILES", "SIZE")
 _UP = command("infra", "up")
 NOT_STARTED = "Nothing was started. Without --dry-run this starts the job; with --json it prints the request."
+NOT_TO_START = "Nothing was started, and without --dry-run nothing would be; with --json it prints the request."
+"""Of a job that something keeps from being started, as a warning or a line of the plan says."""
 _NO_ACCOUNT = f"no account is set up: account, role and image are placeholders ({_UP})"
 
 
@@ -52,12 +54,16 @@ def scorer_facts(plan: Plan) -> list[tuple[str, str]]:
     return [("measured by", f"the CLIP in {location_of(scorer)}")]
 
 
-def warn_of_taken_name(plan: Plan, settings: Settings) -> None:
-    """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken."""
+def warn_of_taken_name(plan: Plan, settings: Settings) -> bool:
+    """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken.
+
+    Returns whether there is such an obstacle.
+    """
     target = ProcessTarget(settings)
     obstacle = target.obstacle(plan.request)
     if obstacle is not None:
         print_warning(obstacle)
+    return obstacle is not None
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:

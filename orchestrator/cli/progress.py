@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import click
 
-from orchestrator.cli.output import say
+from orchestrator.cli.output import in_width, say
 from orchestrator.cli.program import as_called
 from orchestrator.cli.progress_line import bar, marks_for, plain_line, progress_line, stage_line
 from orchestrator.cli.screen import LiveLines, is_terminal, shortened, styled
 from orchestrator.cli.timeline import Stage, Timeline, moment
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Checkpoint, Event, Item, Resumed, Sample, Step, Warned
+from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.job import Job
 from orchestrator.storage import Progress as StorageProgress
 from orchestrator.targets.base import JobStatus
@@ -130,14 +131,26 @@ def _keeps_running(job: Job) -> str:
 def _ask_to_stop(job: Job) -> None:
     stops = True
     if sys.stdin.isatty():
-        question = f"\nStop {job.name}? Its checkpoint is kept. Answer no to keep it running"
-        stops = click.confirm(question, default=True, err=True)
+        kept = _what_is_kept(job)
+        say(f"\n{kept} Answer no to keep it running.", keep="\n", err=True)
+        stops = click.confirm(f"Stop {job.name}?", default=True, err=True)
     if not stops:
         text = _keeps_running(job)
         say(text, keep="\n", err=True)
         return
-    click.echo("Saving a checkpoint and stopping ...", err=True)
+    click.echo("Stopping ...", err=True)
     job.stop()
+
+
+def _what_is_kept(job: Job) -> str:
+    """Return what is kept of a job that is stopped now."""
+    try:
+        step = job.target.checkpoint_step(job.name)
+    except OrchestratorError:  # the service does not answer now
+        return "Its newest checkpoint is kept."
+    if step is None:
+        return "It has no checkpoint yet; it saves one if it has begun to train."
+    return f"Its checkpoint at step {step} is kept."
 
 
 def _redraw_line(job: Job) -> None:
@@ -154,7 +167,7 @@ def _redraw_line(job: Job) -> None:
         for event in job.events(follow=True, latest_attempt=True):
             with live.changing():
                 ended = timeline.hear(event, time.time())
-            for text in _remarks(event, ended):
+            for text in _remarks(job, event, ended):
                 live.print(text)
     _print_end(job, timeline)
 
@@ -168,7 +181,7 @@ def _print_lines(job: Job) -> None:
         earlier_stage = timeline.stage
         ended = timeline.hear(event, now)
         stage = timeline.stage
-        for text in _remarks(event, ended):
+        for text in _remarks(job, event, ended):
             click.echo(text, err=True)
         said = moment(event, now)  # long ago, if the job ran before somebody began to watch
         is_recent = now - said < _SECONDS_BETWEEN_LINES
@@ -200,12 +213,12 @@ def _print_end(job: Job, timeline: Timeline) -> None:
     click.echo(line, err=True)
 
 
-def _remarks(event: Event, ended: Stage | None) -> list[str]:
+def _remarks(job: Job, event: Event, ended: Stage | None) -> list[str]:
     """Return the lines that stay: the stage that has ended, and what a person should know."""
     texts = []
     if ended is not None:
         texts.append(_done(ended))
-    text = _remark(event)
+    text = _remark(job, event)
     if text:
         texts.append(f"  {text}")
     return texts
@@ -217,15 +230,16 @@ def _done(stage: Stage) -> str:
     return stage_line(stage, mark, is_complete=True)
 
 
-def _remark(event: Event) -> str:
+def _remark(job: Job, event: Event) -> str:
     match event:
         case Resumed(step=step):
             return f"resumed at step {step}"
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            text = printable(f"Warning: {message}")
-            return styled(as_called(text), sys.stderr, "yellow")
+            text = as_called(printable(f"  Warning: {message}"))
+            lines = in_width(text, sys.stderr)
+            return styled(lines.lstrip(" "), sys.stderr, "yellow")
         case Sample(path=path):
-            return printable(f"image: {path}")
+            return printable(f"image: {job.location(path)}")
     return ""

@@ -122,11 +122,11 @@ def _submit_here(
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
-            warn_of_taken_name(plan, settings)
+            is_taken = warn_of_taken_name(plan, settings)
             if start.as_json:
                 print_json(plan.request)
             else:
-                print_local_plan(plan, spec, prepared, target)
+                print_local_plan(plan, spec, prepared, target, is_taken=is_taken)
             return 0
         require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))
@@ -192,7 +192,7 @@ def _show_without_calls(
     _warn(plan)
     print_plan(plan, account.bucket, as_json=as_json, ready=known is not None)
     if not as_json:
-        click.echo(NOT_STARTED, err=True)
+        say(NOT_STARTED, err=True)
 
 
 def _agreed_plan(
@@ -266,7 +266,7 @@ def _run(plan: "Plan", target: "Target", start: _Start, *, again: bool) -> "Job"
         restart=start.restart and not again,
     )
     if not started:
-        click.echo(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
+        say(f"{job.name} was submitted before; --restart starts it from its beginning.", err=True)
     if start.detach:
         return job
     with leaving(job):

@@ -33,7 +33,7 @@ class _Sign(NamedTuple):
     cause: str
     """What the line means."""
     next_step: str
-    """The next command."""
+    """The next command; `{again}` stands for the one that was typed."""
 
 
 Signs = tuple[_Sign, ...]
@@ -42,29 +42,29 @@ _OF_THE_ENGINE = (
     _Sign(
         r"permission denied while trying to connect|docker\.sock: connect: permission denied",
         MachineError, "this user may not use the docker engine",
-        f"sudo usermod -aG docker $USER && newgrp docker  (then: {COMMAND})"),
+        "sudo usermod -aG docker $USER && newgrp docker  (then: {again})"),
     _Sign(
         r"cannot connect to the docker daemon|is the docker daemon running|failed to connect to the docker api"
         r"|error during connect",
         MachineError, "the docker engine is not running",
-        f"sudo systemctl start docker  (or open Docker Desktop; then: {COMMAND})"),
+        "sudo systemctl start docker  (or open Docker Desktop; then: {again})"),
     _Sign(
         r"no space left on device|disk quota exceeded",
         MachineError, "the disk of the docker engine is full",
-        f"docker system prune  (the image needs about 15 GB; then: {COMMAND})"),
+        "docker system prune  (the image needs about 15 GB; then: {again})"),
     _Sign(
         r"exec format error",
         MachineError, "this machine cannot run programs of that platform",
-        f"docker run --privileged --rm tonistiigi/binfmt --install amd64  (then: {COMMAND})"),
+        "docker run --privileged --rm tonistiigi/binfmt --install amd64  (then: {again})"),
     _Sign(
         r"no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable|toomanyrequests"
         r"|name resolution",
-        ServiceError, "a server that it downloads from cannot be reached", f"check the network, then: {COMMAND}"),
+        ServiceError, "a server that it downloads from cannot be reached", "check the network, then: {again}"),
 )  # fmt: skip
 _OF_THE_REGISTRY = (
     _Sign(
         r"not authorized to perform:? ecr:",
-        AccessError, "this identity may not push images", f"ask the account's owner to run: {COMMAND}"),
+        AccessError, "this identity may not push images", "ask the account's owner to run: {again}"),
     _Sign(
         r"tag is immutable|cannot be overwritten",
         ConflictError, "the registry has an image of that name", command("infra", "show")),
@@ -73,15 +73,21 @@ _OF_THE_REGISTRY = (
         MissingError, "the account has no such repository", command("infra", "up")),
     _Sign(
         r"authorization token has expired|no basic auth credentials|denied|unauthorized",
-        AccessError, "the registry does not accept the token", COMMAND),
+        AccessError, "the registry does not accept the token", "{again}"),
 )  # fmt: skip
 
 
 class Docker:
     """A docker engine, used through the program, so that the engine a person has set up is the one that works."""
 
-    def __init__(self, report: Listener, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        report: Listener,
+        variables: Mapping[str, str] | None = None,
+        again: str = COMMAND,
+    ) -> None:
         self.report = report
+        self.again = again
         self.variables = variables or {}
 
     def require_engine(self) -> None:
@@ -89,7 +95,7 @@ class Docker:
         if shutil.which("docker") is None:
             raise MachineError(
                 "Building the image needs docker, which is not installed on this machine.",
-                next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {COMMAND}",
+                next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {self.again}",
             )
         self.run("talk to docker", "version")
 
@@ -146,7 +152,7 @@ class Docker:
             variables["DOCKER_CONFIG"] = folder
             config = json.dumps({"auths": {registry: {}}})
             Path(folder, "config.json").write_text(config, encoding="utf-8")
-            yield Docker(self.report, variables)
+            yield Docker(self.report, variables, self.again)
 
     def _ask(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(  # with stderr in the output: there docker says what is wrong
@@ -164,7 +170,7 @@ class Docker:
         """Run a short command without showing its output; raises one of our errors when it fails."""
         answer = self._ask(*words, stdin=stdin)
         if answer.returncode != 0:
-            raise _failure(doing, answer.stdout.splitlines(), signs)
+            raise self._failure(doing, answer.stdout.splitlines(), signs)
 
     def follow(self, doing: str, *words: str, signs: Signs = ()) -> None:
         """Run a long command and report its lines; raises one of our errors when it fails."""
@@ -182,20 +188,20 @@ class Docker:
                 lines.append(line)
                 self.report(line)
         if process.returncode != 0:
-            raise _failure(doing, lines, signs)
+            raise self._failure(doing, lines, signs)
 
-
-def _failure(doing: str, output: Iterable[str], signs: Signs) -> OrchestratorError:
-    """Return the error for docker's last lines; lines that match no sign are shown unchanged."""
-    lines = [line.strip() for line in output if line.strip()]
-    lines = lines[-_EVIDENCE_LINES:]
-    for sign in (*_OF_THE_ENGINE, *signs):
-        for line in reversed(lines):
-            if re.search(sign.pattern, line, re.IGNORECASE):
-                return sign.error(f"Could not {doing}: {sign.cause}. ({line})", next_step=sign.next_step)
-    shown = " none"
-    if lines:
-        shown = "\n  ".join(["", *lines])
-    return MachineError(
-        f"Could not {doing}. Last lines of docker's output:{shown}", next_step=f"fix it, then: {COMMAND}"
-    )
+    def _failure(self, doing: str, output: Iterable[str], signs: Signs) -> OrchestratorError:
+        """Return the error for docker's last lines; lines that match no sign are shown unchanged."""
+        lines = [line.strip() for line in output if line.strip()]
+        lines = lines[-_EVIDENCE_LINES:]
+        for sign in (*_OF_THE_ENGINE, *signs):
+            for line in reversed(lines):
+                if re.search(sign.pattern, line, re.IGNORECASE):
+                    next_step = sign.next_step.format(again=self.again)
+                    return sign.error(f"Could not {doing}: {sign.cause}. ({line})", next_step=next_step)
+        shown = " none"
+        if lines:
+            shown = "\n  ".join(["", *lines])
+        return MachineError(
+            f"Could not {doing}. Last lines of docker's output:{shown}", next_step=f"fix it, then: {self.again}"
+        )

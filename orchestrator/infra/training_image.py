@@ -78,16 +78,23 @@ def image_tag() -> str:
     return f"{__version__}-{digits}"
 
 
-def build(*, platform: str, report: Listener) -> Image:
+def build(*, platform: str, report: Listener, again: str = COMMAND) -> Image:
     """Build the image on this machine, without pushing it."""
     image = f"orchestrator-training:{image_tag()}"
-    docker = Docker(report)
+    docker = Docker(report, again=again)
     docker.require_engine()
     _build(docker, image, platform)
     return Image(image=image, built=True, pushed=False)
 
 
-def publish(aws: Aws, account: AwsSettings, *, platform: str, report: Listener) -> Image:
+def publish(
+    aws: Aws,
+    account: AwsSettings,
+    *,
+    platform: str,
+    report: Listener,
+    again: str = COMMAND,
+) -> Image:
     """Build the image that the stack names and push it, unless the registry has it.
 
     Raises AccountError when the stack names another image than this version builds, MachineError without docker.
@@ -104,7 +111,7 @@ def publish(aws: Aws, account: AwsSettings, *, platform: str, report: Listener) 
         raise AccountError(message, next_step=_UP)
     if _describe(aws, registered) is not None:
         return Image(image=name, built=False, pushed=False)
-    docker = Docker(report)
+    docker = Docker(report, again=again)
     docker.require_engine()
     password = _password(aws, registered)  # before minutes of building: fails for those who may not push
     _build(docker, name, platform)

@@ -10,6 +10,7 @@ from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import NOTE, Failed, Resumed, Step, parse
 from orchestrator.contract.plurals import counted
+from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
@@ -113,6 +114,16 @@ def explain(
         cause=cause,
         evidence=evidence,
         next_step=next_step,
+    )
+
+
+def without_adapter(problem: OrchestratorError) -> Explanation:
+    """Explain a complete job whose adapter cannot be used."""
+    return Explanation(
+        status=JobStatus.COMPLETED,
+        cause=f"It is complete, but its adapter cannot be used. {problem.message}",
+        evidence=(),
+        next_step=problem.next_step,
     )
 
 

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from orchestrator.adapters.registry import AGAIN, Finished, inspect
+from orchestrator.adapters.registry import AGAIN, Finished, inspect, made_again
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.jobs.explanation import Explanation, explain
+from orchestrator.jobs.explanation import Explanation, explain, without_adapter
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
+from orchestrator.planning.training_request import is_job_of
 from orchestrator.requests import Request, identity_of
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
@@ -43,6 +44,13 @@ class Job:
             event = parse(line)
             if event is not None:
                 yield event
+
+    def location(self, path: str) -> str:
+        """Return where a file of the job lies on this machine; its path within the job where that ran elsewhere."""
+        root = self.target.root(self.name)
+        if root is None:
+            return path
+        return str(root / path)
 
     def wait(self) -> JobDescription:
         """Wait until the job has ended and return its description."""
@@ -84,6 +92,10 @@ class Job:
     def explain(self) -> Explanation:
         """Explain the job's status: cause, evidence and next command."""
         description = self.describe()
+        if description.status is JobStatus.COMPLETED:
+            problem = self.finished().problem
+            if problem is not None:
+                return without_adapter(problem)
         checkpoint_step = self.target.checkpoint_step(self.name)
         try:
             log = self.log_lines(latest_attempt=True)
@@ -102,8 +114,7 @@ class Job:
             return Finished(None, error)
         problem = found.problem
         if problem is not None and problem.next_step == AGAIN:
-            remove = command("jobs", "remove", self.name)
-            problem.next_step = f"{remove}  # then submit it again"
+            problem.next_step = made_again(self.name)
         return found
 
 
@@ -189,8 +200,10 @@ def _start(job: Job, request: Request, start: Callable[[], None]) -> Submission:
 
 
 def find(name: str, targets: Sequence[Target]) -> Job:
-    """Return the first target's job of that name, or else the only job whose name begins with it; raises JobError.
+    """Return the first target's job of that name, or else the only job that is meant; raises JobError.
 
+    A name given with --name means its own job, though others begin with it (those of a sweep); else the beginning of a
+    job's name is enough.
     A target that cannot be reached hides none of the others' jobs.
     """
     if not name:
@@ -212,13 +225,19 @@ def find(name: str, targets: Sequence[Target]) -> Job:
                 matches.append(Job(target, known_name))
     if not matches:
         raise _unknown(name, known)
-    if len(matches) > 1:
-        choices = ", ".join(f"{job.name} ({job.target.name})" for job in matches)
-        raise JobError(
-            f'"{name}" is ambiguous: {choices}.',
-            next_step="give more of the name, or add --target",
-        )
-    return matches[0]
+    named = [job for job in matches if is_job_of(name, job.name)]
+    meant = named or matches
+    if len(meant) > 1:
+        raise _ambiguous(name, meant)
+    return meant[0]
+
+
+def _ambiguous(name: str, meant: Sequence[Job]) -> JobError:
+    choices = ", ".join(f"{job.name} ({job.target.name})" for job in meant)
+    next_step = "give more of the name"
+    if len({job.target.name for job in meant}) > 1:
+        next_step += ", or add --target"
+    return JobError(f'"{name}" is ambiguous: {choices}.', next_step=next_step)
 
 
 def _unknown(name: str, known: Sequence[str]) -> JobError:

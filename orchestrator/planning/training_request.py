@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 
 import re
 from collections.abc import Mapping
+from string import hexdigits
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,6 +33,8 @@ from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.uris import s3_uri
 
+_DIGITS = 10
+"""How much of the identity a job's name holds."""
 _NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
 _TAG_CHARACTERS = 256
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -74,7 +77,13 @@ class SageMakerContext(BaseModel):
 def job_name(spec: JobSpec, identity: str) -> str:
     """Return the name of the adapter, or else of the recipe, with ten digits of the identity: same job, same name."""
     prefix = spec.name or spec.recipe.recipe_name()
-    return f"{prefix}-{identity[:10]}"
+    return f"{prefix}-{identity[:_DIGITS]}"
+
+
+def is_job_of(adapter: str, job: str) -> bool:
+    """Return whether a job's name is that of an adapter, as it was given with --name, with digits of an identity."""
+    digits = job.removeprefix(f"{adapter}-")
+    return digits != job and len(digits) == _DIGITS and set(digits) <= set(hexdigits)
 
 
 def training_job(

@@ -87,6 +87,13 @@ def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
     return sheet.page
 
 
+def _figure_text(figure: float | None) -> str:
+    """Return a figure as it is written; nothing where none was measured."""
+    if figure is None:
+        return ""
+    return f"{figure:.{_DIGITS}f}"
+
+
 class _Sheet:
     """A sheet while it is made: a page with a pen, and the positions of what comes onto it."""
 
@@ -225,16 +232,16 @@ class _Sheet:
                 top=top,
                 size=FIGURE_SIZE,
             )
-        best = best_figure(measure, blocks)
+        best = _figure_text(best_figure(measure, blocks))
         for number, block in enumerate(blocks):
-            figure = block.figures.get(measure.name)
-            if figure is None:
+            text = _figure_text(block.figures.get(measure.name))
+            if not text:
                 continue
             colour = INK
-            if figure == best and not block.is_base:
+            if text == best and not block.is_base:  # figures that read the same are as good
                 colour = BEST
             self._write(
-                f"{figure:.{_DIGITS}f}",
+                text,
                 left=self.layout.left(number),
                 top=top,
                 size=FIGURE_SIZE,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -179,6 +180,9 @@ class Target(Protocol):
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
+
+    def root(self, name: str) -> Path | None:
+        """Return the folder of this machine that is the `/opt/ml` of a job; None for a job of another machine."""
 
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""

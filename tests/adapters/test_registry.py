@@ -130,11 +130,11 @@ def test_a_missing_adapter_is_reported(any_store: Store, store: S3Store, tmp_pat
 @pytest.mark.parametrize(
     ("manifest", "words"),
     [
-        (b"{", "submit the job again with --restart"),
-        (b"", "submit the job again with --restart"),
-        (bytes(range(256)), "submit the job again with --restart"),
-        (b"[" * 100_000, "submit the job again with --restart"),
-        (None, "submit the job again with --restart"),
+        (b"{", "python -m orchestrator jobs remove JOB  # then submit it again"),
+        (b"", "python -m orchestrator jobs remove JOB  # then submit it again"),
+        (bytes(range(256)), "python -m orchestrator jobs remove JOB  # then submit it again"),
+        (b"[" * 100_000, "python -m orchestrator jobs remove JOB  # then submit it again"),
+        (None, "python -m orchestrator jobs remove JOB  # then submit it again"),
         (b'{"format": 2}', "upgrade orchestrator"),
     ],
     ids=["cut", "empty", "binary", "deep", "gone", "newer"],

@@ -153,6 +153,20 @@ def test_json_logs_are_events_only(run: Run, ended_job: Job) -> None:
     assert [json.loads(line)["event"] for line in lines] == ["phase", "checkpoint", "failed"]
 
 
+def test_the_path_of_an_image_can_be_opened_as_it_is_printed(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    script = """
+    (root / "output" / "data" / "samples" / "step-2.png").touch()
+    emit(event="sample", path="output/data/samples/step-2.png")
+    sys.exit(1)
+    """
+    ProcessTarget(settings).create(training_request(script))
+    for printed in (run("jobs", "wait", "job").stderr, run("jobs", "logs", "job").stdout):
+        (path,) = re.findall("image: (.+)", printed)
+        assert Path(path).is_file()
+
+
 def test_a_job_name_can_be_cut_short_while_it_is_clear(
     run: Run, ended_job: Job, settings: Settings, training_request: Callable[..., Request]
 ) -> None:
@@ -308,6 +322,8 @@ def test_a_dry_run_says_that_a_name_is_taken(
     assert run(*words, "cat", "--json").stderr == ""
     swept = run("sweep", "dreambooth", "-s", "rank=4,8", "--name", "dog", "--dry-run")
     assert "taken" not in swept.stderr  # each adapter has a name of its own
+    assert "Without --dry-run this starts the job" in run(*words, "cat").stderr
+    assert "without --dry-run nothing would be" in run(*words, "dog").stderr
     name = json.loads(run(*words, "cat", "--json").stdout)["TrainingJobName"]
     target.create(training_request("sys.exit(1)", name=name))
     Job(target, name).wait()
@@ -340,13 +356,22 @@ def test_who_stops_waiting_does_not_stop_the_job(
     Job(target, "slow").stop(now=True)
 
 
+@pytest.mark.parametrize(
+    ("first_attempt", "kept"),
+    [("checkpoint(5)", b"Its checkpoint at step 5 is kept."), ("", b"It has no checkpoint yet")],
+)
 def test_ctrl_c_at_the_question_leaves_the_job_running(
-    settings: Settings, training_request: Callable[..., Request], listening_to_ctrl_c: None
+    settings: Settings,
+    training_request: Callable[..., Request],
+    listening_to_ctrl_c: None,
+    first_attempt: str,
+    kept: bytes,
 ) -> None:
     target = ProcessTarget(settings)
-    script = """
-    if not list((root / "checkpoints").iterdir()):
-        checkpoint(5)
+    script = f"""
+    if not (root / "again").exists():
+        (root / "again").touch()
+        {first_attempt}
         sys.exit(1)
     emit(event="phase", name="second attempt")
     block()
@@ -359,7 +384,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_running(
     os.close(side)
     _read_until(terminal, b"second attempt")
     client.send_signal(signal.SIGINT)
-    _read_until(terminal, b"Stop slow?")
+    assert kept in _read_until(terminal, b"Stop slow?")
     _interrupt_until(terminal, client, b"-m orchestrator jobs stop slow")
     assert client.wait() == 130
     os.close(terminal)
@@ -376,10 +401,11 @@ def _interrupt_until(terminal: int, client: "subprocess.Popen[bytes]", text: byt
             seen += os.read(terminal, 4096)
 
 
-def _read_until(terminal: int, text: bytes) -> None:
+def _read_until(terminal: int, text: bytes) -> bytes:
     seen = b""
     while text not in seen:
         seen += os.read(terminal, 4096)  # raises OSError, and fails the test, when the client ends before
+    return seen
 
 
 def test_a_home_that_cannot_be_is_one_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +571,9 @@ def test_jobs_under_way_are_counted_in_the_advice(
 ) -> None:
     target = ProcessTarget(settings)
     target.create(training_request("block()", name="slow"))
-    assert "slow: add --queue to start after it," in run("submit", "dreambooth", "--dry-run").stdout
+    planned = run("submit", "dreambooth", "--dry-run")
+    assert "slow: add --queue to start after it," in planned.stdout
+    assert "Without --dry-run this starts the job" not in planned.stderr
     target.create(training_request("block()", name="slower"))
     assert "slow, slower: add --queue to start after them," in run("submit", "dreambooth", "--dry-run").stdout
     for name in ("slow", "slower"):
@@ -614,6 +642,9 @@ def test_a_job_whose_adapter_is_lost_names_the_command_that_makes_room_for_anoth
     problem = job.finished().problem
     assert problem is not None
     assert problem.next_step == "python -m orchestrator jobs remove done  # then submit it again"
+    explanation = job.explain()
+    assert problem.message in explanation.cause
+    assert explanation.next_step == problem.next_step
     job.remove(adapter=False)
     target.create(request)
     job.wait()

@@ -90,6 +90,18 @@ def test_what_writes_says_which_folder_it_may_not_write_and_how_to_choose_anothe
         assert "Next: export ORCHESTRATOR_HOME=" in outcome.stderr
 
 
+def test_no_folder_is_advised_that_may_not_be_written_either(
+    run: Run, locked: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised = "Next: export ORCHESTRATOR_HOME=~/orchestrator\n"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert advised in run("submit", "dreambooth").stderr
+    monkeypatch.setenv("HOME", str(locked.home))
+    refused = run("submit", "dreambooth").stderr
+    assert advised not in refused
+    assert "one that you may write to" in refused
+
+
 def test_a_folder_that_may_not_be_read_is_one_damaged_job(
     run: Run, settings: Settings, training_request: Callable[..., Request]
 ) -> None:

@@ -8,6 +8,7 @@ from wcwidth import width as width_of
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.cli.table import Table, table_lines, wrapped
 from orchestrator.contract.recipe import recipe_class
+from orchestrator.settings import Settings
 from tests.cli.emulation import on_a_terminal
 
 NAME = "dreambooth-a-name-that-one-has-to-copy-1af970ec6d"
@@ -88,3 +89,23 @@ def test_on_a_terminal_sentences_wrap_and_commands_stay_whole(columns: int) -> N
     assert shown[-1] == f"load  {load}"
     assert [line for line in shown[:-1] if len(line) > columns] == []
     assert " ".join(line[6:] for line in shown[:-1]) == why
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_plan_and_its_warnings_break_no_word_on_a_narrow_terminal(settings: Settings, columns: int) -> None:
+    words = ("submit", "dreambooth", "--dry-run", "-s", "tuner=full", "-s", "rank=4")
+    shown = on_a_terminal([sys.executable, "-m", "orchestrator", *words], columns)
+    assert "Warning: " in shown
+    too_long = [line for line in shown.splitlines() if width_of(line) > columns]
+    values = [line.rpartition("  ")[2] for line in too_long]
+    assert [value for value in values if not value.startswith("/")] == []  # a path is for copying
+
+
+def test_a_message_wraps_on_a_narrow_terminal_and_its_commands_stay_whole() -> None:
+    draw = f"python -m orchestrator adapters draw {NAME} a-prompt"
+    message = f"  - The adapter of this job cannot be used, as some of its files were changed.\\nNext: {draw}"
+    code = f"from orchestrator.cli.output import say; say('{message}', keep=chr(10), err=True)"
+    *sentence, command = on_a_terminal([sys.executable, "-c", code], 60).splitlines()
+    assert command == f"Next: {draw}"
+    assert len(sentence) == 2
+    assert all(line.startswith("  ") and len(line) <= 60 for line in sentence)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from moto import mock_aws
 from sagemaker_simulator import SageMakerSimulator, SimulatorServer, faults, in_process
 
 from orchestrator import __version__, errors
 from orchestrator.aws.client import Aws
+from orchestrator.cli import cli
 from orchestrator.contract.digest import hash_files
 from orchestrator.infra import training_image as images
 from orchestrator.resources import ENTRYPOINTS, PACKAGE, TRAINING_IMAGE
@@ -211,6 +213,19 @@ def test_without_docker_there_is_a_word_on_where_it_comes_from(
     with pytest.raises(errors.MachineError, match="needs docker") as raised:
         publish(aws)
     assert "docs.docker.com" in raised.value.next_step
+
+
+@pytest.mark.parametrize("words", [["--build-only"], ["--build-only", "--platform", "linux/arm64"]])
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_command_to_repeat_is_the_one_that_was_typed(
+    docker: DockerStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], is_installed: bool
+) -> None:
+    docker.fails("version", "permission denied while trying to connect")
+    if not is_installed:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    failed = CliRunner().invoke(cli, ["infra", "image", *words])
+    assert isinstance(failed.exception, errors.MachineError)
+    assert " ".join(["infra image", *words]) in failed.exception.next_step
 
 
 def test_whoever_may_not_push_learns_it_before_minutes_of_building(

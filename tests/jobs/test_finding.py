@@ -51,6 +51,20 @@ def test_a_whole_name_means_the_job_of_the_first_place(here: ProcessTarget, ther
     assert find(DOG, [there, here]).target is there
 
 
+def test_the_name_of_an_adapter_means_its_own_job_though_others_begin_with_it(
+    target: ProcessTarget, training_request: MakeRequest
+) -> None:
+    for name in (DOG, "dog-rank2-0123456789", "dog-rank4-abcdef0123", "dogs-0123456789"):
+        target.create(training_request("finish()", name=name))
+        target.wait_for_end(name, seconds=60)
+    assert find("dog", [target]).name == DOG
+    assert find("dog-rank2", [target]).name == "dog-rank2-0123456789"
+    for shorter in ("do", "dog-", "dog-rank"):
+        with pytest.raises(JobError, match="ambiguous") as raised:
+            find(shorter, [target])
+        assert raised.value.next_step == "give more of the name"  # all of them are here
+
+
 def test_a_place_that_cannot_be_reached_hides_no_job_of_another(
     simulator: SageMakerSimulator, here: ProcessTarget, there: SageMakerTarget, waits: list[float]
 ) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.local_plan import expected_text
 from orchestrator.contract.recipe import to_hyperparameters
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.measurements import expected_here, measured_runs
 from orchestrator.models.size import of_folder
 from orchestrator.planning.duration import DrawnBatch
 from orchestrator.requests import Request
-from orchestrator.resources import BUILTIN_MODEL
+from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.targets.local.process import ProcessTarget
@@ -170,3 +171,11 @@ def test_a_base_model_of_many_jobs_is_measured_once(
     monkeypatch.setattr("orchestrator.jobs.measurements.of_folder", measure)
     assert len(measured_runs(target)) == 3
     assert measured == [BUILTIN_MODEL]
+
+
+def test_a_model_of_unknown_size_is_not_said_to_be_the_first_job_of_a_machine(target: ProcessTarget, run: Run) -> None:
+    fields = {"recipe": "dreambooth", "base_model": "someone/a-model", "prompt": "a photo of sks dog"}
+    unknown = build_spec({**fields, "images": str(SAMPLE_IMAGES)})
+    assert expected_text(unknown, target) == "unknown: no job that tells the speed of this machine has run yet"
+    run(STEPS.format(last=80), "done")
+    assert "no job with this model has run" in expected_text(unknown, target)

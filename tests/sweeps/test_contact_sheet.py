@@ -106,8 +106,19 @@ def test_the_best_figure_of_the_adapters_stands_out() -> None:
         render_contact_sheet([one, two]),
         render_contact_sheet([one._replace(metrics={"subject_fidelity_after": 0.9}), two]),
     )
-    colours = [{colour for _, colour in part.getcolors(1 << 24) or []} for part in halves(page) + halves(other)]
-    assert [BEST in found for found in colours] == [False, True, True, False]
+    assert has_green(page) == [False, True]
+    assert has_green(other) == [True, False]
+
+
+@pytest.mark.parametrize(("figure", "stands_out"), [(0.57949, True), (0.579, True), (0.5784, False)])
+def test_figures_that_read_the_same_stand_out_together(figure: float, stands_out: bool) -> None:
+    assert has_green(render_contact_sheet([column(4, figure), column(8, 0.57949)])) == [stands_out, True]
+
+
+def has_green(page: Image.Image) -> list[bool]:
+    """Return below which of the blocks of two adapters a figure is green."""
+    colours = [{colour for _, colour in part.getcolors(1 << 24) or []} for part in halves(page)]
+    return [BEST in found for found in colours]
 
 
 def halves(page: Image.Image) -> list[Image.Image]:

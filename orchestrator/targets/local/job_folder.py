@@ -416,7 +416,9 @@ class JobFolder:
             reason = "It did not end after it was asked to stop, and was killed."
         else:
             reason = "It was killed on request."
-        write_atomically(self.path / "stop", f"{reason} {_LOST}")
+        if self.checkpoint_step() is not None:
+            reason = f"{reason} {_LOST}"
+        write_atomically(self.path / "stop", reason)
 
     def wake(self) -> None:
         """Have a worker that waits for its turn look at the stop request at once; does nothing when none waits."""

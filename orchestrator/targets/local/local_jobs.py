@@ -3,6 +3,7 @@
 A launcher starts, stops and kills the training.
 """
 
+import fcntl
 import os
 import shlex
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import IO
 
 from orchestrator.contract.command_line import command
@@ -31,6 +33,7 @@ from orchestrator.terminal import size_text
 
 LOCK_SECONDS = 10.0  # the training of a killed worker ends when it prints its next line
 _POLL_SECONDS = 0.1
+_FIRST_FREE_DESCRIPTOR = 3  # behind stdin, stdout and stderr
 _MIN_FREE_BYTES = 500_000_000
 
 
@@ -261,6 +264,10 @@ class LocalJobs:
             time.sleep(_POLL_SECONDS)
         return True
 
+    def root(self, name: str) -> Path:
+        """Return the folder that is the `/opt/ml` of a job."""
+        return JobFolder(self.settings.jobs / name).environment.root
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""
         return self._job(name).checkpoint_step()
@@ -317,7 +324,6 @@ class LocalJobs:
 
     def _start_worker(self, job: JobFolder, lock: IO[str], ticket: Ticket) -> None:
         """Start the worker, which takes over the lock and the ticket."""
-        held = (lock.fileno(), ticket.file.fileno())
         worker = [
             sys.executable,
             "-m",
@@ -327,13 +333,12 @@ class LocalJobs:
             launchers.name_of(self.launcher),
             str(ticket.path),
             self.turn,
-            *map(str, held),
         ]
         environment = {**os.environ, "PYTHONPATH": _import_path()}
         errors = job.path / "worker.txt"
-        with errors.open("w", encoding="utf-8") as stderr, _blocked_ctrl_c():
+        with errors.open("w", encoding="utf-8") as stderr, _held(lock, ticket.file) as held, _blocked_ctrl_c():
             started = subprocess.run(
-                worker,
+                [*worker, *map(str, held)],
                 env=environment,
                 cwd=job.path,
                 stdin=subprocess.DEVNULL,
@@ -409,6 +414,22 @@ def _import_path() -> str:
     if inherited:
         folders.append(inherited)
     return os.pathsep.join(folders)
+
+
+@contextmanager
+def _held(*files: IO[str]) -> Iterator[tuple[int, ...]]:
+    """Yield descriptors of locked files for a child, none of which its own stdin, stdout or stderr replaces.
+
+    A lock belongs to the open file, so it is kept as long as one of its descriptors is open in any process.
+    """
+    held = []
+    for file in files:
+        held.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR))
+    try:
+        yield tuple(held)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -65,6 +65,8 @@ class Worker:
     def open_attempt(self) -> None:
         """Record where the attempt's log begins: the client reads it once the parent of this process has ended."""
         log_start = _open_log(self.job.log)
+        if self.ticket is None:  # else it starts once its turn has come
+            _log_event(self.job.log, Phase(name=ATTEMPT_PHASE))
         self._write_state(log_start=log_start)
 
     def run(self) -> None:
@@ -72,6 +74,7 @@ class Worker:
         try:
             if self.ticket is not None:
                 self._wait_for_turn(self.ticket)
+                _log_event(self.job.log, Phase(name=ATTEMPT_PHASE))
             signal.signal(signal.SIGTERM, lambda *_: self._pass_on_stop())
             self._write_state(
                 worker_pid=os.getpid(),
@@ -173,7 +176,7 @@ def _raise_stopped(*_: object) -> None:
 
 
 def _log_event(log: Path, event: Phase) -> None:
-    line = event.model_dump_json()
+    line = line_of(event)
     with log.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
@@ -209,8 +212,7 @@ def _lay_out(job: JobFolder) -> None:
 
 
 def _open_log(log: Path) -> int:
-    """Start an attempt in the log and return the offset of its first byte; end the line that a kill cut off."""
-    first_event = line_of(Phase(name=ATTEMPT_PHASE))
+    """Return the offset in the log at which an attempt begins; end the line that a kill cut off."""
     with log.open("ab+") as file:
         start = file.seek(0, os.SEEK_END)
         if start > 0:
@@ -218,8 +220,6 @@ def _open_log(log: Path) -> int:
             last_byte = file.read(1)
             if last_byte != b"\n":
                 start += file.write(b"\n")
-        file.write(first_event.encode())
-        file.write(b"\n")
     return start
 
 

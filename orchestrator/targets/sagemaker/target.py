@@ -216,6 +216,9 @@ class SageMakerTarget:
             status = self._jobs.status(latest)
         return True
 
+    def root(self, name: str) -> None:
+        """Return None: the job's files are on another machine."""
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none.
 

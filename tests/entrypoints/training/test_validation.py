@@ -24,6 +24,8 @@ def test_validation_images_are_announced_and_listed_with_their_steps(job: Any, r
     announced = [event["path"] for event in events if event["event"] == "sample"]
     assert announced == [f"output/data/samples/{image.file}" for image in images]
     assert all((environment.root / path).is_file() for path in announced)
+    phases = [event["name"] for event in events if event["event"] == "phase"]
+    assert phases.count("training") == 2  # not once more behind the last step
 
 
 def test_a_new_word_in_capitals_is_drawn_with_all_its_vectors(job: Any, run: Any) -> None:

@@ -124,7 +124,9 @@ def test_a_job_without_its_worker_can_be_killed_and_says_so(
 
 def test_a_job_that_is_killed_while_it_starts_is_stopped(target: ProcessTarget, training_request: MakeRequest) -> None:
     job = start(target, training_request("signal.signal(signal.SIGTERM, signal.SIG_IGN); block()"))
-    assert job.stop(now=True).status is JobStatus.STOPPED
+    stopped = job.stop(now=True)
+    assert stopped.status is JobStatus.STOPPED
+    assert "checkpoint" not in str(stopped.failure_reason)  # it had none
 
 
 def test_of_retries_at_once_one_starts_and_the_others_are_told(

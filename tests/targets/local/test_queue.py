@@ -123,8 +123,9 @@ def test_queued_jobs_run_one_after_another_in_the_order_they_came(
     end(first)
     assert [job.wait().status for job in jobs] == [JobStatus.COMPLETED] * 3
     assert (queued.settings.home / "order").read_text().split() == names
-    said = [event.name for event in jobs[0].events() if event.event == "phase"]
-    assert said == ["starting", "queued behind first"]
+    phases = [event for event in jobs[0].events() if event.event == "phase"]
+    assert [phase.name for phase in phases] == ["queued behind first", "starting"]
+    assert None not in [phase.at for phase in phases]
 
 
 def test_jobs_that_queue_at_once_never_run_at_once(
