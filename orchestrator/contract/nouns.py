@@ -6,41 +6,50 @@ import unicodedata
 from orchestrator.contract.words import DETERMINERS, words_around
 
 # Those of German, French, Spanish, Italian, Portuguese and Dutch, without what is an English noun too.
-_ARTICLES_ELSEWHERE = {
+_DETERMINERS = DETERMINERS | {
     *("ein", "eine", "einen", "einem", "einer", "eines", "der", "das", "dem"),
-    *("un", "une", "le", "la", "les", "el", "los", "las", "il", "uno", "una", "um", "uma", "het", "een"),
+    *("un", "une", "le", "les", "el", "los", "il", "uno", "una", "um", "uma", "het", "een", "la"),
 }
-_PREPOSITIONS = {
+_OF = {"of", "de", "du", "des", "del", "di", "von", "vom"}
+_AND = {"and", "or", "und", "et"}
+_LINKS = _OF | _AND
+"""What goes on with a noun: "bottle of wine", "black and white cat"."""
+_ENDS = {
     *("in", "on", "at", "by", "with", "without", "for", "from", "to", "into", "onto", "as", "like", "near", "beside"),
     *("behind", "under", "over", "above", "below", "between", "beneath", "inside", "outside", "against", "around"),
-    *("across", "along", "through", "among", "before", "after", "during", "while", "next", "and", "or"),
+    *("across", "along", "through", "among", "before", "during", "while"),
+    *("is", "are", "was", "were", "has", "that", "which", "who", "wearing", "holding"),
+    *(
+        "im",
+        "am",
+        "auf",
+        "mit",
+        "ohne",
+        "vor",
+        "hinter",
+        "unter",
+        "neben",
+        "dans",
+        "sur",
+        "avec",
+        "sans",
+        "sous",
+        "devant",
+    ),
+    *("con", "sin", "sobre", "en", "nel", "nella", "sul", "sulla", "senza"),
 }
-_PREPOSITIONS_ELSEWHERE = {
-    *("im", "am", "auf", "mit", "ohne", "vor", "hinter", "unter", "neben", "aus", "bei", "beim", "zu", "zum", "zur"),
-    *("und", "dans", "sur", "avec", "sans", "sous", "devant", "derri\u00e8re", "pr\u00e8s", "chez", "et", "\u00e0"),
-    *("au", "aux", "en", "con", "sin", "sobre", "bajo", "junto", "y", "su", "nel", "nella", "sulla", "sul", "senza"),
-    *("sotto", "davanti", "em", "na", "com", "sem", "sob", "numa", "num", "op", "met", "zonder", "naast", "voor"),
-}
-# What somebody does, which is seldom a part of a noun as "running" is of "running shoes".
-_VERBS = {
-    *("is", "are", "was", "were", "has", "that", "which", "who"),
-    *("standing", "sitting", "lying", "wearing", "holding", "looking"),
-}
-# What says how something is or is shown, alone or with others of these: "sks, highly detailed".
+"""What begins to say something else: prepositions, verbs."""
 _MANNERS = {
-    *("running", "walking", "jumping", "sleeping", "playing", "smiling", "laughing", "eating", "drinking", "swimming"),
-    *("flying", "dancing", "posing", "riding", "driving", "resting", "waiting", "alone", "together", "asleep", "awake"),
-    *("here", "there", "outdoors", "indoors", "highly", "very", "detailed", "realistic", "photorealistic", "hd", "uhd"),
-    *("masterpiece", "best", "high", "quality", "sharp", "focus", "cinematic", "bokeh", "closeup", "close-up"),
+    *("standing", "sitting", "lying", "looking", "next", "running", "walking", "jumping", "sleeping", "playing"),
+    *("smiling", "laughing", "eating", "drinking", "swimming", "flying", "dancing", "posing", "riding", "driving"),
+    *("resting", "waiting", "alone", "together", "asleep", "awake", "here", "there", "outdoors", "indoors"),
+    *("highly", "very", "detailed", "realistic", "photorealistic", "hd", "uhd", "masterpiece", "best", "high"),
+    *("quality", "sharp", "focus", "cinematic", "bokeh", "closeup", "close-up"),
 }
-_OF = {"of", "de", "du", "des", "del", "di", "von", "vom", "van"}
-"""What goes on with the noun: "bottle of wine"."""
-_DETERMINERS = DETERMINERS | _ARTICLES_ELSEWHERE
-_NAMELESS = _DETERMINERS | _PREPOSITIONS | _PREPOSITIONS_ELSEWHERE | _VERBS | _OF
-"""Words that name nothing."""
+"""What says how something is or is shown when it stands alone or last: "dog running", and not "running shoes"."""
+
 _ABBREVIATED = 2
 """Letters of a word whose full stop may be no end of a sentence: "st. bernard"."""
-
 _COMMA = re.compile("[,;\u3001\u3002\uff0c]")
 """Signs that end a word without a space behind them."""
 
@@ -60,7 +69,7 @@ def noun_of(prompt: str) -> list[str]:
     words = prompt.split()
     for place, word in enumerate(words):
         if word.lower() in _OF:
-            return _first_noun(words[place + 1 :]) or _first_noun(words)
+            return _first_noun(words[place + 1 :])
     return _first_noun(words)
 
 
@@ -74,35 +83,42 @@ def bare(word: str) -> str:
 
 
 def _first_noun(words: list[str]) -> list[str]:
-    """Return the noun that `words` begin with, up to a sign or a word that names nothing."""
-    text = _COMMA.sub(r"\g<0> ", " ".join(words))
+    """Return the noun that `words` begin with, up to a sign or a word that begins to say something else."""
+    apart = _COMMA.sub(r"\g<0> ", " ".join(words)).split()
     found: list[str] = []
-    previous = "of"
-    for word in text.split():
+    for place, word in enumerate(apart):
         plain = bare(word)
         lower = plain.lower()
-        article = lower in _DETERMINERS and previous in _OF
-        linked = lower in _OF and bool(found)
-        if lower in _NAMELESS | {""} and not article and not linked:
+        is_enclosed = not word.startswith(plain)
+        if lower in _ENDS | {""} or (is_enclosed and found):  # "dog (brown)"
             break
-        opened = word[0] != plain[0]
-        if opened and found:  # "dog (brown)"
+        if lower in _LINKS and not (found and _goes_on(lower, apart[place + 1 :])):
             break
-        if found or not article:
+        if lower in _DETERMINERS and found and found[-1].lower() not in _LINKS:
+            break
+        if found or lower not in _DETERMINERS:
             found.append(plain)
-        previous = lower
-        if _ends(word, plain) and not opened:  # "[old] dog" goes on
+        if _ends(word, plain) and not is_enclosed:  # "[old] dog" goes on
             break
-    while found and found[-1].lower() in _NAMELESS:
+    while found and found[-1].lower() in _DETERMINERS | _LINKS | _MANNERS:
         found.pop()
-    if not any(_names(word) for word in found):
+    if not any(word[0].isalpha() for word in found):
         return []
     return found
 
 
+def _goes_on(link: str, behind: list[str]) -> bool:
+    """Return whether a linking word goes on with the noun: "of" does, "and" unless it begins another, "and a cat"."""
+    if link in _OF:
+        return True
+    following = bare(behind[0]).lower() if behind else ""
+    return following not in _DETERMINERS | _ENDS | {""}
+
+
 def _ends(word: str, plain: str) -> bool:
-    """Return whether a sign behind a word ends what it is a part of."""
-    if len(plain) <= _ABBREVIATED and word.endswith("."):
+    """Return whether a sign behind a word ends what it is a part of; not the full stop of "st." or "U.S."."""
+    is_abbreviation = len(plain) <= _ABBREVIATED or "." in plain
+    if is_abbreviation and word.endswith("."):
         return False
     return _is_sign(word[-1])
 
@@ -110,8 +126,3 @@ def _ends(word: str, plain: str) -> bool:
 def _is_sign(character: str) -> bool:
     """Return whether a character is a punctuation mark or a symbol: "," or an emoji."""
     return unicodedata.category(character)[0] in "PS"
-
-
-def _names(word: str) -> bool:
-    """Return whether a word can name a thing: not "123", "4k", "running" or "detailed"."""
-    return word[0].isalpha() and word.lower() not in _MANNERS

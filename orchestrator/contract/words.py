@@ -24,10 +24,6 @@ DETERMINERS = {
     "those",
 }
 _VOWELS = ("a", "e", "i", "o", "u")
-_SOUNDS_OTHERWISE = re.compile(
-    r"(eu|ewe|one\b|once|uni(?!n|m)|us[ae]|usu|ut[eio]|ur[aei]n|ukul|ufo|hour|heir|honest|hono)", re.IGNORECASE
-)
-"""English words that begin with a vowel and sound as if they did not, and the other way round."""
 _SEPARATORS = " ,.;:-\u2013\u2014"
 _POSSESSIVE = r"(?:['\u2019]s(?!\w))?"
 _OPENING = r"(\[{<*`|\"'\u201c\u00ab"
@@ -84,7 +80,7 @@ def words_around(text: str, word: str) -> tuple[list[str], list[str]]:
 
 
 def without_word(text: str, word: str) -> str:
-    """Return `text` without `word`, with the articles that then suit: "a sks, a toy" is "a toy", "a sks owl" "an owl".
+    """Return `text` without `word`, and without an article that then stands before another: "a sks, a toy" is "a toy".
 
     Raises ValueError when `word` is not there.
     """
@@ -105,40 +101,21 @@ def with_article(noun: str) -> str:
     first_word, _, _ = noun.lower().partition(" ")
     if first_word in DETERMINERS:
         return noun
-    return f"{_indefinite(noun)} {noun}"
-
-
-def _indefinite(noun: str) -> str:
-    """Return the indefinite article of a noun, by how it sounds: "an hour", "a unicorn"."""
-    begins_with_vowel = noun.lower().startswith(_VOWELS)
-    sounds_otherwise = _SOUNDS_OTHERWISE.match(noun) is not None
-    return "a" if begins_with_vowel == sounds_otherwise else "an"
+    article = "an" if first_word.startswith(_VOWELS) else "a"
+    return f"{article} {noun}"
 
 
 def _joined(before: str, after: str) -> str:
-    """Return what was before a word and what was after it as one text, with one article that suits."""
+    """Return what was before a word and what was after it as one text, with one article where two meet."""
     if after.startswith(tuple(_SEPARATORS)):
         return f"{before.rstrip()}{after}"
     words_before = before.split()
     words_after = after.split()
-    if words_before and words_after and is_article(words_before[-1]):
-        last = words_before[-1]
-        before = before.rstrip().removesuffix(last)
-        if not is_article(words_after[0]):
-            before = f"{before}{_suited(last, words_after[0])}"
+    if words_before and words_after and is_article(words_before[-1]) and is_article(words_after[0]):
+        before = before.rstrip().removesuffix(words_before[-1])
     if before and before[-1].isalnum():
         before = f"{before} "
     return f"{before}{after}"
-
-
-def _suited(article: str, noun: str) -> str:
-    """Return an article as it stands before a noun: "the" as it is, "a" or "an" by its sound."""
-    if article.lower() == "the":
-        return article
-    suited = _indefinite(noun)
-    if article[0].isupper():
-        return suited.capitalize()
-    return suited
 
 
 def _pieces(text: str, word: str) -> list[str]:

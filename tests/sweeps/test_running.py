@@ -187,9 +187,9 @@ def test_a_job_is_gone_on_with_by_the_limit_of_its_share(
     (folder / "checkpoint.json").write_text("{}")
     sys.exit(1)
     """
-    long, short = paid(1, script, minutes=240), paid(1, script, minutes=10, max_usd="1")
+    long, short = paid(1, script, minutes=240), paid(1, script, max_usd="2")
     SweepRun([long], service, parallel=1, resume=False).run(Notes())
     check([short], service)
     SweepRun([short], service, parallel=1, resume=True).run(Notes())
     found = service.describe(long.name)
-    assert (found.status, found.runtime_limit_seconds) == (JobStatus.COMPLETED, 600)
+    assert (found.status, found.runtime_limit_seconds) == (JobStatus.COMPLETED, 3600)

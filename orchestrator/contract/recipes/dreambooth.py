@@ -139,7 +139,10 @@ class DreamBooth(LowRank, Denoising):
 
         CLIP does not know the rare token; the text that it compares images with has the class alone.
         """
-        noun = noun_behind(self.instance_prompt, self.rare_token) or noun_of(self.class_prompt)
+        noun = noun_behind(self.instance_prompt, self.rare_token)
+        is_derived = self.class_prompt == without_word(self.instance_prompt, self.rare_token)
+        if not noun or not is_derived:
+            noun = noun_of(self.class_prompt) or noun
         article = self._article(noun)
         named = " ".join([*article, self.rare_token, *noun])
         plain = " ".join([*article, *noun]) or "a thing"
