@@ -125,7 +125,8 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         problems += token_problems(tokenizer, contents.objects)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
-    problems += _clip_problems(family, contents, encoders.get(family.text_encoders[0]))
+    first = family.text_encoders[0]
+    problems += _clip_problems(family, contents, encoders.get(first))
     _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
     if denoiser is not None:
         problems += _architecture_problems(family, denoiser)

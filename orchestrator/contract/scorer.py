@@ -39,7 +39,7 @@ def require_scorer(folder: Path) -> None:
     for name in (CONFIG_FILE, PREPROCESSOR_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
-    if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
+    if not _has_tokenizer(folder):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
     contents = read_files(folder, clip_files(folder))
     objects = contents.objects
@@ -55,6 +55,15 @@ def require_scorer(folder: Path) -> None:
     if weights.shard_index is not None:
         _require_shards(folder, weights.shard_index, weights.files, contents)
     _require_fit(folder, contents)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Return whether one of the sets of files is there."""
+    for names in TOKENIZERS:
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            return True
+    return False
 
 
 def _require_shards(folder: Path, index: str, found: Sequence[str], contents: FileContents) -> None:
