@@ -30,6 +30,7 @@ from orchestrator.contract.model_file import (
 from orchestrator.contract.model_fit import (
     Denoiser,
     Part,
+    TextEncoder,
     autoencoder_problems,
     channel_problems,
     clip_problems,
@@ -49,11 +50,12 @@ from orchestrator.contract.model_layout import (
     read_files,
 )
 from orchestrator.contract.model_vocabulary import (
+    BOTH,
     Objects,
-    merge_problems,
+    embedding_problems,
     token_problems,
     tokenizer_file_problems,
-    vocabulary_problems,
+    tokenizer_problems,
 )
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.safetensors_header import Header, TensorEntry
@@ -61,6 +63,7 @@ from orchestrator.contract.safetensors_header import Header, TensorEntry
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
+_WITHOUT_CLIP = f"remove {CLIP_FOLDER}/, which only measures the figures"
 _NO_WEIGHT_MAP = "has no weight_map of tensors and files"
 
 
@@ -109,20 +112,21 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
     problems: list[Problem] = []
     denoiser = _part(family.denoiser, DenoiserConfig, contents, problems)
     autoencoder = _part("vae", AutoencoderConfig, contents, problems)
-    encoders = []
+    encoders: dict[str, TextEncoder] = {}
     for part, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
         encoder = _part(part, TextEncoderConfig, contents, problems)
         if encoder is not None:
-            encoders.append(encoder)
+            encoders[part] = encoder
             class_name = family.classes[part]
             pools = class_name.endswith("WithProjection")
             problems += text_encoder_problems(encoder, pools=pools)
-            problems += vocabulary_problems(tokenizer, contents.objects, encoder)
-        problems += merge_problems(tokenizer, contents.objects, contents.texts)
+            problems += embedding_problems(tokenizer, contents.objects, encoder)
+        problems += tokenizer_problems(tokenizer, contents.objects, contents.texts)
         problems += token_problems(tokenizer, contents.objects)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
-    problems += _clip_problems(family, contents)
+    first = family.text_encoders[0]
+    problems += _clip_problems(family, contents, encoders.get(first))
     _config("scheduler", "scheduler_config.json", SchedulerConfig, contents, problems)
     if denoiser is not None:
         problems += _architecture_problems(family, denoiser)
@@ -135,22 +139,35 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
         problems += channel_problems(denoiser, autoencoder)
     has_all_encoders = len(encoders) == len(family.text_encoders)
     if has_all_encoders:
-        problems += width_problems(denoiser, encoders)
+        read = list(encoders.values())
+        problems += width_problems(denoiser, read)
         told = denoiser.config.addition_embed_type
         if told is not None and told == family.addition_embed_type:
-            problems += pooled_problems(denoiser, encoders[-1])
+            problems += pooled_problems(denoiser, read[-1])
     return problems
 
 
-def _clip_problems(family: Family, contents: _Contents) -> list[Problem]:
-    """Return what is wrong with the CLIP that the model is judged by, which reads with its first tokenizer."""
+def _clip_problems(
+    family: Family,
+    contents: _Contents,
+    encoder: TextEncoder | None,
+) -> list[Problem]:
+    """Return what is wrong with the CLIP that the model is judged by.
+
+    It reads with the first tokenizer, as the text encoder does: what that cannot take either is reported there.
+    """
     problems: list[Problem] = []
     _config(CLIP_FOLDER, "preprocessor_config.json", PreprocessorConfig, contents, problems)
     clip = _part(CLIP_FOLDER, ClipConfig, contents, problems)
-    if clip is not None:
-        problems += clip_problems(clip)
-        encoder = Part(CLIP_FOLDER, clip.config.text_config, None)
-        problems += vocabulary_problems(family.tokenizers[0], contents.objects, encoder)
+    if clip is None:
+        return problems
+    problems += clip_problems(clip)
+    tokenizer = family.tokenizers[0]
+    if encoder is not None and any(embedding_problems(tokenizer, contents.objects, encoder)):
+        return problems
+    reader = Part(CLIP_FOLDER, clip.config.text_config, None)
+    fix = f"{_WITHOUT_CLIP}, or {BOTH}"
+    problems += embedding_problems(tokenizer, contents.objects, reader, fix)
     return problems
 
 
@@ -185,7 +202,7 @@ def _config(
     except ValidationError as error:
         fix = ANOTHER
         if part == CLIP_FOLDER:
-            fix = f"remove {CLIP_FOLDER}/, which only measures the figures, or {ANOTHER}"
+            fix = f"{_WITHOUT_CLIP}, or {ANOTHER}"
         for problem in problems_of(error):
             problems.append(model_problem(f"{name}: {problem.where} {problem.what}", fix))
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.contract.model_file import model_problem
+from orchestrator.contract.model_file import AGAIN, ModelFileError, model_problem
 from orchestrator.contract.model_fit import TextEncoder
 from orchestrator.contract.model_layout import TOKENIZER_FILES, Names, names_in
 from orchestrator.contract.problem import Problem
@@ -12,7 +12,11 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 ADDED_BY_NUMBER = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_BOTH = "take both of one model"
+BOTH = "take both of one model"
+"""What to do when a vocabulary and what reads its tokens do not fit."""
+_HEADER = "#version"
+"""What the line of a `merges.txt` that lists no pair begins with."""
+_BYTE_ORDER_MARK = "\ufeff"
 
 Objects = Mapping[str, dict[str, Any]]
 """Name of a model's JSON file to what it holds."""
@@ -28,31 +32,36 @@ def tokenizer_file_problems(tokenizer: str, names: Names) -> Iterator[Problem]:
         yield model_problem(f"{tokenizer}/ has vocab.json without merges.txt")
 
 
-def vocabulary_problems(tokenizer: str, objects: Objects, encoder: TextEncoder) -> Iterator[Problem]:
-    """Yield why a text encoder cannot take the tokens of its tokenizer."""
+def tokenizer_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield why the vocabulary of a tokenizer cannot be used; only for one that can, why the pairs it merges cannot."""
     is_readable = any(f"{tokenizer}/{file}" in objects for file in TOKENIZER_FILES)
-    if not is_readable:
-        return
-    try:
-        tokens = _tokens(tokenizer, objects)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        tokens = {}
-    numbers = tokens.values()
-    are_numbers = all(type(number) is int and number >= 0 for number in numbers)
-    if not tokens or not are_numbers:
+    if is_readable and not _tokens(tokenizer, objects):
         what = f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers"
         yield model_problem(what)
         return
+    yield from _merge_problems(tokenizer, objects, texts)
+
+
+def embedding_problems(
+    tokenizer: str,
+    objects: Objects,
+    encoder: TextEncoder,
+    fix: str = BOTH,
+) -> Iterator[Problem]:
+    """Yield why a text encoder cannot take all tokens of its tokenizer."""
+    tokens = _tokens(tokenizer, objects)
+    if not tokens:  # missing or no vocabulary, which is reported
+        return
     special = _special_tokens(tokenizer, objects)
     unnumbered = special.difference(tokens)  # they get the numbers after the highest
-    highest = max(numbers) + len(unnumbered)
+    highest = max(tokens.values()) + len(unnumbered)
     known = encoder.config.vocab_size
     if highest >= known:
         what = f"{tokenizer}/ has tokens up to number {highest}, and {encoder.name}/ knows {known}"
-        yield model_problem(what, _BOTH)
+        yield model_problem(what, fix)
 
 
-def merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
+def _merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
     """Yield why the pairs that a tokenizer merges cannot be read, or are of another vocabulary than its own."""
     whole = objects.get(f"{tokenizer}/tokenizer.json")
     text = texts.get(f"{tokenizer}/merges.txt", "")
@@ -65,16 +74,19 @@ def merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -
             file = "tokenizer.json"
             pieces = whole["model"]["vocab"]
             merges = merges_in_object(whole)
+    except ModelFileError as error:
+        yield model_problem(f"{tokenizer}/{file} {error.what}", error.fix)
+        return
     except (AttributeError, KeyError, TypeError, ValueError):
         yield model_problem(f"{tokenizer}/{file} does not list which pairs of tokens are merged")
         return
-    if not isinstance(pieces, dict) or not pieces:  # damaged or missing, which is reported
+    if not pieces:  # damaged or missing, which is reported
         return
     for first, second in merges:
         for piece in (first, second, first + second):
             if piece not in pieces:
                 what = f"{tokenizer}/{file} merges {first} and {second}, and the vocabulary has no {piece}"
-                yield model_problem(what, _BOTH)
+                yield model_problem(what, BOTH)
                 return
 
 
@@ -94,12 +106,26 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
 
 
 def merges_in_text(text: str) -> Merges:
-    """Return the pairs that a `merges.txt` lists; raises ValueError."""
+    """Return the pairs that a `merges.txt` lists; raises ModelFileError for a line that training does not read."""
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise ModelFileError("begins with a byte order mark, which is read as a token", f"save it without, or {AGAIN}")
+    lines = text.split("\n")
+    first_line = lines[0]
+    if _HEADER in first_line and not first_line.startswith(_HEADER):
+        what = f"has a header that is read as tokens, because it does not begin with {_HEADER}"
+        raise ModelFileError(what, f'write "{_HEADER}: 0.2" as its first line instead')
+    if not lines[-1]:
+        lines.pop()
     merges: Merges = []
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#version"):
-            first, second = line.split()
-            merges.append((first, second))
+    for number, line in enumerate(lines, start=1):
+        if line.startswith(_HEADER):
+            continue
+        try:
+            first, second = line.removesuffix("\r").split(" ")
+        except ValueError as error:
+            what = f"does not list which pairs of tokens are merged: line {number} is not two tokens and one space"
+            raise ModelFileError(what, f"mend the line, or {AGAIN}") from error
+        merges.append((first, second))
     return merges
 
 
@@ -136,6 +162,18 @@ def _are_numbered(numbered: object) -> bool:
 
 
 def _tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
+    """Return the numbers of all tokens in all files; empty when these are no list of tokens with their numbers."""
+    try:
+        tokens = _listed_tokens(tokenizer, objects)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+    for number in tokens.values():
+        if type(number) is not int or number < 0:
+            return {}
+    return tokens
+
+
+def _listed_tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
     """Return the numbers of all tokens in all files; raises KeyError or TypeError when a file has another form."""
     tokens: dict[str, int] = {}
     for file in ("vocab.json", "added_tokens.json"):

@@ -19,7 +19,7 @@ from orchestrator.contract.model_layout import (
     find_weights,
     read_files,
 )
-from orchestrator.contract.model_vocabulary import merge_problems, token_problems, vocabulary_problems
+from orchestrator.contract.model_vocabulary import embedding_problems, token_problems, tokenizer_problems
 from orchestrator.contract.problem import problems_of
 from orchestrator.contract.safetensors_header import TensorEntry
 
@@ -39,7 +39,7 @@ def require_scorer(folder: Path) -> None:
     for name in (CONFIG_FILE, PREPROCESSOR_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
-    if not any(all((folder / file).is_file() for file in files) for files in TOKENIZERS):
+    if not _has_tokenizer(folder):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
     contents = read_files(folder, clip_files(folder))
     objects = contents.objects
@@ -55,6 +55,15 @@ def require_scorer(folder: Path) -> None:
     if weights.shard_index is not None:
         _require_shards(folder, weights.shard_index, weights.files, contents)
     _require_fit(folder, contents)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Return whether one of the sets of files is there."""
+    for names in TOKENIZERS:
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            return True
+    return False
 
 
 def _require_shards(folder: Path, index: str, found: Sequence[str], contents: FileContents) -> None:
@@ -82,7 +91,7 @@ def _require_fit(folder: Path, contents: FileContents) -> None:
     name = str(folder)
     problems = list(clip_problems(Part(name, config, tensors)))
     objects = {f"{name}/{file}": values for file, values in contents.objects.items()}
-    problems += vocabulary_problems(name, objects, Part(name, config.text_config, None))
+    problems += embedding_problems(name, objects, Part(name, config.text_config, None))
     for problem in problems:
         raise ValueError(f"{problem.what}; {problem.fix}")
 
@@ -92,7 +101,8 @@ def _require_tokenizer(folder: Path, contents: FileContents) -> None:
     part = str(folder)
     objects = {f"{part}/{name}": values for name, values in contents.objects.items()}
     texts = {f"{part}/{name}": text for name, text in contents.texts.items()}
-    problems = [*merge_problems(part, objects, texts), *token_problems(part, objects)]
+    problems = list(tokenizer_problems(part, objects, texts))
+    problems += token_problems(part, objects)
     for problem in problems:
         raise ValueError(f"{problem.what}; {problem.fix}")
 

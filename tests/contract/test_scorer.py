@@ -71,6 +71,11 @@ DEFECTS = {
     "no tokenizer": (remove("vocab.json"), "no tokenizer"),
     "merges that are none": (put("merges.txt", "hello\n"), "merges.txt does not list which pairs"),
     "merges of another vocabulary": (put("merges.txt", "qq zz\n"), "the vocabulary has no qq"),
+    "a vocabulary of truth values": (put("vocab.json", '{"a": true}'), "a vocabulary that is no list of tokens"),
+    "a header of merges that is read as tokens": (
+        put("merges.txt", "x#version: 0.2\n"),
+        "a header that is read as tokens",
+    ),
     "a special token that is a number": (put("special_tokens_map.json", '{"eos_token": 5}'), "eos_token is no text"),
     "pickled weights": (pickled, "no weights in the safetensors format"),
     "another model": (put("config.json", '{"model_type": "siglip"}'), 'type "siglip"'),

@@ -101,3 +101,34 @@ def test_files_that_are_no_tokenizer_are_a_value_error(model: Path, damage: str)
     (model / "tokenizer" / "vocab.json").write_text(damage)
     with pytest.raises(ValueError, match="cannot be read"):
         tokenizers_of(model)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"#version", b'"bpe_simple_vocab_16e6.txt#version'),
+        (b"#version", b"\xef\xbb\xbf#version"),
+        (b"#version: 0.2\n", b"# made by hand\n"),
+        (b"\n", b"\n\n"),
+        (b"i n\n", b"i  n\n"),
+        (b"i n\n", b"i\tn\n"),
+        (b"i n\n", b"i n \n"),
+    ],
+    ids=["another header", "byte order mark", "a remark", "blank line", "two spaces", "tab", "space at the end"],
+)
+def test_merges_that_training_cannot_read_are_refused(model: Path, old: bytes, new: bytes) -> None:
+    path = model / "tokenizer" / "merges.txt"
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(Exception, match="Error while initializing BPE"):
+        CLIPTokenizer.from_pretrained(model / "tokenizer")
+    with pytest.raises(ValueError, match="cannot be read"):
+        tokenizers_of(model)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"#version: 0.2\n", b""), (b"\n", b"\r\n"), (b"#version: 0.2", b"#version")])
+def test_merges_in_other_forms_are_read_as_in_training(model: Path, old: bytes, new: bytes) -> None:
+    path = model / "tokenizer" / "merges.txt"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    same(model, TEXTS)

@@ -30,6 +30,7 @@ from tests.stand_ins.model import (
     TEXT,
     UNET,
     VAE,
+    WORDS,
     Files,
     clip_files,
     json_of,
@@ -92,6 +93,14 @@ def whole_tokenizer(**values: Any) -> Callable[[], Files]:
 def judged(**fields: Any) -> Callable[[], Files]:
     """Return a model with a CLIP to judge by, which has other fields in its configuration."""
     return lambda: {**small_model(), **clip_files(**fields)}
+
+
+def with_an_added_token() -> Files:
+    """Return the files by which tokenizer and text encoder know a token more."""
+    files = other_tensors(TEXT, text_model__embeddings__token_embedding__weight=[len(WORDS) + 1, 8])()
+    config = changed("text_encoder/config.json", vocab_size=len(WORDS) + 1)()["text_encoder/config.json"]
+    added = json_of({"<new>": len(WORDS)})
+    return {TEXT: files[TEXT], "text_encoder/config.json": config, "tokenizer/added_tokens.json": added}
 
 
 def without(*names: str) -> Callable[[], Files]:
@@ -393,11 +402,33 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "download it again",
     ),
     "a judge with no encoders": (judged(text_config=[1]), "clip/config.json: text_config", "another base model"),
-    "a judge of another vocabulary": (
-        lambda: {**judged()(), "tokenizer/added_tokens.json": b'{"<new>": 6}'},
+    "a judge that does not know an added token": (
+        lambda: {**judged()(), **with_an_added_token()},
         "tokenizer/ has tokens up to number 6, and clip/ knows 6",
-        "take both of one model",
+        "remove clip/, which only measures the figures, or take both of one model",
     ),
+    "a header of merges that is read as tokens": (
+        other("tokenizer/merges.txt", b'"bpe_simple_vocab_16e6.txt#version: 0.2\n'),
+        "merges.txt has a header that is read as tokens, because it does not begin with #version",
+        'write "#version: 0.2" as its first line instead',
+    ),
+    "a byte order mark before the merges": (
+        other("tokenizer/merges.txt", b"\xef\xbb\xbf#version: 0.2\n"),
+        "merges.txt begins with a byte order mark",
+        "save it without",
+    ),
+    "a blank line in the merges": (
+        other("tokenizer/merges.txt", b"#version: 0.2\n\n"),
+        "line 2 is not two tokens and one space",
+        "mend the line",
+    ),
+    "a byte order mark before merges without a header": (
+        other("tokenizer/merges.txt", b"\xef\xbb\xbfd o\n"),
+        "merges.txt begins with a byte order mark",
+        "save it without",
+    ),
+    "two spaces in a merge": (other("tokenizer/merges.txt", b"a  photo\n"), "line 1 is not two", "mend the line"),
+    "a tab in a merge": (other("tokenizer/merges.txt", b"a\tphoto\n"), "line 1 is not two", "mend the line"),
     "a cut judge": (lambda: {**judged()(), "clip/model.safetensors": POINTER}, "git-LFS pointer", "git lfs pull"),
     "no scheduler of diffusers": (
         changed("model_index.json", scheduler=["diffusers", "FooScheduler"]),
@@ -479,6 +510,25 @@ def test_a_base_model_with_a_fault_is_refused_with_its_cause_and_what_to_do(
     assert cause in said
     assert fix in said
     assert said.endswith("Next: mend the model as said above, or name another: --base-model MODEL\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tokenizer/vocab.json": b'{"a": true, "b": 1}'},
+        {"tokenizer/vocab.json": b'{"a": -5, "b": 1}'},
+        {"tokenizer/vocab.json": b"{}"},
+        {"tokenizer/tokenizer.json": b'{"model": []}'},
+        {"tokenizer/added_tokens.json": b'{"<new>": "6"}'},
+        {"tokenizer/added_tokens.json": json_of({"<new>": len(WORDS)})},
+    ],
+    ids=["truth values", "negative numbers", "nothing", "another form", "added by name", "neither knows"],
+)
+def test_one_fault_of_a_vocabulary_is_one_problem(tmp_path: Path, damage: Files) -> None:
+    merges = {"tokenizer/merges.txt": b"#version: 0.2\nd o\n"}
+    if "tokenizer/added_tokens.json" in damage:
+        merges = {}
+    assert len(model_problems(write_files(tmp_path, {**judged()(), **merges, **damage}))) == 1
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
