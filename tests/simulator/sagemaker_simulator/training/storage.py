@@ -57,11 +57,13 @@ class Upload:
 
     def put(self, path: Path, name: str) -> None:
         """Put a file: in parts when it is large, which are given up when one does not arrive."""
-        with path.open("rb") as body:
-            if path.stat().st_size > _PARTS_ABOVE_BYTES:
-                self.s3.upload_fileobj(body, self.bucket, self.prefix + name, ExtraArgs=self.encryption)
-            else:
-                self.s3.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, **self.encryption)
+        if path.stat().st_size > _PARTS_ABOVE_BYTES:
+            self.s3.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=self.encryption)
+            return
+        # Read once: a container may be writing the file, and then its checksum would be of other bytes than are sent.
+        # S3 would refuse them, moto keeps them.
+        body = path.read_bytes()
+        self.s3.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, **self.encryption)
 
     def folder(self, folder: Path, name: str) -> None:
         """Put every file of a folder under a name."""
