@@ -49,8 +49,9 @@ from orchestrator.contract.model_layout import (
     read_files,
 )
 from orchestrator.contract.model_vocabulary import (
+    BOTH,
     Objects,
-    merge_problems,
+    number_problems,
     token_problems,
     tokenizer_file_problems,
     vocabulary_problems,
@@ -61,6 +62,7 @@ from orchestrator.contract.safetensors_header import Header, TensorEntry
 _Known = TypeVar("_Known", bound=Config)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 """Where the classes of parts are; anything else is code that came with the model."""
+_WITHOUT_CLIP = f"remove {CLIP_FOLDER}/, which only measures the figures"
 _NO_WEIGHT_MAP = "has no weight_map of tensors and files"
 
 
@@ -117,8 +119,8 @@ def _part_problems(family: Family, contents: _Contents) -> list[Problem]:
             class_name = family.classes[part]
             pools = class_name.endswith("WithProjection")
             problems += text_encoder_problems(encoder, pools=pools)
-            problems += vocabulary_problems(tokenizer, contents.objects, encoder)
-        problems += merge_problems(tokenizer, contents.objects, contents.texts)
+            problems += number_problems(tokenizer, contents.objects, encoder)
+        problems += vocabulary_problems(tokenizer, contents.objects, contents.texts)
         problems += token_problems(tokenizer, contents.objects)
         _config(tokenizer, "tokenizer_config.json", TokenizerConfig, contents, problems)
         problems += tokenizer_file_problems(tokenizer, contents.names)
@@ -150,7 +152,12 @@ def _clip_problems(family: Family, contents: _Contents) -> list[Problem]:
     if clip is not None:
         problems += clip_problems(clip)
         encoder = Part(CLIP_FOLDER, clip.config.text_config, None)
-        problems += vocabulary_problems(family.tokenizers[0], contents.objects, encoder)
+        problems += number_problems(
+            family.tokenizers[0],
+            contents.objects,
+            encoder,
+            f"{_WITHOUT_CLIP}, or {BOTH}",
+        )
     return problems
 
 
@@ -185,7 +192,7 @@ def _config(
     except ValidationError as error:
         fix = ANOTHER
         if part == CLIP_FOLDER:
-            fix = f"remove {CLIP_FOLDER}/, which only measures the figures, or {ANOTHER}"
+            fix = f"{_WITHOUT_CLIP}, or {ANOTHER}"
         for problem in problems_of(error):
             problems.append(model_problem(f"{name}: {problem.where} {problem.what}", fix))
         return None

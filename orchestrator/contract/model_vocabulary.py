@@ -12,7 +12,9 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 ADDED_BY_NUMBER = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_BOTH = "take both of one model"
+_HEADER = "#version"  # in the first line of a `merges.txt`
+BOTH = "take both of one model"
+"""What mends two parts that do not fit together."""
 
 Objects = Mapping[str, dict[str, Any]]
 """Name of a model's JSON file to what it holds."""
@@ -28,31 +30,37 @@ def tokenizer_file_problems(tokenizer: str, names: Names) -> Iterator[Problem]:
         yield model_problem(f"{tokenizer}/ has vocab.json without merges.txt")
 
 
-def vocabulary_problems(tokenizer: str, objects: Objects, encoder: TextEncoder) -> Iterator[Problem]:
-    """Yield why a text encoder cannot take the tokens of its tokenizer."""
-    is_readable = any(f"{tokenizer}/{file}" in objects for file in TOKENIZER_FILES)
-    if not is_readable:
-        return
-    try:
-        tokens = _tokens(tokenizer, objects)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        tokens = {}
-    numbers = tokens.values()
-    are_numbers = all(type(number) is int and number >= 0 for number in numbers)
-    if not tokens or not are_numbers:
+def vocabulary_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield why the vocabulary of a tokenizer cannot be read, or else the pairs that it merges."""
+    is_there = any(f"{tokenizer}/{file}" in objects for file in TOKENIZER_FILES)
+    if is_there and not _numbered_tokens(tokenizer, objects):
         what = f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers"
         yield model_problem(what)
         return
+    yield from _merge_problems(tokenizer, objects, texts)
+
+
+def number_problems(
+    tokenizer: str,
+    objects: Objects,
+    encoder: TextEncoder,
+    fix: str = BOTH,
+) -> Iterator[Problem]:
+    """Yield why a text encoder cannot take the tokens of its tokenizer."""
+    tokens = _numbered_tokens(tokenizer, objects)
+    if not tokens:  # missing or damaged, which is reported
+        return
     special = _special_tokens(tokenizer, objects)
     unnumbered = special.difference(tokens)  # they get the numbers after the highest
+    numbers = tokens.values()
     highest = max(numbers) + len(unnumbered)
     known = encoder.config.vocab_size
     if highest >= known:
         what = f"{tokenizer}/ has tokens up to number {highest}, and {encoder.name}/ knows {known}"
-        yield model_problem(what, _BOTH)
+        yield model_problem(what, fix)
 
 
-def merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
+def _merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
     """Yield why the pairs that a tokenizer merges cannot be read, or are of another vocabulary than its own."""
     whole = objects.get(f"{tokenizer}/tokenizer.json")
     text = texts.get(f"{tokenizer}/merges.txt", "")
@@ -74,7 +82,7 @@ def merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -
         for piece in (first, second, first + second):
             if piece not in pieces:
                 what = f"{tokenizer}/{file} merges {first} and {second}, and the vocabulary has no {piece}"
-                yield model_problem(what, _BOTH)
+                yield model_problem(what, BOTH)
                 return
 
 
@@ -96,8 +104,11 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
 def merges_in_text(text: str) -> Merges:
     """Return the pairs that a `merges.txt` lists; raises ValueError."""
     merges: Merges = []
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#version"):
+    lines = text.splitlines()
+    if lines and _HEADER in lines[0]:  # some have a quotation mark, a name or a byte order mark before it
+        lines = lines[1:]
+    for line in lines:
+        if line.strip() and not line.startswith(_HEADER):
             first, second = line.split()
             merges.append((first, second))
     return merges
@@ -133,6 +144,18 @@ def _are_numbered(numbered: object) -> bool:
         if not is_number or not isinstance(token, dict) or not _is_token(token):
             return False
     return True
+
+
+def _numbered_tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
+    """Return the numbers of all tokens; empty where a file is missing or has another form."""
+    try:
+        tokens = _tokens(tokenizer, objects)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+    for number in tokens.values():
+        if type(number) is not int or number < 0:
+            return {}
+    return tokens
 
 
 def _tokens(tokenizer: str, objects: Objects) -> dict[str, int]:

@@ -19,7 +19,7 @@ from orchestrator.contract.model_layout import (
     find_weights,
     read_files,
 )
-from orchestrator.contract.model_vocabulary import merge_problems, token_problems, vocabulary_problems
+from orchestrator.contract.model_vocabulary import number_problems, token_problems, vocabulary_problems
 from orchestrator.contract.problem import problems_of
 from orchestrator.contract.safetensors_header import TensorEntry
 
@@ -82,7 +82,7 @@ def _require_fit(folder: Path, contents: FileContents) -> None:
     name = str(folder)
     problems = list(clip_problems(Part(name, config, tensors)))
     objects = {f"{name}/{file}": values for file, values in contents.objects.items()}
-    problems += vocabulary_problems(name, objects, Part(name, config.text_config, None))
+    problems += number_problems(name, objects, Part(name, config.text_config, None))
     for problem in problems:
         raise ValueError(f"{problem.what}; {problem.fix}")
 
@@ -92,7 +92,7 @@ def _require_tokenizer(folder: Path, contents: FileContents) -> None:
     part = str(folder)
     objects = {f"{part}/{name}": values for name, values in contents.objects.items()}
     texts = {f"{part}/{name}": text for name, text in contents.texts.items()}
-    problems = [*merge_problems(part, objects, texts), *token_problems(part, objects)]
+    problems = [*vocabulary_problems(part, objects, texts), *token_problems(part, objects)]
     for problem in problems:
         raise ValueError(f"{problem.what}; {problem.fix}")
 

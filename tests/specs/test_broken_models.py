@@ -396,7 +396,7 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
     "a judge of another vocabulary": (
         lambda: {**judged()(), "tokenizer/added_tokens.json": b'{"<new>": 6}'},
         "tokenizer/ has tokens up to number 6, and clip/ knows 6",
-        "take both of one model",
+        "remove clip/, which only measures the figures, or take both of one model",
     ),
     "a cut judge": (lambda: {**judged()(), "clip/model.safetensors": POINTER}, "git-LFS pointer", "git lfs pull"),
     "no scheduler of diffusers": (
@@ -546,6 +546,31 @@ def test_whatever_a_header_holds_is_refused_in_a_few_words(tmp_path: Path, heade
     with pytest.raises(ModelFileError) as raised:
         read_header(file)
     assert len(str(raised.value)) <= 300
+
+
+@pytest.mark.parametrize("damage", [b'{"a": true}', b'{"a": -5}', b"{}", b'{"a": "b"}'])
+def test_a_damaged_vocabulary_is_one_problem(tmp_path: Path, damage: bytes) -> None:
+    files = {**small_model(), **clip_files(), "tokenizer/vocab.json": damage}
+    (problem,) = model_problems(write_files(tmp_path / "model", files))
+    assert "is no list of tokens" in problem.what
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "#version: 0.2",
+        '"bpe_simple_vocab_16e6.txt#version: 0.2',
+        "\ufeff#version: 0.2",
+        "#version: 0.2 - trained by hand",
+    ],
+)
+def test_the_first_line_of_merges_may_be_any_header(tmp_path: Path, header: str) -> None:
+    model = small_model()
+    merges = model["tokenizer/merges.txt"].decode().removeprefix("#version: 0.2\n")
+    files = {**model, "tokenizer/merges.txt": f"{header}\n{merges}".encode()}
+    folder = write_files(tmp_path / "model", files)
+    assert model_problems(folder) == []
+    assert tokenizers_of(folder)
 
 
 def test_all_faults_of_a_model_are_reported_with_the_other_problems_of_the_job(submit: Submit, tmp_path: Path) -> None:
