@@ -12,7 +12,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 ADDED_BY_NUMBER = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_HEADER = "#version"  # in the first line of a `merges.txt`
+_HEADER = "#version"  # begins the first line of a `merges.txt`
 BOTH = "take both of one model"
 """What mends two parts that do not fit together."""
 
@@ -66,6 +66,11 @@ def _merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) 
     text = texts.get(f"{tokenizer}/merges.txt", "")
     pieces = objects.get(f"{tokenizer}/vocab.json", {})
     file = "merges.txt"
+    header, _, _ = text.partition("\n")
+    if whole is None and _HEADER in header and not header.startswith(_HEADER):  # the library takes it for a pair
+        what = f"{tokenizer}/{file} has something before {_HEADER} in its first line"
+        yield model_problem(what, f'make "{_HEADER}: 0.2" its first line')
+        return
     try:
         if whole is None:
             merges = merges_in_text(text)
@@ -104,10 +109,7 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
 def merges_in_text(text: str) -> Merges:
     """Return the pairs that a `merges.txt` lists; raises ValueError."""
     merges: Merges = []
-    lines = text.splitlines()
-    if lines and _HEADER in lines[0]:  # some have a quotation mark, a name or a byte order mark before it
-        lines = lines[1:]
-    for line in lines:
+    for line in text.splitlines():
         if line.strip() and not line.startswith(_HEADER):
             first, second = line.split()
             merges.append((first, second))

@@ -13,11 +13,10 @@ from orchestrator.errors import JobError
 from orchestrator.models.size import of_folder, of_hub, of_source
 from orchestrator.planning.duration import DrawnBatch, Duration, MeasuredRun, here
 from orchestrator.requests import channel_uris
-from orchestrator.settings import processors
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
-from orchestrator.targets.local.job_folder import JobFolder
+from orchestrator.targets.local.job_folder import JobFolder, processors
 from orchestrator.targets.local.local_jobs import LocalJobs
 
 _NEWEST = 20  # jobs to read: the state of the machine changes, and so do its jobs
