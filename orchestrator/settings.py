@@ -23,8 +23,6 @@ ADAPTERS_PREFIX = "adapters/"
 _ANOTHER_HOME = "~/orchestrator"
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
-_PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-"""Those that limit the processors which torch uses."""
 
 
 class AwsSettings(BaseModel):
@@ -243,19 +241,6 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def processors() -> str:
-    """Return what a process of this machine may compute on: the number of CPUs, and the variables that limit it."""
-    count = os.cpu_count()
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        count = len(os.sched_getaffinity(0))
-    facts = [f"{count} CPUs"]
-    for name in _PROCESSOR_VARIABLES:
-        value = os.environ.get(name)
-        if value is not None:
-            facts.append(f"{name}={value}")
-    return ", ".join(facts)
 
 
 def free_bytes(folder: Path) -> int:

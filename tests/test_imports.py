@@ -32,6 +32,15 @@ BANNED_CALLS = {"eval", "exec", "compile", "torch.load", "torch.save", "os.syste
 BANNED_NAMES = {"utils", "common", "helpers", "manager", "misc"}
 
 
+def test_no_module_defines_a_constant_twice() -> None:
+    for path in OURS:
+        names: list[str] = []
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign):
+                names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        assert len(names) == len(set(names)), path
+
+
 def imported_by(*words: str) -> set[str]:
     """Return the top-level modules a command imports, by the interpreter's own account."""
     command = [sys.executable, "-X", "importtime", "-m", "orchestrator", *words]

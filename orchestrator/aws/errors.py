@@ -75,11 +75,16 @@ _S3_ACTIONS = {
     "UploadPart": "PutObject",
 }
 """Operations whose IAM action has another name."""
+_LACK = r"\b(not enough|lack of|insufficient|not (currently )?have (enough|sufficient))"
+_TYPE = r"(ml\.)?[a-z]+\d[\w-]*\.\w+"  # of an instance
 # What stands before "capacity" where it is that of instances: not "enough data to detect capacity".
 _OF_INSTANCES = r"((instance|compute|ec2|spot|gpu|on-demand|available|free|ml|[\w-]+\.[\w.-]+) ){0,3}"
 CAPACITY_WORDS = (
     r"CapacityError|InsufficientInstanceCapacity|InsufficientCapacity|unable to provision requested"
-    rf"|\b(not enough|lack of|insufficient|not (currently )?have (enough|sufficient)) {_OF_INSTANCES}capacity\b"
+    rf"|{_LACK} {_OF_INSTANCES}capacity\b"
+    rf"|{_LACK} {_OF_INSTANCES}instances (of|of type|for) {_TYPE}"
+    rf"|{_LACK} ((available|free) )?({_TYPE}|spot|ec2|on-demand) instances"
+    r"|\bml\.[\w.-]+ (is |are )?(currently )?temporarily unavailable"
     r"|instance type.{0,60} (temporarily unavailable|not available in .{0,40}availability zone)"
     r"|\bno ([\w.-]+ ){0,2}(instance|compute|spot|ec2|on-demand) capacity\b|\bno capacity (is )?(available|for)\b"
 )

@@ -2,9 +2,11 @@
 
 import click
 
-from orchestrator.cli.output import print_facts, print_json, print_table, print_warning
+from orchestrator.cli.output import print_facts, print_json, print_table, print_warning, say
 from orchestrator.contract.command_line import command
 from orchestrator.contract.plurals import counted
+from orchestrator.errors import JobError
+from orchestrator.jobs.job import Job, nothing_to_resume, starts_again
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
@@ -54,16 +56,36 @@ def scorer_facts(plan: Plan) -> list[tuple[str, str]]:
     return [("measured by", f"the CLIP in {location_of(scorer)}")]
 
 
-def warn_of_taken_name(plan: Plan, settings: Settings) -> bool:
+def warn_of_taken_name(
+    plan: Plan,
+    settings: Settings,
+    *,
+    resume: bool,
+    restart: bool,
+) -> bool:
     """Say what would keep a local job from being started: it was submitted before, or its adapter's name is taken.
 
-    Returns whether there is such an obstacle.
+    Returns whether there is such an obstacle. Where there is none, an earlier run is mentioned.
     """
     target = ProcessTarget(settings)
-    obstacle = target.obstacle(plan.request)
+    name = plan.request["TrainingJobName"]
+    job = Job(target, name)
+    again = False
+    try:
+        if resume and not target.has(name):
+            raise nothing_to_resume()
+        again = starts_again(job, resume=resume, restart=restart)
+        obstacle = target.obstacle(plan.request, starts_again=again)
+    except JobError as error:
+        obstacle = error
     if obstacle is not None:
         print_warning(obstacle)
-    return obstacle is not None
+        return True
+    if again and resume:
+        say(f"{name} was submitted before. Without --dry-run this resumes it.", err=True)
+    elif again:
+        say(f"{name} was submitted before. Without --dry-run this starts it again.", err=True)
+    return False
 
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:

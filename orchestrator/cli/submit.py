@@ -122,7 +122,12 @@ def _submit_here(
         plan = plan_here(spec, settings, prepared)
         _warn(plan)
         if dry_run:
-            is_taken = warn_of_taken_name(plan, settings)
+            is_taken = warn_of_taken_name(
+                plan,
+                settings,
+                resume=start.resume,
+                restart=start.restart,
+            )
             if start.as_json:
                 print_json(plan.request)
             else:

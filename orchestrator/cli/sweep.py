@@ -125,7 +125,13 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
             _print_expected(entries, target)
         if start.dry_run:
             for entry in entries:
-                warn_of_taken_name(entry.plan, settings)
+                resume = start.resume and target.has(entry.name)
+                warn_of_taken_name(
+                    entry.plan,
+                    settings,
+                    resume=resume,
+                    restart=False,
+                )
             return 0
         store_trees(entries, FolderStore(settings.store))
     return _run(entries, target, settings, start, None)

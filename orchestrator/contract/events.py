@@ -17,8 +17,6 @@ ATTEMPT_PHASE = "starting"
 """Name of the phase that opens each attempt in a job's log."""
 TRAINING_PHASE = "training"
 """Name of the phase whose items are optimizer steps; others may come in between."""
-NOTE = "Note: "
-"""How a line of the log begins that says what the settings mean: advice, which shows nothing of how a job went."""
 
 
 # A line of the log may say anything: what is not within these limits is plain text, and nobody computes with it.

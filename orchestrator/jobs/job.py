@@ -45,6 +45,11 @@ class Job:
             if event is not None:
                 yield event
 
+    def last_step(self) -> int | None:
+        """Return the highest optimizer step that the job logged; None before its first."""
+        steps = [event.step for event in self.events() if isinstance(event, Step)]
+        return max(steps, default=None)
+
     def location(self, path: str) -> str:
         """Return where a file of the job lies on this machine; its path within the job where that ran elsewhere."""
         root = self.target.root(self.name)
@@ -142,7 +147,7 @@ def submit(
     job = Job(target, request["TrainingJobName"])
     if not target.has(job.name):
         if resume:
-            raise JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
+            raise nothing_to_resume()
         return _start(job, request, lambda: target.create(request))
     status = job.describe().status
     if status is JobStatus.DELETING:
@@ -157,6 +162,25 @@ def submit(
             message = f"The job {job.name} is complete, but its adapter cannot be used. {problem.message}"
             raise JobError(message, next_step=problem.next_step)
     return Submission(job, started=False)
+
+
+def starts_again(job: Job, *, resume: bool, restart: bool) -> bool:
+    """Return whether `submit` starts a job that was submitted before, rather than refusing it or attaching to it."""
+    if not job.target.has(job.name):
+        return False
+    status = job.describe().status
+    if restart:
+        return status.is_final
+    if status not in ENDED_EARLY:
+        return False
+    if resume:
+        return True
+    return job.target.checkpoint_step(job.name) is None and job.last_step() is None
+
+
+def nothing_to_resume() -> JobError:
+    """Return the error of a job that is to go on and was never submitted."""
+    return JobError("There is no earlier run of this job to resume.", next_step="submit it without --resume")
 
 
 def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
@@ -183,9 +207,9 @@ def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
 
 def _require_nothing_done(job: Job) -> None:
     """Raise JobError when the job has done steps: with no checkpoint, they are lost when it starts over."""
-    steps = [event.step for event in job.events() if isinstance(event, Step)]
-    if steps:
-        message = f"This job ended early before, after step {max(steps)}, and has no checkpoint to resume from."
+    step = job.last_step()
+    if step is not None:
+        message = f"This job ended early before, after step {step}, and has no checkpoint to resume from."
         raise JobError(message, next_step="submit it with --restart to start over")
 
 

@@ -2,21 +2,21 @@
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import cache
 
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL
-from orchestrator.contract.events import Event, Item, Phase, Resumed, Step, parse
+from orchestrator.contract.events import ATTEMPT_PHASE, Event, Item, Phase, Resumed, Step, parse
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import from_hyperparameters
 from orchestrator.errors import JobError
 from orchestrator.models.size import of_folder, of_hub, of_source
 from orchestrator.planning.duration import DrawnBatch, Duration, MeasuredRun, here
 from orchestrator.requests import channel_uris
-from orchestrator.settings import processors
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage import folder_of
-from orchestrator.targets.local.job_folder import JobFolder
+from orchestrator.targets.local.job_folder import JobFolder, processors
 from orchestrator.targets.local.local_jobs import LocalJobs
 
 _NEWEST = 20  # jobs to read: the state of the machine changes, and so do its jobs
@@ -79,7 +79,7 @@ def _measured(job: JobFolder, size_of: Callable[[str], ModelSize | None]) -> Mea
         recipe=recipe,
         seconds_per_step=last.seconds_per_step,
         start_seconds=_start_seconds(opening),
-        batch=_last_batch(closing) or _last_batch(opening),
+        batch=_drawn_batch(opening, closing),
         same_processors=state.processors in (None, processors()),
     )
 
@@ -129,27 +129,59 @@ def _closing(job: JobFolder, log_start: int) -> list[Event]:
 
 
 def _start_seconds(opening: Sequence[Event]) -> float | None:
-    """Return the time from the start of an attempt to its first class image, or to its training."""
-    began = opening[0].at
+    """Return the time from the start of an attempt, when its turn has come, to its first class image or step."""
+    began = None
     for event in opening:
-        if isinstance(event, Phase) and event.of and event.at is not None and began is not None:
-            waited = event.at - began
-            return waited.total_seconds()
+        if not isinstance(event, Phase):
+            continue
+        if event.name == ATTEMPT_PHASE:
+            began = event.at
+        if event.of:
+            return _seconds_between(began, event.at)
     return None
 
 
-def _last_batch(events: Sequence[Event]) -> DrawnBatch | None:
-    """Return the last images that were drawn at once: those before may lie in the cache, or wait for a model."""
-    batch = None
+def _drawn_batch(opening: Sequence[Event], closing: Sequence[Event]) -> DrawnBatch | None:
+    """Return the images that were drawn at once, of the largest number; None before any were drawn.
+
+    At the end the quickest: some waited for a model, or the machine slept. At the beginning the last: those before may
+    lie in the cache.
+    """
+    drawn = _largest(closing)
+    if drawn:
+        return min(drawn, key=lambda batch: batch.seconds)
+    drawn = _largest(opening)
+    if drawn:
+        return drawn[-1]
+    return None
+
+
+def _largest(events: Sequence[Event]) -> list[DrawnBatch]:
+    """Return the batches of the largest number of images, as they were drawn."""
+    batches: list[DrawnBatch] = []
     done = 0
     since = None
     for event in events:
         if isinstance(event, Phase):
             done = 0
             since = event.at
-        elif isinstance(event, Item) and event.at is not None and since is not None:
-            seconds = (event.at - since).total_seconds()
-            batch = DrawnBatch(images=event.done - done, seconds=seconds)
+        elif isinstance(event, Item):
+            images = event.done - done
+            seconds = _seconds_between(since, event.at)
+            if images > 0 and seconds is not None:
+                batch = DrawnBatch(images, seconds)
+                batches.append(batch)
             done = event.done
             since = event.at
-    return batch
+    most = max((batch.images for batch in batches), default=0)
+    return [batch for batch in batches if batch.images == most]
+
+
+def _seconds_between(earlier: datetime | None, later: datetime | None) -> float | None:
+    """Return the time between two events; None where the log does not tell, or the clock was set back."""
+    if earlier is None or later is None:
+        return None
+    seconds = (later - earlier).total_seconds()
+    if seconds <= 0:
+        return None
+    return seconds

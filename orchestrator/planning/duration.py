@@ -123,7 +123,7 @@ class MeasuredRun(NamedTuple):
     start_seconds: float | None = None
     """Time from its start to its first class image or step; None where its log does not tell."""
     batch: DrawnBatch | None = None
-    """The last images that it drew; None before it drew any."""
+    """Images that it drew at once; None before it drew any."""
     same_processors: bool = True
     """Whether it had the processors that the next job will have."""
 
@@ -327,6 +327,7 @@ def _differences(planned: _Planned, run: MeasuredRun) -> tuple[bool, ...]:
         run.base_model != planned.base_model and not same_size,
         not run.same_processors,
         _precision(run.recipe) != _precision(planned.recipe),
+        run.recipe.recipe_name() != planned.recipe.recipe_name(),
         _step_settings(run.recipe) != _step_settings(planned.recipe),
         run.batch is None,
     )
@@ -334,7 +335,7 @@ def _differences(planned: _Planned, run: MeasuredRun) -> tuple[bool, ...]:
 
 def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
     """Return the duration by that of a run: start, steps and images, each by its own."""
-    other_model, other_processors, other_precision, other_steps, _ = _differences(planned, run)
+    other_model, other_processors, other_precision, _, other_steps, _ = _differences(planned, run)
     basis = f"by the rate that {run.job} reached here"
     of_images = _ALIKE  # they are drawn in float32, whatever the precision of the steps
     if other_model:

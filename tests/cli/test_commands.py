@@ -325,10 +325,42 @@ def test_a_dry_run_says_that_a_name_is_taken(
     assert "Without --dry-run this starts the job" in run(*words, "cat").stderr
     assert "without --dry-run nothing would be" in run(*words, "dog").stderr
     name = json.loads(run(*words, "cat", "--json").stdout)["TrainingJobName"]
-    target.create(training_request("sys.exit(1)", name=name))
+    target.create(training_request("checkpoint(1); sys.exit(1)", name=name))
     Job(target, name).wait()
     assert f"The job {name} was submitted before and is Failed." in run(*words, "cat").stderr
     assert [path for path in before if not path.exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "said"),
+    [
+        ("finish()", [], "was submitted before and is Completed"),
+        ("finish()", ["--restart"], "Without --dry-run this starts it again"),
+        ("finish()", ["--resume"], "was submitted before and is Completed"),
+        ("sys.exit(1)", [], "Without --dry-run this starts it again"),
+        ("checkpoint(1); sys.exit(1)", [], "was submitted before and is Failed"),
+        ("checkpoint(1); sys.exit(1)", ["--resume"], "Without --dry-run this resumes it"),
+        ("checkpoint(1); sys.exit(1)", ["--restart"], "Without --dry-run this starts it again"),
+        (None, ["--resume"], "There is no earlier run of this job to resume"),
+    ],
+)
+def test_a_dry_run_says_of_an_earlier_run_what_the_submit_would_do(
+    run: Run,
+    settings: Settings,
+    training_request: Callable[..., Request],
+    script: str | None,
+    options: list[str],
+    said: str,
+) -> None:
+    target = ProcessTarget(settings)
+    words = ("submit", "dreambooth", "--dry-run", *options)
+    name = json.loads(run(*words, "--json").stdout)["TrainingJobName"]
+    if script is not None:
+        target.create(training_request(script, name=name))
+        Job(target, name).wait()
+    errors = run(*words).stderr
+    assert said in errors
+    assert ("without --dry-run nothing would be" in errors) == ("Without --dry-run this" not in errors)
 
 
 @pytest.fixture

@@ -27,6 +27,10 @@ MET = [
     ("capacity", "no spot capacity of this type; lack of EC2 capacity"),
     ("capacity", "The requested instance type ml.p5.48xlarge is not available in availability zone us-east-1a"),
     ("capacity", "We do not have enough ml.g5.xlarge instance capacity to fulfill your request."),
+    ("capacity", "AWS does not currently have sufficient instances of ml.g5.xlarge"),
+    ("capacity", "We do not have enough available ml.p4d.24xlarge instances in us-east-1."),
+    ("capacity", "There are not enough free GPU instances of type g5.xlarge."),
+    ("capacity", "ml.p4d.24xlarge is temporarily unavailable in us-east-1"),
     ("no-such-instance", "Your requested instance type (g6) is not supported in your requested Availability Zone (a)."),
     (
         "changed-input",
@@ -89,6 +93,10 @@ UNKNOWN = [
     "insufficient buffer capacity",
     "the disk does not have sufficient free blocks",
     "the tokenizer is temporarily unavailable in this process",
+    "not enough instances of the class dog in data.v2.json",
+    "there are not enough instances of each class",
+    "shard1.bin is temporarily unavailable",
+    "torchvision.io is temporarily unavailable",
     "loading the spotted dog, 137 of 200",
     "caching latents of 429 pictures",
 ]

@@ -106,6 +106,46 @@ def test_images_of_the_class_tell_until_others_are_drawn(target: ProcessTarget, 
     assert measured.batch == DrawnBatch(images=32, seconds=13)
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        ((70, 16), (73, 32), (74, 32)),  # a line twice
+        ((70, 16), (73, 32), (74, 31)),
+        ((70, 16), (73, 32), (64, 48)),  # the clock was set back
+        ((70, 16), (70 + 10**9, 32), (73 + 10**9, 48)),  # the machine slept
+        ((70, 16), (73, 32), (10**9, 48)),
+        ((70, 16), (73, 32), (74, 34)),  # the rest, and no whole batch
+    ],
+)
+def test_a_log_with_any_items_leaves_the_rate_of_whole_batches(
+    target: ProcessTarget, run: Run, items: tuple[tuple[int, int], ...]
+) -> None:
+    sheet = IMAGES.index("emit(at=at(90)")
+    lines = [f'emit(at=at({at}), event="item", done={done}, of=99)' for at, done in items]
+    run(IMAGES[:sheet] + "\n".join(lines), "drawn")
+    (measured,) = measured_runs(target)
+    assert measured.batch == DrawnBatch(images=16, seconds=3)
+    assert re.search("minute|second", expected(target))
+
+
+def test_a_log_without_a_whole_item_leaves_an_estimate(target: ProcessTarget, run: Run) -> None:
+    sheet = IMAGES.index("emit(at=at(60)")
+    for number, line in enumerate(("at=at(70), done=0", "at=at(60), done=2", "at=at(20), done=2")):
+        wrong = f'emit(at=at(60), event="phase", name="contact sheet", of=2)\nemit(event="item", of=2, {line})'
+        run(IMAGES[:sheet].replace("done=32", "done=0") + wrong, f"cut-{number}")
+        assert measured_runs(target)[0].batch is None
+        assert re.search("minute|second", expected(target))
+
+
+def test_the_time_in_the_queue_is_not_that_of_the_start(target: ProcessTarget, run: Run) -> None:
+    run(IMAGES, "waited")
+    log = target.settings.jobs / "waited" / "log.txt"
+    queued = '{"event": "phase", "name": "queued behind another", "at": "2020-01-01T00:00:00+00:00"}'
+    log.write_text(f"{queued}\n{log.read_text()}")
+    (measured,) = measured_runs(target)
+    assert measured.start_seconds == 7
+
+
 def test_a_job_on_other_processors_is_told_apart(
     target: ProcessTarget, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

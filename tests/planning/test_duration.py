@@ -285,6 +285,12 @@ def test_another_job_tells_the_rate_of_the_machine_and_another_model_tells_less(
     assert expected(dreambooth(tuner="full"), moved) == full
 
 
+def test_a_run_of_the_same_recipe_tells_more_than_one_of_another() -> None:
+    words = TextualInversion(base_model=SD15_ID, placeholder_token="<me>", initializer_token="monster")
+    older = run(dreambooth(batch_size=2))._replace(job="older")
+    assert "older" in expected(dreambooth(), run(words), older).basis
+
+
 def test_a_first_run_of_the_built_in_model_has_a_rough_figure() -> None:
     recipe = TextualInversion(placeholder_token="<me>", initializer_token="monster")
     found = here(recipe, BUILTIN_MODEL.as_uri(), TINY, [])

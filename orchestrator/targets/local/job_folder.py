@@ -51,6 +51,8 @@ _VANISHED_IN_QUEUE = "Its turn had not come when its process was killed or the m
 _LOST = "Progress since its newest checkpoint is lost."
 _DAMAGED = "Its state.json is missing or damaged, so it is not known how it ended."
 _ASKED_TO_STOP = "It was asked to stop; its state.json is missing or damaged, so no more is known."
+_PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Those that limit the processors which torch uses."""
 
 
 class AttemptState(BaseModel):
@@ -445,6 +447,19 @@ class JobFolder:
             if newest is None or step > newest:
                 newest = step
         return newest
+
+
+def processors() -> str:
+    """Return what a process of this machine may compute on: the number of CPUs, and the variables that limit it."""
+    count = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        count = len(os.sched_getaffinity(0))
+    facts = [f"{count} CPUs"]
+    for name in _PROCESSOR_VARIABLES:
+        value = os.environ.get(name)
+        if value is not None:
+            facts.append(f"{name}={value}")
+    return ", ".join(facts)
 
 
 def owner_file(adapter: Path) -> Path:

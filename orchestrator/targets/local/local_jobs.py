@@ -125,11 +125,14 @@ class LocalJobs:
             self.stop(job.name)
             self.wait_for_end(job.name, self.lock_seconds)
 
-    def obstacle(self, request: Request) -> JobError | None:
-        """Return why a request would start no new job: it was submitted before, or the adapter's name is taken."""
+    def obstacle(self, request: Request, *, starts_again: bool) -> JobError | None:
+        """Return why a request would start no job: the adapter's name is taken, or it was submitted before.
+
+        The latter is none where an earlier run `starts_again`.
+        """
         job = JobFolder(self.settings.jobs / request["TrainingJobName"])
         try:
-            if job.exists():
+            if job.exists() and not starts_again:
                 status = job.describe(self.name).status
                 return JobExistsError(job.name, f"was submitted before and is {status}")
             require_free(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)

@@ -22,10 +22,9 @@ from orchestrator.contract.environment import EXIT_STOPPED
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, line_of, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import channel_uris
-from orchestrator.settings import processors
 from orchestrator.storage import folder_of, write_atomically
 from orchestrator.targets.base import JobStatus
-from orchestrator.targets.local.job_folder import AttemptState, JobFolder
+from orchestrator.targets.local.job_folder import AttemptState, JobFolder, processors
 from orchestrator.targets.local.launcher import Launch, Launched, Launcher, launcher_named
 from orchestrator.targets.local.publication import publish
 from orchestrator.targets.local.queue import Queue, Turn
