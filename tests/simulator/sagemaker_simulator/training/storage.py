@@ -58,7 +58,8 @@ class Upload:
     def put(self, path: Path, name: str) -> None:
         """Put a file: in parts when it is large, which are given up when one does not arrive."""
         if path.stat().st_size > _PARTS_ABOVE_BYTES:
-            self.s3.upload_file(str(path), self.bucket, self.prefix + name, ExtraArgs=self.encryption)
+            with path.open("rb") as file:
+                self.s3.upload_fileobj(file, self.bucket, self.prefix + name, ExtraArgs=self.encryption)
             return
         # Read once: a container may be writing the file, and then its checksum would be of other bytes than are sent.
         # S3 would refuse them, moto keeps them.
