@@ -8,9 +8,9 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator
 
 NOT_ONE_WORD = "is not one word"
-ARTICLES = {"a", "an", "the"}
+_ARTICLES = {"a", "an", "the"}
 DETERMINERS = {
-    *ARTICLES,
+    *_ARTICLES,
     "my",
     "our",
     "your",
@@ -133,7 +133,7 @@ def _pieces(text: str, word: str) -> list[str]:
 
 def is_article(word: str) -> bool:
     """Return whether a word is an English article."""
-    return word.lower() in ARTICLES
+    return word.lower() in _ARTICLES
 
 
 def _pattern_of_new(word: NewWord) -> re.Pattern[str]:
