@@ -105,6 +105,9 @@ class Embedding:
         finally:
             self._read_by(taught)
 
+    def fuse(self) -> None:
+        """Do nothing: rows of its own cost a text encoder next to nothing."""
+
     def _read_by(self, tokenizers: Sequence[CLIPTokenizer]) -> None:
         """Have the base model read prompts by these tokenizers."""
         for name, tokenizer in zip(self.base.family.tokenizers, tokenizers, strict=True):

@@ -56,6 +56,9 @@ class Full:
         """Load a second copy: the weights of this one are no longer the base's."""
         yield load()
 
+    def fuse(self) -> None:
+        """Do nothing: the model's own weights are what was trained."""
+
 
 def copy_config(source: Path, target: Path) -> None:
     """Copy a part's configuration, which may name the type of the base's weights; those that were trained are float32.

@@ -16,8 +16,10 @@ import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from entrypoints.adapters.low_rank import LowRankLinear
 from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel, part_of
@@ -109,14 +111,25 @@ class Lora:
             for module in self.modules.values():
                 module.enable_adapters()
 
+    def fuse(self) -> None:
+        """Add each layer's (alpha / rank) B A to its W. A and B stay as they are, to be saved."""
+        for module in self.modules.values():
+            for layer in module.modules():
+                if isinstance(layer, BaseTunerLayer):
+                    layer.merge()
+
 
 def make_config(rank: int, alpha: float, projections: Sequence[str]) -> LoraConfig:
     """Return PEFT's configuration of one part; `projections` are the ends of the adapted modules' names."""
-    return LoraConfig(
+    config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         target_modules=list(projections),
     )
+    # Despite the underscore it is PEFT's documented way to bring a layer of one's own:
+    # https://huggingface.co/docs/peft/developer_guides/custom_models
+    config._register_custom_module({nn.Linear: LowRankLinear})  # noqa: SLF001
+    return config
 
 
 def load(

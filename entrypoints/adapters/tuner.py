@@ -37,6 +37,10 @@ class Tuner(Protocol):
         """
         ...
 
+    def fuse(self) -> None:
+        """Put what was learned into the model's own weights, so that it draws as fast as the base; training is over."""
+        ...
+
 
 def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """Return the parameters that have gradients, named by part and by their name within it."""

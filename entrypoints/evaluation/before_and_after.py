@@ -1,8 +1,6 @@
 """Before and after: the same prompts and seeds with the base model and with the tuned one, as images and figures."""
 
-import gc
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from entrypoints.evaluation import metrics
 from entrypoints.evaluation.contact_sheet import contact_sheet
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from entrypoints.models.sampling import Drawing, DrawRequest, draw
+from entrypoints.models.sampling import DrawRequest
 from entrypoints.runtime.pictures import CaptionedImage, crop_square, read_image
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
@@ -22,6 +20,9 @@ from orchestrator.contract.samples import MOST_REAL, SAMPLES_FOLDER, SampleImage
 
 DIGITS = 4
 """Of a figure: the rest is noise."""
+
+DrawAll = Callable[[Sequence[DrawRequest], Callable[[int], None]], list[Image.Image]]
+"""Draws the images of some requests, and tells on the way how many are ready."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,19 @@ class Evaluation:
 
 def evaluate(  # noqa: PLR0913 - named by the caller
     *,
-    untuned: Callable[[], AbstractContextManager[BaseModel]],
-    tuned: BaseModel,
+    draw_before: DrawAll,
+    draw_after: DrawAll,
+    base: BaseModel,
     prompts: Sequence[EvaluationPrompt],
-    drawing: Drawing,
+    size: int,
     seeds: Sequence[int],
     pictures: Sequence[CaptionedImage],
-    check_stop: Callable[[], None],
     scorer_folder: Path | None = None,
 ) -> Evaluation:
     """Draw every prompt with the base model as it was and with the tuned one, and compare with the training pictures.
 
-    `untuned` is the context in which there is the former; it ends before the tuned one draws, so that a second copy
-    and the scorer are never held together. `scorer_folder` holds the CLIP that compares the images; without it the
-    base model's own does. What `check_stop` raises between denoising steps ends it.
+    The former draws first, and is done with when the latter begins: it may be a second copy. `scorer_folder` holds the
+    CLIP that compares the images, in squares with a side of `size` pixels; without it the one of `base` does.
     """
     if not prompts:
         return Evaluation({})
@@ -79,10 +79,10 @@ def evaluate(  # noqa: PLR0913 - named by the caller
         emit(Item(done=half + done, of=total))
 
     emit(Phase(name="contact sheet", of=total))
-    before = _draw_before(untuned, asked_before, drawing, check_stop, report_before)
-    after = draw(tuned, asked_after, drawing, check_stop, report_after)
-    real = _read_real(pictures, drawing.size)
-    scorer = metrics.clip_scorer(tuned, scorer_folder)
+    before = draw_before(asked_before, report_before)
+    after = draw_after(asked_after, report_after)
+    real = _read_real(pictures, size)
+    scorer = metrics.clip_scorer(base, scorer_folder)
     figures = measure(scorer, prompts, real, before, after)
     if figures:
         emit(Metrics(values=figures))
@@ -93,21 +93,6 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     if scorer is not None:
         scorer_sha256 = scorer.sha256
     return Evaluation(figures, samples, scorer_sha256)
-
-
-def _draw_before(
-    untuned: Callable[[], AbstractContextManager[BaseModel]],
-    requests: Sequence[DrawRequest],
-    drawing: Drawing,
-    check_stop: Callable[[], None],
-    report: Callable[[int], None],
-) -> list[Image.Image]:
-    """Draw with the base model as it was, and release it: it may be a second copy."""
-    with untuned() as base:
-        images = draw(base, requests, drawing, check_stop, report)
-    del base
-    gc.collect()
-    return images
 
 
 def _read_real(

@@ -45,6 +45,12 @@ def batch_size(size: int, device: torch.device) -> int:
     return images_at_once(size, gpu=device.type != "cpu")
 
 
+def batches(base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing) -> list[Sequence[DrawRequest]]:
+    """Return requests in the batches in which they are drawn."""
+    size = batch_size(drawing.size, base.device)
+    return [requests[start : start + size] for start in range(0, len(requests), size)]
+
+
 def draw(
     base: BaseModel,
     requests: Sequence[DrawRequest],
@@ -57,9 +63,8 @@ def draw(
     `check_stop` is called between denoising steps, and what it raises ends the drawing.
     """
     images: list[Image.Image] = []
-    batch = batch_size(drawing.size, base.device)
-    for start in range(0, len(requests), batch):
-        images += draw_batch(base, requests[start : start + batch], drawing, check_stop)
+    for batch in batches(base, requests, drawing):
+        images += draw_batch(base, batch, drawing, check_stop)
         if done:
             done(len(images))
     return images

@@ -1,11 +1,15 @@
 """The end of a run: what it learned is drawn, measured and published, by the first rank alone."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
 from functools import partial
+
+from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.models.base import BaseModel
+from entrypoints.models.sampling import DrawRequest, batches, draw, draw_batch
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.run import Run
 from orchestrator.contract.prompts import EvaluationPrompt
@@ -25,14 +29,52 @@ def evaluate_and_publish(
     if not run.ranks.is_first:
         return
     evaluation = evaluate(
-        untuned=partial(tuner.untuned, run.load_base_model),
-        tuned=base,
+        draw_before=partial(draw_untuned, run, base, tuner),
+        draw_after=partial(draw_tuned, run, base, tuner),
+        base=base,
         prompts=prompts,
-        drawing=run.drawing,
+        size=run.drawing.size,
         seeds=run.evaluation_seeds,
         pictures=images,
-        check_stop=run.stop.check,
         scorer_folder=run.scorer_folder,
     )
     save = partial(evaluation.save, title=run.title)
     run.publish(tuner, base, evaluation.metrics, save, evaluation.scorer_sha256)
+
+
+def draw_untuned(
+    run: Run,
+    base: BaseModel,
+    tuner: Tuner,
+    requests: Sequence[DrawRequest],
+    report: Callable[[int], None],
+) -> list[Image.Image]:
+    """Return the images of the base model as it was before it was tuned; only those that no job has drawn are drawn."""
+    cache = run.image_cache(base)
+    parts = batches(base, requests, run.drawing)
+    if not all(cache.holds(batch) for batch in parts):
+        done = 0
+        with tuner.untuned(run.load_base_model) as untuned:
+            for batch in parts:
+                if not cache.holds(batch):
+                    cache.keep(batch, draw_batch(untuned, batch, run.drawing, run.stop.check))
+                done += len(batch)
+                report(done)
+        del untuned
+        gc.collect()  # it may have been a second copy
+    images: list[Image.Image] = []
+    for batch in parts:
+        images += cache.read(batch)
+    return images
+
+
+def draw_tuned(
+    run: Run,
+    base: BaseModel,
+    tuner: Tuner,
+    requests: Sequence[DrawRequest],
+    report: Callable[[int], None],
+) -> list[Image.Image]:
+    """Return the images of the tuned model, which is not trained any further."""
+    tuner.fuse()
+    return draw(base, requests, run.drawing, run.stop.check, report)

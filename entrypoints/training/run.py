@@ -15,6 +15,7 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation.metrics import load_scorer
 from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned
+from entrypoints.models.image_cache import ImageCache
 from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
@@ -141,6 +142,10 @@ class Run:
         if self.recipe.draws_images:
             require_steps(base, self.recipe.inference_steps, "-s inference_steps=")
         return base
+
+    def image_cache(self, base: BaseModel) -> ImageCache:
+        """Return where the images that the untuned base model draws are kept between jobs."""
+        return ImageCache.of(self.environment.cache / "images", base, self.machine, self.drawing)
 
     @property
     def scorer_folder(self) -> Path | None:

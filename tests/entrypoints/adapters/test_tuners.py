@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from peft import inject_adapter_in_model
 
 from entrypoints.adapters.embedding import Embedding
-from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.lora import Lora, make_config
+from entrypoints.adapters.low_rank import LowRankLinear
 from entrypoints.models.base import BaseModel
 from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
@@ -68,6 +70,43 @@ def test_a_lora_sits_on_every_attention_projection(family_base: BaseModel) -> No
         ends = ("to_q", "to_k", "to_v", "to_out.0") if part == "unet" else ("q_proj", "k_proj", "v_proj", "out_proj")
         expected |= {f"{part}.{name}" for name, _ in module.named_modules() if name.endswith(ends)}
     assert projections == expected
+
+
+def gradients(module: torch.nn.Module, kept: torch.Tensor, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Gradients of a layer's inputs and trained parameters, and its outputs."""
+    inputs = inputs.clone().requires_grad_()
+    outputs = module(inputs)
+    module.zero_grad()
+    (outputs * kept).sum().backward()
+    assert inputs.grad is not None
+    found = {"outputs": outputs.detach(), "inputs": inputs.grad}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            found[name] = parameter.grad
+    return found
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (2, 5, 6)])
+def test_a_lora_has_pefts_outputs_and_gradients(shape: tuple[int, ...], bias: bool) -> None:
+    """With a scale other than 1, with and without bias, for one row and for batches of them."""
+    inputs, kept = torch.randn(shape), torch.randn((*shape[:-1], 4))
+    found = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=bias)).requires_grad_(False)
+        config = make_config(2, 6, ["0"])
+        if not ours:
+            config._custom_modules = None
+        inject_adapter_in_model(config, model)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter)
+        assert isinstance(model[0], LowRankLinear) == ours
+        found.append(gradients(model, kept, inputs))
+    assert set(found[0]) == {"outputs", "inputs", "0.lora_A.default.weight", "0.lora_B.default.weight"}
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("placeholder", ["dog", "a", "Dog", "DOG"])

@@ -1,37 +1,26 @@
 """What an adapter is judged by: figures, images before and after, and the sheet made of them."""
 
-import gc
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from entrypoints.adapters.embedding import Embedding
-from entrypoints.adapters.full import Full
-from entrypoints.adapters.lora import Lora
-from entrypoints.adapters.tuner import Tuner
 from entrypoints.evaluation import metrics
-from entrypoints.evaluation.before_and_after import evaluate
 from entrypoints.evaluation.contact_sheet import FIRST_CELL, FIRST_ROW, GAP, GUTTER, REAL_TOP, contact_sheet
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
-from entrypoints.models.loading import CLIP_DEVIATION, CLIP_MEAN, load_base_model
-from entrypoints.models.sampling import Drawing, DrawRequest, draw
+from entrypoints.models.loading import CLIP_DEVIATION, CLIP_MEAN
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.runtime.pictures import list_images
 from orchestrator.contract.adapter import AdapterManifest
-from orchestrator.contract.digest import FileDigest, hash_files
 from orchestrator.contract.environment import SCORER_CHANNEL, Environment
-from orchestrator.contract.prompts import EvaluationPrompt, contexts
+from orchestrator.contract.prompts import contexts
 from orchestrator.contract.samples import CELL, INDEX_FILE, SampleImage, SampleIndex, Source, parse_index
 from orchestrator.contract.scorer import scorer_sha256
 
@@ -254,56 +243,3 @@ def test_the_tuned_model_does_not_leak_into_the_images_before(job: Any, run: Run
             images.append((environment.model / "samples" / f"{source}-00-00.png").read_bytes())
     assert drawn["before"][0] == drawn["before"][1]
     assert drawn["after"][0] != drawn["after"][1]
-
-
-TUNERS: dict[str, Callable[[BaseModel], Tuner]] = {
-    "lora": lambda base: Lora(base, rank=2, alpha=4, text_encoder=True, seed=0),
-    "embedding": lambda base: Embedding(base, placeholder="oto", initializer="dog", vectors=1),  # as in "photo"
-    "full": lambda base: Full(base, text_encoder=True),
-}
-
-
-def saved(tuner: Tuner, folder: Path) -> dict[str, FileDigest]:
-    folder.mkdir()
-    tuner.save(folder, {"format": "pt"})
-    return hash_files(folder)
-
-
-@pytest.mark.parametrize("kind", TUNERS)
-def test_images_before_are_the_base_models_and_a_second_copy_is_held_only_where_its_weights_are_gone(
-    kind: str, family_folder: Path, tmp_path: Path
-) -> None:
-    drawing = Drawing(steps=2, guidance=3.0, size=tiny.SIDE)
-    prompts = [EvaluationPrompt("a photo of a sks dog", "a photo of oto", "a photo of a dog")]
-
-    def load() -> BaseModel:
-        return load_base_model(family_folder, "tiny", None, torch.device("cpu"))
-
-    def denoisers() -> int:
-        return sum(isinstance(thing, UNet2DConditionModel) for thing in gc.get_objects())
-
-    expected = draw(load(), [DrawRequest(prompts[0].before, 7)], drawing, lambda: None)
-    gc.collect()
-    others = denoisers()
-    base = load()
-    tuner = TUNERS[kind](base)
-    with torch.no_grad():
-        for parameter in tuner.parameters.values():
-            parameter.add_(0.1)
-    trained = saved(tuner, tmp_path / "trained")
-    held: list[int] = []
-    found = evaluate(
-        untuned=partial(tuner.untuned, load),
-        tuned=base,
-        prompts=prompts,
-        drawing=drawing,
-        seeds=[7],
-        pictures=list_images(tiny.write_pictures(tmp_path / "pictures")),
-        check_stop=lambda: held.append(denoisers() - others),
-    )
-    drawn = {sample.about.source: sample.image.tobytes() for sample in found.samples}
-    after = draw(base, [DrawRequest(prompts[0].after, 7)], drawing, lambda: None)
-    assert drawn["before"] == expected[0].tobytes()
-    assert drawn["after"] == after[0].tobytes() != drawn["before"]
-    assert saved(tuner, tmp_path / "evaluated") == trained
-    assert held == ([2, 2, 1, 1] if kind == "full" else [1, 1, 1, 1])  # at each denoising step
