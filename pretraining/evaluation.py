@@ -19,7 +19,7 @@ from pretraining.scenes import Scene, draw_background, generator, held_out_combi
 
 log = logging.getLogger(__name__)
 
-SAMPLING_STEPS = 25
+SAMPLING_STEPS = 12
 GUIDANCE = 4.0
 SAMPLING_BATCH = 32
 RETRIEVAL_PAIRS = 64

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTextModel
 
 from pretraining.pictures import SIZE
-from pretraining.schedule import noise_schedule
+from pretraining.schedule import sampler_config
 from pretraining.tokenizer import write_json
 
 BYTE_LIMIT = 16_000_000
@@ -42,7 +42,8 @@ def export(
         save_network(denoiser, fresh / "unet")
         shutil.copytree(tokenizer, fresh / "tokenizer")
         write_json(fresh / "clip" / "preprocessor_config.json", picture_preparation())
-        noise_schedule().save_pretrained(fresh / "scheduler")
+        (fresh / "scheduler").mkdir()
+        write_json(fresh / "scheduler" / "scheduler_config.json", sampler_config())
         write_json(fresh / "model_index.json", pipeline_index())
         size = weight_bytes(fresh)
         if size > BYTE_LIMIT:
@@ -126,7 +127,7 @@ def pipeline_index() -> dict[str, object]:
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],

@@ -89,8 +89,9 @@ class Recipe(BaseModel):
         `family` is that of the base model, None where it is not known before the job runs.
         """
         if chosen.get("base_model", BUILTIN) == BUILTIN:
-            # The built-in model is small and sure of itself: more guidance than this only bleaches its colours.
-            return {"resolution": BUILTIN_RESOLUTION, "guidance_scale": 4.0}
+            # The built-in model is small and sure of itself: more guidance than this only bleaches its colours. Its
+            # scheduler, DPM-Solver++ (arXiv 2211.01095), draws in 12 steps what DDIM draws in 25.
+            return {"resolution": BUILTIN_RESOLUTION, "guidance_scale": 4.0, "inference_steps": 12}
         return {} if family is None else {"resolution": family.resolution}
 
     @classmethod
