@@ -294,19 +294,47 @@ class Denoising(Optimised):
 
 
 class LowRank(Recipe):
-    """Mix-in: a low-rank adapter (LoRA, arXiv 2106.09685)."""
+    """Mix-in: a low-rank adapter (LoRA, arXiv 2106.09685), or one of its relatives."""
 
+    tuner: Literal["lora", "dora", "lokr", "loha", "oft"] = "lora"
+    """How PEFT writes the change of a layer: LoRA; DoRA (arXiv 2402.09353), LoRA with a length of its own for each
+    output; LoKr and LoHa (arXiv 2309.14859), Kronecker and Hadamard products; OFT (arXiv 2306.07280), a rotation."""
+    targets: Literal["attention", "transformer", "all"] = "attention"
+    """Layers that get an adapter: attention alone; feed-forward layers too; convolutions too."""
     rank: int = Field(8, ge=1, le=256)
-    """Rank of the adapter."""
+    """Rank of the adapter; with oft, side of the blocks of its rotations."""
     alpha: float | None = Field(None, gt=0)
     """Scale of the adapter is alpha / rank; equal to the rank when left out."""
     train_text_encoder: bool = False
     """Train the text encoders as well."""
 
+    @field_validator("targets")
+    @classmethod
+    def _can_rotate(cls, value: str, info: ValidationInfo) -> str:
+        if value == "all" and info.data.get("tuner") == "oft":
+            # PEFT 0.21 computes a rotated 3x3 convolution otherwise when it is merged into the weights.
+            raise ValueError("OFT rotates no convolutions; write -s targets=transformer, or choose another tuner")
+        return value
+
     @property
     def lora_alpha(self) -> float:
         """`alpha` with its default."""
         return self.rank if self.alpha is None else self.alpha
+
+    def adapter_parameters(self, size: ModelSize) -> int:
+        """Return how many parameters an adapter of this rank has at most; LoHa has two matrices where LoRA has one."""
+        of_rank_one = size.denoiser_lora[self.targets]
+        if self.train_text_encoder:
+            of_rank_one += size.text_lora[self.targets]
+        matrices = 2 if self.tuner == "loha" else 1
+        return matrices * self.rank * of_rank_one
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also the scale of a rotation, which has none."""
+        idle = super().idle_settings()
+        if self.tuner == "oft":
+            idle["alpha"] = "a rotation (tuner=oft) has no scale"
+        return idle
 
 
 def recipe_names() -> list[str]:

@@ -128,7 +128,8 @@ def test_a_well_known_model_has_the_figures_its_config_gives(known: ModelSize, c
         unet = UNet2DConditionModel(**config)
     assert known.denoiser == sum(parameter.numel() for parameter in unet.parameters())
     shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
-    assert known.denoiser_lora == size.rank_one(shapes, STABLE_DIFFUSION.denoiser_projections)
+    for targets, layers in STABLE_DIFFUSION.denoiser_targets.items():
+        assert known.denoiser_lora[targets] == size.rank_one(shapes, layers)
     blocks = size.block_channels({**unet.config, "layers_per_block": 2})
     assert blocks == (known.resnet_channels, known.transformer_channels)
 
