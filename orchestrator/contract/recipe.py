@@ -7,7 +7,7 @@ declaration in `contract/recipes/` (a subclass of `Recipe` and of the mix-ins it
 
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,7 +21,7 @@ from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem, did_you_mean
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.tokens import Tokenizer
-from orchestrator.contract.words import NewWord
+from orchestrator.contract.words import NewWord, Word, holds_word
 
 BUILTIN = "builtin"
 BUILTIN_RESOLUTION = 64
@@ -289,8 +289,59 @@ class Denoising(Optimised):
 
     random_crop: bool = False
     """Cut each picture at another place every time; the centre otherwise, which is encoded only once."""
+    buckets: bool = False
+    """Train each picture in a shape near its own and at the area of a square; squares cut from them otherwise."""
     snr_gamma: float | None = Field(None, gt=0)
     """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
+
+
+class Captioned(Recipe):
+    """Mix-in: pictures that their captions describe."""
+
+    trigger_word: Word | None = Field(None, examples=["inkstyle"])
+    """A word that is put before every caption, and then calls up what the pictures share; none when left out."""
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of the visits of a picture without its caption, which keeps guidance working (arXiv 2207.12598, sec. 4)."""
+    shuffle_tags: bool = False
+    """Put the parts of a caption between commas in another order at each visit."""
+    kept_tags: int = Field(1, ge=0)
+    """So many of its first parts keep their place."""
+    evaluation_texts: tuple[str, ...] = ()
+    """Prompts of the contact sheet and of the closing figures; the first captions of the data set when left out."""
+
+    @property
+    def judged_by(self) -> list[EvaluationPrompt]:
+        """The chosen texts; those of the data set are not known before it is read."""
+        return self.judged_by_texts(self.evaluation_texts)
+
+    def judged_by_texts(self, texts: Sequence[str]) -> list[EvaluationPrompt]:
+        """Return the evaluation prompts that ask for these texts; CLIP and the base model do not know the trigger."""
+        found = []
+        for text in texts[: self.evaluation_prompts]:
+            prompt = EvaluationPrompt(before=text, after=self.with_trigger(text), text=text)
+            found.append(prompt)
+        return found
+
+    def with_trigger(self, caption: str) -> str:
+        """Return a caption with the trigger word before it, unless it holds it already."""
+        word = self.trigger_word
+        if word is None or holds_word(caption, word):
+            return caption
+        return f"{word}, {caption}"
+
+    @property
+    def trigger(self) -> str | None:
+        """The trigger word."""
+        return self.trigger_word
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also those of the texts that are not used."""
+        idle = super().idle_settings()
+        if not self.shuffle_tags:
+            idle["kept_tags"] = "shuffle_tags is off"
+        if not self.evaluation_prompts:
+            idle["evaluation_texts"] = "evaluation_prompts is 0"
+        return idle
 
 
 class LowRank(Recipe):

@@ -20,6 +20,8 @@ class InspectedImage(BaseModel):
     """Height in pixels after the EXIF orientation is applied."""
     caption: str | None = None
     """Its caption; None without one."""
+    repeats: int = 1
+    """As how many images it counts."""
 
 
 class Dataset(BaseModel):

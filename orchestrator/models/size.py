@@ -96,14 +96,14 @@ def _measured(folder: Path) -> ModelSize:
         layers = config["num_hidden_layers"]
         width = config["hidden_size"]
         text_parameters += parameters_of(shapes)
-        for targets, layers in family.text_targets.items():
-            text_lora[targets] += rank_one(shapes, layers)
+        for targets, names in family.text_targets.items():
+            text_lora[targets] += rank_one(shapes, names)
         text_states += tokens * layers * width
         text_width += width
 
     denoiser_lora = {}
-    for targets, layers in family.denoiser_targets.items():
-        denoiser_lora[targets] = rank_one(denoiser_shapes, layers)
+    for targets, names in family.denoiser_targets.items():
+        denoiser_lora[targets] = rank_one(denoiser_shapes, names)
     return ModelSize(
         denoiser=parameters_of(denoiser_shapes),
         vae=parameters_of(vae_shapes),
