@@ -29,7 +29,8 @@ SCRIPT_STEPS, SCRIPT_GUIDANCE = 50, 7.5
 """How the script draws class pictures: it has no option for either."""
 PROMPT, CLASS_PROMPT = "a photo of sks monster", "a photo of a monster"
 OURS, THEIRS = "orchestrator", "diffusers' script"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+"""One thread, and modules compiled once and not in each run, whatever is set here."""
 
 
 class Figures(NamedTuple):
@@ -86,7 +87,7 @@ def run_ours(case: Case, pictures: Path, base_model: Path | None) -> Figures:
         for name, value in _settings(case).items():
             words += ["-s", f"{name}={value}"]
     with tempfile.TemporaryDirectory() as home:
-        variables = {**ONE_THREAD, "ORCHESTRATOR_HOME": home, "PYTHONPATH": str(ROOT)}
+        variables = {**VARIABLES, "ORCHESTRATOR_HOME": home, "PYTHONPATH": str(ROOT)}
         usage = measure(words, variables, Path(home))
         _require_success(usage)
         (log,) = Path(home).glob("jobs/*/log.txt")
@@ -147,7 +148,7 @@ def run_theirs(case: Case, pictures: Path, base_model: Path | None, python: str,
         words = [python, str(script), *flags]
         for name, value in options.items():
             words += [f"--{name}", str(value)]
-        usage = measure(words, ONE_THREAD, Path(folder), mark=f" 1/{STEPS} ".encode())
+        usage = measure(words, VARIABLES, Path(folder), mark=f" 1/{STEPS} ".encode())
     _require_success(usage)
     if usage.marked is None:
         raise SystemExit("The script printed no progress.")
