@@ -36,7 +36,7 @@ IDENTITY_WORDS = {
 class Identity(BaseModel):
     """What must be equal for a run to resume from a checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str
     """sha256 of the hyperparameters."""
@@ -60,7 +60,7 @@ class Identity(BaseModel):
 class Manifest(BaseModel):
     """What a checkpoint holds and what it belongs to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     """Optimizer steps done."""

@@ -47,7 +47,7 @@ def title_of(recipe: str, trigger: str | None) -> str:
 class BaseModelReference(BaseModel):
     """The model an adapter belongs to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """As the recipe named it: "builtin", a folder, or a Hugging Face id."""
@@ -65,7 +65,7 @@ class AdapterManifest(BaseModel):
     Fields that a newer version added are ignored on reading; `format` grows when the meaning of a known one changes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""

@@ -19,7 +19,7 @@ IMAGES = "images"
 class DatasetKind(BaseModel):
     """One kind of data set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """What people call it."""

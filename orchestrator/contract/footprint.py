@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class ModelSize(BaseModel):
     """The figures of a latent diffusion model (U-Net, autoencoder, text encoders) that memory and time depend on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     denoiser: int
     """Parameters of the denoiser."""
@@ -43,7 +43,7 @@ class ModelSize(BaseModel):
 class Footprint(BaseModel):
     """What a recipe trains, in numbers, on one device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trained: int
     """Parameters with gradients and optimizer state."""

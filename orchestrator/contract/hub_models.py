@@ -12,7 +12,7 @@ from orchestrator.contract.tokens import CLIP_LENGTH
 class KnownModel(BaseModel):
     """A model by its name on the Hub."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Family
     """Its family."""

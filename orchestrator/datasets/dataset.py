@@ -10,7 +10,7 @@ from orchestrator.contract.problem import Problem
 class InspectedImage(BaseModel):
     """An image file that passed inspection and can be trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: Path
     """Its path, relative to the dataset's folder."""
@@ -27,7 +27,7 @@ class InspectedImage(BaseModel):
 class Dataset(BaseModel):
     """A folder of images that passed inspection."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     """The folder that was inspected."""

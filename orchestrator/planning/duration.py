@@ -72,7 +72,7 @@ _STEP_SETTINGS = {
 class Duration(BaseModel):
     """How long a job is expected to run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low_seconds: int
     """Low end of the band."""

@@ -60,7 +60,7 @@ class Fit(StrEnum):
 class MemoryEstimate(BaseModel):
     """Memory of a job, GiB: on one GPU, and in the main memory of its instance."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gib: float
     """The estimate of GPU memory."""
