@@ -146,7 +146,7 @@ class Run:
     @property
     def _measures_by_its_clip(self) -> bool:
         """Whether this process measures figures, and by the CLIP of the base model."""
-        evaluates = bool(self.recipe.judged_by) and self.ranks.is_first
+        evaluates = self.recipe.evaluation_prompts > 0 and self.ranks.is_first
         return evaluates and self.scorer_folder is None
 
     def image_cache(self, base: BaseModel) -> ImageCache:
