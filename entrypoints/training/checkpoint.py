@@ -70,6 +70,8 @@ class Manifest(BaseModel):
     """What it was computed on."""
     scaler: dict[str, int | float] = {}
     """State of the gradient scaler, empty without one."""
+    optimizer: dict[str, int | float] = {}
+    """What the optimizer keeps beside tensors."""
     tensors: FileDigest
     """Digest of the tensors' file."""
 

@@ -174,6 +174,9 @@ class DenoisingObjective:
         shape = (everyone, *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
         noise = torch.randn(shape, generator=random)
+        if recipe.noise_offset:
+            channels = torch.randn((*shape[:2], 1, 1), generator=random)
+            noise += recipe.noise_offset * channels
         times = self.base.process.times(everyone, random)
         prompts = stream.prompts_of(indices, random)
         return Batch(

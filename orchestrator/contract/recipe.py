@@ -39,6 +39,10 @@ MAX_MINUTES = 100_000
 """More than the 28 days of the longest job."""
 
 
+STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}
+"""Of each trained parameter, by optimizer: Prodigy also keeps where it began, and the gradients summed up."""
+
+
 class Recipe(BaseModel):
     """What every recipe has: a base model, a length, checkpoints, and pictures to judge it by."""
 
@@ -95,6 +99,11 @@ class Recipe(BaseModel):
         return {} if family is None else {"resolution": family.resolution}
 
     @classmethod
+    def all_defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return `defaults` with what depends on settings that all recipes of a kind share."""
+        return cls.defaults(chosen, family)
+
+    @classmethod
     def recipe_name(cls) -> str:
         """Return the name people type: that of the declaring module, with hyphens."""
         return cls.__module__.rpartition(".")[2].replace("_", "-")
@@ -105,7 +114,7 @@ class Recipe(BaseModel):
         if not isinstance(data, Mapping):
             return data
         family = (info.context or {}).get(FAMILY_CONTEXT)
-        return {**cls.defaults(data, family), **data}
+        return {**cls.all_defaults(data, family), **data}
 
     @field_validator("checkpoint_steps")
     @classmethod
@@ -143,6 +152,11 @@ class Recipe(BaseModel):
     def footprint(self, size: ModelSize) -> Footprint | None:  # noqa: ARG002 - a recipe that can say overrides it
         """Return what training takes of a model of that size, or None when the recipe cannot say."""
         return None
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the optimizer keeps of each trained parameter; the two moments of AdamW unless a recipe says more."""
+        return 8
 
     @property
     def needs_bf16(self) -> bool:
@@ -227,26 +241,33 @@ class Recipe(BaseModel):
 
 
 class Optimised(Recipe):
-    """Mix-in: gradient descent with AdamW."""
+    """Mix-in: gradient descent."""
 
     batch_size: int = Field(1, ge=1, le=100_000)
     """Training samples in a forward pass, on each device."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
     """Forward passes in one optimizer step."""
-    learning_rate: float = Field(1e-4, gt=0, lt=1)
+    optimizer: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = "adamw"
+    """AdamW; AdamW with moments of 8 bits (bitsandbytes, on GPUs); Prodigy, which finds its own rate, so that
+    learning_rate is a factor of it; Adafactor, which keeps next to nothing of the second moments."""
+    learning_rate: float = Field(1e-4, gt=0, le=1)
     """Peak learning rate; never scaled by the number of devices."""
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the learning rate goes on after the warm-up: stays, or falls to zero along a cosine or a line."""
     warmup_steps: int = Field(0, ge=0, le=MAX_STEPS)
     """Optimizer steps over which the learning rate rises from zero."""
     weight_decay: float = Field(1e-2, ge=0)
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are scaled down to it."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Publish a running average of the trained weights, such as 0.999; the last ones when left out."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Arithmetic of the forward pass; trained weights stay float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
+    compile: bool = False
+    """Compile the denoiser for training (torch.compile): minutes at the start, then faster steps on a GPU."""
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
@@ -255,6 +276,20 @@ class Optimised(Recipe):
         if family is not None and family.gradient_checkpointing:
             values["gradient_checkpointing"] = True
         return values
+
+    @classmethod
+    def all_defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return the defaults with the rate of the optimizer, which for Prodigy is a factor of what it finds."""
+        values = super().all_defaults(chosen, family)
+        if chosen.get("optimizer") == "prodigy":
+            values["learning_rate"] = 1.0
+        return values
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the optimizer keeps of each trained parameter, and those of its average."""
+        average = 4 if self.ema_decay is not None else 0
+        return STATE_BYTES[self.optimizer] + average
 
     @property
     def needs_bf16(self) -> bool:
@@ -291,6 +326,9 @@ class Denoising(Optimised):
     """Cut each picture at another place every time; the centre otherwise, which is encoded only once."""
     buckets: bool = False
     """Train each picture in a shape near its own and at the area of a square; squares cut from them otherwise."""
+    noise_offset: float = Field(0.0, ge=0, le=1)
+    """So much noise that is equal all over a channel, which lets very dark and bright pictures be learned; 0.05 to 0.1
+    is usual (https://www.crosslabs.org/blog/diffusion-with-offset-noise)."""
     snr_gamma: float | None = Field(None, gt=0)
     """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
 

@@ -249,8 +249,8 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
 
 
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
-    """Return the bytes of one checkpoint: trained weights and AdamW's two moments in float32; 0 when unknown."""
-    return 3 * result_bytes(recipe, size)
+    """Return the bytes of one checkpoint: trained weights in float32, and what the optimizer keeps; 0 when unknown."""
+    return result_bytes(recipe, size) * (4 + recipe.state_bytes) // 4
 
 
 def model_bytes(size: ModelSize) -> int:

@@ -1,7 +1,7 @@
 """Estimate the memory of a job, of a GPU and of its instance, before a GPU is paid for.
 
     weights     = 4 bytes x all parameters, those of an adapter too, which come on top of the model's
-    optimizer   = 12 bytes x trained parameters: the gradient, AdamW's two moments
+    optimizer   = 4 bytes x trained parameters for the gradient, and what the optimizer keeps: 8 bytes of AdamW
     activations = those kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy of
                   the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
     drawing     = the decoder's widest tensors for a batch of sampled images
@@ -103,7 +103,7 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
     model = size.denoiser + size.vae + size.text_encoders + size.clip
     parts = {
         "weights": 4.0 * (model + footprint.added),
-        "gradients and optimizer": 12.0 * footprint.trained,
+        "gradients and optimizer": (4.0 + recipe.state_bytes) * footprint.trained,
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
         "second copy": _second_copy(recipe, model),

@@ -123,7 +123,7 @@ def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
     problems += base_model_problems(base_model, base_revision)
     if problems:
         raise _choice_error(recipe, problems)
-    return {**recipe.defaults(with_native, family), **with_native}
+    return {**recipe.all_defaults(with_native, family), **with_native}
 
 
 def require_said_once(recipe: object, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

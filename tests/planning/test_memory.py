@@ -13,6 +13,7 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
+from orchestrator.planning.duration import checkpoint_bytes
 from orchestrator.planning.memory import BAND, GIB, Fit, MemoryEstimate, estimate
 from orchestrator.resources import BUILTIN_MODEL
 
@@ -242,3 +243,12 @@ def test_what_is_drawn_during_training_is_drawn_beside_the_optimizers_state() ->
     most = max(found.parts["activations"], found.parts["drawing"])
     assert found.gib == pytest.approx(sum(found.parts[name] for name in held) + most, abs=0.05)
     assert found.gib >= before.gib
+
+
+def test_an_optimizer_that_keeps_more_takes_more_memory_and_larger_checkpoints() -> None:
+    sizes = []
+    for settings in ({"optimizer": "adafactor"}, {}, {"ema_decay": 0.99}, {"optimizer": "prodigy"}):
+        recipe = dreambooth(tuner="full", **settings)
+        sizes.append((gib(recipe), checkpoint_bytes(recipe, SD15)))
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 4
