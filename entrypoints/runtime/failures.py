@@ -16,7 +16,6 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from orchestrator.contract.problem import problems_of
 
 # Torch and gloo raise a plain RuntimeError for these; only the message tells them apart.
-COMPILER_MODULES = ("torch._dynamo", "torch._inductor")
 OUT_OF_MAIN_MEMORY_SIGN = "DefaultCPUAllocator"
 OUT_OF_MEMORY_SIGNS = (
     OUT_OF_MAIN_MEMORY_SIGN,
@@ -66,12 +65,6 @@ def failure_of(error: BaseException) -> TrainingError | None:
         )
     if is_out_of_memory(error):
         return out_of_memory(error, "lower batch_size or resolution")
-    if type(error).__module__.startswith(COMPILER_MODULES):
-        return TrainingError(
-            "recipe",
-            f"The denoiser cannot be compiled on this machine: {first_line(error)}",
-            "Submit again with -s compile=false.",
-        )
     if is_lost_process(error):
         return TrainingError(
             "lost-process",

@@ -155,7 +155,7 @@ class Recipe(BaseModel):
 
     @property
     def state_bytes(self) -> int:
-        """Bytes that the optimizer keeps of each trained parameter; the two moments of AdamW unless a recipe says more."""
+        """Bytes that the optimizer keeps of each trained parameter: AdamW's two moments."""
         return 8
 
     @property

@@ -108,3 +108,13 @@ def test_a_compiled_denoiser_is_compiled_while_it_trains_alone(base: BaseModel) 
     assert base.denoiser.forward != own
     compiled.remove()
     assert base.denoiser.forward == own
+
+
+def test_a_denoiser_that_cannot_be_compiled_is_said_so(base: BaseModel) -> None:
+    def backend(graph: Any, inputs: Any) -> Any:
+        raise OSError("no compiler here")
+
+    CompiledForward(base.denoiser, enabled=True, backend=backend)
+    with pytest.raises(TrainingError, match="cannot be compiled") as caught:
+        base.predict(torch.ones(1, 4, 16, 16), torch.tensor([5]), base.encode_prompts(["a dog"]))
+    assert "compile=false" in caught.value.next_step
