@@ -123,7 +123,7 @@ def _send_kill(pid: int) -> bool:
 
 
 def copied_checkpoints(schedules: int) -> Counter[str]:
-    """Run schedules of the checkpoint copier and return what they met; raises WrongCheckpointError at the first failure."""
+    """Run schedules of the checkpoint copier and return what they met; raises WrongCheckpointError."""
     met: Counter[str] = Counter()
     for seed in range(schedules):
         with tempfile.TemporaryDirectory() as folder:
