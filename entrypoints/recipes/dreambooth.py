@@ -13,6 +13,7 @@ from entrypoints.training.class_images import class_pictures
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
+from entrypoints.training.preservation import DifferentialObjective
 from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
 from entrypoints.training.texts import require_texts
@@ -23,7 +24,8 @@ from orchestrator.contract.recipes.dreambooth import DreamBooth
 def train(recipe: DreamBooth, run: Run) -> None:
     """Fine-tune on the subject's images and, for prior preservation, on the model's own images of its class.
 
-    Without the second (sec. 3.2) the class drifts towards the subject, and all images of the class look like it.
+    Without the second (sec. 3.2) the class drifts towards the subject, and all images of the class look like it. The
+    model's own predictions for the class may take the place of its images.
     """
     base = run.load_base_model()
     images = run.training_images()
@@ -47,6 +49,9 @@ def train(recipe: DreamBooth, run: Run) -> None:
     tuner = make_tuner(recipe, base)
     encoder = PromptEncoder(base, frozen=not tuner.trains_text_encoder)
     objective = DenoisingObjective(base, recipe, streams, encoder)
+    if recipe.differential_preservation:
+        untuned = partial(tuner.untuned, run.load_base_model)
+        objective = DifferentialObjective(base, recipe, subject, encoder, untuned)
     validate = partial(draw_validation, run, base)
     fit(run, base, recipe, tuner, objective, validate)
     evaluate_and_publish(run, base, tuner, images, recipe.judged_by)

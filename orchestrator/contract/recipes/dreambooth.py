@@ -38,10 +38,12 @@ class DreamBooth(LowRank, Denoising):
     """Prompt of the class pictures: "a photo of a dog"; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "dora", "lokr", "loha", "oft", "full"] = "lora"  # type: ignore[assignment]
     """Train an adapter, as the recipe lora does, or every weight of the denoiser (full)."""
-    prior_preservation: bool = True
+    differential_preservation: bool = False
+    """Hold the class in place by what the base model predicts for it, instead of class pictures; adapters only."""
+    prior_preservation: bool = Field(True, validate_default=True)
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
-    """Weight of the class pictures' loss."""
+    """Weight of the loss that holds the class in place."""
     class_images: int = Field(100, ge=1, le=10_000)
     """Class pictures to draw with the base model before training."""
 
@@ -50,6 +52,8 @@ class DreamBooth(LowRank, Denoising):
         """Return rates that suit the tuner and the size of the base model."""
         values = super().defaults(chosen, family)
         full = chosen.get("tuner", "lora") == "full"
+        if _is_true(chosen.get("differential_preservation")):
+            values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
             values |= {"guidance_scale": 2.5, "steps": 300, "batch_size": 4, "class_images": 32}
@@ -69,9 +73,24 @@ class DreamBooth(LowRank, Denoising):
         if noun_behind(prompt, rare):
             return {**data, "class_prompt": without_word(prompt, rare)}
         given = {key: value for key, value in data.items() if key != "class_prompt"}
-        if _is_false(data.get("prior_preservation")):  # nothing reads it
+        is_read = _is_true(data.get("differential_preservation"))
+        if _is_false(data.get("prior_preservation")) and not is_read:
             return given
         return {**given, "class_prompt": ""}
+
+    @field_validator("differential_preservation")
+    @classmethod
+    def _has_an_untuned_base(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("tuner") == "full":
+            raise ValueError("needs the base model beside the tuned one; write -s tuner=lora, or use class pictures")
+        return value
+
+    @field_validator("prior_preservation")
+    @classmethod
+    def _holds_the_class_once(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("differential_preservation"):
+            raise ValueError("differential_preservation takes the place of class pictures; leave one of the two out")
+        return value
 
     @field_validator("instance_prompt")
     @classmethod
@@ -100,7 +119,8 @@ class DreamBooth(LowRank, Denoising):
 
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains; class pictures share a forward pass with the subject's."""
-        samples = self.batch_size * (2 if self.prior_preservation else 1)
+        holds_class = self.prior_preservation or self.differential_preservation
+        samples = self.batch_size * (2 if holds_class else 1)
         text = self.train_text_encoder
         if self.tuner == "full":
             trained = size.denoiser + (size.text_encoders if text else 0)
@@ -166,7 +186,7 @@ class DreamBooth(LowRank, Denoising):
     def texts(self) -> list[tuple[str, str]]:
         """The prompts of the subject and of its class too."""
         found = [("instance_prompt", self.instance_prompt)]
-        if self.prior_preservation:
+        if self.prior_preservation or self.differential_preservation:
             found.append(("class_prompt", self.class_prompt))
         return found + super().texts
 
@@ -191,7 +211,9 @@ class DreamBooth(LowRank, Denoising):
         idle = super().idle_settings()
         if self.tuner == "full":
             idle["rank"] = idle["alpha"] = idle["targets"] = "tuner=full trains every weight, without an adapter"
-        if not self.prior_preservation:
+        if self.differential_preservation:
+            idle["class_images"] = "differential_preservation draws none"
+        elif not self.prior_preservation:
             for name in ("class_prompt", "class_images", "prior_loss_weight"):
                 idle[name] = "prior_preservation is off"
         elif not self.prior_loss_weight:
@@ -226,6 +248,14 @@ def _class_beside(rare: str) -> str:
     if rare.lower() == "dog":
         return "toy"
     return "dog"
+
+
+def _is_true(value: object) -> bool:
+    """Return whether pydantic reads a raw value as True."""
+    try:
+        return TypeAdapter(bool).validate_python(value) is True
+    except ValidationError:
+        return False
 
 
 def _is_false(value: object) -> bool:

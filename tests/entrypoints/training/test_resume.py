@@ -41,6 +41,9 @@ RECIPES = {
     "captioned, in buckets, with shuffled tags": tiny.captioned_lora(
         checkpoint_steps=2, keep_checkpoints=9, tuner="lokr", shuffle_tags=True, trigger_word="sks", steps=6
     ),
+    "differential preservation": tiny.dreambooth(
+        checkpoint_steps=2, keep_checkpoints=9, differential_preservation=True, train_text_encoder=True
+    ),
     "prodigy, averaged": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, optimizer="prodigy", ema_decay=0.9),
     "adafactor, with a noise offset": tiny.dreambooth(
         checkpoint_steps=2, keep_checkpoints=9, optimizer="adafactor", noise_offset=0.1
