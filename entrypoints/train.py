@@ -115,6 +115,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.runtime.ranks import Ranks
     from entrypoints.training.checkpoint import drop_before
+    from entrypoints.training.reporting import leaving_report
     from entrypoints.training.run import Run
 
     quieten()
@@ -131,7 +132,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
     run.check_scorer()
-    with advising_on_memory(recipe.memory_advice):
+    with leaving_report(run), advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()
     if ranks.is_first_of_host and environment.resource_config_file.is_file():

@@ -7,6 +7,7 @@ random is keyed by the step and everything else is in the checkpoint.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.history import History
 from entrypoints.runtime.machine import Machine
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.runtime.stop import Stopped
@@ -203,6 +205,7 @@ class Saver:
         self.root = run.environment.checkpoints
         self.identity = identity
         self.trainer = trainer
+        self.history = History(self.root, trainer.recipe.steps)
         self.saved_step = 0
         self.saved_at = time.monotonic()  # seconds
 
@@ -222,6 +225,7 @@ class Saver:
             tensors = checkpoint.read_tensors(folder, self.run.device)
             self.trainer.restore(manifest, tensors)
             self.saved_step = step
+            self.history = History(self.root, self.trainer.recipe.steps, step)
             emit(Resumed(step=step))
             self._warn_of_differences(manifest.machine)
 
@@ -261,6 +265,7 @@ class Saver:
         if self.saved_step == trainer.done:
             return
         if run.ranks.is_first:
+            self.history.save()
             manifest = checkpoint.Manifest(
                 step=trainer.done,
                 identity=self.identity,
@@ -277,6 +282,12 @@ class Saver:
         self.saved_step = trainer.done
         self.saved_at = time.monotonic()
         emit(Checkpoint(step=trainer.done))
+
+    def save_history(self) -> None:
+        """Write the steps so far, also where no checkpoint is: the report of a run that fails shows where it went."""
+        if self.run.ranks.is_first:
+            with suppress(OSError):  # the run ends by an error of its own, or has saved a checkpoint
+                self.history.save()
 
 
 def fit(
@@ -309,6 +320,8 @@ def fit(
             saver.save()
         run.ranks.barrier()
         raise _nan_loss(trainer, saver, error) from error
+    finally:
+        saver.save_history()
     saver.save()
     base.denoiser.eval()
     for encoder in base.text_encoders.values():
@@ -331,7 +344,8 @@ def _take_steps(
     while trainer.done < recipe.steps:
         loss = trainer.take_step()
         elapsed = time.monotonic() - began
-        announce(trainer, loss, elapsed / (trainer.done - first))
+        event = announce(trainer, loss, elapsed / (trainer.done - first))
+        saver.history.add(event, elapsed)
         if saver.due():
             saver.save()
         run.check_stop()
@@ -359,8 +373,8 @@ def _nan_loss(trainer: Trainer, saver: Saver, error: NotFiniteError) -> Training
     )
 
 
-def announce(trainer: Trainer, loss: float, seconds: float) -> None:
-    """Report that a step is done; `seconds` is the mean duration of this process's steps."""
+def announce(trainer: Trainer, loss: float, seconds: float) -> Step:
+    """Report that a step is done, and return what was said; `seconds` is the mean duration of this process's steps."""
     recipe = trainer.recipe
     step = trainer.done  # as people count, from 1
     event = Step(
@@ -372,6 +386,7 @@ def announce(trainer: Trainer, loss: float, seconds: float) -> None:
         measures=dict(trainer.objective.measures()),
     )
     emit(event)
+    return event
 
 
 def _warn_of_slow_precision(run: Run, recipe: Optimised) -> None:

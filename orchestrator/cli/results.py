@@ -40,6 +40,9 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
         _print(job, description, as_json=as_json)
         return 0
     explanation = job.explain()
+    report = _report(job, description)
+    if report is not None and not as_json:
+        say(f"Report: {report}", err=True)
     if not _stopped_by_a_person(description):
         message = f"{job.name}: {description.status}. {explanation.cause}"
         raise JobError(message, next_step=explanation.next_step)
@@ -119,6 +122,7 @@ def job_json(
     values["usd"] = None
     if usd is not None:
         values["usd"] = float(usd)
+    values["report"] = _report(job, description)
     values["problem"] = None
     if problem is not None:
         values["problem"] = problem.message
@@ -156,7 +160,21 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
+    report = _report(job, description)
+    if report is not None:
+        facts.append(("report", report))
     return facts
+
+
+def _report(job: Job, description: JobDescription) -> str | None:
+    """Return where the report of a job that has ended lies; None without one, and where nobody can be asked."""
+    if not description.status.is_final:
+        return None
+    try:
+        uri = job.target.report(job.name)
+    except OrchestratorError:  # it is a by-product, and everything else is known
+        return None
+    return None if uri is None else location_of(uri)
 
 
 def _next_step(job: Job, description: JobDescription) -> str:

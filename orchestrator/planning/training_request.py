@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from string import hexdigits
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +14,7 @@ from orchestrator.contract.environment import (
     BASE_MODEL_CHANNEL,
     DEFAULT_ROOT,
     INPUTS_VARIABLE,
+    PRICE_VARIABLE,
     SCORER_CHANNEL,
     START_PROGRAM,
 )
@@ -178,7 +180,11 @@ def _sagemaker_request(
             "S3Uri": checkpoint_uri(account, inputs.identity),
             "LocalPath": str(DEFAULT_ROOT / "checkpoints"),
         },
-        "Environment": _environment(channel_uris(request), isolated=isolated),
+        "Environment": _environment(
+            channel_uris(request),
+            context.placement.cost.usd_per_hour,
+            isolated=isolated,
+        ),
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
@@ -225,7 +231,12 @@ def _limits(placement: Placement) -> Request:
     return limits
 
 
-def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
+def _environment(
+    uris: Mapping[str, str],
+    usd_per_hour: Decimal | None,
+    *,
+    isolated: bool,
+) -> dict[str, str]:
     variables = {
         INPUTS_VARIABLE: _hashes(uris),
         "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
@@ -234,6 +245,8 @@ def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
     }
     if isolated:
         variables["HF_HUB_OFFLINE"] = "1"
+    if usd_per_hour is not None:
+        variables[PRICE_VARIABLE] = str(usd_per_hour)
     return variables
 
 
