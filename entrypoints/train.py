@@ -117,6 +117,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.training.checkpoint import drop_before
     from entrypoints.training.reporting import leaving_report
     from entrypoints.training.run import Run
+    from entrypoints.training.trackers import require_trackers
 
     quieten()
     # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
@@ -132,6 +133,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
     run.check_scorer()
+    require_trackers(recipe)
     with leaving_report(run), advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()

@@ -55,6 +55,7 @@ _SENT: _Members = {
     "StoppingCondition": {"MaxRuntimeInSeconds": _WHOLE, "MaxWaitTimeInSeconds": _WHOLE},
     "EnableManagedSpotTraining": _WHOLE,
     "CheckpointConfig": {"S3Uri": _WHOLE, "LocalPath": _WHOLE},
+    "TensorBoardOutputConfig": {"S3OutputPath": _WHOLE, "LocalPath": _WHOLE},
     "Environment": _WHOLE,
     "EnableNetworkIsolation": _WHOLE,
     "EnableInterContainerTrafficEncryption": _WHOLE,

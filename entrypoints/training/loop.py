@@ -22,6 +22,7 @@ from entrypoints.runtime.stop import Stopped
 from entrypoints.training import checkpoint
 from entrypoints.training.objective import Objective
 from entrypoints.training.run import Run
+from entrypoints.training.trackers import Trackers, tracking
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
@@ -310,7 +311,8 @@ def fit(
     saver.resume()
     emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
     try:
-        _take_steps(run, trainer, saver, validate)
+        with tracking(run, trainer.done) as trackers:
+            _take_steps(trainer, saver, trackers, validate)
     except Stopped:
         saver.save()
         run.ranks.barrier()  # torchrun ends the others soon after the first, and one of them is still saving
@@ -329,12 +331,13 @@ def fit(
 
 
 def _take_steps(
-    run: Run,
     trainer: Trainer,
     saver: Saver,
+    trackers: Trackers,
     validate: Validate | None,
 ) -> None:
     """Train to the last step, with events, checkpoints and validation images on the way."""
+    run = trainer.run
     recipe = trainer.recipe
     first = trainer.done
     # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
@@ -346,12 +349,14 @@ def _take_steps(
         elapsed = time.monotonic() - began
         event = announce(trainer, loss, elapsed / (trainer.done - first))
         saver.history.add(event, elapsed)
+        trackers.log(event)
         if saver.due():
             saver.save()
         run.check_stop()
         if validate and trainer.done % recipe.validation_steps == 0:
             paused = time.monotonic()
             validate(trainer.done)
+            trackers.show(run.environment.samples, trainer.done)
             began += time.monotonic() - paused  # images are no steps
 
 

@@ -1,5 +1,6 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
+import shlex
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,6 +11,7 @@ from orchestrator.adapters.usage import example_prompt, snippet
 from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.contract.plurals import counted
@@ -163,7 +165,19 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     report = _report(job, description)
     if report is not None:
         facts.append(("report", report))
+    facts += _curve_facts(job)
     return facts
+
+
+def _curve_facts(job: Job) -> Facts:
+    """Return the command that shows the curves of a job of this machine."""
+    root = job.target.root(job.name)
+    if root is None:
+        return []
+    folder = Environment(root=root).tensorboard
+    if not folder.is_dir():
+        return []
+    return [("curves", shlex.join(["tensorboard", "--logdir", str(folder)]))]
 
 
 def _report(job: Job, description: JobDescription) -> str | None:

@@ -114,6 +114,11 @@ class Environment(BaseModel):
         return self.root / "output" / "data" / REPORT_FILE
 
     @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's files, which the service uploads while the job runs."""
+        return self.root / "output" / "tensorboard"
+
+    @property
     def failure_file(self) -> Path:
         """Its first 1024 characters come back as FailureReason."""
         return self.root / "output" / "failure"

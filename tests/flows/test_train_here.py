@@ -51,6 +51,7 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(settings: Settings, ru
     assert [figure for figure in job["metrics"].values() if f"{figure:.3f}" not in shown] == []
     report = Path(job["report"])
     assert str(report) in shown
+    assert "tensorboard --logdir" in shown
     assert report.stat().st_size < 5_000_000
     assert "a photo of sks" in report.read_text(encoding="utf-8")
     # What the adapter says of its data and code is what lies in the store under that hash.
