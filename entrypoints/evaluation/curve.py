@@ -11,7 +11,7 @@ SIDE = 1000
 """Units of the square; 0, 0 is its upper left corner."""
 MOST_POINTS = 1000
 """Of a line; more are not told apart on a screen."""
-SMOOTHING = 20
+SMOOTHING = 12
 """The smoothed line is an exponential mean over one in so many parts of the curve."""
 _CLIPPED = 0.02
 """Part of the points that may lie above the square: single steps of a large loss would flatten all others."""

@@ -74,8 +74,11 @@ class History:
         lines = [record.model_dump_json() + "\n" for record in self.records]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{HISTORY_FILE}.draft")
-        draft.write_text("".join(lines), encoding="utf-8")
-        draft.replace(self.path)
+        try:
+            draft.write_text("".join(lines), encoding="utf-8")
+            draft.replace(self.path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def read_history(folder: Path) -> list[StepRecord]:
