@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-_HEAD = (
-    "# Benchmarks\n\nWritten by `make bench` and `make bench-kill`. Ratios travel between machines, seconds do not.\n"
-)
+_HEAD = """\
+# Benchmarks
+
+Written by `make bench`, `make bench-kill` and `python -m benchmarks.beside_diffusers`. Ratios travel between machines,
+seconds do not.
+"""
 
 
 def write_section(title: str, body: str) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.report import write_section  # noqa: E402
-from entrypoints.adapters.low_rank import LowRankLinear  # noqa: E402
+from entrypoints.adapters.low_rank_layer import LowRankLinear  # noqa: E402
 from entrypoints.models.base import BaseModel  # noqa: E402
 from entrypoints.models.loading import load_base_model  # noqa: E402
 from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402

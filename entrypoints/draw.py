@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoints import train
+from entrypoints.runtime import process
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Item, Phase, Warned, emit
@@ -41,11 +42,12 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
     from entrypoints.models.sampling import Drawing, DrawRequest, draw, require_steps
 
     train.quieten()
+    process.resume_collector()
     base_folder, revision = order.base_folder, order.base_revision
     if base_folder is None:
         base_folder, revision = fetch_from_hub(order.base_model, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base = load_base_model(base_folder, order.base_model, revision, device)
+    base = load_base_model(base_folder, order.base_model, revision, device, with_clip=False)
     require_steps(base, order.steps, "--steps ")
     prompt = order.prompt
     if order.word is not None:  # only in its own spelling does a new word stand for all its vectors
@@ -77,4 +79,4 @@ def _go_on() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

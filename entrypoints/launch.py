@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
+from entrypoints.runtime import process
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
@@ -103,6 +104,7 @@ def run_together(
 
     from entrypoints.runtime.failures import TrainingError
 
+    process.resume_collector()
     name_interface(hosts)
     config = launch_config(hosts, processes)
     already_published = published_at(environment)
@@ -206,4 +208,4 @@ def name_interface(hosts: Hosts) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -15,6 +15,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from entrypoints.runtime import process
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
 from orchestrator.contract.events import NOTE, Failed, Phase, emit, mute
@@ -130,6 +131,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
             sys.stderr.write(f"{NOTE}{note}\n")
     module_name = recipe.recipe_name().replace("-", "_")
     module = import_module(f"entrypoints.recipes.{module_name}")
+    process.resume_collector()
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
     run.check_scorer()
@@ -195,4 +197,4 @@ def quieten() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

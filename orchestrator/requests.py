@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL
-from orchestrator.contract.recipe import chosen, from_hyperparameters
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
@@ -163,6 +162,8 @@ class Training(NamedTuple):
 
 def training_of(hyperparameters: Mapping[str, str]) -> Training:
     """Return what a job trains."""
+    from orchestrator.contract.recipe import chosen, from_hyperparameters  # the worker of a local job never asks
+
     try:
         recipe = from_hyperparameters(hyperparameters)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):

@@ -28,7 +28,7 @@ _LISTS = ("subnets", "security_groups")
 class AwsSettings(BaseModel):
     """What `infra up` created in an account; the stack's outputs have the same names in CamelCase."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     stack_name: str = "orchestrator"
     """CloudFormation stack of these resources."""
@@ -83,7 +83,7 @@ class AwsSettings(BaseModel):
 class Settings(BaseModel):
     """The folders of this installation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path
     """Parent of all others: ORCHESTRATOR_HOME, or the platform's data folder."""

@@ -11,10 +11,22 @@ from orchestrator.resources import ASSETS
 from pretraining.card import SHEET_PROMPTS, write_card
 from pretraining.evaluation import as_record, evaluate, grid, load_pipeline
 from pretraining.stages import QUICK, Scale, Stages
+from pretraining.style import write_style
 from pretraining.subject import write_subject
 from pretraining.tokenizer import write_json
 
-STAGES = ("subject", "autoencoder", "text-tower", "denoiser", "picture-tower", "judge", "export", "evaluate", "all")
+STAGES = (
+    "subject",
+    "style",
+    "autoencoder",
+    "text-tower",
+    "denoiser",
+    "picture-tower",
+    "judge",
+    "export",
+    "evaluate",
+    "all",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     base_model = wanted.assets / "base_model"
     if wanted.stage in {"subject", "all"}:
         write_subject(wanted.assets / "sample")
+    if wanted.stage in {"style", "all"}:
+        write_style(wanted.assets / "style")
     if wanted.stage in {"export", "all"}:
         stages.export(base_model)
     if wanted.stage in {"evaluate", "all"}:

@@ -73,6 +73,14 @@ def test_a_dry_run_imports_no_sdk_of_aws(words: tuple[str, ...], target: str) ->
     assert modules.isdisjoint({"boto3", "botocore", "s3transfer", "sagemaker"})
 
 
+def test_the_worker_of_a_local_job_imports_no_more_than_it_needs() -> None:
+    code = "import sys, orchestrator.targets.local.worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    imported = set(done.stdout.split())
+    assert imported.isdisjoint(HEAVY - {"pydantic"})
+    assert "orchestrator.contract.recipe" not in imported  # the training decodes the settings
+
+
 def test_a_store_in_a_bucket_is_opened_without_the_sdk_and_without_a_socket() -> None:
     code = """
 import sys

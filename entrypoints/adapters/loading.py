@@ -6,15 +6,16 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from entrypoints.adapters import embedding, full, lora
+from entrypoints.adapters import embedding, full, lora, peft_layout
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, PEFT, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
     EMBEDDING: embedding,
     FULL: full,
     LORA: lora,
+    PEFT: peft_layout,
 }
 """Each module has `load(base, folder, manifest, weight)`."""
 

@@ -36,14 +36,16 @@ def load_base_model(
     model_id: str,
     revision: str | None,
     device: torch.device,
+    *,
+    with_clip: bool = True,
 ) -> BaseModel:
     """Load the model in `folder`, safetensors only and no code of its own.
 
-    `model_id` and `revision` are what the adapter's manifest will call it. Raises TrainingError("base-model") when it
-    cannot be loaded.
+    `model_id` and `revision` are what the adapter's manifest will call it. `with_clip` says whether its CLIP will
+    measure figures; nothing else needs it. Raises TrainingError("base-model") when it cannot be loaded.
     """
     try:
-        return _load(folder, model_id, revision, device)
+        return _load(folder, model_id, revision, device, with_clip=with_clip)
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
@@ -62,6 +64,8 @@ def _load(
     model_id: str,
     revision: str | None,
     device: torch.device,
+    *,
+    with_clip: bool,
 ) -> BaseModel:
     problems = model_problems(folder)
     if problems:
@@ -76,7 +80,7 @@ def _load(
         family=family.name,
     )
     clip = None
-    if (folder / CLIP_FOLDER / "config.json").is_file():
+    if with_clip and (folder / CLIP_FOLDER / "config.json").is_file():
         clip = load_clip(folder / CLIP_FOLDER, device)
     module = import_module(f"{__package__}.{family.module}")
     base: BaseModel = module.load(folder, reference, clip, device)

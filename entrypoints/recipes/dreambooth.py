@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from entrypoints.adapters.full import Full
-from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.low_rank import low_rank_tuner
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import CaptionedImage
@@ -66,13 +66,7 @@ def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:
 
 
 def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
-    """Return what the recipe trains: all weights as in the paper, or a low-rank adapter."""
+    """Return what the recipe trains: all weights as in the paper, or an adapter."""
     if recipe.tuner == "full":
         return Full(base, text_encoder=recipe.train_text_encoder)
-    return Lora(
-        base,
-        rank=recipe.rank,
-        alpha=recipe.lora_alpha,
-        text_encoder=recipe.train_text_encoder,
-        seed=recipe.seed,
-    )
+    return low_rank_tuner(recipe, base)

@@ -19,7 +19,6 @@ class Machine(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
     )
 
     device: str

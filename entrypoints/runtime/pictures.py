@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
-from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.buckets import Size
+from orchestrator.contract.datasets import CAPTIONS_FILE, MOST_REPEATS
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -23,6 +25,8 @@ class CaptionedImage:
     """The image file."""
     caption: str | None = None
     """What it shows; None where the recipe's own prompt describes it."""
+    repeats: int = 1
+    """As how many pictures it counts."""
 
 
 def list_images(folder: Path | None) -> list[CaptionedImage]:
@@ -41,12 +45,12 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
             "The training channel holds no PNG, JPEG or WebP image.",
             "Give a folder of them.",
         )
-    captions = read_captions(folder / CAPTIONS_FILE)
+    rows = read_rows(folder / CAPTIONS_FILE)
     images = []
     for path in paths:
         name = path.relative_to(folder).as_posix()
-        caption = captions.get(name)
-        images.append(CaptionedImage(path, caption))
+        row = rows.get(name, CaptionRow())
+        images.append(CaptionedImage(path, row.caption, row.repeats))
     return images
 
 
@@ -56,29 +60,38 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden
 
 
-def read_captions(path: Path) -> dict[str, str]:
-    """Return the captions of a `metadata.jsonl` by file name; none when the file does not exist.
+class CaptionRow(NamedTuple):
+    """What `metadata.jsonl` says of an image."""
+
+    caption: str | None = None
+    repeats: int = 1
+
+
+def read_rows(path: Path) -> dict[str, CaptionRow]:
+    """Return the rows of a `metadata.jsonl` by file name; none when the file does not exist.
 
     Each line is a JSON object with `file_name` and `text`, as in the Hub's image folders; a row without `text` has no
     caption. Raises TrainingError("dataset") when a line is not such an object.
     """
     if not path.is_file():
         return {}
-    captions: dict[str, str] = {}
+    rows: dict[str, CaptionRow] = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             if not line.strip():
                 continue
             row = json.loads(line)
-            if "text" in row:
-                captions[row["file_name"]] = row["text"]
-    except (ValueError, KeyError, TypeError) as error:
+            repeats = int(row.get("repeats", 1))
+            if not 1 <= repeats <= MOST_REPEATS:
+                raise ValueError(f"repeats is {repeats}")
+            rows[row["file_name"]] = CaptionRow(row.get("text"), repeats)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             "dataset",
             f"{path.name} cannot be read: {error!r}",
             'Write one JSON object a line: {"file_name": "1.png", "text": "a photo of ..."}.',
         ) from error
-    return captions
+    return rows
 
 
 def read_image(path: Path) -> Image.Image:
@@ -100,18 +113,28 @@ def crop_square(
     across: float = 0.5,
     down: float = 0.5,
 ) -> Image.Image:
-    """Scale the shorter side to `side` pixels and cut a square out of the longer one.
+    """Scale the shorter side to `side` pixels and cut a square out of the longer one, as `crop` does."""
+    return crop(image, Size(side, side), across, down)
+
+
+def crop(
+    image: Image.Image,
+    size: Size,
+    across: float = 0.5,
+    down: float = 0.5,
+) -> Image.Image:
+    """Scale an image so that it covers `size`, and cut away what is left of one side.
 
     `across` and `down` say where, from 0 (left, top) to 1 (right, bottom); 0.5 is the centre.
     """
-    scale = side / min(image.size)
-    # Rounding must not leave a side shorter than the square.
-    width = max(side, round(image.width * scale))
-    height = max(side, round(image.height * scale))
-    left = round((width - side) * across)
-    top = round((height - side) * down)
+    scale = max(size.width / image.width, size.height / image.height)
+    # Rounding must not leave a side shorter than the size.
+    width = max(size.width, round(image.width * scale))
+    height = max(size.height, round(image.height * scale))
+    left = round((width - size.width) * across)
+    top = round((height - size.height) * down)
     resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return resized.crop((left, top, left + side, top + side))
+    return resized.crop((left, top, left + size.width, top + size.height))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -5,6 +5,7 @@ the device, so the same job draws the same noise everywhere.
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -61,3 +62,29 @@ def image_indices(
         order = epoch_order(seed, stream, epoch, count)
         indices.append(order[position])
     return indices
+
+
+def grouped_indices(
+    seed: int,
+    stream: str,
+    step: int,
+    length: int,
+    groups: Sequence[Sequence[int]],
+) -> list[int]:
+    """Return the images that the `length` samples of a step show, all of one group; over time all are visited as often.
+
+    Every step is led by an image, in the order of `image_indices`, and shows images of the leader's group, which is
+    visited as `image_indices` visits a stream of its own.
+    """
+    if len(groups) == 1:
+        places = image_indices(seed, stream, step * length, length, len(groups[0]))
+        return [groups[0][place] for place in places]
+    owners = [number for number, group in enumerate(groups) for _ in group]
+    cycle, position = divmod(step, len(owners))
+    order = epoch_order(seed, f"groups of {stream}", cycle, len(owners))
+    leaders = [owners[place] for place in order[: position + 1]]
+    chosen = leaders[-1]
+    group = groups[chosen]
+    visits = cycle * len(group) + leaders.count(chosen) - 1  # of the group before this step
+    places = image_indices(seed, f"{stream}, group {chosen}", visits * length, length, len(group))
+    return [group[place] for place in places]

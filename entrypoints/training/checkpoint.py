@@ -36,7 +36,7 @@ IDENTITY_WORDS = {
 class Identity(BaseModel):
     """What must be equal for a run to resume from a checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str
     """sha256 of the hyperparameters."""
@@ -60,7 +60,7 @@ class Identity(BaseModel):
 class Manifest(BaseModel):
     """What a checkpoint holds and what it belongs to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     """Optimizer steps done."""
@@ -70,6 +70,8 @@ class Manifest(BaseModel):
     """What it was computed on."""
     scaler: dict[str, int | float] = {}
     """State of the gradient scaler, empty without one."""
+    optimizer: dict[str, int | float] = {}
+    """What the optimizer keeps beside tensors."""
     tensors: FileDigest
     """Digest of the tensors' file."""
 

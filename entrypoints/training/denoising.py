@@ -1,5 +1,6 @@
 """The denoising objective: draws keyed by the step, split into forward passes, one loss for each."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from entrypoints.models.base import BaseModel, Conditions
-from entrypoints.runtime.randomness import generator, image_indices
+from entrypoints.runtime.randomness import generator, grouped_indices
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.latents import Latents
 from orchestrator.contract.recipe import Denoising
@@ -30,13 +31,17 @@ class Stream:
     """Of its loss in the sum over streams."""
 
 
+MOST_PROMPTS = 1024
+"""Encoded prompts that are kept; one of SDXL takes 0.6 MB."""
+
+
 class PromptEncoder:
-    """Prompts to conditions; each prompt is encoded only once while the text encoders are frozen."""
+    """Prompts to conditions; while the text encoders are frozen, a prompt is not encoded again soon."""
 
     def __init__(self, base: BaseModel, *, frozen: bool) -> None:
         self.base = base
         self.frozen = frozen
-        self._known: dict[str, Conditions] = {}
+        self._known: OrderedDict[str, Conditions] = OrderedDict()  # the latest used last
 
     def __call__(self, prompts: Sequence[str]) -> Conditions:
         """Return the conditions of a batch of prompts."""
@@ -53,6 +58,9 @@ class PromptEncoder:
         if prompt not in self._known:
             with torch.no_grad():
                 self._known[prompt] = self.base.encode_prompts([prompt])
+            if len(self._known) > MOST_PROMPTS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(prompt)
         return self._known[prompt]
 
 
@@ -121,7 +129,7 @@ class DenoisingObjective:
         batches = [self._draw(stream, step, ranks, random) for stream in self.streams]
         for number in range(recipe.gradient_accumulation):
             parts = [batch.part(number, recipe.batch_size) for batch in batches]
-            yield self._loss(join(parts))
+            yield self._loss(parts)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""
@@ -152,12 +160,12 @@ class DenoisingObjective:
         begin = ranks.rank * own
         share = slice(begin, begin + own)
 
-        indices = image_indices(
+        indices = grouped_indices(
             recipe.seed,
             stream.name,
-            start=step * everyone,
-            length=everyone,
-            count=len(stream.latents),
+            step,
+            everyone,
+            stream.latents.groups,
         )
         moments = stream.latents.moments_of(indices, random, share)
         mean = moments[:, 0]  # (samples, channels, height, width)
@@ -166,6 +174,9 @@ class DenoisingObjective:
         shape = (everyone, *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
         noise = torch.randn(shape, generator=random)
+        if recipe.noise_offset:
+            channels = torch.randn((*shape[:2], 1, 1), generator=random)
+            noise += recipe.noise_offset * channels
         times = self.base.process.times(everyone, random)
         prompts = stream.prompts_of(indices, random)
         return Batch(
@@ -175,11 +186,23 @@ class DenoisingObjective:
             prompts=prompts[share],
         )
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, parts: Sequence[Batch]) -> Tensor:
         """Return the sum over streams of weight times denoising loss (DreamBooth, arXiv 2208.12242, eq. 2).
 
-        `batch` holds the samples of the first stream, then those of the second, equally many of each.
+        `parts` are the samples of each stream. Those of one size share a forward pass.
         """
+        together = len({part.latents.shape for part in parts}) == 1
+        batches = [join(parts)] if together else parts
+        losses: list[Tensor] = []
+        for batch in batches:
+            losses += self._losses_of(batch, count=len(parts) // len(batches))
+        weighted = []
+        for stream, loss in zip(self.streams, losses, strict=True):
+            weighted.append(loss * stream.weight)
+        return torch.stack(weighted).sum()
+
+    def _losses_of(self, batch: Batch, count: int) -> list[Tensor]:
+        """Return the denoising loss of each of the `count` equal parts that a batch is joined of."""
         process = self.base.process
         noisy = process.noised(batch.latents, batch.noise, batch.times)
         conditions = self.encoder(batch.prompts)
@@ -187,22 +210,20 @@ class DenoisingObjective:
         target = process.target(batch.latents, batch.noise, batch.times)
         sample_weights = process.weights(batch.times, self.recipe.snr_gamma)
 
-        count = len(self.streams)
         predictions = prediction.chunk(count)
         targets = target.chunk(count)
         weights: Sequence[Tensor | None] = [None] * count
         if sample_weights is not None:
             weights = sample_weights.chunk(count)
-
         losses = []
-        for number, stream in enumerate(self.streams):
+        for number in range(count):
             loss = weighted_mse(
                 predictions[number],
                 targets[number],
                 weights[number],
             )
-            losses.append(loss * stream.weight)
-        return torch.stack(losses).sum()
+            losses.append(loss)
+        return losses
 
 
 def weighted_mse(

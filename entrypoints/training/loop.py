@@ -7,7 +7,8 @@ random is keyed by the step and everything else is in the checkpoint.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,10 @@ from entrypoints.runtime.machine import Machine
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.runtime.stop import Stopped
 from entrypoints.training import checkpoint
+from entrypoints.training.averages import Average
+from entrypoints.training.compilation import CompiledForward
 from entrypoints.training.objective import Objective
+from entrypoints.training.optimizers import SavedOptimizer
 from entrypoints.training.run import Run
 from entrypoints.training.trackers import Trackers, tracking
 from orchestrator.contract.digest import FileDigest
@@ -34,9 +38,10 @@ AUTOCAST = {
 }
 NOT_YET = FileDigest(sha256="", size=0)
 
-# Kinds of tensors in a checkpoint, beside the names of AdamW's state ("step", "exp_avg", "exp_avg_sq").
+# Kinds of tensors in a checkpoint, beside the optimizer's own names ("step", "exp_avg", "exp_avg_sq" of AdamW).
 WEIGHT = "weight"
 OBJECTIVE = "objective"
+AVERAGE = "average"
 
 Validate = Callable[[int], None]
 """Draws images with the model as it is after a step."""
@@ -78,12 +83,11 @@ class Trainer:
         self.parameters = parameters
         self.objective = objective
         self.done = 0
-        self.optimizer = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self.saved_optimizer = SavedOptimizer(recipe, parameters)
+        self.optimizer = self.saved_optimizer.optimizer
+        self.average: Average | None = None
+        if recipe.ema_decay is not None:
+            self.average = Average(parameters, recipe.ema_decay)
         # Without half precision there is nothing to scale: a disabled scaler passes everything through.
         self.scaler = torch.amp.GradScaler(
             run.device.type,
@@ -115,13 +119,13 @@ class Trainer:
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         self._require_finite(loss_value, norm_value)
 
-        rate = learning_rate(recipe, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.saved_optimizer.set_rate(learning_rate(recipe, step))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
+        if self.average is not None:
+            self.average.update(step)
         return float(loss_value)
 
     def _backward(self, losses: Iterator[Tensor]) -> Tensor:
@@ -162,13 +166,15 @@ class Trainer:
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights, AdamW's state of each, and the objective's state, as "kind/name"."""
+        """Return the weights, their average, the optimizer's state of each, and the objective's, as "kind/name"."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[f"{WEIGHT}/{name}"] = parameter.data
-            state = self.optimizer.state[parameter]
-            for kind, value in state.items():
-                found[f"{kind}/{name}"] = value
+        if self.average is not None:
+            for name, value in self.average.weights.items():
+                found[f"{AVERAGE}/{name}"] = value
+        for kind, name, value in self.saved_optimizer.tensors():
+            found[f"{kind}/{name}"] = value
         for name, value in self.objective.state().items():
             found[f"{OBJECTIVE}/{name}"] = value
         return found
@@ -183,9 +189,11 @@ class Trainer:
                 objective_state[name] = tensor
             elif kind == WEIGHT:
                 self.parameters[name].copy_(tensor)
+            elif kind == AVERAGE and self.average is not None:
+                self.average.weights[name] = tensor
             else:
-                parameter = self.parameters[name]
-                self.optimizer.state[parameter][kind] = tensor
+                self.saved_optimizer.restore_tensor(kind, name, tensor)
+        self.saved_optimizer.restore_numbers(manifest.optimizer)
         self.objective.restore(objective_state)
         if manifest.scaler:
             scaler_state = dict(manifest.scaler)
@@ -272,6 +280,7 @@ class Saver:
                 identity=self.identity,
                 machine=run.machine,
                 scaler=trainer.scaler.state_dict(),
+                optimizer=trainer.saved_optimizer.numbers(),
                 tensors=NOT_YET,
             )
             checkpoint.save(
@@ -306,7 +315,10 @@ def fit(
     """
     _warn_of_slow_precision(run, recipe)
     _prepare(base, recipe, tuner)
+    compiled = CompiledForward(base.denoiser, enabled=recipe.compile)
     trainer = Trainer(run, recipe, tuner.parameters, objective)
+    if validate is not None:
+        validate = partial(_validate, trainer, compiled, validate)
     saver = Saver(run, run.identity(base), trainer)
     saver.resume()
     emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
@@ -325,9 +337,24 @@ def fit(
     finally:
         saver.save_history()
     saver.save()
+    compiled.remove()
+    if trainer.average is not None:
+        trainer.average.publish()
     base.denoiser.eval()
     for encoder in base.text_encoders.values():
         encoder.eval()
+
+
+def _validate(
+    trainer: Trainer,
+    compiled: CompiledForward,
+    validate: Validate,
+    step: int,
+) -> None:
+    """Draw validation images with the weights that would be published now."""
+    published = nullcontext() if trainer.average is None else trainer.average.published()
+    with compiled.paused(), published:
+        validate(step)
 
 
 def _take_steps(

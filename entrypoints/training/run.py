@@ -138,10 +138,16 @@ class Run:
         """Load a new copy of the base model, without any training, which can draw what the recipe asks for."""
         folder, revision = self._base_model_source
         model_id = self.recipe.base_model
-        base = load_base_model(folder, model_id, revision, self.device)
+        base = load_base_model(folder, model_id, revision, self.device, with_clip=self._measures_by_its_clip)
         if self.recipe.draws_images:
             require_steps(base, self.recipe.inference_steps, "-s inference_steps=")
         return base
+
+    @property
+    def _measures_by_its_clip(self) -> bool:
+        """Whether this process measures figures, and by the CLIP of the base model."""
+        evaluates = self.recipe.evaluation_prompts > 0 and self.ranks.is_first
+        return evaluates and self.scorer_folder is None
 
     def image_cache(self, base: BaseModel) -> ImageCache:
         """Return where the images that the untuned base model draws are kept between jobs."""

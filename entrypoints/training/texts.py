@@ -38,6 +38,17 @@ def require_texts(base: BaseModel, recipe: Recipe, images: Sequence[CaptionedIma
         emit(Warned(message=_listed([problem.render() for problem in found.warnings], separator="; ")))
 
 
+def require_captions(images: Sequence[CaptionedImage]) -> None:
+    """Raise TrainingError("dataset") for images without a caption."""
+    lacking = [image.path.name for image in images if not image.caption]
+    if lacking:
+        raise TrainingError(
+            "dataset",
+            f"These images have no caption: {_listed(lacking)}.",
+            "Write a caption for each image into metadata.jsonl, then submit again.",
+        )
+
+
 def _listed(items: Sequence[str], separator: str = ", ") -> str:
     """Return the first few items, and how many more there are."""
     shown = separator.join(items[:MOST])

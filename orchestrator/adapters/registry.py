@@ -48,7 +48,7 @@ AGAIN = made_again("JOB")
 class Adapter(BaseModel):
     """A published adapter."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name that its job gave it."""

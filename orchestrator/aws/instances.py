@@ -28,7 +28,7 @@ _NEWER = "types whose names begin with ml.g5, ml.g6 or ml.g6e do"
 class Gpu(BaseModel):
     """One model of GPU."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name by its manufacturer: "A10G"."""
@@ -43,7 +43,7 @@ class Gpu(BaseModel):
 class Instance(BaseModel):
     """One instance type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name in the API: "ml.g5.xlarge"."""
@@ -79,7 +79,7 @@ class Instance(BaseModel):
 class Price(BaseModel):
     """Price of an hour of an instance in a region."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     usd_per_hour: Decimal
     """On-demand price of one instance."""

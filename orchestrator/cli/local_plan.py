@@ -147,7 +147,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
             usual[name] = field.get_default(call_default_factory=True)
     settings = recipe.model_dump()
     family = known_family(recipe.base_model)
-    usual |= recipe.defaults(settings, family)
+    usual |= recipe.all_defaults(settings, family)
     usual |= native_settings(recipe.base_model)
     return usual
 

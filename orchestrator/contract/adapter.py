@@ -23,6 +23,8 @@ NOT_LISTED = "is not in its manifest"
 CONTACT_SHEET_FILE = "contact_sheet.png"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
+PEFT_CONFIG_FILE = "adapter_config.json"
+PEFT_FILE = "adapter_model.safetensors"
 LORA_LOADING: Mapping[str, Any] = {"weight_name": LORA_FILE, "use_safetensors": True}
 EMBEDDINGS_LOADING: Mapping[str, Any] = {"weight_name": EMBEDDINGS_FILE, "use_safetensors": True}
 """Arguments of diffusers' loaders, which otherwise read a pickle where the file is missing or damaged."""
@@ -30,6 +32,7 @@ EMBEDDINGS_LOADING: Mapping[str, Any] = {"weight_name": EMBEDDINGS_FILE, "use_sa
 LORA = "lora"
 FULL = "full"
 EMBEDDING = "embedding"
+PEFT = "peft"
 
 _T = TypeVar("_T")
 
@@ -44,7 +47,7 @@ def title_of(recipe: str, trigger: str | None) -> str:
 class BaseModelReference(BaseModel):
     """The model an adapter belongs to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """As the recipe named it: "builtin", a folder, or a Hugging Face id."""
@@ -62,12 +65,12 @@ class AdapterManifest(BaseModel):
     Fields that a newer version added are ignored on reading; `format` grows when the meaning of a known one changes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""
     kind: str = ""
-    """What it is made of: "lora", "full" or "embedding"."""
+    """What it is made of: "lora", "full", "embedding" or "peft"."""
     parts: tuple[str, ...] = ()
     """Parts of the base model that it changes, by the names of their folders."""
     recipe: str
@@ -163,18 +166,27 @@ class AdapterManifest(BaseModel):
         text = path.read_text(encoding="utf-8")
         return cls.model_validate_json(text)
 
+    @property
+    def lora_loading(self) -> Mapping[str, Any]:
+        """Arguments of diffusers' loader, which cannot prepare DoRA's layers without memory for them."""
+        if self.config.get("tuner") == "dora":
+            return {**LORA_LOADING, "low_cpu_mem_usage": False}
+        return LORA_LOADING
+
     def loading(self, folder: str) -> list[str]:
         """Return the lines that put the adapter in `folder` into the pipeline `pipe` of plain diffusers.
 
         Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
-            return [f"pipe.load_lora_weights({folder!r}, {python_arguments(LORA_LOADING)})"]
+            return [f"pipe.load_lora_weights({folder!r}, {python_arguments(self.lora_loading)})"]
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
         if self.kind == EMBEDDING:
             return self._loading_embeddings(folder, family)
+        if self.kind == PEFT:
+            return self._loading_peft(folder)
         if self.kind != FULL:
             return []
         lines = []
@@ -202,6 +214,14 @@ class AdapterManifest(BaseModel):
             key = family.embedding_keys[encoder]
             where = f"text_encoder=pipe.{encoder}, tokenizer=pipe.{tokenizer}"
             lines.append(f"pipe.load_textual_inversion(rows[{key!r}], token={self.trigger!r}, {where})")
+        return lines
+
+    def _loading_peft(self, folder: str) -> list[str]:
+        """Return a line for each part, whose weights take the change up."""
+        lines = ["from peft import PeftModel"]
+        for part in self.parts:
+            source = f"{folder}/{part}"
+            lines.append(f"pipe.{part} = PeftModel.from_pretrained(pipe.{part}, {source!r}).merge_and_unload()")
         return lines
 
     @property

@@ -7,7 +7,11 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.contract.environment import TRAINING_CHANNEL
 
 CAPTIONS_FILE = "metadata.jsonl"
-"""Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}."""
+"""Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}.
+
+A picture that counts as several has their number under "repeats".
+"""
+MOST_REPEATS = 1000
 IMAGES = "images"
 """The input that holds training pictures."""
 
@@ -15,15 +19,26 @@ IMAGES = "images"
 class DatasetKind(BaseModel):
     """One kind of data set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """What people call it."""
     inputs: Mapping[str, str]
     """Name of each input, as a job file has it, to the channel its files arrive by."""
+    sample: str = "sample"
+    """Folder of the packaged assets that is trained on when a person names no images."""
+    needs_captions: bool = False
+    """Whether every picture needs a caption."""
 
 
 SUBJECT_PHOTOS = DatasetKind(name="subject photos", inputs={IMAGES: TRAINING_CHANNEL})
 """A handful of pictures of one subject, captioned or not."""
+CAPTIONED_SET = DatasetKind(
+    name="captioned images",
+    inputs={IMAGES: TRAINING_CHANNEL},
+    sample="style",
+    needs_captions=True,
+)
+"""Pictures of a style, a domain or many concepts, each with a caption."""
 NOTHING = DatasetKind(name="nothing", inputs={})
 """No files at all: the recipe's own prompts are all it needs."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class FileDigest(BaseModel):
     """What is known of a file's content."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     """Hash of the whole file, hexadecimal."""

@@ -28,7 +28,7 @@ def images_at_once(size: int, *, gpu: bool) -> int:
 class DrawOrder(BaseModel):
     """Images of one prompt to draw with a finished adapter, on this machine and without a job."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     adapter: Path
     """Folder of the adapter."""

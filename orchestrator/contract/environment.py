@@ -41,7 +41,7 @@ FAILURE_LIMIT = 1024  # characters of the failure file that come back as Failure
 class Hosts(BaseModel):
     """The hosts of a job, as `resourceconfig.json` describes them."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     current: str = Field("localhost", alias="current_host")
     """Name of this host, as the others reach it."""
@@ -73,7 +73,7 @@ class Hosts(BaseModel):
 class Environment(BaseModel):
     """The folders a job reads and writes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: Path = DEFAULT_ROOT
     """`/opt/ml` in a container; any folder elsewhere."""

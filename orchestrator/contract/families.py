@@ -11,6 +11,17 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.model_file import ModelFileError, read_object
 
+ATTENTION = "attention"
+"""The layers in which low-rank adapters were introduced (arXiv 2106.09685, sec. 4.2)."""
+TRANSFORMER = "transformer"
+"""Attention, feed-forward layers, and what leads into the transformers and out of them."""
+ALL_LAYERS = "all"
+"""The convolutions of the residual blocks too."""
+_ATTENTION_LAYERS = ("to_k", "to_out.0", "to_q", "to_v")
+_TRANSFORMER_LAYERS = (*_ATTENTION_LAYERS, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+_RESIDUAL_LAYERS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj")
+_TEXT_ATTENTION_LAYERS = ("k_proj", "out_proj", "q_proj", "v_proj")
+_TEXT_LAYERS = (*_TEXT_ATTENTION_LAYERS, "fc1", "fc2")
 _MOST_BLOCKS = 16  # of an autoencoder, each but the first of which halves the side of an image
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
@@ -18,7 +29,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 class Family(BaseModel):
     """What is equal for all models of one architecture."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """As manifests have it: "sd"."""
@@ -40,10 +51,18 @@ class Family(BaseModel):
     """Folders of their tokenizers."""
     embedding_keys: Mapping[str, str] = {}
     """Text encoder to its key in a textual-inversion file; without one, the key is the new word."""
-    denoiser_projections: tuple[str, ...] = ("to_k", "to_out.0", "to_q", "to_v")
-    """Linear layers of the denoiser's attention that LoRA adapts."""
-    text_projections: tuple[str, ...] = ("k_proj", "out_proj", "q_proj", "v_proj")
-    """Linear layers of the text encoders' attention that LoRA adapts."""
+    denoiser_targets: Mapping[str, tuple[str, ...]] = {
+        ATTENTION: _ATTENTION_LAYERS,
+        TRANSFORMER: _TRANSFORMER_LAYERS,
+        ALL_LAYERS: (*_TRANSFORMER_LAYERS, *_RESIDUAL_LAYERS),
+    }
+    """Ends of the names of the denoiser's layers that an adapter changes, by the recipe's `targets`."""
+    text_targets: Mapping[str, tuple[str, ...]] = {
+        ATTENTION: _TEXT_ATTENTION_LAYERS,
+        TRANSFORMER: _TEXT_LAYERS,
+        ALL_LAYERS: _TEXT_LAYERS,
+    }
+    """The same of the text encoders."""
     addition_embed_type: str | None = None
     """What the denoiser is told beside the prompt, as its config calls it: it tells architectures apart."""
     resolution: int

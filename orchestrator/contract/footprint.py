@@ -1,12 +1,14 @@
 """What a recipe takes of a model: the figures from which memory and time are estimated before a GPU is paid for."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 
 class ModelSize(BaseModel):
     """The figures of a latent diffusion model (U-Net, autoencoder, text encoders) that memory and time depend on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     denoiser: int
     """Parameters of the denoiser."""
@@ -16,10 +18,10 @@ class ModelSize(BaseModel):
     """Parameters of the text encoders together."""
     clip: int = 0
     """Parameters of the CLIP that a model brings for its figures."""
-    denoiser_lora: int
-    """Parameters of a rank-1 adapter on the denoiser's attention."""
-    text_lora: int
-    """The same on the attention of the text encoders."""
+    denoiser_lora: Mapping[str, int]
+    """Parameters of a LoRA of rank 1 on the denoiser, by the recipe's `targets`."""
+    text_lora: Mapping[str, int]
+    """The same on the text encoders."""
     resnet_channels: float
     """Sum over the U-Net's residual blocks of channels, each divided by how many latent pixels share one of its own."""
     transformer_channels: float
@@ -41,7 +43,7 @@ class ModelSize(BaseModel):
 class Footprint(BaseModel):
     """What a recipe trains, in numbers, on one device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trained: int
     """Parameters with gradients and optimizer state."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.families import SDXL, STABLE_DIFFUSION, Family
+from orchestrator.contract.families import ALL_LAYERS, ATTENTION, SDXL, STABLE_DIFFUSION, TRANSFORMER, Family
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.tokens import CLIP_LENGTH
 
@@ -12,7 +12,7 @@ from orchestrator.contract.tokens import CLIP_LENGTH
 class KnownModel(BaseModel):
     """A model by its name on the Hub."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Family
     """Its family."""
@@ -31,8 +31,8 @@ _SD1_SIZE = ModelSize(
     denoiser=859_520_964,
     vae=83_653_863,
     text_encoders=123_060_480,
-    denoiser_lora=199_296,
-    text_lora=73_728,
+    denoiser_lora={ATTENTION: 199_296, TRANSFORMER: 423_936, ALL_LAYERS: 996_416},
+    text_lora={ATTENTION: 73_728, TRANSFORMER: 165_888, ALL_LAYERS: 165_888},
     resnet_channels=2940,
     transformer_channels=2820,
     attention_channels=1825.3125,
@@ -46,8 +46,8 @@ _SD2_SIZE = _SD1_SIZE.model_copy(
     update={
         "denoiser": 865_910_724,
         "text_encoders": 340_387_840,
-        "denoiser_lora": 207_488,
-        "text_lora": 188_416,
+        "denoiser_lora": {ATTENTION: 207_488, TRANSFORMER: 432_128, ALL_LAYERS: 1_004_608},
+        "text_lora": {ATTENTION: 188_416, TRANSFORMER: 423_936, ALL_LAYERS: 423_936},
         "text_states": CLIP_LENGTH * 23 * 1024,
         "text_width": 1024,
     }
@@ -56,8 +56,12 @@ _SDXL_SIZE = ModelSize(
     denoiser=2_567_463_684,
     vae=83_653_863,
     text_encoders=123_060_480 + 694_659_840,
-    denoiser_lora=1_451_520,
-    text_lora=73_728 + 327_680,
+    denoiser_lora={ATTENTION: 1_451_520, TRANSFORMER: 2_659_840, ALL_LAYERS: 3_045_440},
+    text_lora={
+        ATTENTION: 73_728 + 327_680,
+        TRANSFORMER: 165_888 + 737_280,
+        ALL_LAYERS: 165_888 + 737_280,
+    },
     resnet_channels=2960,
     transformer_channels=6400,
     attention_channels=700,

@@ -82,7 +82,7 @@ SCHEDULERS = (
 class Config(BaseModel):
     """A configuration; fields that do not matter are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class DenoiserConfig(Config):

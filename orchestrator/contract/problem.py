@@ -48,7 +48,7 @@ _MEANINGS = {
 class Problem(BaseModel):
     """A single finding; checks collect them so that all are reported at once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: str
     """The field, file or channel at fault."""

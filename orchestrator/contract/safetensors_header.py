@@ -39,7 +39,7 @@ Natural = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 class TensorEntry(BaseModel):
     """One tensor of a file."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     dtype: str
     """Type of its elements, such as "F16"."""

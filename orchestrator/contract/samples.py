@@ -32,7 +32,7 @@ Source = Literal["before", "after", "real"]
 class SampleImage(BaseModel):
     """One image."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.png$", max_length=100)
     """Name of the PNG file beside the index."""
@@ -51,7 +51,7 @@ class SampleImage(BaseModel):
 class SampleIndex(BaseModel):
     """All images of a folder, in the order in which they were drawn."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: int = 1
     """Version of this layout."""

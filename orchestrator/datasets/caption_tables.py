@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from orchestrator.contract.datasets import MOST_REPEATS
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.words import composed
 from orchestrator.datasets.caption_text import one_line, read_text
@@ -18,6 +19,8 @@ from orchestrator.datasets.findings import Findings, UnusableError, unusable
 MAX_TABLE_BYTES = 64 * 2**20
 FILE_NAME = "file_name"
 TEXT = "text"
+REPEATS = "repeats"
+SHOWN = 20  # characters of a value in a message
 DELIMITERS = (",", ";", "\t")  # spreadsheets of many countries write semicolons
 
 Entry = dict[str, Any]
@@ -26,21 +29,31 @@ Row = tuple[int, Entry | UnusableError]
 """Its line number, and the row or why it cannot be read."""
 
 
+class CaptionTable(NamedTuple):
+    """What a table says, by image file name."""
+
+    captions: dict[str, str]
+    repeats: dict[str, int]
+    """As how many images one counts; only those that count as several."""
+
+
 def read_table(
     folder: Path,
     table: str,
     images: Sequence[str],
     findings: Findings,
-) -> dict[str, str]:
-    """Return the captions by image file name and report every line that cannot be used, by its number."""
+) -> CaptionTable:
+    """Return the rows by image file name and report every line that cannot be used, by its number."""
     captions: dict[str, str] = {}
+    repeats: dict[str, int] = {}
+    found = CaptionTable(captions, repeats)
     try:
         text = read_text(folder / table, MAX_TABLE_BYTES)
         is_csv = table.lower().endswith(".csv")
         rows = _csv_rows(text) if is_csv else _json_rows(text)
     except UnusableError as error:
         findings.add_defects(table, error)
-        return captions
+        return found
     files: dict[str, str] = {}
     for image in images:
         files[composed(image)] = image
@@ -56,6 +69,7 @@ def read_table(
                 raise unusable(what, "keep one of the two lines")
             line_of[name] = number
             caption = _caption(row)
+            count = _repeats(row)
         except UnusableError as error:
             findings.add_defects(table, error, line=number)
             continue
@@ -63,7 +77,9 @@ def read_table(
             captions[name] = caption
         else:
             findings.warn(table, f"line {number}: has no caption", "write one, or remove it")
-    return captions
+        if count > 1:
+            repeats[name] = count
+    return found
 
 
 def _json_rows(text: str) -> Iterator[Row]:
@@ -186,9 +202,23 @@ def _caption(entry: Entry) -> str:
     fix = 'add "text", or remove the line'
     others = []
     for key in entry:
-        if key not in {FILE_NAME, TEXT}:
+        if key not in {FILE_NAME, TEXT, REPEATS}:
             others.append(key)
     if others:
         found = ", ".join(others)
         fix = f'the caption belongs under "text"; found: {found}'
     raise unusable(what, fix)
+
+
+def _repeats(entry: Entry) -> int:
+    """Return as how many images the entry's counts, a whole number as JSON or as text; raises UnusableError."""
+    value = entry.get(REPEATS, 1)
+    if value in ("", None):
+        return 1
+    text = str(value)
+    is_number = text.isascii() and text.isdecimal() and not isinstance(value, bool)
+    if not is_number or len(text) > len(str(MOST_REPEATS)) or not 1 <= int(text) <= MOST_REPEATS:
+        raise unusable(
+            f'"repeats" is {text[:SHOWN]}', f"write a whole number from 1 to {MOST_REPEATS}, or leave it out"
+        )
+    return int(text)

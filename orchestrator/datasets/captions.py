@@ -6,6 +6,7 @@ Several sources may say the same of an image. Where they differ nothing is chose
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.words import composed
@@ -17,10 +18,17 @@ from orchestrator.datasets.listing import Listing
 SHOWN_CHARACTERS = 60  # of a caption in a message
 SHOWN_NAMES = 5  # of files in a message
 
-Captions = dict[str, str]
-"""Image file name to its caption."""
+Repeats = dict[str, int]
+"""Image file name to the number of images that it counts as; only those that count as several."""
 Sources = dict[str, dict[str, str]]
 """Image file name to its captions, by the name of the file that each comes from."""
+
+
+class Captions(NamedTuple):
+    """What is written of images, by file name."""
+
+    texts: Mapping[str, str]
+    repeats: Repeats
 
 
 def read_captions(folder: Path, listing: Listing, findings: Findings) -> Captions:
@@ -28,18 +36,20 @@ def read_captions(folder: Path, listing: Listing, findings: Findings) -> Caption
 
     Runs of white space, line ends too, become one space.
     """
+    repeats: Repeats = {}
     sources: Sources = defaultdict(dict)
     _add_text_files(folder, listing, findings, sources)
     for table in listing.caption_tables:
         in_table = read_table(folder, table, listing.all_images, findings)
-        for image, caption in in_table.items():
+        for image, caption in in_table.captions.items():
             sources[image][table] = caption
-    captions: Captions = {}
+        repeats |= in_table.repeats
+    texts: dict[str, str] = {}
     for image, by_source in sorted(sources.items()):
-        captions[image] = next(iter(by_source.values()))
+        texts[image] = next(iter(by_source.values()))
         _check_equal(image, by_source, findings)
-    _warn_of_missing(listing.images, captions, findings)
-    return captions
+    _warn_of_missing(listing.images, texts, findings)
+    return Captions(texts, repeats)
 
 
 def _check_equal(image: str, by_source: Mapping[str, str], findings: Findings) -> None:
@@ -66,7 +76,7 @@ def _quoted(caption: str) -> str:
 
 def _warn_of_missing(
     images: tuple[str, ...],
-    captions: Captions,
+    captions: Mapping[str, str],
     findings: Findings,
 ) -> None:
     """Warn when some images have a caption and others do not."""

@@ -10,7 +10,7 @@ from orchestrator.contract.problem import Problem
 class InspectedImage(BaseModel):
     """An image file that passed inspection and can be trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: Path
     """Its path, relative to the dataset's folder."""
@@ -20,12 +20,14 @@ class InspectedImage(BaseModel):
     """Height in pixels after the EXIF orientation is applied."""
     caption: str | None = None
     """Its caption; None without one."""
+    repeats: int = 1
+    """As how many images it counts."""
 
 
 class Dataset(BaseModel):
     """A folder of images that passed inspection."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     """The folder that was inspected."""

@@ -38,8 +38,8 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
     thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
     is copied without it; any other becomes a lossless PNG. An image whose short side is more than 4 times the training
     resolution is first scaled down to that (Lanczos), because a large photo as PNG is ten times its size.
-    `metadata.jsonl` has a line for each captioned image. Images are numbered in their order: file names reveal people
-    and places, and training needs none of them. Equal folders give equal bytes.
+    `metadata.jsonl` has a line for each image with a caption or repeats. Images are numbered in their order: file names
+    reveal people and places, and training needs none of them. Equal folders give equal bytes.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -70,13 +70,15 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
-        caption = captions.get(name)
+        caption = captions.texts.get(name)
+        repeats = captions.repeats.get(name, 1)
         decoded = source.decoded
         image = InspectedImage(
             file=Path(name),
             width=decoded.width,
             height=decoded.height,
             caption=caption,
+            repeats=repeats,
         )
         images.append(image)
         hashes.append(hash_image(decoded.image))
@@ -85,9 +87,8 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
-        if caption is not None:
-            line = json.dumps({"file_name": prepared, "text": caption})
-            lines.append(f"{line}\n")
+        if caption is not None or repeats > 1:
+            lines.append(_row(prepared, caption, repeats))
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -124,6 +125,16 @@ class _Told:
         warn_of_duplicates(self._names, duplicates, self._findings)
         warn_of_few(Path(IMAGES), len(self._names), self._findings)
         return self._findings.warnings
+
+
+def _row(file: str, caption: str | None, repeats: int) -> str:
+    """Return an image's line of `metadata.jsonl`, with what is known of it."""
+    row: dict[str, object] = {"file_name": file}
+    if caption is not None:
+        row["text"] = caption
+    if repeats > 1:
+        row["repeats"] = repeats
+    return json.dumps(row) + "\n"
 
 
 class _Source(NamedTuple):

@@ -76,7 +76,7 @@ Listener = Callable[[StackEvent], None]
 class IdleCharge(BaseModel):
     """One thing that is billed while no job runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     what: str
     """What is billed."""
@@ -105,7 +105,7 @@ IDLE_CHARGES = (
 class Removal(BaseModel):
     """What `infra down` did."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     removed: bool
     """False when there was nothing to remove."""

@@ -32,7 +32,7 @@ _DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 class Image(BaseModel):
     """What `infra image` did."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: str
     """Name with tag."""

@@ -46,7 +46,7 @@ _PREPARING = {
 class Explanation(BaseModel):
     """The status of a job in words."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: JobStatus
     """Status of the job."""

@@ -27,7 +27,7 @@ _FORBIDDEN = 403  # a token without the right, or a model that was disabled
 class HubModel(BaseModel):
     """A model at one commit, as the Hub describes it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """Name as requested: "org/model"."""

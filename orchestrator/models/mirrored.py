@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 class MirroredModel(BaseModel):
     """A model of the Hub that has a copy in a store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
     """Version of this layout."""
@@ -34,7 +34,7 @@ class MirroredModel(BaseModel):
 class MirrorAnswer(BaseModel):
     """Whether a copy of a job's base model was looked up in the bucket, and what was found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     asked: bool
     """False for a dry run, which makes no call."""

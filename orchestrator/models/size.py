@@ -86,7 +86,7 @@ def _measured(folder: Path) -> ModelSize:
     clip_shapes = _shapes(folder, CLIP_FOLDER)
 
     text_parameters = 0
-    text_lora = 0
+    text_lora = dict.fromkeys(family.text_targets, 0)
     text_states = 0
     text_width = 0
     for part in family.text_encoders:
@@ -96,16 +96,20 @@ def _measured(folder: Path) -> ModelSize:
         layers = config["num_hidden_layers"]
         width = config["hidden_size"]
         text_parameters += parameters_of(shapes)
-        text_lora += rank_one(shapes, family.text_projections)
+        for targets, names in family.text_targets.items():
+            text_lora[targets] += rank_one(shapes, names)
         text_states += tokens * layers * width
         text_width += width
 
+    denoiser_lora = {}
+    for targets, names in family.denoiser_targets.items():
+        denoiser_lora[targets] = rank_one(denoiser_shapes, names)
     return ModelSize(
         denoiser=parameters_of(denoiser_shapes),
         vae=parameters_of(vae_shapes),
         text_encoders=text_parameters,
         clip=parameters_of(clip_shapes),
-        denoiser_lora=rank_one(denoiser_shapes, family.denoiser_projections),
+        denoiser_lora=denoiser_lora,
         text_lora=text_lora,
         resnet_channels=resnet_channels,
         transformer_channels=transformer_channels,
@@ -144,13 +148,17 @@ def parameters_of(shapes: Shapes) -> int:
     return parameters
 
 
-def rank_one(shapes: Shapes, projections: Sequence[str]) -> int:
-    """Return the number of parameters of a LoRA of rank 1: one column and one row for each projection."""
-    endings = tuple(f"{name}.weight" for name in projections)
+def rank_one(shapes: Shapes, layers: Sequence[str]) -> int:
+    """Return the number of parameters of a LoRA of rank 1: one column and one row for each layer.
+
+    A convolution's row has its inputs at each place of its kernel.
+    """
+    endings = tuple(f".{name}.weight" for name in layers)
     parameters = 0
     for name, shape in shapes.items():
         if name.endswith(endings):
-            parameters += sum(shape)
+            outputs, *inputs = shape
+            parameters += outputs + math.prod(inputs)
     return parameters
 
 

@@ -16,7 +16,7 @@ from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement, find_placement, stand_ins
 from orchestrator.planning.texts import check_captions, check_settings
-from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.resources import SAMPLES
 from orchestrator.secret_scan import looks_like, require_no_secret
 from orchestrator.settings import OWNER_VARIABLE, AwsSettings, owner
 from orchestrator.specs.base_model import Builtin, Hub
@@ -114,7 +114,7 @@ def _photo_warnings(spec: JobSpec) -> tuple[Problem, ...]:
     if spec.recipe.trains_all_weights or not isinstance(spec.base_model, Builtin):
         return ()
     images = spec.inputs.get(IMAGES)
-    if images is None or images == SAMPLE_IMAGES:
+    if images is None or images in SAMPLES:
         return ()
     warning = Problem(
         where="base_model",

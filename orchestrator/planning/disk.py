@@ -19,7 +19,7 @@ _GB = 10**9
 class DiskUse(BaseModel):
     """What a job writes, bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoints: int
     """Checkpoints that are kept and the next one, until the adapter is published."""

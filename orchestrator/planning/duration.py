@@ -72,7 +72,7 @@ _STEP_SETTINGS = {
 class Duration(BaseModel):
     """How long a job is expected to run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low_seconds: int
     """Low end of the band."""
@@ -249,8 +249,8 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
 
 
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
-    """Return the bytes of one checkpoint: trained weights and AdamW's two moments in float32; 0 when unknown."""
-    return 3 * result_bytes(recipe, size)
+    """Return the bytes of one checkpoint: trained weights in float32, and what the optimizer keeps; 0 when unknown."""
+    return result_bytes(recipe, size) * (4 + recipe.state_bytes) // 4
 
 
 def model_bytes(size: ModelSize) -> int:

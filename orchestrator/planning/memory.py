@@ -1,7 +1,7 @@
 """Estimate the memory of a job, of a GPU and of its instance, before a GPU is paid for.
 
     weights     = 4 bytes x all parameters, those of an adapter too, which come on top of the model's
-    optimizer   = 12 bytes x trained parameters: the gradient, AdamW's two moments
+    optimizer   = 4 bytes x trained parameters for the gradient, and what the optimizer keeps: 8 bytes of AdamW
     activations = those kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy of
                   the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
     drawing     = the decoder's widest tensors for a batch of sampled images
@@ -60,7 +60,7 @@ class Fit(StrEnum):
 class MemoryEstimate(BaseModel):
     """Memory of a job, GiB: on one GPU, and in the main memory of its instance."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gib: float
     """The estimate of GPU memory."""
@@ -103,7 +103,7 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
     model = size.denoiser + size.vae + size.text_encoders + size.clip
     parts = {
         "weights": 4.0 * (model + footprint.added),
-        "gradients and optimizer": 12.0 * footprint.trained,
+        "gradients and optimizer": (4.0 + recipe.state_bytes) * footprint.trained,
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
         "second copy": _second_copy(recipe, model),

@@ -24,7 +24,7 @@ BUDGET_FIELD = "budget.max_usd"
 class Placement(BaseModel):
     """The instances that a job runs on, and their limits and price. SageMaker only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instance: Instance
     """Instance type."""

@@ -31,7 +31,7 @@ from orchestrator.storage.uris import file_uri, s3_uri
 class Plan(BaseModel):
     """What a submit would start."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     request: Request
     """The CreateTrainingJob request."""

@@ -25,7 +25,7 @@ _BUCKET_USD_PER_GB_MONTH = Decimal("0.023")  # S3 Standard in us-east-1: https:/
 class WorstCase(BaseModel):
     """The most a job costs as far as its time limit decides, with the figures it was computed from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     usd: Decimal | None
     """Dollars, rounded up to a cent; None when no price of the instance type is known."""

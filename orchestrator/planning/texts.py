@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from orchestrator.contract.model_file import model_problem
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.text_length import LengthProblems, length_problems
 from orchestrator.contract.tokens import Tokenizer, holds_word
+from orchestrator.datasets import Dataset
 from orchestrator.errors import DatasetError, SpecError
 from orchestrator.models.tokenizer import tokenizers_of
 from orchestrator.planning.inputs import PreparedInputs
@@ -15,6 +17,7 @@ from orchestrator.specs.job import JobSpec
 
 _MOST_WARNINGS = 5
 """Captions that are warned of one by one."""
+_MISSING_STEP = "caption these images, or take them out of the folder, then submit again"
 _CAPTIONS_STEP = "fix the captions or remove them from the folder, then submit again"
 
 
@@ -52,6 +55,8 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
     """
     if prepared.dataset is None:
         return ()
+    if spec.recipe.dataset.needs_captions:
+        _require_captions(prepared.dataset)
     tokenizers = _tokenizers(spec)
     word = spec.recipe.new_word
     captions = []
@@ -75,6 +80,19 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
         message = "The captions would not teach the new word."
         raise DatasetError(message, next_step=_CAPTIONS_STEP, problems=problems)
     return _summed(lengths)
+
+
+def _require_captions(dataset: Dataset) -> None:
+    """Raise DatasetError with every image that has no caption."""
+    problems = []
+    for image in dataset.images:
+        if not image.caption:
+            file = str(image.file)
+            caption_file = f"{image.file.stem}.txt"
+            problems.append(Problem(where=file, what="has no caption", fix=f"write one into {caption_file}"))
+    if problems:
+        message = f"{counted(len(problems), 'image')} of {len(dataset.images)} cannot be trained on without a caption."
+        raise DatasetError(message, next_step=_MISSING_STEP, problems=problems)
 
 
 def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:

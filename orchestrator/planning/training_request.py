@@ -45,7 +45,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class JobInputs(BaseModel):
     """URIs of what a job reads and writes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     identity: str
     """Hash of the whole job; the job name ends in its first ten digits."""
@@ -66,7 +66,7 @@ class JobInputs(BaseModel):
 class SageMakerContext(BaseModel):
     """What only a request to SageMaker holds: the account, the instances, and who submits."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     account: AwsSettings
     """The account it runs in."""

@@ -14,7 +14,7 @@ from orchestrator.contract.problem import A_LIST, A_TEXT, MISSING, SHOULD_BE, Pr
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
-from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.resources import ASSETS
 from orchestrator.specs.base_model import base_model_problems, known_family, native_settings
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
@@ -123,7 +123,7 @@ def defaults_of(recipe: RecipeType, chosen: Overrides) -> Fields:
     problems += base_model_problems(base_model, base_revision)
     if problems:
         raise _choice_error(recipe, problems)
-    return {**recipe.defaults(with_native, family), **with_native}
+    return {**recipe.all_defaults(with_native, family), **with_native}
 
 
 def require_said_once(recipe: object, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -348,7 +348,7 @@ def _inputs(
 ) -> Fields:
     """Return the folders the recipe learns from: the person's images, or else those of the sample subject."""
     if IMAGES in recipe.dataset.inputs:
-        return {IMAGES: job.get(IMAGES, SAMPLE_IMAGES)}
+        return {IMAGES: job.get(IMAGES, ASSETS / recipe.dataset.sample)}
     if IMAGES in job:
         problem = Problem(
             where=IMAGES,

@@ -33,7 +33,7 @@ from orchestrator.storage.uris import folder_name
 class TreeManifest(BaseModel):
     """Written when all files of a tree are stored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
     """Version of this layout."""

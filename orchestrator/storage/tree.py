@@ -12,7 +12,7 @@ from orchestrator.contract.digest import FileDigest, hash_file, hash_files, tree
 class Tree(BaseModel):
     """Files of one kind that a job reads: their name, and so their URI in any store, follows from the content alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     """First part of its name: "data", "models", "code"."""

@@ -11,7 +11,7 @@ RECORD_FILE = "sweep.json"
 class JobResult(BaseModel):
     """What became of one job of a sweep."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: dict[str, str]
     """What tells it from the others."""
@@ -41,7 +41,7 @@ class JobResult(BaseModel):
 class SweepRecord(BaseModel):
     """A sweep and what came of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
     """Version of this layout."""

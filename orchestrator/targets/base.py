@@ -47,7 +47,7 @@ def deleting(name: str) -> JobError:
 class JobSummary(BaseModel):
     """A job in a list."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name of the job."""
@@ -74,7 +74,7 @@ class JobSummary(BaseModel):
 class BilledAttempt(BaseModel):
     """What the service bills for one attempt that has ended."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instance_type: str
     """Instance type it ran on."""
@@ -89,7 +89,7 @@ class BilledAttempt(BaseModel):
 class JobDescription(BaseModel):
     """The current state of a job."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name of the job."""

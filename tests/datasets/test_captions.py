@@ -295,3 +295,24 @@ def test_an_empty_line_around_a_caption_is_not_worth_a_word(pair: Folder) -> Non
     pair.add("a.txt", "\na sks dog\n\n")
     pair.add("b.txt", "a sks dog\n")
     assert pair.remarks() == []
+
+
+def repeats(folder: Folder) -> dict[str, int]:
+    return {str(image.file): image.repeats for image in folder.inspect().images}
+
+
+def test_an_image_may_count_as_several_in_either_kind_of_table(pair: Folder) -> None:
+    pair.add("metadata.jsonl", '{"file_name": "a.jpg", "text": "a dog", "repeats": 3}\n')
+    assert repeats(pair) == {"a.jpg": 3, "b.png": 1}
+    (pair.path / "metadata.jsonl").unlink()
+    pair.add("metadata.csv", "file_name,text,repeats\na.jpg,a dog,\nb.png,a cat,2\n")
+    assert repeats(pair) == {"a.jpg": 1, "b.png": 2}
+
+
+@pytest.mark.parametrize("count", ["0", "-2", "1001", '"many"', "true", "[3]", "2.5", "1e400"])
+def test_repeats_that_are_no_count_are_problems(pair: Folder, count: str) -> None:
+    pair.add("metadata.jsonl", f'{{"file_name": "a.jpg", "text": "a dog", "repeats": {count}}}\n')
+    (problem,) = pair.problems()
+    assert "metadata.jsonl: line 1" in problem
+    assert '"repeats" is' in problem
+    assert "whole number from 1 to 1000" in problem

@@ -27,6 +27,7 @@ from transformers import (
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.recipes.lora import CaptionedLora
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 
 WORDS = ["a", "photo", "of", "toy", "dog", "on", "red", "background"]
@@ -150,13 +151,18 @@ def random_image(seed: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def write_pictures(folder: Path, count: int = 3) -> Path:
-    """Write some pictures of noise, each different, one of them not square."""
+def write_pictures(folder: Path, count: int = 3, *, captioned: bool = False) -> Path:
+    """Write some pictures of noise, each different and all but one wider than tall, with captions if asked to."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     for number in range(count):
         pixels = random.integers(0, 256, (SIDE, SIDE + 8 * number, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
+    if captioned:
+        rows = []
+        for number, thing in zip(range(count), ("dog", "toy", "red dog"), strict=False):
+            rows.append(json.dumps({"file_name": f"{number}.png", "text": f"a {thing}, red, photo"}))
+        (folder / "metadata.jsonl").write_text("\n".join(rows))
     return folder
 
 
@@ -174,10 +180,17 @@ def textual_inversion(**fields: Any) -> TextualInversion:
     return TextualInversion(**{**small, "batch_size": 2, "learning_rate": 1e-1, **fields})
 
 
+def captioned_lora(**fields: Any) -> CaptionedLora:
+    """Return the shortest LoRA on captioned pictures that still goes through every part."""
+    small = {"resolution": SIDE, "steps": 4, "batch_size": 2, "rank": 2, "inference_steps": 2}
+    small |= {"evaluation_prompts": 1, "evaluation_seeds": 1}
+    return CaptionedLora(**{**small, "learning_rate": 1e-2, **fields})
+
+
 def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
     """Lay out a job's folders as the service does."""
     environment = Environment(root=root)
-    write_pictures(root / "input" / "data" / "training")
+    write_pictures(root / "input" / "data" / "training", captioned=recipe.dataset.needs_captions)
     environment.hyperparameters_file.parent.mkdir(parents=True, exist_ok=True)
     environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
     if base_model:

@@ -42,7 +42,7 @@ class Ablation(LowRank, Optimised):
 
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains."""
-        trained = self.rank * size.denoiser_lora
+        trained = self.adapter_parameters(size)
         return Footprint(trained=trained, added=trained, samples=self.batch_size, kept=KEPT_LORA, text=False)
 '''
 IMPLEMENTATION = '''
@@ -50,7 +50,7 @@ IMPLEMENTATION = '''
 
 import torch
 
-from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.low_rank import low_rank_tuner
 from entrypoints.runtime.randomness import generator
 from entrypoints.training.loop import fit
 from entrypoints.training.publication import evaluate_and_publish
@@ -90,7 +90,7 @@ class Forgetting:
 def train(recipe, run):
     """Move the predictions for the concept to those for the anchor."""
     base, pristine = run.load_base_model(), run.load_base_model()
-    tuner = Lora(base, rank=recipe.rank, alpha=recipe.lora_alpha, text_encoder=False, seed=recipe.seed)
+    tuner = low_rank_tuner(recipe, base)
     fit(run, base, recipe, tuner, Forgetting(base, pristine, recipe))
     evaluate_and_publish(run, base, tuner, images=[], prompts=[])
 '''

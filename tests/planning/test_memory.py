@@ -13,6 +13,7 @@ from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
+from orchestrator.planning.duration import checkpoint_bytes
 from orchestrator.planning.memory import BAND, GIB, Fit, MemoryEstimate, estimate
 from orchestrator.resources import BUILTIN_MODEL
 
@@ -128,7 +129,8 @@ def test_a_well_known_model_has_the_figures_its_config_gives(known: ModelSize, c
         unet = UNet2DConditionModel(**config)
     assert known.denoiser == sum(parameter.numel() for parameter in unet.parameters())
     shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
-    assert known.denoiser_lora == size.rank_one(shapes, STABLE_DIFFUSION.denoiser_projections)
+    for targets, layers in STABLE_DIFFUSION.denoiser_targets.items():
+        assert known.denoiser_lora[targets] == size.rank_one(shapes, layers)
     blocks = size.block_channels({**unet.config, "layers_per_block": 2})
     assert blocks == (known.resnet_channels, known.transformer_channels)
 
@@ -241,3 +243,12 @@ def test_what_is_drawn_during_training_is_drawn_beside_the_optimizers_state() ->
     most = max(found.parts["activations"], found.parts["drawing"])
     assert found.gib == pytest.approx(sum(found.parts[name] for name in held) + most, abs=0.05)
     assert found.gib >= before.gib
+
+
+def test_an_optimizer_that_keeps_more_takes_more_memory_and_larger_checkpoints() -> None:
+    sizes = []
+    for settings in ({"optimizer": "adafactor"}, {}, {"ema_decay": 0.99}, {"optimizer": "prodigy"}):
+        recipe = dreambooth(tuner="full", **settings)
+        sizes.append((gib(recipe), checkpoint_bytes(recipe, SD15)))
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 4

@@ -225,3 +225,20 @@ def test_pictures_captions_and_words_are_complained_of_together(plan: Planned, p
     (photos / "broken.png").write_bytes(b"no picture")
     error = refused(plan, {**INVERSION, "images": photos, "prompt": "dog"})
     assert {problem.where for problem in error.problems} == {"broken.png", "placeholder_token"}
+
+
+def test_an_image_without_a_caption_is_refused_by_a_recipe_that_learns_from_captions(
+    plan: Planned, photos: Path
+) -> None:
+    fields = {"recipe": "lora", "images": photos}
+    error = refused(plan, fields)
+    assert isinstance(error, DatasetError)
+    assert "5 images of 5 cannot be trained on without a caption" in error.message
+    assert only(error.problems, "subject-1.png") == "subject-1.png: has no caption (write one into subject-1.txt)"
+    for number in range(1, 6):
+        (photos / f"subject-{number}.txt").write_text("a green monster")
+    assert plan(fields).request["HyperParameters"]["recipe"] == '"lora"'
+
+
+def test_the_sample_of_a_recipe_that_learns_from_captions_has_captions(plan: Planned) -> None:
+    assert not [warning for warning in plan({"recipe": "lora"}).warnings if "caption" in warning.what]

@@ -501,7 +501,7 @@ JARGON = ("valid ", "tuple", "string", "integer", "parse", "constrained", "Input
         ({"learning_rate": "fast"}, "learning_rate: should be a number, not 'fast'"),
         ({"learning_rate": "nan"}, "learning_rate: should be a finite number, not 'nan'"),
         ({"prior_preservation": "maybe"}, "prior_preservation: should be true or false, not 'maybe'"),
-        ({"tuner": "both"}, "tuner: should be 'lora' or 'full', not 'both'"),
+        ({"tuner": "both"}, "tuner: should be 'lora', 'dora', 'lokr', 'loha', 'oft' or 'full', not 'both'"),
         ({"class_prompt": ["a"]}, "class_prompt: should be a text, not ['a']"),
         ({"validation_prompts": "sks"}, "validation_prompts: should be a list, not 'sks' (write it as ["),
         ({"validation_prompts": [1]}, "validation_prompts[0]: should be a text, not 1"),

@@ -36,8 +36,8 @@ class DreamBooth(LowRank, Denoising):
     """Prompt of the training pictures; holds the rare token, as in "a photo of sks dog"."""
     class_prompt: str = ""
     """Prompt of the class pictures: "a photo of a dog"; when left out, the instance prompt without the rare token."""
-    tuner: Literal["lora", "full"] = "lora"
-    """Train a low-rank adapter (arXiv 2106.09685) or every weight of the denoiser."""
+    tuner: Literal["lora", "dora", "lokr", "loha", "oft", "full"] = "lora"  # type: ignore[assignment]
+    """Train an adapter, as the recipe lora does, or every weight of the denoiser (full)."""
     prior_preservation: bool = True
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
@@ -105,7 +105,7 @@ class DreamBooth(LowRank, Denoising):
         if self.tuner == "full":
             trained = size.denoiser + (size.text_encoders if text else 0)
             return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, passes=PASSES_FULL, text=text)
-        trained = self.rank * (size.denoiser_lora + (size.text_lora if text else 0))
+        trained = self.adapter_parameters(size)
         return Footprint(
             trained=trained,
             added=trained,
@@ -190,7 +190,7 @@ class DreamBooth(LowRank, Denoising):
         """Return also those of the tuner and the prior that are not chosen."""
         idle = super().idle_settings()
         if self.tuner == "full":
-            idle["rank"] = idle["alpha"] = "tuner=full trains every weight, without a low-rank adapter"
+            idle["rank"] = idle["alpha"] = idle["targets"] = "tuner=full trains every weight, without an adapter"
         if not self.prior_preservation:
             for name in ("class_prompt", "class_images", "prior_loss_weight"):
                 idle[name] = "prior_preservation is off"

@@ -58,7 +58,7 @@ _PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVI
 class AttemptState(BaseModel):
     """What the worker records of its attempt."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     status: JobStatus = JobStatus.IN_PROGRESS
     """Status when the worker last recorded it."""

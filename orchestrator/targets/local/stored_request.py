@@ -17,7 +17,6 @@ class _Members(BaseModel):
         extra="ignore",
         strict=True,
         alias_generator=to_pascal,
-        use_attribute_docstrings=True,
     )
 
 

@@ -9,7 +9,7 @@ from peft import inject_adapter_in_model
 
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora, make_config
-from entrypoints.adapters.low_rank import LowRankLinear
+from entrypoints.adapters.low_rank_layer import LowRankLinear
 from entrypoints.models.base import BaseModel
 from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError

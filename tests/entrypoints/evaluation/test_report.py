@@ -150,7 +150,13 @@ def test_a_page_shows_what_the_run_left(tmp_path: Path, monkeypatch: pytest.Monk
         *("40 of 40", "2 min 00 s, 3 s a step", "7 min 30 s", "about $0.18, at a list price of $1.41 an hour"),
         *("is black all over (remove it)", "images/: few", "3 of 3 images", "0.840", "subject fidelity (CLIP-I)"),
         *("mean cosine between CLIP embeddings of generated images and training pictures", "no caption"),
-        *("instance_prompt", "a photo of sks dog", "Rank of the adapter.", "torch", "2 more beside the adapter"),
+        *(
+            "instance_prompt",
+            "a photo of sks dog",
+            "Optimizer steps of the whole run.",
+            "torch",
+            "2 more beside the adapter",
+        ),
     ):
         assert words in page.text, words
 

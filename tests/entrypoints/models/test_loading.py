@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from entrypoints.models.hub import fetch_from_hub
 from entrypoints.models.loading import load_base_model
 from entrypoints.runtime.failures import TrainingError, advising_on_memory
+from entrypoints.runtime.ranks import Ranks
+from entrypoints.training.run import Run
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.environment import SCORER_CHANNEL
 from orchestrator.contract.model_configs import SCHEDULERS
 from orchestrator.contract.model_layout import files_sha256, weight_files
 from tests.models.server import ask_only, serving
@@ -42,6 +45,20 @@ def refused(folder: Path) -> TrainingError:
 
 def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_the_clip_of_a_model_is_loaded_where_it_measures_figures(job: Any, base_folder: Path) -> None:
+    judged, unjudged = tiny.dreambooth(), tiny.dreambooth(evaluation_prompts=0)
+    by_another = job(judged, "scorer")
+    (by_another.root / "input" / "data" / SCORER_CHANNEL).symlink_to(base_folder / "clip")
+    later_rank = Ranks(rank=1, ranks=1)  # of one, so that it connects to no others
+    assert Run(job(judged, "judged"), judged).load_base_model().clip is not None
+    for run in (
+        Run(job(unjudged, "unjudged"), unjudged),
+        Run(by_another, judged),
+        Run(job(judged, "later"), judged, ranks=later_rank),
+    ):
+        assert run.load_base_model().clip is None
 
 
 def test_a_model_with_weights_of_half_precision_alone_is_trained(job: Any, run: Any, folder: Path) -> None:

@@ -14,6 +14,7 @@ from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.loading import load_adapter
 from entrypoints.adapters.lora import Lora
+from entrypoints.adapters.low_rank import low_rank_tuner
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
@@ -43,24 +44,26 @@ def picture(pipeline: Any, prompt: str = PROMPT) -> np.ndarray:
     return pixels
 
 
-def disturb(tuner: Tuner) -> None:
+def disturb(tuner: Tuner, strength: float = 0.5) -> None:
     """Stand in for training: move everything that is trained by a lot."""
     random = torch.Generator().manual_seed(0)
     for parameter in tuner.parameters.values():
-        parameter.data += 0.5 * torch.randn(parameter.shape, generator=random)
+        parameter.data += strength * torch.randn(parameter.shape, generator=random)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max())
 
 
-def manifest(base: BaseModel, tuner: Tuner, folder: Path, trigger: str) -> AdapterManifest:
+def manifest(
+    base: BaseModel, tuner: Tuner, folder: Path, trigger: str, config: dict[str, Any] | None = None
+) -> AdapterManifest:
     """Write the manifest of an adapter that was saved to `folder`."""
     return AdapterManifest(
         kind=tuner.kind,
         parts=tuner.parts,
         recipe="dreambooth",
-        config={},
+        config=config or {},
         base_model=base.reference,
         dataset_sha256="",
         bundle_sha256="",
@@ -69,14 +72,21 @@ def manifest(base: BaseModel, tuner: Tuner, folder: Path, trigger: str) -> Adapt
     ).write(folder)
 
 
-def assert_loads_everywhere(base: BaseModel, tuner: Tuner, folder: Path, prompt: str) -> None:
+def assert_loads_everywhere(
+    base: BaseModel,
+    tuner: Tuner,
+    folder: Path,
+    prompt: str,
+    config: dict[str, Any] | None = None,
+    strength: float = 0.5,
+) -> None:
     """Save a tuner; its files draw its picture in plain diffusers, and through `load_adapter` in a fresh base model."""
-    disturb(tuner)
+    disturb(tuner, strength)
     folder.mkdir()
     tuner.save(folder, HEADER)
-    complete = manifest(base, tuner, folder, "<my-dog>")
+    complete = manifest(base, tuner, folder, "<my-dog>", config)
     ours = picture(base.pipeline, prompt)
-    assert difference(ours, picture(plain(base.folder), prompt)) > 0.02  # the adapter does something
+    assert difference(ours, picture(plain(base.folder), prompt)) > 0.01  # the adapter does something
 
     pipe = plain(base.folder)
     exec("\n".join(complete.loading(str(folder))), {"pipe": pipe})  # noqa: S102 - what we tell people to type
@@ -94,6 +104,26 @@ def test_a_lora_draws_the_same_in_diffusers(
 ) -> None:
     tuner = Lora(family_base, rank=4, alpha=alpha, text_encoder=text_encoder, seed=0)
     assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", PROMPT)
+
+
+EVERY_TUNER = [
+    {"tuner": "lora", "targets": "transformer"},
+    {"tuner": "lora", "targets": "all"},
+    {"tuner": "dora", "train_text_encoder": False},
+    {"tuner": "dora", "targets": "all"},
+    {"tuner": "lokr", "targets": "all"},
+    {"tuner": "loha", "targets": "all"},
+    {"tuner": "oft", "targets": "transformer"},
+]
+
+
+@pytest.mark.parametrize("settings", EVERY_TUNER, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_every_tuner_draws_the_same_in_diffusers(
+    family_base: BaseModel, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    recipe = tiny.dreambooth(**{"rank": 4, "alpha": 3, "train_text_encoder": True, **settings})
+    tuner = low_rank_tuner(recipe, family_base)
+    assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", PROMPT, settings, strength=0.1)
 
 
 @pytest.mark.parametrize("vectors", [1, 3])
@@ -114,7 +144,7 @@ def test_the_alpha_is_in_the_file(base: BaseModel, base_folder: Path, tmp_path: 
     small = Lora(base, rank=4, alpha=1, text_encoder=False, seed=0)
     disturb(small)
     small.save(tmp_path / "1", HEADER)
-    small.configs["unet"].lora_alpha = 8
+    small.scale = 8 / 4
     small.save(tmp_path / "8", HEADER)
     pictures = []
     for alpha in (1, 8):

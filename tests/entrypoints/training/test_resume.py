@@ -38,6 +38,13 @@ RECIPES = {
         prior_preservation=False,
     ),
     "lora in fp16": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, mixed_precision="fp16"),
+    "captioned, in buckets, with shuffled tags": tiny.captioned_lora(
+        checkpoint_steps=2, keep_checkpoints=9, tuner="lokr", shuffle_tags=True, trigger_word="sks", steps=6
+    ),
+    "prodigy, averaged": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, optimizer="prodigy", ema_decay=0.9),
+    "adafactor, with a noise offset": tiny.dreambooth(
+        checkpoint_steps=2, keep_checkpoints=9, optimizer="adafactor", noise_offset=0.1
+    ),
     "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
 }
 

@@ -1,0 +1,156 @@
+"""What is tried: rows of settings, subjects, seeds; and the bars that a default has to clear."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from benchmarks.defaults.subjects import SUBJECTS
+from orchestrator.contract.prompts import EvaluationPrompt
+from orchestrator.contract.recipe import Recipe, recipe_class
+
+Settings = Mapping[str, Any]
+"""Fields of a recipe; what is left out has its default."""
+
+# A row says all that the rows of its recipe differ in, so that it stays what it is when a default changes.
+_BOOTH: Settings = {
+    "learning_rate": 2e-3,
+    "lr_schedule": "cosine",
+    "warmup_steps": 0,
+    "steps": 150,
+    "batch_size": 4,
+    "rank": 8,
+    "prior_preservation": False,
+}
+_CLASS: Settings = {**_BOOTH, "prior_preservation": True}
+_WORD: Settings = {
+    "learning_rate": 5e-2,
+    "lr_schedule": "cosine",
+    "warmup_steps": 0,
+    "steps": 300,
+    "batch_size": 4,
+    "vectors": 4,
+}
+GRID: Mapping[str, Mapping[str, Settings]] = {
+    "dreambooth": {
+        "constant, class": {**_CLASS, "learning_rate": 1e-3, "steps": 300, "lr_schedule": "constant"},
+        "slow, class": {**_CLASS, "learning_rate": 1e-3, "steps": 300},
+        "slow": {**_BOOTH, "learning_rate": 1e-3, "steps": 300},
+        "cosine, class": _CLASS,
+        "cosine": _BOOTH,
+        "shorter": {**_BOOTH, "steps": 100},
+        "longer": {**_BOOTH, "steps": 200},
+        "warm-up": {**_BOOTH, "warmup_steps": 15},
+        "rank 4": {**_BOOTH, "rank": 4},
+        "rank 16": {**_BOOTH, "rank": 16},
+        "batch 2": {**_BOOTH, "batch_size": 2},
+    },
+    "textual-inversion": {
+        "constant": {**_WORD, "learning_rate": 2e-2, "lr_schedule": "constant"},
+        "gentle": {**_WORD, "learning_rate": 2e-2},
+        "cosine": _WORD,
+        "strong": {**_WORD, "learning_rate": 1e-1},
+        "shorter": {**_WORD, "steps": 150},
+        "shorter, strong": {**_WORD, "steps": 150, "learning_rate": 1e-1},
+        "2 vectors": {**_WORD, "vectors": 2},
+        "warm-up": {**_WORD, "warmup_steps": 30},
+    },
+}
+DECLARED = "as declared"
+"""Name of the row of a recipe's defaults where the grid has none with the same settings."""
+SEEDS = (0, 1, 2)
+"""Seeds of the training."""
+EVALUATION_PROMPTS = 16
+"""All that a recipe has; none of them is a training prompt."""
+EVALUATION_SEEDS = tuple(range(1000, 1004))
+"""Of the noise; the same for all rows and no seeds of training."""
+CLASS_SEEDS = tuple(range(2000, 2032))
+"""Of the images of the bare class, and not those of DreamBooth's class pictures."""
+
+
+class Bar(NamedTuple):
+    """What a default has to reach with each seed; shares of 1."""
+
+    closed: float
+    """Least share of the gap of subject fidelity that is closed."""
+    lost: float
+    """Largest share of prompt fidelity that is lost."""
+
+
+BARS = {"dreambooth": Bar(closed=0.65, lost=0.06), "textual-inversion": Bar(closed=0.45, lost=0.12)}
+
+
+class Trial(BaseModel):
+    """One training: settings of a recipe, a subject, a seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    recipe: str
+    """Name of the recipe."""
+    row: str
+    """Name of the row; no part of the key."""
+    settings: dict[str, Any]
+    """Fields of the recipe that the row sets."""
+    subject: str
+    """One of `SUBJECTS`."""
+    seed: int
+    """Of the training."""
+
+    def declaration(self) -> Recipe:
+        """Return the recipe as it is trained: without an evaluation of its own, whose seeds follow the training's."""
+        kind = recipe_class(self.recipe)
+        subject = SUBJECTS[self.subject].settings(kind)
+        return kind(**{**subject, **self.settings, "seed": self.seed, "evaluation_prompts": 0})
+
+    def prompts(self) -> list[EvaluationPrompt]:
+        """Return the prompts that it is judged by."""
+        recipe = self.declaration().model_copy(update={"evaluation_prompts": EVALUATION_PROMPTS})
+        return recipe.judged_by
+
+    def key(self, base_model: str, pictures: str) -> str:
+        """Return a hash of all that its result depends on but the code: `base_model` and `pictures` are hashes."""
+        facts = {
+            "base_model": base_model,
+            "pictures": pictures,
+            "recipe": self.recipe,
+            "settings": self.declaration().model_dump(mode="json"),
+            "prompts": self.prompts(),
+            "evaluation_seeds": EVALUATION_SEEDS,
+            "class_seeds": CLASS_SEEDS,
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def rows_of(recipe: str) -> dict[str, Settings]:
+    """Return the rows of a recipe by their names: the grid's, and the recipe's defaults if they are none of these."""
+    rows = dict(GRID[recipe])
+    if not any(is_default(recipe, settings) for settings in rows.values()):
+        rows[DECLARED] = {}
+    return rows
+
+
+def is_default(recipe: str, settings: Settings) -> bool:
+    """Whether settings are those that the recipe declares as its defaults."""
+    return declaration(recipe, settings).model_dump() == declaration(recipe, {}).model_dump()
+
+
+def declaration(recipe: str, settings: Settings) -> Recipe:
+    """Return a recipe with some settings for any subject."""
+    subject = next(iter(SUBJECTS))
+    return Trial(recipe=recipe, row="", settings=dict(settings), subject=subject, seed=0).declaration()
+
+
+def trials_of(recipe: str, rows: list[str], subjects: list[str], seeds: list[int]) -> list[Trial]:
+    """Return the trials of some rows of a recipe, row by row."""
+    known = rows_of(recipe)
+    trials = []
+    for row in rows:
+        for subject in subjects:
+            for seed in seeds:
+                trials.append(
+                    Trial(recipe=recipe, row=row, settings=dict(known[row]), subject=subject, seed=seed),
+                )
+    return trials

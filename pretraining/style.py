@@ -1,0 +1,96 @@
+"""The sample style: drawn scenes as coloured ink on paper, each with a caption that does not speak of the style.
+
+Black outlines and hatching on cream paper: nothing that `pretraining.pictures` draws looks like it.
+"""
+
+import json
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from orchestrator.contract.words import with_article
+from pretraining.colours import INK
+from pretraining.pictures import draw
+from pretraining.scenes import Scene, draw_background, generator, place
+
+STYLE_SIZE = 128
+DRAWN = 512
+"""Side of the picture that is turned into ink and then reduced."""
+PAPER = (246, 232, 200)
+HATCHING = 40
+"""Pixels from one line of the hatching to the next."""
+OUTLINE = 9
+COLOURS = 96
+EDGE = 24
+"""Change of a colour, of 255, from which there is an outline."""
+SUBJECTS = (
+    ("circle", "red", "blue"),
+    ("star", "yellow", "purple"),
+    ("heart", "pink", "green"),
+    ("square", "green", "orange"),
+    ("triangle", "blue", "yellow"),
+    ("diamond", "purple", "white"),
+    ("ring", "orange", "black"),
+    ("cross", "red", "yellow"),
+    ("circle", "green", "pink"),
+    ("star", "blue", "red"),
+    ("heart", "red", "white"),
+    ("square", "purple", "blue"),
+    ("triangle", "orange", "green"),
+    ("diamond", "yellow", "red"),
+    ("monster", "green", "blue"),
+    ("monster", "purple", "yellow"),
+)
+README = """# Sample style
+
+Scenes in coloured ink on paper, drawn by program for this project, each with a caption: a style that the built-in base
+model has never seen, for the recipe lora. Made by `python -m pretraining style`; licence Apache-2.0, like the rest of
+the repository.
+"""
+
+
+def write_style(folder: Path) -> list[Path]:
+    """Write style-01.png ..., their captions and their README to a folder; return the pictures' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    rows = []
+    for number, (kind, colour, ground) in enumerate(SUBJECTS, start=1):
+        rng = generator("style", number)
+        scene = place(rng, kind, colour, draw_background(rng, ground))
+        path = folder / f"style-{number:02}.png"
+        inked(scene).quantize(COLOURS).save(path, optimize=True)
+        paths.append(path)
+        caption = f"{with_article(colour)} {kind} on {with_article(ground)} background"
+        row = {"file_name": path.name, "text": caption}
+        rows.append(json.dumps(row) + "\n")
+    (folder / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
+    (folder / "README.md").write_text(README, encoding="utf-8")
+    return paths
+
+
+def inked(scene: Scene, size: int = STYLE_SIZE) -> Image.Image:
+    """Return a scene in the style: its colours as hatching on paper, with outlines where they change."""
+    plain = draw(scene, DRAWN)
+    picture = Image.composite(plain, Image.new("RGB", plain.size, PAPER), hatching(plain.width))
+    picture.paste(INK, mask=outlines(plain))
+    return picture.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def hatching(side: int) -> Image.Image:
+    """Return a mask of diagonal lines, 255 where there is ink."""
+    mask = Image.new("L", (side, side))
+    painter = ImageDraw.Draw(mask)
+    for start in range(-side, side, HATCHING):
+        painter.line([(start, side), (start + side, 0)], fill=255, width=HATCHING // 2)
+    return mask
+
+
+def outlines(picture: Image.Image) -> Image.Image:
+    """Return a mask of the places where the colour changes, 255 on an outline."""
+    changes = picture.filter(ImageFilter.FIND_EDGES)
+    red, green, blue = changes.split()
+    strongest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    edges = strongest.point([255 if change > EDGE else 0 for change in range(256)])
+    frame = ImageDraw.Draw(edges)
+    frame.rectangle((0, 0, edges.width - 1, edges.height - 1), outline=0, width=2)  # the filter's own border
+    return edges.filter(ImageFilter.MaxFilter(OUTLINE))
