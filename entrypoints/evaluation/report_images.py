@@ -91,6 +91,7 @@ class TrainingImage(NamedTuple):
     name: str
     shown: Shown
     caption: str
+    repeats: int
     findings: Sequence[str]
 
 
@@ -168,7 +169,8 @@ def training_images(environment: Environment, findings: Findings, pictures: Pict
         name = image.path.relative_to(folder).as_posix()
         alt = image.caption or f"training image {number}"
         said = [_words(problem.what, problem.fix) for problem in findings.problems if problem.where == name]
-        images.append(TrainingImage(name, pictures.add(image.path, alt), image.caption or "", said))
+        shown = pictures.add(image.path, alt)
+        images.append(TrainingImage(name, shown, image.caption or "", image.repeats, said))
     names = {image.name for image in images}
     others = []
     for problem in findings.problems:

@@ -250,7 +250,10 @@ fidelity. Figures by different CLIP models cannot be compared.</p></details>
 {% endif %}
 <div class="data">
 {% for one in data.images %}
-<figure>{{ image(one.shown) }}<figcaption>{{ one.name }}<br>{{ one.caption|letters or "no caption" }}</figcaption>
+<figure>{{ image(one.shown) }}
+<figcaption>{{ one.name }}
+{%- if one.repeats > 1 %}, counts as {{ one.repeats }}{% endif %}
+<br>{{ one.caption|letters or "no caption" }}</figcaption>
 {% if one.findings %}
 <ul class="found">{% for finding in one.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
 {% endif %}

@@ -75,7 +75,8 @@ def leave(root: Path, words: str = "on red") -> Environment:
     """Lay out what a run leaves: pictures and what was found of them, samples, a history, an adapter."""
     environment = Environment(root=root)
     pictures = tiny.write_pictures(root / "input" / "data" / "training")
-    (pictures / "metadata.jsonl").write_text(json.dumps({"file_name": "0.png", "text": f"a dog {words}"}) + "\n")
+    row = {"file_name": "0.png", "text": f"a dog {words}", "repeats": 3}
+    (pictures / "metadata.jsonl").write_text(json.dumps(row) + "\n")
     found = [Problem(where="1.png", what="is black all over", fix="remove it"), Problem(where="images/", what="few")]
     Findings(problems=tuple(found)).write(root / "input" / "data" / "findings")
     asked = {"prompt": f"a sks dog {words}".encode(errors="replace").decode(), "text": "a dog"}
@@ -149,7 +150,7 @@ def test_a_page_shows_what_the_run_left(tmp_path: Path, monkeypatch: pytest.Monk
     for words in (
         *("40 of 40", "2 min 00 s, 3 s a step", "7 min 30 s", "about $0.18, at a list price of $1.41 an hour"),
         *("is black all over (remove it)", "images/: few", "3 of 3 images", "0.840", "subject fidelity (CLIP-I)"),
-        *("mean cosine between CLIP embeddings of generated images and training pictures", "no caption"),
+        *("mean cosine between CLIP embeddings of generated images and training pictures", "no caption", "counts as 3"),
         *(
             "instance_prompt",
             "a photo of sks dog",
