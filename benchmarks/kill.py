@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.checkpoint_copy import LOSSES, run_schedule
 from benchmarks.report import write_section
 from orchestrator.contract.events import Phase
 from orchestrator.jobs import job as jobs
@@ -27,6 +28,7 @@ from orchestrator.targets.names import TargetName
 from orchestrator.targets.opening import open_target
 
 KILLS = 100
+SCHEDULES = 1000
 VICTIMS = ("training process", "worker", "both")
 # Small, but with every phase: class pictures, accumulation, checkpoints at every step, pictures at the end.
 SETTINGS = {
@@ -120,8 +122,29 @@ def _send_kill(pid: int) -> bool:
     return True
 
 
+def copied_checkpoints(schedules: int) -> Counter[str]:
+    """Run schedules of the checkpoint copier and return what they met; raises WrongCheckpointError at the first failure."""
+    met: Counter[str] = Counter()
+    for seed in range(schedules):
+        with tempfile.TemporaryDirectory() as folder:
+            met += run_schedule(Path(folder), seed)
+    return met
+
+
+def report_copies() -> None:
+    """Run the schedules and write their section."""
+    met = copied_checkpoints(SCHEDULES)
+    rows = [f"| {what} | {count} |" for what, count in sorted(met.items())]
+    summary = (
+        f"{SCHEDULES} schedules of a run that loses its instance {LOSSES} times while SageMaker's copying of "
+        "checkpoints\nis at work: every time the newest whole checkpoint was found, and no other."
+    )
+    write_section("Copied checkpoints", "\n".join([summary, "", "| what | times |", "| --- | --- |", *rows]))
+
+
 def main() -> int:
     """Kill until there were enough, write the table, and return 1 when an adapter differed."""
+    report_copies()
     dice, tally, unequal = random.Random(0), Tally(), 0  # noqa: S311  (dice for faults, not for secrets)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         settings = Settings(home=Path(home))
