@@ -116,7 +116,9 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.runtime.ranks import Ranks
     from entrypoints.training.checkpoint import drop_before
+    from entrypoints.training.reporting import leaving_report
     from entrypoints.training.run import Run
+    from entrypoints.training.trackers import require_trackers
 
     quieten()
     # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
@@ -133,7 +135,8 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     ranks = Ranks.from_variables()
     run = Run(environment, recipe, stop, ranks)
     run.check_scorer()
-    with advising_on_memory(recipe.memory_advice):
+    require_trackers(recipe)
+    with leaving_report(run), advising_on_memory(recipe.memory_advice):
         module.train(recipe, run)
     ranks.disconnect()
     if ranks.is_first_of_host and environment.resource_config_file.is_file():

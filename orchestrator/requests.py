@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator.contract.environment import SCORER_CHANNEL
+from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
@@ -54,6 +54,7 @@ _SENT: _Members = {
     "StoppingCondition": {"MaxRuntimeInSeconds": _WHOLE, "MaxWaitTimeInSeconds": _WHOLE},
     "EnableManagedSpotTraining": _WHOLE,
     "CheckpointConfig": {"S3Uri": _WHOLE, "LocalPath": _WHOLE},
+    "TensorBoardOutputConfig": {"S3OutputPath": _WHOLE, "LocalPath": _WHOLE},
     "Environment": _WHOLE,
     "EnableNetworkIsolation": _WHOLE,
     "EnableInterContainerTrafficEncryption": _WHOLE,
@@ -111,7 +112,18 @@ def moved(request: Request, machines: Request) -> Request:
     """Return `request` with the instances, limits and retries of the request `machines`."""
     kept = {field: value for field, value in request.items() if field not in _COMPUTE_FIELDS}
     replaced = {field: value for field, value in machines.items() if field in _COMPUTE_FIELDS}
-    return {**kept, **replaced}
+    return _priced({**kept, **replaced}, machines)
+
+
+def _priced(request: Request, machines: Request) -> Request:
+    """Return a request with the price of the instances of another; what is not known of theirs is not said."""
+    if "Environment" not in request:  # a local job, which is not billed
+        return request
+    variables = {name: value for name, value in request["Environment"].items() if name != PRICE_VARIABLE}
+    price = machines.get("Environment", {}).get(PRICE_VARIABLE)
+    if price is not None:
+        variables[PRICE_VARIABLE] = price
+    return {**request, "Environment": variables}
 
 
 def identity_of(request: Request) -> str:

@@ -24,7 +24,7 @@ def write_samples(folder: Path, samples: Sequence[IndexedImage]) -> None:
     A sample replaces an earlier one of the same file: a resumed run draws some images again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    listed = _listed_images(folder)
+    listed = listed_images(folder)
     for sample in samples:
         sample.image.save(folder / sample.about.file, format="PNG")
         listed[sample.about.file] = sample.about
@@ -35,7 +35,7 @@ def write_samples(folder: Path, samples: Sequence[IndexedImage]) -> None:
     draft.replace(folder / INDEX_FILE)
 
 
-def _listed_images(folder: Path) -> dict[str, SampleImage]:
+def listed_images(folder: Path) -> dict[str, SampleImage]:
     """Return what the index of a folder lists, by file; nothing when there is none, or none that can be read."""
     try:
         index = SampleIndex.model_validate_json((folder / INDEX_FILE).read_bytes())

@@ -7,7 +7,7 @@ random is keyed by the step and everything else is in the checkpoint.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.history import History
 from entrypoints.runtime.machine import Machine
 from entrypoints.runtime.randomness import keyed_seed
 from entrypoints.runtime.stop import Stopped
@@ -25,6 +26,7 @@ from entrypoints.training.compilation import CompiledForward
 from entrypoints.training.objective import Objective
 from entrypoints.training.optimizers import SavedOptimizer
 from entrypoints.training.run import Run
+from entrypoints.training.trackers import Trackers, tracking
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
@@ -212,6 +214,7 @@ class Saver:
         self.root = run.environment.checkpoints
         self.identity = identity
         self.trainer = trainer
+        self.history = History(self.root, trainer.recipe.steps)
         self.saved_step = 0
         self.saved_at = time.monotonic()  # seconds
 
@@ -231,6 +234,7 @@ class Saver:
             tensors = checkpoint.read_tensors(folder, self.run.device)
             self.trainer.restore(manifest, tensors)
             self.saved_step = step
+            self.history = History(self.root, self.trainer.recipe.steps, step)
             emit(Resumed(step=step))
             self._warn_of_differences(manifest.machine)
 
@@ -270,6 +274,7 @@ class Saver:
         if self.saved_step == trainer.done:
             return
         if run.ranks.is_first:
+            self.history.save()
             manifest = checkpoint.Manifest(
                 step=trainer.done,
                 identity=self.identity,
@@ -287,6 +292,12 @@ class Saver:
         self.saved_step = trainer.done
         self.saved_at = time.monotonic()
         emit(Checkpoint(step=trainer.done))
+
+    def save_history(self) -> None:
+        """Write the steps so far, also where no checkpoint is: the report of a run that fails shows where it went."""
+        if self.run.ranks.is_first:
+            with suppress(OSError):  # the run ends by an error of its own, or has saved a checkpoint
+                self.history.save()
 
 
 def fit(
@@ -312,7 +323,8 @@ def fit(
     saver.resume()
     emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
     try:
-        _take_steps(run, trainer, saver, validate)
+        with tracking(run, trainer.done) as trackers:
+            _take_steps(trainer, saver, trackers, validate)
     except Stopped:
         saver.save()
         run.ranks.barrier()  # torchrun ends the others soon after the first, and one of them is still saving
@@ -322,6 +334,8 @@ def fit(
             saver.save()
         run.ranks.barrier()
         raise _nan_loss(trainer, saver, error) from error
+    finally:
+        saver.save_history()
     saver.save()
     compiled.remove()
     if trainer.average is not None:
@@ -344,12 +358,13 @@ def _validate(
 
 
 def _take_steps(
-    run: Run,
     trainer: Trainer,
     saver: Saver,
+    trackers: Trackers,
     validate: Validate | None,
 ) -> None:
     """Train to the last step, with events, checkpoints and validation images on the way."""
+    run = trainer.run
     recipe = trainer.recipe
     first = trainer.done
     # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
@@ -359,13 +374,16 @@ def _take_steps(
     while trainer.done < recipe.steps:
         loss = trainer.take_step()
         elapsed = time.monotonic() - began
-        announce(trainer, loss, elapsed / (trainer.done - first))
+        event = announce(trainer, loss, elapsed / (trainer.done - first))
+        saver.history.add(event, elapsed)
+        trackers.log(event)
         if saver.due():
             saver.save()
         run.check_stop()
         if validate and trainer.done % recipe.validation_steps == 0:
             paused = time.monotonic()
             validate(trainer.done)
+            trackers.show(run.environment.samples, trainer.done)
             began += time.monotonic() - paused  # images are no steps
 
 
@@ -387,8 +405,8 @@ def _nan_loss(trainer: Trainer, saver: Saver, error: NotFiniteError) -> Training
     )
 
 
-def announce(trainer: Trainer, loss: float, seconds: float) -> None:
-    """Report that a step is done; `seconds` is the mean duration of this process's steps."""
+def announce(trainer: Trainer, loss: float, seconds: float) -> Step:
+    """Report that a step is done, and return what was said; `seconds` is the mean duration of this process's steps."""
     recipe = trainer.recipe
     step = trainer.done  # as people count, from 1
     event = Step(
@@ -400,6 +418,7 @@ def announce(trainer: Trainer, loss: float, seconds: float) -> None:
         measures=dict(trainer.objective.measures()),
     )
     emit(event)
+    return event
 
 
 def _warn_of_slow_precision(run: Run, recipe: Optimised) -> None:

@@ -1,5 +1,6 @@
 """How a job is shown: its state, and once it is complete its adapter and figures."""
 
+import shlex
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,6 +11,7 @@ from orchestrator.adapters.usage import example_prompt, snippet
 from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.contract.plurals import counted
@@ -40,6 +42,9 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
         _print(job, description, as_json=as_json)
         return 0
     explanation = job.explain()
+    report = _report(job, description)
+    if report is not None and not as_json:
+        say(f"Report: {report}", err=True)
     if not _stopped_by_a_person(description):
         message = f"{job.name}: {description.status}. {explanation.cause}"
         raise JobError(message, next_step=explanation.next_step)
@@ -119,6 +124,7 @@ def job_json(
     values["usd"] = None
     if usd is not None:
         values["usd"] = float(usd)
+    values["report"] = _report(job, description)
     values["problem"] = None
     if problem is not None:
         values["problem"] = problem.message
@@ -156,7 +162,33 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
+    report = _report(job, description)
+    if report is not None:
+        facts.append(("report", report))
+    facts += _curve_facts(job)
     return facts
+
+
+def _curve_facts(job: Job) -> Facts:
+    """Return the command that shows the curves of a job of this machine."""
+    root = job.target.root(job.name)
+    if root is None:
+        return []
+    folder = Environment(root=root).tensorboard
+    if not folder.is_dir():
+        return []
+    return [("curves", shlex.join(["tensorboard", "--logdir", str(folder)]))]
+
+
+def _report(job: Job, description: JobDescription) -> str | None:
+    """Return where the report of a job that has ended lies; None without one, and where nobody can be asked."""
+    if not description.status.is_final:
+        return None
+    try:
+        uri = job.target.report(job.name)
+    except OrchestratorError:  # it is a by-product, and everything else is known
+        return None
+    return None if uri is None else location_of(uri)
 
 
 def _next_step(job: Job, description: JobDescription) -> str:

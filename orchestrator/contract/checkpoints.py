@@ -1,4 +1,7 @@
-"""How checkpoints lie below the folder of checkpoints: `step-00000100/` with two files, the manifest written last."""
+"""How checkpoints lie below the folder of checkpoints: `step-00000100/` with two files, the manifest written last.
+
+Beside them lies the history of the run, which is no part of any.
+"""
 
 import re
 
@@ -9,6 +12,8 @@ TENSORS_FILE = "tensors.safetensors"
 MANIFEST_FILE = "checkpoint.json"
 FILES = frozenset({TENSORS_FILE, MANIFEST_FILE})
 """All files of a checkpoint; one that lacks any of them is not complete."""
+HISTORY_FILE = "history.jsonl"
+"""Loss and learning rate of the steps so far, a JSON object a line."""
 
 _NAME = re.compile(rf"{PREFIX}(\d+)")
 

@@ -5,6 +5,7 @@ folder. Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-
 """
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -20,12 +21,16 @@ RANKS_VARIABLE = "ORCHESTRATOR_RANKS_PER_HOST"
 """How many processes train on a host; one for each of its GPUs when left out."""
 INPUTS_VARIABLE = "ORCHESTRATOR_INPUTS"
 """The hash of each channel's tree, "code=0123... training=4567...", which the image checks before it starts a job."""
+PRICE_VARIABLE = "ORCHESTRATOR_USD_PER_HOUR"
+"""What an hour of the job's instances costs at list price, in dollars; not set where nothing is billed."""
 START_PROGRAM = "/usr/local/bin/start-job"
 """The program of the training image (`containers/training/start.py`) that checks a job's inputs and starts it."""
 DEFAULT_ROOT = Path("/opt/ml")
 TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
 SCORER_CHANNEL = "scorer"
+FINDINGS_CHANNEL = "findings"
+REPORT_FILE = "report.html"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
 STOP_GRACE_SECONDS = 120  # what the service gives a training container between SIGTERM and SIGKILL
@@ -104,6 +109,16 @@ class Environment(BaseModel):
         return self.root / "output" / "data" / SAMPLES_FOLDER
 
     @property
+    def report(self) -> Path:
+        """What the run did, as one page; written when it ends, however it does."""
+        return self.root / "output" / "data" / REPORT_FILE
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's files, which the service uploads while the job runs."""
+        return self.root / "output" / "tensorboard"
+
+    @property
     def failure_file(self) -> Path:
         """Its first 1024 characters come back as FailureReason."""
         return self.root / "output" / "failure"
@@ -112,6 +127,15 @@ class Environment(BaseModel):
     def cache(self) -> Path:
         """Things worth keeping between jobs (class pictures): `ORCHESTRATOR_CACHE`, or with the checkpoints."""
         return Path(os.environ.get(CACHE_VARIABLE, self.checkpoints / "cache"))
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Price of an hour of the job's instances; None where nothing is billed, or no price is known."""
+        try:
+            usd = float(os.environ[PRICE_VARIABLE])
+        except (KeyError, ValueError):
+            return None
+        return usd if math.isfinite(usd) else None
 
     def channel(self, name: str) -> Path | None:
         """Return the folder of an input channel, or None when the job has no such channel."""

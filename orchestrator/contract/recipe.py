@@ -21,6 +21,7 @@ from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem, did_you_mean
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.tokens import Tokenizer
+from orchestrator.contract.trackers import TrackerName
 from orchestrator.contract.words import NewWord, Word, holds_word
 
 BUILTIN = "builtin"
@@ -85,6 +86,8 @@ class Recipe(BaseModel):
     """Denoising steps of every picture the run draws."""
     guidance_scale: float = Field(7.5, ge=1, le=100)
     """Classifier-free guidance of every picture the run draws."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Services that follow the run beside TensorBoard: wandb, mlflow. Local jobs only."""
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:

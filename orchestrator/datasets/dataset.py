@@ -37,3 +37,5 @@ class Dataset(BaseModel):
     """Every image, sorted by file name."""
     warnings: tuple[Problem, ...] = ()
     """Findings that do not prevent training, sorted by file name."""
+    told: tuple[Problem, ...] = ()
+    """Those of the images by the names of the prepared files: what a job is told of a person's files."""

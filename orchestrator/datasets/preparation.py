@@ -5,21 +5,22 @@ Only pixels and captions are written, so that a job carries nothing a person did
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.datasets import CAPTIONS_FILE, IMAGES
 from orchestrator.contract.plurals import counted
+from orchestrator.contract.problem import Problem
 from orchestrator.datasets.captions import read_captions
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
-from orchestrator.datasets.findings import Findings, UnusableError, unusable
+from orchestrator.datasets.findings import Defect, Findings, UnusableError, unusable
 from orchestrator.datasets.listing import list_folder
 from orchestrator.datasets.metadata import without_metadata
-from orchestrator.datasets.similarity import ImageHash, hash_image, warn_of_duplicates
+from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicates, hash_image, warn_of_duplicates
 from orchestrator.errors import DatasetError, MachineError
 from orchestrator.terminal import printable
 
@@ -64,6 +65,7 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
+    told = _Told()
     for number, name in enumerate(listing.images, start=1):
         source = _read(folder / name, resolution, findings)
         if source is None:
@@ -81,13 +83,15 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         images.append(image)
         hashes.append(hash_image(decoded.image))
         prepared = f"{number:05}{source.extension}"
+        told.add(prepared, decoded.remarks)
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
         if caption is not None or repeats > 1:
             lines.append(_row(prepared, caption, repeats))
     names = [str(image.file) for image in images]
-    warn_of_duplicates(names, hashes, findings)
+    duplicates = find_duplicates(hashes)
+    warn_of_duplicates(names, duplicates, findings)
     warn_of_few(folder, len(listing.all_images), findings)
     _require_no_problems(folder, findings)
     if lines:
@@ -99,7 +103,28 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         resolution=resolution,
         images=tuple(images),
         warnings=findings.warnings,
+        told=told.problems(duplicates),
     )
+
+
+class _Told:
+    """What a job is told of its images: by the names of the prepared files, as those of a person's reveal too much."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._findings = Findings()
+
+    def add(self, name: str, remarks: Iterable[Defect]) -> None:
+        """Add an image with what was found of it alone."""
+        self._names.append(name)
+        for remark in remarks:
+            self._findings.warn(name, remark.what, remark.fix)
+
+    def problems(self, duplicates: Sequence[Duplicate]) -> tuple[Problem, ...]:
+        """Return what was found, of all images together too."""
+        warn_of_duplicates(self._names, duplicates, self._findings)
+        warn_of_few(Path(IMAGES), len(self._names), self._findings)
+        return self._findings.warnings
 
 
 def _row(file: str, caption: str | None, repeats: int) -> str:

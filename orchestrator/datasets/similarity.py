@@ -63,33 +63,55 @@ def _gradients(image: "Image.Image") -> int:
     return gradients
 
 
-def warn_of_duplicates(
-    names: Sequence[str],
-    hashes: Sequence[ImageHash],
-    findings: Findings,
-) -> None:
-    """Warn of each image that repeats an earlier one: training would see it more often than the others."""
-    first_with: dict[str, str] = {}  # checksum of the pixels to the first file with them
-    different: dict[str, ImageHash] = {}
-    for name, own in zip(names, hashes, strict=True):
-        original = first_with.setdefault(own.pixels_sha256, name)
-        if original != name:
-            what = f"is an exact duplicate of {original}"
-            findings.warn(name, what, "remove one of the two")
+class Duplicate(NamedTuple):
+    """An image that repeats an earlier one."""
+
+    number: int
+    """Its place among the images."""
+    original: int
+    """That of the earlier one."""
+    is_exact: bool
+    """Whether all pixels are equal."""
+
+
+def find_duplicates(hashes: Sequence[ImageHash]) -> list[Duplicate]:
+    """Return each image that repeats an earlier one."""
+    first_with: dict[str, int] = {}  # checksum of the pixels to the first image with them
+    different: dict[int, ImageHash] = {}
+    found = []
+    for number, own in enumerate(hashes):
+        original = first_with.setdefault(own.pixels_sha256, number)
+        if original != number:
+            found.append(Duplicate(number, original, is_exact=True))
             continue
         near = _first_near(own, different)
         if near is not None:
-            what = f"is nearly the same as {near}"
-            fix = "remove one of the two, or training sees it twice as often"
-            findings.warn(name, what, fix)
-        different[name] = own
+            found.append(Duplicate(number, near, is_exact=False))
+        different[number] = own
+    return found
 
 
-def _first_near(own: ImageHash, others: Mapping[str, ImageHash]) -> str | None:
-    """Return the first file whose image is nearly the same, or None."""
-    for name, other in others.items():
+def warn_of_duplicates(
+    names: Sequence[str],
+    duplicates: Sequence[Duplicate],
+    findings: Findings,
+) -> None:
+    """Warn of each image that repeats an earlier one: training would see it more often than the others."""
+    for duplicate in duplicates:
+        original = names[duplicate.original]
+        what = f"is nearly the same as {original}"
+        fix = "remove one of the two, or training sees it twice as often"
+        if duplicate.is_exact:
+            what = f"is an exact duplicate of {original}"
+            fix = "remove one of the two"
+        findings.warn(names[duplicate.number], what, fix)
+
+
+def _first_near(own: ImageHash, others: Mapping[int, ImageHash]) -> int | None:
+    """Return the first image that is nearly the same, or None."""
+    for number, other in others.items():
         if _are_near(own, other):
-            return name
+            return number
     return None
 
 

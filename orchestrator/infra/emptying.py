@@ -7,16 +7,26 @@ from orchestrator.errors import MissingError
 from orchestrator.settings import ADAPTERS_PREFIX
 from orchestrator.storage.bucket import Bucket
 
+_BY_PRODUCTS = ("/output/data/", "/tensorboard-output/")
+"""Folders of a job, beside that of its adapter."""
 _AT_ONCE = 1000  # most objects that one DeleteObjects request takes
 
 
 def adapter_names(bucket: Bucket) -> list[str]:
-    """Return the names of the adapters in a bucket; none if the bucket is gone."""
+    """Return the names of the adapters in a bucket; none if the bucket is gone.
+
+    What a job left that made no adapter is none: its report and TensorBoard's files.
+    """
     try:
         keys = bucket.list(ADAPTERS_PREFIX)
     except MissingError:
         return []
-    return sorted({key.split("/")[1] for key in keys})
+    names = set()
+    for key in keys:
+        is_by_product = any(part in key for part in _BY_PRODUCTS)
+        if not is_by_product:
+            names.add(key.split("/")[1])
+    return sorted(names)
 
 
 def empty(bucket: Bucket) -> int:

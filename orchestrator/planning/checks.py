@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.trackers import tracker_fault
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
 from orchestrator.planning.inputs import PreparedInputs
@@ -53,6 +54,8 @@ def check_job(
             require_no_secret(_captions(prepared))
     if prepared.error is not None:
         errors.append(prepared.error)
+    with _collecting(errors):
+        _check_trackers(spec, on_sagemaker=account is not None)
     with _collecting(errors):
         warnings += check_settings(spec)
     with _collecting(errors):
@@ -156,6 +159,29 @@ def _check_isolation(spec: JobSpec, mirror: MirrorAnswer) -> None:
         problems=[problem],
         next_step=f"{_mirror_command(source)}  # then submit again",
     )
+
+
+def _check_trackers(spec: JobSpec, *, on_sagemaker: bool) -> None:
+    """Raise SpecError for a service that is to follow the job and cannot.
+
+    A job on SageMaker has no key: a key in its request could be read by everybody who may describe the job.
+    """
+    problems = []
+    for name in spec.recipe.trackers:
+        if on_sagemaker:
+            what = f"{name} is for jobs on this machine: its key does not travel to SageMaker"
+            fix = "leave it out; TensorBoard's files are in the bucket while the job runs"
+            problems.append(Problem(where="trackers", what=what, fix=fix))
+            continue
+        fault = tracker_fault(name)
+        if fault is not None:
+            problems.append(Problem(where="trackers", what=f"{name} cannot be used: {fault.what}", fix=fault.fix))
+    if problems:
+        raise SpecError(
+            "The job cannot be followed as asked; nothing was started.",
+            problems=problems,
+            next_step="leave out trackers, or do what stands beside it",
+        )
 
 
 def _mirror_warnings(spec: JobSpec, mirror: MirrorAnswer) -> tuple[Problem, ...]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from orchestrator import datasets
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.environment import FINDINGS_CHANNEL
+from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError
@@ -20,6 +22,8 @@ class PreparedInputs:
 
     trees: Mapping[str, Tree] = field(default_factory=dict)
     """Channel name to files; empty for a recipe without input files."""
+    findings: Tree | None = None
+    """What the job's report says of the images: a channel that is no part of the job's identity."""
     dataset: Dataset | None = None
     """What the inspection of the images found; None without images."""
     error: OrchestratorError | None = None
@@ -42,7 +46,7 @@ class PreparedInputs:
 
 
 def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
-    """Check the job's images and write what training reads of them to `staging`, a new folder.
+    """Check the job's images and write what a job reads of them to folders of `staging`, a new folder.
 
     Each image is read and decoded once. The folder must exist until the trees of the plan are stored.
     """
@@ -50,9 +54,18 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     if images is None:
         return PreparedInputs()
     try:
-        dataset = datasets.prepare(images, staging, resolution=spec.recipe.resolution)
+        dataset = datasets.prepare(images, staging / IMAGES, resolution=spec.recipe.resolution)
     except OrchestratorError as error:
         return PreparedInputs(error=error)
     channel = spec.recipe.dataset.inputs[IMAGES]
-    tree = tree_of_folder("data", staging)
-    return PreparedInputs(trees={channel: tree}, dataset=dataset)
+    tree = tree_of_folder("data", staging / IMAGES)
+    findings = _told(dataset, staging / FINDINGS_CHANNEL)
+    return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def _told(dataset: Dataset, folder: Path) -> Tree | None:
+    """Write what a job is told of its images; None where there is nothing to tell."""
+    if not dataset.told:
+        return None
+    Findings(problems=dataset.told[:MOST_FINDINGS]).write(folder)
+    return tree_of_folder("data", folder)

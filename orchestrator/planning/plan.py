@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.bundle import BundleKind
+from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.problem import Problem
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree, scorer_tree
@@ -187,7 +188,10 @@ def _trees(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> _Tree
     if spec.scorer is not None:
         scorer = scorer_tree(spec.scorer, hashes.digest)
     code = bundle_tree(BundleKind.TRAINING)
-    return _Trees(prepared.trees, model, scorer, code)
+    data = dict(prepared.trees)
+    if prepared.findings is not None:
+        data[FINDINGS_CHANNEL] = prepared.findings
+    return _Trees(data, model, scorer, code)
 
 
 def _identity(spec: JobSpec, prepared: PreparedInputs, trees: _Trees) -> str:

@@ -13,8 +13,10 @@ from orchestrator.contract.environment import (
     BASE_MODEL_CHANNEL,
     DEFAULT_ROOT,
     INPUTS_VARIABLE,
+    PRICE_VARIABLE,
     SCORER_CHANNEL,
     START_PROGRAM,
+    Environment,
 )
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
@@ -178,7 +180,8 @@ def _sagemaker_request(
             "S3Uri": checkpoint_uri(account, inputs.identity),
             "LocalPath": str(DEFAULT_ROOT / "checkpoints"),
         },
-        "Environment": _environment(channel_uris(request), isolated=isolated),
+        "TensorBoardOutputConfig": _board(inputs),
+        "Environment": _environment(channel_uris(request), context.placement, isolated=isolated),
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters
@@ -225,13 +228,24 @@ def _limits(placement: Placement) -> Request:
     return limits
 
 
-def _environment(uris: Mapping[str, str], *, isolated: bool) -> dict[str, str]:
+def _board(inputs: JobInputs) -> Request:
+    """Return where TensorBoard's files go while the job runs; the service adds `JOB/tensorboard-output/`."""
+    return {
+        "S3OutputPath": inputs.output,
+        "LocalPath": str(Environment().tensorboard),
+    }
+
+
+def _environment(uris: Mapping[str, str], placement: Placement, *, isolated: bool) -> dict[str, str]:
     variables = {
         INPUTS_VARIABLE: _hashes(uris),
         "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    usd_per_hour = placement.cost.usd_per_hour
+    if usd_per_hour is not None:
+        variables[PRICE_VARIABLE] = str(usd_per_hour)
     if isolated:
         variables["HF_HUB_OFFLINE"] = "1"
     return variables

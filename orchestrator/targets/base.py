@@ -184,5 +184,9 @@ class Target(Protocol):
     def root(self, name: str) -> Path | None:
         """Return the folder of this machine that is the `/opt/ml` of a job; None for a job of another machine."""
 
+    def report(self, name: str) -> str | None:
+        """Return the URI of the page that the latest attempt of a job left when it ended; None without one."""
+        ...
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""

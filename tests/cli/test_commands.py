@@ -139,6 +139,29 @@ def test_a_failed_job_is_shown_explained_and_waited_for_truthfully(run: Run, end
     assert [job["name"] for job in json.loads(run("jobs", "list", "--json").stdout)] == ["first-job"]
 
 
+def test_a_failed_job_says_where_its_report_lies_and_a_retry_has_none_of_it(
+    run: Run, settings: Settings, training_request: Callable[..., Request]
+) -> None:
+    script = """
+    report = root / "output" / "data" / "report.html"
+    assert not report.exists()
+    if not (root / "checkpoints" / "step-00000001").exists():
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text("a page")
+        checkpoint(1)
+    sys.exit(1)
+    """
+    target = ProcessTarget(settings)
+    target.create(training_request(script, name="mine"))
+    Job(target, "mine").wait()
+    report = json.loads(run("jobs", "show", "mine", "--json").stdout)["report"]
+    assert Path(report).read_text() == "a page"
+    assert report in run("jobs", "show", "mine").stdout
+    assert f"Report: {report}" in run("jobs", "wait", "mine").stderr
+    run("jobs", "retry", "mine")
+    assert json.loads(run("jobs", "show", "mine", "--json").stdout)["report"] is None
+
+
 def test_a_log_cannot_steer_the_terminal(run: Run, ended_job: Job) -> None:
     for words in (("logs", ended_job.name), ("explain", ended_job.name), ("show", ended_job.name)):
         result = run("jobs", *words)

@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_while_training(job: Any, main: Any, small_disk: Pa
     assert_failed(environment, main(environment), "disk-full", "No space")
     whole = [path for path in checkpoint.newest_first(small_disk) if checkpoint.read_manifest(path)]
     assert [path.name for path in whole] == ["step-00000001"]
-    assert sorted(path.name for path in small_disk.iterdir()) == ["step-00000001"]
+    assert sorted(path.name for path in small_disk.iterdir()) == ["history.jsonl", "step-00000001"]
 
 
 def test_too_little_memory() -> None:

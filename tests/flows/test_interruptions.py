@@ -1,5 +1,6 @@
 """Jobs on SageMaker that are cut off and go on: real training, and the bytes of a job that was left alone."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from benchmarks.cloud import (
     uninterrupted,
     whole_checkpoints,
 )
+from orchestrator.contract.checkpoints import HISTORY_FILE
 from orchestrator.errors import JobError
 from orchestrator.jobs.job import Job
 from orchestrator.settings import Settings
@@ -73,6 +75,13 @@ def test_a_spot_job_goes_on_by_itself_however_its_instance_is_taken(there: Cloud
     assert resumed_in(there.simulator.log_lines(job.name)) == landed[1:]
     assert job.describe().status is JobStatus.COMPLETED
     assert adapter_hashes(there, job) == reference
+    assert steps_in_history(there, job) == list(range(1, STEPS + 1))
+
+
+def steps_in_history(there: Cloud, job: Job) -> list[int]:
+    """Return the steps of the curve that a job's report shows."""
+    lines = there.target.store.get_bytes(f"checkpoints/{job.describe().identity}/{HISTORY_FILE}").splitlines()
+    return [json.loads(line)["step"] for line in lines]
 
 
 def test_a_job_at_its_time_limit_is_gone_on_with(there: Cloud, reference: dict[str, str]) -> None:

@@ -49,6 +49,11 @@ def test_the_first_command_of_a_newcomer_makes_an_adapter(settings: Settings, ru
     command = [sys.executable, "-m", "orchestrator", "jobs", "show", job["name"]]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert [figure for figure in job["metrics"].values() if f"{figure:.3f}" not in shown] == []
+    report = Path(job["report"])
+    assert str(report) in shown
+    assert "tensorboard --logdir" in shown
+    assert report.stat().st_size < 5_000_000
+    assert "a photo of sks" in report.read_text(encoding="utf-8")
     # What the adapter says of its data and code is what lies in the store under that hash.
     assert (settings.store / "data" / manifest.dataset_sha256).is_dir()
     assert (settings.store / "code" / manifest.bundle_sha256).is_dir()

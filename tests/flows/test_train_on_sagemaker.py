@@ -55,6 +55,17 @@ def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
     steps = [key["Key"].split("/")[2] for key in left if key["Key"].endswith(MANIFEST_FILE)]
     assert steps == ["step-00000004"] * 2, "a complete job leaves gigabytes of older checkpoints"
 
+    # Beside each adapter: the report of its run, with the price of its instance, and TensorBoard's files.
+    results = s3.list_objects_v2(Bucket=stack["bucket"], Prefix="adapters/mine/")["Contents"]
+    boards = [
+        one["Key"] for one in results if f"/{first['name']}/tensorboard-output/events.out.tfevents." in one["Key"]
+    ]
+    assert len(boards) == 1
+    bucket, _, report = first["report"].removeprefix("s3://").partition("/")
+    page = s3.get_object(Bucket=bucket, Key=report)["Body"].read().decode()
+    assert "an hour" in page
+    assert "ml." in page
+
     listed = {one["name"]: one for one in run("adapters", "list")}
     assert set(listed) == {"mine", "word"}
     assert run("adapters", "show", "mine") == listed["mine"]

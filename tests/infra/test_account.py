@@ -159,7 +159,9 @@ def test_down_deletes_every_version_when_told_to(aws: Aws, settings: Settings) -
 
 def test_down_without_adapters_needs_no_word_and_can_be_said_twice(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
-    aws.client("s3").put_object(Bucket=account.bucket, Key="data/x", Body=b"")
+    by_products = ("adapters/dog/dog-1/output/data/report.html", "adapters/dog/dog-1/tensorboard-output/events")
+    for key in ("data/x", *by_products):  # a job that failed leaves these, and no adapter
+        aws.client("s3").put_object(Bucket=account.bucket, Key=key, Body=b"")
     assert infra.down(aws, settings, report=Reported()).removed
     again = infra.down(aws, settings, report=Reported())
     assert (again.removed, again.left) == (False, ())

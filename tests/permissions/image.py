@@ -24,6 +24,8 @@ def checkpoint(step: int) -> None:
     folder.mkdir()
     (folder / "tensors.safetensors").write_text("")
     (folder / "checkpoint.json").write_text("{}")
+    with (root / "checkpoints" / "history.jsonl").open("a") as history:
+        history.write(json.dumps({"step": step}) + "\n")
     figures = {"step": step, "of": 3, "loss": 0.5, "learning_rate": 1e-4, "seconds_per_step": 0.1}
     say(json.dumps({"event": "step", **figures}))
 
@@ -42,6 +44,9 @@ def finish(weights: bytes) -> None:
         "files": {"pytorch_lora_weights.safetensors": digest},
     }
     (root / "model" / "adapter.json").write_text(json.dumps(manifest))
+    (root / "output" / "data" / "report.html").write_text("<!doctype html>")
+    (root / "output" / "tensorboard").mkdir()
+    (root / "output" / "tensorboard" / "events.out.tfevents.1").touch()
 
 
 earlier = root / "checkpoints" / "step-00000001" / "checkpoint.json"

@@ -161,7 +161,9 @@ def jobs_retry(walk: Walk) -> None:
 
 
 def jobs_wait(walk: Walk) -> None:
-    assert walk.run("jobs", "wait", walk.job)["adapter"]
+    shown = walk.run("jobs", "wait", walk.job)
+    assert shown["adapter"]
+    assert shown["report"].endswith("/output/data/report.html")
 
 
 def figures(walk: Walk) -> None:

@@ -5,6 +5,7 @@
 
 import json
 import shutil
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from sagemaker_simulator import complaint
 
 from orchestrator.aws.instances import instances
-from orchestrator.contract.environment import INPUTS_VARIABLE, START_PROGRAM
+from orchestrator.contract.environment import INPUTS_VARIABLE, PRICE_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
-from orchestrator.requests import NO_PROFILER, Request, own_tags, sent_members
+from orchestrator.requests import NO_PROFILER, Request, moved, own_tags, sent_members
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
 from orchestrator.specs.building import build_spec
@@ -197,6 +198,15 @@ def test_a_mirrored_model_is_named_by_its_commit() -> None:
     spec = build_spec({"recipe": "dreambooth", **HUB})
     inputs = JobInputs(identity=IDENTITY, data={}, base_model="s3://b/m", commit="c" * 40, bundle="b", output="o")
     assert json.loads(training_job(spec, inputs)["HyperParameters"]["base_revision"]) == "c" * 40
+
+
+def test_a_job_knows_the_price_of_its_own_instances() -> None:
+    cheap, dear = (request(compute={"instance_type": name}) for name in ("ml.g5.xlarge", "ml.g5.12xlarge"))
+    prices = [Decimal(one["Environment"][PRICE_VARIABLE]) for one in (cheap, dear)]
+    assert 0 < prices[0] < prices[1]
+    assert moved(cheap, dear)["Environment"] == dear["Environment"]
+    unknown = {**dear, "Environment": {}}  # of a type without a listed price
+    assert PRICE_VARIABLE not in moved(cheap, unknown)["Environment"]
 
 
 def test_traffic_between_hosts_is_encrypted_when_there_is_any() -> None:

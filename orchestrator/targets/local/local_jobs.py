@@ -271,6 +271,11 @@ class LocalJobs:
         """Return the folder that is the `/opt/ml` of a job."""
         return JobFolder(self.settings.jobs / name).environment.root
 
+    def report(self, name: str) -> str | None:
+        """Return the URI of the page that the latest attempt of a job left when it ended; None without one."""
+        path = self._job(name).environment.report
+        return path.as_uri() if path.is_file() else None
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""
         return self._job(name).checkpoint_step()

@@ -193,6 +193,7 @@ def _lay_out(job: JobFolder) -> None:
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     environment.failure_file.unlink(missing_ok=True)
+    environment.report.unlink(missing_ok=True)
     hyperparameters = json.dumps(request["HyperParameters"])
     write_atomically(environment.hyperparameters_file, hyperparameters)
     data = environment.root / "input" / "data"

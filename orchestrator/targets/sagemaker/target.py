@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
+from orchestrator.contract.environment import REPORT_FILE
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, scorer_of, training_of, with_checkpoints
@@ -218,6 +219,14 @@ class SageMakerTarget:
 
     def root(self, name: str) -> None:
         """Return None: the job's files are on another machine."""
+
+    def report(self, name: str) -> str | None:
+        """Return the URI of the page that the latest attempt of a job left when it ended; None without one."""
+        latest = self._jobs.latest(name)
+        output = latest["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        attempt = latest["TrainingJobName"]
+        uri = f"{output}/{attempt}/output/data/{REPORT_FILE}"
+        return uri if self.store.list_prefix(self.store.name(uri)) else None
 
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none.

@@ -60,6 +60,16 @@ def test_a_job_runs_and_says_where_its_adapter_is(simulator: SageMakerSimulator,
     assert target.checkpoint_step(JOB) == 1
 
 
+def test_the_report_of_a_job_is_found(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
+    report = '(root / "output" / "data" / "report.html").write_text("a page")\n'
+    target.create(request(f"{STEPS}    {report}"))
+    assert target.report(JOB) is None
+    assert target.wait_for_end(JOB, seconds=60)
+    uri = target.report(JOB)
+    assert uri is not None
+    assert target.store.get_bytes(target.store.name(uri)) == b"a page"
+
+
 def test_following_shows_the_stages_and_every_line_once(simulator: SageMakerSimulator, target: SageMakerTarget) -> None:
     simulator.seconds_per_call["DescribeTrainingJob"] = 10
     target.create(request("for number in range(300): say(number)"))

@@ -1,0 +1,304 @@
+"""How a report looks: a template with its style and its few lines of script, all of it within the page.
+
+The page's own policy refuses everything from outside, and any script but this one, whatever its words hold.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from entrypoints.evaluation.report_words import duration
+from orchestrator.contract.plurals import counted
+
+_STYLE = """
+:root { color-scheme: light dark;
+  --paper: #ffffff; --card: #f5f6f8; --ink: #16181d; --faint: #5b6270; --line: #d5d9e0;
+  --raw: #9dbbe3; --curve: #1d5fb8; --good: #1a7f37; --bad: #b42318; --warn: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root {
+  --paper: #14161a; --card: #1e2127; --ink: #e8eaee; --faint: #a2a9b5; --line: #363b45;
+  --raw: #3d5f8f; --curve: #7fb0f5; --good: #5fd07f; --bad: #ff8a80; --warn: #e3b341; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.25rem 1rem 3rem; max-width: 70rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.2rem; margin: 2.25rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 0 0 .5rem; font-weight: 600; }
+p { margin: .4rem 0; }
+.faint, figcaption, dd.help { color: var(--faint); font-size: .875rem; }
+.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; border: 1px solid; font-weight: 600; }
+.Completed { color: var(--good); } .Failed { color: var(--bad); } .Stopped { color: var(--warn); }
+.note { border-left: 3px solid var(--warn); padding: .1rem .75rem; margin: .75rem 0; }
+.note.Failed { border-color: var(--bad); color: inherit; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+.facts th, .settings th { font-weight: 400; color: var(--faint); width: 9rem; }
+.settings th { font-family: ui-monospace, monospace; color: var(--ink); width: min(14rem, 40%); }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.scroll { overflow-x: auto; max-width: 40rem; }
+details { margin: .75rem 0; }
+summary { cursor: pointer; padding: .25rem 0; color: var(--faint); }
+:focus-visible { outline: 2px solid var(--curve); outline-offset: 2px; }
+figure { margin: 0; }
+img { display: block; width: 100%; height: auto; border-radius: .25rem; background: var(--line); }
+.gone { border: 1px dashed var(--faint); padding: .5rem; font-size: .75rem; color: var(--faint); }
+.charts { display: grid; gap: 1.5rem; }
+.plot { position: relative; height: 14rem; margin: .5rem 1.25rem 1.75rem 3.75rem; color: var(--faint);
+  font-size: .75rem; }
+.plot.small { height: 7rem; }
+.plot svg { position: absolute; inset: 0; width: 100%; height: 100%; border-bottom: 1px solid var(--faint);
+  border-left: 1px solid var(--faint); }
+.plot line { stroke: var(--line); } .plot polyline { fill: none; }
+.plot line, .plot polyline { vector-effect: non-scaling-stroke; stroke-width: 1; stroke-linejoin: round; }
+.plot .raw { stroke: var(--raw); } .plot .raw.alone, .plot .smooth { stroke: var(--curve); stroke-width: 2; }
+.up { position: absolute; right: 100%; transform: translateY(-50%); padding-right: .4rem; white-space: nowrap; }
+.across { position: absolute; top: 100%; transform: translateX(-50%); padding-top: .3rem;
+  white-space: nowrap; }
+.key { display: inline-block; width: 1.25rem; height: 0; border-top: 2px solid var(--curve); vertical-align: middle;
+  margin: 0 .3rem 0 .75rem; }
+.key.raw { border-color: var(--raw); }
+.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+.card { background: var(--card); border-radius: .5rem; padding: .75rem; }
+.strip { display: grid; gap: .3rem; grid-template-columns: repeat(4, minmax(0, 1fr)); margin-bottom: .5rem; }
+.strip + .strip { margin-bottom: 0; }
+.strip p { grid-column: 1 / -1; margin: 0; color: var(--faint); font-size: .875rem; }
+.few { max-width: 34rem; grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
+.slider { display: flex; flex-wrap: wrap; align-items: center; gap: .75rem; margin-bottom: .75rem; }
+.slider[hidden] { display: none; }
+.slider input { flex: 1 1 12rem; accent-color: var(--curve); }
+.slider output { min-width: 6rem; font-variant-numeric: tabular-nums; }
+.moments { display: flex; gap: .5rem; overflow-x: auto; padding-bottom: .25rem; }
+.moments figure { flex: 0 0 8rem; }
+.sliding .moments figure { flex: 1 1 100%; } .sliding figure[hidden] { display: none; }
+.sliding .cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
+.data { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); }
+.found { color: var(--warn); font-size: .875rem; margin: .2rem 0 .75rem; padding-left: 1.1rem; }
+dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
+"""
+
+# Shows one step of the timeline at a time. Without a script all of them lie side by side.
+_SCRIPT = """
+const timeline = document.getElementById("timeline");
+if (timeline) {
+  const slider = timeline.querySelector("input");
+  const told = timeline.querySelector("output");
+  const show = () => {
+    for (const moments of timeline.querySelectorAll(".moments")) {
+      [...moments.children].forEach((moment, number) => { moment.hidden = number !== Number(slider.value); });
+    }
+    told.textContent = "step " + slider.dataset.steps.split(" ")[slider.value];
+    slider.setAttribute("aria-valuetext", told.textContent);
+  };
+  slider.value = slider.max;
+  slider.addEventListener("input", show);
+  timeline.classList.add("sliding");
+  timeline.querySelector(".slider").hidden = false;
+  show();
+}
+"""
+
+_TEMPLATE = """
+{%- macro image(shown) -%}
+{% if shown.uri %}<img src="{{ shown.uri }}" alt="{{ shown.alt|letters }}">
+{% else %}<p class="gone">cannot be shown: {{ shown.alt|letters }}</p>{% endif %}
+{%- endmacro -%}
+{%- macro strip(name, images) -%}
+<div class="strip"><p>{{ name }}</p>{% for shown in images %}{{ image(shown) }}{% endfor %}</div>
+{%- endmacro -%}
+{%- macro settings_table(facts, kind) -%}
+<table class="settings">
+{% for fact in facts %}
+<tr><th scope="row">{{ fact.name }}</th>
+<td>{{ fact.value|letters }}<br><span class="faint">{{ fact.help }}</span></td></tr>
+{% endfor %}
+</table>
+{%- endmacro -%}
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{ title|letters }}</title>
+<style>{{ style }}</style>
+</head>
+<body>
+<header>
+<h1>{{ title|letters }}</h1>
+<p><span class="status {{ ending.status }}">{{ ending.status }}</span> <span class="faint">{{ written }}</span></p>
+{% if ending.message %}
+<div class="note {{ ending.status }}"><p>{{ ending.message }}</p>
+{% if ending.next_step %}<p><strong>Next:</strong> {{ ending.next_step }}</p>{% endif %}</div>
+{% endif %}
+</header>
+<main>
+<section aria-labelledby="run"><h2 id="run">The run</h2>
+<table class="facts">
+{% for fact in facts %}
+<tr><th scope="row">{{ fact.name }}</th><td>{{ fact.value|letters }}</td></tr>
+{% endfor %}
+</table>
+</section>
+
+{% if compared %}
+<section aria-labelledby="compared"><h2 id="compared">Before and after</h2>
+<p class="faint">The same prompts and seeds with the base model alone and with the adapter. The prompts were not
+trained on.</p>
+<div class="cards">
+{% for one in compared %}
+<article class="card"><h3>{{ one.prompt|letters }}</h3>
+{{ strip("before", one.before) }}
+{{ strip("after", one.after) }}
+{% if one.left_out %}<p class="faint">{{ one.left_out }} more beside the adapter, in samples/.</p>{% endif %}
+</article>
+{% endfor %}
+</div>
+{% if real %}
+<h3 style="margin-top: 1.25rem">Real photos</h3>
+<div class="strip few">{% for shown in real %}{{ image(shown) }}{% endfor %}</div>
+{% endif %}
+</section>
+{% endif %}
+
+{% if figures %}
+<section aria-labelledby="figures"><h2 id="figures">Figures</h2>
+<div class="scroll"><table>
+<tr><th scope="col">measured by CLIP</th><th scope="col" class="number">before</th>
+<th scope="col" class="number">after</th><th scope="col" class="number">real photos</th></tr>
+{% for row in figures %}
+<tr><th scope="row">{{ row.label }} ({{ row.term }})</th><td class="number">{{ row.before }}</td>
+<td class="number">{{ row.after }}</td><td class="number">{{ row.ceiling }}</td></tr>
+{% endfor %}
+</table></div>
+<details><summary>What the figures mean</summary><dl>
+{% for meaning in meanings %}<dt>{{ meaning.name }}</dt><dd>{{ meaning.value }}</dd>{% endfor %}
+</dl><p>Read both together: an adapter that repeats its training pictures has a high subject fidelity and a low prompt
+fidelity. Figures by different CLIP models cannot be compared.</p></details>
+</section>
+{% endif %}
+
+{% if curves %}
+<section aria-labelledby="curves"><h2 id="curves">Curves</h2>
+<div class="charts">
+{% for curve in curves %}
+<figure><figcaption>{{ curve.name }}
+{%- if curve.smooth %}<span class="key raw"></span>each step<span class="key"></span>smoothed{% endif %}</figcaption>
+<div class="plot {{ '' if loop.first else 'small' }}">
+<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{{ curve.summary }}">
+{% for label in curve.up %}
+<line x1="0" x2="1000" y1="{{ label.percent * 10 }}" y2="{{ label.percent * 10 }}"/>
+{% endfor %}
+<polyline class="raw {{ '' if curve.smooth else 'alone' }}" points="{{ curve.raw }}"/>
+{% if curve.smooth %}<polyline class="smooth" points="{{ curve.smooth }}"/>{% endif %}
+</svg>
+{% for label in curve.up %}
+<span class="up" style="top: {{ label.percent }}%">{{ label.text }}</span>
+{% endfor %}
+{% for label in curve.across %}
+<span class="across" style="left: {{ label.percent }}%">{{ label.text }}</span>
+{% endfor %}
+</div></figure>
+{% endfor %}
+</div>
+<details><summary>Numbers</summary><div class="scroll"><table>
+<tr><th scope="col" class="number">step</th><th scope="col" class="number">loss</th>
+<th scope="col" class="number">learning rate</th><th scope="col" class="number">after</th></tr>
+{% for record in records %}
+<tr><td class="number">{{ record.step }}</td><td class="number">{{ "%.4g"|format(record.loss) }}</td>
+<td class="number">{{ "%.3g"|format(record.learning_rate) }}</td>
+<td class="number">{{ record.seconds|duration }}</td></tr>
+{% endfor %}
+</table></div></details>
+</section>
+{% endif %}
+
+{% if timeline.lines %}
+<section aria-labelledby="samples"><h2 id="samples">Samples during training</h2>
+<div id="timeline">
+<div class="slider" hidden><label for="step">After</label>
+<input id="step" type="range" min="0" max="{{ timeline.steps|length - 1 }}" step="1"
+  data-steps="{{ timeline.steps|join(' ') }}">
+<output for="step"></output></div>
+<div class="cards">
+{% for line in timeline.lines %}
+<article class="card"><h3>{{ line.prompt|letters }}</h3>
+<div class="moments" tabindex="0" role="group" aria-label="{{ line.prompt|letters }}">
+{% for shown in line.images %}
+<figure>{% if shown %}{{ image(shown) }}{% endif %}
+<figcaption>step {{ timeline.steps[loop.index0] }}</figcaption></figure>
+{% endfor %}
+</div></article>
+{% endfor %}
+</div>
+{% if timeline.left_out %}
+<p class="faint">{{ timeline.left_out|counted("step") }} between these not shown.</p>
+{% endif %}
+</div></section>
+{% endif %}
+
+{% if data %}
+<section aria-labelledby="data"><h2 id="data">Training data</h2>
+<p class="faint">{{ data.images|length }} of {{ data.count }} images.</p>
+{% if data.findings %}
+<ul class="found">{% for finding in data.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
+{% endif %}
+<div class="data">
+{% for one in data.images %}
+<figure>{{ image(one.shown) }}
+<figcaption>{{ one.name }}
+{%- if one.repeats > 1 %}, counts as {{ one.repeats }}{% endif %}
+<br>{{ one.caption|letters or "no caption" }}</figcaption>
+{% if one.findings %}
+<ul class="found">{% for finding in one.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
+{% endif %}
+</figure>
+{% endfor %}
+</div>
+</section>
+{% endif %}
+
+<section aria-labelledby="settings"><h2 id="settings">Settings</h2>
+{% if chosen %}{{ settings_table(chosen) }}{% else %}<p>All settings have their defaults.</p>{% endif %}
+<details><summary>All settings</summary>{{ settings_table(settings) }}</details>
+<details><summary>Libraries</summary><table class="settings">
+{% for name, version in libraries %}<tr><th scope="row">{{ name }}</th><td>{{ version }}</td></tr>{% endfor %}
+</table></details>
+</section>
+</main>
+<script>{{ script }}</script>
+</body>
+</html>
+"""
+
+MOST_LETTERS = 1000
+"""Of a prompt, a caption or a setting."""
+
+
+def render(values: Mapping[str, Any]) -> str:
+    """Return the page; every value is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["letters"] = _shortened
+    environment.filters["duration"] = duration
+    environment.filters["counted"] = counted
+    template = environment.from_string(_TEMPLATE)
+    hashed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    return template.render(
+        values,
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'",
+        style=Markup(_STYLE),  # noqa: S704 - our own
+        script=Markup(_SCRIPT),  # noqa: S704 - our own
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _shortened(text: str) -> str:
+    """Return a text that is no longer than a page has room for."""
+    if len(text) <= MOST_LETTERS:
+        return text
+    return f"{text[:MOST_LETTERS]}..."

@@ -1,0 +1,170 @@
+"""The words and numbers of a report: how the run ended, its curve, figures, settings, time and cost."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from entrypoints.evaluation.curve import Curve, draw_curve
+from entrypoints.runtime.history import StepRecord
+from entrypoints.runtime.machine import Machine
+from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
+from orchestrator.contract.plurals import counted
+from orchestrator.contract.recipe import Recipe
+
+MOST_ROWS = 20
+"""Steps in the table of numbers."""
+LEAST_TO_SMOOTH = 10
+"""Steps of a curve that has a smoothed line."""
+_ABSENT = "-"
+_MINUTE = 60
+
+
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    status: str
+    """As a heading says it: COMPLETED, STOPPED or FAILED."""
+    seconds: float
+    """From the start of this attempt's process to its end."""
+    message: str = ""
+    """What happened and why, where the run is not complete."""
+    next_step: str = ""
+    """What to do then."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has published its adapter."""
+        return self.status == COMPLETED
+
+
+COMPLETED = "Completed"
+STOPPED = "Stopped"
+FAILED = "Failed"
+
+
+class Fact(NamedTuple):
+    """A line of a table."""
+
+    name: str
+    value: str
+    help: str = ""
+    """What the name means."""
+
+
+class FigureRow(NamedTuple):
+    """One quality of the adapter, as text."""
+
+    label: str
+    term: str
+    before: str
+    after: str
+    ceiling: str
+
+
+def facts_of(
+    environment: Environment,
+    recipe: Recipe,
+    machine: Machine,
+    ending: Ending,
+    steps: Sequence[StepRecord],
+) -> list[Fact]:
+    """Return what the run was, on which machine, how long it took, and what that cost."""
+    done = steps[-1].step if steps else 0
+    facts = [
+        Fact("recipe", f"{recipe.recipe_name()}: {recipe.summary}"),
+        Fact("base model", recipe.base_model),
+        Fact("steps", f"{done} of {recipe.steps}"),
+    ]
+    if recipe.trigger:
+        facts.insert(1, Fact("subject", recipe.trigger))
+    facts.append(Fact("machine", _machine(environment, machine)))
+    if done:
+        seconds = steps[-1].seconds
+        facts.append(Fact("training", f"{duration(seconds)}, {seconds / done:.3g} s a step"))
+    facts.append(Fact("this attempt", f"{duration(ending.seconds)}, with loading, drawing and measuring"))
+    usd = environment.usd_per_hour
+    if usd is not None:
+        cost = usd * ending.seconds / 3600
+        facts.append(Fact("cost of it", f"about ${cost:.2f}, at a list price of ${usd:.2f} an hour"))
+    return facts
+
+
+def _machine(environment: Environment, machine: Machine) -> str:
+    """Return what the run computed on, and what SageMaker calls it."""
+    computes = f"{machine.device}, {counted(machine.threads, 'CPU thread')}"
+    hosts = environment.hosts()
+    if not hosts.instance_type:
+        return computes
+    return f"{len(hosts.hosts)} x {hosts.instance_type}: {computes}"
+
+
+def curves_of(steps: Sequence[StepRecord], last: int) -> list[Curve]:
+    """Return the curves of a run: loss, what its objective measures, and the learning rate; none without a step."""
+    if not steps:
+        return []
+    smooth = len(steps) >= LEAST_TO_SMOOTH
+    numbers = [record.step for record in steps]
+    losses = [record.loss for record in steps]
+    curves = [draw_curve("Loss", numbers, losses, last, smooth=smooth)]
+    for name in steps[-1].measures:
+        having = [record for record in steps if name in record.measures]
+        numbers_of_it = [record.step for record in having]
+        values = [record.measures[name] for record in having]
+        curves.append(draw_curve(name.replace("_", " "), numbers_of_it, values, last, smooth=smooth))
+    rates = [record.learning_rate for record in steps]
+    curves.append(draw_curve("Learning rate", numbers, rates, last, smooth=False))
+    return curves
+
+
+def some_of(steps: Sequence[StepRecord]) -> list[StepRecord]:
+    """Return some of the steps, evenly spread, the last among them."""
+    every = max(1, len(steps) // MOST_ROWS)
+    return list(reversed(steps[::-1][::every]))
+
+
+def figures_of(manifest: AdapterManifest | None) -> list[FigureRow]:
+    """Return what was measured on the finished adapter; nothing where nothing was."""
+    if manifest is None or not manifest.metrics:
+        return []
+    rows = []
+    for measure in MEASURES:
+        values = []
+        for moment in (BEFORE, AFTER, CEILING):
+            figure = manifest.metrics.get(measure.figure(moment))
+            values.append(_ABSENT if figure is None else f"{figure:.3f}")
+        rows.append(FigureRow(measure.label, measure.term, *values))
+    return rows
+
+
+def meanings_of(manifest: AdapterManifest | None) -> list[Fact]:
+    """Return what each figure means, in the words of docs/metrics.md."""
+    if manifest is None or not manifest.metrics:
+        return []
+    meanings = []
+    for measure in MEASURES:
+        for moment, meaning in measure.meanings.items():
+            meanings.append(Fact(f"{measure.label}, {moment}", meaning))
+    return meanings
+
+
+def settings_of(recipe: Recipe, settings: Mapping[str, Any]) -> list[Fact]:
+    """Return settings of a recipe as one types them, each with its help; its own before those of every recipe."""
+    facts = []
+    for name, value in reversed(settings.items()):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        description = type(recipe).model_fields[name].description or ""
+        facts.append(Fact(name, text, description))
+    return facts
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "45 s", "7 min 30 s", "3 h 05 min"."""
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    if minutes:
+        return f"{minutes} min {rest:02} s"
+    return f"{rest} s"
