@@ -49,7 +49,7 @@ def train(recipe: DreamBooth, run: Run) -> None:
     tuner = make_tuner(recipe, base)
     encoder = PromptEncoder(base, frozen=not tuner.trains_text_encoder)
     objective = DenoisingObjective(base, recipe, streams, encoder)
-    if recipe.differential_preservation:
+    if recipe.output_preservation:
         untuned = partial(tuner.untuned, run.load_base_model)
         objective = DifferentialObjective(base, recipe, subject, encoder, untuned)
     validate = partial(draw_validation, run, base)

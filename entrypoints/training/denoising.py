@@ -174,7 +174,7 @@ class DenoisingObjective:
         shape = (everyone, *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
         noise = torch.randn(shape, generator=random)
-        if recipe.noise_offset:
+        if recipe.noise_offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
             channels = torch.randn((*shape[:2], 1, 1), generator=random)
             noise += recipe.noise_offset * channels
         times = self.base.process.times(everyone, random)

@@ -331,7 +331,7 @@ class Denoising(Optimised):
     """Train each picture in a shape near its own and at the area of a square; squares cut from them otherwise."""
     noise_offset: float = Field(0.0, ge=0, le=1)
     """So much noise that is equal all over a channel, which lets very dark and bright pictures be learned; 0.05 to 0.1
-    is usual (https://www.crosslabs.org/blog/diffusion-with-offset-noise)."""
+    is usual."""
     snr_gamma: float | None = Field(None, gt=0)
     """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
 

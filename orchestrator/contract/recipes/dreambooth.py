@@ -38,8 +38,9 @@ class DreamBooth(LowRank, Denoising):
     """Prompt of the class pictures: "a photo of a dog"; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "dora", "lokr", "loha", "oft", "full"] = "lora"  # type: ignore[assignment]
     """Train an adapter, as the recipe lora does, or every weight of the denoiser (full)."""
-    differential_preservation: bool = False
-    """Hold the class in place by what the base model predicts for it, instead of class pictures; adapters only."""
+    output_preservation: bool = False
+    """Differential preservation: hold the class in place by what the base model predicts for it, without class
+    pictures; for adapters only."""
     prior_preservation: bool = Field(True, validate_default=True)
     """Train on class pictures too, so that the class keeps its variety."""
     prior_loss_weight: float = Field(1.0, ge=0)
@@ -52,7 +53,7 @@ class DreamBooth(LowRank, Denoising):
         """Return rates that suit the tuner and the size of the base model."""
         values = super().defaults(chosen, family)
         full = chosen.get("tuner", "lora") == "full"
-        if _is_true(chosen.get("differential_preservation")):
+        if _is_true(chosen.get("output_preservation")):
             values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
@@ -73,12 +74,12 @@ class DreamBooth(LowRank, Denoising):
         if noun_behind(prompt, rare):
             return {**data, "class_prompt": without_word(prompt, rare)}
         given = {key: value for key, value in data.items() if key != "class_prompt"}
-        is_read = _is_true(data.get("differential_preservation"))
+        is_read = _is_true(data.get("output_preservation"))
         if _is_false(data.get("prior_preservation")) and not is_read:
             return given
         return {**given, "class_prompt": ""}
 
-    @field_validator("differential_preservation")
+    @field_validator("output_preservation")
     @classmethod
     def _has_an_untuned_base(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("tuner") == "full":
@@ -88,8 +89,8 @@ class DreamBooth(LowRank, Denoising):
     @field_validator("prior_preservation")
     @classmethod
     def _holds_the_class_once(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("differential_preservation"):
-            raise ValueError("differential_preservation takes the place of class pictures; leave one of the two out")
+        if value and info.data.get("output_preservation"):
+            raise ValueError("output_preservation takes the place of class pictures; leave one of the two out")
         return value
 
     @field_validator("instance_prompt")
@@ -119,7 +120,7 @@ class DreamBooth(LowRank, Denoising):
 
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains; class pictures share a forward pass with the subject's."""
-        holds_class = self.prior_preservation or self.differential_preservation
+        holds_class = self.prior_preservation or self.output_preservation
         samples = self.batch_size * (2 if holds_class else 1)
         text = self.train_text_encoder
         if self.tuner == "full":
@@ -186,7 +187,7 @@ class DreamBooth(LowRank, Denoising):
     def texts(self) -> list[tuple[str, str]]:
         """The prompts of the subject and of its class too."""
         found = [("instance_prompt", self.instance_prompt)]
-        if self.prior_preservation or self.differential_preservation:
+        if self.prior_preservation or self.output_preservation:
             found.append(("class_prompt", self.class_prompt))
         return found + super().texts
 
@@ -211,8 +212,8 @@ class DreamBooth(LowRank, Denoising):
         idle = super().idle_settings()
         if self.tuner == "full":
             idle["rank"] = idle["alpha"] = idle["targets"] = "tuner=full trains every weight, without an adapter"
-        if self.differential_preservation:
-            idle["class_images"] = "differential_preservation draws none"
+        if self.output_preservation:
+            idle["class_images"] = "output_preservation draws none"
         elif not self.prior_preservation:
             for name in ("class_prompt", "class_images", "prior_loss_weight"):
                 idle[name] = "prior_preservation is off"

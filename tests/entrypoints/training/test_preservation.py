@@ -38,7 +38,7 @@ def test_it_draws_no_class_images_and_begins_with_the_loss_of_the_subject(
     job: Any, run: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plain = run(job(tiny.dreambooth(prior_preservation=False), "plain"))
-    held = run(job(tiny.dreambooth(differential_preservation=True), "held"))
+    held = run(job(tiny.dreambooth(output_preservation=True), "held"))
     assert not [event for event in held if event.get("name") == "class images"]
     assert losses(held)[0] == losses(plain)[0]  # a fresh adapter has moved nothing
     assert losses(held)[1:] != losses(plain)[1:]
@@ -46,7 +46,7 @@ def test_it_draws_no_class_images_and_begins_with_the_loss_of_the_subject(
 
 def test_the_class_drifts_less_with_it(job: Any, run: Any) -> None:
     plain = job(tiny.dreambooth(prior_preservation=False, **LONG), "plain")
-    held = job(tiny.dreambooth(differential_preservation=True, prior_loss_weight=3, **LONG), "held")
+    held = job(tiny.dreambooth(output_preservation=True, prior_loss_weight=3, **LONG), "held")
     for environment in (plain, held):
         run(environment)
         weights = load_file(environment.model / "pytorch_lora_weights.safetensors")
@@ -56,9 +56,9 @@ def test_the_class_drifts_less_with_it(job: Any, run: Any) -> None:
 
 def test_it_takes_the_place_of_class_images() -> None:
     dreambooth = recipe_class("dreambooth")
-    recipe = dreambooth(instance_prompt="a photo of sks dog", differential_preservation=True).model_dump()
+    recipe = dreambooth(instance_prompt="a photo of sks dog", output_preservation=True).model_dump()
     assert (recipe["prior_preservation"], recipe["class_prompt"]) == (False, "a photo of dog")
     with pytest.raises(ValueError, match="leave one of the two out"):
-        dreambooth(instance_prompt="sks dog", differential_preservation=True, prior_preservation=True)
+        dreambooth(instance_prompt="sks dog", output_preservation=True, prior_preservation=True)
     with pytest.raises(ValueError, match="beside the tuned one"):
-        dreambooth(instance_prompt="sks dog", differential_preservation=True, tuner="full")
+        dreambooth(instance_prompt="sks dog", output_preservation=True, tuner="full")

@@ -42,7 +42,7 @@ RECIPES = {
         checkpoint_steps=2, keep_checkpoints=9, tuner="lokr", shuffle_tags=True, trigger_word="sks", steps=6
     ),
     "differential preservation": tiny.dreambooth(
-        checkpoint_steps=2, keep_checkpoints=9, differential_preservation=True, train_text_encoder=True
+        checkpoint_steps=2, keep_checkpoints=9, output_preservation=True, train_text_encoder=True
     ),
     "prodigy, averaged": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, optimizer="prodigy", ema_decay=0.9),
     "adafactor, with a noise offset": tiny.dreambooth(
