@@ -142,7 +142,7 @@ def load(
             f"A learned word cannot be used in part; it was given the weight {weight:g}.",
             "give it the weight 1, or leave the weight out",
         )
-    placeholder = str(manifest.trigger)
+    placeholder = str(manifest.learned_word)
     keys = embedding_keys(base, placeholder)
     rows = load_file(folder / EMBEDDINGS_FILE)
     encoders = base.text_encoders.items()

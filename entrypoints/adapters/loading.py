@@ -6,16 +6,17 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from entrypoints.adapters import embedding, full, lora, peft_layout
+from entrypoints.adapters import embedding, full, lora, peft_layout, pivotal
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, PEFT, AdapterManifest
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, PEFT, PIVOTAL, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
     EMBEDDING: embedding,
     FULL: full,
     LORA: lora,
     PEFT: peft_layout,
+    PIVOTAL: pivotal,
 }
 """Each module has `load(base, folder, manifest, weight)`."""
 

@@ -4,8 +4,11 @@ from functools import partial
 
 import torch
 
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
+from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.low_rank import low_rank_tuner
+from entrypoints.adapters.pivotal import Pivotal
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import CaptionedImage
@@ -13,12 +16,14 @@ from entrypoints.training.class_images import class_pictures
 from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, PromptsOf, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
+from entrypoints.training.optimizers import SecondRate
 from entrypoints.training.preservation import DifferentialObjective
 from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
 from entrypoints.training.texts import require_texts
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.words import NewWord, with_word
 
 
 def train(recipe: DreamBooth, run: Run) -> None:
@@ -33,7 +38,7 @@ def train(recipe: DreamBooth, run: Run) -> None:
     subject = Stream(
         name="instance",
         latents=latents_of(base, recipe, images),
-        prompts_of=captions(images, recipe.instance_prompt),
+        prompts_of=captions(images, recipe.instance_prompt, recipe.new_word if recipe.pivotal else None),
     )
     streams = [subject]
     if recipe.prior_preservation:
@@ -53,13 +58,22 @@ def train(recipe: DreamBooth, run: Run) -> None:
         untuned = partial(tuner.untuned, run.load_base_model)
         objective = DifferentialObjective(base, recipe, subject, encoder, untuned)
     validate = partial(draw_validation, run, base)
-    fit(run, base, recipe, tuner, objective, validate)
+    fit(run, base, recipe, tuner, objective, validate, rate_of_rows(recipe, tuner))
     evaluate_and_publish(run, base, tuner, images, recipe.judged_by)
 
 
-def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:
-    """Return the prompts of a stream: each image's own caption, or the recipe's prompt."""
+def captions(
+    images: list[CaptionedImage],
+    prompt: str,
+    word: NewWord | None = None,
+) -> PromptsOf:
+    """Return the prompts of a stream: each image's own caption, or the recipe's prompt.
+
+    Only in its own spelling does a new word stand for all its rows.
+    """
     texts = [image.caption or prompt for image in images]
+    if word is not None:
+        texts = [with_word(text, word) for text in texts]
 
     def prompts_of(
         indices: list[int],
@@ -71,7 +85,36 @@ def captions(images: list[CaptionedImage], prompt: str) -> PromptsOf:
 
 
 def make_tuner(recipe: DreamBooth, base: BaseModel) -> Tuner:
-    """Return what the recipe trains: all weights as in the paper, or an adapter."""
+    """Return what the recipe trains: all weights as in the paper, or an adapter, and maybe rows for the rare token."""
     if recipe.tuner == "full":
         return Full(base, text_encoder=recipe.train_text_encoder)
-    return low_rank_tuner(recipe, base)
+    if not recipe.pivotal:
+        return low_rank_tuner(recipe, base)
+    word = Embedding(
+        base,
+        placeholder=recipe.rare_token,
+        initializer=recipe.initializer,
+        vectors=recipe.vectors,
+    )
+    adapter = Lora(
+        base,
+        rank=recipe.rank,
+        alpha=recipe.lora_alpha,
+        text_encoder=False,
+        seed=recipe.seed,
+        targets=recipe.targets,
+        dora=recipe.tuner == "dora",
+    )
+    return Pivotal(word, adapter)
+
+
+def rate_of_rows(recipe: DreamBooth, tuner: Tuner) -> SecondRate | None:
+    """Return the learning rate of the rare token's rows, which stay as they are for the rest of the run."""
+    if not isinstance(tuner, Pivotal):
+        return None
+    last = round(recipe.steps * recipe.embedding_share)
+
+    def of_step(step: int) -> float:
+        return recipe.embedding_rate if step < last else 0.0
+
+    return SecondRate(tuner.word.parameters, of_step)

@@ -24,7 +24,7 @@ from entrypoints.training import checkpoint
 from entrypoints.training.averages import Average
 from entrypoints.training.compilation import CompiledForward
 from entrypoints.training.objective import Objective
-from entrypoints.training.optimizers import SavedOptimizer
+from entrypoints.training.optimizers import SavedOptimizer, SecondRate
 from entrypoints.training.run import Run
 from entrypoints.training.trackers import Trackers, tracking
 from orchestrator.contract.digest import FileDigest
@@ -77,13 +77,14 @@ class Trainer:
         recipe: Optimised,
         parameters: dict[str, nn.Parameter],
         objective: Objective,
+        second: SecondRate | None = None,
     ) -> None:
         self.run = run
         self.recipe = recipe
         self.parameters = parameters
         self.objective = objective
         self.done = 0
-        self.saved_optimizer = SavedOptimizer(recipe, parameters)
+        self.saved_optimizer = SavedOptimizer(recipe, parameters, second)
         self.optimizer = self.saved_optimizer.optimizer
         self.average: Average | None = None
         if recipe.ema_decay is not None:
@@ -119,7 +120,7 @@ class Trainer:
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         self._require_finite(loss_value, norm_value)
 
-        self.saved_optimizer.set_rate(learning_rate(recipe, step))
+        self.saved_optimizer.set_rate(learning_rate(recipe, step), step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -307,6 +308,7 @@ def fit(
     tuner: Tuner,
     objective: Objective,
     validate: Validate | None = None,
+    second: SecondRate | None = None,
 ) -> None:
     """Train to the recipe's last step, starting from the newest checkpoint.
 
@@ -316,7 +318,7 @@ def fit(
     _warn_of_slow_precision(run, recipe)
     _prepare(base, recipe, tuner)
     compiled = CompiledForward(base.denoiser, enabled=recipe.compile)
-    trainer = Trainer(run, recipe, tuner.parameters, objective)
+    trainer = Trainer(run, recipe, tuner.parameters, objective, second)
     if validate is not None:
         validate = partial(_validate, trainer, compiled, validate)
     saver = Saver(run, run.identity(base), trainer)

@@ -2,9 +2,9 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,18 +93,40 @@ def _missing(package: str, recipe: Optimised) -> TrainingError:
     )
 
 
+class SecondRate(NamedTuple):
+    """A learning rate of their own for some parameters, which are not decayed."""
+
+    names: Collection[str]
+    """Of these parameters."""
+    of_step: Callable[[int], float]
+    """The rate of a step, counted from 0."""
+
+
 class SavedOptimizer:
     """An optimizer whose state goes into checkpoints and comes back from them."""
 
-    def __init__(self, recipe: Optimised, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self,
+        recipe: Optimised,
+        parameters: Mapping[str, nn.Parameter],
+        second: SecondRate | None = None,
+    ) -> None:
         self.parameters = parameters
-        self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, list(parameters.values()))
-        (self._group,) = self.optimizer.param_groups
+        self.second = second
+        apart = second.names if second is not None else ()
+        first = [parameter for name, parameter in parameters.items() if name not in apart]
+        self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, first)
+        if second is not None:
+            others = [parameter for name, parameter in parameters.items() if name in apart]
+            self.optimizer.add_param_group({"params": others, "weight_decay": 0.0})
+        self._group = self.optimizer.param_groups[0]
         self._first = dict(self._group)  # as it was before the first step
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step."""
+    def set_rate(self, rate: float, step: int) -> None:
+        """Set the learning rate of a step, and the second one."""
         self._group["lr"] = rate
+        if self.second is not None:
+            self.optimizer.param_groups[1]["lr"] = self.second.of_step(step)
 
     def tensors(self) -> Iterable[tuple[str, str, Tensor]]:
         """Yield kind, name of the parameter, and value of everything that is kept of each parameter.

@@ -33,6 +33,7 @@ LORA = "lora"
 FULL = "full"
 EMBEDDING = "embedding"
 PEFT = "peft"
+PIVOTAL = "pivotal"
 
 _T = TypeVar("_T")
 
@@ -70,7 +71,7 @@ class AdapterManifest(BaseModel):
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""
     kind: str = ""
-    """What it is made of: "lora", "full", "embedding" or "peft"."""
+    """What it is made of: "lora", "full", "embedding", "peft" or "pivotal"."""
     parts: tuple[str, ...] = ()
     """Parts of the base model that it changes, by the names of their folders."""
     recipe: str
@@ -122,7 +123,7 @@ class AdapterManifest(BaseModel):
     @model_validator(mode="after")
     def _says_what_is_loaded(self) -> Self:
         """Refuse what would be loaded without an error and leave the base model as it is, or parts of it."""
-        if self.kind == EMBEDDING and not self.trigger:
+        if self.kind in (EMBEDDING, PIVOTAL) and not self.learned_word:
             raise ValueError("trigger: an embedding is one of a word, and none is named")
         if self.kind != FULL:
             return self
@@ -137,6 +138,14 @@ class AdapterManifest(BaseModel):
     def title(self) -> str:
         """Heading for its pictures: the recipe and the words that call the result up."""
         return title_of(self.recipe, self.trigger)
+
+    @property
+    def learned_word(self) -> str | None:
+        """The word whose embedding rows it has: the rare token of a subject's adapter, and else the trigger."""
+        if self.kind == PIVOTAL:
+            rare = self.config.get("rare_token")
+            return rare if isinstance(rare, str) else None
+        return self.trigger
 
     @property
     def files_sha256(self) -> str:
@@ -179,16 +188,23 @@ class AdapterManifest(BaseModel):
         Empty for an adapter of a kind or family that is not known here.
         """
         if self.kind == LORA:
-            return [f"pipe.load_lora_weights({folder!r}, {python_arguments(self.lora_loading)})"]
+            return self._loading_lora(folder)
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
         if self.kind == EMBEDDING:
             return self._loading_embeddings(folder, family)
+        if self.kind == PIVOTAL:
+            return self._loading_lora(folder) + self._loading_embeddings(folder, family)
         if self.kind == PEFT:
             return self._loading_peft(folder)
-        if self.kind != FULL:
-            return []
+        return self._loading_parts(folder, family) if self.kind == FULL else []
+
+    def _loading_lora(self, folder: str) -> list[str]:
+        return [f"pipe.load_lora_weights({folder!r}, {python_arguments(self.lora_loading)})"]
+
+    def _loading_parts(self, folder: str, family: Family) -> list[str]:
+        """Return the lines that replace each part by the folder of its weights."""
         lines = []
         for part, class_name in family.classes.items():
             if part not in self.parts:
@@ -213,7 +229,7 @@ class AdapterManifest(BaseModel):
         for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
             key = family.embedding_keys[encoder]
             where = f"text_encoder=pipe.{encoder}, tokenizer=pipe.{tokenizer}"
-            lines.append(f"pipe.load_textual_inversion(rows[{key!r}], token={self.trigger!r}, {where})")
+            lines.append(f"pipe.load_textual_inversion(rows[{key!r}], token={self.learned_word!r}, {where})")
         return lines
 
     def _loading_peft(self, folder: str) -> list[str]:

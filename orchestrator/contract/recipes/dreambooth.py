@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN, PASSES_FULL, Footprint, ModelSize
-from orchestrator.contract.new_words import rare_token_doubt
+from orchestrator.contract.new_words import initializer_fault, placeholder_fault, rare_token_doubt
 from orchestrator.contract.nouns import bare, noun_behind, noun_of
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt, contexts
@@ -38,6 +38,16 @@ class DreamBooth(LowRank, Denoising):
     """Prompt of the class pictures: "a photo of a dog"; when left out, the instance prompt without the rare token."""
     tuner: Literal["lora", "dora", "lokr", "loha", "oft", "full"] = "lora"  # type: ignore[assignment]
     """Train an adapter, as the recipe lora does, or every weight of the denoiser (full)."""
+    pivotal: bool = False
+    """Learn embedding rows for the rare token too, which is then a new word, "<my-dog>"; tuner=lora or dora."""
+    initializer_token: Word | None = Field(None, examples=["dog"])
+    """With pivotal, the word that the rows start from; the last one of the class when left out."""
+    vectors: int = Field(2, ge=1, le=32)
+    """With pivotal, embedding rows of the rare token."""
+    embedding_rate: float = Field(5e-4, gt=0, le=1)
+    """With pivotal, learning rate of the rows."""
+    embedding_share: float = Field(0.5, gt=0, le=1)
+    """With pivotal, share of the steps after which the rows stay as they are."""
     output_preservation: bool = False
     """Differential preservation: hold the class in place by what the base model predicts for it, without class
     pictures; for adapters only."""
@@ -59,6 +69,7 @@ class DreamBooth(LowRank, Denoising):
             # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
             values |= {"guidance_scale": 2.5, "steps": 300, "batch_size": 4, "class_images": 32}
             values["learning_rate"] = 1e-4 if full else 1e-3
+            values["embedding_rate"] = 5e-2
         else:
             values["learning_rate"] = 5e-6 if full else 1e-4
         return values
@@ -78,6 +89,17 @@ class DreamBooth(LowRank, Denoising):
         if _is_false(data.get("prior_preservation")) and not is_read:
             return given
         return {**given, "class_prompt": ""}
+
+    @field_validator("pivotal")
+    @classmethod
+    def _goes_with_the_tuner(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("tuner") not in ("lora", "dora"):
+            raise ValueError("its two files are read together with tuner=lora or tuner=dora alone")
+        if value and info.data.get("train_text_encoder"):
+            raise ValueError("trains the text encoder's input; leave train_text_encoder out")
+        if value and info.data.get("optimizer") == "prodigy":
+            raise ValueError("has a rate of its own for the rows, and Prodigy one for all; write -s optimizer=adamw")
+        return value
 
     @field_validator("output_preservation")
     @classmethod
@@ -127,6 +149,9 @@ class DreamBooth(LowRank, Denoising):
             trained = size.denoiser + (size.text_encoders if text else 0)
             return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, passes=PASSES_FULL, text=text)
         trained = self.adapter_parameters(size)
+        if self.pivotal:
+            trained += self.vectors * size.text_width
+            text = True
         return Footprint(
             trained=trained,
             added=trained,
@@ -152,7 +177,15 @@ class DreamBooth(LowRank, Denoising):
     @property
     def new_word(self) -> NewWord | None:
         """The rare token: a caption takes the place of the instance prompt."""
-        return NewWord(self.rare_token)
+        return NewWord(self.rare_token, self.vectors if self.pivotal else 0)
+
+    @property
+    def initializer(self) -> str:
+        """The word that the rows of the rare token start from."""
+        if self.initializer_token is not None:
+            return self.initializer_token
+        noun = noun_behind(self.instance_prompt, self.rare_token) or noun_of(self.class_prompt)
+        return noun[-1] if noun else "thing"
 
     @property
     def judged_by(self) -> list[EvaluationPrompt]:
@@ -170,7 +203,9 @@ class DreamBooth(LowRank, Denoising):
         found = []
         for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
             prompt = context.format(named)
-            found.append(EvaluationPrompt(before=prompt, after=prompt, text=context.format(plain)))
+            text = context.format(plain)
+            before = text if self.pivotal else prompt  # the base model does not know a new word
+            found.append(EvaluationPrompt(before=before, after=prompt, text=text))
         return found
 
     def _article(self, noun: list[str]) -> list[str]:
@@ -199,8 +234,25 @@ class DreamBooth(LowRank, Denoising):
         derived = f'The class pictures are drawn for "{self.class_prompt}"'
         return [f'{derived}; to change that: -s class_prompt="...".']
 
+    def vocabulary_faults(self, tokenizer: Tokenizer) -> list[Problem]:
+        """Return why the rare token cannot become a word with rows of its own."""
+        if not self.pivotal:
+            return []
+        faults = {
+            "rare_token": placeholder_fault(tokenizer, self.rare_token, self.vectors),
+            "initializer_token": initializer_fault(tokenizer, self.initializer),
+        }
+        problems = []
+        for field, fault in faults.items():
+            if fault is not None:
+                what, fix = fault
+                problems.append(Problem(where=field, what=what, fix=fix.replace("placeholder_token", "rare_token")))
+        return problems
+
     def vocabulary_doubts(self, tokenizer: Tokenizer) -> list[Problem]:
         """Return why the rare token may be learned badly."""
+        if self.pivotal:
+            return []
         doubt = rare_token_doubt(tokenizer, self.rare_token)
         if doubt is None:
             return []
@@ -212,6 +264,9 @@ class DreamBooth(LowRank, Denoising):
         idle = super().idle_settings()
         if self.tuner == "full":
             idle["rank"] = idle["alpha"] = idle["targets"] = "tuner=full trains every weight, without an adapter"
+        if not self.pivotal:
+            for name in ("initializer_token", "vectors", "embedding_rate", "embedding_share"):
+                idle[name] = "pivotal is off"
         if self.output_preservation:
             idle["class_images"] = "output_preservation draws none"
         elif not self.prior_preservation:

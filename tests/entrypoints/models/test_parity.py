@@ -19,6 +19,7 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
 from entrypoints.models.sampling import Drawing, DrawRequest, draw, draw_batch
+from entrypoints.recipes.dreambooth import make_tuner
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import HEADER_KEY, AdapterManifest
 from orchestrator.contract.figures import FIGURES
@@ -124,6 +125,14 @@ def test_every_tuner_draws_the_same_in_diffusers(
     recipe = tiny.dreambooth(**{"rank": 4, "alpha": 3, "train_text_encoder": True, **settings})
     tuner = low_rank_tuner(recipe, family_base)
     assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", PROMPT, settings, strength=0.1)
+
+
+def test_a_word_and_an_adapter_draw_the_same_in_diffusers(family_base: BaseModel, tmp_path: Path) -> None:
+    settings = {"pivotal": True, "rare_token": "<my-dog>", "initializer_token": "dog", "tuner": "lora"}
+    recipe = tiny.dreambooth(**settings, instance_prompt="a photo of <my-dog> dog", rank=4, alpha=3)
+    tuner = make_tuner(recipe, family_base)
+    prompt = "a photo of <my-dog> dog"
+    assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", prompt, settings, strength=0.2)
 
 
 @pytest.mark.parametrize("vectors", [1, 3])

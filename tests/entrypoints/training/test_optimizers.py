@@ -20,7 +20,7 @@ ON_CPU = [name for name in OPTIMIZERS if name != "adamw8bit"]
 def moved(optimizer: SavedOptimizer, steps: int, first: int = 0) -> None:
     """Take some steps down a bowl."""
     for step in range(first, first + steps):
-        optimizer.set_rate(1.0 if "d" in optimizer.optimizer.defaults else 0.01)
+        optimizer.set_rate(1.0 if "d" in optimizer.optimizer.defaults else 0.01, step)
         for parameter in optimizer.parameters.values():
             parameter.grad = 2 * parameter.detach() + 0.01 * step
         optimizer.optimizer.step()

@@ -44,6 +44,13 @@ RECIPES = {
     "differential preservation": tiny.dreambooth(
         checkpoint_steps=2, keep_checkpoints=9, output_preservation=True, train_text_encoder=True
     ),
+    "pivotal": tiny.dreambooth(
+        checkpoint_steps=2,
+        keep_checkpoints=9,
+        pivotal=True,
+        rare_token="<my-dog>",
+        instance_prompt="a photo of <my-dog> dog",
+    ),
     "prodigy, averaged": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, optimizer="prodigy", ema_decay=0.9),
     "adafactor, with a noise offset": tiny.dreambooth(
         checkpoint_steps=2, keep_checkpoints=9, optimizer="adafactor", noise_offset=0.1
