@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from entrypoints.models.base import BaseModel, Conditions
 from entrypoints.runtime.randomness import generator, grouped_indices
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.latents import Latents
+from entrypoints.training.watchdog import Probe
 from orchestrator.contract.recipe import Denoising
 
 PromptsOf = Callable[[list[int], torch.Generator], list[str]]
@@ -31,6 +32,8 @@ class Stream:
     """Of its loss in the sum over streams."""
 
 
+PROBED = 16
+"""Samples of a probe."""
 MOST_PROMPTS = 1024
 """Encoded prompts that are kept; one of SDXL takes 0.6 MB."""
 
@@ -131,6 +134,32 @@ class DenoisingObjective:
             parts = [batch.part(number, recipe.batch_size) for batch in batches]
             yield self._loss(parts)
 
+    @torch.no_grad()
+    def probe(self, *, others_captions: bool = False) -> Probe | None:
+        """Return the loss of some samples of the first stream, the same at every call."""
+        stream = self.streams[0]
+        random = generator(self.recipe.seed, "probe")
+        largest = max(stream.latents.groups, key=len)
+        indices = [largest[number % len(largest)] for number in range(PROBED)]
+        batch = self._sample(stream, indices, random, slice(None))
+        if others_captions:
+            own = batch.prompts
+            others = own[1:] + own[:1]
+            if own == others:
+                return None
+            batch = replace(batch, prompts=others)
+        losses = []
+        squares = []
+        size = self.recipe.batch_size
+        for start in range(0, PROBED, size):
+            part = batch.part(start // size, size)
+            noisy = self.base.process.noised(part.latents, part.noise, part.times)
+            predicted = self.base.predict(noisy, part.times, self.encoder(part.prompts))
+            target = self.base.process.target(part.latents, part.noise, part.times)
+            losses.append((predicted.float() - target.float()).square().mean(dim=(1, 2, 3)))
+            squares.append(target.float().square().mean(dim=(1, 2, 3)))
+        return Probe(torch.cat(losses), torch.cat(squares))
+
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""
         return {}
@@ -167,17 +196,28 @@ class DenoisingObjective:
             everyone,
             stream.latents.groups,
         )
+        return self._sample(stream, indices, random, share)
+
+    def _sample(
+        self,
+        stream: Stream,
+        indices: list[int],
+        random: torch.Generator,
+        share: slice,
+    ) -> Batch:
+        """Draw what is random of some visits of images, and return a share of them."""
+        recipe = self.recipe
         moments = stream.latents.moments_of(indices, random, share)
         mean = moments[:, 0]  # (samples, channels, height, width)
         deviation = moments[:, 1]
 
-        shape = (everyone, *mean.shape[1:])
+        shape = (len(indices), *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
         noise = torch.randn(shape, generator=random)
         if recipe.noise_offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
             channels = torch.randn((*shape[:2], 1, 1), generator=random)
             noise += recipe.noise_offset * channels
-        times = self.base.process.times(everyone, random)
+        times = self.base.process.times(len(indices), random)
         prompts = stream.prompts_of(indices, random)
         return Batch(
             latents=mean + deviation * posterior[share].to(mean),

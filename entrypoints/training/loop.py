@@ -27,6 +27,7 @@ from entrypoints.training.objective import Objective
 from entrypoints.training.optimizers import SavedOptimizer, SecondRate
 from entrypoints.training.run import Run
 from entrypoints.training.trackers import Trackers, tracking
+from entrypoints.training.watchdog import Watchdog
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
@@ -84,6 +85,8 @@ class Trainer:
         self.parameters = parameters
         self.objective = objective
         self.done = 0
+        self.norm = 0.0
+        """Of the latest step's gradients."""
         self.saved_optimizer = SavedOptimizer(recipe, parameters, second)
         self.optimizer = self.saved_optimizer.optimizer
         self.average: Average | None = None
@@ -118,6 +121,7 @@ class Trainer:
         )
         # Both figures in one transfer: the only time in a step that the CPU waits for the GPU.
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        self.norm = norm_value
         self._require_finite(loss_value, norm_value)
 
         self.saved_optimizer.set_rate(learning_rate(recipe, step), step)
@@ -372,9 +376,14 @@ def _take_steps(
     # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
     if validate and first and first % recipe.validation_steps == 0:
         validate(first)
+    watchdog = Watchdog(trainer.parameters, trainer.objective, recipe.steps) if first == 0 else None
+    if watchdog is not None:
+        watchdog.before_training()
     began = time.monotonic()
     while trainer.done < recipe.steps:
         loss = trainer.take_step()
+        if watchdog is not None:
+            watchdog.after_step(trainer.done, trainer.norm)
         elapsed = time.monotonic() - began
         event = announce(trainer, loss, elapsed / (trainer.done - first))
         saver.history.add(event, elapsed)

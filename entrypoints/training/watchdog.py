@@ -1,0 +1,177 @@
+"""Alarms of a run that learns nothing, or worse than nothing, in its first tenth: while little has been paid for.
+
+What the loss of single steps hides in its noise, a probe shows: the loss of the same images, noise and times at every
+look. Of each alarm the message says what was seen and what usually causes it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from entrypoints.runtime.failures import TrainingError
+from orchestrator.contract.events import Warned, emit
+
+LOOKS = (0.05, 0.1)
+"""Shares of the steps after which the probe is looked at again."""
+FEWEST_STEPS = 40
+"""In a shorter run, too little can have been learned for the probe to show it."""
+NO_BETTER_THAN_ZERO = 0.8
+"""Loss over mean square of the target, at the start: a model that fits its images is far below."""
+CERTAIN = 3.0
+"""Standard errors from which a change is no chance."""
+VISIBLE = 1.0
+"""Standard errors below which nothing can be said to have changed."""
+EXPLODED = 1000.0
+"""Norm of the gradients over its median so far."""
+SEVERAL = 5
+"""Steps in a row."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The loss of some samples; two probes are of the same images, noise and times."""
+
+    losses: Tensor
+    """(samples,)"""
+    target_squares: Tensor
+    """Mean square of what should be predicted, (samples,): the loss of a model that predicts zero."""
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """An objective that can be probed."""
+
+    def probe(self, *, others_captions: bool = False) -> Probe | None:
+        """Return the loss of samples that are the same at every call, without gradients.
+
+        With `others_captions`, each image has the caption of another; None where all captions are the same.
+        """
+        ...
+
+
+class Watchdog:
+    """Looks at a run from its first step on; a resumed run was looked at before."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], objective: object, steps: int) -> None:
+        self.parameters = parameters
+        self.objective = objective if isinstance(objective, Probed) else None
+        self.looks = {max(2, math.ceil(share * steps)) for share in LOOKS} if steps >= FEWEST_STEPS else set()
+        self.first: Probe | None = None
+        self.norms: list[float] = []
+        self._start: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def before_training(self) -> None:
+        """Remember where the weights begin, and warn of data that the base model cannot make sense of."""
+        self._start = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        if self.objective is None or not self.looks:
+            return
+        self.first = self.objective.probe()
+        for message in self._doubts_of_data():
+            emit(Warned(message=message))
+
+    def _doubts_of_data(self) -> Iterator[str]:
+        if self.first is None or self.objective is None:
+            return
+        ratio = float(self.first.losses.mean() / self.first.target_squares.mean())
+        if ratio > NO_BETTER_THAN_ZERO:
+            yield (
+                f"Before training, the base model predicts these images hardly better than a model that predicts zero "
+                f"({ratio:.2f} of its loss). Its latents may be scaled wrongly (scaling_factor in vae/config.json), or "
+                "its scheduler may not be the one it was trained with (prediction_type, betas)."
+            )
+        others = self.objective.probe(others_captions=True)
+        if others is not None and standard_errors(others.losses - self.first.losses) < VISIBLE:
+            yield (
+                "To the base model, the captions describe their own images no better than one another's. Check that "
+                "each caption stands beside its own image; if the words are new to the model, that is as it should be."
+            )
+
+    def after_step(self, step: int, norm: float) -> None:
+        """Look at a run after `step`, counted from 1; `norm` is that of its gradients.
+
+        Raises TrainingError("learns-nothing") when it cannot come to anything.
+        """
+        if not math.isfinite(norm):  # half precision: the step was left out
+            return
+        if norm == 0:
+            raise _learns_nothing(
+                f"the gradients of step {step} are all zero",
+                "Nothing that is trained has an effect on the loss; check the recipe's code for a detached tensor.",
+            )
+        self._look_at_gradients(step, norm)
+        self._require_change(step)
+        if step in self.looks:
+            self._look_at_probe(step)
+
+    def _look_at_gradients(self, step: int, norm: float) -> None:
+        """Warn, once, of gradients that stay far above what they were."""
+        self.norms.append(norm)
+        earlier = sorted(self.norms[:-SEVERAL])
+        if len(earlier) < SEVERAL:
+            return
+        usual = earlier[len(earlier) // 2]
+        latest = self.norms[-SEVERAL:]
+        if min(latest) > EXPLODED * usual:
+            emit(
+                Warned(
+                    message=f"Since step {step - SEVERAL + 1} the gradients are {EXPLODED:.0f} times what they were."
+                )
+            )
+            self.norms.clear()
+
+    def _require_change(self, step: int) -> None:
+        """Raise when no parameter has changed since the start after some steps; once one has, stop comparing."""
+        if not self._start:
+            return
+        changed = [name for name, start in self._start.items() if not torch.equal(self.parameters[name], start)]
+        if changed:
+            self._start.clear()
+        elif len(self.norms) >= SEVERAL:
+            raise _learns_nothing(
+                f"no trained weight has changed in {step} steps",
+                "Check learning_rate, and that the optimizer holds what is trained.",
+            )
+
+    def _look_at_probe(self, step: int) -> None:
+        """Compare the probe with that of the start."""
+        if self.first is None or self.objective is None:
+            return
+        now = self.objective.probe()
+        if now is None:
+            return
+        change = now.losses - self.first.losses
+        if not bool(change.any()):
+            raise _learns_nothing(
+                f"after {step} steps the model predicts exactly what it predicted at the start",
+                "What is trained is not a part of the model that predicts; check the recipe's code.",
+            )
+        errors = standard_errors(change)
+        percent = 100 * float(change.mean() / self.first.losses.mean())
+        if errors > CERTAIN:
+            raise _learns_nothing(
+                f"after {step} steps the loss on the same noise is {percent:.1f} % higher than at the start",
+                "Submit again with a lower rate, for example a tenth: -s learning_rate=...",
+            )
+        if step == max(self.looks) and errors > -VISIBLE:
+            message = (
+                f"After {step} steps the loss on the same noise has not fallen ({percent:+.2f} %, within its own "
+                "noise). If it stays so the run learns nothing: raise learning_rate, or check images and captions."
+            )
+            emit(Warned(message=message))
+
+
+def standard_errors(changes: Tensor) -> float:
+    """Return the mean of paired differences in units of its standard error."""
+    error = changes.std() / math.sqrt(len(changes))
+    if error == 0:
+        return 0.0
+    return float(changes.mean() / error)
+
+
+def _learns_nothing(what: str, next_step: str) -> TrainingError:
+    return TrainingError("learns-nothing", f"The run learns nothing: {what}.", next_step)
