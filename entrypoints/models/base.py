@@ -41,6 +41,10 @@ class NoiseProcess(Protocol):
         """Draw the times of `count` training samples, on the generator's device."""
         ...
 
+    def scaled_times(self, times: Tensor, factor: float) -> Tensor:
+        """Return times multiplied by a factor, as far as there are such."""
+        ...
+
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Return the latents mixed with noise, as they are at those times."""
         ...

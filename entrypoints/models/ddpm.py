@@ -56,6 +56,11 @@ class Ddpm:
         timesteps = len(self.alphas_cumprod)
         return torch.randint(timesteps, (count,), generator=random)
 
+    def scaled_times(self, times: Tensor, factor: float) -> Tensor:
+        """Return timesteps multiplied by a factor, at most the last one."""
+        last = len(self.alphas_cumprod) - 1
+        return (times * factor).long().clamp(max=last)
+
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Return latents with the noise of those timesteps."""
         alpha_bar = self.alphas_cumprod[times]

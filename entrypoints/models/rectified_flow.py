@@ -37,6 +37,10 @@ class RectifiedFlow:
         s = self.shift
         return s * times / (1 + (s - 1) * times)
 
+    def scaled_times(self, times: Tensor, factor: float) -> Tensor:
+        """Return times multiplied by a factor, at most 1."""
+        return (times * factor).clamp(max=1)
+
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """Return (1 - t) x + t e."""
         t = times.view(-1, 1, 1, 1)

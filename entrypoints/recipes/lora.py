@@ -25,6 +25,7 @@ def train(recipe: CaptionedLora, run: Run) -> None:
         name="images",
         latents=latents_of(base, recipe, visited),
         prompts_of=caption_prompts(recipe, visited),
+        is_described=True,
     )
     tuner = low_rank_tuner(recipe, base)
     encoder = PromptEncoder(base, frozen=not tuner.trains_text_encoder)

@@ -1,5 +1,6 @@
 """The denoising objective: draws keyed by the step, split into forward passes, one loss for each."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +31,12 @@ class Stream:
     """Their prompts."""
     weight: float = 1.0
     """Of its loss in the sum over streams."""
+    is_described: bool = False
+    """Whether its prompts describe each image, and not all of them together."""
 
 
-PROBED = 16
-"""Samples of a probe."""
+MOST_SHIFTS = 8
+"""Each image is tried with fewer captions of others than this."""
 MOST_PROMPTS = 1024
 """Encoded prompts that are kept; one of SDXL takes 0.6 MB."""
 
@@ -135,30 +138,31 @@ class DenoisingObjective:
             yield self._loss(parts)
 
     @torch.no_grad()
-    def probe(self, *, others_captions: bool = False) -> Probe | None:
+    def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
         """Return the loss of some samples of the first stream, the same at every call."""
         stream = self.streams[0]
         random = generator(self.recipe.seed, "probe")
         largest = max(stream.latents.groups, key=len)
-        indices = [largest[number % len(largest)] for number in range(PROBED)]
+        if shift and (not stream.is_described or shift >= min(len(largest), MOST_SHIFTS)):
+            return None
+        indices = [largest[number % len(largest)] for number in range(samples)]
         batch = self._sample(stream, indices, random, slice(None))
-        if others_captions:
-            own = batch.prompts
-            others = own[1:] + own[:1]
-            if own == others:
-                return None
-            batch = replace(batch, prompts=others)
+        if shift:
+            others = [largest[(number + shift) % len(largest)] for number in range(samples)]
+            batch = replace(batch, prompts=stream.prompts_of(others, generator(self.recipe.seed, "probed captions")))
         losses = []
         squares = []
         size = self.recipe.batch_size
-        for start in range(0, PROBED, size):
-            part = batch.part(start // size, size)
+        for number in range(math.ceil(samples / size)):
+            part = batch.part(number, size)
             noisy = self.base.process.noised(part.latents, part.noise, part.times)
-            predicted = self.base.predict(noisy, part.times, self.encoder(part.prompts))
+            times = self.base.process.scaled_times(part.times, told)
+            predicted = self.base.predict(noisy, times, self.encoder(part.prompts))
             target = self.base.process.target(part.latents, part.noise, part.times)
             losses.append((predicted.float() - target.float()).square().mean(dim=(1, 2, 3)))
             squares.append(target.float().square().mean(dim=(1, 2, 3)))
-        return Probe(torch.cat(losses), torch.cat(squares))
+        spread = float(batch.latents.std())
+        return Probe(torch.cat(losses), torch.cat(squares), spread)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""

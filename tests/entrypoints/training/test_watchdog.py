@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.training.watchdog import FEWEST_STEPS, SEVERAL, Probe, Watchdog
+from entrypoints.training.watchdog import CAPTIONS_PROBED, FEWEST_STEPS, SEVERAL, Probe, Watchdog
 
 STEPS = 100
 NOISE = torch.linspace(-0.01, 0.01, 16)
@@ -18,15 +18,26 @@ NOISE = torch.linspace(-0.01, 0.01, 16)
 class Probes:
     """An objective whose probes are given: at the start, with the captions of others, and then one for each look."""
 
-    def __init__(self, *losses: torch.Tensor, others: torch.Tensor | None = None, square: float = 1.0) -> None:
+    def __init__(
+        self,
+        *losses: torch.Tensor,
+        others: torch.Tensor | None = None,
+        told: torch.Tensor | None = None,
+        spread: float = 1.0,
+    ) -> None:
         self.losses: Iterator[torch.Tensor] = iter(losses)
         self.others = others
-        self.squares = torch.full((16,), square)
+        self.told = told
+        self.spread = spread
 
-    def probe(self, *, others_captions: bool = False) -> Probe | None:
-        if others_captions:
-            return None if self.others is None else Probe(self.others, self.squares)
-        return Probe(next(self.losses), self.squares)
+    def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
+        if shift > 3:
+            return None
+        if samples == CAPTIONS_PROBED:
+            losses = self.others if shift else START
+        else:
+            losses = self.told if told != 1 else next(self.losses)
+        return None if losses is None else Probe(losses, torch.ones(16), self.spread)
 
 
 def watched(objective: object, norms: list[float] | None = None, *, moves: bool = True, steps: int = STEPS) -> None:
@@ -90,6 +101,17 @@ def test_a_base_model_that_does_not_fit_the_images_is_warned_of(capfd: pytest.Ca
     bad = 0.95 + NOISE
     watched(Probes(bad, bad - 0.1 + NOISE / 9, bad - 0.2))
     assert "scaling_factor" in warnings(capfd)
+
+
+@pytest.mark.parametrize("spread", [0.18, 5.5])
+def test_latents_that_are_not_scaled_are_warned_of(spread: float, capfd: pytest.CaptureFixture[str]) -> None:
+    watched(Probes(START, BETTER, BETTER, spread=spread))
+    assert f"standard deviation of {spread:.2f}" in warnings(capfd)
+
+
+def test_a_model_that_is_told_the_wrong_times_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
+    watched(Probes(START, BETTER, BETTER, told=START - 0.05 + NOISE / 9))
+    assert "0.5 times the time of the noise" in warnings(capfd)
 
 
 def test_captions_that_fit_other_images_as_well_are_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
