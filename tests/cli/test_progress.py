@@ -195,7 +195,7 @@ def test_what_is_printed_stands_above_the_lines_and_stays(terminal: tuple[int, T
         assert shown.rows() == ["one", "two", "now", "and then"]
     stream.write("after\n")
     stream.flush()
-    shown.feed(os.read(window, 65536).decode())
+    _show(window, shown, "after")
     assert shown.rows() == ["one", "two", "after"]
 
 

@@ -74,7 +74,7 @@ class Waiting:
         """
         if self.is_any_working():
             with self._news:
-                self._news.wait(0.004)  # seconds
+                self._news.wait(0.02)  # seconds
         if isinstance(self.clock, ManualClock):
             self.clock.advance(seconds)
 
