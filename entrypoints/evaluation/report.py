@@ -49,6 +49,7 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
         "records": some_of(steps),
         "timeline": timeline_of(environment.samples, pictures),
         "compared": compared_prompts(environment.model, manifest, pictures),
+        "prompts_are_captions": not recipe.judged_by,
         "real": real_photos(environment.model, manifest, pictures),
         "figures": figures_of(manifest),
         "meanings": meanings_of(manifest),

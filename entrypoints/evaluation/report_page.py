@@ -148,8 +148,8 @@ _TEMPLATE = """
 
 {% if compared %}
 <section aria-labelledby="compared"><h2 id="compared">Before and after</h2>
-<p class="faint">The same prompts and seeds with the base model alone and with the adapter. The prompts were not
-trained on.</p>
+<p class="faint">The same prompts and seeds with the base model alone and with the adapter.
+The prompts {{ "are captions of the training data" if prompts_are_captions else "were not trained on" }}.</p>
 <div class="cards">
 {% for one in compared %}
 <article class="card"><h3>{{ one.prompt|letters }}</h3>

@@ -36,7 +36,7 @@ class Stream:
 
 
 MOST_SHIFTS = 8
-"""Each image is tried with fewer captions of others than this."""
+"""Each image is tried with fewer captions of others."""
 MOST_PROMPTS = 1024
 """Encoded prompts that are kept; one of SDXL takes 0.6 MB."""
 
@@ -143,13 +143,17 @@ class DenoisingObjective:
         stream = self.streams[0]
         random = generator(self.recipe.seed, "probe")
         largest = max(stream.latents.groups, key=len)
-        if shift and (not stream.is_described or shift >= min(len(largest), MOST_SHIFTS)):
-            return None
-        indices = [largest[number % len(largest)] for number in range(samples)]
+        count = len(largest)
+        # From all over the group: an image that counts as several stands there several times in a row.
+        places = [number * max(count, samples) // samples for number in range(samples)]
+        indices = [largest[place % count] for place in places]
         batch = self._sample(stream, indices, random, slice(None))
         if shift:
-            others = [largest[(number + shift) % len(largest)] for number in range(samples)]
-            batch = replace(batch, prompts=stream.prompts_of(others, generator(self.recipe.seed, "probed captions")))
+            captions = [text for text in dict.fromkeys(batch.prompts) if text]  # a caption may be left out
+            if not stream.is_described or shift >= min(len(captions), MOST_SHIFTS):
+                return None
+            others = dict(zip(captions, captions[shift:] + captions[:shift], strict=True))
+            batch = replace(batch, prompts=[others.get(text, text) for text in batch.prompts])
         losses = []
         squares = []
         size = self.recipe.batch_size

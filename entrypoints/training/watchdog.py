@@ -32,6 +32,8 @@ CAPTIONS_PROBED = 32
 BETTER_DESCRIBED = 1.4
 """Standard errors by which an image's own caption is better than those of others. Measured on the packaged style: 2.3
 and more with the right captions, 0.5 and less with captions in another order."""
+COMPARED = 1024
+"""Numbers of each trained weight that are compared with those of the start."""
 CERTAIN = 3.0
 """Standard errors from which a change is no chance."""
 HIGHER = 1.0
@@ -63,8 +65,8 @@ class Probed(Protocol):
     def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
         """Return the loss of so many samples, which are the same at every call, without gradients.
 
-        The denoiser is told the times multiplied by `told`. With a `shift`, each image has the caption of the one so
-        many places behind it; None for images whose captions do not describe them, or when the shifts are used up.
+        The denoiser is told the times multiplied by `told`. With a `shift`, each image has another caption, so
+        many places behind its own; None where captions do not describe images, or when the shifts are used up.
         """
         ...
 
@@ -83,7 +85,7 @@ class Watchdog:
     @torch.no_grad()
     def before_training(self) -> None:
         """Remember where the weights begin, and warn of data that the base model cannot make sense of."""
-        self._start = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self._start = {name: some_of(parameter).clone() for name, parameter in self.parameters.items()}
         if self.objective is None or not self.looks:
             return
         self.first = self.objective.probe(PROBED)
@@ -169,8 +171,7 @@ class Watchdog:
         """Raise when no parameter has changed since the start after some steps; once one has, stop comparing."""
         if not self._start:
             return
-        changed = [name for name, start in self._start.items() if not torch.equal(self.parameters[name], start)]
-        if changed:
+        if any(not torch.equal(some_of(self.parameters[name]), start) for name, start in self._start.items()):
             self._start.clear()
         elif len(self.norms) >= SEVERAL:
             raise _learns_nothing(
@@ -204,6 +205,11 @@ class Watchdog:
                 "noise). If it stays so the run learns nothing: raise learning_rate, or check images and captions."
             )
             emit(Warned(message=message))
+
+
+def some_of(parameter: nn.Parameter) -> Tensor:
+    """Return a few numbers of a parameter, to see whether it changes: a copy of all would take the model's memory."""
+    return parameter.detach().flatten()[:COMPARED]
 
 
 def standard_errors(changes: Tensor) -> float:

@@ -1,5 +1,6 @@
 """A model of a few thousand random weights of each family, in the layout of a real one, and jobs that train it."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from entrypoints.runtime.stop import StopFlag
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.contract.recipes.dreambooth import DreamBooth
@@ -196,3 +198,16 @@ def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
     if base_model:
         (root / "input" / "data" / "base_model").symlink_to(base_model, target_is_directory=True)
     return environment
+
+
+class StopAfter(io.StringIO):
+    """A log whose reader asks the job to end as soon as it reads of a step."""
+
+    def __init__(self, step: int, stop: StopFlag) -> None:
+        super().__init__()
+        self.step, self.stop = step, stop
+
+    def write(self, text: str) -> int:
+        event = json.loads(text)
+        self.stop.asked |= event["event"] == "step" and event["step"] == self.step
+        return super().write(text)

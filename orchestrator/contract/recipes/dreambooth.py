@@ -63,7 +63,7 @@ class DreamBooth(LowRank, Denoising):
         """Return rates that suit the tuner and the size of the base model."""
         values = super().defaults(chosen, family)
         full = chosen.get("tuner", "lora") == "full"
-        if _is_true(chosen.get("output_preservation")):
+        if _truth(chosen.get("output_preservation")):
             values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
@@ -85,8 +85,8 @@ class DreamBooth(LowRank, Denoising):
         if noun_behind(prompt, rare):
             return {**data, "class_prompt": without_word(prompt, rare)}
         given = {key: value for key, value in data.items() if key != "class_prompt"}
-        is_read = _is_true(data.get("output_preservation"))
-        if _is_false(data.get("prior_preservation")) and not is_read:
+        is_read = _truth(data.get("output_preservation"))
+        if _truth(data.get("prior_preservation")) is False and not is_read:
             return given
         return {**given, "class_prompt": ""}
 
@@ -306,17 +306,9 @@ def _class_beside(rare: str) -> str:
     return "dog"
 
 
-def _is_true(value: object) -> bool:
-    """Return whether pydantic reads a raw value as True."""
+def _truth(value: object) -> bool | None:
+    """Return how pydantic reads a raw value as a truth value; None where it cannot."""
     try:
-        return TypeAdapter(bool).validate_python(value) is True
+        return TypeAdapter(bool).validate_python(value)
     except ValidationError:
-        return False
-
-
-def _is_false(value: object) -> bool:
-    """Return whether pydantic reads a raw value as False."""
-    try:
-        return TypeAdapter(bool).validate_python(value) is False
-    except ValidationError:
-        return False
+        return None

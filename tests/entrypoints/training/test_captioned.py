@@ -15,7 +15,7 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage, list_images
 from entrypoints.runtime.randomness import grouped_indices, image_indices
 from entrypoints.training.captions import caption_prompts, repeated, shuffled
-from entrypoints.training.denoising import MOST_PROMPTS, PromptEncoder
+from entrypoints.training.denoising import MOST_PROMPTS, DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.latents import latents_of
 from orchestrator.contract.adapter import AdapterManifest
 
@@ -121,6 +121,7 @@ def test_it_learns_draws_its_captions_and_says_what_calls_it_up(job: Any, run: A
     assert len(losses) == 4
     manifest = AdapterManifest.read(environment.model)
     assert (manifest.kind, manifest.trigger, manifest.captions) == ("peft", "sks", 3)
+    assert "The prompts are captions of the training data." in environment.report.read_text()
     index = json.loads((environment.model / "samples" / "index.json").read_text())
     drawn = {(image["source"], image["prompt"]) for image in index["images"] if image["source"] != "real"}
     assert drawn == {
@@ -137,3 +138,29 @@ def test_an_image_without_a_caption_ends_the_run(job: Any, run: Any) -> None:
     table.write_text(table.read_text().splitlines()[0])
     with pytest.raises(TrainingError, match=r"no caption: 1\.png, 2\.png"):
         run(environment)
+
+
+def probed(base: BaseModel, captions: list[str], folder: Path) -> DenoisingObjective:
+    """An objective of as many images as captions, each of which counts as ten."""
+    folder.mkdir()
+    images = []
+    for number, caption in enumerate(captions):
+        path = folder / f"{number}.png"
+        tiny.random_image(number).save(path)
+        images.append(CaptionedImage(path, caption, repeats=10))
+    visited = repeated(images)
+    recipe = tiny.captioned_lora(caption_dropout=0)
+    latents = latents_of(base, recipe, visited)
+    stream = Stream("images", latents, caption_prompts(recipe, visited), is_described=True)
+    return DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=True))
+
+
+def test_captions_are_probed_on_all_images_and_not_where_all_are_the_same(base: BaseModel, tmp_path: Path) -> None:
+    captions = [f"a {colour} {thing}" for colour in ("red", "wet") for thing in ("dog", "toy")]
+    objective = probed(base, captions, tmp_path / "different")
+    own, others = objective.probe(16), objective.probe(16, shift=1)
+    assert own is not None
+    assert others is not None
+    assert bool((own.losses != others.losses).all())  # each has the caption of another image
+    assert set(objective.encoder._known) == set(captions)  # of all images, although each stands there ten times
+    assert probed(base, ["a dog"] * 4, tmp_path / "same").probe(16, shift=1) is None

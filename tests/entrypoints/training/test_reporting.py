@@ -1,7 +1,5 @@
 """Every run leaves a report, however it ends; and none fails by it."""
 
-import io
-import json
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -18,19 +16,6 @@ from orchestrator.contract.environment import Environment
 STEPS = 6
 
 
-class StopAfter(io.StringIO):
-    """A log whose reader asks the job to end as soon as it reads of a step."""
-
-    def __init__(self, step: int, stop: StopFlag) -> None:
-        super().__init__()
-        self.step, self.stop = step, stop
-
-    def write(self, text: str) -> int:
-        event = json.loads(text)
-        self.stop.asked |= event["event"] == "step" and event["step"] == self.step
-        return super().write(text)
-
-
 def status_of(environment: Environment) -> str:
     page = environment.report.read_text(encoding="utf-8")
     return page.partition('<span class="status ')[2].partition('"')[0]
@@ -45,7 +30,7 @@ def test_a_stopped_run_and_its_end_leave_a_report_and_each_step_once(job: Any, r
     whole, stopped = job(recipe, "whole"), job(recipe, "stopped")
     run(whole)
     stop = StopFlag()
-    with pytest.raises(Stopped), redirect_stdout(StopAfter(4, stop)):
+    with pytest.raises(Stopped), redirect_stdout(tiny.StopAfter(4, stop)):
         run_recipe(stopped, stop)
     assert (status_of(stopped), recorded(stopped)) == ("Stopped", [1, 2, 3, 4])
     run(stopped)

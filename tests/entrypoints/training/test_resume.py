@@ -1,6 +1,5 @@
 """A run that is cut off, however, and started again ends in the same bytes as one that was not."""
 
-import io
 import json
 import os
 import shutil
@@ -106,7 +105,7 @@ def test_validation_pictures_of_the_last_step_before_a_stop_are_not_lost(job: An
     whole, stopped = job(recipe, "whole"), job(recipe, "stopped")
     run(whole)
     stop = StopFlag()
-    with pytest.raises(Stopped), redirect_stdout(StopAfter(2, stop)):
+    with pytest.raises(Stopped), redirect_stdout(tiny.StopAfter(2, stop)):
         run_recipe(stopped, stop)
     assert newest_step(stopped) == 2
     run(stopped)
@@ -116,19 +115,6 @@ def test_validation_pictures_of_the_last_step_before_a_stop_are_not_lost(job: An
 def newest_step(environment: Environment) -> int:
     """Return the step of the newest checkpoint."""
     return int(next(newest_first(environment.checkpoints)).name.rpartition("-")[2])
-
-
-class StopAfter(io.StringIO):
-    """A log whose reader asks the job to end as soon as it reads of a step."""
-
-    def __init__(self, step: int, stop: StopFlag) -> None:
-        super().__init__()
-        self.step, self.stop = step, stop
-
-    def write(self, text: str) -> int:
-        event = json.loads(text)
-        self.stop.asked |= event["event"] == "step" and event["step"] == self.step
-        return super().write(text)
 
 
 def test_a_damaged_checkpoint_is_passed_over(job: Any, run: Any) -> None:
