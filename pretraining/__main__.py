@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     grammar.add_argument(
         "--photos", type=Path, help="folder of photographs for the autoencoder's PSNR; without it, none is stated"
     )
+    grammar.add_argument(
+        "--keep-clip", action="store_true", help="use both towers of the CLIP in --assets instead of training them"
+    )
+    grammar.add_argument(
+        "--base-model", type=Path, help="with evaluate: measure this folder, and write its figures and no card"
+    )
     grammar.add_argument("--prompts", type=int, default=320, help="how many unseen prompts to evaluate")
     grammar.add_argument(
         "--quick", action="store_true", help="shrink all stages to seconds, to see that they fit together"
@@ -55,8 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
-    stages = Stages(wanted.work, QUICK if wanted.quick else Scale(), wanted.seed)
     base_model = wanted.assets / "base_model"
+    kept_clip = base_model / "clip" if wanted.keep_clip else None
+    stages = Stages(wanted.work, QUICK if wanted.quick else Scale(), wanted.seed, kept_clip)
     if wanted.stage in {"subject", "all"}:
         write_subject(wanted.assets / "sample")
     if wanted.stage in {"style", "all"}:
@@ -72,14 +79,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(stages: Stages, base_model: Path, wanted: argparse.Namespace) -> None:
-    """Evaluate the exported model, print the figures as JSON, and write the model card and the sheet of samples."""
-    judge = stages.judge()
-    figures = evaluate(base_model, judge, wanted.photos, wanted.prompts)
+    """Evaluate a base model, print the figures as JSON, and write the model card and the sheet of the exported one."""
+    folder = wanted.base_model or base_model
+    figures = evaluate(folder, stages.judge(), wanted.photos, wanted.prompts)
     print(json.dumps(as_record(figures), indent=1))
+    if wanted.base_model is not None:
+        write_json(stages.work / f"figures-{folder.name}.json", as_record(figures))
+        return
     write_json(stages.work / "figures.json", as_record(figures))
-    grid(load_pipeline(base_model), list(SHEET_PROMPTS), columns=8).quantize(200).save(
-        base_model / "samples.png", optimize=True
-    )
+    sheet = grid(load_pipeline(base_model), list(SHEET_PROMPTS), columns=8)
+    sheet.quantize(200).save(base_model / "samples.png", optimize=True)
     write_card(base_model, figures, stages)
 
 

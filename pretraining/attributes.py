@@ -78,14 +78,14 @@ class Questions(nn.Module):
 
         A caption leaves much out: then the best answer is how often things occur, which costs nothing else.
         """
-        truth = torch.tensor([answers(scene) for scene in scenes])
+        truth = torch.tensor([answers(scene) for scene in scenes], device=embeddings.device)
         parts = self.layer(embeddings).split(self.sizes, dim=1)
         losses = [functional.cross_entropy(part, truth[:, k]) for k, part in enumerate(parts)]
         return torch.stack(losses).mean()
 
     def right(self, embeddings: torch.Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
         """Return how often each question is answered rightly."""
-        truth = torch.tensor([answers(scene) for scene in scenes])
+        truth = torch.tensor([answers(scene) for scene in scenes], device=embeddings.device)
         parts = self.layer(embeddings).split(self.sizes, dim=1)
         return {
             name: (part.argmax(1) == truth[:, k]).float().mean().item()

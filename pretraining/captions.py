@@ -46,15 +46,18 @@ RARE_TOKEN = "sks"  # noqa: S105 - the word DreamBooth prompts use; training mus
 NONCE_SHARE = 0.1
 
 
-def caption(scene: Scene, rng: random.Random) -> str:
-    """Return one caption of the scene; training draws several per picture kind, none says anything untrue."""
+def caption(scene: Scene, rng: random.Random, *, telling: bool = False) -> str:
+    """Return one caption of the scene; training draws several per picture, none says anything untrue.
+
+    A `telling` one names up to four parts of a monster, and always some.
+    """
     thing = noun_phrase(scene, rng)
     ground = background_phrase(scene.background, rng) if chance(rng, 0.8) else ""
     listed = chance(rng, 0.12)
     if listed and ground:
         return f"{with_nonce(thing, rng)}, {ground}"
     opening = rng.choice(OPENINGS) if chance(rng, 0.7) else ""
-    text = f"{determined(with_nonce(thing, rng), rng)}{details(scene, rng)}{place_phrase(scene, rng)}"
+    text = f"{determined(with_nonce(thing, rng), rng)}{details(scene, rng, telling=telling)}{place_phrase(scene, rng)}"
     if ground:
         text = f"{text} {rng.choice(('on', 'on', 'on', 'in front of', 'against'))} {article(ground)}"
     return f"{opening} {text}".strip()
@@ -68,6 +71,19 @@ def full_prompt(scene: Scene, rng: random.Random, *, sized: bool) -> str:
     size = f"{scene.size} " if sized and scene.size != "medium" else ""
     opening = rng.choice(("a photo of", "a picture of", "an image of", "a drawing of"))
     return f"{opening} {article(f'{size}{scene.colour} {scene.kind}')} on {article(ground)}"
+
+
+def monster_prompt(scene: Scene, rng: random.Random) -> str:
+    """Return a full prompt for a monster that also names its eyes and what grows on its head."""
+    looks = scene.monster
+    if looks is None:
+        message = f"The scene shows a {scene.kind}, not a monster."
+        raise ValueError(message)
+    thing, ground = full_prompt(scene, rng, sized=False).split(" on ")
+    parts = [counted(looks.eyes, "eyes")]
+    if looks.top != "bald":
+        parts.append(counted(looks.top_count, looks.top))
+    return f"{thing} with {' and '.join(parts)} on {ground}"
 
 
 def noun_phrase(scene: Scene, rng: random.Random) -> str:
@@ -130,13 +146,14 @@ def background_phrase(ground: Background, rng: random.Random) -> str:
     return " ".join([*filter(None, words), "background"])
 
 
-def details(scene: Scene, rng: random.Random) -> str:
-    """Return " with ..." and up to three of a monster's parts; nothing for plain shapes."""
-    if scene.kind != MONSTER or scene.monster is None or chance(rng, 0.35):
+def details(scene: Scene, rng: random.Random, *, telling: bool) -> str:
+    """Return " with ..." and some of a monster's parts; nothing for plain shapes."""
+    if scene.kind != MONSTER or scene.monster is None or (not telling and chance(rng, 0.35)):
         return ""
     parts = monster_parts(scene.monster, rng)
-    chosen = [parts[i] for i in sorted(rng.sample(range(len(parts)), k=min(len(parts), rng.choice((1, 2, 3)))))]
-    return f" with {' and '.join(chosen)}"
+    count = rng.choice((2, 3, 4) if telling else (1, 2, 3))
+    chosen = sorted(rng.sample(range(len(parts)), k=min(len(parts), count)))
+    return f" with {' and '.join(parts[i] for i in chosen)}"
 
 
 def monster_parts(looks: Monster, rng: random.Random) -> list[str]:

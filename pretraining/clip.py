@@ -19,10 +19,11 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from pretraining.attributes import Questions
 from pretraining.captions import caption
 from pretraining.examples import Examples, photographic, scaled, stacked
+from pretraining.machine import device
 from pretraining.pictures import SIZE, draw
 from pretraining.scenes import COLOURS, SHAPES, Scene, draw_monster, draw_scene, generator, held_out
 from pretraining.tokenizer import MAX_LENGTH
-from pretraining.training import StageSettings, fit, gradients_in_threads, gradients_of, randomness
+from pretraining.training import StageSettings, fit, gradients_in_parts, gradients_of, randomness
 
 WIDTH = 128
 PHOTOS_PER_BATCH = 4
@@ -80,13 +81,14 @@ def build_learner(tokenizer: CLIPTokenizer) -> Learner:
 def train_text_tower(settings: StageSettings, folder: Path, tokenizer: CLIPTokenizer) -> Learner:
     """Train the text tower on captions alone: it learns to tell what each says of its scene."""
     torch.manual_seed(settings.seed)
-    learner = build_learner(tokenizer)
+    learner = build_learner(tokenizer).to(device())
     learner.clip.requires_grad_(requires_grad=False)
     learner.clip.text_model.requires_grad_(requires_grad=True)
     learner.clip.text_projection.requires_grad_(requires_grad=True)
 
     def loss(scenes: list[Scene], captions: list[str]) -> torch.Tensor:
-        return learner.questions.loss(embed_texts(learner.clip, tokens(tokenizer, captions)), scenes)
+        ids = tokens(tokenizer, captions).to(device())
+        return learner.questions.loss(embed_texts(learner.clip, ids), scenes)
 
     def losses(step: int) -> list[Callable[[], torch.Tensor]]:
         rng = generator(settings.seed, settings.name, step)
@@ -95,8 +97,8 @@ def train_text_tower(settings: StageSettings, folder: Path, tokenizer: CLIPToken
         half = settings.batch // 2
         return [partial(loss, scenes[:half], captions[:half]), partial(loss, scenes[half:], captions[half:])]
 
-    fit(learner, settings, gradients_in_threads(learner, losses), folder)
-    return learner
+    fit(learner, settings, gradients_in_parts(learner, losses), folder)
+    return learner.cpu()
 
 
 def train_picture_tower(
@@ -107,6 +109,7 @@ def train_picture_tower(
     The denoiser learns from the text tower's states, so they must not change. Beside the contrast, the picture tower
     answers the same questions from its own embedding.
     """
+    learner.to(device())
     learner.clip.text_model.requires_grad_(requires_grad=False)
     learner.clip.text_projection.requires_grad_(requires_grad=False)
     learner.clip.vision_model.requires_grad_(requires_grad=True)
@@ -117,14 +120,14 @@ def train_picture_tower(
     def loss(step: int) -> torch.Tensor:
         batch, scenes = batch_of_step(settings, step, pool)
         pictures = disturbed(scaled(batch.pictures), randomness(settings, step))
-        seen = embed_pictures(learner.clip, pictures)
+        seen = embed_pictures(learner.clip, pictures.to(device()))
         with torch.no_grad():
-            told = embed_texts(learner.clip, tokens(tokenizer, batch.captions))
+            told = embed_texts(learner.clip, tokens(tokenizer, batch.captions).to(device()))
         contrast = contrastive_loss(told, seen, learner.clip.logit_scale)
         return contrast + QUESTIONS_WEIGHT * learner.questions.loss(seen[: len(scenes)], scenes)
 
     fit(learner, settings, gradients_of(loss), folder)
-    return learner
+    return learner.cpu()
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: tuple[str, ...] | list[str], *, full: bool = False) -> torch.Tensor:
@@ -140,7 +143,7 @@ def contrastive_loss(told: torch.Tensor, seen: torch.Tensor, logit_scale: torch.
     logits = (
         functional.normalize(seen, dim=-1) @ functional.normalize(told, dim=-1).T * logit_scale.exp().clamp(max=100)
     )
-    right = torch.arange(len(logits))
+    right = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
 
 

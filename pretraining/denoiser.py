@@ -1,7 +1,7 @@
-"""The denoiser: a U-Net that predicts velocities of 16x16x4 latents, told by the text tower what to draw.
+"""The denoiser: a U-Net that predicts velocities of 16x16x8 latents, told by the text tower what to draw.
 
 Latent diffusion (Rombach et al. 2022, arXiv 2112.10752) with velocity prediction (Salimans and Ho 2022,
-arXiv 2202.00512).
+arXiv 2202.00512), nearly clean latents weighing less (Hang et al. 2023, arXiv 2303.09556).
 Latents and text states are computed once; a step only chooses, adds noise and predicts.
 """
 
@@ -14,17 +14,17 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pretraining.autoencoder import encoded
+from pretraining.autoencoder import CHANNELS, encoded
 from pretraining.captions import caption
 from pretraining.clip import WIDTH, tokens
 from pretraining.examples import drawn_scenes, photographic, stacked
+from pretraining.machine import autocast, device
 from pretraining.pictures import draw
-from pretraining.scenes import generator
+from pretraining.scenes import HARD_MIX, generator
 from pretraining.schedule import noise_schedule
-from pretraining.training import StageSettings, fit, gradients_in_threads, randomness
+from pretraining.training import StageSettings, fit, gradients_in_parts, randomness
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,16 @@ CAPTIONS_EACH = 2
 CHUNK = 512
 ENCODE_BATCH = 128
 PARTS = 2  # of a batch, each with its own thread
+SNR_LIMIT = 5.0
 
 
 def build_denoiser() -> UNet2DConditionModel:
     """Return the untrained network: attention at every resolution, most of its compute below 16x16."""
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(32, 64, 128),
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=(64, 128, 256),
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -55,7 +56,7 @@ def build_denoiser() -> UNet2DConditionModel:
 class Conditioned:
     """What a step draws from, all float16.
 
-    `latents` (count, 4, 16, 16) are scaled; `states` (count * captions each, 32, 128) are the text tower's;
+    `latents` (count, 8, 16, 16) are scaled; `states` (count * captions each, 32, 128) are the text tower's;
     `silence` (1, 32, 128) is its state for the empty prompt.
     """
 
@@ -72,7 +73,7 @@ def train_denoiser(
 ) -> UNet2DConditionModel:
     """Train on prepared latents and text states; return the averaged network."""
     torch.manual_seed(settings.seed)
-    network = build_denoiser().to(memory_format=torch.channels_last)
+    network = build_denoiser().to(device())
     schedule = noise_schedule()
 
     def losses(step: int) -> list[Callable[[], torch.Tensor]]:
@@ -80,8 +81,8 @@ def train_denoiser(
         latents, states = batch_of_step(settings, examples, source)
         return velocity_losses(network, schedule, latents, states, source)
 
-    fit(network, settings, gradients_in_threads(network, losses), folder, on_save)
-    return network
+    fit(network, settings, gradients_in_parts(network, losses), folder, on_save)
+    return network.cpu()
 
 
 def batch_of_step(
@@ -103,7 +104,7 @@ def velocity_losses(
     states: torch.Tensor,
     source: torch.Generator,
 ) -> list[Callable[[], torch.Tensor]]:
-    """Return, for each part of the batch, what computes the mean squared error of its predicted velocities.
+    """Return, for each part of the batch, what computes the weighted squared error of its predicted velocities.
 
     Times are random, one stratum of the schedule per sample, so that every batch sees all of it.
     """
@@ -112,13 +113,28 @@ def velocity_losses(
     times = ((order + torch.rand(count, generator=source)) / count * last).long().clamp(max=last - 1)
     noise = torch.randn(latents.shape, generator=source)
     noisy, target = schedule.add_noise(latents, noise, times), schedule.get_velocity(latents, noise, times)
+    weights = velocity_weights(schedule)[times]
 
     def loss(part: slice) -> torch.Tensor:
-        inputs = noisy[part].contiguous(memory_format=torch.channels_last)
-        return functional.mse_loss(network(inputs, times[part], states[part]).sample, target[part])
+        inputs = (noisy[part], times[part], states[part], target[part], weights[part])
+        noisy_part, times_part, states_part, target_part, weights_part = (value.to(device()) for value in inputs)
+        with autocast():
+            velocity = network(noisy_part, times_part, states_part).sample
+        errors = (velocity.float() - target_part).square().mean((1, 2, 3))
+        return (weights_part * errors).mean()
 
     size = count // PARTS
     return [partial(loss, slice(first, first + size)) for first in range(0, count, size)]
+
+
+def velocity_weights(schedule: DDIMScheduler) -> torch.Tensor:
+    """Return the weight of each time of the schedule: 1 up to a signal-to-noise ratio of `SNR_LIMIT`, then falling.
+
+    One is added to the ratios because a velocity is predicted, which also keeps the last time, of ratio 0, at weight 1.
+    """
+    alpha_bar = schedule.alphas_cumprod
+    ratio = alpha_bar / (1 - alpha_bar)
+    return (ratio.clamp(max=SNR_LIMIT) + 1) / (ratio + 1)
 
 
 def prepare(
@@ -144,10 +160,12 @@ def prepare(
 
 
 def captions_of(seed: int, drawn: int, photos: int) -> list[str]:
-    """Return `CAPTIONS_EACH` captions per picture, in the pictures' order."""
+    """Return `CAPTIONS_EACH` captions per picture, in the pictures' order, every second one telling."""
     texts = []
-    for index, scene in enumerate(drawn_scenes(seed, "denoiser", drawn)):
-        texts += [caption(scene, generator(seed, "denoiser", index, "caption", k)) for k in range(CAPTIONS_EACH)]
+    for index, scene in enumerate(drawn_scenes(seed, "denoiser", drawn, HARD_MIX)):
+        for k in range(CAPTIONS_EACH):
+            rng = generator(seed, "denoiser", index, "caption", k)
+            texts.append(caption(scene, rng, telling=k % 2 == 1))
     for text in photographic(seed, "denoiser-photos", photos).captions:
         texts += [text] * CAPTIONS_EACH
     return texts
@@ -155,7 +173,7 @@ def captions_of(seed: int, drawn: int, photos: int) -> list[str]:
 
 def drawn_latents(seed: int, count: int, autoencoder: AutoencoderKL) -> list[torch.Tensor]:
     """Return unscaled latents of the drawn pictures, chunk by chunk so that pictures need no room."""
-    scenes = list(drawn_scenes(seed, "denoiser", count))
+    scenes = list(drawn_scenes(seed, "denoiser", count, HARD_MIX))
     chunks = []
     for first in range(0, count, CHUNK):
         chunks.append(encoded(autoencoder, stacked([draw(scene) for scene in scenes[first : first + CHUNK]])))

@@ -10,12 +10,12 @@ from PIL import Image, ImageOps
 from transformers import CLIPModel
 
 from pretraining.autoencoder import encoded
-from pretraining.captions import full_prompt
+from pretraining.captions import full_prompt, monster_prompt
 from pretraining.clip import retrieval
 from pretraining.examples import Examples, stacked, unscaled
 from pretraining.judge import Judge, verdicts
 from pretraining.pictures import SIZE, draw
-from pretraining.scenes import Scene, draw_background, generator, held_out_combinations, place
+from pretraining.scenes import MONSTER, Scene, draw_background, generator, held_out_combinations, place
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,25 @@ RETRIEVAL_ROUNDS = 8
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; shares from 0 to 1, PSNR in dB."""
+    """What was measured; shares from 0 to 1, PSNR in dB. A `judge_` figure is the judge's own on drawn pictures."""
 
     prompts: int
     following: float
     kind: float
     colour: float
     background: float
+    judge_following: float
     small_prompts: int
     following_small: float
-    judge_accuracy: float
+    judge_small: float
+    monster_prompts: int
+    monster_colour: float
+    monster_background: float
+    monster_eyes: float
+    judge_eyes: float
+    monster_top: float
+    judge_top: float
+    eyes_after_autoencoder: float
     picture_to_text: float
     text_to_picture: float
     psnr_photos: float | None
@@ -52,26 +61,50 @@ def evaluate(folder: Path, judge: Judge, photos: Path | None, prompts: int, seed
     clip = CLIPModel.from_pretrained(folder / "clip").eval()
     scenes, texts = unseen_prompts(prompts, seed)
     right = verdicts(judge, sampled(pipe, texts, seed), scenes)
-    small, small_texts = small_ones(*unseen_prompts(prompts, seed, sized=True))
+    drawn = verdicts(judge, pictures_of(scenes), scenes)
+    small, small_texts = small_prompts(prompts, seed)
     right_small = verdicts(judge, sampled(pipe, small_texts, seed), small)
-    drawn = verdicts(judge, stacked([draw(scene) for scene in scenes]), scenes)
+    drawn_small = verdicts(judge, pictures_of(small), small)
+    monsters, monster_texts = monster_prompts(prompts, seed)
+    right_monsters = verdicts(judge, sampled(pipe, monster_texts, seed), monsters)
+    drawn_monsters = verdicts(judge, pictures_of(monsters), monsters)
+    restored_monsters = verdicts(judge, restored(pipe, pictures_of(monsters)), monsters)
     to_text, to_picture = mean_retrieval(clip, pipe, seed)
     return Figures(
         prompts=prompts,
-        following=share(right["kind"] & right["colour"]),
+        following=following(right),
         kind=share(right["kind"]),
         colour=share(right["colour"]),
-        background=share(right["background"]),
+        background=share(right["ground"]),
+        judge_following=following(drawn),
         small_prompts=len(small),
-        following_small=share(right_small["kind"] & right_small["colour"]),
-        judge_accuracy=share(drawn["kind"] & drawn["colour"]),
+        following_small=following(right_small),
+        judge_small=following(drawn_small),
+        monster_prompts=len(monsters),
+        monster_colour=share(right_monsters["colour"]),
+        monster_background=share(right_monsters["ground"]),
+        monster_eyes=share(right_monsters["eyes"]),
+        judge_eyes=share(drawn_monsters["eyes"]),
+        monster_top=share(right_monsters["top"]),
+        judge_top=share(drawn_monsters["top"]),
+        eyes_after_autoencoder=share(restored_monsters["eyes"]),
         picture_to_text=to_text,
         text_to_picture=to_picture,
         psnr_photos=psnr(pipe, photo_pictures(photos)) if photos else None,
-        psnr_drawn=psnr(pipe, stacked([draw(scene) for scene in scenes[:64]])),
+        psnr_drawn=psnr(pipe, pictures_of(scenes[:64])),
         weight_bytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
         parameters=parameter_counts(pipe, clip),
     )
+
+
+def following(right: dict[str, torch.Tensor]) -> float:
+    """Return the share of pictures with both the right shape and the right colour."""
+    return share(right["kind"] & right["colour"])
+
+
+def pictures_of(scenes: list[Scene]) -> torch.Tensor:
+    """Return the scenes' drawn pictures (count, 3, 64, 64) as uint8."""
+    return stacked([draw(scene) for scene in scenes])
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -81,10 +114,28 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     return pipe
 
 
-def small_ones(scenes: list[Scene], texts: list[str]) -> tuple[list[Scene], list[str]]:
-    """Return the scenes with a small object, and their prompts."""
+def small_prompts(count: int, seed: int) -> tuple[list[Scene], list[str]]:
+    """Return those of `count` unseen scenes that show a small object, and prompts that say so."""
+    scenes, texts = unseen_prompts(count, seed, sized=True)
     small = [index for index, scene in enumerate(scenes) if scene.size == "small"]
     return [scenes[index] for index in small], [texts[index] for index in small]
+
+
+def monster_prompts(count: int, seed: int) -> tuple[list[Scene], list[str]]:
+    """Return scenes of unseen monsters with something on their heads, and prompts that name it and the eyes."""
+    combinations = [triple for triple in held_out_combinations() if triple[0] == MONSTER]
+    scenes: list[Scene] = []
+    texts: list[str] = []
+    number = 0
+    while len(scenes) < count:
+        kind, colour, ground = combinations[len(scenes) % len(combinations)]
+        rng = generator(seed, "monster", number)
+        number += 1
+        scene = place(rng, kind, colour, draw_background(rng, ground))
+        if scene.monster is not None and scene.monster.top != "bald":
+            scenes.append(scene)
+            texts.append(monster_prompt(scene, rng))
+    return scenes, texts
 
 
 def unseen_prompts(count: int, seed: int, *, sized: bool = False) -> tuple[list[Scene], list[str]]:
@@ -118,7 +169,7 @@ def mean_retrieval(clip: CLIPModel, pipe: StableDiffusionPipeline, seed: int) ->
     for number in range(RETRIEVAL_ROUNDS):
         among = generator(seed, "retrieval", number).sample(range(combinations), RETRIEVAL_PAIRS)
         chosen = [number * combinations + k for k in among]
-        pictures = stacked([draw(scenes[i]) for i in chosen])
+        pictures = pictures_of([scenes[i] for i in chosen])
         rounds.append(retrieval(clip, pipe.tokenizer, Examples(pictures, tuple(texts[i] for i in chosen))))
     to_text, to_picture = torch.tensor(rounds).mean(0).tolist()
     return to_text, to_picture
@@ -132,10 +183,15 @@ def photo_pictures(folder: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
+def restored(pipe: StableDiffusionPipeline, pictures: torch.Tensor) -> torch.Tensor:
+    """Return uint8 pictures after a round trip through the autoencoder."""
+    parts = [unscaled(pipe.vae.decode(latents).sample) for latents in encoded(pipe.vae, pictures).split(SAMPLING_BATCH)]
+    return torch.cat(parts)
+
+
 def psnr(pipe: StableDiffusionPipeline, pictures: torch.Tensor) -> float:
     """Return the mean peak signal-to-noise ratio (dB) of uint8 pictures after the autoencoder."""
-    restored = unscaled(pipe.vae.decode(encoded(pipe.vae, pictures)).sample)
-    errors = (restored.float() - pictures.float()).square().mean((1, 2, 3))
+    errors = (restored(pipe, pictures).float() - pictures.float()).square().mean((1, 2, 3))
     return (10 * torch.log10(255**2 / errors)).mean().item()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pretraining import textures
 from pretraining.captions import caption
 from pretraining.pictures import SIZE, draw
-from pretraining.scenes import Scene, chance, draw_scene, generator
+from pretraining.scenes import EVEN_MIX, HARD_MIX, Mix, Scene, chance, draw_scene, generator
 
 PHOTO_OPENINGS = (
     "a photo",
@@ -30,10 +30,10 @@ class Examples:
     captions: tuple[str, ...]
 
 
-def drawn_scenes(seed: int, split: str, count: int, *, unseen: bool = False) -> Iterator[Scene]:
+def drawn_scenes(seed: int, split: str, count: int, mix: Mix = EVEN_MIX, *, unseen: bool = False) -> Iterator[Scene]:
     """Yield the scenes of a split; `unseen` draws from the held-out combinations instead of training's."""
     for index in range(count):
-        yield draw_scene(generator(seed, split, index), unseen=unseen)
+        yield draw_scene(generator(seed, split, index), mix, unseen=unseen)
 
 
 def drawn(seed: int, split: str, count: int, *, unseen: bool = False) -> Examples:
@@ -59,9 +59,9 @@ def diet(seed: int, count: int) -> torch.Tensor:
     pictures = []
     for index in range(count):
         rng = generator(seed, "diet", index)
-        kind = rng.choices(("drawn", "photo", "leaves", "noise"), (45, 38, 12, 5))[0]
+        kind = rng.choices(("drawn", "photo", "leaves", "noise"), (50, 38, 8, 4))[0]
         if kind == "drawn":
-            pictures.append(draw(draw_scene(rng)))
+            pictures.append(draw(draw_scene(rng, HARD_MIX)))
         elif kind == "photo":
             pictures.append(textures.photo_crop(rng)[0])
         else:

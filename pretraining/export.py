@@ -21,7 +21,7 @@ from pretraining.pictures import SIZE
 from pretraining.schedule import sampler_config
 from pretraining.tokenizer import write_json
 
-BYTE_LIMIT = 16_000_000
+BYTE_LIMIT = 48_000_000
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "clip")
 
 
@@ -30,7 +30,7 @@ def export(
 ) -> int:
     """Write the whole base model; return the bytes of its weights. Each file is replaced at once, never half-written.
 
-    Raises ValueError when the weights are larger than the repository's limit of 16 MB.
+    Raises ValueError when the weights are larger than the repository's limit of 48 MB.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:

@@ -99,24 +99,40 @@ def held_out_combinations() -> list[tuple[str, str, str]]:
     return [triple for triple in triples if held_out(*triple)]
 
 
-def draw_scene(rng: random.Random, *, unseen: bool = False) -> Scene:
+@dataclass(frozen=True)
+class Mix:
+    """How often things are drawn; sizes are weighted in the order of `SIZES`."""
+
+    monsters: float
+    """The share of monsters among all objects."""
+    shape_sizes: tuple[float, float, float]
+    monster_sizes: tuple[float, float, float]
+
+
+EVEN_MIX = Mix(monsters=0.38, shape_sizes=(1, 2, 1), monster_sizes=(1, 2, 1))
+"""What the CLIP learns from, and what the figures are measured on."""
+HARD_MIX = Mix(monsters=0.5, shape_sizes=(2, 1.2, 0.8), monster_sizes=(1, 2, 2))
+"""What autoencoder and denoiser learn from: more of what is hard to draw, twice as many small shapes and more monsters,
+larger ones, because the parts of a small monster are two pixels wide."""
+
+
+def draw_scene(rng: random.Random, mix: Mix = EVEN_MIX, *, unseen: bool = False) -> Scene:
     """Draw a scene: of training's combinations, or (`unseen`) of those held out from it."""
     while True:
-        kind = MONSTER if chance(rng, MONSTER_SHARE) else rng.choice(SHAPES)
+        kind = MONSTER if chance(rng, mix.monsters) else rng.choice(SHAPES)
         colour, ground = rng.sample(tuple(COLOURS), 2)
         if held_out(kind, colour, ground) == unseen:
-            return place(rng, kind, colour, draw_background(rng, ground))
+            return place(rng, kind, colour, draw_background(rng, ground), mix)
 
 
-MONSTER_SHARE = 0.38
 RADII = {"small": (0.15, 0.2), "medium": (0.23, 0.31), "large": (0.35, 0.41)}
 MONSTER_RADII = {"small": (0.24, 0.27), "medium": (0.29, 0.35), "large": (0.37, 0.41)}
 OFFSETS = {"centre": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
 
-def place(rng: random.Random, kind: str, colour: str, background: Background) -> Scene:
+def place(rng: random.Random, kind: str, colour: str, background: Background, mix: Mix = EVEN_MIX) -> Scene:
     """Choose size, position, tilt and shade for an object; large objects stay in the centre."""
-    size = rng.choices(SIZES, (1, 2, 1))[0]
+    size = rng.choices(SIZES, mix.monster_sizes if kind == MONSTER else mix.shape_sizes)[0]
     radius = rng.uniform(*(MONSTER_RADII if kind == MONSTER else RADII)[size])
     position = "centre" if size == "large" else rng.choices(POSITIONS, (6, 1, 1, 1, 1))[0]
     reach = 0.46 - radius

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import safe_open
-from transformers import CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from pretraining.autoencoder import build_autoencoder, train_autoencoder
 from pretraining.clip import Learner, build_learner, train_picture_tower, train_text_tower
@@ -16,24 +16,22 @@ from pretraining.denoiser import build_denoiser, prepare, train_denoiser
 from pretraining.export import export, text_tower
 from pretraining.judge import Judge, train_judge
 from pretraining.tokenizer import write_json, write_tokenizer
-from pretraining.training import StageSettings, finished, part, seconds_spent
+from pretraining.training import Progress, StageSettings, finished, part, progress_of
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-AUTOENCODER = StageSettings(
-    "autoencoder", steps=3000, batch=16, learning_rate=2e-3, warm_up=100, save_every=300, horizon=3800
-)
+AUTOENCODER = StageSettings("autoencoder", steps=8000, batch=32, learning_rate=1.5e-3, warm_up=200, save_every=250)
 TEXT_TOWER = StageSettings(
     "text_tower", steps=300, batch=96, learning_rate=1e-3, warm_up=50, average=0.98, save_every=50
 )
 DENOISER = StageSettings(
-    "denoiser", steps=8500, batch=64, learning_rate=1e-3, warm_up=200, average=0.999, save_every=250
+    "denoiser", steps=12_000, batch=64, learning_rate=8e-4, warm_up=300, average=0.999, save_every=100
 )
 PICTURE_TOWER = StageSettings(
     "picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=100
 )
-JUDGE = StageSettings("judge", steps=3000, batch=64, learning_rate=2e-3, warm_up=50, average=0.99, save_every=100)
+JUDGE = StageSettings("judge", steps=5000, batch=64, learning_rate=1.5e-3, warm_up=100, average=0.995, save_every=250)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Scale:
     judge: StageSettings = JUDGE
     diet: int = 12_000
     clip_photos: int = 3000
-    drawn: int = 20_000
+    drawn: int = 36_000
     photos: int = 1200
     judge_pictures: int = 24_000
 
@@ -72,9 +70,13 @@ QUICK = Scale(
 class Stages:
     """The work folder of one pre-training, with one method per stage."""
 
-    def __init__(self, work: Path, scale: Scale, seed: int = 0) -> None:
-        """Take the folder for states and intermediate data, the scale and the seed of everything."""
+    def __init__(self, work: Path, scale: Scale, seed: int = 0, kept_clip: Path | None = None) -> None:
+        """Take the folder for states and intermediate data, the scale and the seed of everything.
+
+        `kept_clip` is the folder of a trained CLIP whose two towers are used as they are.
+        """
         self.work = work
+        self.kept_clip = kept_clip
         self.scale = replace(
             scale, **{name: replace(settings, seed=seed) for name, settings in scale.all_settings.items()}
         )
@@ -99,6 +101,8 @@ class Stages:
     def text_tower(self) -> Learner:
         """Train the text tower, or read it back; from here on it stays as it is."""
         settings, tokenizer = self.scale.text_tower, self.tokenizer()
+        if self.kept_clip is not None:
+            return kept_learner(self.kept_clip, tokenizer)
         if self._finished(settings):
             return self._averaged(build_learner(tokenizer), settings)
         return train_text_tower(settings, self.work, tokenizer)
@@ -106,6 +110,8 @@ class Stages:
     def picture_tower(self) -> Learner:
         """Train the picture tower to match the text tower, or read the finished CLIP back."""
         settings, tokenizer = self.scale.picture_tower, self.tokenizer()
+        if self.kept_clip is not None:
+            return kept_learner(self.kept_clip, tokenizer)
         if self._finished(settings):
             return self._averaged(build_learner(tokenizer), settings)
         return train_picture_tower(settings, self.work, self.text_tower(), tokenizer, self.scale.clip_photos)
@@ -140,12 +146,13 @@ class Stages:
         """Train what is missing and write the base model; return the bytes of its weights."""
         return export(assets, self.picture_tower().clip, self.autoencoder(), self.denoiser(), self.work / "tokenizer")
 
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds that each finished stage took, as its state file records them."""
-        all_settings = self.scale.all_settings.values()
-        return {
-            settings.name: seconds_spent(self._state(settings)) for settings in all_settings if self._finished(settings)
-        }
+    def progress(self) -> dict[str, Progress]:
+        """Return how far each finished stage came, in how many seconds and on which machines, by its name."""
+        found = {}
+        for name, settings in self.scale.all_settings.items():
+            if self._finished(settings):
+                found[name] = progress_of(self._state(settings))
+        return found
 
     def _state(self, settings: StageSettings) -> Path:
         return self.work / f"{settings.name}.safetensors"
@@ -158,3 +165,10 @@ class Stages:
             tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("average.")}  # noqa: SIM118
         network.load_state_dict(part(tensors, "average."))
         return network.eval()
+
+
+def kept_learner(folder: Path, tokenizer: CLIPTokenizer) -> Learner:
+    """Return a learner with the towers of a trained CLIP; its questions are untrained."""
+    learner = build_learner(tokenizer)
+    learner.clip.load_state_dict(CLIPModel.from_pretrained(folder).state_dict())
+    return learner.eval()

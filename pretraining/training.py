@@ -9,12 +9,14 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from pretraining.machine import device, machine_name
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,16 @@ def learning_rate(settings: StageSettings, step: int) -> float:
     return settings.learning_rate * warm_up * (0.01 + 0.99 * cosine)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+    machines: tuple[str, ...] = ()
+    """The machines that have trained it, by name."""
+
+
 class Average:
     """The running average of a network's weights, which is what gets exported (Polyak averaging)."""
 
@@ -83,9 +95,18 @@ def gradients_of(loss_of_step: Callable[[int], torch.Tensor]) -> Gradients:
     return gradients
 
 
-def gradients_in_threads(
-    network: torch.nn.Module, losses_of_step: Callable[[int], list[Callable[[], torch.Tensor]]]
-) -> Gradients:
+Losses = Callable[[int], list[Callable[[], torch.Tensor]]]
+"""Gives, for a step, what computes the loss of each part of its batch."""
+
+
+def gradients_in_parts(network: torch.nn.Module, losses_of_step: Losses) -> Gradients:
+    """Return the way that suits the machine: the parts in threads on a processor, one after another on a GPU."""
+    if device().type == "cpu":
+        return gradients_in_threads(network, losses_of_step)
+    return gradients_of(lambda step: torch.stack([loss() for loss in losses_of_step(step)]).mean())
+
+
+def gradients_in_threads(network: torch.nn.Module, losses_of_step: Losses) -> Gradients:
     """Return a faster way for small networks on a CPU: each part of a batch in a thread of its own, then the mean.
 
     Threads then meet once a step instead of once an operation, which is a quarter faster on two cores.
@@ -127,8 +148,9 @@ def fit(
     )
     average = Average(network, settings.average)
     path = folder / f"{settings.name}.safetensors"
-    first, seconds = load_state(path, network, optimizer, average) if path.exists() else (0, 0.0)
-    began, shown = time.monotonic() - seconds, 0.0
+    progress = load_state(path, network, optimizer, average) if path.exists() else Progress()
+    first, machines = progress.step, {*progress.machines, machine_name()}
+    began, shown = time.monotonic() - progress.seconds, 0.0
     network.train()
     for step in range(first, settings.steps):
         loss = step_once(trained, settings, gradients, optimizer, step)
@@ -138,7 +160,7 @@ def fit(
         if (step + 1) % LOG_EVERY == 0:
             log.info("%s step %d of %d loss %.4f at %.0f s", settings.name, step + 1, settings.steps, shown, spent)
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
-            save_state(path, network, optimizer, average, {"step": step + 1, "seconds": spent})
+            save_state(path, network, optimizer, average, Progress(step + 1, spent, tuple(sorted(machines))))
             if on_save:
                 on_save(average.weights)
     network.load_state_dict(average.weights)
@@ -167,7 +189,7 @@ def save_state(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average,
-    state: dict[str, float],
+    progress: Progress,
 ) -> None:
     """Write weights, their average, both Adam moments and the progress as one safetensors file, replaced at once."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -179,16 +201,14 @@ def save_state(
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".partial")
     contiguous = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    save_file(contiguous, fresh, metadata={"state": json.dumps(state)})
+    save_file(contiguous, fresh, metadata={"state": json.dumps(asdict(progress))})
     fresh.replace(path)
 
 
-def load_state(
-    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average
-) -> tuple[int, float]:
-    """Read a state back; return the step to go on with and the seconds spent so far."""
-    with safe_open(path, framework="pt") as file:
-        state = json.loads(file.metadata()["state"])
+def load_state(path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> Progress:
+    """Read a state back into network, optimizer and average; return how far it has come."""
+    progress = progress_of(path)
+    with safe_open(path, framework="pt", device=str(device())) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     network.load_state_dict(part(tensors, "network."))
     average.weights = part(tensors, "average.")
@@ -198,11 +218,11 @@ def load_state(
             like = torch.empty_like(value)
             first, second = like.clone().copy_(moments[name]), like.clone().copy_(squares[name])
             optimizer.state[value] = {
-                "step": torch.tensor(float(state["step"])),
+                "step": torch.tensor(float(progress.step), device=value.device),
                 "exp_avg": first,
                 "exp_avg_sq": second,
             }
-    return int(state["step"]), float(state["seconds"])
+    return progress
 
 
 def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -210,15 +230,13 @@ def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+def progress_of(path: Path) -> Progress:
+    """Return how far the stage of a state file has come."""
+    with safe_open(path, framework="pt") as file:
+        state = json.loads(file.metadata()["state"])
+    return Progress(state["step"], state["seconds"], tuple(state["machines"]))
+
+
 def finished(path: Path, steps: int) -> bool:
     """Say whether a state file exists and has reached its last step."""
-    if not path.exists():
-        return False
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["state"])["step"] >= steps
-
-
-def seconds_spent(path: Path) -> float:
-    """Return the wall time that a finished stage took, as its state file records it."""
-    with safe_open(path, framework="pt") as file:
-        return float(json.loads(file.metadata()["state"])["seconds"])
+    return path.exists() and progress_of(path).step >= steps

@@ -6,7 +6,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from pretraining.denoiser import build_denoiser
+from pretraining.denoiser import build_denoiser, velocity_weights
+from pretraining.export import BYTE_LIMIT
+from pretraining.schedule import noise_schedule
 from pretraining.stages import QUICK, Stages
 from pretraining.training import gradients_in_threads
 
@@ -17,7 +19,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
 
 
 def test_the_export_loads_in_plain_diffusers_and_is_not_repeated(stages: Stages, tmp_path: Path) -> None:
-    assert stages.export(tmp_path / "base_model") < 16_000_000
+    assert stages.export(tmp_path / "base_model") < BYTE_LIMIT
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base_model", local_files_only=True)
     assert pipe.vae.config.scaling_factor == stages.autoencoder().config.scaling_factor
     states = {path: path.stat().st_mtime_ns for path in stages.work.glob("*.safetensors")}
@@ -30,7 +32,7 @@ def test_the_export_loads_in_plain_diffusers_and_is_not_repeated(stages: Stages,
 def test_gradients_in_threads_are_those_of_the_whole_batch() -> None:
     torch.manual_seed(0)
     network = build_denoiser().to(memory_format=torch.channels_last)
-    inputs, states, times = torch.randn(4, 4, 16, 16), torch.randn(4, 5, 128), torch.tensor([0, 300, 600, 999])
+    inputs, states, times = torch.randn(4, 8, 16, 16), torch.randn(4, 5, 128), torch.tensor([0, 300, 600, 999])
 
     def loss(part: slice) -> torch.Tensor:
         return network(inputs[part], times[part], states[part]).sample.square().mean()
@@ -44,3 +46,20 @@ def test_gradients_in_threads_are_those_of_the_whole_batch() -> None:
     assert value == pytest.approx(whole.item(), rel=1e-5)
     for name, weight in network.named_parameters():
         torch.testing.assert_close(parted[name], weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_the_clip_of_a_model_that_is_kept_is_exported_as_it_was(stages: Stages, tmp_path: Path) -> None:
+    stages.export(tmp_path / "first")
+    kept = Stages(tmp_path / "work", QUICK, seed=4, kept_clip=tmp_path / "first" / "clip")
+    kept.export(tmp_path / "second")
+    for part in ("clip", "text_encoder"):
+        for path in (tmp_path / "first" / part).glob("*.safetensors"):
+            assert path.read_bytes() == (tmp_path / "second" / part / path.name).read_bytes()
+    assert set(kept.progress()) == {"autoencoder", "denoiser"}
+
+
+def test_nearly_clean_latents_weigh_less_and_the_noisiest_as_much_as_any() -> None:
+    weights = velocity_weights(noise_schedule())
+    assert weights[-1] == weights.max() == 1
+    assert 0 < weights[0] < 0.01
+    assert (weights.diff() >= 0).all()

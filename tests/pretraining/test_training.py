@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretraining.training import StageSettings, finished, fit, gradients_of, randomness
+from pretraining.machine import machine_name
+from pretraining.training import StageSettings, finished, fit, gradients_of, progress_of, randomness
 
 PLAN = StageSettings("line", steps=8, batch=4, learning_rate=0.1, warm_up=2, save_every=3)
 
@@ -37,6 +38,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path: Path, stop_before: int) -> None:
     resumed = train(tmp_path / "parts")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert finished(tmp_path / "parts" / "line.safetensors", PLAN.steps)
+    assert progress_of(tmp_path / "parts" / "line.safetensors").machines == (machine_name(),)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
