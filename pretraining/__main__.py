@@ -9,7 +9,7 @@ import torch
 
 from orchestrator.resources import ASSETS
 from pretraining.card import SHEET_PROMPTS, write_card
-from pretraining.evaluation import as_record, evaluate, grid, load_pipeline
+from pretraining.evaluation import SAMPLING_STEPS, as_record, evaluate, grid, load_pipeline
 from pretraining.stages import QUICK, Scale, Stages
 from pretraining.style import write_style
 from pretraining.subject import write_subject
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--base-model", type=Path, help="with evaluate: measure this folder, and write its figures and no card"
     )
     grammar.add_argument("--prompts", type=int, default=320, help="how many unseen prompts to evaluate")
+    grammar.add_argument("--steps", type=int, default=SAMPLING_STEPS, help="denoising steps of the pictures to judge")
     grammar.add_argument(
         "--quick", action="store_true", help="shrink all stages to seconds, to see that they fit together"
     )
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(stages: Stages, base_model: Path, wanted: argparse.Namespace) -> None:
     """Evaluate a base model, print the figures as JSON, and write the model card and the sheet of the exported one."""
     folder = wanted.base_model or base_model
-    figures = evaluate(folder, stages.judge(), wanted.photos, wanted.prompts)
+    figures = evaluate(folder, stages.judge(), wanted.photos, wanted.prompts, steps=wanted.steps)
     print(json.dumps(as_record(figures), indent=1))
     if wanted.base_model is not None:
         write_json(stages.work / f"figures-{folder.name}.json", as_record(figures))

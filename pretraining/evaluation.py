@@ -55,18 +55,26 @@ class Figures:
     parameters: dict[str, int]
 
 
-def evaluate(folder: Path, judge: Judge, photos: Path | None, prompts: int, seed: int = 1) -> Figures:
-    """Measure everything that the model card states."""
+def evaluate(
+    folder: Path,
+    judge: Judge,
+    photos: Path | None,
+    prompts: int,
+    *,
+    steps: int = SAMPLING_STEPS,
+    seed: int = 1,
+) -> Figures:
+    """Measure everything that the model card states, on pictures drawn in `steps` steps."""
     pipe = load_pipeline(folder)
     clip = CLIPModel.from_pretrained(folder / "clip").eval()
     scenes, texts = unseen_prompts(prompts, seed)
-    right = verdicts(judge, sampled(pipe, texts, seed), scenes)
+    right = verdicts(judge, sampled(pipe, texts, seed, steps), scenes)
     drawn = verdicts(judge, pictures_of(scenes), scenes)
     small, small_texts = small_prompts(prompts, seed)
-    right_small = verdicts(judge, sampled(pipe, small_texts, seed), small)
+    right_small = verdicts(judge, sampled(pipe, small_texts, seed, steps), small)
     drawn_small = verdicts(judge, pictures_of(small), small)
     monsters, monster_texts = monster_prompts(prompts, seed)
-    right_monsters = verdicts(judge, sampled(pipe, monster_texts, seed), monsters)
+    right_monsters = verdicts(judge, sampled(pipe, monster_texts, seed, steps), monsters)
     drawn_monsters = verdicts(judge, pictures_of(monsters), monsters)
     restored_monsters = verdicts(judge, restored(pipe, pictures_of(monsters)), monsters)
     to_text, to_picture = mean_retrieval(clip, pipe, seed)
@@ -150,13 +158,15 @@ def unseen_prompts(count: int, seed: int, *, sized: bool = False) -> tuple[list[
     return scenes, texts
 
 
-def sampled(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> torch.Tensor:
+def sampled(
+    pipe: StableDiffusionPipeline, prompts: list[str], seed: int, steps: int = SAMPLING_STEPS
+) -> torch.Tensor:
     """Return one uint8 picture per prompt (count, 3, 64, 64); picture k depends on `(seed, k)` and its prompt only."""
     pictures: list[Image.Image] = []
     for first in range(0, len(prompts), SAMPLING_BATCH):
         batch = prompts[first : first + SAMPLING_BATCH]
         sources = [torch.Generator().manual_seed(seed * 100_003 + first + k) for k in range(len(batch))]
-        pictures += pipe(batch, num_inference_steps=SAMPLING_STEPS, guidance_scale=GUIDANCE, generator=sources).images
+        pictures += pipe(batch, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=sources).images
         log.info("sampled %d of %d pictures", len(pictures), len(prompts))
     return stacked(pictures)
 
