@@ -158,9 +158,7 @@ def unseen_prompts(count: int, seed: int, *, sized: bool = False) -> tuple[list[
     return scenes, texts
 
 
-def sampled(
-    pipe: StableDiffusionPipeline, prompts: list[str], seed: int, steps: int = SAMPLING_STEPS
-) -> torch.Tensor:
+def sampled(pipe: StableDiffusionPipeline, prompts: list[str], seed: int, steps: int = SAMPLING_STEPS) -> torch.Tensor:
     """Return one uint8 picture per prompt (count, 3, 64, 64); picture k depends on `(seed, k)` and its prompt only."""
     pictures: list[Image.Image] = []
     for first in range(0, len(prompts), SAMPLING_BATCH):
