@@ -48,7 +48,7 @@ def counted(config: dict[str, Any], side: int, tokens: int) -> int:
         words = torch.randn(1, tokens, config["cross_attention_dim"])
         added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
         with FlopCounterMode(display=False) as counter:
-            unet(torch.randn(1, 4, side, side), torch.zeros(1), words, added_cond_kwargs=added)
+            unet(torch.randn(1, unet.config.in_channels, side, side), torch.zeros(1), words, added_cond_kwargs=added)
     return int(counter.get_total_flops())
 
 

@@ -74,7 +74,8 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
                 kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
             return tensor
 
-        noisy, words = torch.randn(1, 4, side, side), torch.randn(1, 77, config["cross_attention_dim"])
+        noisy = torch.randn(1, unet.config.in_channels, side, side)
+        words = torch.randn(1, 77, config["cross_attention_dim"])
         words.requires_grad_(frozen)
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
