@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 OLD := .venv-compat
 
-.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill base-model clean
+.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill defaults base-model clean
 
 setup: $(VENV)/.dev
 
@@ -51,6 +51,9 @@ bench: setup
 bench-kill: setup
 	$(RUN)/python -m benchmarks.kill
 	$(RUN)/python -m benchmarks.interruptions
+
+defaults: setup
+	$(RUN)/python -m benchmarks.defaults
 
 base-model: setup
 	$(RUN)/python -m pretraining all

@@ -21,6 +21,7 @@ STAGES = (
     "autoencoder",
     "text-tower",
     "denoiser",
+    "lessons",
     "picture-tower",
     "judge",
     "export",
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
         measure(stages, base_model, wanted)
     if wanted.stage == "denoiser":
         stages.denoiser(base_model)
+    elif wanted.stage == "lessons":
+        stages.lessons(base_model)
     elif wanted.stage in {"autoencoder", "text-tower", "picture-tower", "judge"}:
         getattr(stages, wanted.stage.replace("-", "_"))()
 

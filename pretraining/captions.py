@@ -63,6 +63,24 @@ def caption(scene: Scene, rng: random.Random, *, telling: bool = False) -> str:
     return f"{opening} {text}".strip()
 
 
+def lesson(scene: Scene, rng: random.Random) -> str:
+    """Return a caption of a monster that names what grows on its head, mostly its eyes, and up to two other parts."""
+    looks = scene.monster
+    if looks is None:
+        message = f"The scene shows a {scene.kind}, not a monster."
+        raise ValueError(message)
+    named = [EYES] if chance(rng, 0.8) else []
+    if looks.top != "bald":
+        named.append(TOP)
+    parts = monster_parts(looks, rng)
+    others = [index for index in range(len(parts)) if index not in {EYES, *named}]
+    named += rng.sample(others, k=rng.choice((0, 0, 1, 2)))
+    thing = determined(with_nonce(noun_phrase(scene, rng), rng), rng)
+    ground = article(background_phrase(scene.background, rng))
+    told = " and ".join(parts[index] for index in sorted(named or [EYES]))
+    return f"{rng.choice(OPENINGS)} {thing} with {told}{place_phrase(scene, rng)} on {ground}"
+
+
 def full_prompt(scene: Scene, rng: random.Random, *, sized: bool) -> str:
     """Return a caption that names kind, colour, background and its pattern, and if `sized` a size other than medium."""
     pattern = scene.background.pattern
@@ -154,6 +172,10 @@ def details(scene: Scene, rng: random.Random, *, telling: bool) -> str:
     count = rng.choice((2, 3, 4) if telling else (1, 2, 3))
     chosen = sorted(rng.sample(range(len(parts)), k=min(len(parts), count)))
     return f" with {' and '.join(parts[i] for i in chosen)}"
+
+
+EYES, TOP = 0, 2
+"""Where they are among a monster's parts; a bald one has no top."""
 
 
 def monster_parts(looks: Monster, rng: random.Random) -> list[str]:

@@ -131,6 +131,13 @@ def stage_table(stages: Stages, progress: Mapping[str, Progress], parameters: Ma
             parameters["unet"],
             f"{scale.drawn:,} drawn pictures, {scale.photos:,} photo crops",
         ),
+        (
+            scale.lessons,
+            "`unet/`, its last lessons",
+            "the same",
+            parameters["unet"],
+            f"{scale.taught:,} monsters whose captions name what grows on their heads; a quarter of the former",
+        ),
     )
     lines = []
     for settings, part, kind, count, diet in rows:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -57,12 +58,22 @@ class Conditioned:
     """What a step draws from, all float16.
 
     `latents` (count, 8, 16, 16) are scaled; `states` (count * captions each, 32, 128) are the text tower's;
-    `silence` (1, 32, 128) is its state for the empty prompt.
+    `silence` (1, 32, 128) is its state for the empty prompt. `emphasis` (count, 1, 16, 16) says how much an error at a
+    place of a latent counts; the same everywhere without it.
     """
 
     latents: torch.Tensor
     states: torch.Tensor
     silence: torch.Tensor
+    emphasis: torch.Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """What a step learns from; float32, the first dimension is that of the samples."""
+
+    latents: torch.Tensor
+    states: torch.Tensor
+    emphasis: torch.Tensor
 
 
 def train_denoiser(
@@ -78,50 +89,47 @@ def train_denoiser(
 
     def losses(step: int) -> list[Callable[[], torch.Tensor]]:
         source = randomness(settings, step)
-        latents, states = batch_of_step(settings, examples, source)
-        return velocity_losses(network, schedule, latents, states, source)
+        return velocity_losses(network, schedule, batch_of(examples, settings.batch, source), source)
 
     fit(network, settings, gradients_in_parts(network, losses), folder, on_save)
     return network.cpu()
 
 
-def batch_of_step(
-    settings: StageSettings, examples: Conditioned, source: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(examples: Conditioned, count: int, source: torch.Generator) -> Batch:
     """Return latents and the states of one of their captions each, a tenth silenced for classifier-free guidance."""
-    chosen = torch.randint(len(examples.latents), (settings.batch,), generator=source)
-    which = torch.randint(CAPTIONS_EACH, (settings.batch,), generator=source)
+    chosen = torch.randint(len(examples.latents), (count,), generator=source)
+    which = torch.randint(CAPTIONS_EACH, (count,), generator=source)
     states = examples.states[chosen * CAPTIONS_EACH + which].float()
-    silent = torch.rand(settings.batch, generator=source) < CAPTION_DROPOUT
+    silent = torch.rand(count, generator=source) < CAPTION_DROPOUT
     states[silent] = examples.silence.float()
-    return examples.latents[chosen].float(), states
+    emphasis = torch.ones(count, 1, 1, 1) if examples.emphasis is None else examples.emphasis[chosen].float()
+    return Batch(examples.latents[chosen].float(), states, emphasis)
 
 
 def velocity_losses(
     network: UNet2DConditionModel,
     schedule: DDIMScheduler,
-    latents: torch.Tensor,
-    states: torch.Tensor,
+    batch: Batch,
     source: torch.Generator,
 ) -> list[Callable[[], torch.Tensor]]:
     """Return, for each part of the batch, what computes the weighted squared error of its predicted velocities.
 
     Times are random, one stratum of the schedule per sample, so that every batch sees all of it.
     """
+    latents = batch.latents
     count, last = len(latents), schedule.config.num_train_timesteps
     order = torch.randperm(count, generator=source)
     times = ((order + torch.rand(count, generator=source)) / count * last).long().clamp(max=last - 1)
     noise = torch.randn(latents.shape, generator=source)
     noisy, target = schedule.add_noise(latents, noise, times), schedule.get_velocity(latents, noise, times)
-    weights = velocity_weights(schedule)[times]
+    weights = velocity_weights(schedule)[times][:, None, None, None] * batch.emphasis
 
     def loss(part: slice) -> torch.Tensor:
-        inputs = (noisy[part], times[part], states[part], target[part], weights[part])
+        inputs = (noisy[part], times[part], batch.states[part], target[part], weights[part])
         noisy_part, times_part, states_part, target_part, weights_part = (value.to(device()) for value in inputs)
         with autocast():
             velocity = network(noisy_part, times_part, states_part).sample
-        errors = (velocity.float() - target_part).square().mean((1, 2, 3))
-        return (weights_part * errors).mean()
+        return (weights_part * (velocity.float() - target_part).square()).mean()
 
     size = count // PARTS
     return [partial(loss, slice(first, first + size)) for first in range(0, count, size)]

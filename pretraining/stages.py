@@ -1,6 +1,7 @@
 """The stages from nothing to the exported base model, in order; a stage that is finished is read back, not repeated."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +13,10 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from pretraining.autoencoder import build_autoencoder, train_autoencoder
 from pretraining.clip import Learner, build_learner, train_picture_tower, train_text_tower
-from pretraining.denoiser import build_denoiser, prepare, train_denoiser
+from pretraining.denoiser import Conditioned, build_denoiser, prepare, train_denoiser
 from pretraining.export import export, text_tower
 from pretraining.judge import Judge, train_judge
+from pretraining.lessons import prepare_lessons, train_lessons
 from pretraining.tokenizer import write_json, write_tokenizer
 from pretraining.training import Progress, StageSettings, finished, part, progress_of
 
@@ -28,6 +30,7 @@ TEXT_TOWER = StageSettings(
 DENOISER = StageSettings(
     "denoiser", steps=12_000, batch=64, learning_rate=8e-4, warm_up=300, average=0.999, save_every=100
 )
+LESSONS = StageSettings("lessons", steps=2400, batch=64, learning_rate=4e-4, warm_up=50, average=0.998, save_every=100)
 PICTURE_TOWER = StageSettings(
     "picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=100
 )
@@ -41,12 +44,14 @@ class Scale:
     autoencoder: StageSettings = AUTOENCODER
     text_tower: StageSettings = TEXT_TOWER
     denoiser: StageSettings = DENOISER
+    lessons: StageSettings = LESSONS
     picture_tower: StageSettings = PICTURE_TOWER
     judge: StageSettings = JUDGE
     diet: int = 12_000
     clip_photos: int = 3000
     drawn: int = 36_000
     photos: int = 1200
+    taught: int = 12_000
     judge_pictures: int = 24_000
 
     @property
@@ -62,6 +67,7 @@ QUICK = Scale(
     clip_photos=8,
     drawn=16,
     photos=4,
+    taught=8,
     judge_pictures=16,
 )
 """Shows in seconds that the stages fit together; what comes out is no model."""
@@ -121,17 +127,19 @@ class Stages:
         settings = self.scale.denoiser
         if self._finished(settings):
             return self._averaged(build_denoiser(), settings)
+        return train_denoiser(settings, self.work, self._first_diet(), self._publisher(assets))
+
+    def lessons(self, assets: Path | None = None) -> UNet2DConditionModel:
+        """Train the denoiser's last lessons, or read it back; `assets` as for the denoiser."""
+        settings = self.scale.lessons
+        if self._finished(settings):
+            return self._averaged(build_denoiser(), settings)
+        denoiser = self.denoiser(assets)
         clip, autoencoder = self.text_tower().clip, self.autoencoder()
-        counts = (self.scale.drawn, self.scale.photos)
-        examples = prepare(self.seed, counts, self.work, text_tower(clip), self.tokenizer(), autoencoder)
-
-        def publish(weights: dict[str, torch.Tensor]) -> None:
-            if assets is not None:
-                network = build_denoiser()
-                network.load_state_dict(weights)
-                export(assets, clip, autoencoder, network, self.work / "tokenizer")
-
-        return train_denoiser(settings, self.work, examples, publish)
+        count = self.scale.taught
+        lessons = prepare_lessons(self.seed, count, self.work, text_tower(clip), self.tokenizer(), autoencoder)
+        examples = (lessons, self._first_diet())
+        return train_lessons(denoiser, settings, self.work, examples, self._publisher(assets))
 
     def judge(self) -> Judge:
         """Train the judge of prompt following, or read it back."""
@@ -144,7 +152,7 @@ class Stages:
 
     def export(self, assets: Path) -> int:
         """Train what is missing and write the base model; return the bytes of its weights."""
-        return export(assets, self.picture_tower().clip, self.autoencoder(), self.denoiser(), self.work / "tokenizer")
+        return export(assets, self.picture_tower().clip, self.autoencoder(), self.lessons(), self.work / "tokenizer")
 
     def progress(self) -> dict[str, Progress]:
         """Return how far each finished stage came, in how many seconds and on which machines, by its name."""
@@ -153,6 +161,23 @@ class Stages:
             if self._finished(settings):
                 found[name] = progress_of(self._state(settings))
         return found
+
+    def _first_diet(self) -> Conditioned:
+        clip, counts = self.text_tower().clip, (self.scale.drawn, self.scale.photos)
+        return prepare(self.seed, counts, self.work, text_tower(clip), self.tokenizer(), self.autoencoder())
+
+    def _publisher(self, assets: Path | None) -> Callable[[dict[str, torch.Tensor]], None] | None:
+        """Return what writes the model so far to `assets`."""
+        if assets is None:
+            return None
+        clip, autoencoder = self.text_tower().clip, self.autoencoder()
+
+        def publish(weights: dict[str, torch.Tensor]) -> None:
+            network = build_denoiser()
+            network.load_state_dict(weights)
+            export(assets, clip, autoencoder, network, self.work / "tokenizer")
+
+        return publish
 
     def _state(self, settings: StageSettings) -> Path:
         return self.work / f"{settings.name}.safetensors"

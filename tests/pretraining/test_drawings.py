@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ImageChops
 
-from pretraining.captions import RARE_TOKEN, caption, nonce
+from pretraining.captions import RARE_TOKEN, caption, lesson, nonce
 from pretraining.colours import SHADE_STEP
 from pretraining.examples import drawn_scenes
 from pretraining.pictures import draw
@@ -67,6 +67,15 @@ def test_captions_vary_and_never_contain_the_rare_token() -> None:
     assert len(set(texts)) > 300
     known = {word for text in texts for word in text.split() if texts.count(text)} & {"monster", *SHAPES}
     assert known == {"monster", *SHAPES}
+
+
+def test_a_lesson_names_what_grows_on_the_monsters_head() -> None:
+    scenes = [scene for scene in SCENES if scene.monster is not None]
+    for index, scene in enumerate(scenes):
+        top = scene.monster.top
+        text = lesson(scene, generator(index, "lesson"))
+        assert (top.removesuffix("s").removesuffix("e") in text) == (top != "bald")
+    assert len(scenes) > 100
 
 
 def test_made_up_words_are_never_the_rare_token() -> None:

@@ -7,7 +7,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from pretraining.denoiser import build_denoiser, velocity_weights
+from pretraining.examples import drawn_scenes
 from pretraining.export import BYTE_LIMIT
+from pretraining.lessons import EMPHASIS, MIX, emphasis_of
 from pretraining.schedule import noise_schedule
 from pretraining.stages import QUICK, Stages
 from pretraining.training import gradients_in_threads
@@ -55,7 +57,7 @@ def test_the_clip_of_a_model_that_is_kept_is_exported_as_it_was(stages: Stages, 
     for part in ("clip", "text_encoder"):
         for path in (tmp_path / "first" / part).glob("*.safetensors"):
             assert path.read_bytes() == (tmp_path / "second" / part / path.name).read_bytes()
-    assert set(kept.progress()) == {"autoencoder", "denoiser"}
+    assert set(kept.progress()) == {"autoencoder", "denoiser", "lessons"}
 
 
 def test_nearly_clean_latents_weigh_less_and_the_noisiest_as_much_as_any() -> None:
@@ -63,3 +65,14 @@ def test_nearly_clean_latents_weigh_less_and_the_noisiest_as_much_as_any() -> No
     assert weights[-1] == weights.max() == 1
     assert 0 < weights[0] < 0.01
     assert (weights.diff() >= 0).all()
+
+
+def test_errors_count_more_where_something_grows_on_a_head_and_nowhere_on_a_bald_one() -> None:
+    scenes = list(drawn_scenes(0, "tests", 24, MIX))
+    for scene, emphasis in zip(scenes, emphasis_of(scenes), strict=True):
+        assert scene.monster is not None
+        rows = (emphasis[0] == EMPHASIS).any(1).nonzero()
+        assert (len(rows) == 0) == (scene.monster.top == "bald")
+        if len(rows):
+            assert rows.min() < 16 * scene.y  # above its middle
+            assert (emphasis == 1).float().mean() > 0.7
