@@ -78,13 +78,6 @@ class Control(_Part):
     mask: Picture | None = None
     """Where it acts: a picture of the shape of `picture`, white where it does and black where it does not."""
 
-    @field_validator("is_map")
-    @classmethod
-    def _can_be_computed(cls, value: bool, info: ValidationInfo) -> bool:
-        if info.data.get("kind") == GIVEN and not value:
-            raise ValueError(f"a {GIVEN} condition is never computed; the picture has to be the map")
-        return value
-
     @field_validator("kind")
     @classmethod
     def _is_known(cls, value: str) -> str:
@@ -93,15 +86,28 @@ class Control(_Part):
             raise ValueError(f'there are no "{value}" maps; {fix}'.removesuffix("; "))
         return value
 
+    @field_validator("settings")
+    @classmethod
+    def _are_of_the_kind(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        """Return the settings that were given as the numbers that they are."""
+        kind: str = info.data.get("kind", "")
+        if not value or kind not in MAP_KINDS:
+            return value
+        if info.data.get("is_map"):
+            names = ", ".join(value)
+            raise ValueError(f"the picture is a map already, and nothing is computed of it with {names}")
+        try:
+            return settings_of(kind, value).model_dump(exclude_unset=True)
+        except ValidationError as error:
+            problems = problems_of(error, MAP_KINDS[kind].settings.model_fields)
+            raise ValueError("; ".join(problem.render() for problem in problems)) from error
+
     @model_validator(mode="after")
-    def _check_settings(self) -> Self:
+    def _check(self) -> Self:
+        if self.kind == GIVEN and not self.is_map:
+            raise ValueError(f"{GIVEN} maps are never computed; the picture has to be the map itself")
         if self.start >= self.end:
             raise ValueError(f"start is {self.start:g} and end is {self.end:g}; start must be before end")
-        if self.is_map and self.settings:
-            names = ", ".join(self.settings)
-            raise ValueError(f"{names}: the picture is a map already, and no map is computed of it")
-        if not self.is_map:
-            _require_settings(self.kind, self.settings)
         return self
 
 
@@ -151,13 +157,3 @@ class ImageAsked(NamedTuple):
 
     prompt: str
     seed: int
-
-
-def _require_settings(kind: str, values: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings that maps of a kind do not have."""
-    try:
-        settings_of(kind, values)
-    except ValidationError as error:
-        known = MAP_KINDS[kind].settings.model_fields
-        problems = problems_of(error, known)
-        raise ValueError("; ".join(problem.render() for problem in problems)) from error
