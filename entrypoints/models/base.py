@@ -110,6 +110,17 @@ class BaseModel(Protocol):
         """Return the conditions of prompts; gradients flow to whatever of the text encoders is trained."""
         ...
 
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return what classifier-free guidance takes: the conditions of `negative` for each prompt, then the prompts'.
+
+        Without `negative`, the model's own conditions of no prompt.
+        """
+        ...
+
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Return the pictures of latents (images, channels, height, width)."""
+        ...
+
     def predict(
         self,
         noisy: Tensor,
@@ -118,6 +129,20 @@ class BaseModel(Protocol):
         residuals: Residuals | None = None,
     ) -> Tensor:
         """Run the denoiser on noisy latents (batch, channels, height, width) at times (batch,)."""
+        ...
+
+    def residuals(
+        self,
+        control: nn.Module,
+        noisy: Tensor,
+        times: Tensor,
+        conditions: Conditions,
+        pictures: Tensor,
+    ) -> Residuals:
+        """Run a ControlNet, which is told what `predict` tells the denoiser.
+
+        `pictures` are the condition pictures in pixels, (batch, 3, height, width) from 0 to 1.
+        """
         ...
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 from transformers import CLIPModel
 
-from entrypoints.models.base import Conditions, Residuals
+from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import SDXL
 
@@ -31,14 +32,22 @@ class StableDiffusionXL(LatentDiffusion):
         )
         return {"encoder_hidden_states": hidden, "text_embeds": pooled}
 
-    def predict(
-        self,
-        noisy: Tensor,
-        times: Tensor,
-        conditions: Conditions,
-        residuals: Residuals | None = None,
-    ) -> Tensor:
-        """Run the denoiser, which is told that the image is uncropped and of the size of these latents.
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return the states of the negative prompt and of the prompts; zeros without a negative one, as in training."""
+        hidden, unguided, pooled, unguided_pooled = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=each(negative, prompts),
+        )
+        return {
+            "encoder_hidden_states": torch.cat([unguided, hidden]),
+            "text_embeds": torch.cat([unguided_pooled, pooled]),
+        }
+
+    def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:
+        """Return what the U-Net is told: also that the image is uncropped and of the size of these latents.
 
         That is what the pipeline tells it when it draws: original size and target size are the image's, and the crop
         starts at its corner (sec. 2.2).
@@ -55,13 +64,10 @@ class StableDiffusionXL(LatentDiffusion):
             "text_embeds": conditions["text_embeds"],
             "time_ids": sizes.repeat(len(noisy), 1),
         }
-        return self.run_denoiser(
-            noisy,
-            times,
-            residuals,
-            encoder_hidden_states=conditions["encoder_hidden_states"],
-            added_cond_kwargs=added,
-        )
+        return {
+            "encoder_hidden_states": conditions["encoder_hidden_states"],
+            "added_cond_kwargs": added,
+        }
 
 
 def load(

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
-from torch import Tensor
 from transformers import CLIPModel
 
-from entrypoints.models.base import Conditions, Residuals
+from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import STABLE_DIFFUSION
 
@@ -28,15 +27,16 @@ class StableDiffusion(LatentDiffusion):
         )
         return {"encoder_hidden_states": hidden}
 
-    def predict(
-        self,
-        noisy: Tensor,
-        times: Tensor,
-        conditions: Conditions,
-        residuals: Residuals | None = None,
-    ) -> Tensor:
-        """Run the denoiser on noisy latents (batch, channels, height, width) at times (batch,)."""
-        return self.run_denoiser(noisy, times, residuals, **conditions)
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return the states of the negative prompt and of the prompts: (2 x batch, tokens, width)."""
+        hidden, unguided = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=each(negative, prompts),
+        )
+        return {"encoder_hidden_states": torch.cat([unguided, hidden])}
 
 
 def load(

@@ -34,6 +34,7 @@ FULL = "full"
 EMBEDDING = "embedding"
 PEFT = "peft"
 PIVOTAL = "pivotal"
+CONTROLNET = "controlnet"
 
 _T = TypeVar("_T")
 
@@ -71,7 +72,7 @@ class AdapterManifest(BaseModel):
     format: int = Field(FORMAT, ge=1, le=FORMAT)
     """Version of this layout."""
     kind: str = ""
-    """What it is made of: "lora", "full", "embedding", "peft" or "pivotal"."""
+    """What it is made of: "lora", "full", "embedding", "peft", "pivotal" or "controlnet"."""
     parts: tuple[str, ...] = ()
     """Parts of the base model that it changes, by the names of their folders."""
     recipe: str
