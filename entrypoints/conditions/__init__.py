@@ -1,0 +1,1 @@
+"""Condition maps of pictures, and how far a picture agrees with one."""

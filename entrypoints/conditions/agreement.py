@@ -1,0 +1,109 @@
+"""How far a picture agrees with a condition map: 1 for the picture that the map was made of, 0 for no likeness."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from entrypoints.conditions.maps import MapMaker, grey_values, map_maker
+from orchestrator.contract.conditions import BLUR, DEPTH, PALETTE, MapSettings
+
+Mask = NDArray[np.bool_]
+_TOLERANCE = 0.0075
+"""Distance at which two edges are one, as a share of the diagonal (Martin, Fowlkes and Malik 2004, sec. 3)."""
+_FAR = 50.0
+"""Distance of two colours in CIELAB that are nothing alike: black and middle grey."""
+_SMOOTH_SIDE = 64
+"""Shorter side in pixels at which smooth maps are compared."""
+_LINE = 0.5
+"""Brightness from which a pixel of a map belongs to a line."""
+
+
+def agreement(
+    kind: str,
+    picture: Image.Image,
+    condition: Image.Image,
+    settings: MapSettings | None = None,
+    make: MapMaker | None = None,
+) -> float:
+    """Return how far a picture has what a condition map shows, from 0 to 1.
+
+    Lines (canny, sketch, hed, lineart, openpose): F1 of the pixels of lines. Blur and depth: SSIM. Palette: likeness
+    of colours. The picture's own map is compared with the wanted one: `make` computes it, which for a learned kind has
+    to be a `map_maker` with its weights. Raises ValueError for a map of another size than the picture.
+    """
+    if picture.size != condition.size:
+        raise ValueError(f"the picture has {picture.size} pixels, and the map {condition.size}")
+    make = make or map_maker(kind, settings)
+    found = make(picture)
+    if kind == PALETTE:
+        return colour_agreement(found, condition)
+    if kind in (BLUR, DEPTH):
+        return max(0.0, ssim(_reduced(found), _reduced(condition)))
+    return edge_f1(grey_values(found) >= _LINE, grey_values(condition) >= _LINE)
+
+
+def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
+    """Return the F1 of the pixels of lines, (height, width), that have one of the other within `tolerance` pixels.
+
+    The tolerance is that of Martin et al. for this size when left out, at least one pixel. Two maps without lines
+    agree; one without does not agree with one that has some.
+    """
+    if not found.any() and not wanted.any():
+        return 1.0
+    if not found.any() or not wanted.any():
+        return 0.0
+    if tolerance is None:
+        tolerance = max(1.0, _TOLERANCE * float(np.hypot(*found.shape)))
+    precision = float((_distance_to(wanted)[found] <= tolerance).mean())
+    recall = float((_distance_to(found)[wanted] <= tolerance).mean())
+    if precision + recall == 0:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
+def _distance_to(lines: Mask) -> NDArray[np.float32]:
+    """Return each pixel's distance in pixels to the nearest one of a line."""
+    elsewhere = (~lines).astype(np.uint8)
+    return np.asarray(cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def _reduced(picture: Image.Image) -> NDArray[np.float32]:
+    """Return grey values at a size where SSIM's windows are about as wide as what a smooth map shows."""
+    scale = min(1.0, _SMOOTH_SIDE / min(picture.size))
+    size = round(picture.width * scale), round(picture.height * scale)
+    return grey_values(picture.resize(size, Image.Resampling.BOX))
+
+
+def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the structural similarity of two grey pictures with values from 0 to 1 (Wang et al. 2004).
+
+    With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
+    """
+    c1, c2 = 0.01**2, 0.03**2
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5))
+
+    mean_1, mean_2 = mean(one), mean(other)
+    variance_1 = mean(one * one) - mean_1**2
+    variance_2 = mean(other * other) - mean_2**2
+    covariance = mean(one * other) - mean_1 * mean_2
+    luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
+    structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
+    return float((luminance * structure).mean())
+
+
+def colour_agreement(one: Image.Image, other: Image.Image) -> float:
+    """Return the likeness of the colours of two pictures of one size: 1 for equal ones, 0 for those that are far apart.
+
+    Colours are compared by their distance in CIELAB (CIE 1976).
+    """
+    distance = np.linalg.norm(_lab(one) - _lab(other), axis=-1)
+    return float(np.maximum(0, 1 - distance / _FAR).mean())
+
+
+def _lab(picture: Image.Image) -> NDArray[np.float32]:
+    """Return a picture in CIELAB, (height, width, 3)."""
+    values = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    return np.asarray(cv2.cvtColor(values, cv2.COLOR_RGB2LAB))
