@@ -1,6 +1,6 @@
 """Before and after: the same prompts and seeds with the base model and with the tuned one, as images and figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ DIGITS = 4
 
 DrawAll = Callable[[Sequence[DrawRequest], Callable[[int], None]], list[Image.Image]]
 """Draws the images of some requests, and tells on the way how many are ready."""
+FiguresOf = Callable[[Sequence[Image.Image], Sequence[Image.Image]], Mapping[str, float]]
+"""Measures the images before and after training; their order is that of the requests."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     seeds: Sequence[int],
     pictures: Sequence[CaptionedImage],
     scorer_folder: Path | None = None,
+    figures_of: FiguresOf | None = None,
 ) -> Evaluation:
     """Draw every prompt with the base model as it was and with the tuned one, and compare with the training pictures.
 
     The former draws first, and is done with when the latter begins: it may be a second copy. `scorer_folder` holds the
     CLIP that compares the images, in squares with a side of `size` pixels; without it the one of `base` does.
+    `figures_of` measures more than CLIP does.
     """
     if not prompts:
         return Evaluation({})
@@ -84,6 +88,9 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     real = _read_real(pictures, size)
     scorer = metrics.clip_scorer(base, scorer_folder)
     figures = measure(scorer, prompts, real, before, after)
+    if figures_of is not None:
+        for name, value in figures_of(before, after).items():
+            figures[name] = round(value, DIGITS)
     if figures:
         emit(Metrics(values=figures))
     samples = _real_samples(real)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
-from entrypoints.models.base import Residuals
+from entrypoints.models.base import AttachedControl, Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
 from entrypoints.models.sampling import FEW_STEPS, rehearse
@@ -37,6 +37,7 @@ class LatentDiffusion:
     clip: CLIPModel | None
     process: Ddpm
     adapters: list[str] = field(default_factory=list)
+    controls: list[AttachedControl] = field(default_factory=list)
 
     @property
     def denoiser(self) -> UNet2DConditionModel:
@@ -83,25 +84,48 @@ class LatentDiffusion:
         # The factor brings latents to about unit variance, which the noise process expects (arXiv 2112.10752, app. G).
         return torch.cat(moments) * self.vae.config.scaling_factor
 
-    def run_denoiser(
+    def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:  # noqa: ARG002 - for families with sizes
+        """Return the keyword arguments by which a U-Net of this family, or its ControlNet, is told of the prompts."""
+        return dict(conditions)
+
+    def predict(
         self,
         noisy: Tensor,
         times: Tensor,
-        residuals: Residuals | None,
-        **conditions: Any,
+        conditions: Conditions,
+        residuals: Residuals | None = None,
     ) -> Tensor:
-        """Run the U-Net with the keyword arguments that its family adds."""
+        """Run the U-Net on noisy latents (batch, channels, height, width) at times (batch,)."""
+        arguments = self.told(noisy, conditions)
         if residuals is not None:
-            conditions["down_block_additional_residuals"] = residuals.down
-            conditions["mid_block_additional_residual"] = residuals.middle
+            arguments["down_block_additional_residuals"] = residuals.down
+            arguments["mid_block_additional_residual"] = residuals.middle
         prediction: Tensor
         (prediction,) = self.denoiser(
             noisy,
             times,
             return_dict=False,
-            **conditions,
+            **arguments,
         )
         return prediction
+
+    def residuals(
+        self,
+        control: nn.Module,
+        noisy: Tensor,
+        times: Tensor,
+        conditions: Conditions,
+        pictures: Tensor,
+    ) -> Residuals:
+        """Run a ControlNet (arXiv 2302.05543, eq. 9) on condition pictures (batch, 3, height, width) from 0 to 1."""
+        down, middle = control(
+            noisy,
+            times,
+            controlnet_cond=pictures,
+            return_dict=False,
+            **self.told(noisy, conditions),
+        )
+        return Residuals(down, middle)
 
 
 def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:

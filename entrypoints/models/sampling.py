@@ -74,6 +74,17 @@ def draw_batch(
     base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
 ) -> list[Image.Image]:
     """Draw some images in one batch."""
+    return draw_with(base.pipeline, requests, drawing, check_stop)
+
+
+def draw_with(
+    pipeline: Any,
+    requests: Sequence[DrawRequest],
+    drawing: Drawing,
+    check_stop: Callable[[], None],
+    **options: Any,
+) -> list[Image.Image]:
+    """Draw some images in one batch with a pipeline, which may take more `options`."""
 
     def check_after_step(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
         check_stop()
@@ -84,7 +95,7 @@ def draw_batch(
     for request in requests:
         prompts.append(request.prompt)
         generators.append(torch.Generator("cpu").manual_seed(request.seed))
-    images: list[Image.Image] = base.pipeline(
+    images: list[Image.Image] = pipeline(
         prompts,
         height=drawing.size,
         width=drawing.size,
@@ -92,6 +103,7 @@ def draw_batch(
         guidance_scale=drawing.guidance,
         generator=generators,
         callback_on_step_end=check_after_step,
+        **options,
     ).images
     return images
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 from transformers import CLIPModel
 
-from entrypoints.models.base import Conditions, Residuals
+from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
@@ -31,14 +32,8 @@ class StableDiffusionXL(LatentDiffusion):
         )
         return {"encoder_hidden_states": hidden, "text_embeds": pooled}
 
-    def predict(
-        self,
-        noisy: Tensor,
-        times: Tensor,
-        conditions: Conditions,
-        residuals: Residuals | None = None,
-    ) -> Tensor:
-        """Run the denoiser, which is told that the image is uncropped and of the size of these latents.
+    def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:
+        """Return what the U-Net is told: also that the image is uncropped and of the size of these latents.
 
         That is what the pipeline tells it when it draws: original size and target size are the image's, and the crop
         starts at its corner (sec. 2.2).
@@ -55,13 +50,10 @@ class StableDiffusionXL(LatentDiffusion):
             "text_embeds": conditions["text_embeds"],
             "time_ids": sizes.repeat(len(noisy), 1),
         }
-        return self.run_denoiser(
-            noisy,
-            times,
-            residuals,
-            encoder_hidden_states=conditions["encoder_hidden_states"],
-            added_cond_kwargs=added,
-        )
+        return {
+            "encoder_hidden_states": conditions["encoder_hidden_states"],
+            "added_cond_kwargs": added,
+        }
 
 
 def load(

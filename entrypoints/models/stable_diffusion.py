@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
-from torch import Tensor
 from transformers import CLIPModel
 
-from entrypoints.models.base import Conditions, Residuals
+from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
@@ -27,16 +26,6 @@ class StableDiffusion(LatentDiffusion):
             do_classifier_free_guidance=False,
         )
         return {"encoder_hidden_states": hidden}
-
-    def predict(
-        self,
-        noisy: Tensor,
-        times: Tensor,
-        conditions: Conditions,
-        residuals: Residuals | None = None,
-    ) -> Tensor:
-        """Run the denoiser on noisy latents (batch, channels, height, width) at times (batch,)."""
-        return self.run_denoiser(noisy, times, residuals, **conditions)
 
 
 def load(

@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import evaluate
+from entrypoints.evaluation.before_and_after import DrawAll, FiguresOf, evaluate
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batches, draw, draw_batch
 from entrypoints.runtime.pictures import CaptionedImage
@@ -21,22 +21,27 @@ def evaluate_and_publish(
     tuner: Tuner,
     images: Sequence[CaptionedImage],
     prompts: Sequence[EvaluationPrompt],
+    *,
+    draw_after: DrawAll | None = None,
+    figures_of: FiguresOf | None = None,
 ) -> None:
     """Compare the tuned model with what it was before, and publish the adapter with figures, samples and contact sheet.
 
-    `images` are those it was trained on. Raises Stopped when the process was asked to end.
+    `images` are those it was trained on. `draw_after` draws with what was trained where the base model alone does not;
+    `figures_of` measures more of the images before and after. Raises Stopped when the process was asked to end.
     """
     if not run.ranks.is_first:
         return
     evaluation = evaluate(
         draw_before=partial(draw_untuned, run, base, tuner),
-        draw_after=partial(draw_tuned, run, base, tuner),
+        draw_after=draw_after or partial(draw_tuned, run, base, tuner),
         base=base,
         prompts=prompts,
         size=run.drawing.size,
         seeds=run.evaluation_seeds,
         pictures=images,
         scorer_folder=run.scorer_folder,
+        figures_of=figures_of,
     )
     save = partial(evaluation.save, title=run.title)
     run.publish(tuner, base, evaluation.metrics, save, evaluation.scorer_sha256)
@@ -48,8 +53,13 @@ def draw_untuned(
     tuner: Tuner,
     requests: Sequence[DrawRequest],
     report: Callable[[int], None],
+    check_stop: Callable[[], None] | None = None,
 ) -> list[Image.Image]:
-    """Return the images of the base model as it was before it was tuned; only those that no job has drawn are drawn."""
+    """Return the images of the base model as it was before it was tuned; only those that no job has drawn are drawn.
+
+    Raises Stopped when the process was asked to end, or what `check_stop` raises instead.
+    """
+    check_stop = check_stop or run.stop.check
     cache = run.image_cache(base)
     parts = batches(base, requests, run.drawing)
     if not all(cache.holds(batch) for batch in parts):
@@ -57,7 +67,7 @@ def draw_untuned(
         with tuner.untuned(run.load_base_model) as untuned:
             for batch in parts:
                 if not cache.holds(batch):
-                    cache.keep(batch, draw_batch(untuned, batch, run.drawing, run.stop.check))
+                    cache.keep(batch, draw_batch(untuned, batch, run.drawing, check_stop))
                 done += len(batch)
                 report(done)
         del untuned

@@ -16,6 +16,8 @@ OPENPOSE = "openpose"
 DEPTH = "depth"
 HED = "hed"
 LINEART = "lineart"
+GIVEN = "given"
+"""Maps of a kind of one's own, which are never computed."""
 
 
 class MapSettings(BaseModel):
