@@ -54,6 +54,9 @@ RECIPES = {
     "adafactor, with a noise offset": tiny.dreambooth(
         checkpoint_steps=2, keep_checkpoints=9, optimizer="adafactor", noise_offset=0.1
     ),
+    "controlnet of several conditions": tiny.controlnet(
+        checkpoint_steps=2, keep_checkpoints=9, conditions=("canny", "given"), random_crop=True, buckets=True, steps=6
+    ),
     "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
 }
 
