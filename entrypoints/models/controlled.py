@@ -1,6 +1,7 @@
 """Draw with a ControlNet beside the base model: each image is shown a condition picture of its own."""
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import diffusers
@@ -16,7 +17,11 @@ def control_pipeline(base: BaseModel, network: nn.Module) -> Any:
     name = base.family.control_pipeline
     if name is None:
         raise ValueError(f"{base.family.title} takes no ControlNet")
-    pipeline = getattr(diffusers, name).from_pipe(base.pipeline, controlnet=network)
+    drawn_by = base.pipeline
+    pipeline_class = getattr(diffusers, name)
+    known = {**drawn_by.config, **drawn_by.components, **base.family.pipeline_arguments, "controlnet": network}
+    taken = signature(pipeline_class).parameters
+    pipeline = pipeline_class(**{argument: known[argument] for argument in taken if argument in known})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -6,6 +6,7 @@ from functools import partial
 from PIL import Image
 
 from entrypoints.adapters.controlnet import ControlNetTuner
+from entrypoints.evaluation.before_and_after import Controlled
 from entrypoints.models.sampling import DrawRequest
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.captions import caption_prompts, repeated
@@ -14,7 +15,8 @@ from entrypoints.training.control import ControlObjective
 from entrypoints.training.denoising import PromptEncoder, Stream
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
-from entrypoints.training.obedience import ObedienceWatch, draw_with_control, final_figures, watched_pictures
+from entrypoints.training.obedience import final_figures, watched_pictures
+from entrypoints.training.obedience_watch import ObedienceWatch, draw_with_control
 from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.run import Run
 from entrypoints.training.texts import require_texts
@@ -59,5 +61,9 @@ def publish(recipe: ControlNet, run: Run, tuner: ControlNetTuner, images: Sequen
     def draw_after(requests: Sequence[DrawRequest], report: Callable[[int], None]) -> list[Image.Image]:
         return draw_with_control(run, tuner, watched, requests, run.stop.check, report)
 
-    figures_of = partial(final_figures, recipe, watched)
-    evaluate_and_publish(run, tuner.base, tuner, images, prompts, draw_after=draw_after, figures_of=figures_of)
+    controlled = Controlled(
+        draw=draw_after,
+        conditions=[each.condition for each in watched],
+        figures_of=partial(final_figures, recipe, watched),
+    )
+    evaluate_and_publish(run, tuner.base, tuner, images, prompts, controlled)

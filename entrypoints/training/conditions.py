@@ -40,11 +40,14 @@ class ConditionPictures:
     def kinds_of(self, visits: int, random: torch.Generator) -> list[str | None]:
         """Draw which kind of condition each visit shows, and whether it shows one at all."""
         kinds = self.recipe.conditions
-        chosen = torch.randint(len(kinds), (visits,), generator=random).tolist()
+        chosen = torch.randint(len(kinds), (visits,), generator=random)
         dropped = torch.rand(visits, generator=random) < self.recipe.condition_dropout
         found: list[str | None] = []
-        for number, is_dropped in zip(chosen, dropped.tolist(), strict=True):
-            found.append(None if is_dropped else kinds[number])
+        for number, is_dropped in zip(chosen.tolist(), dropped.tolist(), strict=True):
+            kind: str | None = kinds[number]
+            if is_dropped:
+                kind = None
+            found.append(kind)
         return found
 
     def pictures_of(self, indices: Sequence[int], cuts: Sequence[Cut], kinds: Sequence[str | None]) -> Tensor:
@@ -62,14 +65,18 @@ class ConditionPictures:
         size = self.sizes[index]
         if kind is None:
             return torch.zeros(3, size.height, size.width, dtype=torch.uint8)
-        key = (self.images[index].path, kind)
-        if cut == CENTRE and key in self._kept:
+        image = self.images[index]
+        key = (image.path, kind)
+        is_fixed = cut == CENTRE
+        if is_fixed and key in self._kept:
             return self._kept[key]
-        shown = condition_of(self.images[index], size, kind, cut)
-        pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1).contiguous()
-        if cut == CENTRE and self._kept_bytes + pixels.numel() <= MOST_KEPT:
+        shown = condition_of(image, size, kind, cut)
+        values = np.array(shown)  # (height, width, 3)
+        pixels = torch.from_numpy(values).permute(2, 0, 1).contiguous()
+        bytes_then = self._kept_bytes + pixels.numel()
+        if is_fixed and bytes_then <= MOST_KEPT:
             self._kept[key] = pixels
-            self._kept_bytes += pixels.numel()
+            self._kept_bytes = bytes_then
         return pixels
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import DrawAll, FiguresOf, evaluate
+from entrypoints.evaluation.before_and_after import Controlled, DrawAll, evaluate
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batches, draw, draw_batch
 from entrypoints.runtime.pictures import CaptionedImage
@@ -21,27 +21,28 @@ def evaluate_and_publish(
     tuner: Tuner,
     images: Sequence[CaptionedImage],
     prompts: Sequence[EvaluationPrompt],
-    *,
-    draw_after: DrawAll | None = None,
-    figures_of: FiguresOf | None = None,
+    controlled: Controlled | None = None,
 ) -> None:
     """Compare the tuned model with what it was before, and publish the adapter with figures, samples and contact sheet.
 
-    `images` are those it was trained on. `draw_after` draws with what was trained where the base model alone does not;
-    `figures_of` measures more of the images before and after. Raises Stopped when the process was asked to end.
+    `images` are those it was trained on. What is `controlled` is drawn from conditions after training. Raises Stopped
+    when the process was asked to end.
     """
     if not run.ranks.is_first:
         return
+    draw_after: DrawAll = partial(draw_tuned, run, base, tuner)
+    if controlled is not None:
+        draw_after = controlled.draw
     evaluation = evaluate(
         draw_before=partial(draw_untuned, run, base, tuner),
-        draw_after=draw_after or partial(draw_tuned, run, base, tuner),
+        draw_after=draw_after,
         base=base,
         prompts=prompts,
         size=run.drawing.size,
         seeds=run.evaluation_seeds,
         pictures=images,
         scorer_folder=run.scorer_folder,
-        figures_of=figures_of,
+        controlled=controlled,
     )
     save = partial(evaluation.save, title=run.title)
     run.publish(tuner, base, evaluation.metrics, save, evaluation.scorer_sha256)

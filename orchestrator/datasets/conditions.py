@@ -41,7 +41,8 @@ def find_conditions(folder: Path, listing: Listing, findings: Findings) -> dict[
     """
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in _names(folder):
-        by_stem[_stem(name)].append(name)
+        stem = _stem(name)
+        by_stem[stem].append(name)
     found: dict[str, Path] = {}
     for image in listing.all_images:
         names = by_stem.pop(_stem(image), [])
@@ -59,7 +60,10 @@ def find_conditions(folder: Path, listing: Listing, findings: Findings) -> dict[
             wanted = f"{CONDITIONS_FOLDER}/{Path(image).stem}.png"
             findings.problem(image, f"has no condition: there is no {wanted}", f"add {wanted}")
     _check_images_differ(listing, findings)
-    _warn_of_left_over([name for names in by_stem.values() for name in names], findings)
+    left_over: list[str] = []
+    for names in by_stem.values():
+        left_over += names
+    _warn_of_left_over(left_over, findings)
     return found
 
 
@@ -69,10 +73,12 @@ def shape_misfit(condition: Size, image: Size) -> str:
     Their sizes may differ: both are scaled to that of training.
     """
     width, height = condition
-    expected = width * image[1] / image[0]
-    if abs(height - expected) <= max(1.0, _ROUNDING * expected):
+    image_width, image_height = image
+    expected = width * image_height / image_width
+    difference = abs(height - expected)
+    if difference <= max(1.0, _ROUNDING * expected):
         return ""
-    return f"is {width}x{height}, which is not the shape of its picture ({image[0]}x{image[1]})"
+    return f"is {width}x{height}, which is not the shape of its picture ({image_width}x{image_height})"
 
 
 def _names(folder: Path) -> list[str]:

@@ -76,15 +76,13 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
-        caption = captions.texts.get(name)
-        repeats = captions.repeats.get(name, 1)
         decoded = source.decoded
         image = InspectedImage(
             file=Path(name),
             width=decoded.width,
             height=decoded.height,
-            caption=caption,
-            repeats=repeats,
+            caption=captions.texts.get(name),
+            repeats=captions.repeats.get(name, 1),
             condition=conditions.get(name),
         )
         images.append(image)
@@ -94,15 +92,11 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
-        if image.condition is not None:
-            shown = _read_condition(folder / image.condition, image, resolution, findings)
-            if shown is not None and not findings.problems:
-                with _writing(destination):
-                    target = destination / CONDITIONS_FOLDER / f"{number:05}{shown.extension}"
-                    target.parent.mkdir(exist_ok=True)
-                    shown.write(target)
-        if caption is not None or repeats > 1:
-            lines.append(_row(prepared, caption, repeats))
+        shown = _read_condition(folder, image, resolution, findings)
+        if shown is not None and not findings.problems:
+            _write_condition(shown, destination, number)
+        if image.caption is not None or image.repeats > 1:
+            lines.append(_row(prepared, image.caption, image.repeats))
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -193,14 +187,16 @@ def _read(path: Path, resolution: int, findings: Findings, name: str | None = No
 
 
 def _read_condition(
-    path: Path,
+    folder: Path,
     image: InspectedImage,
     resolution: int,
     findings: Findings,
 ) -> _Source | None:
-    """Read and decode the condition of an image, as `_read` does; one of another shape is a problem too."""
-    name = f"{CONDITIONS_FOLDER}/{path.name}"
-    source = _read(path, resolution, findings, name)
+    """Read and decode the condition of an image, if it has one, as `_read` does; another shape is a problem too."""
+    if image.condition is None:
+        return None
+    name = str(image.condition)
+    source = _read(folder / name, resolution, findings, name)
     if source is None:
         return None
     decoded = source.decoded
@@ -209,6 +205,14 @@ def _read_condition(
         findings.problem(name, misfit, "make it of the picture as it is: neither cut nor turned")
         return None
     return source
+
+
+def _write_condition(source: _Source, destination: Path, number: int) -> None:
+    """Write what training gets of a condition: it has the number of its image."""
+    folder = destination / CONDITIONS_FOLDER
+    with _writing(destination):
+        folder.mkdir(exist_ok=True)
+        source.write(folder / f"{number:05}{source.extension}")
 
 
 def _read_file(path: Path) -> bytes:

@@ -14,10 +14,11 @@ from PIL import Image
 
 from entrypoints.adapters.controlnet import ControlNetTuner
 from entrypoints.conditions.maps import condition_map
+from entrypoints.evaluation import contact_sheet as sheets
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import crop, list_images, read_image
-from entrypoints.training import obedience as watching
+from entrypoints.training import obedience_watch as watching
 from entrypoints.training.conditions import ConditionPictures
 from entrypoints.training.control import ControlObjective
 from entrypoints.training.denoising import PromptEncoder, Stream
@@ -146,6 +147,15 @@ def test_it_is_trained_watched_measured_and_published(job: Any, run: Any, condit
     page = environment.report.read_text()
     assert "condition obeyed" in page
     assert "condition agreement" in page
+    assert page.count("the condition of: ") == 3 + 2  # of what was watched, and of the evaluation prompts
+    with Image.open(environment.model / "contact_sheet.png") as sheet:
+        assert sheet.size == contact_sheet_size(prompts=2, blocks=3)
+
+
+def contact_sheet_size(prompts: int, blocks: int) -> tuple[int, int]:
+    """The size of a sheet of one seed, with images before, conditions, and images after as blocks."""
+    right = sheets.FIRST_CELL + blocks * sheets.CELL + (blocks - 1) * sheets.GUTTER
+    return right + sheets.MARGIN, sheets.FIRST_ROW + prompts * sheets.PITCH + sheets.MARGIN
 
 
 def test_pictures_without_captions_can_be_trained_on(job: Any, run: Any) -> None:
@@ -204,7 +214,7 @@ def test_a_run_that_ignores_conditions_fails_and_says_what_to_do(
     monkeypatch.setattr(watching, "draw_controlled", drawn_from_black)
     own_pictures = ConditionPictures.pictures_of
     monkeypatch.setattr(ConditionPictures, "pictures_of", lambda *visits: own_pictures(*visits) * 0)
-    with pytest.raises(TrainingError, match=r"conditions are ignored: after 2 steps drawn images agree") as caught:
+    with pytest.raises(TrainingError, match=r"conditions are ignored\. After 2 steps images agree") as caught:
         run(job(tiny.controlnet(obeyed_by=2)))
     assert caught.value.kind == "learns-nothing"
     assert "learning_rate" in caught.value.next_step

@@ -70,7 +70,8 @@ def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: An
     events = run(resumed)
     assert {"event": "resumed", "step": 2} in events
     warnings = [event["message"] for event in events if event["event"] == "warning"]
-    assert not [message for message in warnings if "is for GPUs" not in message]  # half precision on a CPU
+    expected = ("is for GPUs", "Train longer")  # half precision on a CPU; a few steps of a ControlNet
+    assert not [message for message in warnings if not any(words in message for words in expected)]
     assert hash_files(resumed.model) == hash_files(whole.model)
     last = recipe.steps
     assert hash_files(folder_of(resumed.checkpoints, last)) == hash_files(folder_of(whole.checkpoints, last))
