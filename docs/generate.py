@@ -19,7 +19,7 @@ from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.families import STABLE_DIFFUSION
-from orchestrator.contract.figures import AFTER, MEASURES, Measure
+from orchestrator.contract.figures import AFTER, CONTROL_MEASURES, MEASURES, Measure
 from orchestrator.contract.recipe import recipe_class, recipe_names
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
@@ -110,7 +110,7 @@ def _fields_section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
 def metrics_page() -> str:
     """Return what each figure of a finished adapter means."""
     rows: list[str] = []
-    for measure in MEASURES:
+    for measure in (*MEASURES, *CONTROL_MEASURES):
         rows += _figure_rows(measure)
     return "\n".join(
         [

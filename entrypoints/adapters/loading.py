@@ -6,12 +6,13 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from entrypoints.adapters import embedding, full, lora, peft_layout, pivotal
+from entrypoints.adapters import controlnet, embedding, full, lora, peft_layout, pivotal
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, PEFT, PIVOTAL, AdapterManifest
+from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, FULL, LORA, PEFT, PIVOTAL, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
+    CONTROLNET: controlnet,
     EMBEDDING: embedding,
     FULL: full,
     LORA: lora,

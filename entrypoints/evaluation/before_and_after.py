@@ -1,8 +1,9 @@
 """Before and after: the same prompts and seeds with the base model and with the tuned one, as images and figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -23,6 +24,26 @@ DIGITS = 4
 
 DrawAll = Callable[[Sequence[DrawRequest], Callable[[int], None]], list[Image.Image]]
 """Draws the images of some requests, and tells on the way how many are ready."""
+FiguresOf = Callable[[Sequence[Image.Image], Sequence[Image.Image]], Mapping[str, float]]
+"""Measures the images before and after training; their order is that of the requests."""
+
+
+class Controlled(NamedTuple):
+    """How a ControlNet is evaluated, which is shown a condition for each prompt."""
+
+    draw: DrawAll
+    """Draws from the conditions."""
+    conditions: Sequence[Image.Image]
+    """One for each prompt."""
+    figures_of: FiguresOf
+    """Measures more than CLIP does."""
+
+    def measure(self, before: Sequence[Image.Image], after: Sequence[Image.Image]) -> dict[str, float]:
+        """Return its own figures of images before and after training."""
+        figures = {}
+        for name, value in self.figures_of(before, after).items():
+            figures[name] = round(value, DIGITS)
+        return figures
 
 
 @dataclass(frozen=True)
@@ -55,20 +76,18 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     seeds: Sequence[int],
     pictures: Sequence[CaptionedImage],
     scorer_folder: Path | None = None,
+    controlled: Controlled | None = None,
 ) -> Evaluation:
     """Draw every prompt with the base model as it was and with the tuned one, and compare with the training pictures.
 
     The former draws first, and is done with when the latter begins: it may be a second copy. `scorer_folder` holds the
     CLIP that compares the images, in squares with a side of `size` pixels; without it the one of `base` does.
+    What is `controlled` was drawn from conditions after training.
     """
     if not prompts:
         return Evaluation({})
-    asked_before: list[DrawRequest] = []
-    asked_after: list[DrawRequest] = []
-    for prompt in prompts:
-        for seed in seeds:
-            asked_before.append(DrawRequest(prompt.before, seed))
-            asked_after.append(DrawRequest(prompt.after, seed))
+    asked_before = _requests([prompt.before for prompt in prompts], seeds)
+    asked_after = _requests([prompt.after for prompt in prompts], seeds)
     half = len(asked_before)
     total = 2 * half
 
@@ -84,15 +103,24 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     real = _read_real(pictures, size)
     scorer = metrics.clip_scorer(base, scorer_folder)
     figures = measure(scorer, prompts, real, before, after)
+    samples = _real_samples(real)
+    if controlled is not None:
+        figures |= controlled.measure(before, after)
+        samples += _shown_samples(prompts, controlled.conditions)
     if figures:
         emit(Metrics(values=figures))
-    samples = _real_samples(real)
     samples += _drawn_samples("before", prompts, asked_before, before)
     samples += _drawn_samples("after", prompts, asked_after, after)
-    scorer_sha256 = None
-    if scorer is not None:
-        scorer_sha256 = scorer.sha256
-    return Evaluation(figures, samples, scorer_sha256)
+    return Evaluation(figures, samples, None if scorer is None else scorer.sha256)
+
+
+def _requests(prompts: Sequence[str], seeds: Sequence[int]) -> list[DrawRequest]:
+    """Return what is drawn: those of the first prompt first, one for each seed."""
+    requests = []
+    for prompt in prompts:
+        for seed in seeds:
+            requests.append(DrawRequest(prompt, seed))
+    return requests
 
 
 def _read_real(
@@ -114,6 +142,20 @@ def _real_samples(real: Sequence[Image.Image]) -> list[IndexedImage]:
         about = SampleImage(
             file=f"real-{number:02}.png",
             source="real",
+        )
+        samples.append(IndexedImage(image, about))
+    return samples
+
+
+def _shown_samples(prompts: Sequence[EvaluationPrompt], conditions: Sequence[Image.Image]) -> list[IndexedImage]:
+    """Return what a ControlNet was shown for each prompt as samples; none where there is none."""
+    samples = []
+    for row, image in enumerate(conditions):
+        about = SampleImage(
+            file=f"condition-{row:02}.png",
+            source="condition",
+            prompt=prompts[row].after,
+            text=prompts[row].text,
         )
         samples.append(IndexedImage(image, about))
     return samples

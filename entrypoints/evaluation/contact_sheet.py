@@ -1,6 +1,6 @@
 """One picture to judge an adapter by: a row for each prompt, without the adapter left and with it right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -48,19 +48,26 @@ _LABEL = Room(
 
 
 def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
-    """Lay samples out: a strip of real pictures, as many as there is room for, and below it a row for each prompt."""
+    """Lay samples out: a strip of real pictures, as many as there is room for, and below it a row for each prompt.
+
+    Where a ControlNet was shown something for the prompts, it stands between the images before and after.
+    """
     real = []
     for sample in samples:
         if sample.about.source == "real":
             real.append(sample.image)
     before = _images_by_text(samples, "before")
     after = _images_by_text(samples, "after")
+    conditions = _images_by_text(samples, "condition")
     columns = 0
     for images in [*before.values(), *after.values()]:
         columns = max(columns, len(images))
 
     block_width = columns * PITCH - GAP
-    after_left = FIRST_CELL + block_width + GUTTER
+    condition_left = FIRST_CELL + block_width + GUTTER
+    after_left = condition_left
+    if conditions:
+        after_left += CELL + GUTTER
     right = after_left + block_width
     bottom = FIRST_ROW + len(after) * PITCH
     sheet = Image.new("RGB", (right + MARGIN, bottom + MARGIN), PAPER)
@@ -78,17 +85,32 @@ def contact_sheet(title: str, samples: Sequence[IndexedImage]) -> Image.Image:
     _paste_strip(sheet, real[:room], FIRST_CELL, REAL_TOP)
 
     _write_heading(pen, "before", FIRST_CELL)
+    if conditions:
+        _write_heading(pen, "condition", condition_left)
     _write_heading(pen, "after", after_left)
-    top = FIRST_ROW
     prompts = _prompts_by_text(samples)
-    labels = _lettering(LABEL_SIZE).labels(list(prompts.values()), _LABEL)
-    for text, label in zip(prompts, labels, strict=True):
-        _write_label(pen, label, top)
-        _paste_strip(sheet, before[text], FIRST_CELL, top)
-        _paste_strip(sheet, after[text], after_left, top)
-        top += PITCH
+    blocks = {FIRST_CELL: before, after_left: after}
+    if conditions:
+        blocks[condition_left] = conditions
+    _paste_rows(sheet, pen, prompts, blocks)
     _write_note(pen, [title, *prompts.values()], bottom)
     return sheet
+
+
+def _paste_rows(
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    prompts: Mapping[str, str],
+    blocks: Mapping[int, Mapping[str, Sequence[Image.Image]]],
+) -> None:
+    """Put a row for each prompt onto the sheet: its label, and its images in blocks by their left edges."""
+    labels = _lettering(LABEL_SIZE).labels(list(prompts.values()), _LABEL)
+    top = FIRST_ROW
+    for text, label in zip(prompts, labels, strict=True):
+        _write_label(pen, label, top)
+        for left, images in blocks.items():
+            _paste_strip(sheet, images.get(text, []), left, top)
+        top += PITCH
 
 
 def _prompts_by_text(samples: Sequence[IndexedImage]) -> dict[str, str]:

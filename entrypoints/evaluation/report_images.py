@@ -67,6 +67,8 @@ class Compared(NamedTuple):
     after: Sequence[Shown]
     left_out: int
     """Images of it, before and after each, that are not shown."""
+    shown: Sequence[Shown] = ()
+    """What a ControlNet was shown for it."""
 
 
 class Line(NamedTuple):
@@ -74,6 +76,8 @@ class Line(NamedTuple):
 
     prompt: str
     images: Sequence[Shown | None]
+    shown: Sequence[Shown] = ()
+    """What a ControlNet was shown for it."""
 
 
 class Timeline(NamedTuple):
@@ -112,6 +116,7 @@ def compared_prompts(model: Path, manifest: AdapterManifest | None, pictures: Pi
     folder = model / SAMPLES_FOLDER
     before = _by_text(folder, "before")
     after = _by_text(folder, "after")
+    conditions = _by_text(folder, "condition")
     prompts = []
     for text, images in after.items():
         compared = Compared(
@@ -119,6 +124,7 @@ def compared_prompts(model: Path, manifest: AdapterManifest | None, pictures: Pi
             before=_shown(folder, before.get(text, [])[:MOST_SEEDS], "before training", pictures),
             after=_shown(folder, images[:MOST_SEEDS], "after training", pictures),
             left_out=max(0, len(images) - MOST_SEEDS),
+            shown=_conditions(folder, conditions.get(text, []), pictures),
         )
         prompts.append(compared)
     return prompts
@@ -136,6 +142,7 @@ def real_photos(model: Path, manifest: AdapterManifest | None, pictures: Picture
 def timeline_of(folder: Path, pictures: Pictures) -> Timeline:
     """Return the validation images of a run, of some of its steps where they are many."""
     drawn: dict[tuple[str, int], SampleImage] = {}
+    conditions = _by_text(folder, "condition")
     for image in listed_images(folder).values():
         if image.step is not None:
             drawn[image.prompt, image.step] = image
@@ -151,7 +158,7 @@ def timeline_of(folder: Path, pictures: Pictures) -> Timeline:
             if image is not None:
                 shown = pictures.add(folder / image.file, f"{prompt}, after step {step}")
             images.append(shown)
-        lines.append(Line(prompt, images))
+        lines.append(Line(prompt, images, _conditions(folder, conditions.get(prompt, []), pictures)))
     return Timeline(kept, lines, len(steps) - len(kept))
 
 
@@ -203,6 +210,11 @@ def _shown(folder: Path, images: Sequence[SampleImage], when: str, pictures: Pic
         alt = f"{image.prompt}, {when}, seed {image.seed}"
         shown.append(pictures.add(folder / image.file, alt))
     return shown
+
+
+def _conditions(folder: Path, images: Sequence[SampleImage], pictures: Pictures) -> list[Shown]:
+    """Return what a ControlNet was shown for a prompt."""
+    return [pictures.add(folder / image.file, f"the condition of: {image.prompt}") for image in images]
 
 
 def _words(what: str, fix: str) -> str:

@@ -154,6 +154,7 @@ The prompts {{ "are captions of the training data" if prompts_are_captions else 
 {% for one in compared %}
 <article class="card"><h3>{{ one.prompt|letters }}</h3>
 {{ strip("before", one.before) }}
+{% if one.shown %}{{ strip("condition", one.shown) }}{% endif %}
 {{ strip("after", one.after) }}
 {% if one.left_out %}<p class="faint">{{ one.left_out }} more beside the adapter, in samples/.</p>{% endif %}
 </article>
@@ -228,6 +229,7 @@ fidelity. Figures by different CLIP models cannot be compared.</p></details>
 <div class="cards">
 {% for line in timeline.lines %}
 <article class="card"><h3>{{ line.prompt|letters }}</h3>
+{% if line.shown %}{{ strip("condition", line.shown) }}{% endif %}
 <div class="moments" tabindex="0" role="group" aria-label="{{ line.prompt|letters }}">
 {% for shown in line.images %}
 <figure>{% if shown %}{{ image(shown) }}{% endif %}

@@ -9,7 +9,7 @@ from entrypoints.runtime.history import StepRecord
 from entrypoints.runtime.machine import Machine
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, measures_in
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 
@@ -129,7 +129,7 @@ def figures_of(manifest: AdapterManifest | None) -> list[FigureRow]:
     if manifest is None or not manifest.metrics:
         return []
     rows = []
-    for measure in MEASURES:
+    for measure in measures_in(manifest.metrics):
         values = []
         for moment in (BEFORE, AFTER, CEILING):
             figure = manifest.metrics.get(measure.figure(moment))
@@ -143,7 +143,7 @@ def meanings_of(manifest: AdapterManifest | None) -> list[Fact]:
     if manifest is None or not manifest.metrics:
         return []
     meanings = []
-    for measure in MEASURES:
+    for measure in measures_in(manifest.metrics):
         for moment, meaning in measure.meanings.items():
             meanings.append(Fact(f"{measure.label}, {moment}", meaning))
     return meanings

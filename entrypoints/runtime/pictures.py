@@ -12,7 +12,7 @@ from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.buckets import Size
-from orchestrator.contract.datasets import CAPTIONS_FILE, MOST_REPEATS
+from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, MOST_REPEATS
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -27,6 +27,8 @@ class CaptionedImage:
     """What it shows; None where the recipe's own prompt describes it."""
     repeats: int = 1
     """As how many pictures it counts."""
+    condition: Path | None = None
+    """The picture that a ControlNet is shown of it; None where there is none of its own."""
 
 
 def list_images(folder: Path | None) -> list[CaptionedImage]:
@@ -35,9 +37,14 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
     Raises TrainingError("dataset") when there is no image or the captions cannot be read.
     """
     paths = []
+    conditions: dict[str, Path] = {}
     if folder is not None:
         for path in sorted(folder.rglob("*")):
-            if is_image(path):
+            if not is_image(path):
+                continue
+            if path.parent == folder / CONDITIONS_FOLDER:
+                conditions[path.stem] = path
+            else:
                 paths.append(path)
     if folder is None or not paths:
         raise TrainingError(
@@ -50,7 +57,8 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
     for path in paths:
         name = path.relative_to(folder).as_posix()
         row = rows.get(name, CaptionRow())
-        images.append(CaptionedImage(path, row.caption, row.repeats))
+        condition = conditions.get(path.stem)
+        images.append(CaptionedImage(path, row.caption, row.repeats, condition))
     return images
 
 

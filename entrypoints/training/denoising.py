@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,12 +12,24 @@ from torch import Tensor
 from entrypoints.models.base import BaseModel, Conditions
 from entrypoints.runtime.randomness import generator, grouped_indices
 from entrypoints.runtime.ranks import Ranks
-from entrypoints.training.latents import Latents
+from entrypoints.training.latents import Cut, Latents
 from entrypoints.training.watchdog import Probe
 from orchestrator.contract.recipe import Denoising
 
 PromptsOf = Callable[[list[int], torch.Generator], list[str]]
 """From the indices of a stream's images (and a generator for random choices) to their prompts."""
+
+
+class ConditionSource(Protocol):
+    """The condition pictures of a stream's images."""
+
+    def kinds_of(self, visits: int, random: torch.Generator) -> Sequence[str | None]:
+        """Return which kind of condition each of some visits shows; None for none."""
+        ...
+
+    def pictures_of(self, indices: Sequence[int], cuts: Sequence[Cut], kinds: Sequence[str | None]) -> Tensor:
+        """Return the conditions of images of one size, cut as the images are: (images, 3, height, width), 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class Stream:
     """Of its loss in the sum over streams."""
     is_described: bool = False
     """Whether its prompts describe each image, and not all of them together."""
+    conditions: ConditionSource | None = None
+    """What a ControlNet is shown of its images; None where nothing is."""
 
 
 MOST_SHIFTS = 8
@@ -81,6 +96,8 @@ class Batch:
     times: Tensor
     """(samples,)."""
     prompts: list[str]
+    pictures: Tensor | None = None
+    """What a ControlNet is shown, from 0 to 1: (samples, 3, height, width)."""
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
@@ -90,6 +107,7 @@ class Batch:
             noise=self.noise[some],
             times=self.times[some],
             prompts=self.prompts[some],
+            pictures=None if self.pictures is None else self.pictures[some],
         )
 
 
@@ -99,16 +117,20 @@ def join(batches: Sequence[Batch]) -> Batch:
     noise = []
     times = []
     prompts = []
+    pictures = []
     for batch in batches:
         latents.append(batch.latents)
         noise.append(batch.noise)
         times.append(batch.times)
         prompts.extend(batch.prompts)
+        if batch.pictures is not None:
+            pictures.append(batch.pictures)
     return Batch(
         latents=torch.cat(latents),
         noise=torch.cat(noise),
         times=torch.cat(times),
         prompts=prompts,
+        pictures=torch.cat(pictures) if pictures else None,
     )
 
 
@@ -161,12 +183,16 @@ class DenoisingObjective:
             part = batch.part(number, size)
             noisy = self.base.process.noised(part.latents, part.noise, part.times)
             times = self.base.process.scaled_times(part.times, told)
-            predicted = self.base.predict(noisy, times, self.encoder(part.prompts))
+            predicted = self.predicted(part, noisy, times)
             target = self.base.process.target(part.latents, part.noise, part.times)
             losses.append((predicted.float() - target.float()).square().mean(dim=(1, 2, 3)))
             squares.append(target.float().square().mean(dim=(1, 2, 3)))
         spread = float(batch.latents.std())
         return Probe(torch.cat(losses), torch.cat(squares), spread)
+
+    def predicted(self, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
+        """Return what the model predicts for noisy latents of a batch, which it is told are of these times."""
+        return self.base.predict(noisy, times, self.encoder(batch.prompts))
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""
@@ -215,7 +241,9 @@ class DenoisingObjective:
     ) -> Batch:
         """Draw what is random of some visits of images, and return a share of them."""
         recipe = self.recipe
-        moments = stream.latents.moments_of(indices, random, share)
+        # Drawn for all visits, so that a share's do not depend on how many ranks there are.
+        cuts = stream.latents.cuts(len(indices), random)[share]
+        moments = stream.latents.moments_of(indices[share], cuts)
         mean = moments[:, 0]  # (samples, channels, height, width)
         deviation = moments[:, 1]
 
@@ -227,11 +255,16 @@ class DenoisingObjective:
             noise += recipe.noise_offset * channels
         times = self.base.process.times(len(indices), random)
         prompts = stream.prompts_of(indices, random)
+        pictures = None
+        if stream.conditions is not None:
+            kinds = stream.conditions.kinds_of(len(indices), random)[share]
+            pictures = stream.conditions.pictures_of(indices[share], cuts, kinds).to(mean)
         return Batch(
             latents=mean + deviation * posterior[share].to(mean),
             noise=noise[share].to(mean),
             times=times[share].to(mean.device),
             prompts=prompts[share],
+            pictures=pictures,
         )
 
     def _loss(self, parts: Sequence[Batch]) -> Tensor:
@@ -253,8 +286,7 @@ class DenoisingObjective:
         """Return the denoising loss of each of the `count` equal parts that a batch is joined of."""
         process = self.base.process
         noisy = process.noised(batch.latents, batch.noise, batch.times)
-        conditions = self.encoder(batch.prompts)
-        prediction = self.base.predict(noisy, batch.times, conditions)
+        prediction = self.predicted(batch, noisy, batch.times)
         target = process.target(batch.latents, batch.noise, batch.times)
         sample_weights = process.weights(batch.times, self.recipe.snr_gamma)
 

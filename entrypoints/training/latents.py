@@ -5,7 +5,7 @@ The autoencoder gives each latent a mean and a standard deviation, its "moments"
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -22,9 +22,21 @@ _BYTES_A_PIXEL = 16
 """Most that the moments of a pixel take: an autoencoder halves the sides of a picture at least once."""
 
 
+class Cut(NamedTuple):
+    """Where an image is cut to its size, from 0 (left, top) to 1 (right, bottom)."""
+
+    across: float
+    down: float
+
+
+CENTRE = Cut(0.5, 0.5)
+
+
 class Latents(Protocol):
     """The images of a stream as a source of latents."""
 
+    sizes: Sequence[Size]
+    """Of each image, in pixels."""
     groups: Sequence[Sequence[int]]
     """Indices of the images of each size: those of a forward pass have one size."""
 
@@ -32,8 +44,12 @@ class Latents(Protocol):
         """Return the number of images."""
         ...
 
-    def moments_of(self, indices: list[int], random: torch.Generator, share: slice) -> Tensor:
-        """Return the moments of a share of the images, which have one size: (images, 2, channels, height, width)."""
+    def cuts(self, visits: int, random: torch.Generator) -> list[Cut]:
+        """Return where each of some visits cuts its image."""
+        ...
+
+    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
+        """Return the moments of images of one size, each cut as said: (images, 2, channels, height, width)."""
         ...
 
 
@@ -41,6 +57,7 @@ class CachedLatents:
     """Images cut at their centre, encoded once."""
 
     def __init__(self, base: BaseModel, images: Sequence[CaptionedImage], sizes: Sequence[Size]) -> None:
+        self.sizes = sizes
         self.groups = groups_of(sizes)
         known: dict[Path, Tensor] = {}  # an image that counts as several is there as often
         self.moments: list[Tensor] = []
@@ -53,14 +70,13 @@ class CachedLatents:
     def __len__(self) -> int:
         return len(self.moments)
 
-    def moments_of(
-        self,
-        indices: list[int],
-        random: torch.Generator,  # noqa: ARG002 - nothing is random here
-        share: slice,
-    ) -> Tensor:
-        """Return the moments of a share of the images."""
-        return torch.stack([self.moments[index] for index in indices[share]])
+    def cuts(self, visits: int, random: torch.Generator) -> list[Cut]:  # noqa: ARG002 - nothing is random here
+        """Return the centre, for each visit."""
+        return [CENTRE] * visits
+
+    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:  # noqa: ARG002 - known already
+        """Return the moments of images."""
+        return torch.stack([self.moments[index] for index in indices])
 
 
 class FreshLatents:
@@ -85,18 +101,18 @@ class FreshLatents:
     def __len__(self) -> int:
         return len(self.images)
 
-    def moments_of(self, indices: list[int], random: torch.Generator, share: slice) -> Tensor:
-        """Return the moments of a share of the images.
+    def cuts(self, visits: int, random: torch.Generator) -> list[Cut]:
+        """Return another place for each visit, or the centre."""
+        if not self.random_crop:
+            return [CENTRE] * visits
+        return [Cut(across, down) for across, down in torch.rand(visits, 2, generator=random).tolist()]
 
-        The positions of all crops are drawn, so that a share's do not depend on how many ranks there are.
-        """
-        positions = [[0.5, 0.5]] * len(indices)
-        if self.random_crop:
-            positions = torch.rand(len(indices), 2, generator=random).tolist()
+    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
+        """Read, cut and encode images, and return their moments."""
         crops: list[Image.Image] = []
-        for index, (across, down) in zip(indices[share], positions[share], strict=True):
+        for index, cut in zip(indices, cuts, strict=True):
             image = self._read(self.images[index].path)
-            crops.append(crop(image, self.sizes[index], across, down))
+            crops.append(crop(image, self.sizes[index], *cut))
         return self.base.encode_images(crops)
 
     def _read(self, path: Path) -> Image.Image:

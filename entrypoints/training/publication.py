@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from entrypoints.adapters.tuner import Tuner
-from entrypoints.evaluation.before_and_after import evaluate
+from entrypoints.evaluation.before_and_after import Controlled, DrawAll, evaluate
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batches, draw, draw_batch
 from entrypoints.runtime.pictures import CaptionedImage
@@ -21,22 +21,28 @@ def evaluate_and_publish(
     tuner: Tuner,
     images: Sequence[CaptionedImage],
     prompts: Sequence[EvaluationPrompt],
+    controlled: Controlled | None = None,
 ) -> None:
     """Compare the tuned model with what it was before, and publish the adapter with figures, samples and contact sheet.
 
-    `images` are those it was trained on. Raises Stopped when the process was asked to end.
+    `images` are those it was trained on. What is `controlled` is drawn from conditions after training. Raises Stopped
+    when the process was asked to end.
     """
     if not run.ranks.is_first:
         return
+    draw_after: DrawAll = partial(draw_tuned, run, base, tuner)
+    if controlled is not None:
+        draw_after = controlled.draw
     evaluation = evaluate(
         draw_before=partial(draw_untuned, run, base, tuner),
-        draw_after=partial(draw_tuned, run, base, tuner),
+        draw_after=draw_after,
         base=base,
         prompts=prompts,
         size=run.drawing.size,
         seeds=run.evaluation_seeds,
         pictures=images,
         scorer_folder=run.scorer_folder,
+        controlled=controlled,
     )
     save = partial(evaluation.save, title=run.title)
     run.publish(tuner, base, evaluation.metrics, save, evaluation.scorer_sha256)
@@ -48,8 +54,13 @@ def draw_untuned(
     tuner: Tuner,
     requests: Sequence[DrawRequest],
     report: Callable[[int], None],
+    check_stop: Callable[[], None] | None = None,
 ) -> list[Image.Image]:
-    """Return the images of the base model as it was before it was tuned; only those that no job has drawn are drawn."""
+    """Return the images of the base model as it was before it was tuned; only those that no job has drawn are drawn.
+
+    Raises Stopped when the process was asked to end, or what `check_stop` raises instead.
+    """
+    check_stop = check_stop or run.stop.check
     cache = run.image_cache(base)
     parts = batches(base, requests, run.drawing)
     if not all(cache.holds(batch) for batch in parts):
@@ -57,7 +68,7 @@ def draw_untuned(
         with tuner.untuned(run.load_base_model) as untuned:
             for batch in parts:
                 if not cache.holds(batch):
-                    cache.keep(batch, draw_batch(untuned, batch, run.drawing, run.stop.check))
+                    cache.keep(batch, draw_batch(untuned, batch, run.drawing, check_stop))
                 done += len(batch)
                 report(done)
         del untuned

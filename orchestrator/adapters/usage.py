@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.adapter import AdapterManifest, python_arguments
+from orchestrator.contract.adapter import CONTROLNET, AdapterManifest, python_arguments
 from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import BUILTIN, recipe_class
@@ -134,6 +134,11 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
     arguments = python_arguments({"use_safetensors": True, **family.pipeline_arguments})
     settings = drawing_settings(manifest)
     size = f"height={settings.size}, width={settings.size}"
+    asked = repr(example_prompt(manifest))
+    shown = []
+    if manifest.kind == CONTROLNET:
+        shown = ["from PIL import Image", 'condition = Image.open("condition.png").convert("RGB")']
+        asked = f"{asked}, image=condition"
     numbers = f"num_inference_steps={settings.steps}, guidance_scale={settings.guidance}, {size}"
     return [
         "import torch",
@@ -143,6 +148,7 @@ def snippet(manifest: AdapterManifest, folder: str, base_folder: Path | None = N
         *loading,
         'pipe.to("cuda" if torch.cuda.is_available() else "cpu")',  # last: it takes along the parts that were replaced
         f"generator = torch.Generator().manual_seed({settings.seed})",
-        f"images = pipe({example_prompt(manifest)!r}, {numbers}, generator=generator).images",
+        *shown,
+        f"images = pipe({asked}, {numbers}, generator=generator).images",
         'images[0].save("image.png")',
     ]

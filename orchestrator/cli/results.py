@@ -13,7 +13,7 @@ from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Step
-from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, measures_in
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import JobError, OrchestratorError
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
@@ -288,7 +288,7 @@ def _folder_to_load(job: Job, adapter: str) -> str:
 def _metric_rows(metrics: dict[str, float]) -> list[list[str]]:
     """Return a row for each measure: before and after training, and what real photos reach."""
     rows = []
-    for measure in MEASURES:
+    for measure in measures_in(metrics):
         row = [measure.label]
         for moment in (BEFORE, AFTER, CEILING):
             figure = metrics.get(measure.figure(moment))

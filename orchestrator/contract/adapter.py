@@ -24,6 +24,7 @@ CONTACT_SHEET_FILE = "contact_sheet.png"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 EMBEDDINGS_FILE = "learned_embeds.safetensors"
 PEFT_CONFIG_FILE = "adapter_config.json"
+CONTROLNET_FILE = "diffusion_pytorch_model.safetensors"
 PEFT_FILE = "adapter_model.safetensors"
 LORA_LOADING: Mapping[str, Any] = {"weight_name": LORA_FILE, "use_safetensors": True}
 EMBEDDINGS_LOADING: Mapping[str, Any] = {"weight_name": EMBEDDINGS_FILE, "use_safetensors": True}
@@ -193,13 +194,18 @@ class AdapterManifest(BaseModel):
         family = FAMILIES.get(self.base_model.family)
         if family is None:
             return []
+        lines: list[str] = []
         if self.kind == EMBEDDING:
-            return self._loading_embeddings(folder, family)
-        if self.kind == PIVOTAL:
-            return self._loading_lora(folder) + self._loading_embeddings(folder, family)
-        if self.kind == PEFT:
-            return self._loading_peft(folder)
-        return self._loading_parts(folder, family) if self.kind == FULL else []
+            lines = self._loading_embeddings(folder, family)
+        elif self.kind == PIVOTAL:
+            lines = self._loading_lora(folder) + self._loading_embeddings(folder, family)
+        elif self.kind == PEFT:
+            lines = self._loading_peft(folder)
+        elif self.kind == CONTROLNET:
+            lines = self._loading_controlnet(folder, family)
+        elif self.kind == FULL:
+            lines = self._loading_parts(folder, family)
+        return lines
 
     def _loading_lora(self, folder: str) -> list[str]:
         return [f"pipe.load_lora_weights({folder!r}, {python_arguments(self.lora_loading)})"]
@@ -240,6 +246,16 @@ class AdapterManifest(BaseModel):
             source = f"{folder}/{part}"
             lines.append(f"pipe.{part} = PeftModel.from_pretrained(pipe.{part}, {source!r}).merge_and_unload()")
         return lines
+
+    def _loading_controlnet(self, folder: str, family: Family) -> list[str]:
+        """Return the lines that make the pipeline one that draws with the ControlNet too."""
+        if family.control_pipeline is None:
+            return []
+        return [
+            f"from diffusers import ControlNetModel, {family.control_pipeline}",
+            f"controlnet = ControlNetModel.from_pretrained({folder!r}, use_safetensors=True)",
+            f"pipe = {family.control_pipeline}.from_pipe(pipe, controlnet=controlnet)",
+        ]
 
     @property
     def bytes(self) -> int:

@@ -11,6 +11,8 @@ CAPTIONS_FILE = "metadata.jsonl"
 
 A picture that counts as several has their number under "repeats".
 """
+CONDITIONS_FOLDER = "conditions"
+"""Folder beside the pictures with what a ControlNet is shown of each: conditions/1.png belongs to 1.jpg."""
 MOST_REPEATS = 1000
 IMAGES = "images"
 """The input that holds training pictures."""
@@ -29,6 +31,8 @@ class DatasetKind(BaseModel):
     """Folder of the packaged assets that is trained on when a person names no images."""
     needs_captions: bool = False
     """Whether every picture needs a caption."""
+    has_conditions: bool = False
+    """Whether a picture may have a condition picture in CONDITIONS_FOLDER."""
 
 
 SUBJECT_PHOTOS = DatasetKind(name="subject photos", inputs={IMAGES: TRAINING_CHANNEL})
@@ -40,5 +44,12 @@ CAPTIONED_SET = DatasetKind(
     needs_captions=True,
 )
 """Pictures of a style, a domain or many concepts, each with a caption."""
+CONDITION_PAIRS = DatasetKind(
+    name="images and conditions",
+    inputs={IMAGES: TRAINING_CHANNEL},
+    sample="style",
+    has_conditions=True,
+)
+"""Pictures with captions, each with a condition picture of its own or one that is computed from it."""
 NOTHING = DatasetKind(name="nothing", inputs={})
 """No files at all: the recipe's own prompts are all it needs."""

@@ -101,7 +101,7 @@ class Metrics(_Event):
 
     event: Literal["metrics"] = "metrics"
     values: dict[str, float]
-    """Name to figure; the names are those of `figures.FIGURES` and documented in docs/metrics.md."""
+    """Name to figure; the names are those of `figures` and documented in docs/metrics.md."""
 
 
 class Warned(_Event):

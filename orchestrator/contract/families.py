@@ -67,6 +67,8 @@ class Family(BaseModel):
     """What the denoiser is told beside the prompt, as its config calls it: it tells architectures apart."""
     resolution: int
     """Side in pixels of the pictures it is trained on, where its files do not say."""
+    control_pipeline: str | None = None
+    """Class in diffusers that draws with a ControlNet too; None where there is none for this architecture."""
     gradient_checkpointing: bool = False
     """Whether training recomputes activations unless told otherwise: for models too large for common GPUs."""
 
@@ -97,6 +99,7 @@ STABLE_DIFFUSION = Family(
     text_encoders=("text_encoder",),
     tokenizers=("tokenizer",),
     resolution=512,
+    control_pipeline="StableDiffusionControlNetPipeline",
 )
 SDXL = Family(
     name="sdxl",
@@ -119,6 +122,7 @@ SDXL = Family(
     embedding_keys={"text_encoder": "clip_l", "text_encoder_2": "clip_g"},
     addition_embed_type="text_time",
     resolution=1024,
+    control_pipeline="StableDiffusionXLControlNetPipeline",
     gradient_checkpointing=True,
 )
 FAMILIES: Mapping[str, Family] = {family.name: family for family in (STABLE_DIFFUSION, SDXL)}
@@ -160,6 +164,14 @@ def family_in(index: Path, model: str) -> Family:
     if isinstance(pipeline, str) and pipeline:
         what = f"{model} is a {pipeline[:80]}"
     raise ModelFileError(f"{what}; only {known} can be personalised", "name another model")
+
+
+def require_steerable(family: Family) -> None:
+    """Raise ValueError for models of an architecture that no ControlNet is known for here."""
+    if family.control_pipeline is not None:
+        return
+    steerable = [other.title for other in FAMILIES.values() if other.control_pipeline]
+    raise ValueError(f"{family.title} takes no ControlNet here; name a model of {' or '.join(steerable)}")
 
 
 def is_hub_id(name: str) -> bool:

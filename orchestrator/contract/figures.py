@@ -1,6 +1,6 @@
 """What is measured on a finished adapter: the names and words that tables, contact sheets and docs/metrics.md share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 BEFORE, AFTER, CEILING = "before", "after", "ceiling"
@@ -46,15 +46,48 @@ PROMPT_FIDELITY = Measure(
         AFTER: "the same with the adapter: falls when the adapter ignores the rest of the prompt",
     },
 )
+CONDITION_AGREEMENT = Measure(
+    name="condition_agreement",
+    label="condition agreement",
+    term="F1, SSIM",
+    higher_is_better=True,
+    meanings={
+        BEFORE: "mean agreement of images with the condition of a training picture, base model without a ControlNet",
+        AFTER: "the same of images that were shown that condition: F1 of lines, SSIM of blurs, likeness of colours",
+    },
+)
+CONDITION_OBEYED = Measure(
+    name="condition_obeyed",
+    label="condition obeyed",
+    term="gap",
+    higher_is_better=True,
+    meanings={
+        BEFORE: "the same minus the agreement with the conditions of other pictures, base model: what captions do",
+        AFTER: "the gap of images that were shown their condition: as before where it is ignored",
+    },
+)
+CONTROL_MEASURES = (CONDITION_AGREEMENT, CONDITION_OBEYED)
+"""What only ControlNets have; by their names alone they are followed while one trains."""
 MEASURES = (SUBJECT_FIDELITY, PROMPT_FIDELITY)
 
 
-def _figure_names() -> tuple[str, ...]:
+def _figure_names(measures: Sequence[Measure]) -> tuple[str, ...]:
     names: list[str] = []
-    for measure in MEASURES:
+    for measure in measures:
         names += [measure.figure(moment) for moment in measure.meanings]
     return tuple(sorted(names))
 
 
-FIGURES = _figure_names()
-"""Names that an event `Metrics` can hold."""
+FIGURES = _figure_names(MEASURES)
+"""Names of the figures that every adapter has which draws."""
+CONTROL_FIGURES = _figure_names(CONTROL_MEASURES)
+"""Names of those that a ControlNet has too."""
+
+
+def measures_in(figures: Collection[str]) -> list[Measure]:
+    """Return the measures that a table of some figures shows: those of every adapter, and others that are there."""
+    found = list(MEASURES)
+    for measure in CONTROL_MEASURES:
+        if any(measure.figure(moment) in figures for moment in measure.meanings):
+            found.append(measure)
+    return found

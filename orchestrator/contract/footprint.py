@@ -18,6 +18,8 @@ class ModelSize(BaseModel):
     """Parameters of the text encoders together."""
     clip: int = 0
     """Parameters of the CLIP that a model brings for its figures."""
+    control: int = 0
+    """Parameters of a ControlNet for it."""
     denoiser_lora: Mapping[str, int]
     """Parameters of a LoRA of rank 1 on the denoiser, by the recipe's `targets`."""
     text_lora: Mapping[str, int]
@@ -69,5 +71,7 @@ KEPT_FULL = 1.0
 """Share of activations kept when every weight is trained."""
 KEPT_LORA = 0.86
 """The same for low-rank adapters on the attention."""
+KEPT_CONTROL = 0.9
+"""The same for a ControlNet: all of its own, which is like the denoiser's first half, and those of the second half."""
 KEPT_EMBEDDING = 0.79
 """The same when only the text encoder's input is trained."""

@@ -31,6 +31,7 @@ _SD1_SIZE = ModelSize(
     denoiser=859_520_964,
     vae=83_653_863,
     text_encoders=123_060_480,
+    control=361_279_120,
     denoiser_lora={ATTENTION: 199_296, TRANSFORMER: 423_936, ALL_LAYERS: 996_416},
     text_lora={ATTENTION: 73_728, TRANSFORMER: 165_888, ALL_LAYERS: 165_888},
     resnet_channels=2940,
@@ -46,6 +47,7 @@ _SD2_SIZE = _SD1_SIZE.model_copy(
     update={
         "denoiser": 865_910_724,
         "text_encoders": 340_387_840,
+        "control": 364_228_240,
         "denoiser_lora": {ATTENTION: 207_488, TRANSFORMER: 432_128, ALL_LAYERS: 1_004_608},
         "text_lora": {ATTENTION: 188_416, TRANSFORMER: 423_936, ALL_LAYERS: 423_936},
         "text_states": CLIP_LENGTH * 23 * 1024,
@@ -56,6 +58,7 @@ _SDXL_SIZE = ModelSize(
     denoiser=2_567_463_684,
     vae=83_653_863,
     text_encoders=123_060_480 + 694_659_840,
+    control=1_251_014_160,
     denoiser_lora={ATTENTION: 1_451_520, TRANSFORMER: 2_659_840, ALL_LAYERS: 3_045_440},
     text_lora={
         ATTENTION: 73_728 + 327_680,

@@ -172,6 +172,11 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def reads_conditions(self) -> bool:
+        """Whether it reads condition pictures that lie beside the training pictures."""
+        return False
+
+    @property
     def memory_advice(self) -> str:
         """What its settings still leave to do where memory is too small."""
         return "lower resolution"
@@ -186,6 +191,11 @@ class Recipe(BaseModel):
         """How many pictures the run draws."""
         moments = self.steps // self.validation_steps
         return self.images_judged + moments * len(self.validation_prompts)
+
+    @property
+    def draws_meanwhile(self) -> bool:
+        """Whether it draws pictures while it trains."""
+        return bool(self.validation_prompts)
 
     @property
     def draws_images(self) -> bool:
@@ -228,7 +238,7 @@ class Recipe(BaseModel):
     def idle_settings(self) -> dict[str, str]:
         """Return the settings that have no effect beside the others, each with the reason."""
         idle = {}
-        if not self.validation_prompts:
+        if not self.draws_meanwhile:
             idle["validation_steps"] = "there are no validation_prompts"
         if not self.evaluation_prompts:
             idle["evaluation_seeds"] = "evaluation_prompts is 0"

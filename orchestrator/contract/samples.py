@@ -26,7 +26,7 @@ MOST_IMAGE_PIXELS = 2048 * 2048
 """A recipe's largest resolution."""
 _LONGEST_PROMPT = 4000  # characters; a recipe's fields hold 2500
 
-Source = Literal["before", "after", "real"]
+Source = Literal["before", "after", "real", "condition"]
 
 
 class SampleImage(BaseModel):
@@ -37,9 +37,12 @@ class SampleImage(BaseModel):
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.png$", max_length=100)
     """Name of the PNG file beside the index."""
     source: Source
-    """What made it: the base model ("before"), the adapter ("after"), or a camera ("real", a training picture)."""
+    """What made it: the base model ("before"), the adapter ("after"), or a camera ("real", a training picture).
+
+    Or what a ControlNet was shown ("condition") for the prompt.
+    """
     prompt: str = Field("", max_length=_LONGEST_PROMPT)
-    """As the model was asked; empty for a real picture."""
+    """As the model was asked; empty for a training picture."""
     text: str = Field("", max_length=_LONGEST_PROMPT)
     """The prompt without the subject's own word: equal for adapters that have different words."""
     seed: int | None = None

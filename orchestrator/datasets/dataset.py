@@ -22,6 +22,8 @@ class InspectedImage(BaseModel):
     """Its caption; None without one."""
     repeats: int = 1
     """As how many images it counts."""
+    condition: Path | None = None
+    """The picture that a ControlNet is shown of it, relative to the dataset's folder; None without one."""
 
 
 class Dataset(BaseModel):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,8 +49,10 @@ class Listing(NamedTuple):
         return self.images + self.unusable
 
 
-def list_folder(folder: Path, findings: Findings) -> Listing:
+def list_folder(folder: Path, findings: Findings, *, used: Collection[str] = ()) -> Listing:
     """Sort the files of `folder` into images and captions and report the others; raises DatasetError.
+
+    Sub-folders are not read, and reported when they hold images, unless they are `used` elsewhere.
 
     Hidden files, those that operating systems leave behind, a readme and a licence are ignored without a warning.
     """
@@ -77,7 +79,8 @@ def list_folder(folder: Path, findings: Findings) -> Listing:
     if not listing.images and not listing.unusable:
         raise _no_images(folder, folders, findings)
     for name in folders:
-        _warn_of_folder(folder, name, findings)
+        if name not in used:
+            _warn_of_folder(folder, name, findings)
     return listing
 
 
@@ -110,7 +113,7 @@ def _kind(folder: Path, name: str, findings: Findings) -> Kind:
     """Return what a file is, mostly by its content; adds a finding for one that is unusable or skipped."""
     path = folder / name
     if path.is_symlink():
-        what = _link_problem(path, folder)
+        what = link_problem(path, folder)
         if what:
             findings.problem(name, what, "replace the link by the image itself, or remove it")
             return "unusable"
@@ -123,7 +126,7 @@ def _kind(folder: Path, name: str, findings: Findings) -> Kind:
     return _kind_by_content(path, findings)
 
 
-def _link_problem(link: Path, folder: Path) -> str:
+def link_problem(link: Path, folder: Path) -> str:
     """Return why a symbolic link cannot be used, or an empty text."""
     target = Path(os.path.realpath(link))  # Path.resolve raises on a loop
     if not target.is_relative_to(folder.resolve()):

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.datasets import CAPTIONS_FILE, IMAGES
+from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, IMAGES
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.datasets.captions import read_captions
+from orchestrator.datasets.conditions import find_conditions, shape_misfit
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
@@ -27,7 +28,7 @@ from orchestrator.terminal import printable
 EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
 
-def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
+def prepare(folder: Path, destination: Path, *, resolution: int, with_conditions: bool = False) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
     Images lie directly in the folder and are recognised by their content: PNG, JPEG, WebP, HEIC, AVIF, TIFF, GIF, BMP.
@@ -41,6 +42,9 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
     `metadata.jsonl` has a line for each image with a caption or repeats. Images are numbered in their order: file names
     reveal people and places, and training needs none of them. Equal folders give equal bytes.
 
+    With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
+    gets the number of its image.
+
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
     """
@@ -51,17 +55,19 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        return _prepare(folder, destination, resolution)
+        return _prepare(folder, destination, resolution, with_conditions=with_conditions)
     except BaseException:
         _empty(destination)
         raise
 
 
-def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
+def _prepare(folder: Path, destination: Path, resolution: int, *, with_conditions: bool) -> Dataset:
     """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
-    listing = list_folder(folder, findings)
+    used = [CONDITIONS_FOLDER] if with_conditions else []
+    listing = list_folder(folder, findings, used=used)
     captions = read_captions(folder, listing, findings)
+    conditions = find_conditions(folder, listing, findings) if with_conditions else {}
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
@@ -70,15 +76,14 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
-        caption = captions.texts.get(name)
-        repeats = captions.repeats.get(name, 1)
         decoded = source.decoded
         image = InspectedImage(
             file=Path(name),
             width=decoded.width,
             height=decoded.height,
-            caption=caption,
-            repeats=repeats,
+            caption=captions.texts.get(name),
+            repeats=captions.repeats.get(name, 1),
+            condition=conditions.get(name),
         )
         images.append(image)
         hashes.append(hash_image(decoded.image))
@@ -87,8 +92,11 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
-        if caption is not None or repeats > 1:
-            lines.append(_row(prepared, caption, repeats))
+        shown = _read_condition(folder, image, resolution, findings)
+        if shown is not None and not findings.problems:
+            _write_condition(shown, destination, number)
+        if image.caption is not None or image.repeats > 1:
+            lines.append(_row(prepared, image.caption, image.repeats))
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -161,17 +169,50 @@ class _Source(NamedTuple):
             self.decoded.image.save(path, format="PNG", compress_level=3)
 
 
-def _read(path: Path, resolution: int, findings: Findings) -> _Source | None:
-    """Read and decode an image; report what is wrong with it, and return None when it cannot be used."""
+def _read(path: Path, resolution: int, findings: Findings, name: str | None = None) -> _Source | None:
+    """Read and decode an image; report what is wrong with it, and return None when it cannot be used.
+
+    `name` is what reports call it: the name of the file when left out.
+    """
+    name = name or path.name
     try:
         data = _read_file(path)
         decoded = decode(data, resolution=resolution)
     except UnusableError as error:
-        findings.add_defects(path.name, error)
+        findings.add_defects(name, error)
         return None
     for remark in decoded.remarks:
-        findings.warn(path.name, remark.what, remark.fix)
+        findings.warn(name, remark.what, remark.fix)
     return _Source(without_metadata(data), decoded)
+
+
+def _read_condition(
+    folder: Path,
+    image: InspectedImage,
+    resolution: int,
+    findings: Findings,
+) -> _Source | None:
+    """Read and decode the condition of an image, if it has one, as `_read` does; another shape is a problem too."""
+    if image.condition is None:
+        return None
+    name = str(image.condition)
+    source = _read(folder / name, resolution, findings, name)
+    if source is None:
+        return None
+    decoded = source.decoded
+    misfit = shape_misfit((decoded.width, decoded.height), (image.width, image.height))
+    if misfit:
+        findings.problem(name, misfit, "make it of the picture as it is: neither cut nor turned")
+        return None
+    return source
+
+
+def _write_condition(source: _Source, destination: Path, number: int) -> None:
+    """Write what training gets of a condition: it has the number of its image."""
+    folder = destination / CONDITIONS_FOLDER
+    with _writing(destination):
+        folder.mkdir(exist_ok=True)
+        source.write(folder / f"{number:05}{source.extension}")
 
 
 def _read_file(path: Path) -> bytes:

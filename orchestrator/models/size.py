@@ -5,9 +5,11 @@ Only safetensors headers and configs of a folder are read; no weights are loaded
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrator.contract.control_network import condition_widths
 from orchestrator.contract.families import INDEX_FILE, family_in
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.hub_models import known_model
@@ -28,6 +30,10 @@ _NOT_FOR_EACH_PIXEL = (
     "attn2.to_k",  # for each token of the prompt
     "attn2.to_v",
 )
+
+
+_FIRST_HALF = ("conv_in.", "time_embedding.", "class_embedding.", "add_embedding.", "down_blocks.", "mid_block.")
+"""What a ControlNet copies of a U-Net."""
 
 
 def of_source(source: ModelSource) -> ModelSize | None:
@@ -109,6 +115,7 @@ def _measured(folder: Path) -> ModelSize:
         vae=parameters_of(vae_shapes),
         text_encoders=text_parameters,
         clip=parameters_of(clip_shapes),
+        control=control_parameters(denoiser_shapes, denoiser_config, halvings),
         denoiser_lora=denoiser_lora,
         text_lora=text_lora,
         resnet_channels=resnet_channels,
@@ -160,6 +167,39 @@ def rank_one(shapes: Shapes, layers: Sequence[str]) -> int:
             outputs, *inputs = shape
             parameters += outputs + math.prod(inputs)
     return parameters
+
+
+def control_parameters(shapes: Shapes, config: Config, halvings: int) -> int:
+    """Return the parameters of a ControlNet (arXiv 2302.05543, sec. 3.1): a copy of the first half of a U-Net and more.
+
+    That is one convolution of 1x1 for each skip connection and for the middle block, and the small network that brings
+    the condition from pixels to latents, which are smaller by `halvings`.
+    """
+    copied = 0
+    for name, shape in shapes.items():
+        if name.startswith(_FIRST_HALF):
+            copied += math.prod(shape)
+    channels: Sequence[int] = config["block_out_channels"]
+    widths = [channels[0]]  # of the skip connections: one comes before the first block
+    for level, width in enumerate(channels):
+        is_last = level == len(channels) - 1
+        widths += [width] * (config["layers_per_block"] + (not is_last))
+    widths.append(channels[-1])
+    zero = sum(width * width + width for width in widths)
+    return copied + zero + _condition_parameters(condition_widths(halvings), channels[0])
+
+
+def _condition_parameters(widths: Sequence[int], outputs: int) -> int:
+    """Return the parameters of the network that brings a condition to latents: convolutions of 3x3."""
+    parameters = _convolution(3, widths[0])  # from red, green and blue
+    for narrow, wide in pairwise(widths):
+        parameters += _convolution(narrow, narrow) + _convolution(narrow, wide)
+    return parameters + _convolution(widths[-1], outputs)
+
+
+def _convolution(inputs: int, outputs: int) -> int:
+    """Return the parameters of a convolution of 3x3."""
+    return 9 * inputs * outputs + outputs
 
 
 def macs_per_pixel(shapes: Shapes, levels: int) -> float:

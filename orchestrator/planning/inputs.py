@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import datasets
-from orchestrator.contract.datasets import IMAGES
+from orchestrator.contract.conditions import GIVEN
+from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES
 from orchestrator.contract.digest import tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
 from orchestrator.datasets import Dataset
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.tree import Tree, tree_of_folder
+from orchestrator.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,29 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     images = spec.inputs.get(IMAGES)
     if images is None:
         return PreparedInputs()
+    recipe = spec.recipe
+    if recipe.dataset.has_conditions and not recipe.reads_conditions and datasets.has_conditions(images):
+        return PreparedInputs(error=_left_out(images))
     try:
-        dataset = datasets.prepare(images, staging / IMAGES, resolution=spec.recipe.resolution)
+        dataset = datasets.prepare(
+            images,
+            staging / IMAGES,
+            resolution=recipe.resolution,
+            with_conditions=recipe.reads_conditions,
+        )
     except OrchestratorError as error:
         return PreparedInputs(error=error)
-    channel = spec.recipe.dataset.inputs[IMAGES]
+    channel = recipe.dataset.inputs[IMAGES]
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def _left_out(images: Path) -> DatasetError:
+    """Return the error for condition pictures that the recipe would not look at."""
+    shown = printable(str(images / CONDITIONS_FOLDER))
+    message = f"There are condition pictures in {shown}, and the job would compute others from the pictures."
+    return DatasetError(message, next_step=f"train on them: -s 'conditions=[\"{GIVEN}\"]'; or move them elsewhere")
 
 
 def _told(dataset: Dataset, folder: Path) -> Tree | None:

@@ -125,7 +125,7 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
 def _most_at_once(recipe: Recipe, parts: Mapping[str, float]) -> float:
     """Return the bytes of whatever takes most beside the weights: training, drawing and measuring take turns."""
     training = parts["activations"]
-    if recipe.validation_prompts:
+    if recipe.draws_meanwhile:
         training = max(training, parts["drawing"])
     training += parts["gradients and optimizer"]
     before = parts["second copy"] + parts["drawing"]

@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.h
 """
 
 from orchestrator.contract.events import Metrics, Step
-from orchestrator.contract.figures import FIGURES
+from orchestrator.contract.figures import CONTROL_FIGURES, CONTROL_MEASURES, FIGURES
 
 _NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the value
 
@@ -18,7 +18,9 @@ def metric_definitions() -> list[dict[str, str]]:
     for name, field in Step.model_fields.items():
         if field.annotation in (int, float) and name != "of":
             definitions.append(_definition(name, _event_name(Step)))
-    for name in FIGURES:
+    for measure in CONTROL_MEASURES:
+        definitions.append(_definition(measure.name, _event_name(Step)))  # among its measures
+    for name in (*FIGURES, *CONTROL_FIGURES):
         definitions.append(_definition(name, _event_name(Metrics)))
     return definitions
 

@@ -193,7 +193,7 @@ def _sort(
         elif image.source == "before":
             row = before.setdefault(image.text, [])
             row.append(cell)
-        else:
+        elif image.source == "after":
             row = after.setdefault(image.text, [])
             row.append(cell)
             prompts.setdefault(image.text, image.prompt)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.usage import drawing_settings, example_prompt, own_word, snippet
-from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, AdapterManifest
+from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, FULL, LORA, AdapterManifest
 from orchestrator.contract.words import holds_word
 from orchestrator.resources import BUILTIN_MODEL
 
@@ -31,7 +31,7 @@ def manifest(**changes: Any) -> AdapterManifest:
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-@pytest.mark.parametrize("kind", [LORA, FULL, EMBEDDING])
+@pytest.mark.parametrize("kind", [LORA, FULL, EMBEDDING, CONTROLNET])
 def test_every_kind_of_adapter_has_a_program_that_is_python_whatever_its_manifest_holds(kind: str, family: str) -> None:
     for word in ("<my-dog>", HOSTILE):
         base = {"id": word.strip() or "x", "fingerprint": "f", "family": family, "revision": word}

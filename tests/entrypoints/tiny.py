@@ -29,6 +29,7 @@ from transformers import (
 from entrypoints.runtime.stop import StopFlag
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
+from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.lora import CaptionedLora
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
@@ -183,6 +184,16 @@ def write_pictures(folder: Path, count: int = 3, *, captioned: bool = False) -> 
     return folder
 
 
+def write_conditions(folder: Path) -> None:
+    """Write a condition beside each picture of a folder: its left half white."""
+    (folder / "conditions").mkdir()
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as picture:
+            condition = Image.new("RGB", picture.size)
+        condition.paste("white", (0, 0, condition.width // 2, condition.height))
+        condition.save(folder / "conditions" / path.name)
+
+
 def dreambooth(**fields: Any) -> DreamBooth:
     """Return the shortest DreamBooth that still goes through every part."""
     small = {"instance_prompt": "a photo of sks dog", "resolution": SIDE, "steps": 4, "batch_size": 2}
@@ -204,10 +215,20 @@ def captioned_lora(**fields: Any) -> CaptionedLora:
     return CaptionedLora(**{**small, "learning_rate": 1e-2, **fields})
 
 
+def controlnet(**fields: Any) -> ControlNet:
+    """Return the shortest ControlNet that still goes through every part."""
+    small = {"resolution": SIDE, "steps": 4, "batch_size": 2, "inference_steps": 2, "watched_images": 3}
+    small |= {"evaluation_prompts": 2, "evaluation_seeds": 1, "validation_steps": 2, "obeyed_by": 1000}
+    return ControlNet(**{**small, "learning_rate": 1e-2, **fields})
+
+
 def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
     """Lay out a job's folders as the service does."""
     environment = Environment(root=root)
-    write_pictures(root / "input" / "data" / "training", captioned=recipe.dataset.needs_captions)
+    captioned = recipe.dataset.needs_captions or recipe.dataset.has_conditions
+    folder = write_pictures(root / "input" / "data" / "training", captioned=captioned)
+    if recipe.reads_conditions:
+        write_conditions(folder)
     environment.hyperparameters_file.parent.mkdir(parents=True, exist_ok=True)
     environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
     if base_model:

@@ -10,6 +10,7 @@ from orchestrator.aws.instances import instance
 from orchestrator.contract.families import STABLE_DIFFUSION
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
@@ -58,14 +59,18 @@ def gib(recipe: Recipe) -> float:
     return found.gib
 
 
-def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: bool) -> int:
-    """Return the bytes a U-Net's forward pass keeps for its backward pass; the tensors are fakes without content."""
+def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: bool, control: bool = False) -> int:
+    """Return the bytes a U-Net's forward pass keeps for its backward pass; the tensors are fakes without content.
+
+    With `control`, a ControlNet is trained beside the frozen U-Net.
+    """
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         unet = UNet2DConditionModel(**config).requires_grad_(not frozen)
+        network = ControlNetModel.from_unet(unet, load_weights_from_unet=False) if control else None
         own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
         kept: dict[int, Any] = {}
 
@@ -76,11 +81,19 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
 
         noisy = torch.randn(1, unet.config.in_channels, side, side)
         words = torch.randn(1, 77, config["cross_attention_dim"])
-        words.requires_grad_(frozen)
+        words.requires_grad_(frozen and not control)
+        if network is not None:
+            own |= {parameter.untyped_storage()._cdata for parameter in network.parameters()}
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
             added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
-            output = unet(noisy, torch.zeros(1, dtype=torch.long), words, added_cond_kwargs=added, return_dict=False)
+            time = torch.zeros(1, dtype=torch.long)
+            residuals: dict[str, Any] = {}
+            if network is not None:
+                shown = torch.randn(1, 3, 8 * side, 8 * side)
+                down, middle = network(noisy, time, words, shown, added_cond_kwargs=added, return_dict=False)
+                residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            output = unet(noisy, time, words, added_cond_kwargs=added, return_dict=False, **residuals)
         assert output[0].requires_grad
         return sum(storage.nbytes() for storage in kept.values())
 
@@ -134,6 +147,26 @@ def test_a_well_known_model_has_the_figures_its_config_gives(known: ModelSize, c
         assert known.denoiser_lora[targets] == size.rank_one(shapes, layers)
     blocks = size.block_channels({**unet.config, "layers_per_block": 2})
     assert blocks == (known.resnet_channels, known.transformer_channels)
+
+
+@pytest.mark.parametrize(("known", "config"), [(SD15, SD15_UNET), (SDXL, SDXL_UNET)], ids=["SD15", "SDXL"])
+def test_a_controlnet_is_counted_as_the_library_counts_it(known: ModelSize, config: dict[str, Any]) -> None:
+    import torch
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    with torch.device("meta"):
+        network = ControlNetModel.from_unet(UNet2DConditionModel(**config), load_weights_from_unet=False)
+    assert known.control == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("known", "config"), [(SD15, SD15_UNET), (SDXL, SDXL_UNET)], ids=["SD15", "SDXL"])
+def test_activations_of_a_controlnet_are_those_autograd_keeps(known: ModelSize, config: dict[str, Any]) -> None:
+    kept = kept_by_autograd(config, 64, frozen=True, half=False, control=True)
+    found = estimate(ControlNet(base_model="org/model", batch_size=1, resolution=512), known)
+    assert found is not None
+    assert BAND[0] < kept / GIB / found.parts["activations"] < BAND[1]
+    trained = 4 * known.control / GIB
+    assert found.parts["gradients and optimizer"] == pytest.approx(3 * trained, abs=0.01)
 
 
 def test_activations_of_sdxl_are_those_autograd_keeps() -> None:

@@ -45,6 +45,7 @@ IMAGES = {
     "a0.png": png((200, 0, 0)),
     "a1.png": png((200, 0, 1)),
     "a2.png": png((200, 0, 2)),
+    "c.png": png((0, 200, 0)),
 }
 INDEX = [
     entry("real.png", "real", ""),
@@ -52,6 +53,7 @@ INDEX = [
     entry("a0.png"),
     entry("a1.png"),
     entry("a2.png", text="on blue"),
+    entry("c.png", "condition", text="on blue"),
 ]
 
 

@@ -8,8 +8,10 @@ import pytest
 import tiny
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 from safetensors import safe_open
 
+from entrypoints.adapters.controlnet import ControlNetTuner
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.loading import load_adapter
@@ -133,6 +135,61 @@ def test_a_word_and_an_adapter_draw_the_same_in_diffusers(family_base: BaseModel
     tuner = make_tuner(recipe, family_base)
     prompt = "a photo of <my-dog> dog"
     assert_loads_everywhere(family_base, tuner, tmp_path / "adapter", prompt, settings, strength=0.2)
+
+
+def in_pixels(latents: torch.Tensor, base: BaseModel) -> np.ndarray:
+    """Decode one picture as the pipeline does: (height, width, 3), from 0 to 1."""
+    vae = base.pipeline.vae
+    decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+    pixels: np.ndarray = base.pipeline.image_processor.postprocess(decoded, output_type="np")[0]
+    return pixels
+
+
+@torch.no_grad()
+def drawn_by_parts(base: BaseModel, network: Any, condition: Image.Image) -> np.ndarray:
+    """Draw a picture without guidance by the methods that a ControlNet is trained through."""
+    scheduler = base.pipeline.scheduler
+    scheduler.set_timesteps(2)
+    generator = torch.Generator("cpu").manual_seed(3)
+    side = tiny.SIDE // base.pipeline.vae_scale_factor
+    latents = torch.randn(1, base.denoiser.config.in_channels, side, side, generator=generator)
+    latents = latents * scheduler.init_noise_sigma
+    conditions = base.encode_prompts([PROMPT])
+    shown = torch.from_numpy(np.asarray(condition, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    for time in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latents, time)
+        residuals = base.residuals(network, noisy, time[None], conditions, shown)
+        prediction = base.predict(noisy, time[None], conditions, residuals)
+        latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
+    return in_pixels(latents, base)
+
+
+def test_a_controlnet_draws_the_same_in_diffusers(family_base: BaseModel, tmp_path: Path) -> None:
+    base, condition = family_base, tiny.random_image(5)
+    tuner = ControlNetTuner(base, seed=0)
+    disturb(tuner, 0.1)
+    tuner.network.eval()
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    tuner.save(folder, HEADER)
+    complete = manifest(base, tuner, folder, "")
+    ours = drawn_by_parts(base, tuner.network, condition)
+
+    named = {"pipe": plain(base.folder)}
+    exec("\n".join(complete.loading(str(folder))), named)  # noqa: S102 - what we tell people to type
+    options = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "np"}
+    theirs = [
+        named["pipe"](PROMPT, image=image, generator=torch.Generator("cpu").manual_seed(3), **options).images[0]
+        for image in (condition, tiny.random_image(6))
+    ]
+    assert difference(ours, theirs[0]) <= 1e-5
+    assert difference(ours, theirs[1]) > 0.01  # the condition does something
+
+    fresh = load_base_model(base.folder, "tiny", None, torch.device("cpu"))
+    load_adapter(fresh, folder, 0.5)
+    (attached,) = fresh.controls
+    assert (attached.name, attached.scale) == (complete.files_sha256, 0.5)
+    assert difference(ours, drawn_by_parts(fresh, attached.network, condition)) <= 1e-5
 
 
 @pytest.mark.parametrize("vectors", [1, 3])

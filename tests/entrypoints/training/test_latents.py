@@ -15,7 +15,7 @@ from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import crop_square, list_images, read_image, to_tensor
 from entrypoints.runtime.randomness import generator
-from entrypoints.training.latents import latents_of
+from entrypoints.training.latents import Latents, latents_of
 from orchestrator.contract.adapter import AdapterManifest
 
 ALL = slice(None)
@@ -83,9 +83,12 @@ def test_latents_are_encoded_once_unless_crops_are_random(base: BaseModel, tmp_p
     pictures = list_images(tiny.write_pictures(tmp_path))
     fixed = latents_of(base, tiny.dreambooth(), pictures)
     cut = latents_of(base, tiny.dreambooth(random_crop=True), pictures)
-    first, second = (generator(0, "step", 0, step) for step in (1, 2))
-    assert torch.equal(fixed.moments_of([2], first, ALL), fixed.moments_of([2], second, ALL))
-    moments = [cut.moments_of([2], generator(0, "step", 0, step), ALL) for step in (1, 2, 1)]
+
+    def visited(latents: Latents, step: int) -> torch.Tensor:
+        return latents.moments_of([2], latents.cuts(1, generator(0, "step", 0, step)))
+
+    assert torch.equal(visited(fixed, 1), visited(fixed, 2))
+    moments = [visited(cut, step) for step in (1, 2, 1)]
     assert moments[0].shape == (1, 2, 4, tiny.SIDE // 2, tiny.SIDE // 2)
     assert torch.equal(moments[0], moments[2])
     assert not torch.equal(moments[0], moments[1])

@@ -1,0 +1,54 @@
+"""The denoising loss of a ControlNet (arXiv 2302.05543, eq. 10), which alone is trained."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from entrypoints.models.base import BaseModel
+from entrypoints.training.denoising import Batch, DenoisingObjective, PromptEncoder, Stream
+from orchestrator.contract.figures import CONTROL_MEASURES
+from orchestrator.contract.recipe import Denoising
+
+NAMES = tuple(measure.name for measure in CONTROL_MEASURES)
+"""Of what is followed beside the loss."""
+
+
+class ControlObjective(DenoisingObjective):
+    """Denoising loss of the frozen base model with the residuals of a ControlNet."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        recipe: Denoising,
+        stream: Stream,
+        encoder: PromptEncoder,
+        network: nn.Module,
+    ) -> None:
+        super().__init__(base, recipe, [stream], encoder)
+        self.network = network
+        self.followed: dict[str, float] = {}
+        """What was measured when conditions were looked at last, by `NAMES`; nothing before the first time."""
+
+    def predicted(self, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
+        """Return what the base model predicts with the residuals for the batch's condition pictures."""
+        if batch.pictures is None:
+            raise ValueError("the stream has no conditions")
+        conditions = self.encoder(batch.prompts)
+        residuals = self.base.residuals(self.network, noisy, times, conditions, batch.pictures)
+        return self.base.predict(noisy, times, conditions, residuals)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return what was measured last: a resumed run goes on with its curve."""
+        if not self.followed:
+            return {}
+        return {"followed": torch.tensor([self.followed[name] for name in NAMES], dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with what was measured last."""
+        if "followed" in state:
+            self.followed = dict(zip(NAMES, state["followed"].tolist(), strict=True))
+
+    def measures(self) -> Mapping[str, float]:
+        """Return what was measured when conditions were looked at last."""
+        return self.followed
