@@ -3,31 +3,28 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from pydantic import ValidationError
 
-from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings, own_word
-from orchestrator.cli.output import print_facts, print_json, print_warning, say
-from orchestrator.cli.results import base_folder_of
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.adapters.registry import Registry
+from orchestrator.adapters.usage import drawing_settings, own_word
+from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter
+from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
 from orchestrator.contract.problem import problems_of
 from orchestrator.contract.words import occurrences
-from orchestrator.errors import JobError, MachineError, SpecError
+from orchestrator.errors import MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
-from orchestrator.specs.base_model import Folder, Hub, base_model_problems, parse_base_model
 from orchestrator.storage import FolderStore, folder_of, write_atomically
 from orchestrator.targets.local.drawing import draw
 
 _PNG = ".png"
-_SAY_WHERE = "say where it is: --base-model FOLDER"
 _FIELDS = {
     "count": "-n",
     "steps": "--steps",
@@ -49,18 +46,6 @@ _SHOWN = {
 """Fields of an order that are printed as JSON."""
 
 
-class _Chosen(NamedTuple):
-    """An adapter to draw with."""
-
-    name: str
-    """Its name, or that of its folder."""
-    folder: Path
-    """Where its files are on this machine."""
-    manifest: AdapterManifest
-    base_folder: Path | None = None
-    """Folder of the base model that its job read; None where that is not known."""
-
-
 def draw_images(
     adapter: str,
     registry: Registry,
@@ -76,7 +61,7 @@ def draw_images(
     """
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         scratch = Path(temporary)
-        chosen = _choose(adapter, registry, scratch)
+        chosen = choose_adapter(adapter, registry, scratch)
         order = _order(chosen, given)
         files = _files(output, chosen.name, order.count)
         _require_free(files, force=force)
@@ -93,41 +78,17 @@ def draw_images(
     _print(chosen, order, files, as_json=as_json)
 
 
-def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
-    """Find an adapter by name, or by the path of its folder; one in the bucket is fetched into `scratch`.
-
-    Raises JobError, or another error of ours, when there is none that can be used.
-    """
-    if "/" in adapter:
-        return _in_folder(typed_path(adapter))
-    found = registry.verified(registry.find(adapter, print_warning))
-    found.require_complete()
-    if found.uri.startswith("file:"):
-        return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
-    folder = scratch / "adapter"
-    registry.pull(found, folder)
-    return _Chosen(found.name, folder, found.manifest)
-
-
-def _in_folder(folder: Path) -> _Chosen:
-    """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
-    store = FolderStore(folder.parent)
-    manifest, problem = inspect(store, folder.name)
-    if problem is not None and folder.is_dir():
-        raise problem
-    if manifest is None:
-        raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
-    return _Chosen(folder.name, folder, manifest)
-
-
-def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
+def _order(chosen: ChosenAdapter, given: dict[str, Any]) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
     typed = {name: value for name, value in given.items() if value is not None}
     named = typed.pop("base_model", None)
+    base = base_of(chosen, named, "Nothing was drawn")
     settings = drawing_settings(chosen.manifest)
     values: dict[str, Any] = {
         **settings._asdict(),
-        **_base_fields(chosen, named),
+        "base_model": base.name,
+        "base_folder": base.folder,
+        "base_revision": base.revision,
         "adapter": chosen.folder,
         "word": own_word(chosen.manifest),
         **typed,
@@ -145,41 +106,6 @@ def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
             problems=problems,
             next_step=command("adapters", "draw", "--help"),
         ) from error
-
-
-def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
-    """Return the fields of an order that say where the base model is: as `named`, or as the adapter has it.
-
-    Raises SpecError when that is not known, or it is not usable there.
-    """
-    name = named or _own_base_model(chosen)
-    problems = base_model_problems(name, None)
-    if problems:
-        raise SpecError(
-            "The base model of the adapter cannot be used; nothing was drawn.",
-            problems=problems,
-            next_step=_SAY_WHERE,
-        )
-    revision = None
-    if named is None:
-        revision = chosen.manifest.base_model.revision
-    source = parse_base_model(name, revision)
-    if isinstance(source, Hub):
-        return {"base_model": name, "base_folder": None, "base_revision": revision}
-    return {"base_model": name, "base_folder": source.folder}
-
-
-def _own_base_model(chosen: _Chosen) -> str:
-    """Return the base model that an adapter was trained on, a folder by its path; raises SpecError for a lost one."""
-    name = chosen.manifest.base_model.id
-    source = base_model_source(chosen.manifest, chosen.base_folder)
-    if source is None:
-        known_as = base_model_name(chosen.manifest, chosen.base_folder)
-        message = f'The adapter was trained on the folder "{known_as}", and where that is now is not known.'
-        raise SpecError(f"{message} Nothing was drawn.", next_step=_SAY_WHERE)
-    if isinstance(source, Folder):
-        return str(source.folder)
-    return name
 
 
 def _files(named: str | None, name: str, count: int) -> list[Path]:
@@ -242,7 +168,7 @@ def _reporter(*, quiet: bool) -> Callable[[Event], None]:
     return report
 
 
-def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
+def _print(chosen: ChosenAdapter, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
     """Print which image of which seed is in which file."""
     if as_json:
         images = []

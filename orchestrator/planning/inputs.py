@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator import datasets
 from orchestrator.contract.datasets import IMAGES
-from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
@@ -38,11 +38,15 @@ class PreparedInputs:
 
     @property
     def sha256(self) -> str:
-        """Hash of all files; the container computes the same of its training channel."""
+        """Hash of all files; of one channel it is the hash that the container computes of it."""
         trees = list(self.trees.values())
-        if not trees:
-            return tree_sha256({})
-        return trees[0].sha256
+        if len(trees) == 1:
+            return trees[0].sha256
+        every: dict[str, FileDigest] = {}
+        for channel, tree in self.trees.items():
+            for name, digest in tree.files.items():
+                every[f"{channel}/{name}"] = digest
+        return tree_sha256(every)
 
 
 def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:

@@ -30,7 +30,7 @@ def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
     settings = recipe.model_dump(mode="json")
     if _holds_secret(settings):
         return ()
-    tokenizers = _tokenizers(spec)
+    tokenizers = tokenizers_for(spec)
     faults: list[Problem] = []
     doubts: list[Problem] = []
     for tokenizer in tokenizers:
@@ -57,7 +57,7 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
         return ()
     if spec.recipe.dataset.needs_captions:
         _require_captions(prepared.dataset)
-    tokenizers = _tokenizers(spec)
+    tokenizers = tokenizers_for(spec)
     word = spec.recipe.new_word
     captions = []
     problems = []
@@ -95,7 +95,7 @@ def _require_captions(dataset: Dataset) -> None:
         raise DatasetError(message, next_step=_MISSING_STEP, problems=problems)
 
 
-def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
+def tokenizers_for(spec: JobSpec) -> Sequence[Tokenizer]:
     """Return the tokenizers of a model on this machine, none for one on the Hub; raises SpecError.
 
     The check of the model finds all that is known to be wrong with their files: what is left was changed since, or the
