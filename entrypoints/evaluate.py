@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from entrypoints import train
 from entrypoints.runtime import process
@@ -34,7 +34,9 @@ from orchestrator.contract.samples import MOST_IMAGE_BYTES, MOST_IMAGE_PIXELS, M
 if TYPE_CHECKING:
     from PIL import Image
 
+    from entrypoints.evaluation.comparison import Compared
     from entrypoints.evaluation.samples import IndexedImage
+    from entrypoints.evaluation.spaces import Spaces
     from entrypoints.models.base import BaseModel
     from entrypoints.models.image_cache import ImageCache
     from entrypoints.models.sampling import DrawRequest
@@ -62,10 +64,7 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
     from entrypoints.adapters.loading import load_adapter
-    from entrypoints.evaluation.bootstrap import Bootstrap
-    from entrypoints.evaluation.comparison import Drawn, compare
     from entrypoints.evaluation.spaces import load_spaces
-    from entrypoints.models.sampling import DrawRequest
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.training.run import Run
 
@@ -81,8 +80,41 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     asked = EvaluationPrompts.read(_channel(environment, PROMPTS_CHANNEL))
     run = Run(environment, settings, stop)
     base = run.load_base_model()
+    # Before anything is drawn: what cannot be loaded says so now.
     spaces = load_spaces(base, run.scorer_folder, environment.channel(DINO_CHANNEL))
-    real, reference = _real_pictures(environment, adapter, settings.resolution)
+    real = _real_pictures(environment, adapter, settings.resolution)
+
+    plain, tuned = _requests(asked, settings)
+    total = len(plain) + len(tuned)
+    emit(Phase(name="images", of=total))
+    cache = run.image_cache(base)
+    before = _draw(run, base, cache, plain, done=0, of=total)
+    manifest = load_adapter(base, adapter, settings.weight)
+    cache = cache.with_adapter(manifest.files_sha256, settings.weight)
+    after = _draw(run, base, cache, tuned, done=len(plain), of=total)
+
+    emit(Phase(name="measuring"))
+    compared = _measure(settings, asked, spaces, before, after, real.images)
+    figures = _figures_of_clip(compared.figures)
+    if figures:
+        emit(Metrics(values=figures))
+    result = _result(run, settings, asked, manifest, spaces, compared, real)
+    samples = _samples(asked, plain, tuned, before, after, real.images)
+    _publish(environment, result, samples)
+    _report(environment, result, time.monotonic() - began)
+
+
+class Real(NamedTuple):
+    """Real pictures to compare with, as squares."""
+
+    images: "Images"
+    where: str
+    """Where they come from, in words; empty without any."""
+
+
+def _requests(asked: EvaluationPrompts, settings: Evaluation) -> tuple[list["DrawRequest"], list["DrawRequest"]]:
+    """Return what the base model and the adapter draw, in the same order; the unrelated prompts last."""
+    from entrypoints.models.sampling import DrawRequest
 
     plain: list[DrawRequest] = []
     tuned: list[DrawRequest] = []
@@ -91,46 +123,70 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
             plain.append(DrawRequest(prompt.before, seed))
             tuned.append(DrawRequest(prompt.after, seed))
     others = [DrawRequest(text, seed) for text in asked.unrelated for seed in settings.all_seeds]
+    return [*plain, *others], [*tuned, *others]
 
-    total = 2 * (len(plain) + len(others))
-    emit(Phase(name="images", of=total))
-    cache = run.image_cache(base)
-    before = _draw(run, base, cache, [*plain, *others], done=0, of=total)
-    manifest = load_adapter(base, adapter, settings.weight)
-    cache = cache.with_adapter(manifest.files_sha256, settings.weight)
-    after = _draw(run, base, cache, [*tuned, *others], done=total // 2, of=total)
 
-    emit(Phase(name="measuring"))
-    split = len(plain)
+def _measure(
+    settings: Evaluation,
+    asked: EvaluationPrompts,
+    spaces: "Spaces",
+    before: "Images",
+    after: "Images",
+    real: "Images",
+) -> "Compared":
+    """Measure what was drawn: the images that ask for what was learned, and those that do not."""
+    from entrypoints.evaluation.bootstrap import Bootstrap
+    from entrypoints.evaluation.comparison import Drawn, compare
+
+    split = len(asked.prompts) * settings.seeds
     texts = [prompt.text for prompt in asked.prompts]
     on_subject = Drawn(texts, settings.seeds, before[:split], after[:split])
     off_subject = Drawn(asked.unrelated, settings.seeds, before[split:], after[split:])
     bootstrap = Bootstrap(settings.resamples, settings.seed)
-    compared = compare(spaces, on_subject, off_subject, real, bootstrap)
-    figures = _figures_of_clip(compared.figures)
-    if figures:
-        emit(Metrics(values=figures))
-    result = EvaluationResult(
-        adapter=_described(manifest, settings),
-        base_model=base.reference,
+    return compare(spaces, on_subject, off_subject, real, bootstrap)
+
+
+def _result(
+    run: "Run",
+    settings: Evaluation,
+    asked: EvaluationPrompts,
+    manifest: AdapterManifest,
+    spaces: "Spaces",
+    compared: "Compared",
+    real: Real,
+) -> EvaluationResult:
+    """Return what `evaluation.json` holds, the files excepted."""
+    from entrypoints.evaluation.bootstrap import CONFIDENCE
+
+    return EvaluationResult(
+        adapter=EvaluatedAdapter(
+            name=settings.adapter,
+            sha256=manifest.files_sha256,
+            recipe=manifest.recipe,
+            kind=manifest.kind,
+            trigger=manifest.trigger,
+            weight=settings.weight,
+        ),
+        base_model=manifest.base_model,
         prompts=asked.prompts,
+        prompts_are_captions=asked.are_captions,
         unrelated=asked.unrelated,
         seeds=tuple(settings.all_seeds),
         drawn_with=DrawnWith(
-            steps=settings.inference_steps, guidance=settings.guidance_scale, size=settings.resolution
+            steps=settings.inference_steps,
+            guidance=settings.guidance_scale,
+            size=settings.resolution,
         ),
-        real_pictures=len(real),
-        reference=reference,
+        real_pictures=len(real.images),
+        reference=real.where,
         spaces=spaces.described,
         figures=tuple(compared.figures),
         skipped=(*compared.skipped, *spaces.skipped),
+        confidence=CONFIDENCE,
         resamples=settings.resamples,
         bundle_sha256=run.bundle_sha256,
         libraries=run.machine.libraries,
     )
-    samples = _samples(asked, [*plain, *others], [*tuned, *others], before, after, real)
-    _publish(environment, result, samples)
-    _report(environment, result, time.monotonic() - began)
 
 
 def _channel(environment: Environment, name: str) -> Path:
@@ -162,21 +218,21 @@ def _draw(
     return images
 
 
-def _real_pictures(environment: Environment, adapter: Path, size: int) -> tuple["Images", str]:
-    """Return what to compare with, as squares: the pictures that were named, or those kept with the adapter."""
+def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:
+    """Return what to compare with: the pictures that were named, or those kept with the adapter."""
     from entrypoints.evaluation.samples import listed_images
     from entrypoints.runtime.pictures import crop_square, list_images, read_image
 
     folder = environment.channel(REFERENCE_CHANNEL)
     if folder is not None:
         paths = [found.path for found in list_images(folder)]
-        reference = f"{counted(len(paths), 'picture')} that were named"
+        where = f"{counted(len(paths), 'picture')} that were named"
     else:
         folder = adapter / SAMPLES_FOLDER
         paths = [folder / image.file for image in listed_images(folder).values() if image.source == "real"]
         paths = [path for path in paths[:MOST_REAL] if _is_small(path)]
-        reference = f"{counted(len(paths), 'picture')} that it was trained on" if paths else ""
-    return [crop_square(read_image(path), size) for path in paths], reference
+        where = f"{counted(len(paths), 'picture')} that it was trained on" if paths else ""
+    return Real([crop_square(read_image(path), size) for path in paths], where)
 
 
 def _is_small(path: Path) -> bool:
@@ -190,17 +246,6 @@ def _is_small(path: Path) -> bool:
             return image.width * image.height <= MOST_IMAGE_PIXELS
     except (OSError, ValueError, SyntaxError):  # damaged: it is no picture to compare with
         return False
-
-
-def _described(manifest: AdapterManifest, settings: Evaluation) -> EvaluatedAdapter:
-    return EvaluatedAdapter(
-        name=settings.adapter,
-        sha256=manifest.files_sha256,
-        recipe=manifest.recipe,
-        kind=manifest.kind,
-        trigger=manifest.trigger,
-        weight=settings.weight,
-    )
 
 
 def _figures_of_clip(figures: Sequence[Figure]) -> dict[str, float]:

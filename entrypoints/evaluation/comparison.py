@@ -92,7 +92,7 @@ def _skipped(asked: Drawn, unrelated: Drawn, real: Sequence[Image.Image]) -> lis
         skipped.append(Skipped(what="diversity", why=why, how="draw more: --seeds 4"))
     if not unrelated.texts:
         why = "no prompt is unrelated to what the adapter has learned"
-        skipped.append(Skipped(what="drift", why=why, how="draw with it and look: adapters draw"))
+        skipped.append(Skipped(what="drift", why=why, how="name prompts that have less in common: --prompts FILE"))
     return skipped
 
 

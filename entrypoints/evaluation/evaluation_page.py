@@ -61,14 +61,15 @@ fidelity and diversity. Figures by different networks cannot be compared.</p></d
 {% if skipped %}
 <section aria-labelledby="skipped"><h2 id="skipped">Skipped</h2>
 <ul class="found">
-{% for one in skipped %}<li><strong>{{ one.what }}</strong>: {{ one.why }}. {{ one.how }}.</li>
+{% for one in skipped %}<li><strong>{{ one.what }}</strong>: {{ one.why }}. To measure it: {{ one.how }}.</li>
 {% endfor %}
 </ul>
 </section>
 {% endif %}
 
 <section aria-labelledby="asked"><h2 id="asked">Prompts that ask for it</h2>
-<p class="faint">The same prompts and seeds with the base model alone and with the adapter; training used neither.</p>
+<p class="faint">The same prompts and seeds with the base model alone and with the adapter.
+{{ "The prompts are captions of the training data." if are_captions else "Training used neither." }}</p>
 {{ cards(asked) }}
 {% if real %}
 <h3 style="margin-top: 1.25rem">Real photos</h3>

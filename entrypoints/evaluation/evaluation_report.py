@@ -66,6 +66,7 @@ def write_evaluation_report(environment: Environment, folder: Path, result: Eval
         "skipped": result.skipped,
         "meanings": list(_meanings(result)),
         "files": _spaces(result),
+        "are_captions": result.prompts_are_captions,
         "more": _left_out([*asked, *unrelated]),
     }
     pictures.embed(MOST_IMAGE_BYTES)
@@ -100,7 +101,7 @@ def _measured(result: EvaluationResult) -> Iterator[Measured]:
             continue
         yield Measured(
             measure=measure.label,
-            term=_term(measure, figure.space, labels),
+            term=_term(measure, figure.space),
             space=labels.get(figure.space, figure.space),
             lanes=_lanes(figure),
             gap=_text(figure.gap_closed, 2),
@@ -108,11 +109,11 @@ def _measured(result: EvaluationResult) -> Iterator[Measured]:
         )
 
 
-def _term(measure: Measure, space: str, labels: dict[str, str]) -> str:
-    """Return what papers call a measure: the term of CLIP's is not that of another space's."""
+def _term(measure: Measure, space: str) -> str:
+    """Return what papers call a measure: that by CLIP has a name of its own."""
     if space == "clip" or not measure.term.startswith("CLIP"):
         return measure.term
-    return f"as CLIP-I, by {labels.get(space, space)}"
+    return "mean cosine"
 
 
 def _lanes(figure: Figure) -> list[Lane]:

@@ -36,7 +36,7 @@ _NO_DINO = Skipped(
 _NO_LPIPS = Skipped(
     what="diversity by LPIPS",
     why="the package lpips has its linear heads alone, and needs AlexNet's weights, which are in no package",
-    how="read diversity as the mean pairwise distance in the feature spaces above",
+    how="there is no way yet; diversity is the mean pairwise distance in the feature spaces that are at hand",
 )
 
 

@@ -111,11 +111,12 @@ def _prompts(chosen: ChosenAdapter, file: Path | None) -> EvaluationPrompts:
         asked = read_prompts(typed_path(file), recipe)
     if not asked:
         asked = usual_prompts(recipe)
-    if not asked:
+    are_captions = not asked
+    if are_captions:
         asked = _captions(chosen, recipe)
     builtin = chosen.manifest.base_model.id == BUILTIN
     others = unrelated_prompts(asked, builtin=builtin)
-    return EvaluationPrompts(prompts=tuple(asked), unrelated=tuple(others))
+    return EvaluationPrompts(prompts=tuple(asked), unrelated=tuple(others), are_captions=are_captions)
 
 
 def _recipe(chosen: ChosenAdapter) -> Recipe:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @click.option("--max-usd", metavar="USD", help="On SageMaker: what the job may cost; sets its time limit.")
 @click.option("--restart", is_flag=True, help="Start the same job again from its beginning.")
 @turn_options
-@click.option("--dry-run", is_flag=True, help="Show what would be started and start nothing; makes no call.")
+@click.option("--dry-run", is_flag=True, help="Show what would be started and start nothing.")
 @click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending.")
 @click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job.")
 @json_option

@@ -2,7 +2,7 @@
 
 import click
 
-from orchestrator.cli.output import print_facts, print_table, say
+from orchestrator.cli.output import print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.evaluation_result import EVALUATION_FILE, Estimate, EvaluationResult, Figure
 from orchestrator.contract.figures import EVALUATED
@@ -35,11 +35,12 @@ def print_evaluation(result: EvaluationResult) -> None:
     share = f"{result.confidence:.0%}"
     say(
         f"In brackets: {share} bootstrap intervals over the images of {len(result.prompts)} prompts x {seeds} seeds, "
-        f"and for drift of {len(result.unrelated)} unrelated prompts. docs/metrics.md says what each means."
+        f"and for drift of {len(result.unrelated)} unrelated prompts, where BASE is the drift from seed to seed."
     )
     if result.skipped:
         click.echo("\nSkipped:")
-    print_facts([(f"  {skipped.what}", f"{skipped.why}; {skipped.how}") for skipped in result.skipped])
+    for skipped in result.skipped:
+        say(f"  {skipped.what}: {skipped.why}. To measure it: {skipped.how}")
 
 
 def _cells(figure: Figure) -> list[str]:

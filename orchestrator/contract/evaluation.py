@@ -41,6 +41,8 @@ class EvaluationPrompts(BaseModel):
     """Prompts that ask for what was learned."""
     unrelated: tuple[str, ...] = Field((), max_length=MOST_UNRELATED)
     """Prompts that do not, for drift."""
+    are_captions: bool = False
+    """Whether the former are captions of pictures that the adapter was trained on."""
 
     def write(self, folder: Path) -> None:
         """Write them into the folder of their channel."""

@@ -120,6 +120,8 @@ class EvaluationResult(_Part):
     """What it was compared with."""
     prompts: tuple[EvaluationPrompt, ...]
     """Prompts that ask for what was learned: as the base model was asked, as the adapter was, and as CLIP reads it."""
+    prompts_are_captions: bool = False
+    """Whether these are captions of pictures that the adapter was trained on."""
     unrelated: tuple[str, ...] = ()
     """Prompts that do not ask for it: where an adapter should change nothing."""
     seeds: tuple[int, ...]

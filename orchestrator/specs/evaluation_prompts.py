@@ -58,8 +58,8 @@ def unrelated_prompts(asked: Sequence[EvaluationPrompt], *, builtin: bool) -> li
     shared = _shared_words(prompt.text for prompt in asked) | _shared_words(prompt.after for prompt in asked)
     texts = {prompt.text for prompt in asked}
     others = [text for text in unrelated(builtin=builtin, without=shared) if text not in texts]
-    every = max(1, len(others) // MOST_UNRELATED)
-    return others[::every][:MOST_UNRELATED]
+    count = min(MOST_UNRELATED, len(others))
+    return [others[place * len(others) // count] for place in range(count)]  # evenly spread
 
 
 def _shared_words(texts: Iterable[str]) -> set[str]:
