@@ -78,8 +78,6 @@ class Evaluation(Recipe):
 
     adapter: str = Field(min_length=1, max_length=200)
     """The adapter, by its name or that of its folder."""
-    adapter_bytes: int = Field(0, ge=0)
-    """Size of its files."""
     weight: float = Field(1.0, ge=-10, le=10)
     """Strength of the adapter: 0 is the base model, 1 the adapter as it was trained."""
     first_seed: int = Field(FIRST_SEED, ge=0, le=MAX_SEED - MOST_SEEDS)
@@ -94,9 +92,9 @@ class Evaluation(Recipe):
         """Return the name of the work."""
         return EVALUATE
 
-    def footprint(self, size: ModelSize) -> Footprint:  # noqa: ARG002 - what it takes is the adapter's own size
-        """Return what it takes beside the model: the adapter's weights, in float32 or less."""
-        return Footprint(trained=0, added=self.adapter_bytes // 4, samples=0, kept=0.0, text=False)
+    def footprint(self, size: ModelSize) -> Footprint:  # noqa: ARG002 - it depends on no size
+        """Return what it takes beside drawing: nothing, as the adapter becomes a part of the model's own weights."""
+        return Footprint(trained=0, samples=0, kept=0.0, text=False)
 
     @property
     def all_seeds(self) -> list[int]:

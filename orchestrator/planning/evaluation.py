@@ -22,7 +22,7 @@ from orchestrator.contract.text_length import length_problems
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.planning.inputs import PreparedInputs
-from orchestrator.planning.texts import tokenizers_for
+from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.settings import Settings
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.job import MAX_NAME, JobSpec
@@ -49,7 +49,6 @@ def evaluation_settings(
         "base_model": base_model,
         "base_revision": base_revision,
         "adapter": adapter,
-        "adapter_bytes": manifest.bytes,
         "inference_steps": drawn.steps,
         "guidance_scale": drawn.guidance,
         "resolution": drawn.size,
@@ -87,16 +86,17 @@ def prepare_evaluation(
     }
     if dino is not None:
         trees[DINO_CHANNEL] = tree_of_files("models", _files_of_dino(dino))
+    written = prompts.model_dump(mode="json")
     if reference is None:
-        return PreparedInputs(trees=trees)
+        return PreparedInputs(trees=trees, texts=written)
     folder = staging / REFERENCE_CHANNEL
     try:
         dataset = datasets.prepare(reference, folder, resolution=settings.resolution)
     except OrchestratorError as error:
-        return PreparedInputs(trees=trees, error=error)
+        return PreparedInputs(trees=trees, texts=written, error=error)
     (folder / CAPTIONS_FILE).unlink(missing_ok=True)
     trees[REFERENCE_CHANNEL] = tree_of_folder(_DATA, folder)
-    return PreparedInputs(trees=trees, dataset=_without_captions(dataset))
+    return PreparedInputs(trees=trees, texts=written, dataset=_without_captions(dataset))
 
 
 def require_fit(spec: JobSpec, manifest: AdapterManifest, settings: Settings) -> None:
@@ -120,6 +120,8 @@ def require_fit(spec: JobSpec, manifest: AdapterManifest, settings: Settings) ->
 
 def check_prompts(spec: JobSpec, prompts: EvaluationPrompts, manifest: AdapterManifest) -> tuple[Problem, ...]:
     """Return what text encoders do not read of the prompts; raises SpecError when that is the word that was learned."""
+    if holds_secret(prompts.model_dump(mode="json")):  # it is refused elsewhere, and no message may repeat it
+        return ()
     lengths = length_problems(tokenizers_for(spec), prompts.texts, own_word(manifest))
     if lengths.refused:
         raise SpecError(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator import datasets
 from orchestrator.contract.datasets import IMAGES
@@ -26,6 +27,8 @@ class PreparedInputs:
     """What the job's report says of the images: a channel that is no part of the job's identity."""
     dataset: Dataset | None = None
     """What the inspection of the images found; None without images."""
+    texts: Mapping[str, Any] = field(default_factory=dict)
+    """What a person wrote that is neither a setting nor a caption, and goes to the bucket: prompts."""
     error: OrchestratorError | None = None
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
 

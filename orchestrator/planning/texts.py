@@ -28,7 +28,7 @@ def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
     """
     recipe = spec.recipe
     settings = recipe.model_dump(mode="json")
-    if _holds_secret(settings):
+    if holds_secret(settings):
         return ()
     tokenizers = tokenizers_for(spec)
     faults: list[Problem] = []
@@ -64,7 +64,7 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
     for image in prepared.dataset.images:
         file = str(image.file)
         caption = image.caption
-        if caption is None or _holds_secret(caption):
+        if caption is None or holds_secret(caption):
             continue
         captions.append((file, caption))
         if word is not None and not holds_word(tokenizers, caption, word):
@@ -113,7 +113,7 @@ def tokenizers_for(spec: JobSpec) -> Sequence[Tokenizer]:
         ) from error
 
 
-def _holds_secret(values: object) -> bool:
+def holds_secret(values: object) -> bool:
     """Return whether a text looks like a secret: it is refused elsewhere, and no message may repeat it."""
     return any(looks_like(text) for _, text in texts_within(values))
 

@@ -13,7 +13,7 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt, contexts, templates
 from orchestrator.contract.recipe import BUILTIN, Denoising
 from orchestrator.contract.tokens import Tokenizer
-from orchestrator.contract.words import NewWord, Word, occurrences, with_article, with_word
+from orchestrator.contract.words import DETERMINERS, NewWord, Word, occurrences, with_article, with_word
 
 
 class TextualInversion(Denoising):
@@ -87,6 +87,9 @@ class TextualInversion(Denoising):
         if not any(occurrences(text, word)):
             raise ValueError(f'names what was learned neither by {SUBJECT_MARK} nor by its word "{word.text}"')
         asked = with_word(text, word)
+        words_before = asked.partition(word.text)[0].lower().split()
+        if words_before and words_before[-1] in DETERMINERS:  # "my <toy>" is "my owl"
+            known = self.initializer_token
         plain = asked.replace(word.text, known)
         return EvaluationPrompt(plain, asked, plain)
 
