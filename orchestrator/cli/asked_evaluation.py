@@ -70,7 +70,7 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
         require_dino(dino)
     choices = {name: given[name] for name in _CHOICES if given[name] is not None}
     fields = evaluation_settings(chosen.name, chosen.manifest, base.name, base.revision, choices)
-    spec, evaluation = _spec(chosen.name, fields, given)
+    spec, evaluation = _spec(chosen.name, prompts, fields, given)
     require_fit(spec, chosen.manifest, settings)
     for warning in check_prompts(spec, prompts, chosen.manifest):
         say(f"Warning: {warning.render()}", err=True)
@@ -86,13 +86,20 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     return AskedEvaluation(evaluation, spec, prepared, prompts)
 
 
-def _spec(name: str, fields: dict[str, Any], given: dict[str, Any]) -> tuple[JobSpec, Evaluation]:
+def _spec(
+    name: str,
+    prompts: EvaluationPrompts,
+    fields: dict[str, Any],
+    given: dict[str, Any],
+) -> tuple[JobSpec, Evaluation]:
     """Return the checked job; raises SpecError with all that is wrong with its settings."""
     job: dict[str, Any] = {"name": evaluation_name(name), "inputs": {}, "scorer": given["scorer"]}
     job["compute"] = {option: given[option] for option in ("instance_type", "spot") if given[option]}
     job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
     try:
         evaluation = Evaluation.model_validate(fields)
+        images = prompts.images(evaluation.seeds)
+        evaluation = evaluation.model_copy(update={"images": images})
         return JobSpec(recipe=evaluation, **job), evaluation
     except ValidationError as error:
         problems = []

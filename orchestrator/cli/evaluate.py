@@ -123,7 +123,7 @@ def _facts(asked: "AskedEvaluation") -> list[tuple[str, str]]:
     seeds = settings.seeds
     prompts = len(asked.prompts.prompts)
     others = len(asked.prompts.unrelated)
-    images = 2 * seeds * (prompts + others)
+    images = settings.images
     dataset = asked.prepared.dataset
     reference = "the pictures kept with the adapter"
     if dataset is not None:

@@ -54,6 +54,10 @@ class EvaluationPrompts(BaseModel):
         """Read them from the folder of their channel."""
         return cls.model_validate_json((folder / PROMPTS_FILE).read_bytes())
 
+    def images(self, seeds: int) -> int:
+        """Return how many images both models draw together, with so many seeds."""
+        return 2 * seeds * (len(self.prompts) + len(self.unrelated))
+
     @property
     def texts(self) -> list[tuple[str, str]]:
         """Everything that text encoders read, each with its name in messages."""
@@ -84,6 +88,8 @@ class Evaluation(Recipe):
     """Seed of the first image of each prompt; each further one has the next number."""
     seeds: int = Field(4, ge=1, le=MOST_SEEDS)
     """Images of each prompt, with the adapter and without."""
+    images: int = Field(1, ge=1)
+    """Images that it draws in all, from which its duration is estimated."""
     resamples: int = Field(2000, ge=100, le=100_000)
     """Resamples of each bootstrap; they are drawn from the setting `seed`."""
 
@@ -93,7 +99,7 @@ class Evaluation(Recipe):
         return EVALUATE
 
     def footprint(self, size: ModelSize) -> Footprint:  # noqa: ARG002 - it depends on no size
-        """Return what it takes beside drawing: nothing, as the adapter becomes a part of the model's own weights."""
+        """Return what it takes beside drawing: an adapter's weights are few, or take the place of the model's own."""
         return Footprint(trained=0, samples=0, kept=0.0, text=False)
 
     @property
@@ -103,8 +109,8 @@ class Evaluation(Recipe):
 
     @property
     def images_drawn(self) -> int:
-        """How many images it draws at most: by both models, of each prompt."""
-        return 2 * self.seeds * (MOST_PROMPTS + MOST_UNRELATED)
+        """How many images it draws: by both models, of every prompt and seed."""
+        return self.images
 
     @property
     def memory_advice(self) -> str:
