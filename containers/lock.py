@@ -25,10 +25,10 @@ _NOTICE = "# Everything the training image installs. Written by containers/lock.
 
 
 def wanted() -> list[Requirement]:
-    """Return what has to be in the image: the extras `train` and `gpu`, and what the contract imports."""
+    """Return what has to be in the image: the extras `train`, `evaluation` and `gpu`, and what the contract imports."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     own = [one for text in project["dependencies"] if (one := Requirement(text)).name in _OF_THE_CONTRACT]
-    return [*_extra(project, "train"), *_extra(project, "gpu"), *own]
+    return [*_extra(project, "train"), *_extra(project, "evaluation"), *_extra(project, "gpu"), *own]
 
 
 def _extra(project: dict[str, Any], name: str) -> Iterator[Requirement]:

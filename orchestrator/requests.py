@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL
+from orchestrator.contract.evaluation_result import EVALUATE
 
 Request = dict[str, Any]
 """The keyword arguments of a boto3 call."""
@@ -149,6 +150,12 @@ def scorer_of(request: Request) -> str | None:
     return channel_uris(request).get(SCORER_CHANNEL)
 
 
+def is_evaluation(request: Request) -> bool:
+    """Return whether a job measures an adapter instead of training one, by its hyperparameters."""
+    values: Mapping[str, str] = request.get("HyperParameters", {})
+    return values.get("recipe") == f'"{EVALUATE}"'
+
+
 class Training(NamedTuple):
     """What a job trains, by its hyperparameters."""
 
@@ -168,4 +175,5 @@ def training_of(hyperparameters: Mapping[str, str]) -> Training:
         recipe = from_hyperparameters(hyperparameters)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return Training()
-    return Training(recipe.recipe_name(), chosen(recipe), recipe.steps)
+    steps = recipe.steps if recipe.trains else None
+    return Training(recipe.recipe_name(), chosen(recipe), steps)

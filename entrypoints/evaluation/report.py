@@ -5,7 +5,9 @@ One HTML file under 5 MB that reaches for nothing outside itself. `report_images
 """
 
 from entrypoints.evaluation.report_images import (
+    Compared,
     Pictures,
+    Shown,
     compared_prompts,
     real_photos,
     timeline_of,
@@ -39,8 +41,12 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
     steps = read_history(environment.checkpoints)
     findings = Findings.read(environment.channel(FINDINGS_CHANNEL))
     manifest = None
+    compared: list[Compared] = []
+    real: list[Shown] = []
     if ending.is_complete:  # else what lies there, if anything does, is not of this run
         manifest = AdapterManifest.read(environment.model)
+        compared = compared_prompts(environment.model, pictures)
+        real = real_photos(environment.model, pictures)
     values = {
         "title": title_of(recipe.recipe_name(), recipe.trigger),
         "ending": ending,
@@ -48,9 +54,9 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
         "curves": curves_of(steps, recipe.steps),
         "records": some_of(steps),
         "timeline": timeline_of(environment.samples, pictures),
-        "compared": compared_prompts(environment.model, manifest, pictures),
+        "compared": compared,
         "prompts_are_captions": not recipe.judged_by,
-        "real": real_photos(environment.model, manifest, pictures),
+        "real": real,
         "figures": figures_of(manifest),
         "meanings": meanings_of(manifest),
         "data": training_images(environment, findings, pictures),
@@ -59,10 +65,10 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
         "libraries": sorted(machine.libraries.items()),
     }
     pictures.embed(MOST_IMAGE_BYTES)
-    _write(environment, render(values))
+    write_page(environment, render(values))
 
 
-def _write(environment: Environment, page: str) -> None:
+def write_page(environment: Environment, page: str) -> None:
     """Write the page, whole or not at all."""
     # A caption may hold half of a surrogate pair, which JSON can spell and UTF-8 cannot.
     data = page.encode("utf-8", errors="replace")

@@ -12,7 +12,6 @@ from entrypoints.evaluation.embedded import LARGEST, data_uris, scaled
 from entrypoints.evaluation.samples import listed_images
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import list_images, read_image
-from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import TRAINING_CHANNEL, Environment
 from orchestrator.contract.findings import Findings
 from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
@@ -109,10 +108,8 @@ class TrainingData(NamedTuple):
     """What was found of the data as a whole, and of images that are not shown."""
 
 
-def compared_prompts(model: Path, manifest: AdapterManifest | None, pictures: Pictures) -> list[Compared]:
-    """Return the evaluation prompts of a finished adapter."""
-    if manifest is None:
-        return []
+def compared_prompts(model: Path, pictures: Pictures) -> list[Compared]:
+    """Return the evaluation prompts of a finished adapter, or of an evaluation, whose files are in `model`."""
     folder = model / SAMPLES_FOLDER
     before = _by_text(folder, "before")
     after = _by_text(folder, "after")
@@ -130,13 +127,11 @@ def compared_prompts(model: Path, manifest: AdapterManifest | None, pictures: Pi
     return prompts
 
 
-def real_photos(model: Path, manifest: AdapterManifest | None, pictures: Pictures) -> list[Shown]:
+def real_photos(model: Path, pictures: Pictures) -> list[Shown]:
     """Return the photos that the images of a finished adapter were compared with."""
-    if manifest is None:
-        return []
     folder = model / SAMPLES_FOLDER
     found = [image for image in listed_images(folder).values() if image.source == "real"]
-    return [pictures.add(folder / image.file, "a photo that was trained on") for image in found]
+    return [pictures.add(folder / image.file, "a real photo") for image in found]
 
 
 def timeline_of(folder: Path, pictures: Pictures) -> Timeline:

@@ -79,6 +79,16 @@ img { display: block; width: 100%; height: auto; border-radius: .25rem; backgrou
 .data { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); }
 .found { color: var(--warn); font-size: .875rem; margin: .2rem 0 .75rem; padding-left: 1.1rem; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
+.lane { display: grid; grid-template-columns: 6.5rem 1fr; gap: 0 .5rem; align-items: center; margin: .35rem 0;
+  font-size: .875rem; }
+.lane .number { grid-column: 1 / -1; text-align: left; color: var(--faint); }
+.axis { position: relative; height: 1rem; background: var(--paper); border-radius: .25rem; }
+.axis i { position: absolute; top: .3rem; height: .4rem; min-width: 2px; border-radius: .2rem; opacity: .45;
+  background: currentColor; }
+.axis b { position: absolute; top: .2rem; width: .6rem; height: .6rem; margin-left: -.3rem; border-radius: 50%;
+  background: currentColor; }
+.lane.base .axis { color: var(--faint); } .lane.adapter .axis { color: var(--curve); }
+.lane.real .axis { color: var(--good); }
 """
 
 # Shows one step of the timeline at a time. Without a script all of them lie side by side.
@@ -102,7 +112,7 @@ if (timeline) {
 }
 """
 
-_TEMPLATE = """
+MACROS = """
 {%- macro image(shown) -%}
 {% if shown.uri %}<img src="{{ shown.uri }}" alt="{{ shown.alt|letters }}">
 {% else %}<p class="gone">cannot be shown: {{ shown.alt|letters }}</p>{% endif %}
@@ -118,6 +128,7 @@ _TEMPLATE = """
 {% endfor %}
 </table>
 {%- endmacro -%}
+{%- macro head() -%}
 <!doctype html>
 <html lang="en">
 <head>
@@ -128,6 +139,14 @@ _TEMPLATE = """
 <title>{{ title|letters }}</title>
 <style>{{ style }}</style>
 </head>
+{%- endmacro -%}
+"""
+"""What the pages of a run and of an evaluation share."""
+
+_TEMPLATE = (
+    MACROS
+    + """
+{{ head() }}
 <body>
 <header>
 <h1>{{ title|letters }}</h1>
@@ -277,24 +296,29 @@ fidelity. Figures by different CLIP models cannot be compared.</p></details>
 </body>
 </html>
 """
+)
 
 MOST_LETTERS = 1000
 """Of a prompt, a caption or a setting."""
 
 
 def render(values: Mapping[str, Any]) -> str:
-    """Return the page; every value is escaped."""
+    """Return the page of a run; every value is escaped."""
+    return page(_TEMPLATE, values, script=_SCRIPT)
+
+
+def page(template: str, values: Mapping[str, Any], *, script: str = "") -> str:
+    """Return a page with the style of all, and this script of ours alone; every value is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["letters"] = _shortened
     environment.filters["duration"] = duration
     environment.filters["counted"] = counted
-    template = environment.from_string(_TEMPLATE)
-    hashed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    return template.render(
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.from_string(template).render(
         values,
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'",
         style=Markup(_STYLE),  # noqa: S704 - our own
-        script=Markup(_SCRIPT),  # noqa: S704 - our own
+        script=Markup(script),  # noqa: S704 - our own
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 

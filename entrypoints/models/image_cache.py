@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -41,6 +41,10 @@ class ImageCache:
         }
         return cls(root, model, drawing)
 
+    def with_adapter(self, sha256: str, weight: float) -> "ImageCache":
+        """Return the cache of the model with an adapter put into it at some strength."""
+        return replace(self, model={**self.model, "adapter": sha256, "weight": weight})
+
     def paths(self, batch: Sequence[DrawRequest]) -> list[Path]:
         """Return where the images of a batch lie, or will lie."""
         facts = {
@@ -64,6 +68,16 @@ class ImageCache:
             draft = path.with_name(f".{path.name}.{process}")
             image.save(draft, format="PNG")
             draft.replace(path)
+
+    def read_whole(self, batch: Sequence[DrawRequest]) -> list[Image.Image] | None:
+        """Return the images of a batch; None unless all are kept and whole.
+
+        With a job's checkpoints they are copied while they are written, and a copy may be cut off.
+        """
+        try:
+            return self.read(batch)
+        except (OSError, ValueError, SyntaxError):  # Pillow raises a SyntaxError for a broken PNG
+            return None
 
     def read(self, batch: Sequence[DrawRequest]) -> list[Image.Image]:
         """Return the images of a batch, all of which are kept."""

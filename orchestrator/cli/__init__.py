@@ -5,6 +5,7 @@ import click
 from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
 from orchestrator.cli.completion import completion
+from orchestrator.cli.evaluate import evaluate
 from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.models import models
@@ -25,6 +26,7 @@ def cli() -> None:
 cli.add_command(submit)
 cli.add_command(sweep)
 cli.add_command(adapters)
+cli.add_command(evaluate)
 cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)

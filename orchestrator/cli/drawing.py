@@ -4,17 +4,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from pydantic import ValidationError
 
-from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings, own_word
+from orchestrator.adapters.registry import Registry
+from orchestrator.adapters.usage import drawing_settings, own_word
+from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter
 from orchestrator.cli.controls import OPTION, Words, controls_of
-from orchestrator.cli.output import print_facts, print_json, print_warning, say
-from orchestrator.cli.results import base_folder_of
-from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
+from orchestrator.cli.output import print_facts, print_json, say
+from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
 from orchestrator.contract.control_fit import is_control
@@ -24,15 +24,13 @@ from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.words import occurrences
 from orchestrator.datasets.findings import unusable
-from orchestrator.errors import JobError, MachineError, SpecError
+from orchestrator.errors import MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
-from orchestrator.specs.base_model import Folder, Hub, base_model_problems, parse_base_model
 from orchestrator.storage import FolderStore, folder_of, write_atomically
 from orchestrator.targets.local.drawing import draw
 
 _PNG = ".png"
-_SAY_WHERE = "say where it is: --base-model FOLDER"
 _FIELDS = {
     "prompts": "PROMPT",
     "negative_prompt": "--negative",
@@ -47,18 +45,6 @@ _FIELDS = {
 
 _SHOWN = ("kind", "network", "is_map", "settings", "scale", "start", "end")
 """Fields of a control that are printed as JSON."""
-
-
-class _Chosen(NamedTuple):
-    """An adapter to draw with."""
-
-    name: str
-    """Its name, or that of its folder."""
-    folder: Path
-    """Where its files are on this machine."""
-    manifest: AdapterManifest
-    base_folder: Path | None = None
-    """Folder of the base model that its job read; None where that is not known."""
 
 
 def draw_images(
@@ -76,7 +62,7 @@ def draw_images(
     """
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         scratch = Path(temporary)
-        chosen = _choose(adapter, registry, scratch)
+        chosen = choose_adapter(adapter, registry, scratch)
         order = _order(chosen, given, registry, scratch)
         images = order.generation.images
         files = _files(output, chosen.name, len(images))
@@ -94,37 +80,10 @@ def draw_images(
     _print(chosen, order, files, as_json=as_json)
 
 
-def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
-    """Find an adapter by name, or by the path of its folder; one in the bucket is fetched into `scratch`.
-
-    Raises JobError, or another error of ours, when there is none that can be used.
-    """
-    if "/" in adapter:
-        return _in_folder(typed_path(adapter))
-    found = registry.verified(registry.find(adapter, print_warning))
-    found.require_complete()
-    if found.uri.startswith("file:"):
-        return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
-    folder = scratch / f"adapter-{found.name}"
-    registry.pull(found, folder)
-    return _Chosen(found.name, folder, found.manifest)
-
-
-def _in_folder(folder: Path) -> _Chosen:
-    """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
-    store = FolderStore(folder.parent)
-    manifest, problem = inspect(store, folder.name)
-    if problem is not None and folder.is_dir():
-        raise problem
-    if manifest is None:
-        raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
-    return _Chosen(folder.name, folder, manifest)
-
-
-def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: Path) -> DrawOrder:
+def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scratch: Path) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
     typed = {name: value for name, value in given.items() if value is not None}
-    base_fields = _base_fields(chosen, typed.get("base_model"))
+    base = base_of(chosen, typed.get("base_model"), "Nothing was drawn")
     settings = drawing_settings(chosen.manifest)
     size = typed.get("size", settings.size)
     networks = _Networks(chosen, registry, scratch)
@@ -156,7 +115,9 @@ def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: 
         folders=networks.folders,
         word=own_word(chosen.manifest),
         map_weights=map_weights,
-        **base_fields,
+        base_model=base.name,
+        base_folder=base.folder,
+        base_revision=base.revision,
     )
 
 
@@ -179,7 +140,7 @@ def _seeds(first: int, count: int) -> tuple[list[int], list[Problem]]:
 class _Networks:
     """The adapter that is drawn with and the ControlNets beside it, by name."""
 
-    def __init__(self, chosen: _Chosen, registry: Registry, scratch: Path) -> None:
+    def __init__(self, chosen: ChosenAdapter, registry: Registry, scratch: Path) -> None:
         self.chosen = chosen
         self.registry = registry
         self.scratch = scratch
@@ -206,7 +167,7 @@ class _Networks:
             folder = typed_path(named)
             if is_control(folder) and not (folder / MANIFEST_FILE).exists():
                 return folder
-        return _choose(named, self.registry, self.scratch).folder
+        return choose_adapter(named, self.registry, self.scratch).folder
 
     def adapters(self, weight: float) -> list[dict[str, Any]]:
         """Return what the adapter that is drawn with changes in the base model: a ControlNet changes nothing."""
@@ -226,41 +187,6 @@ class _Networks:
             fix = f"give it a scale instead: {OPTION} canny=PICTURE:0.8"
             problems.append(Problem(where="--weight", what=f"{self.chosen.name} is a ControlNet", fix=fix))
         return problems
-
-
-def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
-    """Return the fields of an order that say where the base model is: as `named`, or as the adapter has it.
-
-    Raises SpecError when that is not known, or it is not usable there.
-    """
-    name = named or _own_base_model(chosen)
-    problems = base_model_problems(name, None)
-    if problems:
-        raise SpecError(
-            "The base model of the adapter cannot be used; nothing was drawn.",
-            problems=problems,
-            next_step=_SAY_WHERE,
-        )
-    revision = None
-    if named is None:
-        revision = chosen.manifest.base_model.revision
-    source = parse_base_model(name, revision)
-    if isinstance(source, Hub):
-        return {"base_model": name, "base_folder": None, "base_revision": revision}
-    return {"base_model": name, "base_folder": source.folder}
-
-
-def _own_base_model(chosen: _Chosen) -> str:
-    """Return the base model that an adapter was trained on, a folder by its path; raises SpecError for a lost one."""
-    name = chosen.manifest.base_model.id
-    source = base_model_source(chosen.manifest, chosen.base_folder)
-    if source is None:
-        known_as = base_model_name(chosen.manifest, chosen.base_folder)
-        message = f'The adapter was trained on the folder "{known_as}", and where that is now is not known.'
-        raise SpecError(f"{message} Nothing was drawn.", next_step=_SAY_WHERE)
-    if isinstance(source, Folder):
-        return str(source.folder)
-    return name
 
 
 def _files(named: str | None, name: str, count: int) -> list[Path]:
@@ -323,7 +249,7 @@ def _reporter(*, quiet: bool) -> Callable[[Event], None]:
     return report
 
 
-def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
+def _print(chosen: ChosenAdapter, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
     """Print which image of which seed is in which file."""
     wanted = order.generation
     if not as_json:

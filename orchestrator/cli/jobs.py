@@ -85,13 +85,13 @@ def _day_and_time(moment: "datetime") -> str:
 
 def _what(summary: "JobSummary") -> str:
     """Return the recipe, the prompt and the other settings that differ from their defaults, as one types them."""
-    from orchestrator.contract.recipe import recipe_class
+    from orchestrator.contract.recipe import settings_class
     from orchestrator.storage.folder import location_of
 
     if summary.recipe is None:
         return "-"
     words = [summary.recipe]
-    prompt_field = recipe_class(summary.recipe).prompt_field
+    prompt_field = settings_class(summary.recipe).prompt_field
     for name, value in reversed(summary.settings.items()):  # those of the recipe before those of every recipe
         if name == prompt_field:
             words.insert(1, json.dumps(value, ensure_ascii=False))

@@ -10,7 +10,7 @@ from orchestrator.jobs.job import Job, nothing_to_resume, starts_again
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
-from orchestrator.requests import scorer_of
+from orchestrator.requests import is_evaluation, scorer_of
 from orchestrator.settings import Settings
 from orchestrator.storage.folder import location_of
 from orchestrator.storage.uris import s3_uri
@@ -107,13 +107,16 @@ def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
     minutes = placement.cost.runtime_seconds // 60
     instances = plan.request["ResourceConfig"]["InstanceCount"]
     stand_ins = ", ".join(_stand_ins(plan))
+    storage = [("storage", _storage(placement))]
+    if is_evaluation(plan.request):  # it has no checkpoints, and its images are small
+        storage = []
     return [
         ("instance", f"{instance} in {placement.region}"),
         ("why", placement.why),
         ("memory", memory),
         ("expected", _expected(placement)),
         ("cost", _cost(placement)),
-        ("storage", _storage(placement)),
+        *storage,
         ("limit", f"{counted(minutes, 'minute')} of running time"),
         ("quota", f"{placement.quota}: at least {instances}"),
         ("stand-ins", stand_ins or "none within the budget"),

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.adapters.registry import Finished, name_of
 from orchestrator.adapters.usage import example_prompt, snippet
+from orchestrator.cli.evaluation_results import evaluation_facts, print_evaluation
 from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
@@ -80,7 +81,10 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
         return
     facts = _facts(job, description, finished)
     print_facts(facts)
-    manifest, problem = finished
+    if finished.evaluation is not None:
+        print_evaluation(finished.evaluation)
+    manifest = finished.manifest
+    problem = finished.problem
     if manifest is None:
         return
     if manifest.metrics:
@@ -117,7 +121,8 @@ def job_json(
 ) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
     usd = cost(description)
-    manifest, problem = finished
+    manifest = finished.manifest
+    problem = finished.problem
     values = description.model_dump(mode="json")
     values["seconds"] = _seconds(description)
     values["checkpoint_step"] = job.target.checkpoint_step(job.name)
@@ -133,6 +138,8 @@ def job_json(
     values["loading"] = []
     values["snippet"] = ""
     values["metrics"] = {}
+    if finished.evaluation is not None:
+        values["evaluation"] = finished.evaluation.model_dump(mode="json")
     if manifest is None:
         return values
     adapter = location_of(description.output)
@@ -148,7 +155,8 @@ def job_json(
 
 def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     """Return everything that is known of a job."""
-    manifest, problem = finished
+    manifest = finished.manifest
+    problem = finished.problem
     facts = _state_facts(description)
     if description.status is not JobStatus.COMPLETED:
         facts += _progress_facts(job)
@@ -157,8 +165,10 @@ def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
     if description.status in ENDED_EARLY:
         facts.append(("next", _next_step(job, description)))
     if problem is not None:
-        facts.append(("adapter", problem.message))
+        facts.append(("evaluation" if description.evaluates else "adapter", problem.message))
         facts.append(("next", problem.next_step))
+    elif finished.evaluation is not None:
+        facts += evaluation_facts(location_of(description.output))
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)

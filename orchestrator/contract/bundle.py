@@ -20,6 +20,7 @@ _LEFT_OUT = {
     BundleKind.SERVING: (
         "entrypoints/train.py",
         "entrypoints/launch.py",
+        "entrypoints/evaluate.py",
         "entrypoints/recipes/",
         "entrypoints/training/",
     ),

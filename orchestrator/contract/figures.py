@@ -69,6 +69,30 @@ CONDITION_OBEYED = Measure(
 CONTROL_MEASURES = (CONDITION_AGREEMENT, CONDITION_OBEYED)
 """What only ControlNets have; by their names alone they are followed while one trains."""
 MEASURES = (SUBJECT_FIDELITY, PROMPT_FIDELITY)
+"""What a training job measures when it ends."""
+DIVERSITY = Measure(
+    name="diversity",
+    label="diversity",
+    term="mean pairwise distance",
+    higher_is_better=True,
+    meanings={
+        BEFORE: "mean of 1 - cosine between images of one prompt at different seeds, base model alone",
+        AFTER: "the same with the adapter: falls when all images become one",
+    },
+)
+DRIFT = Measure(
+    name="drift",
+    label="drift on unrelated prompts",
+    term="drift",
+    higher_is_better=False,
+    meanings={
+        BEFORE: "how far another seed moves an image of an unrelated prompt, base model alone: the scale of drift",
+        AFTER: "mean of 1 - cosine between the images of an unrelated prompt with the adapter and without, at the same "
+        "seed: 0 when the adapter leaves them alone",
+    },
+)
+EVALUATED = (*MEASURES, DIVERSITY, DRIFT)
+"""What an evaluation measures."""
 
 
 def _figure_names(measures: Sequence[Measure]) -> tuple[str, ...]:

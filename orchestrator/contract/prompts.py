@@ -1,5 +1,6 @@
 """Prompts to train and to judge by: contexts that ask for the subject where it was never photographed."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 # The words of the built-in model: plain colours, patterns, sizes.
@@ -105,6 +106,10 @@ STYLE_TEMPLATES = (
 )
 
 
+SUBJECT_MARK = "{}"
+"""Stands for the subject in a prompt that somebody writes for an evaluation."""
+
+
 class EvaluationPrompt(NamedTuple):
     """One prompt to judge an adapter by, in the words that each of its readers knows."""
 
@@ -121,6 +126,19 @@ def contexts(*, builtin: bool, style: bool = False) -> tuple[str, ...]:
     if style:
         return BUILTIN_STYLE_CONTEXTS if builtin else PHOTO_STYLE_CONTEXTS
     return BUILTIN_CONTEXTS if builtin else PHOTO_CONTEXTS
+
+
+def unrelated(*, builtin: bool, without: Iterable[str]) -> list[str]:
+    """Return prompts that have nothing to do with what an adapter has learned: none of the words `without` is in them.
+
+    They are the contexts of a style, without the style.
+    """
+    found = []
+    for context in contexts(builtin=builtin, style=True):
+        text = context.partition(" in the style of ")[0]
+        if not set(text.lower().split()).intersection(without):
+            found.append(text)
+    return found
 
 
 def templates(*, builtin: bool, style: bool = False) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from orchestrator.contract import recipes
 from orchestrator.contract.datasets import DatasetKind
+from orchestrator.contract.evaluation_result import EVALUATE
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem, did_you_mean
-from orchestrator.contract.prompts import EvaluationPrompt
+from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.trackers import TrackerName
 from orchestrator.contract.words import NewWord, Word, holds_word
@@ -57,6 +58,10 @@ class Recipe(BaseModel):
     """Fields that go with the built-in sample subject."""
     dataset: ClassVar[DatasetKind]
     """What it learns from; every recipe says it."""
+    entry: ClassVar[str] = "entrypoints.launch"
+    """The module that its jobs start."""
+    trains: ClassVar[bool] = True
+    """Whether its jobs make an adapter; those of an evaluation measure one."""
 
     base_model: str = BUILTIN
     """Model to personalise: "builtin", a folder in the diffusers layout, or a Hugging Face id."""
@@ -211,6 +216,15 @@ class Recipe(BaseModel):
     def judged_by(self) -> list[EvaluationPrompt]:
         """The prompts of the contact sheet and of the closing figures."""
         return []
+
+    def judged_by_text(self, text: str) -> EvaluationPrompt:
+        """Return the evaluation prompt that asks for what was learned in somebody's own words.
+
+        Raises ValueError, with the reason, for a text that does not ask for it.
+        """
+        if SUBJECT_MARK in text:
+            raise ValueError(f"holds {SUBJECT_MARK}, which stands for a subject, and this adapter has none")
+        return EvaluationPrompt(text, text, text)
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -369,9 +383,13 @@ class Captioned(Recipe):
         """Return the evaluation prompts that ask for these texts; CLIP and the base model do not know the trigger."""
         found = []
         for text in texts[: self.evaluation_prompts]:
-            prompt = EvaluationPrompt(before=text, after=self.with_trigger(text), text=text)
-            found.append(prompt)
+            found.append(self.judged_by_text(text))
         return found
+
+    def judged_by_text(self, text: str) -> EvaluationPrompt:
+        """Return the evaluation prompt for a text: the adapter is asked with the trigger word."""
+        plain = super().judged_by_text(text)
+        return plain._replace(after=self.with_trigger(text))
 
     def with_trigger(self, caption: str) -> str:
         """Return a caption with the trigger word before it, unless it holds it already."""
@@ -457,6 +475,15 @@ def recipe_class(name: str) -> type[Recipe]:
     raise ValueError(f"{module_name} declares no recipe")
 
 
+def settings_class(work: str) -> type[Recipe]:
+    """Return the settings of a job, by the name of its recipe or of other work; raises ValueError as `recipe_class`."""
+    if work != EVALUATE:
+        return recipe_class(work)
+    from orchestrator.contract.evaluation import Evaluation  # which is made of a Recipe
+
+    return Evaluation
+
+
 def to_hyperparameters(recipe: Recipe) -> dict[str, str]:
     """Encode a recipe as the service's map of strings: one JSON value per field, and the recipe's name."""
     values = {RECIPE_KEY: recipe.recipe_name(), **recipe.model_dump(mode="json")}
@@ -472,7 +499,7 @@ def from_hyperparameters(values: Mapping[str, str]) -> Recipe:
     for name, value in values.items():
         if not name.startswith("sagemaker_"):
             fields[name] = json.loads(value)
-    declaration = recipe_class(fields.pop(RECIPE_KEY))
+    declaration = settings_class(fields.pop(RECIPE_KEY))
     return declaration.model_validate(fields)
 
 

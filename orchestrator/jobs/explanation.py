@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import NOTE, Failed, Resumed, Step, parse
+from orchestrator.contract.events import NOTE, Failed, Item, Resumed, Step, parse
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
@@ -62,7 +62,7 @@ class _Attempt(NamedTuple):
     """What the log says of the latest attempt."""
 
     progress: str
-    """Optimizer steps it did, in words; empty when it did none."""
+    """Optimizer steps it did, or images that an evaluation drew, in words; empty when it did no step."""
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
@@ -75,7 +75,7 @@ def explain(
     checkpoint_step: int | None,
 ) -> Explanation:
     """Explain a status by the log of the latest attempt, which is read once."""
-    attempt = _read(log)
+    attempt = _read(log, evaluates=description.evaluates)
     status = description.status
     name = description.name
     stage = description.stage
@@ -84,7 +84,7 @@ def explain(
         case JobStatus.FAILED | JobStatus.STOPPED:
             diagnosis = _diagnosis(description, attempt)
             why = _why_ended(description, diagnosis)
-            kept = _what_is_kept(attempt, checkpoint_step)
+            kept = _what_is_kept(attempt, checkpoint_step, evaluates=description.evaluates)
             cause = f"{why} {kept}"
             next_step = _after_early_end(description, attempt, diagnosis)
             if status is JobStatus.FAILED:
@@ -117,18 +117,18 @@ def explain(
     )
 
 
-def without_adapter(problem: OrchestratorError) -> Explanation:
-    """Explain a complete job whose adapter cannot be used."""
+def without_result(problem: OrchestratorError) -> Explanation:
+    """Explain a complete job whose adapter, or evaluation, cannot be used."""
     return Explanation(
         status=JobStatus.COMPLETED,
-        cause=f"It is complete, but its adapter cannot be used. {problem.message}",
+        cause=f"It is complete, but its result cannot be used. {problem.message}",
         evidence=(),
         next_step=problem.next_step,
     )
 
 
-def _read(log: Iterable[str]) -> _Attempt:
-    progress = ""
+def _read(log: Iterable[str], *, evaluates: bool) -> _Attempt:
+    progress = "no image is drawn yet" if evaluates else ""
     failed = None
     last_lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     for line in log:
@@ -137,6 +137,8 @@ def _read(log: Iterable[str]) -> _Attempt:
                 progress = _done(step, of)
             case Resumed(step=step):
                 progress = _done(step)
+            case Item(done=done, of=of) if evaluates:
+                progress = f"{done} of {counted(of, 'image')} are drawn"
             case Failed() as reported:
                 failed = reported
             case None if line.strip() and not line.startswith(NOTE):
@@ -180,13 +182,15 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
     return "It failed without a reason."
 
 
-def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None) -> str:
+def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None, *, evaluates: bool) -> str:
     """Return how many steps are done, and where a retry starts if it can end otherwise."""
     steps = _steps_done(attempt, checkpoint_step)
     done = steps.capitalize()
     failed = attempt.failed
     if failed is not None and failed.kind in _SAME_AGAIN:
         return f"{done}. A retry would end in the same way."
+    if evaluates:
+        return f"{done}. A retry draws those that are missing."
     if checkpoint_step is None:
         return f"{done}. A retry starts from the beginning."
     return f"{done}. A retry resumes from step {checkpoint_step}."

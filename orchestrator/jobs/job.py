@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from orchestrator.adapters.evaluations import inspect_evaluation
 from orchestrator.adapters.registry import AGAIN, Finished, inspect, made_again
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
@@ -11,11 +12,11 @@ from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.jobs.explanation import Explanation, explain, without_adapter
+from orchestrator.jobs.explanation import Explanation, explain, without_result
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.planning.training_request import is_job_of
-from orchestrator.requests import Request, identity_of
+from orchestrator.requests import Request, identity_of, is_evaluation
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
 _LIST = command("jobs", "list")
@@ -100,7 +101,7 @@ class Job:
         if description.status is JobStatus.COMPLETED:
             problem = self.finished().problem
             if problem is not None:
-                return without_adapter(problem)
+                return without_result(problem)
         checkpoint_step = self.target.checkpoint_step(self.name)
         try:
             log = self.log_lines(latest_attempt=True)
@@ -109,11 +110,13 @@ class Job:
             return explain(description, [error.message], checkpoint_step)
 
     def finished(self) -> Finished:
-        """Look at the adapter of a complete job: its manifest, or why it cannot be used."""
+        """Look at the adapter or the evaluation of a complete job: what it says, or why it cannot be used."""
         store = self.target.store
         try:
             description = self.describe()
             prefix = store.name(description.output)
+            if description.evaluates:
+                return inspect_evaluation(store, prefix, self.name)
             found = inspect(store, prefix)
         except OrchestratorError as error:
             return Finished(None, error)
@@ -159,7 +162,7 @@ def submit(
     if status is JobStatus.COMPLETED:
         problem = job.finished().problem
         if problem is not None:
-            message = f"The job {job.name} is complete, but its adapter cannot be used. {problem.message}"
+            message = f"The job {job.name} is complete, but its result cannot be used. {problem.message}"
             raise JobError(message, next_step=problem.next_step)
     return Submission(job, started=False)
 
@@ -191,6 +194,8 @@ def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
 
 
 def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
+    if is_evaluation(request):  # nothing is lost: the images that it has drawn are kept
+        return _start(job, request, lambda: job.target.resume(job.name, request))
     step = job.target.checkpoint_step(job.name)
     if step is None:
         if not resume:

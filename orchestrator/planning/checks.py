@@ -51,7 +51,7 @@ def check_job(
             chosen = find_placement(spec, account.region, inputs)
             placements = [chosen, *stand_ins(spec, chosen)]
         with _collecting(errors):
-            require_no_secret(_captions(prepared))
+            require_no_secret({**_captions(prepared), **prepared.texts})
     if prepared.error is not None:
         errors.append(prepared.error)
     with _collecting(errors):

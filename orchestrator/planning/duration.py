@@ -147,12 +147,15 @@ Ends = tuple[float, float]
 
 def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
     """Return the operations of a recipe, or None when they are unknown."""
-    if size is None or not isinstance(recipe, Optimised):
-        return None
-    footprint = recipe.footprint(size)
-    if footprint is None:
+    if size is None:
         return None
     forward = _forward(size, recipe.resolution)
+    image = _passes_of_an_image(recipe) * forward
+    if not recipe.trains:
+        return Work(step=0.0, passes=0, image=image)
+    footprint = recipe.footprint(size)
+    if footprint is None or not isinstance(recipe, Optimised):
+        return None
     passes = footprint.passes
     if recipe.gradient_checkpointing:
         passes += 1
@@ -160,7 +163,7 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
     return Work(
         step=samples * passes * forward,
         passes=passes * recipe.gradient_accumulation,
-        image=_passes_of_an_image(recipe) * forward,
+        image=image,
     )
 
 
@@ -170,15 +173,16 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
     work = work_of(recipe, size)
     if peak is None or work is None:
         return None
-    if size is None or not isinstance(recipe, Optimised):
+    if size is None:
         return None
+    precision = recipe.mixed_precision if isinstance(recipe, Optimised) else "no"
     images = recipe.images_drawn
     batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
     downloaded = model_bytes(size)
     published_bytes = result_bytes(recipe, size)
     ends = []
     for end in range(2):
-        training_rate = peak.operations(recipe.mixed_precision) * _UTILISATION[end]
+        training_rate = peak.operations(precision) * _UTILISATION[end]
         drawing_rate = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
         launch = _LAUNCH[end]
         computed = work.step / training_rate

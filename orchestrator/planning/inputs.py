@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator import datasets
 from orchestrator.contract.conditions import GIVEN
 from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES
-from orchestrator.contract.digest import tree_sha256
+from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
@@ -28,6 +29,8 @@ class PreparedInputs:
     """What the job's report says of the images: a channel that is no part of the job's identity."""
     dataset: Dataset | None = None
     """What the inspection of the images found; None without images."""
+    texts: Mapping[str, Any] = field(default_factory=dict)
+    """What a person wrote that is neither a setting nor a caption, and goes to the bucket: prompts."""
     error: OrchestratorError | None = None
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
 
@@ -40,11 +43,15 @@ class PreparedInputs:
 
     @property
     def sha256(self) -> str:
-        """Hash of all files; the container computes the same of its training channel."""
+        """Hash of all files; of one channel it is the hash that the container computes of it."""
         trees = list(self.trees.values())
-        if not trees:
-            return tree_sha256({})
-        return trees[0].sha256
+        if len(trees) == 1:
+            return trees[0].sha256
+        every: dict[str, FileDigest] = {}
+        for channel, tree in self.trees.items():
+            for name, digest in tree.files.items():
+                every[f"{channel}/{name}"] = digest
+        return tree_sha256(every)
 
 
 def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:

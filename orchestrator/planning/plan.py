@@ -113,15 +113,17 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
     scorer = None
     if spec.scorer is not None:
         scorer = spec.scorer.as_uri()
-    name = spec.name or job_name(spec, identity)
-    adapter = settings.adapters / name
+    if spec.recipe.trains:
+        output = settings.adapters / (spec.name or job_name(spec, identity))
+    else:  # what is measured anew replaces nothing
+        output = settings.evaluations / job_name(spec, identity)
     inputs = JobInputs(
         identity=identity,
         data=data,
         base_model=base_model,
         scorer=scorer,
         bundle=file_uri(settings.store, trees.code.name),
-        output=adapter.as_uri(),
+        output=output.as_uri(),
     )
     return Plan(
         request=training_job(spec, inputs),

@@ -28,9 +28,9 @@ def check_settings(spec: JobSpec) -> tuple[Problem, ...]:
     """
     recipe = spec.recipe
     settings = recipe.model_dump(mode="json")
-    if _holds_secret(settings):
+    if holds_secret(settings):
         return ()
-    tokenizers = _tokenizers(spec)
+    tokenizers = tokenizers_for(spec)
     faults: list[Problem] = []
     doubts: list[Problem] = []
     for tokenizer in tokenizers:
@@ -57,14 +57,14 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
         return ()
     if spec.recipe.dataset.needs_captions:
         _require_captions(prepared.dataset)
-    tokenizers = _tokenizers(spec)
+    tokenizers = tokenizers_for(spec)
     word = spec.recipe.new_word
     captions = []
     problems = []
     for image in prepared.dataset.images:
         file = str(image.file)
         caption = image.caption
-        if caption is None or _holds_secret(caption):
+        if caption is None or holds_secret(caption):
             continue
         captions.append((file, caption))
         if word is not None and not holds_word(tokenizers, caption, word):
@@ -95,7 +95,7 @@ def _require_captions(dataset: Dataset) -> None:
         raise DatasetError(message, next_step=_MISSING_STEP, problems=problems)
 
 
-def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
+def tokenizers_for(spec: JobSpec) -> Sequence[Tokenizer]:
     """Return the tokenizers of a model on this machine, none for one on the Hub; raises SpecError.
 
     The check of the model finds all that is known to be wrong with their files: what is left was changed since, or the
@@ -113,7 +113,7 @@ def _tokenizers(spec: JobSpec) -> Sequence[Tokenizer]:
         ) from error
 
 
-def _holds_secret(values: object) -> bool:
+def holds_secret(values: object) -> bool:
     """Return whether a text looks like a secret: it is refused elsewhere, and no message may repeat it."""
     return any(looks_like(text) for _, text in texts_within(values))
 

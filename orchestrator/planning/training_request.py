@@ -122,7 +122,7 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
         "TrainingJobName": job_name(spec, inputs.identity),
         "AlgorithmSpecification": {
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python", "-m", "entrypoints.launch"],
+            "ContainerEntrypoint": ["python", "-m", spec.recipe.entry],
         },
         "HyperParameters": to_hyperparameters(_sent_recipe(spec, inputs)),
         "InputDataConfig": channels,

@@ -97,7 +97,7 @@ def _result_of_job(entry: Entry, job: Job) -> JobResult:
     if description.status is not JobStatus.COMPLETED:
         explanation = job.explain()
         return result.model_copy(update={"why": explanation.cause, "next_step": explanation.next_step})
-    manifest, problem = job.finished()
+    manifest, problem, _ = job.finished()
     if problem is not None:
         return result.model_copy(update={"why": problem.message, "next_step": problem.next_step})
     found = {

@@ -112,7 +112,9 @@ class JobDescription(BaseModel):
     next_step: str | None = None
     """The next command or what to change, if the job itself says so."""
     output: str
-    """URI of its adapter."""
+    """URI of its adapter, or of its evaluation."""
+    evaluates: bool = False
+    """Whether it measures an adapter instead of training one."""
     scorer: str | None = None
     """URI of the CLIP that measures its figures; None for the base model's own."""
     region: str | None = None

@@ -14,6 +14,8 @@ from PIL import Image
 from orchestrator.adapters.registry import Registry
 from orchestrator.cli.drawing import draw_images
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.evaluation_result import EvaluationResult
+from orchestrator.contract.figures import EVALUATED
 from orchestrator.contract.samples import parse_index
 from orchestrator.errors import OrchestratorError
 from orchestrator.resources import BUILTIN_MODEL
@@ -134,6 +136,33 @@ def test_a_base_model_in_a_folder_is_found_by_the_adapters_job_and_never_in_the_
         assert "./sd15" not in said.stdout + said.stderr
     shutil.rmtree(own / "jobs" / job)
     assert 'model = "FOLDER"  # write where' in call("adapters", "show", "dog").stdout
+
+
+def test_an_adapter_is_evaluated_as_a_job_and_the_same_command_finds_what_it_measured(
+    call: Call, home: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(home, tmp_path / "own")
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(own))
+    (here / "prompts.txt").write_text("a photo of {} on a red background\n")
+    words = ("evaluate", "dog", "--prompts", "prompts.txt", "--seeds", "2")
+    said = call(*words)
+    assert said.returncode == 0, said.stderr
+    assert "REAL PHOTOS" in said.stdout
+    assert "Skipped:" in said.stdout
+    again = call(*words, "--json")
+    value = json.loads(again.stdout)
+    assert (value["status"], "was submitted before" in again.stderr) == ("Completed", True)
+    folder = own / "evaluations" / value["name"]
+    result = EvaluationResult.read(folder)
+    assert value["evaluation"] == result.model_dump(mode="json")
+    assert result.damaged_files(folder) == []
+    assert {figure.measure for figure in result.figures} == {measure.name for measure in EVALUATED}
+    assert Path(value["report"]).is_file()
+    # Two models, two seeds, one prompt and eight unrelated ones; real pictures come from the adapter.
+    index = parse_index((folder / "samples" / "index.json").read_bytes())
+    assert len([image for image in index.images if image.source != "real"]) == 2 * 2 * 9
+    assert result.real_pictures > 1
+    assert [one["name"] for one in json.loads(call("adapters", "list", "--json").stdout)] == ["dog"]
 
 
 REFUSED = [

@@ -77,9 +77,19 @@ def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
     here = Path(run(*DREAMBOOTH, "--name", "mine")["adapter"])
     assert manifest.files == AdapterManifest.read(here).files
 
+    # The adapter in the bucket is measured there: by a job like the others, whose result is no adapter.
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a photo of {} on a red background\n")
+    evaluation = run("evaluate", "word", "--prompts", str(prompts), "--seeds", "1", *ON_SAGEMAKER)
+    assert evaluation["status"] == "Completed", evaluation
+    assert {figure["measure"] for figure in evaluation["evaluation"]["figures"]} >= {"subject_fidelity", "drift"}
+    assert evaluation["evaluation"]["adapter"]["name"] == "word"
+    assert evaluation["report"].startswith("s3://")
+    assert {one["name"] for one in run("adapters", "list")} == {"mine", "word"}
+
     # The same again is the same job: nothing is sent, nothing is made.
     puts = service.simulator.requests.count("PutObject", service="s3")
     again = run(*DREAMBOOTH, *ON_SAGEMAKER, "--name", "mine")
     assert (again["name"], again["status"]) == (first["name"], "Completed")
     assert service.simulator.requests.count("PutObject", service="s3") == puts
-    assert service.simulator.requests.count("CreateTrainingJob") == 2
+    assert service.simulator.requests.count("CreateTrainingJob") == 3

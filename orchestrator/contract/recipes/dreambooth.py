@@ -13,7 +13,7 @@ from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN,
 from orchestrator.contract.new_words import initializer_fault, placeholder_fault, rare_token_doubt
 from orchestrator.contract.nouns import bare, noun_behind, noun_of
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.prompts import EvaluationPrompt, contexts
+from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt, contexts
 from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
@@ -193,6 +193,28 @@ class DreamBooth(LowRank, Denoising):
 
         CLIP does not know the rare token; the text that it compares images with has the class alone.
         """
+        found = []
+        for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
+            found.append(self.judged_by_text(context))
+        return found
+
+    def judged_by_text(self, text: str) -> EvaluationPrompt:
+        """Return the evaluation prompt for a text with {} where the subject is, or with the rare token."""
+        named, plain = self._subject_and_class
+        if SUBJECT_MARK in text:
+            prompt = text.replace(SUBJECT_MARK, named)
+            read = text.replace(SUBJECT_MARK, plain)
+        elif holds_word(text, self.rare_token):
+            prompt = text
+            read = without_word(text, self.rare_token)
+        else:
+            raise ValueError(f'names the subject neither by {SUBJECT_MARK} nor by its word "{self.rare_token}"')
+        before = read if self.pivotal else prompt  # the base model does not know a new word
+        return EvaluationPrompt(before=before, after=prompt, text=read)
+
+    @property
+    def _subject_and_class(self) -> tuple[str, str]:
+        """What the evaluation prompts call the subject, and its class: "a sks dog" and "a dog"."""
         noun = noun_behind(self.instance_prompt, self.rare_token)
         is_derived = self.class_prompt == without_word(self.instance_prompt, self.rare_token)
         if not noun or not is_derived:
@@ -200,13 +222,7 @@ class DreamBooth(LowRank, Denoising):
         article = self._article(noun)
         named = " ".join([*article, self.rare_token, *noun])
         plain = " ".join([*article, *noun]) or "a thing"
-        found = []
-        for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
-            prompt = context.format(named)
-            text = context.format(plain)
-            before = text if self.pivotal else prompt  # the base model does not know a new word
-            found.append(EvaluationPrompt(before=before, after=prompt, text=text))
-        return found
+        return named, plain
 
     def _article(self, noun: list[str]) -> list[str]:
         """Return the article that the class has in its prompt: "a" of "a photo of a dog", none of "a pair of shoes"."""

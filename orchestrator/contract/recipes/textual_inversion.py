@@ -10,10 +10,10 @@ from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_EMBEDDING, PASSES_FROZEN, Footprint, ModelSize
 from orchestrator.contract.new_words import initializer_fault, placeholder_fault
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.prompts import EvaluationPrompt, contexts, templates
+from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt, contexts, templates
 from orchestrator.contract.recipe import BUILTIN, Denoising
 from orchestrator.contract.tokens import Tokenizer
-from orchestrator.contract.words import NewWord, Word, with_article
+from orchestrator.contract.words import DETERMINERS, NewWord, Word, occurrences, with_article, with_word
 
 
 class TextualInversion(Denoising):
@@ -75,17 +75,23 @@ class TextualInversion(Denoising):
         """
         is_style = self.learnable_property == "style"
         chosen = contexts(builtin=self.base_model == BUILTIN, style=is_style)
+        return [self.judged_by_text(context) for context in chosen[: self.evaluation_prompts]]
+
+    def judged_by_text(self, text: str) -> EvaluationPrompt:
+        """Return the evaluation prompt for a text with {} where the new word belongs, or with the word itself."""
         known = with_article(self.initializer_token)
-        found = []
-        for context in chosen[: self.evaluation_prompts]:
-            plain = context.format(known)
-            prompt = EvaluationPrompt(
-                before=plain,
-                after=context.format(self.placeholder_token),
-                text=plain,
-            )
-            found.append(prompt)
-        return found
+        if SUBJECT_MARK in text:
+            plain = text.replace(SUBJECT_MARK, known)
+            return EvaluationPrompt(plain, text.replace(SUBJECT_MARK, self.placeholder_token), plain)
+        word = NewWord(self.placeholder_token, self.vectors)
+        if not any(occurrences(text, word)):
+            raise ValueError(f'names what was learned neither by {SUBJECT_MARK} nor by its word "{word.text}"')
+        asked = with_word(text, word)
+        words_before = asked.partition(word.text)[0].lower().split()
+        if words_before and words_before[-1] in DETERMINERS:  # "my <toy>" is "my owl"
+            known = self.initializer_token
+        plain = asked.replace(word.text, known)
+        return EvaluationPrompt(plain, asked, plain)
 
     @property
     def texts(self) -> list[tuple[str, str]]:

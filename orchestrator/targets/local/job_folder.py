@@ -33,9 +33,10 @@ from orchestrator.contract.checkpoints import FILES as CHECKPOINT_FILES
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
+from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Request, channel_uris, identity_of, scorer_of
+from orchestrator.requests import Request, channel_uris, identity_of, is_evaluation, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.local.stored_request import require_usable
@@ -299,6 +300,7 @@ class JobFolder:
             failure_reason=outcome.reason,
             next_step=outcome.next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
+            evaluates=is_evaluation(request),
             scorer=scorer_of(request),
         )
 
@@ -353,10 +355,11 @@ class JobFolder:
             return False
 
     def _published(self) -> datetime | None:
-        """Return when this job published its adapter; None when it did not, or another job's lies there."""
+        """Return when this job published its result; None when it did not, or another job's lies there."""
         try:
+            manifest = EVALUATION_FILE if is_evaluation(self.request()) else MANIFEST_FILE
             owner = owner_file(self.output).read_text(encoding="utf-8")
-            written = (self.output / MANIFEST_FILE).stat().st_mtime
+            written = (self.output / manifest).stat().st_mtime
         except (OSError, ValueError):
             return None
         published = datetime.fromtimestamp(written, UTC)

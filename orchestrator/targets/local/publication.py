@@ -10,7 +10,9 @@ from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
+from orchestrator.contract.evaluation_result import EvaluationResult
 from orchestrator.errors import JobError
+from orchestrator.requests import is_evaluation
 from orchestrator.storage import scratch_folder, sync_tree, write_atomically
 from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
@@ -39,14 +41,19 @@ def withdraw(adapter: Path, job: JobFolder) -> None:
 
 
 def publish(source: Path, adapter: Path, job: JobFolder) -> None:
-    """Verify the adapter in `source` and copy it to the folder `adapter`, replacing an earlier one of the same job.
+    """Verify what a job made in `source` and copy it to the folder `adapter`, replacing an earlier one of the same job.
 
-    Raises JobError when the adapter is damaged or another job owns the folder.
+    Raises JobError when it is damaged or another job owns the folder.
     """
-    damaged = _damage(source)
+    what = "adapter"
+    kind: type[AdapterManifest | EvaluationResult] = AdapterManifest
+    if is_evaluation(job.request()):
+        what = "evaluation"
+        kind = EvaluationResult
+    damaged = _damage(source, kind)
     if damaged:
         retry = command("jobs", "retry", job.name)
-        raise JobError(f"The adapter is damaged: {damaged}.", next_step=retry)
+        raise JobError(f"The {what} is damaged: {damaged}.", next_step=retry)
     reserve(adapter, job)
     with scratch_folder(adapter.parent) as staging:
         copy = staging / "new"
@@ -97,10 +104,10 @@ def base_model_of(adapter: Path, jobs: Path) -> Path | None:
     return JobFolder(jobs / owner).base_model()
 
 
-def _damage(folder: Path) -> str:
-    """Return what is wrong with an adapter; empty when nothing is."""
+def _damage(folder: Path, kind: type[AdapterManifest | EvaluationResult]) -> str:
+    """Return what is wrong with an adapter or an evaluation; empty when nothing is."""
     try:
-        manifest = AdapterManifest.read(folder)
+        manifest = kind.read(folder)
         return ", ".join(manifest.damaged_files(folder))
     except FileNotFoundError:
         return "it has no manifest"

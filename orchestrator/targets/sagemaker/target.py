@@ -17,7 +17,16 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import REPORT_FILE
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.requests import IDENTITY_TAG, Request, moved, renamed, scorer_of, training_of, with_checkpoints
+from orchestrator.requests import (
+    IDENTITY_TAG,
+    Request,
+    is_evaluation,
+    moved,
+    renamed,
+    scorer_of,
+    training_of,
+    with_checkpoints,
+)
 from orchestrator.storage import Store
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, JobSummary, deleting
 from orchestrator.targets.names import TargetName
@@ -112,6 +121,7 @@ class SageMakerTarget:
             ended=latest.get("TrainingEndTime"),
             failure_reason=_reason(latest),
             output=output,
+            evaluates=is_evaluation(latest),
             scorer=scorer_of(latest),
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),

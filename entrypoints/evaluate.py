@@ -1,0 +1,323 @@
+"""The entry of a job that measures an adapter: the same prompts and seeds with its base model alone and with it.
+
+What is drawn is kept with the checkpoints under a hash of all it depends on, so that a job that was stopped draws only
+what is missing. The result is a folder with `evaluation.json` (`orchestrator/contract/evaluation_result.py`), the
+images with their index, and a contact sheet.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from entrypoints import train
+from entrypoints.runtime import process
+from entrypoints.runtime.stop import StopFlag
+from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
+from orchestrator.contract.environment import DEFAULT_ROOT, Environment
+from orchestrator.contract.evaluation import (
+    ADAPTER_CHANNEL,
+    DINO_CHANNEL,
+    PROMPTS_CHANNEL,
+    REFERENCE_CHANNEL,
+    Evaluation,
+    EvaluationPrompts,
+)
+from orchestrator.contract.evaluation_result import DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
+from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
+from orchestrator.contract.plurals import counted
+from orchestrator.contract.recipe import from_hyperparameters
+from orchestrator.contract.samples import MOST_IMAGE_BYTES, MOST_IMAGE_PIXELS, MOST_REAL, SAMPLES_FOLDER, SampleImage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from entrypoints.evaluation.comparison import Compared
+    from entrypoints.evaluation.samples import IndexedImage
+    from entrypoints.evaluation.spaces import Spaces
+    from entrypoints.models.base import BaseModel
+    from entrypoints.models.image_cache import ImageCache
+    from entrypoints.models.sampling import DrawRequest
+    from entrypoints.training.run import Run
+
+    Images = list["Image.Image"]
+
+
+def main() -> int:
+    """Carry out the evaluation in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
+    train.apply_settings()
+    stop = StopFlag()
+    stop.listen()
+    environment = Environment.from_variables()
+    environment.failure_file.unlink(missing_ok=True)  # of an earlier attempt
+    return train.exit_status(environment, lambda: evaluate(environment, stop))
+
+
+def evaluate(environment: Environment, stop: StopFlag) -> None:
+    """Draw with the base model, put the adapter into it, draw again, measure and publish.
+
+    Raises Stopped when the process was asked to end, and TrainingError when something cannot be loaded.
+    """
+    began = time.monotonic()
+    emit(Phase(name="loading"))
+    # Imported here because they import torch: it takes seconds, and must come after the settings.
+    from entrypoints.adapters.loading import load_adapter
+    from entrypoints.evaluation.spaces import load_spaces
+    from entrypoints.runtime.machine import require_gpu
+    from entrypoints.training.run import Run
+
+    train.quieten()
+    process.resume_collector()
+    hosts = environment.hosts()
+    if environment.root == DEFAULT_ROOT and hosts.has_gpu:
+        require_gpu(hosts.instance_type)
+    settings = from_hyperparameters(environment.hyperparameters())
+    if not isinstance(settings, Evaluation):
+        raise TypeError(f"the hyperparameters are those of {settings.recipe_name()}")
+    adapter = _channel(environment, ADAPTER_CHANNEL)
+    asked = EvaluationPrompts.read(_channel(environment, PROMPTS_CHANNEL))
+    run = Run(environment, settings, stop)
+    base = run.load_base_model()
+    # Before anything is drawn: what cannot be loaded says so now.
+    spaces = load_spaces(base, run.scorer_folder, environment.channel(DINO_CHANNEL))
+    real = _real_pictures(environment, adapter, settings.resolution)
+
+    plain, tuned = _requests(asked, settings)
+    total = len(plain) + len(tuned)
+    emit(Phase(name="images", of=total))
+    cache = run.image_cache(base)
+    before = _draw(run, base, cache, plain, done=0, of=total)
+    manifest = load_adapter(base, adapter, settings.weight)
+    cache = cache.with_adapter(manifest.files_sha256, settings.weight)
+    after = _draw(run, base, cache, tuned, done=len(plain), of=total)
+
+    emit(Phase(name="measuring"))
+    compared = _measure(settings, asked, spaces, before, after, real.images)
+    figures = _figures_of_clip(compared.figures)
+    if figures:
+        emit(Metrics(values=figures))
+    result = _result(run, settings, asked, manifest, spaces, compared, real)
+    samples = _samples(asked, plain, tuned, before, after, real.images)
+    _publish(environment, result, samples)
+    _report(environment, result, time.monotonic() - began)
+
+
+class Real(NamedTuple):
+    """Real pictures to compare with, as squares."""
+
+    images: "Images"
+    where: str
+    """Where they come from, in words; empty without any."""
+
+
+def _requests(asked: EvaluationPrompts, settings: Evaluation) -> tuple[list["DrawRequest"], list["DrawRequest"]]:
+    """Return what the base model and the adapter draw, in the same order; the unrelated prompts last."""
+    from entrypoints.models.sampling import DrawRequest
+
+    plain: list[DrawRequest] = []
+    tuned: list[DrawRequest] = []
+    for prompt in asked.prompts:
+        for seed in settings.all_seeds:
+            plain.append(DrawRequest(prompt.before, seed))
+            tuned.append(DrawRequest(prompt.after, seed))
+    others = [DrawRequest(text, seed) for text in asked.unrelated for seed in settings.all_seeds]
+    return [*plain, *others], [*tuned, *others]
+
+
+def _measure(
+    settings: Evaluation,
+    asked: EvaluationPrompts,
+    spaces: "Spaces",
+    before: "Images",
+    after: "Images",
+    real: "Images",
+) -> "Compared":
+    """Measure what was drawn: the images that ask for what was learned, and those that do not."""
+    from entrypoints.evaluation.bootstrap import Bootstrap
+    from entrypoints.evaluation.comparison import Drawn, compare
+
+    split = len(asked.prompts) * settings.seeds
+    texts = [prompt.text for prompt in asked.prompts]
+    on_subject = Drawn(texts, settings.seeds, before[:split], after[:split])
+    off_subject = Drawn(asked.unrelated, settings.seeds, before[split:], after[split:])
+    bootstrap = Bootstrap(settings.resamples, settings.seed)
+    return compare(spaces, on_subject, off_subject, real, bootstrap)
+
+
+def _result(
+    run: "Run",
+    settings: Evaluation,
+    asked: EvaluationPrompts,
+    manifest: AdapterManifest,
+    spaces: "Spaces",
+    compared: "Compared",
+    real: Real,
+) -> EvaluationResult:
+    """Return what `evaluation.json` holds, the files excepted."""
+    from entrypoints.evaluation.bootstrap import CONFIDENCE
+
+    return EvaluationResult(
+        adapter=EvaluatedAdapter(
+            name=settings.adapter,
+            sha256=manifest.files_sha256,
+            recipe=manifest.recipe,
+            kind=manifest.kind,
+            trigger=manifest.trigger,
+            weight=settings.weight,
+        ),
+        base_model=manifest.base_model,
+        prompts=asked.prompts,
+        prompts_are_captions=asked.are_captions,
+        unrelated=asked.unrelated,
+        seeds=tuple(settings.all_seeds),
+        drawn_with=DrawnWith(
+            steps=settings.inference_steps,
+            guidance=settings.guidance_scale,
+            size=settings.resolution,
+        ),
+        real_pictures=len(real.images),
+        reference=real.where,
+        spaces=spaces.described,
+        figures=tuple(compared.figures),
+        skipped=(*compared.skipped, *spaces.skipped),
+        confidence=CONFIDENCE,
+        resamples=settings.resamples,
+        bundle_sha256=run.bundle_sha256,
+        libraries=run.machine.libraries,
+    )
+
+
+def _channel(environment: Environment, name: str) -> Path:
+    """Return the folder of a channel that every evaluation has."""
+    from entrypoints.runtime.failures import TrainingError
+
+    folder = environment.channel(name)
+    if folder is None:
+        message = f"The channel {name} did not reach the job."
+        raise TrainingError("adapter", message, "evaluate the adapter again, with --restart")
+    return folder
+
+
+def _draw(
+    run: "Run", base: "BaseModel", cache: "ImageCache", requests: Sequence["DrawRequest"], *, done: int, of: int
+) -> "Images":
+    """Return the images of requests; only those that no attempt has drawn are drawn."""
+    from entrypoints.models.sampling import batches, draw_batch
+
+    images: Images = []
+    for batch in batches(base, requests, run.drawing):
+        run.stop.check()
+        kept = cache.read_whole(batch)
+        if kept is None:
+            kept = draw_batch(base, batch, run.drawing, run.stop.check)
+            cache.keep(batch, kept)
+        images += kept
+        emit(Item(done=done + len(images), of=of))
+    return images
+
+
+def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:
+    """Return what to compare with: the pictures that were named, or those kept with the adapter."""
+    from entrypoints.evaluation.samples import listed_images
+    from entrypoints.runtime.pictures import crop_square, list_images, read_image
+
+    folder = environment.channel(REFERENCE_CHANNEL)
+    if folder is not None:
+        paths = [found.path for found in list_images(folder)]
+        where = f"{counted(len(paths), 'picture')} that were named"
+    else:
+        folder = adapter / SAMPLES_FOLDER
+        paths = [folder / image.file for image in listed_images(folder).values() if image.source == "real"]
+        paths = [path for path in paths[:MOST_REAL] if _is_small(path)]
+        where = f"{counted(len(paths), 'picture')} that it was trained on" if paths else ""
+    return Real([crop_square(read_image(path), size) for path in paths], where)
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a picture of an adapter, which may come from anywhere, is no larger than any that we draw."""
+    from PIL import Image
+
+    if not path.is_file() or path.stat().st_size > MOST_IMAGE_BYTES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height <= MOST_IMAGE_PIXELS
+    except (OSError, ValueError, SyntaxError):  # damaged: it is no picture to compare with
+        return False
+
+
+def _figures_of_clip(figures: Sequence[Figure]) -> dict[str, float]:
+    """Return those figures that a training job measures too, by their names."""
+    known = {measure.name: measure for measure in MEASURES}
+    values = {}
+    for figure in figures:
+        measure = known.get(figure.measure)
+        if measure is None or figure.space != "clip":
+            continue
+        moments = {BEFORE: figure.base, AFTER: figure.adapter, CEILING: figure.ceiling}
+        for moment, estimate in moments.items():
+            if estimate is not None:
+                values[measure.figure(moment)] = estimate.value
+    return values
+
+
+def _samples(
+    asked: EvaluationPrompts,
+    plain: Sequence["DrawRequest"],
+    tuned: Sequence["DrawRequest"],
+    before: "Images",
+    after: "Images",
+    real: "Images",
+) -> list["IndexedImage"]:
+    """Return all images with what the index says of them, the real ones first."""
+    from entrypoints.evaluation.samples import IndexedImage
+
+    samples = []
+    for number, image in enumerate(real[:MOST_REAL]):
+        samples.append(IndexedImage(image, SampleImage(file=f"real-{number:02}.png", source="real")))
+    texts = [*(prompt.text for prompt in asked.prompts), *asked.unrelated]
+    seeds = len(plain) // len(texts)
+    for source, requests, images in (("before", plain, before), ("after", tuned, after)):
+        for number, (request, image) in enumerate(zip(requests, images, strict=True)):
+            row = number // seeds
+            about = SampleImage(
+                file=f"{source}-{row:02}-{request.seed}.png",
+                source=source,
+                prompt=request.prompt,
+                text=texts[row],
+                seed=request.seed,
+            )
+            samples.append(IndexedImage(image, about))
+    return samples
+
+
+def _publish(environment: Environment, result: EvaluationResult, samples: Sequence["IndexedImage"]) -> None:
+    """Write the result to a draft folder and move it into place whole."""
+    from entrypoints.evaluation.contact_sheet import contact_sheet
+    from entrypoints.evaluation.samples import write_samples
+    from entrypoints.training.run import replace_folder
+
+    draft = environment.model.with_name(".model.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    write_samples(draft / SAMPLES_FOLDER, samples)
+    contact_sheet(result.title, samples).save(draft / CONTACT_SHEET_FILE, format="PNG")
+    result.write(draft)
+    replace_folder(draft, environment.model)
+
+
+def _report(environment: Environment, result: EvaluationResult, seconds: float) -> None:
+    """Write the page of the evaluation, which does not fail by it."""
+    from entrypoints.evaluation.evaluation_report import write_evaluation_report
+    from entrypoints.evaluation.report_words import COMPLETED, Ending
+
+    try:
+        write_evaluation_report(environment, environment.model, result, Ending(COMPLETED, seconds))
+    except Exception as error:  # noqa: BLE001 - whatever a damaged image or a full disk raises
+        message = f"The report was not written: {type(error).__name__}: {error}. Everything else is as it would be."
+        emit(Warned(message=message))
+
+
+if __name__ == "__main__":
+    process.run(main)

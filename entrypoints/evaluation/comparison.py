@@ -1,0 +1,183 @@
+"""The figures of an evaluation: the adapter beside its base model, in every feature space.
+
+All figures are means of one value for each image, so that the images can be resampled (`bootstrap.py`). Images of the
+base model and of the adapter come in pairs of one prompt and seed, and are resampled together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from entrypoints.evaluation.bootstrap import Bootstrap, Values, estimate
+from entrypoints.evaluation.metrics import ClipScorer
+from entrypoints.evaluation.spaces import CLIP, Spaces
+from orchestrator.contract.evaluation_result import Estimate, Figure, Skipped
+from orchestrator.contract.figures import DIVERSITY, DRIFT, PROMPT_FIDELITY, SUBJECT_FIDELITY
+
+_OF_REAL = 1
+"""Tells the real pictures from the drawn ones, which are resampled apart."""
+_LEAST_TO_COMPARE = 2
+_MOST_NEGATIVE = 0.025
+"""Share of the resamples in which the base model may be nearer than real pictures are to one another."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of some prompts, one for each seed, those of the first prompt first."""
+
+    texts: Sequence[str]
+    """The prompts, as CLIP reads them."""
+    seeds: int
+    """Images of each."""
+    base: Sequence[Image.Image]
+    """By the base model."""
+    adapter: Sequence[Image.Image]
+    """With the adapter, in the same order."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured, and what could not be."""
+
+    figures: list[Figure]
+    skipped: list[Skipped]
+
+
+def compare(
+    spaces: Spaces,
+    asked: Drawn,
+    unrelated: Drawn,
+    real: Sequence[Image.Image],
+    bootstrap: Bootstrap,
+) -> Compared:
+    """Measure what was drawn in every feature space."""
+    found = Compared([], _skipped(asked, unrelated, real))
+    for name, network in spaces.networks.items():
+        base = network.embed_images(asked.base)
+        adapter = network.embed_images(asked.adapter)
+        if real:
+            of_real = network.embed_images(real)
+            found.figures.append(_subject_fidelity(name, base, adapter, of_real, bootstrap))
+        if name == CLIP and spaces.clip is not None:
+            found.figures.append(_prompt_fidelity(spaces.clip, asked, base, adapter, bootstrap))
+        if asked.seeds >= _LEAST_TO_COMPARE:
+            spread_of_base = _distances_of_seeds(base, asked.seeds)
+            spread = _distances_of_seeds(adapter, asked.seeds)
+            found.figures.append(_paired(DIVERSITY.name, name, spread_of_base, spread, bootstrap))
+        if unrelated.texts:
+            base = network.embed_images(unrelated.base)
+            adapter = network.embed_images(unrelated.adapter)
+            found.figures.append(_drift(name, base, adapter, unrelated.seeds, bootstrap))
+    order = (SUBJECT_FIDELITY, PROMPT_FIDELITY, DIVERSITY, DRIFT)
+    names = [measure.name for measure in order]
+    found.figures.sort(key=lambda figure: names.index(figure.measure))
+    return found
+
+
+def _skipped(asked: Drawn, unrelated: Drawn, real: Sequence[Image.Image]) -> list[Skipped]:
+    """Return what cannot be measured on these images."""
+    skipped = []
+    if not real:
+        why = "there are no real pictures to compare with"
+        skipped.append(Skipped(what="subject fidelity", why=why, how="name a folder of some: --reference DIR"))
+    elif len(real) < _LEAST_TO_COMPARE:
+        why = "one real picture has no other to compare it with"
+        skipped.append(Skipped(what="the ceiling of real pictures", why=why, how="add pictures: --reference DIR"))
+    if asked.seeds < _LEAST_TO_COMPARE:
+        why = "each prompt has one image"
+        skipped.append(Skipped(what="diversity", why=why, how="draw more: --seeds 4"))
+    if not unrelated.texts:
+        why = "no prompt is unrelated to what the adapter has learned"
+        skipped.append(Skipped(what="drift", why=why, how="name prompts that have less in common: --prompts FILE"))
+    return skipped
+
+
+def _subject_fidelity(
+    space: str,
+    base: Tensor,
+    adapter: Tensor,
+    real: Tensor,
+    bootstrap: Bootstrap,
+) -> Figure:
+    """Return the mean cosine of images with the real pictures, and how much of the way to these the adapter goes."""
+    of_base = _numpy((base @ real.T).mean(dim=1))
+    of_adapter = _numpy((adapter @ real.T).mean(dim=1))
+    figure = _paired(SUBJECT_FIDELITY.name, space, of_base, of_adapter, bootstrap)
+    if len(real) < _LEAST_TO_COMPARE:
+        return figure
+    of_real = _leave_one_out(real)
+    ceiling = bootstrap.mean(of_real, _OF_REAL)
+    gap = _gap_closed(of_base, of_adapter, of_real, bootstrap)
+    return figure.model_copy(update={"ceiling": ceiling, "gap_closed": gap})
+
+
+def _leave_one_out(real: Tensor) -> Values:
+    """Return the mean cosine of each real picture with all others."""
+    cosines = real @ real.T
+    others = cosines.sum(dim=1) - cosines.diagonal()
+    return _numpy(others / (len(real) - 1))
+
+
+def _gap_closed(base: Values, adapter: Values, real: Values, bootstrap: Bootstrap) -> Estimate | None:
+    """Return (adapter - base) / (ceiling - base); None where the base model is as near as real pictures are."""
+    gap = real.mean() - base.mean()
+    gaps = bootstrap.means(real, _OF_REAL) - bootstrap.means(base)
+    if gap <= 0 or np.mean(gaps <= 0) > _MOST_NEGATIVE:
+        return None
+    closed = (adapter - base).mean() / gap
+    gains = bootstrap.means(adapter - base)
+    usable = gaps > 0
+    return estimate(float(closed), gains[usable] / gaps[usable])
+
+
+def _prompt_fidelity(
+    clip: ClipScorer,
+    asked: Drawn,
+    base: Tensor,
+    adapter: Tensor,
+    bootstrap: Bootstrap,
+) -> Figure:
+    """Return the mean cosine of each image with its own prompt."""
+    texts = clip.embed_texts(asked.texts).repeat_interleave(asked.seeds, dim=0)
+    of_base = _numpy((base * texts).sum(dim=1))
+    of_adapter = _numpy((adapter * texts).sum(dim=1))
+    return _paired(PROMPT_FIDELITY.name, CLIP, of_base, of_adapter, bootstrap)
+
+
+def _drift(space: str, base: Tensor, adapter: Tensor, seeds: int, bootstrap: Bootstrap) -> Figure:
+    """Return how far the adapter moves images of unrelated prompts, and beside it how far another seed does."""
+    moved = _numpy(1 - (base * adapter).sum(dim=1))
+    figure = Figure(measure=DRIFT.name, space=space, images=len(moved), adapter=bootstrap.mean(moved))
+    if seeds < _LEAST_TO_COMPARE:
+        return figure
+    scale = bootstrap.mean(_distances_of_seeds(base, seeds))
+    return figure.model_copy(update={"base": scale})
+
+
+def _distances_of_seeds(vectors: Tensor, seeds: int) -> Values:
+    """Return for each image the mean of 1 - cosine with the other images of its prompt."""
+    grouped = vectors.view(-1, seeds, vectors.shape[-1])  # (prompts, seeds, width)
+    cosines = torch.einsum("psw,ptw->pst", grouped, grouped)
+    own = cosines.diagonal(dim1=1, dim2=2)
+    others = (cosines.sum(dim=2) - own) / (seeds - 1)
+    return _numpy(1 - others.flatten())
+
+
+def _paired(measure: str, space: str, base: Values, adapter: Values, bootstrap: Bootstrap) -> Figure:
+    """Return the figure of values that belong together image by image."""
+    return Figure(
+        measure=measure,
+        space=space,
+        images=len(adapter),
+        adapter=bootstrap.mean(adapter),
+        base=bootstrap.mean(base),
+        difference=bootstrap.mean(adapter - base),
+    )
+
+
+def _numpy(values: Tensor) -> Values:
+    return values.double().numpy()

@@ -1,0 +1,96 @@
+"""How the report of an evaluation looks: a template in the style of the report of a run."""
+
+from entrypoints.evaluation.report_page import MACROS
+
+TEMPLATE = (
+    MACROS
+    + """
+{%- macro cards(compared) -%}
+<div class="cards">
+{% for one in compared %}
+<article class="card"><h3>{{ one.prompt|letters }}</h3>
+{{ strip("base", one.before) }}
+{{ strip("adapter", one.after) }}
+</article>
+{% endfor %}
+</div>
+{%- endmacro -%}
+{{ head() }}
+<body>
+<header>
+<h1>{{ title|letters }}</h1>
+<p><span class="status {{ ending.status }}">{{ ending.status }}</span> <span class="faint">{{ written }}</span></p>
+</header>
+<main>
+<section aria-labelledby="what"><h2 id="what">What was measured</h2>
+<table class="facts">
+{% for fact in facts %}
+<tr><th scope="row">{{ fact.name }}</th><td>{{ fact.value|letters }}</td></tr>
+{% endfor %}
+</table>
+</section>
+
+{% if figures %}
+<section aria-labelledby="figures"><h2 id="figures">Figures</h2>
+<p class="faint">A dot is the figure, the bar its 95 % bootstrap interval over the images.
+Each box has a scale of its own.</p>
+<div class="cards">
+{% for figure in figures %}
+<article class="card"><h3>{{ figure.measure }}</h3>
+<p class="faint">{{ figure.term }} &middot; {{ figure.space }}</p>
+{% for lane in figure.lanes %}
+<div class="lane {{ lane.kind }}"><span>{{ lane.name }}</span>
+<div class="axis" aria-hidden="true"><i style="left: {{ lane.left }}%; width: {{ lane.width }}%"></i>
+<b style="left: {{ lane.dot }}%"></b></div>
+<span class="number">{{ lane.text }}</span></div>
+{% endfor %}
+{% if figure.gap %}<p><strong>gap closed</strong> {{ figure.gap }}</p>{% endif %}
+{% if figure.differs %}<p class="faint">{{ figure.differs }}</p>{% endif %}
+</article>
+{% endfor %}
+</div>
+<details><summary>What the figures mean</summary><dl>
+{% for meaning in meanings %}<dt>{{ meaning.name }}</dt><dd>{{ meaning.value }}</dd>{% endfor %}
+<dt>gap closed</dt><dd>(adapter - base) / (real - base): 0 is the base model, 1 as near to the real pictures as these
+are to one another</dd>
+</dl><p>Read them together: an adapter that repeats its training pictures has a high subject fidelity, and a low prompt
+fidelity and diversity. Figures by different networks cannot be compared.</p></details>
+</section>
+{% endif %}
+
+{% if skipped %}
+<section aria-labelledby="skipped"><h2 id="skipped">Skipped</h2>
+<ul class="found">
+{% for one in skipped %}<li><strong>{{ one.what }}</strong>: {{ one.why }}. To measure it: {{ one.how }}.</li>
+{% endfor %}
+</ul>
+</section>
+{% endif %}
+
+<section aria-labelledby="asked"><h2 id="asked">Prompts that ask for it</h2>
+<p class="faint">The same prompts and seeds with the base model alone and with the adapter.
+{{ "The prompts are captions of the training data." if are_captions else "Training used neither." }}</p>
+{{ cards(asked) }}
+{% if real %}
+<h3 style="margin-top: 1.25rem">Real photos</h3>
+<div class="strip few">{% for shown in real %}{{ image(shown) }}{% endfor %}</div>
+{% endif %}
+</section>
+
+{% if unrelated %}
+<section aria-labelledby="unrelated"><h2 id="unrelated">Unrelated prompts</h2>
+<p class="faint">An adapter that learned its subject alone leaves these as they are.</p>
+{{ cards(unrelated) }}
+</section>
+{% endif %}
+{% if more %}<p class="faint">{{ more|counted("more image") }} of each model in samples/.</p>{% endif %}
+
+<section aria-labelledby="networks"><h2 id="networks">Networks</h2>
+<table class="settings">
+{% for file in files %}<tr><th scope="row">{{ file.name }}</th><td>sha256 {{ file.value }}</td></tr>{% endfor %}
+</table></section>
+</main>
+</body>
+</html>
+"""
+)

@@ -1,0 +1,170 @@
+"""The report of an evaluation as one page: a view of `evaluation.json` and of the images beside it.
+
+It looks like the report of a run (`report_page.py`) and reaches for nothing outside itself either.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from entrypoints.evaluation.evaluation_page import TEMPLATE
+from entrypoints.evaluation.report import MOST_IMAGE_BYTES, write_page
+from entrypoints.evaluation.report_images import Compared, Pictures, compared_prompts, real_photos
+from entrypoints.evaluation.report_page import page
+from entrypoints.evaluation.report_words import Ending, Fact
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.evaluation_result import Estimate, EvaluationResult, Figure
+from orchestrator.contract.figures import AFTER, BEFORE, CEILING, EVALUATED, Measure
+from orchestrator.contract.plurals import counted
+
+_MARGIN = 0.08
+"""Share of an axis that is left free on each side."""
+_LEAST_SPAN = 1e-3
+
+
+class Lane(NamedTuple):
+    """One estimate, drawn as a dot with its interval; places are percents of the axis."""
+
+    name: str
+    kind: str
+    """What colours it: "base", "adapter" or "real"."""
+    text: str
+    dot: float
+    left: float
+    width: float
+
+
+class Measured(NamedTuple):
+    """A figure, as the page shows it."""
+
+    measure: str
+    term: str
+    space: str
+    lanes: Sequence[Lane]
+    gap: str
+    """How much of the gap is closed, as text; empty where that means nothing."""
+    differs: str
+    """What the interval of the difference says."""
+
+
+def write_evaluation_report(environment: Environment, folder: Path, result: EvaluationResult, ending: Ending) -> None:
+    """Write the page of an evaluation whose images lie in `folder`; raises OSError, and ValueError for a large page."""
+    pictures = Pictures()
+    asked = []
+    unrelated = []
+    for one in compared_prompts(folder, pictures):
+        group = unrelated if one.prompt in result.unrelated else asked
+        group.append(one)
+    values = {
+        "title": result.title,
+        "ending": ending,
+        "facts": _facts(result),
+        "figures": list(_measured(result)),
+        "asked": asked,
+        "unrelated": unrelated,
+        "real": real_photos(folder, pictures),
+        "skipped": result.skipped,
+        "meanings": list(_meanings(result)),
+        "files": _spaces(result),
+        "are_captions": result.prompts_are_captions,
+        "more": _left_out([*asked, *unrelated]),
+    }
+    pictures.embed(MOST_IMAGE_BYTES)
+    write_page(environment, page(TEMPLATE, values))
+
+
+def _facts(result: EvaluationResult) -> list[Fact]:
+    adapter = result.adapter
+    drawn = result.drawn_with
+    seeds = f"{result.seeds[0]} to {result.seeds[-1]}"
+    facts = [
+        Fact("adapter", f"{adapter.name}, {adapter.kind} by {adapter.recipe}, {adapter.sha256[:12]}"),
+        Fact("base model", f"{result.base_model.id}, {result.base_model.fingerprint[:12]}"),
+        Fact("prompts", f"{len(result.prompts)}, and {len(result.unrelated)} that are unrelated"),
+        Fact("seeds", f"{len(result.seeds)} of each prompt: {seeds}"),
+        Fact("drawn in", f"{counted(drawn.steps, 'step')}, guidance {drawn.guidance:g}, {drawn.size} pixels"),
+        Fact("reference", result.reference or "none"),
+    ]
+    if adapter.trigger:
+        facts.insert(1, Fact("subject", adapter.trigger))
+    if adapter.weight != 1:
+        facts.insert(1, Fact("weight", f"{adapter.weight:g}"))
+    return facts
+
+
+def _measured(result: EvaluationResult) -> Iterator[Measured]:
+    measures = {measure.name: measure for measure in EVALUATED}
+    labels = {space.name: space.label for space in result.spaces}
+    for figure in result.figures:
+        measure = measures.get(figure.measure)
+        if measure is None:  # of a newer version
+            continue
+        yield Measured(
+            measure=measure.label,
+            term=_term(measure, figure.space),
+            space=labels.get(figure.space, figure.space),
+            lanes=_lanes(figure),
+            gap=_text(figure.gap_closed, 2),
+            differs=_difference(figure.difference),
+        )
+
+
+def _term(measure: Measure, space: str) -> str:
+    """Return what papers call a measure: that by CLIP has a name of its own."""
+    if space == "clip" or not measure.term.startswith("CLIP"):
+        return measure.term
+    return "mean cosine"
+
+
+def _lanes(figure: Figure) -> list[Lane]:
+    """Return the estimates of a figure on one axis."""
+    base = "another seed" if figure.measure == "drift" else "base"
+    named = ((base, "base", figure.base), ("adapter", "adapter", figure.adapter), ("real", "real", figure.ceiling))
+    known = [(name, kind, estimate) for name, kind, estimate in named if estimate is not None]
+    low = min(estimate.low for _, _, estimate in known)
+    high = max(estimate.high for _, _, estimate in known)
+    margin = _MARGIN * max(high - low, _LEAST_SPAN)
+    start = low - margin
+    span = max(high - low, _LEAST_SPAN) + 2 * margin
+    lanes = []
+    for name, kind, estimate in known:
+        dot = 100 * (estimate.value - start) / span
+        left = 100 * (estimate.low - start) / span
+        width = 100 * (estimate.high - estimate.low) / span
+        lanes.append(Lane(name, kind, _text(estimate), round(dot, 2), round(left, 2), round(width, 2)))
+    return lanes
+
+
+def _text(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
+
+
+def _difference(estimate: Estimate | None) -> str:
+    """Return the difference in words."""
+    if estimate is None:
+        return ""
+    text = f"adapter minus base {_text(estimate)}"
+    if estimate.low <= 0 <= estimate.high:
+        return f"{text}: may be none"
+    return text
+
+
+def _meanings(result: EvaluationResult) -> Iterator[Fact]:
+    """Yield what each figure means, in the words of docs/metrics.md."""
+    shown = {figure.measure for figure in result.figures}
+    moments = {BEFORE: "base", AFTER: "adapter", CEILING: "real"}
+    for measure in EVALUATED:
+        if measure.name in shown:
+            for moment, meaning in measure.meanings.items():
+                yield Fact(f"{measure.label}, {moments[moment]}", meaning)
+
+
+def _spaces(result: EvaluationResult) -> list[Fact]:
+    return [Fact(space.label, space.sha256) for space in result.spaces]
+
+
+def _left_out(compared: Sequence[Compared]) -> int:
+    return sum(one.left_out for one in compared)

@@ -1,0 +1,37 @@
+"""What evaluations left: on this machine, or in the bucket beside the adapters."""
+
+from pydantic import ValidationError
+
+from orchestrator.adapters.registry import Finished, made_again
+from orchestrator.contract.evaluation_result import EVALUATION_FILE, MOST_BYTES, EvaluationResult
+from orchestrator.errors import JobError, MissingError, OrchestratorError
+from orchestrator.storage import Store
+from orchestrator.storage.folder import location_of
+from orchestrator.storage.uris import folder_name
+
+
+def inspect_evaluation(store: Store, prefix: str, job: str) -> Finished:
+    """Read the result of an evaluation below a prefix, and look whether its files are there with their sizes."""
+    prefix = folder_name(prefix)
+    name = f"{prefix}{EVALUATION_FILE}"
+    file = location_of(store.uri(name))
+    try:
+        text = store.get_bytes(name)
+        if len(text) > MOST_BYTES:
+            raise JobError(f"{file} has {len(text)} bytes; at most {MOST_BYTES} are read.", next_step=made_again(job))
+        result = EvaluationResult.model_validate_json(text)
+    except MissingError:
+        return Finished(None, JobError(f"{file} is missing.", next_step=made_again(job)))
+    except ValidationError:
+        message = f"{file} cannot be read; it was changed, or written by a newer version."
+        return Finished(None, JobError(message, next_step=made_again(job)))
+    except OrchestratorError as error:
+        return Finished(None, error)
+    listed = store.list_prefix(prefix)
+    for relative, digest in sorted(result.files.items()):
+        found = listed.get(f"{prefix}{relative}")
+        if found is None or found.size != digest.size:
+            folder = location_of(store.uri(prefix))
+            message = f"The evaluation in {folder} is damaged: {relative} is missing or was changed."
+            return Finished(None, JobError(message, next_step=made_again(job)), result)
+    return Finished(None, None, result)

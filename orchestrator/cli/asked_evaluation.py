@@ -1,0 +1,166 @@
+"""An evaluation as it was asked for on the command line, checked before anything is stored or started."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from orchestrator.adapters.registry import Registry
+from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter, require_unchanged
+from orchestrator.cli.output import print_warning, say
+from orchestrator.contract.command_line import command
+from orchestrator.contract.evaluation import MOST_PROMPTS, Evaluation, EvaluationPrompts
+from orchestrator.contract.problem import problems_of
+from orchestrator.contract.prompts import EvaluationPrompt
+from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
+from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_index
+from orchestrator.errors import JobError, SpecError
+from orchestrator.planning.evaluation import (
+    check_prompts,
+    evaluation_name,
+    evaluation_settings,
+    prepare_evaluation,
+    require_dino,
+    require_fit,
+)
+from orchestrator.planning.inputs import PreparedInputs
+from orchestrator.settings import Settings, typed_path
+from orchestrator.specs.evaluation_prompts import read_prompts, unrelated_prompts, usual_prompts
+from orchestrator.specs.job import JobSpec
+from orchestrator.targets.opening import open_targets
+from orchestrator.terminal import printable
+
+_UNDONE = "Nothing was started"
+_CHOICES = ("seeds", "weight")
+"""Options that are fields of the settings."""
+_OPTIONS = {
+    "seeds": "--seeds",
+    "weight": "--weight",
+    "scorer": "--scorer",
+    "budget.max_usd": "--max-usd",
+    "max_usd": "--max-usd",
+    "compute.instance_type": "--instance-type",
+    "instance_type": "--instance-type",
+}
+"""Fields of the job, and the options that set them."""
+
+
+class AskedEvaluation(NamedTuple):
+    """A checked evaluation."""
+
+    settings: Evaluation
+    spec: JobSpec
+    prepared: PreparedInputs
+    prompts: EvaluationPrompts
+
+
+def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) -> AskedEvaluation:
+    """Check an evaluation: `given` are its options, and what its job reads is written to `scratch`.
+
+    Raises JobError for an adapter that cannot be used, SpecError and DatasetError for what was typed.
+    """
+    registry = Registry([target.store for target in open_targets(settings, print_warning)])
+    chosen = choose_adapter(adapter, registry, scratch)
+    require_unchanged(chosen)
+    base = base_of(chosen, given["base_model"], _UNDONE)
+    prompts = _prompts(chosen, given["prompts"])
+    reference = _folder(given["reference"], "--reference")
+    dino = _folder(given["dino"], "--dino")
+    if dino is not None:
+        require_dino(dino)
+    choices = {name: given[name] for name in _CHOICES if given[name] is not None}
+    fields = evaluation_settings(chosen.name, chosen.manifest, base.name, base.revision, choices)
+    spec, evaluation = _spec(chosen.name, prompts, fields, given)
+    require_fit(spec, chosen.manifest, settings)
+    for warning in check_prompts(spec, prompts, chosen.manifest):
+        say(f"Warning: {warning.render()}", err=True)
+    prepared = prepare_evaluation(
+        evaluation,
+        chosen.folder,
+        chosen.manifest,
+        prompts,
+        reference=reference,
+        dino=dino,
+        staging=scratch / "inputs",
+    )
+    return AskedEvaluation(evaluation, spec, prepared, prompts)
+
+
+def _spec(
+    name: str,
+    prompts: EvaluationPrompts,
+    fields: dict[str, Any],
+    given: dict[str, Any],
+) -> tuple[JobSpec, Evaluation]:
+    """Return the checked job; raises SpecError with all that is wrong with its settings."""
+    job: dict[str, Any] = {"name": evaluation_name(name), "inputs": {}, "scorer": given["scorer"]}
+    job["compute"] = {option: given[option] for option in ("instance_type", "spot") if given[option]}
+    job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
+    try:
+        evaluation = Evaluation.model_validate(fields)
+        images = prompts.images(evaluation.seeds)
+        evaluation = evaluation.model_copy(update={"images": images})
+        return JobSpec(recipe=evaluation, **job), evaluation
+    except ValidationError as error:
+        problems = []
+        for problem in problems_of(error):
+            option = _OPTIONS.get(problem.where, problem.where)
+            problems.append(problem.model_copy(update={"where": option}))
+        message = f"The evaluation cannot run as asked. {_UNDONE}."
+        raise SpecError(message, problems=problems, next_step=command("evaluate", "--help")) from error
+
+
+def _prompts(chosen: ChosenAdapter, file: Path | None) -> EvaluationPrompts:
+    """Return what is drawn: somebody's prompts, or those of the adapter's recipe, or those it was judged by."""
+    recipe = _recipe(chosen)
+    asked = []
+    if file is not None:
+        asked = read_prompts(typed_path(file), recipe)
+    if not asked:
+        asked = usual_prompts(recipe)
+    are_captions = not asked
+    if are_captions:
+        asked = _captions(chosen, recipe)
+    builtin = chosen.manifest.base_model.id == BUILTIN
+    others = unrelated_prompts(asked, builtin=builtin)
+    return EvaluationPrompts(prompts=tuple(asked), unrelated=tuple(others), are_captions=are_captions)
+
+
+def _recipe(chosen: ChosenAdapter) -> Recipe:
+    """Return the recipe of an adapter with its settings; raises JobError for one of another version."""
+    manifest = chosen.manifest
+    try:
+        return recipe_class(manifest.recipe).model_validate(manifest.config)
+    except ValueError as error:
+        message = f'This version cannot read the settings of "{chosen.name}" (recipe {manifest.recipe}). {_UNDONE}.'
+        raise JobError(message, next_step="upgrade orchestrator, or train the adapter again") from error
+
+
+def _captions(chosen: ChosenAdapter, recipe: Recipe) -> list[EvaluationPrompt]:
+    """Return the prompts of the images that lie with an adapter; raises SpecError without any.
+
+    They are captions of its training pictures: an adapter does better on them than on others.
+    """
+    texts = []
+    try:
+        index = parse_index((chosen.folder / SAMPLES_FOLDER / INDEX_FILE).read_bytes())
+        texts = [image.text for image in index.images if image.source == "after" and image.text]
+    except (OSError, ValueError):  # an adapter without images
+        pass
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
+        message = f'Nothing says what to draw with "{chosen.name}". {_UNDONE}.'
+        raise SpecError(message, next_step="write prompts into a file, one a line: --prompts FILE")
+    say("Warning: The prompts are captions of its training pictures; for others: --prompts FILE", err=True)
+    return [recipe.judged_by_text(text) for text in distinct[:MOST_PROMPTS]]
+
+
+def _folder(typed: str | None, option: str) -> Path | None:
+    """Return the folder of an option; raises SpecError when there is none."""
+    if typed is None:
+        return None
+    folder = typed_path(typed)
+    if not folder.is_dir():
+        shown = printable(str(folder))
+        raise SpecError(f"There is no folder {shown}. {_UNDONE}.", next_step=f"name one: {option} DIR")
+    return folder

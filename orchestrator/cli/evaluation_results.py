@@ -1,0 +1,58 @@
+"""What an evaluation has measured, on a terminal."""
+
+import click
+
+from orchestrator.cli.output import print_table, say
+from orchestrator.contract.adapter import CONTACT_SHEET_FILE
+from orchestrator.contract.evaluation_result import EVALUATION_FILE, Estimate, EvaluationResult, Figure
+from orchestrator.contract.figures import EVALUATED
+
+_HEADS = ("MEASURE", "BY", "BASE", "ADAPTER", "DIFFERENCE", "REAL PHOTOS", "GAP CLOSED")
+_ABSENT = "-"
+
+
+def evaluation_facts(location: str) -> list[tuple[str, str]]:
+    """Return where the result of an evaluation lies, by the folder or URI of all of it."""
+    folder = location.rstrip("/")
+    return [
+        ("figures", f"{folder}/{EVALUATION_FILE}"),
+        ("images", f"{folder}/{CONTACT_SHEET_FILE}"),
+    ]
+
+
+def print_evaluation(result: EvaluationResult) -> None:
+    """Print the figures as a table, and below it what was skipped."""
+    labels = {measure.name: measure.label for measure in EVALUATED}
+    spaces = {space.name: space.label for space in result.spaces}
+    rows = []
+    for figure in result.figures:
+        label = labels.get(figure.measure, figure.measure)
+        space = spaces.get(figure.space, figure.space)
+        rows.append((label, space, *_cells(figure)))
+    click.echo()
+    print_table(_HEADS, rows)
+    seeds = len(result.seeds)
+    share = f"{result.confidence:.0%}"
+    say(
+        f"In brackets: {share} bootstrap intervals over the images of {len(result.prompts)} prompts x {seeds} seeds, "
+        f"and for drift of {len(result.unrelated)} unrelated prompts, where BASE is the drift from seed to seed."
+    )
+    if result.skipped:
+        click.echo("\nSkipped:")
+    for skipped in result.skipped:
+        say(f"  {skipped.what}: {skipped.why}. To measure it: {skipped.how}")
+
+
+def _cells(figure: Figure) -> list[str]:
+    """Return the estimates of a figure as cells of its row."""
+    shown = (figure.base, figure.adapter, figure.difference, figure.ceiling)
+    cells = [_text(estimate) for estimate in shown]
+    return [*cells, _text(figure.gap_closed, digits=2)]
+
+
+def _text(estimate: Estimate | None, digits: int = 3) -> str:
+    """Return an estimate with its interval: "0.712 [0.690, 0.731]"."""
+    if estimate is None:
+        return _ABSENT
+    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,173 @@
+"""What an evaluation leaves: `evaluation.json`, with every figure, its interval, and what was skipped and why.
+
+It lies beside the images that it is about (`samples/`) and a contact sheet, and lists the hash of each file as an
+adapter's manifest does. Nothing in it depends on the clock.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.contract.adapter import BaseModelReference
+from orchestrator.contract.digest import FileDigest, hash_files
+from orchestrator.contract.prompts import EvaluationPrompt
+
+EVALUATE = "evaluate"
+"""Name of the work, where a job that trains has the name of its recipe."""
+EVALUATION_FILE = "evaluation.json"
+FORMAT = 1
+MOST_BYTES = 4 * 2**20
+"""Of an `evaluation.json` that is read."""
+
+
+class _Part(BaseModel):
+    """Fields that a newer version added are ignored on reading."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Estimate(_Part):
+    """A figure with its bootstrap interval."""
+
+    value: float
+    """The figure itself, over all images."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+
+
+class Space(_Part):
+    """A network whose features images are compared by."""
+
+    name: str
+    """"clip", "efficientnet" or "dino"."""
+    label: str
+    """As people read it."""
+    sha256: str
+    """Hash of its files; figures by different networks cannot be compared."""
+
+
+class Figure(_Part):
+    """One quality in one feature space: of the adapter, and beside it of the base model on the same seeds."""
+
+    measure: str
+    """What is measured: a name of docs/metrics.md, such as "subject_fidelity"."""
+    space: str
+    """Name of the feature space."""
+    images: int = Field(ge=1)
+    """Images of the adapter that were measured; the base model has as many."""
+    adapter: Estimate
+    """Of the images with the adapter."""
+    base: Estimate | None = None
+    """Of the images of the base model alone."""
+    difference: Estimate | None = None
+    """Adapter minus base, image by image; an interval without 0 says that they differ."""
+    ceiling: Estimate | None = None
+    """Of the real pictures among one another, each with all others."""
+    gap_closed: Estimate | None = None
+    """(adapter - base) / (ceiling - base): 0 is the base model, 1 a real picture."""
+
+
+class Skipped(_Part):
+    """What was not measured."""
+
+    what: str
+    """The measure or the feature space."""
+    why: str
+    """What it lacks."""
+    how: str
+    """How to get it."""
+
+
+class EvaluatedAdapter(_Part):
+    """The adapter that was measured."""
+
+    name: str
+    """Its name, or that of its folder."""
+    sha256: str
+    """One hash over all its files."""
+    recipe: str
+    """Name of its recipe."""
+    kind: str
+    """What it is made of."""
+    trigger: str | None = None
+    """The words that call the result up; None when any do."""
+    weight: float = 1.0
+    """Strength that it was drawn with."""
+
+
+class DrawnWith(_Part):
+    """How the images were drawn."""
+
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Scale of classifier-free guidance."""
+    size: int
+    """Side of the square images, pixels."""
+
+
+class EvaluationResult(_Part):
+    """The whole of `evaluation.json`."""
+
+    format: int = Field(FORMAT, ge=1, le=FORMAT)
+    """Version of this layout."""
+    adapter: EvaluatedAdapter
+    """What was measured."""
+    base_model: BaseModelReference
+    """What it was compared with."""
+    prompts: tuple[EvaluationPrompt, ...]
+    """Prompts that ask for what was learned: as the base model was asked, as the adapter was, and as CLIP reads it."""
+    prompts_are_captions: bool = False
+    """Whether these are captions of pictures that the adapter was trained on."""
+    unrelated: tuple[str, ...] = ()
+    """Prompts that do not ask for it: where an adapter should change nothing."""
+    seeds: tuple[int, ...]
+    """Seeds of the images of each prompt, for the base model and the adapter alike."""
+    drawn_with: DrawnWith
+    """How the images were drawn."""
+    real_pictures: int = Field(0, ge=0)
+    """Real pictures that were compared with."""
+    reference: str = ""
+    """Where they come from, in words; empty without any."""
+    spaces: tuple[Space, ...] = ()
+    """Feature spaces that the figures are in."""
+    figures: tuple[Figure, ...] = ()
+    """What was measured."""
+    skipped: tuple[Skipped, ...] = ()
+    """What was not."""
+    confidence: float = 0.95
+    """Share of the resamples that each interval holds."""
+    resamples: int = 0
+    """Resamples of each bootstrap."""
+    bundle_sha256: str
+    """Hash of the code that measured."""
+    libraries: dict[str, str]
+    """Versions of torch, diffusers, peft, transformers."""
+    files: dict[str, FileDigest] = {}
+    """Every file of the folder by its relative path, this one excepted."""
+
+    @property
+    def title(self) -> str:
+        """Heading for its pictures."""
+        return f"evaluation of {self.adapter.name}"
+
+    def write(self, folder: Path) -> "EvaluationResult":
+        """Hash every file of `folder`, write `evaluation.json` last, and return the completed result."""
+        files = hash_files(folder, leave_out=EVALUATION_FILE)
+        complete = self.model_copy(update={"files": files})
+        text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (folder / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
+        return complete
+
+    @classmethod
+    def read(cls, folder: Path) -> "EvaluationResult":
+        """Read `evaluation.json`; raises FileNotFoundError or pydantic's ValidationError."""
+        return cls.model_validate_json((folder / EVALUATION_FILE).read_bytes())
+
+    def damaged_files(self, folder: Path) -> list[str]:
+        """Return the files that are missing or changed; an empty list means the folder is whole."""
+        found = hash_files(folder, leave_out=EVALUATION_FILE)
+        return [name for name, digest in sorted(self.files.items()) if found.get(name) != digest]

@@ -1,0 +1,161 @@
+"""An evaluation as a job runs it: an adapter of a few steps on the tiny model, beside that model."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from PIL import Image
+
+from entrypoints.evaluate import evaluate
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.stop import StopFlag, Stopped
+from orchestrator.contract.environment import Environment
+from orchestrator.contract.evaluation import ADAPTER_CHANNEL, PROMPTS_CHANNEL, Evaluation, EvaluationPrompts
+from orchestrator.contract.evaluation_result import Estimate, EvaluationResult
+from orchestrator.contract.prompts import EvaluationPrompt
+from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.samples import parse_index
+
+PROMPTS = EvaluationPrompts(
+    prompts=(
+        EvaluationPrompt("a photo of a toy dog", "a photo of a toy dog", "a photo of a dog"),
+        EvaluationPrompt("a toy dog on red", "a toy dog on red", "a dog on red"),
+    ),
+    unrelated=("a red photo",),
+)
+IMAGES = 2 * 2 * (2 + 1)  # two models, two seeds, three prompts
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
+    """An adapter that was trained for two steps, far enough to be seen."""
+    recipe = tiny.dreambooth(steps=2, learning_rate=0.5, evaluation_prompts=1, evaluation_seeds=1)
+    environment = tiny.lay_out(tmp_path_factory.mktemp("trained") / "job", recipe, base_folder)
+    tiny_run(environment)
+    return environment.model
+
+
+def tiny_run(environment: Environment) -> None:
+    from entrypoints.train import run_recipe
+
+    run_recipe(environment, StopFlag())
+
+
+@pytest.fixture
+def asked(tmp_path: Path, adapter: Path, base_folder: Path) -> Callable[..., Environment]:
+    """Lay out an evaluation of the adapter."""
+
+    def lay_out(prompts: EvaluationPrompts = PROMPTS, **settings: Any) -> Environment:
+        usual = {"adapter": "toy", "base_model": "tiny", "resolution": tiny.SIDE, "inference_steps": 2, "seeds": 2}
+        recipe: Recipe = Evaluation(**{**usual, "resamples": 200, **settings})
+        environment = tiny.lay_out(tmp_path / "evaluation", recipe, base_folder)
+        data = environment.root / "input" / "data"
+        shutil.rmtree(data / "training")
+        (data / ADAPTER_CHANNEL).symlink_to(adapter, target_is_directory=True)
+        prompts.write(data / PROMPTS_CHANNEL)
+        return environment
+
+    return lay_out
+
+
+class StopsAfter(StopFlag):
+    """A request to end that comes at the Nth look."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self) -> None:
+        self.looks -= 1
+        self.asked = self.looks < 0
+        super().check()
+
+
+def test_every_figure_lies_in_its_interval_with_the_base_model_beside_it(asked: Callable[..., Environment]) -> None:
+    environment = asked()
+    evaluate(environment, StopFlag())
+    result = EvaluationResult.read(environment.model)
+    measured = {(figure.measure, figure.space) for figure in result.figures}
+    assert measured >= {(name, "clip") for name in ("subject_fidelity", "prompt_fidelity", "diversity", "drift")}
+    assert len({space.name for space in result.spaces}) >= 2
+    for figure in result.figures:
+        assert figure.base is not None
+        for estimate in (figure.adapter, figure.base, figure.difference, figure.ceiling, figure.gap_closed):
+            if isinstance(estimate, Estimate):
+                assert estimate.low <= estimate.value <= estimate.high
+    assert {"DINO", "diversity by LPIPS"} <= {skipped.what for skipped in result.skipped}
+    assert all(skipped.why and skipped.how for skipped in result.skipped)
+
+    index = parse_index((environment.model / "samples" / "index.json").read_bytes())
+    drawn = [image for image in index.images if image.source != "real"]
+    assert len(drawn) == IMAGES
+    assert {image.seed for image in drawn} == {1000, 1001}
+    assert result.real_pictures == len(index.images) - IMAGES > 1
+    assert result.damaged_files(environment.model) == []
+    with Image.open(environment.model / "contact_sheet.png") as sheet:
+        assert sheet.width > 100
+    page = environment.report.read_text()
+    assert "subject fidelity" in page
+    assert "diversity by LPIPS" in page
+    assert 'src="http' not in page
+    moved = [figure.adapter.value for figure in result.figures if figure.measure == "drift"]
+    assert min(moved) > 0
+
+
+def test_the_adapter_at_no_strength_is_its_base_model(asked: Callable[..., Environment]) -> None:
+    environment = asked(weight=0.0)
+    evaluate(environment, StopFlag())
+    for figure in EvaluationResult.read(environment.model).figures:
+        if figure.measure == "drift":
+            assert figure.adapter.value == pytest.approx(0, abs=1e-3)
+        else:
+            assert figure.difference is not None
+            assert figure.difference.value == pytest.approx(0, abs=1e-3)
+
+
+def kept(environment: Environment) -> dict[Path, int]:
+    """Return the kept images with the time at which each was written."""
+    return {path: path.stat().st_mtime_ns for path in (environment.cache / "images").rglob("*.png")}
+
+
+def test_an_evaluation_that_was_stopped_draws_only_what_is_missing(
+    asked: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: 2)  # noqa: ARG005
+    environment = asked()
+    with pytest.raises(Stopped):
+        evaluate(environment, StopsAfter(7))
+    first = kept(environment)
+    assert 0 < len(first) < IMAGES
+    assert not (environment.model / "evaluation.json").exists()
+    cut = min(first)
+    cut.write_bytes(cut.read_bytes()[:40])  # as a copy of the checkpoints may be
+
+    evaluate(environment, StopFlag())
+    second = kept(environment)
+    assert len(second) == IMAGES
+    again = {path.parent for path in first if second[path] != first[path]}
+    assert again == {cut.parent}
+    assert cut.stat().st_size > 40
+
+    complete = EvaluationResult.read(environment.model)
+    shutil.rmtree(environment.cache)
+    evaluate(environment, StopFlag())
+    assert EvaluationResult.read(environment.model) == complete
+
+
+def test_an_adapter_of_another_base_model_is_refused(asked: Callable[..., Environment], tmp_path: Path) -> None:
+    environment = asked()
+    other = tiny.write_base_model(tmp_path / "other", prediction_type="epsilon")
+    weights = other / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    link = environment.root / "input" / "data" / "base_model"
+    link.unlink()
+    link.symlink_to(other, target_is_directory=True)
+    with pytest.raises(TrainingError, match="other weights"):
+        evaluate(environment, StopFlag())
