@@ -1,6 +1,7 @@
 """Image files and their captions: from a channel's folder to pixels."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.buckets import Size
-from orchestrator.contract.datasets import CAPTIONS_FILE, MOST_REPEATS
+from orchestrator.contract.datasets import CAPTIONS_FILE, MASK_ENDING, MOST_REPEATS
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -27,10 +28,12 @@ class CaptionedImage:
     """What it shows; None where the recipe's own prompt describes it."""
     repeats: int = 1
     """As how many pictures it counts."""
+    mask: Path | None = None
+    """The file of its mask, white where it is to be learned."""
 
 
 def list_images(folder: Path | None) -> list[CaptionedImage]:
-    """Return the images below a channel's folder, sorted by path, with their captions from `metadata.jsonl`.
+    """Return the images below a channel's folder, sorted by path, with their masks and captions.
 
     Raises TrainingError("dataset") when there is no image or the captions cannot be read.
     """
@@ -50,14 +53,27 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
     for path in paths:
         name = path.relative_to(folder).as_posix()
         row = rows.get(name, CaptionRow())
-        images.append(CaptionedImage(path, row.caption, row.repeats))
+        mask = path.with_name(f"{path.stem}{MASK_ENDING}.png")
+        images.append(CaptionedImage(path, row.caption, row.repeats, mask if mask.is_file() else None))
     return images
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is named like an image and is not hidden."""
+    """Whether a file is named like an image, is not hidden, and is no mask of another."""
     is_hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden
+    is_mask = path.stem.endswith(MASK_ENDING)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden and not is_mask
+
+
+def require_masks(images: Sequence[CaptionedImage]) -> None:
+    """Raise TrainingError("dataset") unless every image has a mask."""
+    for image in images:
+        if image.mask is None:
+            raise TrainingError(
+                "dataset",
+                f"{image.path.name} has no mask, which masked_loss needs.",
+                f"Save one as {image.path.stem}{MASK_ENDING}.png, white where it is to be learned; then submit again.",
+            )
 
 
 class CaptionRow(NamedTuple):
@@ -94,11 +110,11 @@ def read_rows(path: Path) -> dict[str, CaptionRow]:
     return rows
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image as RGB; raises TrainingError("dataset") when it is damaged."""
+def read_image(path: Path, mode: str = "RGB") -> Image.Image:
+    """Decode an image, a mask in mode "L"; raises TrainingError("dataset") when it is damaged."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return image.convert(mode)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises a SyntaxError for a broken PNG
         raise TrainingError(
             "dataset",

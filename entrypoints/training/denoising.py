@@ -81,6 +81,8 @@ class Batch:
     times: Tensor
     """(samples,)."""
     prompts: list[str]
+    weights: Tensor | None
+    """Of each place in the loss, (samples, 1, height, width); None where all are 1."""
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
@@ -90,6 +92,7 @@ class Batch:
             noise=self.noise[some],
             times=self.times[some],
             prompts=self.prompts[some],
+            weights=None if self.weights is None else self.weights[some],
         )
 
 
@@ -99,16 +102,20 @@ def join(batches: Sequence[Batch]) -> Batch:
     noise = []
     times = []
     prompts = []
+    weights = []
     for batch in batches:
         latents.append(batch.latents)
         noise.append(batch.noise)
         times.append(batch.times)
         prompts.extend(batch.prompts)
+        if batch.weights is not None:
+            weights.append(batch.weights)
     return Batch(
         latents=torch.cat(latents),
         noise=torch.cat(noise),
         times=torch.cat(times),
         prompts=prompts,
+        weights=torch.cat(weights) if weights else None,
     )
 
 
@@ -163,8 +170,8 @@ class DenoisingObjective:
             times = self.base.process.scaled_times(part.times, told)
             predicted = self.base.predict(noisy, times, self.encoder(part.prompts))
             target = self.base.process.target(part.latents, part.noise, part.times)
-            losses.append((predicted.float() - target.float()).square().mean(dim=(1, 2, 3)))
-            squares.append(target.float().square().mean(dim=(1, 2, 3)))
+            losses.append(squared_error(predicted, target, part.weights).mean(dim=(1, 2, 3)))
+            squares.append(squared_error(target, torch.zeros_like(target), part.weights).mean(dim=(1, 2, 3)))
         spread = float(batch.latents.std())
         return Probe(torch.cat(losses), torch.cat(squares), spread)
 
@@ -215,9 +222,9 @@ class DenoisingObjective:
     ) -> Batch:
         """Draw what is random of some visits of images, and return a share of them."""
         recipe = self.recipe
-        moments = stream.latents.moments_of(indices, random, share)
-        mean = moments[:, 0]  # (samples, channels, height, width)
-        deviation = moments[:, 1]
+        views = stream.latents.views_of(indices, random, share)
+        mean = views.moments[:, 0]  # (samples, channels, height, width)
+        deviation = views.moments[:, 1]
 
         shape = (len(indices), *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
@@ -232,6 +239,7 @@ class DenoisingObjective:
             noise=noise[share].to(mean),
             times=times[share].to(mean.device),
             prompts=prompts[share],
+            weights=views.weights,
         )
 
     def _loss(self, parts: Sequence[Batch]) -> Tensor:
@@ -260,32 +268,46 @@ class DenoisingObjective:
 
         predictions = prediction.chunk(count)
         targets = target.chunk(count)
-        weights: Sequence[Tensor | None] = [None] * count
-        if sample_weights is not None:
-            weights = sample_weights.chunk(count)
+        of_samples = chunks(sample_weights, count)
+        of_places = chunks(batch.weights, count)
         losses = []
         for number in range(count):
             loss = weighted_mse(
                 predictions[number],
                 targets[number],
-                weights[number],
+                of_samples[number],
+                of_places[number],
             )
             losses.append(loss)
         return losses
+
+
+def chunks(weights: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """Return weights in equal parts."""
+    if weights is None:
+        return [None] * count
+    return weights.chunk(count)
 
 
 def weighted_mse(
     prediction: Tensor,
     target: Tensor,
     weights: Tensor | None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over the batch of each sample's squared error times its weight, in float32.
 
-    prediction, target: (samples, channels, height, width); weights: (samples,), or None when all are 1.
+    prediction, target: (samples, channels, height, width); weights: (samples,), and of the places of each sample
+    (samples, 1, height, width); None when all are 1.
     """
-    error = prediction.float() - target.float()
-    squared = error.square()
+    squared = squared_error(prediction, target, places)
     if weights is None:
         return squared.mean()
     by_sample = squared.mean(dim=(1, 2, 3))
     return (by_sample * weights).mean()
+
+
+def squared_error(prediction: Tensor, target: Tensor, places: Tensor | None) -> Tensor:
+    """Return the squared error, (samples, channels, height, width), times the weights of places, in float32."""
+    squared = (prediction.float() - target.float()).square()
+    return squared if places is None else squared * places

@@ -5,21 +5,45 @@ The autoencoder gives each latent a mean and a standard deviation, its "moments"
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from entrypoints.models.base import BaseModel
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
 from orchestrator.contract.buckets import Size, bucket_sizes, nearest_size
+from orchestrator.contract.events import Warned, emit
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Denoising
 
 MOST_CACHED = 2 * 2**30
 """Bytes of latents, or of decoded images, that are kept. Those of a larger data set are made anew at each visit."""
 _BYTES_A_PIXEL = 16
 """Most that the moments of a pixel take: an autoencoder halves the sides of a picture at least once."""
+
+
+class Views(NamedTuple):
+    """Images as a forward pass is to learn them, all of one size; first dimension: the image."""
+
+    moments: Tensor
+    """Of their latents, (images, 2, channels, height, width)."""
+    weights: Tensor | None
+    """Of each place of the latents in the loss, (images, 1, height, width); None without masks."""
+
+
+def joined(views: Sequence[Views]) -> Views:
+    """Return views of one size as one."""
+    moments = []
+    weights = []
+    for view in views:
+        moments.append(view.moments)
+        if view.weights is not None:
+            weights.append(view.weights)
+    return Views(torch.cat(moments), torch.cat(weights) if weights else None)
 
 
 class Latents(Protocol):
@@ -32,35 +56,96 @@ class Latents(Protocol):
         """Return the number of images."""
         ...
 
-    def moments_of(self, indices: list[int], random: torch.Generator, share: slice) -> Tensor:
-        """Return the moments of a share of the images, which have one size: (images, 2, channels, height, width)."""
+    def views_of(self, indices: list[int], random: torch.Generator, share: slice) -> Views:
+        """Return a share of the images, which have one size."""
         ...
+
+
+class Viewer:
+    """Cuts images to their sizes, and their masks with them."""
+
+    def __init__(self, base: BaseModel, recipe: Denoising, most_kept: int) -> None:
+        """Keep at most so many bytes of decoded images, for images that are viewed again."""
+        self.base = base
+        self.masked = recipe.masked_loss
+        self.unmasked_weight = recipe.unmasked_weight
+        self.most_kept = most_kept
+        self._decoded: dict[Path, Image.Image] = {}
+        self._decoded_bytes = 0
+
+    def view(self, image: CaptionedImage, size: Size, across: float = 0.5, down: float = 0.5) -> Views:
+        """Return one image, cut where `crop` is told to."""
+        picture = self._read(image.path, "RGB")
+        moments = self.base.encode_images([crop(picture, size, across, down)])
+        if not self.masked:
+            return Views(moments, None)
+        height, width = moments.shape[-2:]
+        if image.mask is None:  # an image of the class
+            return Views(moments, torch.ones(1, 1, height, width, device=moments.device))
+        mask = self._read(image.mask, "L")
+        if mask.size != picture.size:
+            raise TrainingError(
+                "dataset",
+                f"The mask {image.mask.name} is {mask.width}x{mask.height}, and its image {image.path.name} "
+                f"{picture.width}x{picture.height}.",
+                "Give each mask the size of its image, then submit again.",
+            )
+        # Each place of the latents has the mean of the pixels that it stands for.
+        small = crop(mask, size, across, down).resize((width, height), Image.Resampling.BOX)
+        weights = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+        weights = weights.clamp(min=self.unmasked_weight).to(moments.device)
+        return Views(moments, weights.expand(1, 1, height, width))
+
+    def _read(self, path: Path, mode: str) -> Image.Image:
+        """Return a decoded image, in Pillow's mode; the first ones are kept, as many as fit."""
+        kept = self._decoded.get(path)
+        if kept is not None:
+            return kept
+        image = read_image(path, mode)
+        self._decoded_bytes += len(image.getbands()) * image.width * image.height
+        if self._decoded_bytes <= self.most_kept:
+            self._decoded[path] = image
+        return image
 
 
 class CachedLatents:
     """Images cut at their centre, encoded once."""
 
-    def __init__(self, base: BaseModel, images: Sequence[CaptionedImage], sizes: Sequence[Size]) -> None:
+    def __init__(self, viewer: Viewer, images: Sequence[CaptionedImage], sizes: Sequence[Size]) -> None:
         self.groups = groups_of(sizes)
-        known: dict[Path, Tensor] = {}  # an image that counts as several is there as often
-        self.moments: list[Tensor] = []
+        known: dict[Path, Views] = {}  # an image that counts as several is there as often
+        self.views: list[Views] = []
         for image, size in zip(images, sizes, strict=True):
             if image.path not in known:
-                pixels = crop(read_image(image.path), size)
-                known[image.path] = base.encode_images([pixels])[0]
-            self.moments.append(known[image.path])
+                known[image.path] = viewer.view(image, size)
+            self.views.append(known[image.path])
+        _warn_of_lost_masks(known, viewer)
 
     def __len__(self) -> int:
-        return len(self.moments)
+        return len(self.views)
 
-    def moments_of(
+    def views_of(
         self,
         indices: list[int],
         random: torch.Generator,  # noqa: ARG002 - nothing is random here
         share: slice,
-    ) -> Tensor:
-        """Return the moments of a share of the images."""
-        return torch.stack([self.moments[index] for index in indices[share]])
+    ) -> Views:
+        """Return a share of the images."""
+        return joined([self.views[index] for index in indices[share]])
+
+
+def _warn_of_lost_masks(views: Mapping[Path, Views], viewer: Viewer) -> None:
+    """Warn of images of which the white of the mask is cut away."""
+    lost = []
+    for path, view in views.items():
+        if view.weights is not None and not bool((view.weights > viewer.unmasked_weight).any()):
+            lost.append(path.name)
+    if lost:
+        message = (
+            f"The white part of the mask lies outside what is cut from {counted(len(lost), 'image')}, {lost[0]} first: "
+            "submit again with -s buckets=true, which keeps the shape of images, or crop them to what matters."
+        )
+        emit(Warned(message=message))
 
 
 class FreshLatents:
@@ -68,47 +153,33 @@ class FreshLatents:
 
     def __init__(
         self,
-        base: BaseModel,
+        viewer: Viewer,
         images: Sequence[CaptionedImage],
         sizes: Sequence[Size],
         *,
         random_crop: bool,
     ) -> None:
-        self.base = base
+        self.viewer = viewer
         self.images = images
         self.sizes = sizes
         self.groups = groups_of(sizes)
         self.random_crop = random_crop
-        self._decoded: dict[Path, Image.Image] = {}
-        self._decoded_bytes = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def moments_of(self, indices: list[int], random: torch.Generator, share: slice) -> Tensor:
-        """Return the moments of a share of the images.
+    def views_of(self, indices: list[int], random: torch.Generator, share: slice) -> Views:
+        """Return a share of the images.
 
         The positions of all crops are drawn, so that a share's do not depend on how many ranks there are.
         """
         positions = [[0.5, 0.5]] * len(indices)
         if self.random_crop:
             positions = torch.rand(len(indices), 2, generator=random).tolist()
-        crops: list[Image.Image] = []
+        views = []
         for index, (across, down) in zip(indices[share], positions[share], strict=True):
-            image = self._read(self.images[index].path)
-            crops.append(crop(image, self.sizes[index], across, down))
-        return self.base.encode_images(crops)
-
-    def _read(self, path: Path) -> Image.Image:
-        """Return a decoded image; the first ones are kept, as many as fit."""
-        kept = self._decoded.get(path)
-        if kept is not None:
-            return kept
-        image = read_image(path)
-        self._decoded_bytes += 3 * image.width * image.height
-        if self._decoded_bytes <= MOST_CACHED:
-            self._decoded[path] = image
-        return image
+            views.append(self.viewer.view(self.images[index], self.sizes[index], across, down))
+        return joined(views)
 
 
 def groups_of(sizes: Sequence[Size]) -> list[list[int]]:
@@ -137,8 +208,9 @@ def latents_of(
     different = len({image.path for image in images})
     is_too_large = different * recipe.resolution**2 * _BYTES_A_PIXEL > MOST_CACHED
     if recipe.random_crop or is_too_large:
-        return FreshLatents(base, images, sizes, random_crop=recipe.random_crop)
-    return CachedLatents(base, images, sizes)
+        viewer = Viewer(base, recipe, MOST_CACHED)
+        return FreshLatents(viewer, images, sizes, random_crop=recipe.random_crop)
+    return CachedLatents(Viewer(base, recipe, 0), images, sizes)
 
 
 def pixel_step(base: BaseModel) -> int:

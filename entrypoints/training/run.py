@@ -20,7 +20,7 @@ from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
-from entrypoints.runtime.pictures import CaptionedImage, list_images
+from entrypoints.runtime.pictures import CaptionedImage, list_images, require_masks
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
@@ -30,7 +30,7 @@ from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, SCORER_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import is_hub_id, native_resolution
-from orchestrator.contract.recipe import Recipe, to_hyperparameters
+from orchestrator.contract.recipe import Denoising, Recipe, to_hyperparameters
 
 
 @dataclass
@@ -164,9 +164,12 @@ class Run:
             load_scorer(self.scorer_folder, torch.device("cpu"))
 
     def training_images(self) -> list[CaptionedImage]:
-        """List the images of the training channel with their captions."""
+        """List the images of the training channel with their captions, and their masks where they are needed."""
         folder = self.environment.channel(TRAINING_CHANNEL)
-        return list_images(folder)
+        images = list_images(folder)
+        if isinstance(self.recipe, Denoising) and self.recipe.masked_loss:
+            require_masks(images)
+        return images
 
     @cached_property
     def dataset_sha256(self) -> str:

@@ -12,6 +12,8 @@ CAPTIONS_FILE = "metadata.jsonl"
 A picture that counts as several has their number under "repeats".
 """
 MOST_REPEATS = 1000
+MASK_ENDING = "-masklabel"
+"""Ends the name, before the extension, of the mask of an image: `dog-masklabel.png` is that of `dog.jpg`."""
 IMAGES = "images"
 """The input that holds training pictures."""
 

@@ -16,9 +16,10 @@ from orchestrator.contract.problem import Problem
 from orchestrator.datasets.captions import read_captions
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
-from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
-from orchestrator.datasets.findings import Defect, Findings, UnusableError, unusable
+from orchestrator.datasets.decoding import Decoded, decode, read_file
+from orchestrator.datasets.findings import Defect, Findings, UnusableError
 from orchestrator.datasets.listing import list_folder
+from orchestrator.datasets.masks import Masks, write_mask
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicates, hash_image, warn_of_duplicates
 from orchestrator.errors import DatasetError, MachineError
@@ -27,7 +28,7 @@ from orchestrator.terminal import printable
 EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
 
-def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
+def prepare(folder: Path, destination: Path, *, resolution: int, masked: bool = False) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
     Images lie directly in the folder and are recognised by their content: PNG, JPEG, WebP, HEIC, AVIF, TIFF, GIF, BMP.
@@ -38,7 +39,8 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
     thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
     is copied without it; any other becomes a lossless PNG. An image whose short side is more than 4 times the training
     resolution is first scaled down to that (Lanczos), because a large photo as PNG is ten times its size.
-    `metadata.jsonl` has a line for each image with a caption or repeats. Images are numbered in their order: file names
+    `metadata.jsonl` has a line for each image with a caption or repeats. With `masked` each image has a mask, of its
+    size and in grey. Images are numbered in their order: file names
     reveal people and places, and training needs none of them. Equal folders give equal bytes.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
@@ -51,17 +53,18 @@ def prepare(folder: Path, destination: Path, *, resolution: int) -> Dataset:
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        return _prepare(folder, destination, resolution)
+        return _prepare(folder, destination, resolution, masked=masked)
     except BaseException:
         _empty(destination)
         raise
 
 
-def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
+def _prepare(folder: Path, destination: Path, resolution: int, *, masked: bool) -> Dataset:
     """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
     listing = list_folder(folder, findings)
     captions = read_captions(folder, listing, findings)
+    masks = Masks(folder, listing, findings, resolution, used=masked)
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
@@ -70,29 +73,26 @@ def _prepare(folder: Path, destination: Path, resolution: int) -> Dataset:
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
+        mask = masks.of(name, source.decoded)
         caption = captions.texts.get(name)
         repeats = captions.repeats.get(name, 1)
         decoded = source.decoded
-        image = InspectedImage(
-            file=Path(name),
-            width=decoded.width,
-            height=decoded.height,
-            caption=caption,
-            repeats=repeats,
-        )
-        images.append(image)
+        size = {"width": decoded.width, "height": decoded.height}
+        images.append(InspectedImage(file=Path(name), caption=caption, repeats=repeats, **size))
         hashes.append(hash_image(decoded.image))
         prepared = f"{number:05}{source.extension}"
         told.add(prepared, decoded.remarks)
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
+                write_mask(mask, destination / prepared)
         if caption is not None or repeats > 1:
             lines.append(_row(prepared, caption, repeats))
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
     warn_of_few(folder, len(listing.all_images), findings)
+    masks.report_missing()
     _require_no_problems(folder, findings)
     if lines:
         with _writing(destination):
@@ -164,7 +164,7 @@ class _Source(NamedTuple):
 def _read(path: Path, resolution: int, findings: Findings) -> _Source | None:
     """Read and decode an image; report what is wrong with it, and return None when it cannot be used."""
     try:
-        data = _read_file(path)
+        data = read_file(path)
         decoded = decode(data, resolution=resolution)
     except UnusableError as error:
         findings.add_defects(path.name, error)
@@ -172,20 +172,6 @@ def _read(path: Path, resolution: int, findings: Findings) -> _Source | None:
     for remark in decoded.remarks:
         findings.warn(path.name, remark.what, remark.fix)
     return _Source(without_metadata(data), decoded)
-
-
-def _read_file(path: Path) -> bytes:
-    """Return the bytes of an image file; raises UnusableError when it is too large or cannot be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        raise unusable(what, "allow reading it (chmod u+r)") from None
-    if len(data) > MAX_BYTES:
-        megabytes = MAX_BYTES // 2**20
-        raise unusable(f"is larger than {megabytes} MB", "save it smaller")
-    return data
 
 
 def _require_no_problems(folder: Path, findings: Findings) -> None:

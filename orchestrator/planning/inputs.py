@@ -10,6 +10,7 @@ from orchestrator.contract.digest import tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.recipe import Denoising, Recipe
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError
 from orchestrator.specs.job import JobSpec
@@ -53,14 +54,25 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     images = spec.inputs.get(IMAGES)
     if images is None:
         return PreparedInputs()
+    recipe = spec.recipe
     try:
-        dataset = datasets.prepare(images, staging / IMAGES, resolution=spec.recipe.resolution)
+        dataset = datasets.prepare(
+            images,
+            staging / IMAGES,
+            resolution=recipe.resolution,
+            masked=reads_masks(recipe),
+        )
     except OrchestratorError as error:
         return PreparedInputs(error=error)
-    channel = spec.recipe.dataset.inputs[IMAGES]
+    channel = recipe.dataset.inputs[IMAGES]
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def reads_masks(recipe: Recipe) -> bool:
+    """Whether a recipe learns what the masks of its images show."""
+    return isinstance(recipe, Denoising) and recipe.masked_loss
 
 
 def _told(dataset: Dataset, folder: Path) -> Tree | None:

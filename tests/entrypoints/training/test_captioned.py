@@ -87,9 +87,9 @@ def test_each_image_is_trained_in_a_shape_near_its_own(base: BaseModel, tmp_path
         latents = latents_of(base, tiny.captioned_lora(random_crop=crop), images)
         assert sorted(map(sorted, latents.groups)) == [[0], [1, 3], [2]]
         random = torch.Generator().manual_seed(0)
-        wide = latents.moments_of([1, 3], random, slice(None))
+        wide = latents.views_of([1, 3], random, slice(None)).moments
         assert wide.shape[-1] > wide.shape[-2]  # width, height
-        assert latents.moments_of([2], random, slice(None)).shape[-2:] == wide.shape[-2:][::-1]
+        assert latents.views_of([2], random, slice(None)).moments.shape[-2:] == wide.shape[-2:][::-1]
 
 
 def test_a_set_too_large_to_be_kept_has_the_same_latents(
@@ -101,7 +101,7 @@ def test_a_set_too_large_to_be_kept_has_the_same_latents(
     fresh = latents_of(base, tiny.captioned_lora(), images)
     assert type(kept) is not type(fresh)
     for group in kept.groups:
-        found = [latents.moments_of(list(group), torch.Generator(), slice(None)) for latents in (kept, fresh)]
+        found = [latents.views_of(list(group), torch.Generator(), slice(None)).moments for latents in (kept, fresh)]
         assert torch.equal(*found)
 
 
