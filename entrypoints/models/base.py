@@ -67,7 +67,7 @@ class BaseModel(Protocol):
     family: Family
     """Its entry in the contract."""
     pipeline: Any  # the family's pipeline in diffusers
-    """Plain diffusers, in float32: draws images."""
+    """Plain diffusers: draws images. In float32, but for what `precision.py` holds in half of it."""
     reference: BaseModelReference
     """Name and fingerprint, as the adapter's manifest records them."""
     folder: Path

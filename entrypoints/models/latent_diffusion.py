@@ -16,6 +16,7 @@ from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 from entrypoints.models.base import Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
+from entrypoints.models.precision import Half, hold
 from entrypoints.models.sampling import FEW_STEPS, rehearse
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
@@ -23,7 +24,7 @@ from orchestrator.contract.families import Family
 from orchestrator.contract.tokens import length_of
 
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
-"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32."""
+"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32 until `freeze`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
     return {part: load_part(classes[part], folder, part) for part in family.weight_parts}
 
 
-def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
+def freeze(pipeline: Any, family: Family, device: torch.device, half: Half | None) -> Any:
     """Make a pipeline ready: on its device, all weights without gradients, no progress bar, no endless prompts."""
     pipeline.set_progress_bar_config(disable=True)
     for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
@@ -124,4 +125,6 @@ def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)
+        if half is not None and part in half.parts:
+            hold(module, half.dtype, device)
     return pipeline.to(device)

@@ -11,6 +11,7 @@ from transformers import CLIPModel
 from entrypoints.models.base import Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
+from entrypoints.models.precision import Half
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import SDXL
 
@@ -69,8 +70,9 @@ def load(
     reference: BaseModelReference,
     clip: CLIPModel | None,
     device: torch.device,
+    half: Half | None = None,
 ) -> StableDiffusionXL:
-    """Load the model in `folder` with all weights frozen."""
+    """Load the model in `folder` with all weights frozen, those of some parts in half precision."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder,
         **SDXL.pipeline_arguments,
@@ -80,7 +82,7 @@ def load(
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
     return StableDiffusionXL(
         family=SDXL,
-        pipeline=freeze(pipeline, SDXL, device),
+        pipeline=freeze(pipeline, SDXL, device, half),
         reference=reference,
         folder=folder,
         clip=clip,

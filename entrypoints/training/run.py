@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned
 from entrypoints.models.image_cache import ImageCache
 from entrypoints.models.loading import load_base_model, settings_sha256
+from entrypoints.models.precision import half_of
 from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
@@ -138,7 +139,14 @@ class Run:
         """Load a new copy of the base model, without any training, which can draw what the recipe asks for."""
         folder, revision = self._base_model_source
         model_id = self.recipe.base_model
-        base = load_base_model(folder, model_id, revision, self.device, with_clip=self._measures_by_its_clip)
+        base = load_base_model(
+            folder,
+            model_id,
+            revision,
+            self.device,
+            with_clip=self._measures_by_its_clip,
+            half=partial(half_of, self.recipe, device=self.device),
+        )
         if self.recipe.draws_images:
             require_steps(base, self.recipe.inference_steps, "-s inference_steps=")
         return base
@@ -151,7 +159,8 @@ class Run:
 
     def image_cache(self, base: BaseModel) -> ImageCache:
         """Return where the images that the untuned base model draws are kept between jobs."""
-        return ImageCache.of(self.environment.cache / "images", base, self.machine, self.drawing)
+        half = half_of(self.recipe, base.family, self.device)
+        return ImageCache.of(self.environment.cache / "images", base, self.machine, self.drawing, half)
 
     @property
     def scorer_folder(self) -> Path | None:

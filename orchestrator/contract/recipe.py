@@ -172,6 +172,11 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def trains_text_weights(self) -> bool:
+        """Whether it trains every weight of the text encoders."""
+        return False
+
+    @property
     def memory_advice(self) -> str:
         """What its settings still leave to do where memory is too small."""
         return "lower resolution"
@@ -266,7 +271,7 @@ class Optimised(Recipe):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Publish a running average of the trained weights, such as 0.999; the last ones when left out."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of the forward pass; trained weights stay float32."""
+    """Arithmetic of the forward pass, and on a GPU what frozen weights are held in; trained ones stay float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     compile: bool = False
