@@ -110,6 +110,14 @@ class BaseModel(Protocol):
         """Return the conditions of prompts; gradients flow to whatever of the text encoders is trained."""
         ...
 
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:
+        """Return conditions with how the images were cut, where the denoiser is told.
+
+        framings: (batch, 4), height and width of the original image, and the pixels that were cut away at its top and
+        left after it was scaled. Conditions without it are those of images that are drawn.
+        """
+        ...
+
     def predict(
         self,
         noisy: Tensor,

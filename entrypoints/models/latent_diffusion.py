@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
-from entrypoints.models.base import Residuals
+from entrypoints.models.base import Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
 from entrypoints.models.precision import Half, hold
@@ -83,6 +83,10 @@ class LatentDiffusion:
                 moments.append(torch.stack(both, dim=1))
         # The factor brings latents to about unit variance, which the noise process expects (arXiv 2112.10752, app. G).
         return torch.cat(moments) * self.vae.config.scaling_factor
+
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:  # noqa: ARG002 - most are not told
+        """Return the conditions as they are."""
+        return conditions
 
     def run_denoiser(
         self,

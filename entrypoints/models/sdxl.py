@@ -32,6 +32,10 @@ class StableDiffusionXL(LatentDiffusion):
         )
         return {"encoder_hidden_states": hidden, "text_embeds": pooled}
 
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:
+        """Return conditions that hold how the images were cut."""
+        return {**conditions, "framings": framings}
+
     def predict(
         self,
         noisy: Tensor,
@@ -39,22 +43,20 @@ class StableDiffusionXL(LatentDiffusion):
         conditions: Conditions,
         residuals: Residuals | None = None,
     ) -> Tensor:
-        """Run the denoiser, which is told that the image is uncropped and of the size of these latents.
+        """Run the denoiser, which is told the size of the original image, where it was cut, and its size (sec. 2.2).
 
-        That is what the pipeline tells it when it draws: original size and target size are the image's, and the crop
-        starts at its corner (sec. 2.2).
+        Without framings the image is uncropped and of the size of these latents, as the pipeline says when it draws.
         """
         scale = self.pipeline.vae_scale_factor  # pixels for each latent
         height = noisy.shape[-2] * scale
         width = noisy.shape[-1] * scale
-        sizes = torch.tensor(
-            [height, width, 0, 0, height, width],  # original size, top and left of the crop, target size
-            dtype=noisy.dtype,
-            device=noisy.device,
-        )
+        target = torch.tensor([height, width], dtype=noisy.dtype, device=noisy.device).repeat(len(noisy), 1)
+        framings = conditions.get("framings")
+        if framings is None:
+            framings = torch.cat([target, torch.zeros_like(target)], dim=1)
         added = {
             "text_embeds": conditions["text_embeds"],
-            "time_ids": sizes.repeat(len(noisy), 1),
+            "time_ids": torch.cat([framings, target], dim=1),
         }
         return self.run_denoiser(
             noisy,

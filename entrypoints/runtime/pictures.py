@@ -15,6 +15,7 @@ from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.buckets import Size
 from orchestrator.contract.datasets import CAPTIONS_FILE, MASK_ENDING, MOST_REPEATS
 
+MOST_PIXELS_A_SIDE = 10**6
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
@@ -30,6 +31,8 @@ class CaptionedImage:
     """As how many pictures it counts."""
     mask: Path | None = None
     """The file of its mask, white where it is to be learned."""
+    original: Size | None = None
+    """Its size before it was prepared for training; None where that is the file's own."""
 
 
 def list_images(folder: Path | None) -> list[CaptionedImage]:
@@ -53,8 +56,10 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
     for path in paths:
         name = path.relative_to(folder).as_posix()
         row = rows.get(name, CaptionRow())
-        mask = path.with_name(f"{path.stem}{MASK_ENDING}.png")
-        images.append(CaptionedImage(path, row.caption, row.repeats, mask if mask.is_file() else None))
+        mask: Path | None = path.with_name(f"{path.stem}{MASK_ENDING}.png")
+        if not mask.is_file():
+            mask = None
+        images.append(CaptionedImage(path, row.caption, row.repeats, mask, row.original))
     return images
 
 
@@ -81,6 +86,7 @@ class CaptionRow(NamedTuple):
 
     caption: str | None = None
     repeats: int = 1
+    original: Size | None = None
 
 
 def read_rows(path: Path) -> dict[str, CaptionRow]:
@@ -100,7 +106,12 @@ def read_rows(path: Path) -> dict[str, CaptionRow]:
             repeats = int(row.get("repeats", 1))
             if not 1 <= repeats <= MOST_REPEATS:
                 raise ValueError(f"repeats is {repeats}")
-            rows[row["file_name"]] = CaptionRow(row.get("text"), repeats)
+            original = None
+            if "width" in row:
+                original = Size(int(row["width"]), int(row["height"]))
+                if not 1 <= min(original) <= max(original) <= MOST_PIXELS_A_SIDE:
+                    raise ValueError(f"its size is {original.width}x{original.height}")
+            rows[row["file_name"]] = CaptionRow(row.get("text"), repeats, original)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             "dataset",
@@ -133,6 +144,28 @@ def crop_square(
     return crop(image, Size(side, side), across, down)
 
 
+class Cut(NamedTuple):
+    """How an image is cut: it is scaled, and of that a part is kept."""
+
+    width: int
+    """Of the scaled image."""
+    height: int
+    left: int
+    """Pixels of the scaled image that are cut away before the part."""
+    top: int
+
+
+def cut_of(image: Size, size: Size, across: float, down: float) -> Cut:
+    """Return how an image is cut so that it covers `size`, as `crop` says."""
+    scale = max(size.width / image.width, size.height / image.height)
+    # Rounding must not leave a side shorter than the size.
+    width = max(size.width, round(image.width * scale))
+    height = max(size.height, round(image.height * scale))
+    left = round((width - size.width) * across)
+    top = round((height - size.height) * down)
+    return Cut(width, height, left, top)
+
+
 def crop(
     image: Image.Image,
     size: Size,
@@ -143,14 +176,9 @@ def crop(
 
     `across` and `down` say where, from 0 (left, top) to 1 (right, bottom); 0.5 is the centre.
     """
-    scale = max(size.width / image.width, size.height / image.height)
-    # Rounding must not leave a side shorter than the size.
-    width = max(size.width, round(image.width * scale))
-    height = max(size.height, round(image.height * scale))
-    left = round((width - size.width) * across)
-    top = round((height - size.height) * down)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return resized.crop((left, top, left + size.width, top + size.height))
+    cut = cut_of(Size(*image.size), size, across, down)
+    resized = image.resize((cut.width, cut.height), Image.Resampling.LANCZOS)
+    return resized.crop((cut.left, cut.top, cut.left + size.width, cut.top + size.height))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

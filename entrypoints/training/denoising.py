@@ -83,6 +83,8 @@ class Batch:
     prompts: list[str]
     weights: Tensor | None
     """Of each place in the loss, (samples, 1, height, width); None where all are 1."""
+    framings: Tensor
+    """How the image of each was cut, as in `latents.Views`: (samples, 4)."""
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
@@ -93,6 +95,7 @@ class Batch:
             times=self.times[some],
             prompts=self.prompts[some],
             weights=None if self.weights is None else self.weights[some],
+            framings=self.framings[some],
         )
 
 
@@ -116,6 +119,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         times=torch.cat(times),
         prompts=prompts,
         weights=torch.cat(weights) if weights else None,
+        framings=torch.cat([batch.framings for batch in batches]),
     )
 
 
@@ -168,7 +172,8 @@ class DenoisingObjective:
             part = batch.part(number, size)
             noisy = self.base.process.noised(part.latents, part.noise, part.times)
             times = self.base.process.scaled_times(part.times, told)
-            predicted = self.base.predict(noisy, times, self.encoder(part.prompts))
+            conditions = self.base.framed(self.encoder(part.prompts), part.framings)
+            predicted = self.base.predict(noisy, times, conditions)
             target = self.base.process.target(part.latents, part.noise, part.times)
             losses.append(squared_error(predicted, target, part.weights).mean(dim=(1, 2, 3)))
             squares.append(squared_error(target, torch.zeros_like(target), part.weights).mean(dim=(1, 2, 3)))
@@ -240,6 +245,7 @@ class DenoisingObjective:
             times=times[share].to(mean.device),
             prompts=prompts[share],
             weights=views.weights,
+            framings=views.framings,
         )
 
     def _loss(self, parts: Sequence[Batch]) -> Tensor:
@@ -261,7 +267,7 @@ class DenoisingObjective:
         """Return the denoising loss of each of the `count` equal parts that a batch is joined of."""
         process = self.base.process
         noisy = process.noised(batch.latents, batch.noise, batch.times)
-        conditions = self.encoder(batch.prompts)
+        conditions = self.base.framed(self.encoder(batch.prompts), batch.framings)
         prediction = self.base.predict(noisy, batch.times, conditions)
         target = process.target(batch.latents, batch.noise, batch.times)
         sample_weights = process.weights(batch.times, self.recipe.snr_gamma)

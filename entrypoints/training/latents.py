@@ -14,7 +14,7 @@ from torch import Tensor
 
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
+from entrypoints.runtime.pictures import CaptionedImage, crop, cut_of, read_image
 from orchestrator.contract.buckets import Size, bucket_sizes, nearest_size
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.plurals import counted
@@ -33,17 +33,21 @@ class Views(NamedTuple):
     """Of their latents, (images, 2, channels, height, width)."""
     weights: Tensor | None
     """Of each place of the latents in the loss, (images, 1, height, width); None without masks."""
+    framings: Tensor
+    """How each was cut, (images, 4): height and width of the original, and pixels cut away at the top and left."""
 
 
 def joined(views: Sequence[Views]) -> Views:
     """Return views of one size as one."""
     moments = []
     weights = []
+    framings = []
     for view in views:
         moments.append(view.moments)
+        framings.append(view.framings)
         if view.weights is not None:
             weights.append(view.weights)
-    return Views(torch.cat(moments), torch.cat(weights) if weights else None)
+    return Views(torch.cat(moments), torch.cat(weights) if weights else None, torch.cat(framings))
 
 
 class Latents(Protocol):
@@ -77,24 +81,38 @@ class Viewer:
         """Return one image, cut where `crop` is told to."""
         picture = self._read(image.path, "RGB")
         moments = self.base.encode_images([crop(picture, size, across, down)])
-        if not self.masked:
-            return Views(moments, None)
+        original = image.original or Size(*picture.size)
+        cut = cut_of(Size(*picture.size), size, across, down)
+        framing = torch.tensor([[original.height, original.width, cut.top, cut.left]], dtype=torch.float32)
+        weights = None
+        if self.masked:
+            weights = self._weights(image, picture.size, size, (across, down), moments)
+        return Views(moments, weights, framing.to(moments.device))
+
+    def _weights(
+        self,
+        image: CaptionedImage,
+        whole: tuple[int, int],
+        size: Size,
+        place: tuple[float, float],
+        moments: Tensor,
+    ) -> Tensor:
+        """Return the weights of an image's latents by its mask, cut like the image, whose size is `whole`."""
         height, width = moments.shape[-2:]
         if image.mask is None:  # an image of the class
-            return Views(moments, torch.ones(1, 1, height, width, device=moments.device))
+            return torch.ones(1, 1, height, width, device=moments.device)
         mask = self._read(image.mask, "L")
-        if mask.size != picture.size:
+        if mask.size != whole:
             raise TrainingError(
                 "dataset",
                 f"The mask {image.mask.name} is {mask.width}x{mask.height}, and its image {image.path.name} "
-                f"{picture.width}x{picture.height}.",
+                f"{whole[0]}x{whole[1]}.",
                 "Give each mask the size of its image, then submit again.",
             )
         # Each place of the latents has the mean of the pixels that it stands for.
-        small = crop(mask, size, across, down).resize((width, height), Image.Resampling.BOX)
+        small = crop(mask, size, *place).resize((width, height), Image.Resampling.BOX)
         weights = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
-        weights = weights.clamp(min=self.unmasked_weight).to(moments.device)
-        return Views(moments, weights.expand(1, 1, height, width))
+        return weights.clamp(min=self.unmasked_weight).to(moments.device).expand(1, 1, height, width)
 
     def _read(self, path: Path, mode: str) -> Image.Image:
         """Return a decoded image, in Pillow's mode; the first ones are kept, as many as fit."""

@@ -9,7 +9,8 @@ from orchestrator.contract.environment import TRAINING_CHANNEL
 CAPTIONS_FILE = "metadata.jsonl"
 """Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}.
 
-A picture that counts as several has their number under "repeats".
+A picture that counts as several has their number under "repeats"; one that was scaled down for training has its
+original size under "width" and "height", which the denoiser of SDXL is told.
 """
 MOST_REPEATS = 1000
 MASK_ENDING = "-masklabel"

@@ -1,6 +1,7 @@
 """Turn a person's folder of images into what training gets, in one pass: each file is read and decoded once.
 
-Only pixels and captions are written, so that a job carries nothing a person did not mean to share.
+Only pixels, how many there were, and captions are written, so that a job carries nothing a person did not mean to
+share.
 """
 
 import json
@@ -39,9 +40,9 @@ def prepare(folder: Path, destination: Path, *, resolution: int, masked: bool = 
     thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
     is copied without it; any other becomes a lossless PNG. An image whose short side is more than 4 times the training
     resolution is first scaled down to that (Lanczos), because a large photo as PNG is ten times its size.
-    `metadata.jsonl` has a line for each image with a caption or repeats. With `masked` each image has a mask, of its
-    size and in grey. Images are numbered in their order: file names
-    reveal people and places, and training needs none of them. Equal folders give equal bytes.
+    `metadata.jsonl` has a line for each image with a caption or repeats, or that was scaled. With `masked` each image
+    has a mask, of its size and in grey. Images are numbered in their order: file names reveal people and places, and
+    training needs none of them. Equal folders give equal bytes.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -78,7 +79,8 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, masked: bool) 
         repeats = captions.repeats.get(name, 1)
         decoded = source.decoded
         size = {"width": decoded.width, "height": decoded.height}
-        images.append(InspectedImage(file=Path(name), caption=caption, repeats=repeats, **size))
+        image = InspectedImage(file=Path(name), caption=caption, repeats=repeats, **size)
+        images.append(image)
         hashes.append(hash_image(decoded.image))
         prepared = f"{number:05}{source.extension}"
         told.add(prepared, decoded.remarks)
@@ -86,8 +88,9 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, masked: bool) 
             with _writing(destination):
                 source.write(destination / prepared)
                 write_mask(mask, destination / prepared)
-        if caption is not None or repeats > 1:
-            lines.append(_row(prepared, caption, repeats))
+        row = _row(image, decoded.image.size)
+        if row:
+            lines.append(json.dumps({"file_name": prepared, **row}) + "\n")
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -127,14 +130,17 @@ class _Told:
         return self._findings.warnings
 
 
-def _row(file: str, caption: str | None, repeats: int) -> str:
-    """Return an image's line of `metadata.jsonl`, with what is known of it."""
-    row: dict[str, object] = {"file_name": file}
-    if caption is not None:
-        row["text"] = caption
-    if repeats > 1:
-        row["repeats"] = repeats
-    return json.dumps(row) + "\n"
+def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
+    """Return what `metadata.jsonl` says of an image: what its prepared file, which has a size of its own, does not."""
+    row: dict[str, object] = {}
+    if image.caption is not None:
+        row["text"] = image.caption
+    if image.repeats > 1:
+        row["repeats"] = image.repeats
+    if prepared != (image.width, image.height):
+        row["width"] = image.width
+        row["height"] = image.height
+    return row
 
 
 class _Source(NamedTuple):
