@@ -40,6 +40,9 @@ MAX_MINUTES = 100_000
 """More than the 28 days of the longest job."""
 
 
+EIGHT_BIT = "adamw8bit"
+"""The optimizer that only GPUs compute."""
+EIGHT_BIT_PACKAGE = "bitsandbytes"
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}
 """Of each trained parameter, by optimizer: Prodigy also keeps where it began, and the gradients summed up."""
 
