@@ -63,8 +63,11 @@ class Injected:
                 module.enable_adapters()
 
     def fuse(self) -> None:
-        """Add each layer's change to its weights. What was trained stays as it is, to be saved."""
+        """Add each layer's change to its weights. What was trained stays as it is, to be saved.
+
+        Weights in half precision are left alone: they would round the change to a part of itself.
+        """
         for module in self.modules.values():
             for layer in module.modules():
-                if isinstance(layer, BaseTunerLayer):
+                if isinstance(layer, BaseTunerLayer) and layer.get_base_layer().weight.dtype == torch.float32:
                     layer.merge()

@@ -43,10 +43,14 @@ class Tuner(Protocol):
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return the parameters that have gradients, named by part and by their name within it."""
+    """Return the parameters that have gradients, named by part and by their name within it.
+
+    They become float32: PEFT makes adapters in the precision of the weights that they change.
+    """
     found: dict[str, nn.Parameter] = {}
     for part, module in modules.items():
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
+                parameter.data = parameter.data.float()
                 found[f"{part}.{name}"] = parameter
     return found

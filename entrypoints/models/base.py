@@ -77,7 +77,7 @@ class BaseModel(Protocol):
     family: Family
     """Its entry in the contract."""
     pipeline: Any  # the family's pipeline in diffusers
-    """Plain diffusers, in float32: draws images."""
+    """Plain diffusers: draws images. In float32, but for what `precision.py` holds in half of it."""
     reference: BaseModelReference
     """Name and fingerprint, as the adapter's manifest records them."""
     folder: Path
@@ -131,6 +131,14 @@ class BaseModel(Protocol):
 
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Return the pictures of latents (images, channels, height, width)."""
+        ...
+
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:
+        """Return conditions with how the images were cut, where the denoiser is told.
+
+        framings: (batch, 4), height and width of the original image, and the pixels that were cut away at its top and
+        left after it was scaled. Conditions without it are those of images that are drawn.
+        """
         ...
 
     def predict(

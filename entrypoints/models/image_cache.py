@@ -16,6 +16,7 @@ from PIL import Image
 
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import settings_sha256
+from entrypoints.models.precision import Half
 from entrypoints.models.sampling import Drawing, DrawRequest
 from entrypoints.runtime.machine import Machine
 
@@ -32,13 +33,22 @@ class ImageCache:
     drawing: Drawing
 
     @classmethod
-    def of(cls, root: Path, base: BaseModel, machine: Machine, drawing: Drawing) -> "ImageCache":
-        """Return the cache of an untuned base model; another machine, or other libraries, round differently."""
-        model = {
+    def of(
+        cls,
+        root: Path,
+        base: BaseModel,
+        machine: Machine,
+        drawing: Drawing,
+        half: Half | None = None,
+    ) -> "ImageCache":
+        """Return the cache of an untuned base model; another machine, precision or library rounds differently."""
+        model: dict[str, object] = {
             "weights": base.reference.fingerprint,
             "settings": settings_sha256(base.folder),
             **machine.model_dump(),
         }
+        if half is not None:
+            model["half"] = [str(half.dtype), *half.parts]
         return cls(root, model, drawing)
 
     def with_adapter(self, sha256: str, weight: float) -> "ImageCache":

@@ -16,6 +16,7 @@ from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 from entrypoints.models.base import AttachedControl, Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
+from entrypoints.models.precision import Half, hold
 from entrypoints.models.sampling import FEW_STEPS, rehearse
 from entrypoints.runtime.pictures import to_tensor
 from orchestrator.contract.adapter import BaseModelReference
@@ -23,7 +24,7 @@ from orchestrator.contract.families import Family
 from orchestrator.contract.tokens import length_of
 
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "torch_dtype": torch.float32}
-"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32."""
+"""Arguments of a pipeline's `from_pretrained`: no pickles, no network, and float32 until `freeze`."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class LatentDiffusion:
         images: list[Image.Image] = self.pipeline.image_processor.postprocess(pixels)
         return images
 
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:  # noqa: ARG002 - most are not told
+        """Return the conditions as they are."""
+        return conditions
+
     def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:  # noqa: ARG002 - for families with sizes
         """Return the keyword arguments by which a U-Net of this family, or its ControlNet, is told of the prompts."""
         return dict(conditions)
@@ -151,7 +156,7 @@ def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:
     return {part: load_part(classes[part], folder, part) for part in family.weight_parts}
 
 
-def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
+def freeze(pipeline: Any, family: Family, device: torch.device, half: Half | None) -> Any:
     """Make a pipeline ready: on its device, all weights without gradients, no progress bar, no endless prompts."""
     pipeline.set_progress_bar_config(disable=True)
     for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True):
@@ -162,4 +167,6 @@ def freeze(pipeline: Any, family: Family, device: torch.device) -> Any:
     for part in family.weight_parts:
         module = getattr(pipeline, part)
         module.requires_grad_(False)
+        if half is not None and part in half.parts:
+            hold(module, half.dtype, device)
     return pipeline.to(device)

@@ -1,5 +1,6 @@
 """From a folder in the diffusers layout to a base model of its family."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from transformers import CLIPModel
 
 from entrypoints.models.base import BaseModel
 from entrypoints.models.parts import load_module
+from entrypoints.models.precision import Half
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import BaseModelReference
-from orchestrator.contract.families import INDEX_FILE, family_in
+from orchestrator.contract.families import INDEX_FILE, Family, family_in
 from orchestrator.contract.model_check import model_problems
 from orchestrator.contract.model_file import read_object
 from orchestrator.contract.model_layout import (
@@ -31,6 +33,10 @@ CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_DEVIATION = [0.26862954, 0.26130258, 0.27577711]
 
 
+def in_float32(family: Family) -> None:
+    """Hold nothing in half precision."""
+
+
 def load_base_model(
     folder: Path,
     model_id: str,
@@ -38,14 +44,16 @@ def load_base_model(
     device: torch.device,
     *,
     with_clip: bool = True,
+    half: Callable[[Family], Half | None] = in_float32,
 ) -> BaseModel:
     """Load the model in `folder`, safetensors only and no code of its own.
 
     `model_id` and `revision` are what the adapter's manifest will call it. `with_clip` says whether its CLIP will
-    measure figures; nothing else needs it. Raises TrainingError("base-model") when it cannot be loaded.
+    measure figures; nothing else needs it. `half` says what of a family's model is held in half precision. Raises
+    TrainingError("base-model") when it cannot be loaded.
     """
     try:
-        return _load(folder, model_id, revision, device, with_clip=with_clip)
+        return _load(folder, model_id, revision, device, with_clip=with_clip, half=half)
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):  # out of memory, disk full, a noise process that cannot be trained
             raise
@@ -66,6 +74,7 @@ def _load(
     device: torch.device,
     *,
     with_clip: bool,
+    half: Callable[[Family], Half | None],
 ) -> BaseModel:
     problems = model_problems(folder)
     if problems:
@@ -83,7 +92,7 @@ def _load(
     if with_clip and (folder / CLIP_FOLDER / "config.json").is_file():
         clip = load_clip(folder / CLIP_FOLDER, device)
     module = import_module(f"{__package__}.{family.module}")
-    base: BaseModel = module.load(folder, reference, clip, device)
+    base: BaseModel = module.load(folder, reference, clip, device, half(family))
     return base
 
 

@@ -18,8 +18,8 @@ def load_part(module_class: Any, folder: Path, part: str) -> Any:
 def load_module(module_class: Any, folder: Path, weights: Weights | None) -> Any:
     """Return what is in `folder` as a module of diffusers or transformers, in float32.
 
-    Trained weights stay in float32 under mixed precision: half precision would round small updates to nothing. Raises
-    ModelFileError for weights that are missing or of another shape: the libraries would put random ones in their place.
+    `precision.py` rounds those of frozen parts afterwards. Raises ModelFileError for weights that are missing or of
+    another shape: the libraries would put random ones in their place.
     """
     module, info = module_class.from_pretrained(
         folder,

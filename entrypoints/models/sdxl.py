@@ -12,6 +12,7 @@ from transformers import CLIPModel
 from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
+from entrypoints.models.precision import Half
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import SDXL
 
@@ -46,23 +47,25 @@ class StableDiffusionXL(LatentDiffusion):
             "text_embeds": torch.cat([unguided_pooled, pooled]),
         }
 
-    def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:
-        """Return what the U-Net is told: also that the image is uncropped and of the size of these latents.
+    def framed(self, conditions: Conditions, framings: Tensor) -> Conditions:
+        """Return conditions that hold how the images were cut."""
+        return {**conditions, "framings": framings}
 
-        That is what the pipeline tells it when it draws: original size and target size are the image's, and the crop
-        starts at its corner (sec. 2.2).
+    def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:
+        """Return what the U-Net is told: also the size of the original image, how it was cut, and its size (sec. 2.2).
+
+        Without framings the image is uncropped and of the size of these latents, as the pipeline says when it draws.
         """
         scale = self.pipeline.vae_scale_factor  # pixels for each latent
         height = noisy.shape[-2] * scale
         width = noisy.shape[-1] * scale
-        sizes = torch.tensor(
-            [height, width, 0, 0, height, width],  # original size, top and left of the crop, target size
-            dtype=noisy.dtype,
-            device=noisy.device,
-        )
+        target = torch.tensor([height, width], dtype=noisy.dtype, device=noisy.device).repeat(len(noisy), 1)
+        framings = conditions.get("framings")
+        if framings is None:
+            framings = torch.cat([target, torch.zeros_like(target)], dim=1)
         added = {
             "text_embeds": conditions["text_embeds"],
-            "time_ids": sizes.repeat(len(noisy), 1),
+            "time_ids": torch.cat([framings, target], dim=1),
         }
         return {
             "encoder_hidden_states": conditions["encoder_hidden_states"],
@@ -75,8 +78,9 @@ def load(
     reference: BaseModelReference,
     clip: CLIPModel | None,
     device: torch.device,
+    half: Half | None = None,
 ) -> StableDiffusionXL:
-    """Load the model in `folder` with all weights frozen."""
+    """Load the model in `folder` with all weights frozen, those of some parts in half precision."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder,
         **SDXL.pipeline_arguments,
@@ -86,7 +90,7 @@ def load(
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
     return StableDiffusionXL(
         family=SDXL,
-        pipeline=freeze(pipeline, SDXL, device),
+        pipeline=freeze(pipeline, SDXL, device, half),
         reference=reference,
         folder=folder,
         clip=clip,

@@ -10,6 +10,7 @@ from transformers import CLIPModel
 from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
+from entrypoints.models.precision import Half
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import STABLE_DIFFUSION
 
@@ -44,8 +45,9 @@ def load(
     reference: BaseModelReference,
     clip: CLIPModel | None,
     device: torch.device,
+    half: Half | None = None,
 ) -> StableDiffusion:
-    """Load the model in `folder` with all weights frozen."""
+    """Load the model in `folder` with all weights frozen, those of some parts in half precision."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder,
         **STABLE_DIFFUSION.pipeline_arguments,
@@ -55,7 +57,7 @@ def load(
     process = Ddpm.of_scheduler(pipeline.scheduler.config, device)
     return StableDiffusion(
         family=STABLE_DIFFUSION,
-        pipeline=freeze(pipeline, STABLE_DIFFUSION, device),
+        pipeline=freeze(pipeline, STABLE_DIFFUSION, device, half),
         reference=reference,
         folder=folder,
         clip=clip,

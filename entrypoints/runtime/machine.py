@@ -7,9 +7,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from entrypoints.runtime.failures import TrainingError
+from orchestrator.contract.environment import NVIDIA_DRIVER
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-"""Exists, in a container too, on a machine with an NVIDIA GPU and a driver."""
 LIBRARIES = ("torch", "diffusers", "peft", "transformers", "safetensors", "pillow")
 
 

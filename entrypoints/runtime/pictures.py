@@ -1,6 +1,7 @@
 """Image files and their captions: from a channel's folder to pixels."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.buckets import Size
-from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, MOST_REPEATS
+from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, MASK_ENDING, MOST_REPEATS
 
+MOST_PIXELS_A_SIDE = 10**6
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
@@ -29,10 +31,14 @@ class CaptionedImage:
     """As how many pictures it counts."""
     condition: Path | None = None
     """The picture that a ControlNet is shown of it; None where there is none of its own."""
+    mask: Path | None = None
+    """The file of its mask, white where it is to be learned."""
+    original: Size | None = None
+    """Its size before it was prepared for training; None where that is the file's own."""
 
 
 def list_images(folder: Path | None) -> list[CaptionedImage]:
-    """Return the images below a channel's folder, sorted by path, with their captions from `metadata.jsonl`.
+    """Return the images below a channel's folder, sorted by path, with their masks and captions.
 
     Raises TrainingError("dataset") when there is no image or the captions cannot be read.
     """
@@ -57,15 +63,32 @@ def list_images(folder: Path | None) -> list[CaptionedImage]:
     for path in paths:
         name = path.relative_to(folder).as_posix()
         row = rows.get(name, CaptionRow())
-        condition = conditions.get(path.stem)
-        images.append(CaptionedImage(path, row.caption, row.repeats, condition))
+        mask: Path | None = path.with_name(f"{path.stem}{MASK_ENDING}.png")
+        if not mask.is_file():
+            mask = None
+        image = CaptionedImage(
+            path, row.caption, row.repeats, condition=conditions.get(path.stem), mask=mask, original=row.original
+        )
+        images.append(image)
     return images
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is named like an image and is not hidden."""
+    """Whether a file is named like an image, is not hidden, and is no mask of another."""
     is_hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden
+    is_mask = path.stem.endswith(MASK_ENDING)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden and not is_mask
+
+
+def require_masks(images: Sequence[CaptionedImage]) -> None:
+    """Raise TrainingError("dataset") unless every image has a mask."""
+    for image in images:
+        if image.mask is None:
+            raise TrainingError(
+                "dataset",
+                f"{image.path.name} has no mask, which masked_loss needs.",
+                f"Save one as {image.path.stem}{MASK_ENDING}.png, white where it is to be learned; then submit again.",
+            )
 
 
 class CaptionRow(NamedTuple):
@@ -73,6 +96,7 @@ class CaptionRow(NamedTuple):
 
     caption: str | None = None
     repeats: int = 1
+    original: Size | None = None
 
 
 def read_rows(path: Path) -> dict[str, CaptionRow]:
@@ -92,7 +116,12 @@ def read_rows(path: Path) -> dict[str, CaptionRow]:
             repeats = int(row.get("repeats", 1))
             if not 1 <= repeats <= MOST_REPEATS:
                 raise ValueError(f"repeats is {repeats}")
-            rows[row["file_name"]] = CaptionRow(row.get("text"), repeats)
+            original = None
+            if "width" in row:
+                original = Size(int(row["width"]), int(row["height"]))
+                if not 1 <= min(original) <= max(original) <= MOST_PIXELS_A_SIDE:
+                    raise ValueError(f"its size is {original.width}x{original.height}")
+            rows[row["file_name"]] = CaptionRow(row.get("text"), repeats, original)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             "dataset",
@@ -102,11 +131,11 @@ def read_rows(path: Path) -> dict[str, CaptionRow]:
     return rows
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image as RGB; raises TrainingError("dataset") when it is damaged."""
+def read_image(path: Path, mode: str = "RGB") -> Image.Image:
+    """Decode an image, a mask in mode "L"; raises TrainingError("dataset") when it is damaged."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return image.convert(mode)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises a SyntaxError for a broken PNG
         raise TrainingError(
             "dataset",
@@ -125,6 +154,28 @@ def crop_square(
     return crop(image, Size(side, side), across, down)
 
 
+class Cut(NamedTuple):
+    """How an image is cut: it is scaled, and of that a part is kept."""
+
+    width: int
+    """Of the scaled image."""
+    height: int
+    left: int
+    """Pixels of the scaled image that are cut away before the part."""
+    top: int
+
+
+def cut_of(image: Size, size: Size, across: float, down: float) -> Cut:
+    """Return how an image is cut so that it covers `size`, as `crop` says."""
+    scale = max(size.width / image.width, size.height / image.height)
+    # Rounding must not leave a side shorter than the size.
+    width = max(size.width, round(image.width * scale))
+    height = max(size.height, round(image.height * scale))
+    left = round((width - size.width) * across)
+    top = round((height - size.height) * down)
+    return Cut(width, height, left, top)
+
+
 def crop(
     image: Image.Image,
     size: Size,
@@ -135,14 +186,9 @@ def crop(
 
     `across` and `down` say where, from 0 (left, top) to 1 (right, bottom); 0.5 is the centre.
     """
-    scale = max(size.width / image.width, size.height / image.height)
-    # Rounding must not leave a side shorter than the size.
-    width = max(size.width, round(image.width * scale))
-    height = max(size.height, round(image.height * scale))
-    left = round((width - size.width) * across)
-    top = round((height - size.height) * down)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return resized.crop((left, top, left + size.width, top + size.height))
+    cut = cut_of(Size(*image.size), size, across, down)
+    resized = image.resize((cut.width, cut.height), Image.Resampling.LANCZOS)
+    return resized.crop((cut.left, cut.top, cut.left + size.width, cut.top + size.height))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

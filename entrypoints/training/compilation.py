@@ -19,6 +19,7 @@ class CompiledForward:
     def __init__(self, module: nn.Module, *, enabled: bool, backend: Any = "inductor") -> None:
         self.module = module
         self.enabled = enabled
+        self._own = module.forward
         self._compiled = torch.compile(module.forward, backend=backend) if enabled else module.forward
         if enabled:
             module.forward = self.forward
@@ -49,4 +50,4 @@ class CompiledForward:
     def remove(self) -> None:
         """Return to the module's own code."""
         if self.enabled:
-            del self.module.forward  # the instance's; the class has its own
+            self.module.forward = self._own

@@ -34,7 +34,7 @@ class ControlObjective(DenoisingObjective):
         """Return what the base model predicts with the residuals for the batch's condition pictures."""
         if batch.pictures is None:
             raise ValueError("the stream has no conditions")
-        conditions = self.encoder(batch.prompts)
+        conditions = self.base.framed(self.encoder(batch.prompts), batch.framings)
         residuals = self.base.residuals(self.network, noisy, times, conditions, batch.pictures)
         return self.base.predict(noisy, times, conditions, residuals)
 

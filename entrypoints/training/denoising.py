@@ -98,6 +98,10 @@ class Batch:
     prompts: list[str]
     pictures: Tensor | None = None
     """What a ControlNet is shown, from 0 to 1: (samples, 3, height, width)."""
+    weights: Tensor | None
+    """Of each place in the loss, (samples, 1, height, width); None where all are 1."""
+    framings: Tensor
+    """How the image of each was cut, as in `latents.Views`: (samples, 4)."""
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
@@ -108,6 +112,8 @@ class Batch:
             times=self.times[some],
             prompts=self.prompts[some],
             pictures=None if self.pictures is None else self.pictures[some],
+            weights=None if self.weights is None else self.weights[some],
+            framings=self.framings[some],
         )
 
 
@@ -118,6 +124,7 @@ def join(batches: Sequence[Batch]) -> Batch:
     times = []
     prompts = []
     pictures = []
+    weights = []
     for batch in batches:
         latents.append(batch.latents)
         noise.append(batch.noise)
@@ -125,12 +132,16 @@ def join(batches: Sequence[Batch]) -> Batch:
         prompts.extend(batch.prompts)
         if batch.pictures is not None:
             pictures.append(batch.pictures)
+        if batch.weights is not None:
+            weights.append(batch.weights)
     return Batch(
         latents=torch.cat(latents),
         noise=torch.cat(noise),
         times=torch.cat(times),
         prompts=prompts,
         pictures=torch.cat(pictures) if pictures else None,
+        weights=torch.cat(weights) if weights else None,
+        framings=torch.cat([batch.framings for batch in batches]),
     )
 
 
@@ -185,14 +196,15 @@ class DenoisingObjective:
             times = self.base.process.scaled_times(part.times, told)
             predicted = self.predicted(part, noisy, times)
             target = self.base.process.target(part.latents, part.noise, part.times)
-            losses.append((predicted.float() - target.float()).square().mean(dim=(1, 2, 3)))
-            squares.append(target.float().square().mean(dim=(1, 2, 3)))
+            losses.append(squared_error(predicted, target, part.weights).mean(dim=(1, 2, 3)))
+            squares.append(squared_error(target, torch.zeros_like(target), part.weights).mean(dim=(1, 2, 3)))
         spread = float(batch.latents.std())
         return Probe(torch.cat(losses), torch.cat(squares), spread)
 
     def predicted(self, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
         """Return what the model predicts for noisy latents of a batch, which it is told are of these times."""
-        return self.base.predict(noisy, times, self.encoder(batch.prompts))
+        conditions = self.base.framed(self.encoder(batch.prompts), batch.framings)
+        return self.base.predict(noisy, times, conditions)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return nothing: every step follows from its number."""
@@ -243,9 +255,9 @@ class DenoisingObjective:
         recipe = self.recipe
         # Drawn for all visits, so that a share's do not depend on how many ranks there are.
         cuts = stream.latents.cuts(len(indices), random)[share]
-        moments = stream.latents.moments_of(indices[share], cuts)
-        mean = moments[:, 0]  # (samples, channels, height, width)
-        deviation = moments[:, 1]
+        views = stream.latents.views_of(indices[share], cuts)
+        mean = views.moments[:, 0]  # (samples, channels, height, width)
+        deviation = views.moments[:, 1]
 
         shape = (len(indices), *mean.shape[1:])
         posterior = torch.randn(shape, generator=random)
@@ -265,6 +277,8 @@ class DenoisingObjective:
             times=times[share].to(mean.device),
             prompts=prompts[share],
             pictures=pictures,
+            weights=views.weights,
+            framings=views.framings,
         )
 
     def _loss(self, parts: Sequence[Batch]) -> Tensor:
@@ -292,32 +306,46 @@ class DenoisingObjective:
 
         predictions = prediction.chunk(count)
         targets = target.chunk(count)
-        weights: Sequence[Tensor | None] = [None] * count
-        if sample_weights is not None:
-            weights = sample_weights.chunk(count)
+        of_samples = chunks(sample_weights, count)
+        of_places = chunks(batch.weights, count)
         losses = []
         for number in range(count):
             loss = weighted_mse(
                 predictions[number],
                 targets[number],
-                weights[number],
+                of_samples[number],
+                of_places[number],
             )
             losses.append(loss)
         return losses
+
+
+def chunks(weights: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """Return weights in equal parts."""
+    if weights is None:
+        return [None] * count
+    return weights.chunk(count)
 
 
 def weighted_mse(
     prediction: Tensor,
     target: Tensor,
     weights: Tensor | None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over the batch of each sample's squared error times its weight, in float32.
 
-    prediction, target: (samples, channels, height, width); weights: (samples,), or None when all are 1.
+    prediction, target: (samples, channels, height, width); weights: (samples,), and of the places of each sample
+    (samples, 1, height, width); None when all are 1.
     """
-    error = prediction.float() - target.float()
-    squared = error.square()
+    squared = squared_error(prediction, target, places)
     if weights is None:
         return squared.mean()
     by_sample = squared.mean(dim=(1, 2, 3))
     return (by_sample * weights).mean()
+
+
+def squared_error(prediction: Tensor, target: Tensor, places: Tensor | None) -> Tensor:
+    """Return the squared error, (samples, channels, height, width), times the weights of places, in float32."""
+    squared = (prediction.float() - target.float()).square()
+    return squared if places is None else squared * places

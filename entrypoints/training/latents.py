@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from entrypoints.models.base import BaseModel
-from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.pictures import CaptionedImage, crop, cut_of, read_image
 from orchestrator.contract.buckets import Size, bucket_sizes, nearest_size
+from orchestrator.contract.events import Warned, emit
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Denoising
 
 MOST_CACHED = 2 * 2**30
@@ -32,6 +36,30 @@ class Cut(NamedTuple):
 CENTRE = Cut(0.5, 0.5)
 
 
+class Views(NamedTuple):
+    """Images as a forward pass is to learn them, all of one size; first dimension: the image."""
+
+    moments: Tensor
+    """Of their latents, (images, 2, channels, height, width)."""
+    weights: Tensor | None
+    """Of each place of the latents in the loss, (images, 1, height, width); None without masks."""
+    framings: Tensor
+    """How each was cut, (images, 4): height and width of the original, and pixels cut away at the top and left."""
+
+
+def joined(views: Sequence[Views]) -> Views:
+    """Return views of one size as one."""
+    moments = []
+    weights = []
+    framings = []
+    for view in views:
+        moments.append(view.moments)
+        framings.append(view.framings)
+        if view.weights is not None:
+            weights.append(view.weights)
+    return Views(torch.cat(moments), torch.cat(weights) if weights else None, torch.cat(framings))
+
+
 class Latents(Protocol):
     """The images of a stream as a source of latents."""
 
@@ -48,35 +76,110 @@ class Latents(Protocol):
         """Return where each of some visits cuts its image."""
         ...
 
-    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
-        """Return the moments of images of one size, each cut as said: (images, 2, channels, height, width)."""
+    def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:
+        """Return images of one size, each cut as said."""
         ...
+
+
+class Viewer:
+    """Cuts images to their sizes, and their masks with them."""
+
+    def __init__(self, base: BaseModel, recipe: Denoising, most_kept: int) -> None:
+        """Keep at most so many bytes of decoded images, for images that are viewed again."""
+        self.base = base
+        self.masked = recipe.masked_loss
+        self.unmasked_weight = recipe.unmasked_weight
+        self.most_kept = most_kept
+        self._decoded: dict[Path, Image.Image] = {}
+        self._decoded_bytes = 0
+
+    def view(self, image: CaptionedImage, size: Size, cut: Cut = CENTRE) -> Views:
+        """Return one image, cut to a size."""
+        picture = self._read(image.path, "RGB")
+        moments = self.base.encode_images([crop(picture, size, *cut)])
+        original = image.original or Size(*picture.size)
+        kept = cut_of(Size(*picture.size), size, *cut)
+        framing = torch.tensor([[original.height, original.width, kept.top, kept.left]], dtype=torch.float32)
+        weights = None
+        if self.masked:
+            weights = self._weights(image, picture.size, size, cut, moments)
+        return Views(moments, weights, framing.to(moments.device))
+
+    def _weights(
+        self,
+        image: CaptionedImage,
+        whole: tuple[int, int],
+        size: Size,
+        cut: Cut,
+        moments: Tensor,
+    ) -> Tensor:
+        """Return the weights of an image's latents by its mask, cut like the image, whose size is `whole`."""
+        height, width = moments.shape[-2:]
+        if image.mask is None:  # an image of the class
+            return torch.ones(1, 1, height, width, device=moments.device)
+        mask = self._read(image.mask, "L")
+        if mask.size != whole:
+            raise TrainingError(
+                "dataset",
+                f"The mask {image.mask.name} is {mask.width}x{mask.height}, and its image {image.path.name} "
+                f"{whole[0]}x{whole[1]}.",
+                "Give each mask the size of its image, then submit again.",
+            )
+        # Each place of the latents has the mean of the pixels that it stands for.
+        small = crop(mask, size, *cut).resize((width, height), Image.Resampling.BOX)
+        weights = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+        return weights.clamp(min=self.unmasked_weight).to(moments.device).expand(1, 1, height, width)
+
+    def _read(self, path: Path, mode: str) -> Image.Image:
+        """Return a decoded image, in Pillow's mode; the first ones are kept, as many as fit."""
+        kept = self._decoded.get(path)
+        if kept is not None:
+            return kept
+        image = read_image(path, mode)
+        self._decoded_bytes += len(image.getbands()) * image.width * image.height
+        if self._decoded_bytes <= self.most_kept:
+            self._decoded[path] = image
+        return image
 
 
 class CachedLatents:
     """Images cut at their centre, encoded once."""
 
-    def __init__(self, base: BaseModel, images: Sequence[CaptionedImage], sizes: Sequence[Size]) -> None:
+    def __init__(self, viewer: Viewer, images: Sequence[CaptionedImage], sizes: Sequence[Size]) -> None:
         self.sizes = sizes
         self.groups = groups_of(sizes)
-        known: dict[Path, Tensor] = {}  # an image that counts as several is there as often
-        self.moments: list[Tensor] = []
+        known: dict[Path, Views] = {}  # an image that counts as several is there as often
+        self.views: list[Views] = []
         for image, size in zip(images, sizes, strict=True):
             if image.path not in known:
-                pixels = crop(read_image(image.path), size)
-                known[image.path] = base.encode_images([pixels])[0]
-            self.moments.append(known[image.path])
+                known[image.path] = viewer.view(image, size)
+            self.views.append(known[image.path])
+        _warn_of_lost_masks(known, viewer)
 
     def __len__(self) -> int:
-        return len(self.moments)
+        return len(self.views)
 
     def cuts(self, visits: int, random: torch.Generator) -> list[Cut]:  # noqa: ARG002 - nothing is random here
         """Return the centre, for each visit."""
         return [CENTRE] * visits
 
-    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:  # noqa: ARG002 - known already
-        """Return the moments of images."""
-        return torch.stack([self.moments[index] for index in indices])
+    def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:  # noqa: ARG002 - known already
+        """Return images."""
+        return joined([self.views[index] for index in indices])
+
+
+def _warn_of_lost_masks(views: Mapping[Path, Views], viewer: Viewer) -> None:
+    """Warn of images of which the white of the mask is cut away."""
+    lost = []
+    for path, view in views.items():
+        if view.weights is not None and not bool((view.weights > viewer.unmasked_weight).any()):
+            lost.append(path.name)
+    if lost:
+        message = (
+            f"The white part of the mask lies outside what is cut from {counted(len(lost), 'image')}, {lost[0]} first: "
+            "submit again with -s buckets=true, which keeps the shape of images, or crop them to what matters."
+        )
+        emit(Warned(message=message))
 
 
 class FreshLatents:
@@ -84,19 +187,17 @@ class FreshLatents:
 
     def __init__(
         self,
-        base: BaseModel,
+        viewer: Viewer,
         images: Sequence[CaptionedImage],
         sizes: Sequence[Size],
         *,
         random_crop: bool,
     ) -> None:
-        self.base = base
+        self.viewer = viewer
         self.images = images
         self.sizes = sizes
         self.groups = groups_of(sizes)
         self.random_crop = random_crop
-        self._decoded: dict[Path, Image.Image] = {}
-        self._decoded_bytes = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,24 +208,12 @@ class FreshLatents:
             return [CENTRE] * visits
         return [Cut(across, down) for across, down in torch.rand(visits, 2, generator=random).tolist()]
 
-    def moments_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
-        """Read, cut and encode images, and return their moments."""
-        crops: list[Image.Image] = []
+    def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:
+        """Read, cut and encode images."""
+        views = []
         for index, cut in zip(indices, cuts, strict=True):
-            image = self._read(self.images[index].path)
-            crops.append(crop(image, self.sizes[index], *cut))
-        return self.base.encode_images(crops)
-
-    def _read(self, path: Path) -> Image.Image:
-        """Return a decoded image; the first ones are kept, as many as fit."""
-        kept = self._decoded.get(path)
-        if kept is not None:
-            return kept
-        image = read_image(path)
-        self._decoded_bytes += 3 * image.width * image.height
-        if self._decoded_bytes <= MOST_CACHED:
-            self._decoded[path] = image
-        return image
+            views.append(self.viewer.view(self.images[index], self.sizes[index], cut))
+        return joined(views)
 
 
 def groups_of(sizes: Sequence[Size]) -> list[list[int]]:
@@ -153,8 +242,9 @@ def latents_of(
     different = len({image.path for image in images})
     is_too_large = different * recipe.resolution**2 * _BYTES_A_PIXEL > MOST_CACHED
     if recipe.random_crop or is_too_large:
-        return FreshLatents(base, images, sizes, random_crop=recipe.random_crop)
-    return CachedLatents(base, images, sizes)
+        viewer = Viewer(base, recipe, MOST_CACHED)
+        return FreshLatents(viewer, images, sizes, random_crop=recipe.random_crop)
+    return CachedLatents(Viewer(base, recipe, 0), images, sizes)
 
 
 def pixel_step(base: BaseModel) -> int:

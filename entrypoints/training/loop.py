@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
+from entrypoints.models.precision import PRECISIONS
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.history import History
 from entrypoints.runtime.machine import Machine
@@ -32,11 +33,6 @@ from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
 from orchestrator.contract.recipe import Optimised
 
-AUTOCAST = {
-    "no": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 NOT_YET = FileDigest(sha256="", size=0)
 
 # Kinds of tensors in a checkpoint, beside the optimizer's own names ("step", "exp_avg", "exp_avg_sq" of AdamW).
@@ -136,7 +132,7 @@ class Trainer:
     def _backward(self, losses: Iterator[Tensor]) -> Tensor:
         """Accumulate gradients over the forward passes and return their mean loss."""
         device = self.run.device
-        precision = AUTOCAST[self.recipe.mixed_precision]
+        precision = PRECISIONS[self.recipe.mixed_precision]
         autocast = torch.autocast(
             device.type,
             precision,

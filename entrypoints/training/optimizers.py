@@ -64,6 +64,11 @@ def adamw8bit(recipe: Optimised, parameters: list[nn.Parameter]) -> Optimizer:
             "optimizer=adamw8bit needs a GPU, and this machine has none that torch can use.",
             "Submit again with -s optimizer=adamw, or on an instance with a GPU.",
         )
+    return with_8_bits(recipe, parameters)
+
+
+def with_8_bits(recipe: Optimised, parameters: list[nn.Parameter]) -> Optimizer:
+    """Return AdamW with moments of 8 bits on any device; those of fewer than 4096 numbers keep 32."""
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

@@ -44,7 +44,8 @@ class DifferentialObjective(DenoisingObjective):
         noisy = self.base.process.noised(batch.latents, batch.noise, batch.times)
         prompts = [self.class_prompt] * len(noisy)
         with torch.no_grad(), self.untuned() as untuned:
-            conditions = untuned.encode_prompts(prompts)
+            conditions = untuned.framed(untuned.encode_prompts(prompts), batch.framings)
             wanted = untuned.predict(noisy, batch.times, conditions)
-        predicted = self.base.predict(noisy, batch.times, self.encoder(prompts))
+        conditions = self.base.framed(self.encoder(prompts), batch.framings)
+        predicted = self.base.predict(noisy, batch.times, conditions)
         return weighted_mse(predicted, wanted, None)

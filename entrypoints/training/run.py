@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -17,10 +17,11 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.hub import fetch_pinned
 from entrypoints.models.image_cache import ImageCache
 from entrypoints.models.loading import load_base_model, settings_sha256
+from entrypoints.models.precision import half_of
 from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
-from entrypoints.runtime.pictures import CaptionedImage, list_images
+from entrypoints.runtime.pictures import CaptionedImage, list_images, require_masks
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.checkpoint import Identity, recorded_threads
@@ -30,7 +31,7 @@ from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, SCORER_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import is_hub_id, native_resolution
-from orchestrator.contract.recipe import Recipe, to_hyperparameters
+from orchestrator.contract.recipe import Denoising, Recipe, to_hyperparameters
 
 
 @dataclass
@@ -138,7 +139,14 @@ class Run:
         """Load a new copy of the base model, without any training, which can draw what the recipe asks for."""
         folder, revision = self._base_model_source
         model_id = self.recipe.base_model
-        base = load_base_model(folder, model_id, revision, self.device, with_clip=self._measures_by_its_clip)
+        base = load_base_model(
+            folder,
+            model_id,
+            revision,
+            self.device,
+            with_clip=self._measures_by_its_clip,
+            half=partial(half_of, self.recipe, device=self.device),
+        )
         if self.recipe.draws_images:
             require_steps(base, self.recipe.inference_steps, "-s inference_steps=")
         return base
@@ -151,7 +159,8 @@ class Run:
 
     def image_cache(self, base: BaseModel) -> ImageCache:
         """Return where the images that the untuned base model draws are kept between jobs."""
-        return ImageCache.of(self.environment.cache / "images", base, self.machine, self.drawing)
+        half = half_of(self.recipe, base.family, self.device)
+        return ImageCache.of(self.environment.cache / "images", base, self.machine, self.drawing, half)
 
     @property
     def scorer_folder(self) -> Path | None:
@@ -164,9 +173,12 @@ class Run:
             load_scorer(self.scorer_folder, torch.device("cpu"))
 
     def training_images(self) -> list[CaptionedImage]:
-        """List the images of the training channel with their captions."""
+        """List the images of the training channel with their captions, and their masks where they are needed."""
         folder = self.environment.channel(TRAINING_CHANNEL)
-        return list_images(folder)
+        images = list_images(folder)
+        if isinstance(self.recipe, Denoising) and self.recipe.masked_loss:
+            require_masks(images)
+        return images
 
     @cached_property
     def dataset_sha256(self) -> str:

@@ -9,11 +9,14 @@ from orchestrator.contract.environment import TRAINING_CHANNEL
 CAPTIONS_FILE = "metadata.jsonl"
 """Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}.
 
-A picture that counts as several has their number under "repeats".
+A picture that counts as several has their number under "repeats"; one that was scaled down for training has its
+original size under "width" and "height", which the denoiser of SDXL is told.
 """
 CONDITIONS_FOLDER = "conditions"
 """Folder beside the pictures with what a ControlNet is shown of each: conditions/1.png belongs to 1.jpg."""
 MOST_REPEATS = 1000
+MASK_ENDING = "-masklabel"
+"""Ends the name, before the extension, of the mask of an image: `dog-masklabel.png` is that of `dog.jpg`."""
 IMAGES = "images"
 """The input that holds training pictures."""
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Self
 
@@ -68,6 +69,15 @@ class Hosts(BaseModel):
     def number(self) -> int:
         """The number of this host, from 0."""
         return self.hosts.index(self.current)
+
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+"""Exists, in a container too, on a machine with an NVIDIA GPU and a driver."""
+
+
+def has_gpu_here() -> bool:
+    """Whether this machine has a GPU of NVIDIA with a driver, as far as can be seen without torch."""
+    return NVIDIA_DRIVER.exists() or shutil.which("nvidia-smi") is not None
 
 
 class Environment(BaseModel):

@@ -41,6 +41,9 @@ MAX_MINUTES = 100_000
 """More than the 28 days of the longest job."""
 
 
+EIGHT_BIT = "adamw8bit"
+"""The optimizer that only GPUs compute."""
+EIGHT_BIT_PACKAGE = "bitsandbytes"
 STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}
 """Of each trained parameter, by optimizer: Prodigy also keeps where it began, and the gradients summed up."""
 
@@ -182,6 +185,11 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def trains_text_weights(self) -> bool:
+        """Whether it trains every weight of the text encoders."""
+        return False
+
+    @property
     def memory_advice(self) -> str:
         """What its settings still leave to do where memory is too small."""
         return "lower resolution"
@@ -290,7 +298,7 @@ class Optimised(Recipe):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Publish a running average of the trained weights, such as 0.999; the last ones when left out."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of the forward pass; trained weights stay float32."""
+    """Arithmetic of the forward pass, and on a GPU what frozen weights are held in; trained ones stay float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     compile: bool = False
@@ -358,6 +366,17 @@ class Denoising(Optimised):
     is usual."""
     snr_gamma: float | None = Field(None, gt=0)
     """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
+    masked_loss: bool = False
+    """Learn the white of each picture's mask: NAME-masklabel.png beside the picture, else its own opaque part."""
+    unmasked_weight: float = Field(0.1, gt=0, le=1)
+    """With masked_loss, weight of the black in the loss. Small, but not 0: what no loss holds in place drifts."""
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also the weight that no mask gives."""
+        idle = super().idle_settings()
+        if not self.masked_loss:
+            idle["unmasked_weight"] = "masked_loss is off"
+        return idle
 
 
 class Captioned(Recipe):

@@ -49,7 +49,7 @@ def eight_bit(image: "Image.Image") -> tuple["Image.Image", Remarks]:
     if image.mode in UNCONVERTED_MODES:
         return image, []
     mode = "L" if image.mode in GREY_MODES else "RGB"
-    if _is_transparent(image):
+    if alpha_of(image) is not None:
         page = _flattened(image)
         return page.convert(mode), [FLATTENED]
     return image.convert(mode), []
@@ -85,13 +85,13 @@ def _extrema(image: "Image.Image") -> tuple[float, float]:
     return smallest, largest
 
 
-def _is_transparent(image: "Image.Image") -> bool:
-    """Return whether any pixel is not opaque, in any mode."""
-    if not image.has_transparency_data:
-        return False
+def alpha_of(image: "Image.Image") -> "Image.Image | None":
+    """Return how opaque each pixel of an image of 8 bits is, in any mode; None where all are."""
+    if image.mode.startswith(DEEP_GREY) or not image.has_transparency_data:
+        return None
     alpha = image.convert("RGBA").getchannel("A")
     lowest, _ = _extrema(alpha)
-    return lowest != OPAQUE
+    return None if lowest == OPAQUE else alpha
 
 
 def _flattened(image: "Image.Image") -> "Image.Image":

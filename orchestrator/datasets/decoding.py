@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.datasets.colours import eight_bit, to_srgb
+from orchestrator.datasets.colours import alpha_of, eight_bit, to_srgb
 from orchestrator.datasets.content import content_remarks
-from orchestrator.datasets.findings import Defect, Remarks, UnusableError
+from orchestrator.datasets.findings import Defect, Remarks, UnusableError, unusable
 from orchestrator.datasets.heif import DAMAGED, heif_to_png, is_boxed, is_heif
 from orchestrator.datasets.metadata import PNG_SIGNATURE, carries_metadata, salvaged, without_metadata
 from orchestrator.datasets.named_colours import camera_profile, measured_profile, numbered_profile, numbers_in
@@ -79,6 +79,22 @@ class Decoded(NamedTuple):
     """No pixel was changed: the file itself can be used after `without_metadata`."""
     remarks: tuple[Defect, ...]
     """What does not prevent training."""
+    alpha: "Image.Image | None"
+    """How opaque the image was, in mode L and of its size; None where it was opaque everywhere."""
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file; raises UnusableError when it is too large or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise unusable(what, "allow reading it (chmod u+r)") from None
+    if len(data) > MAX_BYTES:
+        megabytes = MAX_BYTES // 2**20
+        raise unusable(f"is larger than {megabytes} MB", "save it smaller")
+    return data
 
 
 def decode(data: bytes, *, resolution: int) -> Decoded:
@@ -118,6 +134,9 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
         scaled = _scaled(plain, resolution)
         profile, coding_remarks = _profile(image, original)
         in_srgb, profile_remarks = to_srgb(scaled, profile)
+        alpha = alpha_of(image)
+        if alpha is not None:
+            alpha = _turned(_scaled(alpha, resolution), orientation)
 
     is_upright = orientation not in UPRIGHT
     was_scaled = scaled.size != image.size
@@ -130,12 +149,15 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
     bare = without_metadata(data)
     remarks: Remarks = [*format_remarks, *_size_remarks(image, resolution), *exif_remarks]
     remarks += [*mode_remarks, *coding_remarks, *profile_remarks, *content_remarks(in_srgb)]
+    plain = _turned(in_srgb, orientation).convert("RGB")
+    plain.info = {}  # no metadata
     return Decoded(
-        image=_upright(in_srgb, orientation),
+        image=plain,
         width=width,
         height=height,
         as_is=is_copied and pixels_unchanged and not carries_metadata(bare),
         remarks=tuple(remarks),
+        alpha=alpha,
     )
 
 
@@ -285,13 +307,10 @@ def _scaled(image: "Image.Image", resolution: int) -> "Image.Image":
     )
 
 
-def _upright(image: "Image.Image", orientation: int) -> "Image.Image":
-    """Return the image as RGB with its orientation applied, and without metadata."""
+def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
+    """Return the image with its orientation applied."""
     from PIL import Image
 
-    if orientation in UPRIGHT:
-        method = Image.Transpose[UPRIGHT[orientation]]
-        image = image.transpose(method)
-    plain = image.convert("RGB")
-    plain.info = {}
-    return plain
+    if orientation not in UPRIGHT:
+        return image
+    return image.transpose(Image.Transpose[UPRIGHT[orientation]])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.datasets import CAPTIONS_FILE, MASK_ENDING
 from orchestrator.datasets.file_kinds import (
     IMAGE_EXTENSION,
     SIGNATURE_BYTES,
@@ -28,7 +28,9 @@ IGNORED = re.compile(
 CAPTION_EXTENSIONS = (".txt", ".caption")
 CAPTION_TABLES = (CAPTIONS_FILE, "metadata.csv")
 
-Kind = Literal["image", "caption", "table", "unusable", "skipped"]
+MASK_FOLDERS = {"mask", "masks"}
+
+Kind = Literal["image", "mask", "caption", "table", "unusable", "skipped"]
 
 
 class Listing(NamedTuple):
@@ -42,6 +44,8 @@ class Listing(NamedTuple):
     """`metadata.jsonl` and `metadata.csv`, with a line for each image."""
     unusable: tuple[str, ...]
     """Images that cannot be used; the problem of each is already among the findings."""
+    masks: tuple[str, ...]
+    """Images that are masks of others, by their names."""
 
     @property
     def all_images(self) -> tuple[str, ...]:
@@ -50,7 +54,7 @@ class Listing(NamedTuple):
 
 
 def list_folder(folder: Path, findings: Findings, *, used: Collection[str] = ()) -> Listing:
-    """Sort the files of `folder` into images and captions and report the others; raises DatasetError.
+    """Sort the files of `folder` into images, masks and captions and report the others; raises DatasetError.
 
     Sub-folders are not read, and reported when they hold images, unless they are `used` elsewhere.
 
@@ -74,6 +78,7 @@ def list_folder(folder: Path, findings: Findings, *, used: Collection[str] = ())
         caption_files=tuple(files["caption"]),
         caption_tables=tuple(files["table"]),
         unusable=tuple(files["unusable"]),
+        masks=tuple(files["mask"]),
     )
     _check_not_too_many(folder, listing)
     if not listing.images and not listing.unusable:
@@ -148,7 +153,10 @@ def _kind_by_content(path: Path, findings: Findings) -> Kind:
         return "unusable"
     defect = unsupported_image(name, start)
     if defect is None:
-        return "image" if SUPPORTED.match(start) else "skipped"
+        if not SUPPORTED.match(start):
+            return "skipped"
+        is_mask = Path(name).stem.lower().endswith(MASK_ENDING)
+        return "mask" if is_mask else "image"
     findings.problem(name, defect.what, defect.fix)
     return "unusable"
 
@@ -215,7 +223,10 @@ def _warn_of_folder(folder: Path, name: str, findings: Findings) -> None:
     what = "is a sub-folder; the image in it is skipped"
     if count > 1:
         what = f"is a sub-folder; the {count} images in it are skipped"
-    findings.warn(f"{name}/", what, "move them up to use them too")
+    fix = "move them up to use them too"
+    if name.lower() in MASK_FOLDERS:
+        fix = f"put the mask of each image beside it, as NAME{MASK_ENDING}.png"
+    findings.warn(f"{name}/", what, fix)
 
 
 def _count_images(folder: Path) -> int:

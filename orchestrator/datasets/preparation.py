@@ -1,6 +1,7 @@
 """Turn a person's folder of images into what training gets, in one pass: each file is read and decoded once.
 
-Only pixels and captions are written, so that a job carries nothing a person did not mean to share.
+Only pixels, how many there were, and captions are written, so that a job carries nothing a person did not mean to
+share.
 """
 
 import json
@@ -17,9 +18,10 @@ from orchestrator.datasets.captions import read_captions
 from orchestrator.datasets.conditions import find_conditions, shape_misfit
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
-from orchestrator.datasets.decoding import MAX_BYTES, Decoded, decode
-from orchestrator.datasets.findings import Defect, Findings, UnusableError, unusable
+from orchestrator.datasets.decoding import Decoded, decode, read_file
+from orchestrator.datasets.findings import Defect, Findings, UnusableError
 from orchestrator.datasets.listing import list_folder
+from orchestrator.datasets.masks import Masks, write_mask
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicates, hash_image, warn_of_duplicates
 from orchestrator.errors import DatasetError, MachineError
@@ -28,7 +30,9 @@ from orchestrator.terminal import printable
 EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
 
 
-def prepare(folder: Path, destination: Path, *, resolution: int, with_conditions: bool = False) -> Dataset:
+def prepare(
+    folder: Path, destination: Path, *, resolution: int, with_conditions: bool = False, masked: bool = False
+) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
     Images lie directly in the folder and are recognised by their content: PNG, JPEG, WebP, HEIC, AVIF, TIFF, GIF, BMP.
@@ -39,8 +43,9 @@ def prepare(folder: Path, destination: Path, *, resolution: int, with_conditions
     thumbnail or profile. A file that already is all of that is copied byte for byte; a JPEG that only has metadata too
     is copied without it; any other becomes a lossless PNG. An image whose short side is more than 4 times the training
     resolution is first scaled down to that (Lanczos), because a large photo as PNG is ten times its size.
-    `metadata.jsonl` has a line for each image with a caption or repeats. Images are numbered in their order: file names
-    reveal people and places, and training needs none of them. Equal folders give equal bytes.
+    `metadata.jsonl` has a line for each image with a caption or repeats, or that was scaled. With `masked` each image
+    has a mask, of its size and in grey. Images are numbered in their order: file names reveal people and places, and
+    training needs none of them. Equal folders give equal bytes.
 
     With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
     gets the number of its image.
@@ -55,19 +60,20 @@ def prepare(folder: Path, destination: Path, *, resolution: int, with_conditions
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        return _prepare(folder, destination, resolution, with_conditions=with_conditions)
+        return _prepare(folder, destination, resolution, with_conditions=with_conditions, masked=masked)
     except BaseException:
         _empty(destination)
         raise
 
 
-def _prepare(folder: Path, destination: Path, resolution: int, *, with_conditions: bool) -> Dataset:
+def _prepare(folder: Path, destination: Path, resolution: int, *, with_conditions: bool, masked: bool) -> Dataset:
     """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
     used = [CONDITIONS_FOLDER] if with_conditions else []
     listing = list_folder(folder, findings, used=used)
     captions = read_captions(folder, listing, findings)
     conditions = find_conditions(folder, listing, findings) if with_conditions else {}
+    masks = Masks(folder, listing, findings, resolution, used=masked)
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
@@ -76,6 +82,7 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
+        mask = masks.of(name, source.decoded)
         decoded = source.decoded
         image = InspectedImage(
             file=Path(name),
@@ -92,15 +99,18 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
+                write_mask(mask, destination / prepared)
         shown = _read_condition(folder, image, resolution, findings)
         if shown is not None and not findings.problems:
             _write_condition(shown, destination, number)
-        if image.caption is not None or image.repeats > 1:
-            lines.append(_row(prepared, image.caption, image.repeats))
+        row = _row(image, decoded.image.size)
+        if row:
+            lines.append(json.dumps({"file_name": prepared, **row}) + "\n")
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
     warn_of_few(folder, len(listing.all_images), findings)
+    masks.report_missing()
     _require_no_problems(folder, findings)
     if lines:
         with _writing(destination):
@@ -135,14 +145,17 @@ class _Told:
         return self._findings.warnings
 
 
-def _row(file: str, caption: str | None, repeats: int) -> str:
-    """Return an image's line of `metadata.jsonl`, with what is known of it."""
-    row: dict[str, object] = {"file_name": file}
-    if caption is not None:
-        row["text"] = caption
-    if repeats > 1:
-        row["repeats"] = repeats
-    return json.dumps(row) + "\n"
+def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
+    """Return what `metadata.jsonl` says of an image: what its prepared file, which has a size of its own, does not."""
+    row: dict[str, object] = {}
+    if image.caption is not None:
+        row["text"] = image.caption
+    if image.repeats > 1:
+        row["repeats"] = image.repeats
+    if prepared != (image.width, image.height):
+        row["width"] = image.width
+        row["height"] = image.height
+    return row
 
 
 class _Source(NamedTuple):
@@ -176,7 +189,7 @@ def _read(path: Path, resolution: int, findings: Findings, name: str | None = No
     """
     name = name or path.name
     try:
-        data = _read_file(path)
+        data = read_file(path)
         decoded = decode(data, resolution=resolution)
     except UnusableError as error:
         findings.add_defects(name, error)
@@ -213,20 +226,6 @@ def _write_condition(source: _Source, destination: Path, number: int) -> None:
     with _writing(destination):
         folder.mkdir(exist_ok=True)
         source.write(folder / f"{number:05}{source.extension}")
-
-
-def _read_file(path: Path) -> bytes:
-    """Return the bytes of an image file; raises UnusableError when it is too large or cannot be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        raise unusable(what, "allow reading it (chmod u+r)") from None
-    if len(data) > MAX_BYTES:
-        megabytes = MAX_BYTES // 2**20
-        raise unusable(f"is larger than {megabytes} MB", "save it smaller")
-    return data
 
 
 def _require_no_problems(folder: Path, findings: Findings) -> None:

@@ -5,11 +5,14 @@ Makes no call.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
+from orchestrator.contract.environment import has_gpu_here
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.recipe import EIGHT_BIT, EIGHT_BIT_PACKAGE, Optimised
 from orchestrator.contract.trackers import tracker_fault
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
@@ -56,6 +59,8 @@ def check_job(
         errors.append(prepared.error)
     with _collecting(errors):
         _check_trackers(spec, on_sagemaker=account is not None)
+    with _collecting(errors):
+        _check_optimizer(spec, on_sagemaker=account is not None)
     with _collecting(errors):
         warnings += check_settings(spec)
     with _collecting(errors):
@@ -181,6 +186,27 @@ def _check_trackers(spec: JobSpec, *, on_sagemaker: bool) -> None:
             "The job cannot be followed as asked; nothing was started.",
             problems=problems,
             next_step="leave out trackers, or do what stands beside it",
+        )
+
+
+def _check_optimizer(spec: JobSpec, *, on_sagemaker: bool) -> None:
+    """Raise SpecError for an optimizer that this machine cannot run; the training image has all of them."""
+    recipe = spec.recipe
+    if on_sagemaker or not isinstance(recipe, Optimised) or recipe.optimizer != EIGHT_BIT:
+        return
+    problem: Problem | None = None
+    fix = "write -s optimizer=adamw, which gives about the same result, or submit it to SageMaker"
+    if not has_gpu_here():
+        what = f"{EIGHT_BIT} is for GPUs, and this machine has none"
+        problem = Problem(where="optimizer", what=what, fix=fix)
+    elif find_spec(EIGHT_BIT_PACKAGE) is None:
+        what = f"{EIGHT_BIT} needs a package that is not installed"
+        problem = Problem(where="optimizer", what=what, fix=f"pip install {EIGHT_BIT_PACKAGE}")
+    if problem is not None:
+        raise SpecError(
+            "The optimizer cannot be used on this machine; nothing was started.",
+            problems=[problem],
+            next_step=f"{problem.fix}, then submit again",
         )
 
 

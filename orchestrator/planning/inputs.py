@@ -12,6 +12,7 @@ from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.recipe import Denoising, Recipe
 from orchestrator.datasets import Dataset
 from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec
@@ -71,6 +72,7 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
             staging / IMAGES,
             resolution=recipe.resolution,
             with_conditions=recipe.reads_conditions,
+            masked=reads_masks(recipe),
         )
     except OrchestratorError as error:
         return PreparedInputs(error=error)
@@ -78,6 +80,11 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def reads_masks(recipe: Recipe) -> bool:
+    """Whether a recipe learns what the masks of its images show."""
+    return isinstance(recipe, Denoising) and recipe.masked_loss
 
 
 def _left_out(images: Path) -> DatasetError:

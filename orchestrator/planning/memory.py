@@ -1,11 +1,13 @@
 """Estimate the memory of a job, of a GPU and of its instance, before a GPU is paid for.
 
-    weights     = 4 bytes x all parameters, those of an adapter too, which come on top of the model's
+    weights     = 4 bytes x all parameters, those of an adapter too, which come on top of the model's; in mixed
+                  precision 2 bytes x those of frozen parts, but for the autoencoder and tables of embeddings
     optimizer   = 4 bytes x trained parameters for the gradient, and what the optimizer keeps: 8 bytes of AdamW
     activations = those kept for the backward pass: 4 bytes each, or 2 in mixed precision, which also keeps a copy of
-                  the U-Net's weights in 2 bytes; with gradient checkpointing a share of the 4 bytes and no copy
+                  the U-Net's weights in 2 bytes where they are trained; with gradient checkpointing a share of the 4
+                  bytes and no copy
     drawing     = the decoder's widest tensors for a batch of sampled images
-    second copy = 4 bytes x the model's parameters, where training replaces its weights: it draws the images before
+    second copy = the model's weights once more, where training replaces its weights: it draws the images before
     scorer      = 4 bytes x the parameters of a CLIP that the base model does not bring
 
     training    = optimizer + activations, or optimizer + drawing where validation prompts are drawn meanwhile
@@ -44,6 +46,7 @@ _TRANSFORMER = 28.5
 _TEXT = 34.0
 _KEPT_CHECKPOINTED = 0.27  # block borders, mostly in float32, and the inside of one block at a time
 _DECODER_TENSORS = 3  # widest tensors that are alive together
+_VOCABULARY = 49_408  # of CLIP: rows of the tables of embeddings
 _OVERHEAD = 1.0 * GIB
 _MAIN_OVERHEAD = 4.0 * GIB
 _MAIN_USABLE = 0.9  # share of an instance's main memory; the rest is the system's and SageMaker's agent's
@@ -101,12 +104,13 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
     if footprint is None:
         return None
     model = size.denoiser + size.vae + size.text_encoders + size.clip
+    held = 4.0 * model - 2.0 * _halved(recipe, size)
     parts = {
-        "weights": 4.0 * (model + footprint.added),
+        "weights": held + 4.0 * footprint.added,
         "gradients and optimizer": (4.0 + recipe.state_bytes) * footprint.trained,
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
-        "second copy": _second_copy(recipe, model),
+        "second copy": _second_copy(recipe, held),
         "measuring": 4.0 * scorer if recipe.evaluation_prompts else 0.0,
         "overhead": _OVERHEAD,
     }
@@ -132,11 +136,23 @@ def _most_at_once(recipe: Recipe, parts: Mapping[str, float]) -> float:
     return max(training, before, parts["measuring"])
 
 
-def _second_copy(recipe: Recipe, model: int) -> float:
+def _halved(recipe: Recipe, size: ModelSize) -> int:
+    """Return how many of the model's parameters are held in half precision (`entrypoints/models/precision.py`)."""
+    if not isinstance(recipe, Optimised) or recipe.mixed_precision == "no":
+        return 0
+    halved = 0
+    if not recipe.trains_all_weights:
+        halved += size.denoiser
+    if not recipe.trains_text_weights:
+        halved += max(0, size.text_encoders - _VOCABULARY * size.text_width)
+    return halved
+
+
+def _second_copy(recipe: Recipe, held: float) -> float:
     """Return the bytes of the copy that draws the images before, where training changes the model's own weights."""
     if not recipe.evaluation_prompts or not recipe.trains_all_weights:
         return 0.0
-    return 4.0 * model
+    return held
 
 
 def _gib(count: float) -> float:
@@ -158,7 +174,8 @@ def _activations(recipe: Recipe, size: ModelSize, footprint: Footprint) -> float
         return 4 * numbers * _KEPT_CHECKPOINTED
     if recipe.mixed_precision == "no":
         return 4 * numbers
-    return 2 * (numbers + size.denoiser)  # mixed precision also keeps a copy of the weights
+    copied = size.denoiser if recipe.trains_all_weights else 0  # what is frozen is in half precision already
+    return 2 * (numbers + copied)
 
 
 def _drawing(recipe: Recipe, size: ModelSize) -> float:

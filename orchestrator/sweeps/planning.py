@@ -5,7 +5,7 @@ from pathlib import Path
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
-from orchestrator.planning.inputs import PreparedInputs, prepare_inputs
+from orchestrator.planning.inputs import PreparedInputs, prepare_inputs, reads_masks
 from orchestrator.planning.placement import BUDGET_FIELD
 from orchestrator.planning.plan import Plan, plan_here, plan_on_sagemaker
 from orchestrator.settings import AwsSettings, Settings
@@ -16,8 +16,8 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal
 from orchestrator.sweeps.running import Entry
 
-_InputsKey = tuple[frozenset[tuple[str, Path]], int]
-"""Channels with their folders, and the resolution."""
+_InputsKey = tuple[frozenset[tuple[str, Path]], int, bool]
+"""Channels with their folders, the resolution, and whether masks are read."""
 
 
 def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
@@ -76,7 +76,7 @@ def _plan_all(
     for number, variant in enumerate(variants):
         spec = variant.spec
         inputs = frozenset(spec.inputs.items())
-        key = (inputs, spec.recipe.resolution)
+        key = (inputs, spec.recipe.resolution, reads_masks(spec.recipe))
         if key not in prepared:
             folder = staging / str(len(prepared))
             prepared[key] = prepare_inputs(spec, folder)

@@ -194,6 +194,15 @@ def write_conditions(folder: Path) -> None:
         condition.save(folder / "conditions" / path.name)
 
 
+def write_masks(folder: Path, left: int = 8) -> None:
+    """Write a mask for each picture, white to the right of a column."""
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as picture:
+            mask = Image.new("L", picture.size, 0)
+        mask.paste(255, (left, 0, *mask.size))
+        mask.save(path.with_name(f"{path.stem}-masklabel.png"))
+
+
 def dreambooth(**fields: Any) -> DreamBooth:
     """Return the shortest DreamBooth that still goes through every part."""
     small = {"instance_prompt": "a photo of sks dog", "resolution": SIDE, "steps": 4, "batch_size": 2}

@@ -68,9 +68,13 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
     from diffusers import ControlNetModel, UNet2DConditionModel
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from entrypoints.models.precision import hold
+
     with FakeTensorMode(allow_non_fake_inputs=True):
         unet = UNet2DConditionModel(**config).requires_grad_(not frozen)
         network = ControlNetModel.from_unet(unet, load_weights_from_unet=False) if control else None
+        if frozen and half:
+            hold(unet, torch.bfloat16, torch.device("cpu"))
         own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
         kept: dict[int, Any] = {}
 
@@ -190,6 +194,24 @@ def test_what_takes_more_memory_is_estimated_to() -> None:
     assert gib(dreambooth(batch_size=8, mixed_precision="bf16")) < gib(dreambooth(batch_size=8))
     assert gib(dreambooth(batch_size=8, gradient_checkpointing=True)) < gib(dreambooth(batch_size=8))
     assert gib(dreambooth(batch_size=4, prior_preservation=False)) < gib(dreambooth(batch_size=4))
+
+
+def test_what_is_frozen_is_held_in_half_precision() -> None:
+    assert SD15 is not None
+
+    def weights(**fields: Any) -> float:
+        found = estimate(dreambooth(**fields), SD15)
+        assert found is not None
+        return found.parts["weights"]
+
+    half = {"mixed_precision": "bf16"}
+    saved = weights() - weights(**half)
+    tables = 49_408 * SD15.text_width
+    assert saved == pytest.approx(2 * (SD15.denoiser + SD15.text_encoders - tables) / GIB, abs=0.02)
+    full = weights(tuner="full") - weights(tuner="full", **half)
+    assert full == pytest.approx(2 * (SD15.text_encoders - tables) / GIB, abs=0.02)
+    everything = {"tuner": "full", "train_text_encoder": True}
+    assert weights(**everything) == weights(**everything, **half)
 
 
 def test_the_verdict_is_open_where_the_band_crosses_the_memory() -> None:

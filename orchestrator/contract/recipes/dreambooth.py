@@ -167,6 +167,11 @@ class DreamBooth(LowRank, Denoising):
         return self.tuner == "full"
 
     @property
+    def trains_text_weights(self) -> bool:
+        """With the same tuner, when it is asked to."""
+        return self.trains_all_weights and self.train_text_encoder
+
+    @property
     def images_drawn(self) -> int:
         """The class pictures too, which are drawn before training."""
         count = super().images_drawn

@@ -87,9 +87,9 @@ def test_each_image_is_trained_in_a_shape_near_its_own(base: BaseModel, tmp_path
         latents = latents_of(base, tiny.captioned_lora(random_crop=crop), images)
         assert sorted(map(sorted, latents.groups)) == [[0], [1, 3], [2]]
         random = torch.Generator().manual_seed(0)
-        wide = latents.moments_of([1, 3], latents.cuts(2, random))
+        wide = latents.views_of([1, 3], latents.cuts(2, random)).moments
         assert wide.shape[-1] > wide.shape[-2]  # width, height
-        assert latents.moments_of([2], latents.cuts(1, random)).shape[-2:] == wide.shape[-2:][::-1]
+        assert latents.views_of([2], latents.cuts(1, random)).moments.shape[-2:] == wide.shape[-2:][::-1]
 
 
 def test_a_set_too_large_to_be_kept_has_the_same_latents(
@@ -102,7 +102,7 @@ def test_a_set_too_large_to_be_kept_has_the_same_latents(
     assert type(kept) is not type(fresh)
     for group in kept.groups:
         cuts = kept.cuts(len(group), torch.Generator())
-        found = [latents.moments_of(group, cuts) for latents in (kept, fresh)]
+        found = [latents.views_of(group, cuts).moments for latents in (kept, fresh)]
         assert torch.equal(*found)
 
 

@@ -85,7 +85,7 @@ def test_latents_are_encoded_once_unless_crops_are_random(base: BaseModel, tmp_p
     cut = latents_of(base, tiny.dreambooth(random_crop=True), pictures)
 
     def visited(latents: Latents, step: int) -> torch.Tensor:
-        return latents.moments_of([2], latents.cuts(1, generator(0, "step", 0, step)))
+        return latents.views_of([2], latents.cuts(1, generator(0, "step", 0, step))).moments
 
     assert torch.equal(visited(fixed, 1), visited(fixed, 2))
     moments = [visited(cut, step) for step in (1, 2, 1)]

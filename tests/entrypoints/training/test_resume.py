@@ -58,6 +58,7 @@ RECIPES = {
         checkpoint_steps=2, keep_checkpoints=9, conditions=("canny", "given"), random_crop=True, buckets=True, steps=6
     ),
     "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
+    "masked, cut anew": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, masked_loss=True, random_crop=True),
 }
 
 
@@ -65,6 +66,8 @@ RECIPES = {
 def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: Any) -> None:
     recipe = RECIPES[name]
     whole, resumed = job(recipe, "whole"), job(recipe, "resumed")
+    for environment in (whole, resumed) if recipe.masked_loss else ():
+        tiny.write_masks(environment.root / "input" / "data" / "training")
     run(whole)
     shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))
     events = run(resumed)
