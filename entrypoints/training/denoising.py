@@ -96,12 +96,12 @@ class Batch:
     times: Tensor
     """(samples,)."""
     prompts: list[str]
-    pictures: Tensor | None = None
-    """What a ControlNet is shown, from 0 to 1: (samples, 3, height, width)."""
     weights: Tensor | None
     """Of each place in the loss, (samples, 1, height, width); None where all are 1."""
     framings: Tensor
     """How the image of each was cut, as in `latents.Views`: (samples, 4)."""
+    pictures: Tensor | None = None
+    """What a ControlNet is shown, from 0 to 1: (samples, 3, height, width)."""
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
