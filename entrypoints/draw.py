@@ -16,7 +16,10 @@ from orchestrator.contract.text_length import length_problems
 from orchestrator.contract.words import NewWord, with_word
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from entrypoints.models.base import BaseModel
+    from entrypoints.models.control import Control
 
 
 def main() -> int:
@@ -30,36 +33,66 @@ def main() -> int:
 def draw_order(order: DrawOrder, folder: Path) -> None:
     """Draw the images of an order, each from the generator of its seed, and write them into `folder`.
 
-    Raises TrainingError when the base model cannot be loaded or is not the adapter's, or the adapter is damaged.
+    Raises TrainingError when the base model cannot be loaded or is not the adapter's, or something that the order names
+    is damaged or does not fit.
     """
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
     import torch
 
+    from entrypoints.adapters.controls import load_controls, require_controls
     from entrypoints.adapters.loading import load_adapter
     from entrypoints.models.hub import fetch_from_hub
     from entrypoints.models.loading import load_base_model
-    from entrypoints.models.sampling import Drawing, DrawRequest, draw, require_steps
+    from entrypoints.models.sampling import require_steps, use_scheduler
 
     train.quieten()
     process.resume_collector()
+    wanted = order.generation
     base_folder, revision = order.base_folder, order.base_revision
     if base_folder is None:
         base_folder, revision = fetch_from_hub(order.base_model, revision)
+    require_controls(wanted.controls, order.folders, base_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base_model(base_folder, order.base_model, revision, device, with_clip=False)
-    require_steps(base, order.steps, "--steps ")
-    prompt = order.prompt
-    if order.word is not None:  # only in its own spelling does a new word stand for all its vectors
-        prompt = with_word(prompt, order.word)
-    check_length(base, prompt, order.word)
-    load_adapter(base, order.adapter, order.weight)
-    emit(Phase(name="drawing", of=order.count))
-    requests = [DrawRequest(prompt, seed) for seed in order.seeds]
-    drawing = Drawing(order.steps, order.guidance, order.size)
-    images = draw(base, requests, drawing, _go_on, lambda done: emit(Item(done=done, of=order.count)))
-    for seed, image in zip(order.seeds, images, strict=True):
-        image.save(folder / order.file(seed), format="PNG")
+    if wanted.scheduler is not None:
+        use_scheduler(base, wanted.scheduler)
+    require_steps(base, wanted.steps, "--steps ")
+    for prompt in wanted.prompts:
+        check_length(base, _in_own_spelling(prompt, order.word), order.word)
+    for adapter in wanted.adapters:
+        load_adapter(base, order.folders[adapter.name], adapter.weight)
+    controls = load_controls(base, wanted, order.folders, order.map_weights)
+    emit(Phase(name="drawing", of=len(wanted.images)))
+    for number, image in enumerate(_drawn(base, order, controls)):
+        image.save(folder / order.file(number), format="PNG")
+
+
+def _drawn(base: "BaseModel", order: DrawOrder, controls: "list[Control]") -> "list[Image.Image]":
+    """Draw the images of an order by a base model that is ready."""
+    from entrypoints.models.control import draw_controlled
+    from entrypoints.models.sampling import Drawing, DrawRequest, draw
+
+    wanted = order.generation
+    requests = []
+    for asked in wanted.images:
+        prompt = _in_own_spelling(asked.prompt, order.word)
+        requests.append(DrawRequest(prompt, asked.seed))
+    drawing = Drawing(wanted.steps, wanted.guidance, wanted.size, wanted.negative_prompt)
+
+    def report(done: int) -> None:
+        emit(Item(done=done, of=len(requests)))
+
+    if controls:
+        return draw_controlled(base, requests, drawing, controls, _go_on, report)
+    return draw(base, requests, drawing, _go_on, report)
+
+
+def _in_own_spelling(prompt: str, word: NewWord | None) -> str:
+    """Return a prompt with the new word as it is spelled, in which alone it stands for all its vectors."""
+    if word is None:
+        return prompt
+    return with_word(prompt, word)
 
 
 def check_length(base: "BaseModel", prompt: str, word: NewWord | None) -> None:

@@ -122,6 +122,17 @@ class BaseModel(Protocol):
         """Return the conditions of prompts; gradients flow to whatever of the text encoders is trained."""
         ...
 
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return what classifier-free guidance takes: the conditions of `negative` for each prompt, then the prompts'.
+
+        Without `negative`, the model's own conditions of no prompt.
+        """
+        ...
+
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Return the pictures of latents (images, channels, height, width)."""
+        ...
+
     def predict(
         self,
         noisy: Tensor,

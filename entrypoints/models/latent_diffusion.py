@@ -84,6 +84,13 @@ class LatentDiffusion:
         # The factor brings latents to about unit variance, which the noise process expects (arXiv 2112.10752, app. G).
         return torch.cat(moments) * self.vae.config.scaling_factor
 
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Return the pictures of latents (images, channels, height, width), as the pipeline makes them."""
+        pixels = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        images: list[Image.Image] = self.pipeline.image_processor.postprocess(pixels)
+        return images
+
     def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:  # noqa: ARG002 - for families with sizes
         """Return the keyword arguments by which a U-Net of this family, or its ControlNet, is told of the prompts."""
         return dict(conditions)
@@ -126,6 +133,13 @@ class LatentDiffusion:
             **self.told(noisy, conditions),
         )
         return Residuals(down, middle)
+
+
+def each(negative: str | None, prompts: Sequence[str]) -> list[str] | None:
+    """Return a negative prompt for each prompt, as pipelines take it."""
+    if negative is None:
+        return None
+    return [negative] * len(prompts)
 
 
 def load_parts(folder: Path, family: Family) -> dict[str, nn.Module]:

@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import torch
 from PIL import Image
 
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.drawing import images_at_once
+from orchestrator.contract.generation import SCHEDULERS, SchedulerName
 
 FEW_STEPS = 4
 """Denoising steps in which every scheduler can draw."""
@@ -30,6 +32,8 @@ class Drawing:
     """Scale of classifier-free guidance."""
     size: int
     """Side of the square images, pixels."""
+    negative_prompt: str | None = None
+    """What not to draw; the model's own idea of nothing when left out."""
 
 
 @dataclass(frozen=True)
@@ -74,38 +78,37 @@ def draw_batch(
     base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
 ) -> list[Image.Image]:
     """Draw some images in one batch."""
-    return draw_with(base.pipeline, requests, drawing, check_stop)
-
-
-def draw_with(
-    pipeline: Any,
-    requests: Sequence[DrawRequest],
-    drawing: Drawing,
-    check_stop: Callable[[], None],
-    **options: Any,
-) -> list[Image.Image]:
-    """Draw some images in one batch with a pipeline, which may take more `options`."""
 
     def check_after_step(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
         check_stop()
         return state
 
-    prompts = []
-    generators = []
-    for request in requests:
-        prompts.append(request.prompt)
-        generators.append(torch.Generator("cpu").manual_seed(request.seed))
-    images: list[Image.Image] = pipeline(
+    prompts = [request.prompt for request in requests]
+    options: dict[str, Any] = {}
+    if drawing.negative_prompt is not None:
+        options["negative_prompt"] = [drawing.negative_prompt] * len(prompts)
+    images: list[Image.Image] = base.pipeline(
         prompts,
         height=drawing.size,
         width=drawing.size,
         num_inference_steps=drawing.steps,
         guidance_scale=drawing.guidance,
-        generator=generators,
+        generator=generators_of(requests),
         callback_on_step_end=check_after_step,
         **options,
     ).images
     return images
+
+
+def generators_of(requests: Sequence[DrawRequest]) -> list[torch.Generator]:
+    """Return the generator of each image."""
+    return [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+
+
+def use_scheduler(base: BaseModel, name: SchedulerName) -> None:
+    """Have a base model draw by another scheduler, which takes over what the model's own says of its noise."""
+    scheduler = getattr(diffusers, SCHEDULERS[name])
+    base.pipeline.scheduler = scheduler.from_config(base.pipeline.scheduler.config)
 
 
 def require_steps(base: BaseModel, steps: int, setting: str) -> None:

@@ -11,7 +11,7 @@ from transformers import CLIPModel
 
 from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import SDXL
 
@@ -31,6 +31,20 @@ class StableDiffusionXL(LatentDiffusion):
             do_classifier_free_guidance=False,
         )
         return {"encoder_hidden_states": hidden, "text_embeds": pooled}
+
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return the states of the negative prompt and of the prompts; zeros without a negative one, as in training."""
+        hidden, unguided, pooled, unguided_pooled = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=each(negative, prompts),
+        )
+        return {
+            "encoder_hidden_states": torch.cat([unguided, hidden]),
+            "text_embeds": torch.cat([unguided_pooled, pooled]),
+        }
 
     def told(self, noisy: Tensor, conditions: Conditions) -> dict[str, Any]:
         """Return what the U-Net is told: also that the image is uncropped and of the size of these latents.

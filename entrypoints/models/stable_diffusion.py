@@ -9,7 +9,7 @@ from transformers import CLIPModel
 
 from entrypoints.models.base import Conditions
 from entrypoints.models.ddpm import Ddpm
-from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, freeze, load_parts
+from entrypoints.models.latent_diffusion import LOADING, LatentDiffusion, each, freeze, load_parts
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.families import STABLE_DIFFUSION
 
@@ -26,6 +26,17 @@ class StableDiffusion(LatentDiffusion):
             do_classifier_free_guidance=False,
         )
         return {"encoder_hidden_states": hidden}
+
+    def encode_guided(self, prompts: Sequence[str], negative: str | None) -> Conditions:
+        """Return the states of the negative prompt and of the prompts: (2 x batch, tokens, width)."""
+        hidden, unguided = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=each(negative, prompts),
+        )
+        return {"encoder_hidden_states": torch.cat([unguided, hidden])}
 
 
 def load(

@@ -6,10 +6,11 @@ from PIL import Image
 
 from entrypoints.adapters.controlnet import ControlNetTuner
 from entrypoints.evaluation.samples import IndexedImage, write_samples
-from entrypoints.models.controlled import draw_controlled
+from entrypoints.models.control import draw_from_conditions
 from entrypoints.models.sampling import DrawRequest
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
+from entrypoints.training.conditions import bytes_of, from_bytes
 from entrypoints.training.control import ControlObjective
 from entrypoints.training.obedience import Obedience, Watched, obedience, watched_pictures
 from entrypoints.training.publication import draw_untuned
@@ -160,20 +161,20 @@ def draw_with_control(
 ) -> list[Image.Image]:
     """Draw images from the conditions of watched pictures: as many for each, those of one picture together."""
     each = len(requests) // len(watched)
-    pictures = []
+    conditions = []
     for number in range(len(requests)):
         own = watched[number // each]
-        pictures.append(own.condition)
+        conditions.append(bytes_of(own.condition))
     base = tuner.base
     modules = [base.denoiser, tuner.network]
     modes = [module.training for module in modules]
     for module in modules:
         module.eval()
-    images = draw_controlled(
+    images = draw_from_conditions(
         base,
         tuner.network,
         requests,
-        pictures,
+        from_bytes(conditions),
         run.drawing,
         check_stop,
         report,

@@ -127,7 +127,17 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     metavar="PATH",
     help="PNG file, or a folder; NAME.png when left out. Several images get numbers: out-1.png, out-2.png.",
 )
-@click.option("--weight", type=float, default=1.0, help="Strength of the adapter; 0 is the base model alone.")
+@click.option("--weight", type=float, help="Strength of the adapter, 1 when left out; 0 is the base model alone.")
+@click.option(
+    "--control",
+    metavar="KIND=PICTURE",
+    multiple=True,
+    help="A picture that the images follow, by a ControlNet; may be given several times. See below.",
+)
+@click.option("--negative", metavar="TEXT", help="What not to draw.")
+@click.option(
+    "--scheduler", metavar="NAME", help="How steps are taken, such as euler; as the base model does when left out."
+)
 @click.option("--steps", type=int, help="Denoising steps; those of the recipe when left out.")
 @click.option("--guidance", type=float, help="Classifier-free guidance; that of the recipe when left out.")
 @click.option("--size", type=int, help="Side of the square images in pixels; that of training when left out.")
@@ -144,6 +154,18 @@ def draw(adapter: str, output: str | None, force: bool, as_json: bool, **given: 
     adapters draw dog "a photo of sks dog at the beach"
     adapters draw dog "a photo of sks dog" --seed 1 -n 4 -o out.png
     adapters draw ./pulled/dog "a photo of sks dog" --weight 0.7
+
+    \b
+    A ControlNet is an adapter too, or a folder of diffusers that is named beside one:
+    adapters draw edges "a red bird" --control canny=bird.jpg:0.8
+    adapters draw dog "a photo of sks dog" --control canny=dog.jpg:0.8,net=edges
+    adapters draw dog "a photo of sks dog" --control depth=room.png,net=./sd-depth,weights=./annotators
+
+    KIND is what the ControlNet is shown of the picture: canny, blur, palette, sketch, openpose, depth, hed or lineart.
+    With map:KIND the picture is such a map already. After the picture come the scale (0 to 2), and then, with commas:
+    net=NAME|FOLDER (the ControlNet), start=0.2 and end=0.8 (the share of the steps in which it acts), mask=PICTURE
+    (white where it acts), settings of the map (low=50,high=150 of canny), and weights=FOLDER (of controlnet-aux, for
+    openpose, depth, hed and lineart). Pictures are cut to the square in their middle.
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.cli.drawing import draw_images
 

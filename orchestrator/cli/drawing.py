@@ -1,6 +1,7 @@
 """Draw with a finished adapter: which one, with which base model, and into which files."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple
@@ -10,15 +11,19 @@ from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry, inspect
 from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings, own_word
+from orchestrator.cli.controls import OPTION, Words, controls_of
 from orchestrator.cli.output import print_facts, print_json, print_warning, say
 from orchestrator.cli.results import base_folder_of
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
+from orchestrator.contract.control_fit import is_control
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
-from orchestrator.contract.problem import problems_of
+from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation
+from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.words import occurrences
+from orchestrator.datasets.findings import unusable
 from orchestrator.errors import JobError, MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
@@ -29,24 +34,19 @@ from orchestrator.targets.local.drawing import draw
 _PNG = ".png"
 _SAY_WHERE = "say where it is: --base-model FOLDER"
 _FIELDS = {
-    "count": "-n",
+    "prompts": "PROMPT",
+    "negative_prompt": "--negative",
     "steps": "--steps",
     "guidance": "--guidance",
     "size": "--size",
-    "seed": "--seed",
-    "weight": "--weight",
-    "prompt": "PROMPT",
+    "scheduler": "--scheduler",
+    "adapters": "--weight",
+    "controls": OPTION,
 }
-"""Fields of an order, and the options that set them."""
+"""Fields of a generation, and the options that set them."""
 
-_SHOWN = {
-    "prompt",
-    "weight",
-    "steps",
-    "guidance",
-    "size",
-}
-"""Fields of an order that are printed as JSON."""
+_SHOWN = ("kind", "network", "is_map", "settings", "scale", "start", "end")
+"""Fields of a control that are printed as JSON."""
 
 
 class _Chosen(NamedTuple):
@@ -77,18 +77,19 @@ def draw_images(
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         scratch = Path(temporary)
         chosen = _choose(adapter, registry, scratch)
-        order = _order(chosen, given)
-        files = _files(output, chosen.name, order.count)
+        order = _order(chosen, given, registry, scratch)
+        images = order.generation.images
+        files = _files(output, chosen.name, len(images))
         _require_free(files, force=force)
-        if order.word is not None and not any(occurrences(order.prompt, order.word)):
+        if order.word is not None and not any(occurrences(images[0].prompt, order.word)):
             say(f'Warning: The prompt lacks "{order.word.text}", the word that shows what was learned.', err=True)
         bundle = bundle_tree(BundleKind.TRAINING)
         code = FolderStore(scratch).put_tree(bundle)
         drawn = scratch / "images"
         drawn.mkdir()
         draw(order, folder_of(code), drawn, _reporter(quiet=as_json))
-        for seed, file in zip(order.seeds, files, strict=True):
-            image = drawn / order.file(seed)
+        for number, file in enumerate(files):
+            image = drawn / order.file(number)
             _write(file, image.read_bytes(), force=force)
     _print(chosen, order, files, as_json=as_json)
 
@@ -104,7 +105,7 @@ def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
     found.require_complete()
     if found.uri.startswith("file:"):
         return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
-    folder = scratch / "adapter"
+    folder = scratch / f"adapter-{found.name}"
     registry.pull(found, folder)
     return _Chosen(found.name, folder, found.manifest)
 
@@ -120,31 +121,111 @@ def _in_folder(folder: Path) -> _Chosen:
     return _Chosen(folder.name, folder, manifest)
 
 
-def _order(chosen: _Chosen, given: dict[str, Any]) -> DrawOrder:
+def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: Path) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
     typed = {name: value for name, value in given.items() if value is not None}
-    named = typed.pop("base_model", None)
+    base_fields = _base_fields(chosen, typed.get("base_model"))
     settings = drawing_settings(chosen.manifest)
+    size = typed.get("size", settings.size)
+    networks = _Networks(chosen, registry, scratch)
+    controls, map_weights, problems = controls_of(typed.get("control", ()), size, networks.name_of)
+    seeds, out_of_range = _seeds(typed.get("seed", settings.seed), typed.get("count", 1))
+    problems = [*out_of_range, *problems, *networks.problems(typed)]
     values: dict[str, Any] = {
-        **settings._asdict(),
-        **_base_fields(chosen, named),
-        "adapter": chosen.folder,
-        "word": own_word(chosen.manifest),
-        **typed,
+        "prompts": [typed["prompt"]],
+        "negative_prompt": typed.get("negative"),
+        "seeds": seeds,
+        "steps": typed.get("steps", settings.steps),
+        "guidance": typed.get("guidance", settings.guidance),
+        "size": size,
+        "scheduler": typed.get("scheduler"),
+        "adapters": networks.adapters(typed.get("weight", 1.0)),
+        "controls": controls,
     }
     try:
-        return DrawOrder.model_validate(values)
+        generation = Generation.model_validate(values)
     except ValidationError as error:
-        problems = []
         for problem in problems_of(error):
-            option = _FIELDS.get(problem.where, problem.where)
-            renamed = problem.model_copy(update={"where": option})
-            problems.append(renamed)
-        raise SpecError(
-            "Nothing was drawn.",
-            problems=problems,
-            next_step=command("adapters", "draw", "--help"),
-        ) from error
+            field = re.split(r"[.\[]", problem.where)[0]
+            option = _FIELDS.get(field, problem.where)
+            problems.append(problem.model_copy(update={"where": option}))
+    if problems:
+        raise SpecError("Nothing was drawn.", problems=problems, next_step=command("adapters", "draw", "--help"))
+    return DrawOrder(
+        generation=generation,
+        folders=networks.folders,
+        word=own_word(chosen.manifest),
+        map_weights=map_weights,
+        **base_fields,
+    )
+
+
+def _seeds(first: int, count: int) -> tuple[list[int], list[Problem]]:
+    """Return the seed of each image, or what is wrong with those that were asked for."""
+    last = first + count - 1
+    problem = None
+    if not 1 <= count <= MOST_IMAGES:
+        problem = Problem(where="-n", what=f"should be from 1 to {MOST_IMAGES}, not {count}")
+    elif not 0 <= first <= MAX_SEED:
+        problem = Problem(where="--seed", what=f"should be from 0 to {MAX_SEED}, not {first}")
+    elif last > MAX_SEED:
+        what = f"the last image would have the seed {last}; the highest is {MAX_SEED}"
+        problem = Problem(where="--seed", what=what)
+    if problem is not None:
+        return [0], [problem]
+    return list(range(first, first + count)), []
+
+
+class _Networks:
+    """The adapter that is drawn with and the ControlNets beside it, by name."""
+
+    def __init__(self, chosen: _Chosen, registry: Registry, scratch: Path) -> None:
+        self.chosen = chosen
+        self.registry = registry
+        self.scratch = scratch
+        self.is_control = chosen.manifest.kind == CONTROLNET
+        self.folders = {chosen.name: chosen.folder}
+
+    def name_of(self, words: Words) -> str:
+        """Return the name of the ControlNet of a control, and keep its folder; raises UnusableError without one."""
+        named = words.network
+        if not named:
+            if self.is_control:
+                return self.chosen.name
+            raise unusable(
+                f"names no ControlNet, and {self.chosen.name} is an adapter of another kind",
+                "add one: ,net=NAME or ,net=./FOLDER",
+            )
+        if named not in self.folders:
+            self.folders[named] = self._folder_of(named)
+        return named
+
+    def _folder_of(self, named: str) -> Path:
+        """Return the folder of a ControlNet: one of diffusers as it is, or that of an adapter."""
+        if "/" in named:
+            folder = typed_path(named)
+            if is_control(folder) and not (folder / MANIFEST_FILE).exists():
+                return folder
+        return _choose(named, self.registry, self.scratch).folder
+
+    def adapters(self, weight: float) -> list[dict[str, Any]]:
+        """Return what the adapter that is drawn with changes in the base model: a ControlNet changes nothing."""
+        if self.is_control:
+            return []
+        return [{"name": self.chosen.name, "weight": weight}]
+
+    def problems(self, typed: Mapping[str, Any]) -> list[Problem]:
+        """Return what does not go with a ControlNet."""
+        if not self.is_control:
+            return []
+        problems = []
+        if not typed.get("control"):
+            what = f"{self.chosen.name} is a ControlNet, and no picture is named for it to follow"
+            problems.append(Problem(where=OPTION, what=what, fix=f"add {OPTION} canny=PICTURE"))
+        if "weight" in typed:
+            fix = f"give it a scale instead: {OPTION} canny=PICTURE:0.8"
+            problems.append(Problem(where="--weight", what=f"{self.chosen.name} is a ControlNet", fix=fix))
+        return problems
 
 
 def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
@@ -244,15 +325,22 @@ def _reporter(*, quiet: bool) -> Callable[[Event], None]:
 
 def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
     """Print which image of which seed is in which file."""
-    if as_json:
-        images = []
-        for seed, file in zip(order.seeds, files, strict=True):
-            path = str(file.absolute())
-            images.append({"file": path, "seed": seed})
-        settings = order.model_dump(mode="json", include=_SHOWN)
-        print_json({"adapter": chosen.name, **settings, "images": images})
+    wanted = order.generation
+    if not as_json:
+        facts = []
+        for asked, file in zip(wanted.images, files, strict=True):
+            facts.append((f"seed {asked.seed}", str(file)))
+        print_facts(facts)
         return
-    facts = []
-    for seed, file in zip(order.seeds, files, strict=True):
-        facts.append((f"seed {seed}", str(file)))
-    print_facts(facts)
+    images = []
+    for asked, file in zip(wanted.images, files, strict=True):
+        images.append({"file": str(file.absolute()), "seed": asked.seed})
+    shown = {
+        "adapter": chosen.name,
+        "prompt": wanted.prompts[0],
+        "weight": wanted.adapters[0].weight if wanted.adapters else None,
+        **wanted.model_dump(mode="json", include={"negative_prompt", "steps", "guidance", "size", "scheduler"}),
+        "controls": [control.model_dump(mode="json", include=set(_SHOWN)) for control in wanted.controls],
+        "images": images,
+    }
+    print_json(shown)

@@ -4,19 +4,17 @@ The number at once decides how images come out to the last bit, because another 
 needs it to estimate a job's memory.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
+from orchestrator.contract.generation import Generation
 from orchestrator.contract.words import NewWord
 
 PIXELS_AT_ONCE_CPU = 32 * 64 * 64
 """Enough to fill two cores."""
 PIXELS_AT_ONCE_GPU = 4 * 512 * 512
-MOST_DRAWN = 64
-"""Images of one order."""
-MAX_SEED = 2**32 - 1
 
 
 def images_at_once(size: int, *, gpu: bool) -> int:
@@ -26,47 +24,25 @@ def images_at_once(size: int, *, gpu: bool) -> int:
 
 
 class DrawOrder(BaseModel):
-    """Images of one prompt to draw with a finished adapter, on this machine and without a job."""
+    """A generation to draw on this machine, and where on it everything is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    adapter: Path
-    """Folder of the adapter."""
+    generation: Generation
+    """What to draw."""
+    folders: Mapping[str, Path]
+    """Folder of each adapter and ControlNet of the generation, by its name there."""
     base_model: str
-    """The model it was trained on, as messages name it."""
+    """The model they were trained on, as messages name it."""
     base_folder: Path | None
     """Folder of that model; None to fetch it from the Hugging Face Hub, or take it from its cache."""
     base_revision: str | None = None
     """Commit or branch of a model of the Hub."""
-    weight: float = Field(1.0, ge=-10, le=10)
-    """Strength of the adapter: 0 is the base model, 1 the adapter as it was trained."""
-    prompt: str = Field(min_length=1, max_length=2500)
-    """What to draw."""
     word: NewWord | None = None
     """The word that the adapter has learned; None when any prompt shows what was learned."""
-    seed: int = Field(ge=0, le=MAX_SEED)
-    """Seed of the first image; each further one has the next number."""
-    count: int = Field(1, ge=1, le=MOST_DRAWN)
-    """Number of images."""
-    steps: int = Field(ge=1, le=1000)
-    """Denoising steps."""
-    guidance: float = Field(ge=1, le=100)
-    """Scale of classifier-free guidance."""
-    size: int = Field(ge=32, le=2048, multiple_of=8)
-    """Side of the square images, pixels."""
+    map_weights: Mapping[str, Path] = {}
+    """Folder with the weights of each kind of condition map that a network computes."""
 
-    @model_validator(mode="after")
-    def _check_seeds(self) -> Self:
-        last = self.seed + self.count - 1
-        if last > MAX_SEED:
-            raise ValueError(f"the last image would have the seed {last}; the highest is {MAX_SEED}")
-        return self
-
-    @property
-    def seeds(self) -> list[int]:
-        """Seed of each image."""
-        return list(range(self.seed, self.seed + self.count))
-
-    def file(self, seed: int) -> str:
-        """Return the name of the file that holds the image of a seed."""
-        return f"{seed}.png"
+    def file(self, number: int) -> str:
+        """Return the name of the file that holds an image of the generation, which are counted from 0."""
+        return f"{number}.png"

@@ -214,7 +214,7 @@ def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
     """Yield why an image is too small, if it is."""
     if min(image.size) * 2 < resolution:
         size = f"{image.width}x{image.height}"
-        what = f"is {size}, less than half the training resolution of {resolution}"
+        what = f"is {size}, less than half the resolution of {resolution}"
         yield Defect(what, "use a larger original, or a smaller resolution")
 
 

@@ -122,7 +122,7 @@ def test_a_truncated_jpeg_is_reported_with_its_other_problems(folder: Folder, dr
     draw(size=(20, 20)).save(buffer, "JPEG")
     folder.add("a.jpg", buffer.getvalue()[:-40])
     assert folder.defects() == [
-        "a.jpg: is 20x20, less than half the training resolution of 64",
+        "a.jpg: is 20x20, less than half the resolution of 64",
         "a.jpg: is truncated: its end is missing",
     ]
 

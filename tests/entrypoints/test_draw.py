@@ -14,6 +14,7 @@ from entrypoints.runtime.failures import TrainingError
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.environment import ROOT_VARIABLE
 from orchestrator.contract.events import Failed, parse
+from orchestrator.contract.generation import Generation
 
 NAME = "mod\u00e8le-\u65e5\u672c"
 
@@ -28,14 +29,10 @@ NAME = "mod\u00e8le-\u65e5\u672c"
 )
 def test_orders_and_events_are_utf8_in_every_locale(tmp_path: Path, locale: dict[str, str]) -> None:
     order = DrawOrder(
-        adapter=tmp_path,
+        generation=Generation(prompts=("a dog",), seeds=(0,), steps=1, guidance=1.0, size=32),
+        folders={},
         base_model=NAME,
         base_folder=tmp_path / "nowhere",
-        prompt="a dog",
-        seed=0,
-        steps=1,
-        guidance=1.0,
-        size=32,
     )
     process = subprocess.run(
         [sys.executable, "-m", "entrypoints.draw"],
@@ -56,14 +53,10 @@ def test_steps_in_which_a_model_cannot_draw_are_named_as_they_were_given(base_fo
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_train_timesteps": 20}))
     order = DrawOrder(
-        adapter=tmp_path,
+        generation=Generation(prompts=("a dog",), seeds=(0,), steps=25, guidance=1.0, size=32),
+        folders={},
         base_model=NAME,
         base_folder=folder,
-        prompt="a dog",
-        seed=0,
-        steps=25,
-        guidance=1.0,
-        size=32,
     )
     with pytest.raises(TrainingError, match="cannot draw in 25 steps with its DDIMScheduler") as caught:
         draw_order(order, tmp_path)

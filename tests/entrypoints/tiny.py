@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
@@ -146,6 +147,20 @@ def unet(**fields: Any) -> UNet2DConditionModel:
         attention_head_dim=4,
         **fields,
     ).eval()
+
+
+def control_network(base: Any, seed: int = 0) -> ControlNetModel:
+    """Return a ControlNet of random weights that fits a loaded base model, and does a lot."""
+    torch.manual_seed(seed)
+    halvings = base.pipeline.vae_scale_factor.bit_length() - 1
+    network = ControlNetModel.from_unet(
+        base.denoiser,
+        conditioning_embedding_out_channels=[4] * (halvings + 1),
+    )
+    for name, weight in network.named_parameters():
+        if name.startswith(("controlnet_", "controlnet_cond_embedding.conv_out")):  # zeros until it is trained
+            weight.data = torch.randn_like(weight) * 0.2
+    return network.requires_grad_(False).eval()
 
 
 def random_image(seed: int) -> Image.Image:

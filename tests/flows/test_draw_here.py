@@ -221,3 +221,39 @@ def test_an_adapter_is_drawn_with_only_when_it_is_whole_and_the_base_model_is_it
     assert "pytorch_lora_weights.safetensors" in refusal().message
     (adapter / "pytorch_lora_weights.safetensors").unlink()
     assert "pytorch_lora_weights.safetensors is missing" in refusal().message
+
+
+def test_a_control_beside_an_adapter_steers_what_it_draws(call: Call, here: Path) -> None:
+    import torch
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    halvings = len(json.loads((BUILTIN_MODEL / "vae" / "config.json").read_text())["block_out_channels"]) - 1
+    denoiser = UNet2DConditionModel.from_pretrained(BUILTIN_MODEL / "unet")
+    widths = [4] * (halvings + 1)
+    network = ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=widths)
+    for name, weight in network.named_parameters():
+        if name.startswith("controlnet_"):  # zeros until it is trained
+            weight.data = torch.randn_like(weight) * 0.2
+    network.save_pretrained(here / "net")
+    Image.linear_gradient("L").save(here / "p.png")
+    plain = call("adapters", "draw", "dog", PROMPT, "--steps", "2", "-o", "plain.png")
+    assert plain.returncode == 0, plain.stderr
+    words = ("--steps", "2", "--control", "sketch=p.png:0.8,net=./net,tau=0.9,end=0.5", "-o", "steered.png", "--json")
+    steered = call("adapters", "draw", "dog", PROMPT, *words)
+    assert steered.returncode == 0, steered.stderr
+    assert json.loads(steered.stdout)["controls"] == [
+        {
+            "kind": "sketch",
+            "network": "./net",
+            "is_map": False,
+            "settings": {"tau": 0.9},
+            "scale": 0.8,
+            "start": 0,
+            "end": 0.5,
+        }
+    ]
+    assert pixels(here / "steered.png") != pixels(here / "plain.png")
+    unfit = call("adapters", "draw", "dog", PROMPT, "--control", "openpose=p.png,net=./net")
+    assert unfit.stderr.count("Next: ") == 1
+    assert "no folder with its weights was named" in unfit.stderr

@@ -205,13 +205,12 @@ def test_a_run_that_ignores_conditions_fails_and_says_what_to_do(
     job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake by which every picture is shown black."""
-    own = watching.draw_controlled
+    own = watching.draw_from_conditions
 
-    def drawn_from_black(base: Any, network: Any, requests: Any, pictures: list[Image.Image], *others: Any) -> Any:
-        black = [Image.new("RGB", picture.size) for picture in pictures]
-        return own(base, network, requests, black, *others)
+    def drawn_from_black(base: Any, network: Any, requests: Any, conditions: torch.Tensor, *others: Any) -> Any:
+        return own(base, network, requests, 0 * conditions, *others)
 
-    monkeypatch.setattr(watching, "draw_controlled", drawn_from_black)
+    monkeypatch.setattr(watching, "draw_from_conditions", drawn_from_black)
     own_pictures = ConditionPictures.pictures_of
     monkeypatch.setattr(ConditionPictures, "pictures_of", lambda *visits: own_pictures(*visits) * 0)
     with pytest.raises(TrainingError, match=r"conditions are ignored\. After 2 steps images agree") as caught:

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Failed
+from orchestrator.contract.generation import Generation
 from orchestrator.errors import JobError
 from orchestrator.targets.local.drawing import draw
 
@@ -18,14 +19,10 @@ PROGRAM = "import os, signal, sys\nsys.stdin.read()\n{end}\n"
 def error_of(tmp_path: Path) -> Draws:
     """Draw with code that reads its order and ends as the given statements do."""
     order = DrawOrder(
-        adapter=tmp_path,
+        generation=Generation(prompts=("a dog",), seeds=(0,), steps=1, guidance=1.0, size=32),
+        folders={},
         base_model="org/model",
         base_folder=None,
-        prompt="a dog",
-        seed=0,
-        steps=1,
-        guidance=1.0,
-        size=32,
     )
 
     def error_of(end: str) -> JobError:
