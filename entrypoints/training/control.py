@@ -1,12 +1,14 @@
 """The denoising loss of a ControlNet (arXiv 2302.05543, eq. 10), which alone is trained."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from entrypoints.models.base import BaseModel
 from entrypoints.training.denoising import Batch, DenoisingObjective, PromptEncoder, Stream
+from entrypoints.training.watchdog import Probe
 from orchestrator.contract.figures import CONTROL_MEASURES
 from orchestrator.contract.recipe import Denoising
 
@@ -37,6 +39,13 @@ class ControlObjective(DenoisingObjective):
         conditions = self.encoder(batch.prompts)
         residuals = self.base.residuals(self.network, noisy, times, conditions, batch.pictures)
         return self.base.predict(noisy, times, conditions, residuals)
+
+    def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
+        """Return the loss of some samples, little of which depends on the conditions."""
+        probe = super().probe(samples, told=told, shift=shift)
+        if probe is None:
+            return None
+        return replace(probe, falls=False)
 
     def state(self) -> Mapping[str, Tensor]:
         """Return what was measured last: a resumed run goes on with its curve."""

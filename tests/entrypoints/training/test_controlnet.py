@@ -125,6 +125,14 @@ def test_a_condition_reaches_the_prediction(base: BaseModel, job: Any) -> None:
     assert not torch.equal(black, white)
 
 
+def test_the_loss_is_not_expected_to_fall_at_once(base: BaseModel, job: Any) -> None:
+    recipe = tiny.controlnet()
+    _, objective = objective_of(base, recipe, Run(job(recipe), recipe))
+    probe = objective.probe(4)
+    assert probe is not None
+    assert not probe.falls
+
+
 @pytest.mark.parametrize("conditions", [("given",), ("canny", "sketch", "palette")])
 def test_it_is_trained_watched_measured_and_published(job: Any, run: Any, conditions: tuple[str, ...]) -> None:
     recipe = tiny.controlnet(conditions=conditions)
