@@ -21,8 +21,12 @@ from orchestrator.contract.figures import CONDITION_AGREEMENT, CONDITION_OBEYED
 from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.samples import SampleImage
 
-OBEYED = 1.5
-"""Standard errors by which the gap is above that of the base model where conditions are obeyed."""
+IGNORED = 1.5
+"""Standard errors below which the gap is that of the base model."""
+OBEYED = 3.0
+"""Standard errors from which it is clearly larger."""
+LEAST = 0.01
+"""Of a difference between gaps that is more than rounding."""
 ADVICE = (
     "See whether the conditions fit their pictures; then raise learning_rate, or train with more pictures or longer "
     "(-s obeyed_by=...), and submit again."
@@ -75,7 +79,10 @@ class ObedienceWatch:
             emit(Warned(message=f"Conditions are still ignored. {self._seen(step)} {longer}"))
 
     def _is_ignored(self, step: int) -> bool:
-        """Draw, measure and keep the watched pictures; return whether the ControlNet makes no difference to them."""
+        """Draw, measure and keep the watched pictures; return whether they are drawn as without their conditions.
+
+        Not so if conditions were obeyed before: what is drawn gets better and worse as training goes on.
+        """
         before = self._measured_before()
         images = draw_with_control(
             self.run,
@@ -91,7 +98,13 @@ class ObedienceWatch:
             CONDITION_OBEYED.name: now.gap,
         }
         self._save(step, images)
-        return standard_errors(now.gaps - before.gaps) < OBEYED
+        larger = now.gaps - before.gaps
+        errors = standard_errors(larger)
+        is_visible = float(larger.mean()) > LEAST
+        if is_visible and errors > OBEYED:
+            self.objective.obeys = True
+        is_ignored = errors < IGNORED or not is_visible
+        return is_ignored and not self.objective.obeys
 
     def _measured_before(self) -> Obedience:
         """Measure the base model alone, once; it draws again only what no earlier attempt has drawn."""

@@ -209,6 +209,36 @@ def test_the_gap_is_that_of_images_that_have_what_their_conditions_show(tmp_path
     assert torch.equal(obedience(recipe, watched, two_of_each).gaps[::2], obeying.gaps)
 
 
+def test_what_was_measured_goes_on_with_a_resumed_run(base: BaseModel, job: Any) -> None:
+    recipe = tiny.controlnet()
+    run = Run(job(recipe), recipe)
+    (_, before), (_, after) = (objective_of(base, recipe, run) for _ in range(2))
+    after.restore(before.state())
+    assert (after.measures(), after.obeys) == ({}, False)
+    before.followed = dict.fromkeys(FOLLOWED, 0.25)
+    before.obeys = True
+    after.restore(before.state())
+    assert (after.measures(), after.obeys) == (before.followed, True)
+
+
+@pytest.mark.parametrize("obeyed_before", [True, False])
+def test_a_run_fails_where_conditions_were_never_obeyed(
+    base: BaseModel, job: Any, obeyed_before: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh ControlNet draws what the base model draws."""
+    recipe = tiny.controlnet(obeyed_by=1, watched_images=3)
+    run = Run(job(recipe), recipe)
+    tuner, objective = objective_of(base, recipe, run)
+    objective.obeys = obeyed_before
+    watch = watching.ObedienceWatch(run, recipe, tuner, objective, run.training_images())
+    if obeyed_before:
+        watch.look(2)
+        assert "warning" not in capfd.readouterr().out
+        return
+    with pytest.raises(TrainingError, match="conditions are ignored"):
+        watch.look(2)
+
+
 def test_a_run_that_ignores_conditions_fails_and_says_what_to_do(
     job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
