@@ -16,6 +16,8 @@ COUNT = 48
 SIDE = 128
 LEVELS = 32
 """Colours of a file."""
+CONTRAST = 70
+"""Least difference of grey, of 255, between a shape and its ground: edges are those of the grey picture."""
 README = """# Sample layouts
 
 Shapes of all sizes and places on plain grounds, drawn by program for this project, each with a caption: for the recipe
@@ -46,6 +48,8 @@ def layout(number: int) -> Scene:
     rng = generator("layout", number)
     kind = SHAPES[number % len(SHAPES)]
     colour, ground = rng.sample(tuple(COLOURS), 2)
+    while abs(brightness(colour) - brightness(ground)) < CONTRAST:
+        colour, ground = rng.sample(tuple(COLOURS), 2)
     scene = place(rng, kind, colour, Background("plain", ground, 0, 0.2))
     radius = rng.uniform(0.16, 0.36)
     reach = 0.47 - radius
@@ -56,3 +60,9 @@ def layout(number: int) -> Scene:
         y=0.5 + rng.uniform(-reach, reach),
         tilt=rng.uniform(-30, 30),
     )
+
+
+def brightness(name: str) -> float:
+    """Return the grey value of a named colour, from 0 to 255 (ITU-R BT.601)."""
+    red, green, blue = COLOURS[name]
+    return 0.299 * red + 0.587 * green + 0.114 * blue
