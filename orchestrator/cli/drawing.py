@@ -1,30 +1,27 @@
 """Draw with a finished adapter: which one, with which base model, and into which files."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from pydantic import ValidationError
 
-from orchestrator.adapters.registry import Registry, inspect
-from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings, own_word
-from orchestrator.cli.controls import OPTION, Words, controls_of
-from orchestrator.cli.output import print_facts, print_json, print_warning, say
-from orchestrator.cli.results import base_folder_of
-from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
+from orchestrator.adapters.registry import Registry
+from orchestrator.adapters.usage import base_model_name, base_model_source, drawing_settings
+from orchestrator.cli.chosen import Beside, Chosen, choose
+from orchestrator.cli.controls import OPTION, controls_of
+from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
-from orchestrator.contract.control_fit import is_control
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
 from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.words import occurrences
-from orchestrator.datasets.findings import unusable
-from orchestrator.errors import JobError, MachineError, SpecError
+from orchestrator.errors import MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
 from orchestrator.specs.base_model import Folder, Hub, base_model_problems, parse_base_model
@@ -41,24 +38,20 @@ _FIELDS = {
     "size": "--size",
     "scheduler": "--scheduler",
     "adapters": "--weight",
+    "embeddings": "--embedding",
     "controls": OPTION,
 }
 """Fields of a generation, and the options that set them."""
 
-_SHOWN = ("kind", "network", "is_map", "settings", "scale", "start", "end")
-"""Fields of a control that are printed as JSON."""
-
-
-class _Chosen(NamedTuple):
-    """An adapter to draw with."""
-
-    name: str
-    """Its name, or that of its folder."""
-    folder: Path
-    """Where its files are on this machine."""
-    manifest: AdapterManifest
-    base_folder: Path | None = None
-    """Folder of the base model that its job read; None where that is not known."""
+_SHOWN = {
+    "negative_prompt",
+    "steps",
+    "guidance",
+    "size",
+    "scheduler",
+    "embeddings",
+}
+"""Fields of a generation that are printed as JSON as they are."""
 
 
 def draw_images(
@@ -76,13 +69,14 @@ def draw_images(
     """
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         scratch = Path(temporary)
-        chosen = _choose(adapter, registry, scratch)
+        chosen = choose(adapter, registry, scratch)
         order = _order(chosen, given, registry, scratch)
         images = order.generation.images
         files = _files(output, chosen.name, len(images))
         _require_free(files, force=force)
-        if order.word is not None and not any(occurrences(images[0].prompt, order.word)):
-            say(f'Warning: The prompt lacks "{order.word.text}", the word that shows what was learned.', err=True)
+        for word in order.words:
+            if not any(occurrences(images[0].prompt, word)):
+                say(f'Warning: The prompt lacks "{word.text}", the word that shows what was learned.', err=True)
         bundle = bundle_tree(BundleKind.TRAINING)
         code = FolderStore(scratch).put_tree(bundle)
         drawn = scratch / "images"
@@ -94,43 +88,16 @@ def draw_images(
     _print(chosen, order, files, as_json=as_json)
 
 
-def _choose(adapter: str, registry: Registry, scratch: Path) -> _Chosen:
-    """Find an adapter by name, or by the path of its folder; one in the bucket is fetched into `scratch`.
-
-    Raises JobError, or another error of ours, when there is none that can be used.
-    """
-    if "/" in adapter:
-        return _in_folder(typed_path(adapter))
-    found = registry.verified(registry.find(adapter, print_warning))
-    found.require_complete()
-    if found.uri.startswith("file:"):
-        return _Chosen(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
-    folder = scratch / f"adapter-{found.name}"
-    registry.pull(found, folder)
-    return _Chosen(found.name, folder, found.manifest)
-
-
-def _in_folder(folder: Path) -> _Chosen:
-    """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
-    store = FolderStore(folder.parent)
-    manifest, problem = inspect(store, folder.name)
-    if problem is not None and folder.is_dir():
-        raise problem
-    if manifest is None:
-        raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
-    return _Chosen(folder.name, folder, manifest)
-
-
-def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: Path) -> DrawOrder:
+def _order(chosen: Chosen, given: dict[str, Any], registry: Registry, scratch: Path) -> DrawOrder:
     """Return the order for what was typed; raises SpecError with all that is wrong with it."""
     typed = {name: value for name, value in given.items() if value is not None}
     base_fields = _base_fields(chosen, typed.get("base_model"))
     settings = drawing_settings(chosen.manifest)
     size = typed.get("size", settings.size)
-    networks = _Networks(chosen, registry, scratch)
-    controls, map_weights, problems = controls_of(typed.get("control", ()), size, networks.name_of)
+    beside = Beside(chosen, registry, scratch)
+    controls, map_weights, problems = controls_of(typed.get("control", ()), size, beside.name_of)
     seeds, out_of_range = _seeds(typed.get("seed", settings.seed), typed.get("count", 1))
-    problems = [*out_of_range, *problems, *networks.problems(typed)]
+    problems = [*out_of_range, *problems, *beside.problems(typed)]
     values: dict[str, Any] = {
         "prompts": [typed["prompt"]],
         "negative_prompt": typed.get("negative"),
@@ -139,7 +106,8 @@ def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: 
         "guidance": typed.get("guidance", settings.guidance),
         "size": size,
         "scheduler": typed.get("scheduler"),
-        "adapters": networks.adapters(typed.get("weight", 1.0)),
+        "adapters": beside.adapters(typed.get("weight", 1.0)),
+        "embeddings": beside.learned(typed.get("embedding", ())),
         "controls": controls,
     }
     try:
@@ -153,8 +121,8 @@ def _order(chosen: _Chosen, given: dict[str, Any], registry: Registry, scratch: 
         raise SpecError("Nothing was drawn.", problems=problems, next_step=command("adapters", "draw", "--help"))
     return DrawOrder(
         generation=generation,
-        folders=networks.folders,
-        word=own_word(chosen.manifest),
+        folders=beside.folders,
+        words=beside.words,
         map_weights=map_weights,
         **base_fields,
     )
@@ -176,59 +144,7 @@ def _seeds(first: int, count: int) -> tuple[list[int], list[Problem]]:
     return list(range(first, first + count)), []
 
 
-class _Networks:
-    """The adapter that is drawn with and the ControlNets beside it, by name."""
-
-    def __init__(self, chosen: _Chosen, registry: Registry, scratch: Path) -> None:
-        self.chosen = chosen
-        self.registry = registry
-        self.scratch = scratch
-        self.is_control = chosen.manifest.kind == CONTROLNET
-        self.folders = {chosen.name: chosen.folder}
-
-    def name_of(self, words: Words) -> str:
-        """Return the name of the ControlNet of a control, and keep its folder; raises UnusableError without one."""
-        named = words.network
-        if not named:
-            if self.is_control:
-                return self.chosen.name
-            raise unusable(
-                f"names no ControlNet, and {self.chosen.name} is an adapter of another kind",
-                "add one: ,net=NAME or ,net=./FOLDER",
-            )
-        if named not in self.folders:
-            self.folders[named] = self._folder_of(named)
-        return named
-
-    def _folder_of(self, named: str) -> Path:
-        """Return the folder of a ControlNet: one of diffusers as it is, or that of an adapter."""
-        if "/" in named:
-            folder = typed_path(named)
-            if is_control(folder) and not (folder / MANIFEST_FILE).exists():
-                return folder
-        return _choose(named, self.registry, self.scratch).folder
-
-    def adapters(self, weight: float) -> list[dict[str, Any]]:
-        """Return what the adapter that is drawn with changes in the base model: a ControlNet changes nothing."""
-        if self.is_control:
-            return []
-        return [{"name": self.chosen.name, "weight": weight}]
-
-    def problems(self, typed: Mapping[str, Any]) -> list[Problem]:
-        """Return what does not go with a ControlNet."""
-        if not self.is_control:
-            return []
-        problems = []
-        if not typed.get("control"):
-            what = f"{self.chosen.name} is a ControlNet, and no picture is named for it to follow"
-            problems.append(Problem(where=OPTION, what=what, fix=f"add {OPTION} canny=PICTURE"))
-        if "weight" in typed:
-            fix = f"give it a scale instead: {OPTION} canny=PICTURE:0.8"
-            problems.append(Problem(where="--weight", what=f"{self.chosen.name} is a ControlNet", fix=fix))
-        return problems
-
-
-def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
+def _base_fields(chosen: Chosen, named: str | None) -> dict[str, Any]:
     """Return the fields of an order that say where the base model is: as `named`, or as the adapter has it.
 
     Raises SpecError when that is not known, or it is not usable there.
@@ -250,7 +166,7 @@ def _base_fields(chosen: _Chosen, named: str | None) -> dict[str, Any]:
     return {"base_model": name, "base_folder": source.folder}
 
 
-def _own_base_model(chosen: _Chosen) -> str:
+def _own_base_model(chosen: Chosen) -> str:
     """Return the base model that an adapter was trained on, a folder by its path; raises SpecError for a lost one."""
     name = chosen.manifest.base_model.id
     source = base_model_source(chosen.manifest, chosen.base_folder)
@@ -323,7 +239,7 @@ def _reporter(*, quiet: bool) -> Callable[[Event], None]:
     return report
 
 
-def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
+def _print(chosen: Chosen, order: DrawOrder, files: Sequence[Path], *, as_json: bool) -> None:
     """Print which image of which seed is in which file."""
     wanted = order.generation
     if not as_json:
@@ -334,13 +250,23 @@ def _print(chosen: _Chosen, order: DrawOrder, files: Sequence[Path], *, as_json:
         return
     images = []
     for asked, file in zip(wanted.images, files, strict=True):
-        images.append({"file": str(file.absolute()), "seed": asked.seed})
-    shown = {
-        "adapter": chosen.name,
-        "prompt": wanted.prompts[0],
-        "weight": wanted.adapters[0].weight if wanted.adapters else None,
-        **wanted.model_dump(mode="json", include={"negative_prompt", "steps", "guidance", "size", "scheduler"}),
-        "controls": [control.model_dump(mode="json", include=set(_SHOWN)) for control in wanted.controls],
-        "images": images,
-    }
-    print_json(shown)
+        path = str(file.absolute())
+        images.append({"file": path, "seed": asked.seed})
+    controls = []
+    for control in wanted.controls:
+        fields = control.model_dump(mode="json", exclude={"picture", "mask"})
+        controls.append(fields)
+    weight = None
+    for adapter in wanted.adapters:
+        weight = adapter.weight
+    settings = wanted.model_dump(mode="json", include=_SHOWN)
+    print_json(
+        {
+            "adapter": chosen.name,
+            "prompt": wanted.prompts[0],
+            "weight": weight,
+            **settings,
+            "controls": controls,
+            "images": images,
+        }
+    )
