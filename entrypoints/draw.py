@@ -4,6 +4,7 @@ Progress and failures go to stdout as events, as those of a job do.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,8 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
     # Imported here because they import torch: it takes seconds, and must come after the settings.
     import torch
 
-    from entrypoints.adapters.controls import load_controls, require_controls
-    from entrypoints.adapters.loading import load_adapter
+    from entrypoints.adapters.controls import load_controls, require_controls, shown_by
+    from entrypoints.adapters.loading import load_adapter, load_embedding
     from entrypoints.models.hub import fetch_from_hub
     from entrypoints.models.loading import load_base_model
     from entrypoints.models.sampling import require_steps, use_scheduler
@@ -54,15 +55,18 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
         base_folder, revision = fetch_from_hub(order.base_model, revision)
     require_controls(wanted.controls, order.folders, base_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    shown = shown_by(wanted, order.map_weights, device)  # before the base model: it takes long to load
     base = load_base_model(base_folder, order.base_model, revision, device, with_clip=False)
     if wanted.scheduler is not None:
         use_scheduler(base, wanted.scheduler)
     require_steps(base, wanted.steps, "--steps ")
     for prompt in wanted.prompts:
-        check_length(base, _in_own_spelling(prompt, order.word), order.word)
+        check_length(base, _in_own_spelling(prompt, order.words), order.words)
     for adapter in wanted.adapters:
         load_adapter(base, order.folders[adapter.name], adapter.weight)
-    controls = load_controls(base, wanted, order.folders, order.map_weights)
+    for name in wanted.embeddings:
+        load_embedding(base, order.folders[name])
+    controls = load_controls(base, wanted.controls, shown, order.folders)
     emit(Phase(name="drawing", of=len(wanted.images)))
     for number, image in enumerate(_drawn(base, order, controls)):
         image.save(folder / order.file(number), format="PNG")
@@ -76,7 +80,7 @@ def _drawn(base: "BaseModel", order: DrawOrder, controls: "list[Control]") -> "l
     wanted = order.generation
     requests = []
     for asked in wanted.images:
-        prompt = _in_own_spelling(asked.prompt, order.word)
+        prompt = _in_own_spelling(asked.prompt, order.words)
         requests.append(DrawRequest(prompt, asked.seed))
     drawing = Drawing(wanted.steps, wanted.guidance, wanted.size, wanted.negative_prompt)
 
@@ -88,23 +92,26 @@ def _drawn(base: "BaseModel", order: DrawOrder, controls: "list[Control]") -> "l
     return draw(base, requests, drawing, _go_on, report)
 
 
-def _in_own_spelling(prompt: str, word: NewWord | None) -> str:
-    """Return a prompt with the new word as it is spelled, in which alone it stands for all its vectors."""
-    if word is None:
-        return prompt
-    return with_word(prompt, word)
+def _in_own_spelling(prompt: str, words: Sequence[NewWord]) -> str:
+    """Return a prompt with the new words as they are spelled, in which alone they stand for all their vectors."""
+    for word in words:
+        prompt = with_word(prompt, word)
+    return prompt
 
 
-def check_length(base: "BaseModel", prompt: str, word: NewWord | None) -> None:
-    """Warn of words that the text encoder does not read; raises TrainingError when the new word is among them."""
+def check_length(base: "BaseModel", prompt: str, words: Sequence[NewWord]) -> None:
+    """Warn of words that the text encoder does not read; raises TrainingError when a new word is among them."""
     from entrypoints.models.tokens import tokenizers_of
     from entrypoints.runtime.failures import TrainingError
 
-    found = length_problems(tokenizers_of(base), [("the prompt", prompt)], word)
-    for problem in found.refused:
-        raise TrainingError("prompt", f"{problem.where} {problem.what}. Nothing was drawn.", problem.fix)
-    for problem in found.warnings:
-        emit(Warned(message=problem.render()))
+    warned = set()
+    for word in words or (None,):
+        found = length_problems(tokenizers_of(base), [("the prompt", prompt)], word)
+        for problem in found.refused:
+            raise TrainingError("prompt", f"{problem.where} {problem.what}. Nothing was drawn.", problem.fix)
+        warned |= {problem.render() for problem in found.warnings}
+    for message in sorted(warned):
+        emit(Warned(message=message))
 
 
 def _go_on() -> None:

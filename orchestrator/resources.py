@@ -20,4 +20,4 @@ TRAINING_IMAGE = _data_folder("containers") / "training"
 INSTANCES_TABLE = ASSETS / "instances.json"
 BUILTIN_MODEL = ASSETS / "base_model"
 SAMPLE_IMAGES = ASSETS / "sample"
-SAMPLES = (SAMPLE_IMAGES, ASSETS / "style")
+SAMPLES = (SAMPLE_IMAGES, ASSETS / "style", ASSETS / "layouts")

@@ -10,6 +10,7 @@ import torch
 from orchestrator.resources import ASSETS
 from pretraining.card import SHEET_PROMPTS, write_card
 from pretraining.evaluation import SAMPLING_STEPS, as_record, evaluate, grid, load_pipeline
+from pretraining.layouts import write_layouts
 from pretraining.stages import QUICK, Scale, Stages
 from pretraining.style import write_style
 from pretraining.subject import write_subject
@@ -18,6 +19,7 @@ from pretraining.tokenizer import write_json
 STAGES = (
     "subject",
     "style",
+    "layouts",
     "autoencoder",
     "text-tower",
     "denoiser",
@@ -70,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         write_subject(wanted.assets / "sample")
     if wanted.stage in {"style", "all"}:
         write_style(wanted.assets / "style")
+    if wanted.stage in {"layouts", "all"}:
+        write_layouts(wanted.assets / "layouts")
     if wanted.stage in {"export", "all"}:
         stages.export(base_model)
     if wanted.stage in {"evaluate", "all"}:

@@ -1,8 +1,9 @@
 """From the controls of a generation to what steers the denoiser: networks, condition maps, masks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _PART = "controlnet"
 
 
 def require_controls(
-    controls: tuple[generation.Control, ...],
+    controls: Sequence[generation.Control],
     folders: Mapping[str, Path],
     base_folder: Path,
 ) -> None:
@@ -98,21 +99,52 @@ def _require_kind(control: generation.Control, manifest: AdapterManifest) -> Non
     )
 
 
+class Shown(NamedTuple):
+    """What a ControlNet is shown."""
+
+    condition: Tensor
+    """(1, 3, size, size) from 0 to 1."""
+    mask: Tensor | None
+    """(1, 1, size, size) from 0 to 1."""
+
+
+def shown_by(
+    wanted: generation.Generation,
+    map_weights: Mapping[str, Path],
+    device: torch.device,
+) -> list[Shown]:
+    """Return the condition map and the mask of each control.
+
+    Raises TrainingError("control") for pictures that cannot be read and a mask of another shape than its picture, and
+    TrainingError("conditions") for maps that cannot be computed.
+    """
+    shown = []
+    for control in wanted.controls:
+        picture = read_picture(control.picture, f"the picture of the {control.kind} control")
+        mask = None
+        if control.mask is not None:
+            drawn = read_picture(control.mask, f"the mask of the {control.kind} control")
+            _require_shape(control, picture, drawn)
+            mask = _pixels(crop_square(drawn.convert("L"), wanted.size)).to(device)
+        condition = crop_square(picture, wanted.size)
+        if not control.is_map:
+            settings = settings_of(control.kind, control.settings)
+            make = map_maker(control.kind, settings, map_weights.get(control.kind), device)
+            condition = make(condition)
+        shown.append(Shown(_pixels(condition).to(device), mask))
+    return shown
+
+
 def load_controls(
     base: BaseModel,
-    wanted: generation.Generation,
+    controls: Sequence[generation.Control],
+    shown: Sequence[Shown],
     folders: Mapping[str, Path],
-    map_weights: Mapping[str, Path],
 ) -> list[Control]:
-    """Return what steers a base model, after `require_controls`.
-
-    Raises TrainingError("control") for pictures that cannot be read, a mask of another shape than its picture, and
-    weights that cannot be loaded; and TrainingError("conditions") for maps that cannot be computed.
-    """
+    """Return what steers a base model: each network once; raises as `load_network` does."""
     networks: dict[str, ControlNetModel] = {}
     loaded = []
-    for control in wanted.controls:
-        condition, mask = _shown(control, wanted.size, map_weights, base.device)
+    for control, (condition, mask) in zip(controls, shown, strict=True):
         name = control.network
         if name not in networks:
             networks[name] = load_network(base, name, folders[name])
@@ -148,27 +180,6 @@ def load_network(base: BaseModel, name: str, folder: Path) -> ControlNetModel:
     network.requires_grad_(False)
     network.eval()
     return network.to(base.device)
-
-
-def _shown(
-    control: generation.Control,
-    size: int,
-    map_weights: Mapping[str, Path],
-    device: torch.device,
-) -> tuple[Tensor, Tensor | None]:
-    """Return what a ControlNet is shown, (1, 3, size, size), and its mask, (1, 1, size, size)."""
-    picture = read_picture(control.picture, f"the picture of the {control.kind} control")
-    mask = None
-    if control.mask is not None:
-        drawn = read_picture(control.mask, f"the mask of the {control.kind} control")
-        _require_shape(control, picture, drawn)
-        mask = _pixels(crop_square(drawn.convert("L"), size)).to(device)
-    condition = crop_square(picture, size)
-    if not control.is_map:
-        settings = settings_of(control.kind, control.settings)
-        make = map_maker(control.kind, settings, map_weights.get(control.kind), device)
-        condition = make(condition)
-    return _pixels(condition).to(device), mask
 
 
 def read_picture(data: bytes, name: str) -> Image.Image:

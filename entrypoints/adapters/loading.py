@@ -36,11 +36,38 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
             "The base model carries an adapter already, and would draw with a mixture of both.",
             "load the base model anew for each adapter",
         )
+    manifest = _manifest_of(folder)
+    _load(base, folder, manifest, weight)
+    base.adapters.append(manifest.files_sha256)
+    return manifest
+
+
+def load_embedding(base: BaseModel, folder: Path) -> None:
+    """Teach a base model a learned word, beside whatever else is loaded into it.
+
+    Raises TrainingError("adapter") as `load_adapter` does, and for an adapter that is more than a word.
+    """
+    manifest = _manifest_of(folder)
+    if manifest.kind != EMBEDDING:
+        raise TrainingError(
+            "adapter",
+            f'The adapter in {folder} is of the kind "{manifest.kind}", and no learned word.',
+            "draw with it as the adapter, and name words with --embedding",
+        )
+    _load(base, folder, manifest, 1.0)
+
+
+def _manifest_of(folder: Path) -> AdapterManifest:
+    """Return the manifest of an adapter; raises TrainingError("adapter")."""
     try:
-        manifest = AdapterManifest.read(folder)
+        return AdapterManifest.read(folder)
     except (OSError, ValidationError) as error:
         message = f"{folder} holds no readable adapter: {error}"
         raise TrainingError("adapter", message, "check the folder, or fetch the adapter again") from error
+
+
+def _load(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: float) -> None:
+    """Put an adapter into a base model after checking both."""
     require_loadable(base, folder, manifest)
     module = KINDS[manifest.kind]
     try:
@@ -53,8 +80,6 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
             f"The weights of the adapter in {folder} cannot be loaded: {first_line(error)}",
             "fetch the adapter again, or use another one",
         ) from error
-    base.adapters.append(manifest.files_sha256)
-    return manifest
 
 
 def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -> None:

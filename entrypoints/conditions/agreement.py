@@ -55,24 +55,33 @@ def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
         return 0.0
     if tolerance is None:
         tolerance = max(1.0, _TOLERANCE * float(np.hypot(*found.shape)))
-    precision = float((_distance_to(wanted)[found] <= tolerance).mean())
-    recall = float((_distance_to(found)[wanted] <= tolerance).mean())
-    if precision + recall == 0:
+    precision = _share_near(found, wanted, tolerance)
+    recall = _share_near(wanted, found, tolerance)
+    total = precision + recall
+    if total == 0:
         return 0.0
-    return 2 * precision * recall / (precision + recall)
+    return 2 * precision * recall / total
 
 
-def _distance_to(lines: Mask) -> NDArray[np.float32]:
-    """Return each pixel's distance in pixels to the nearest one of a line."""
-    elsewhere = (~lines).astype(np.uint8)
-    return np.asarray(cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+def _share_near(lines: Mask, others: Mask, tolerance: float) -> float:
+    """Return the share of the pixels of lines that have one of the others within so many pixels."""
+    elsewhere = (~others).astype(np.uint8)
+    distance = cv2.distanceTransform(
+        elsewhere,
+        cv2.DIST_L2,
+        cv2.DIST_MASK_PRECISE,
+    )
+    is_near = distance[lines] <= tolerance
+    return float(is_near.mean())
 
 
 def _reduced(picture: Image.Image) -> NDArray[np.float32]:
     """Return grey values at a size where SSIM's windows are about as wide as what a smooth map shows."""
     scale = min(1.0, _SMOOTH_SIDE / min(picture.size))
-    size = round(picture.width * scale), round(picture.height * scale)
-    return grey_values(picture.resize(size, Image.Resampling.BOX))
+    width = round(picture.width * scale)
+    height = round(picture.height * scale)
+    reduced = picture.resize((width, height), Image.Resampling.BOX)
+    return grey_values(reduced)
 
 
 def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -80,18 +89,23 @@ def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
     With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
     """
-    c1, c2 = 0.01**2, 0.03**2
+    c1 = 0.01**2
+    c2 = 0.03**2
+    mean_1 = _windowed(one)
+    mean_2 = _windowed(other)
+    squares = mean_1**2 + mean_2**2
+    product = mean_1 * mean_2
+    variances = _windowed(one**2) + _windowed(other**2) - squares
+    covariance = _windowed(one * other) - product
+    luminance = (2 * product + c1) / (squares + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
+    similarity = luminance * structure
+    return float(similarity.mean())
 
-    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5))
 
-    mean_1, mean_2 = mean(one), mean(other)
-    variance_1 = mean(one * one) - mean_1**2
-    variance_2 = mean(other * other) - mean_2**2
-    covariance = mean(one * other) - mean_1 * mean_2
-    luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
-    structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
-    return float((luminance * structure).mean())
+def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the window around each pixel."""
+    return np.asarray(cv2.GaussianBlur(values, (11, 11), 1.5))
 
 
 def colour_agreement(one: Image.Image, other: Image.Image) -> float:
@@ -99,8 +113,10 @@ def colour_agreement(one: Image.Image, other: Image.Image) -> float:
 
     Colours are compared by their distance in CIELAB (CIE 1976).
     """
-    distance = np.linalg.norm(_lab(one) - _lab(other), axis=-1)
-    return float(np.maximum(0, 1 - distance / _FAR).mean())
+    difference = _lab(one) - _lab(other)
+    distance = np.linalg.norm(difference, axis=-1)
+    likeness = np.maximum(0, 1 - distance / _FAR)
+    return float(likeness.mean())
 
 
 def _lab(picture: Image.Image) -> NDArray[np.float32]:

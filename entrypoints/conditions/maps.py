@@ -74,7 +74,8 @@ def blur(picture: Image.Image, settings: BlurSettings) -> Image.Image:
 
 def palette(picture: Image.Image, settings: PaletteSettings) -> Image.Image:
     """Return the mean colour of each cell of a grid, the nearest of a few."""
-    cells = picture.resize(grid(picture, settings.cells), Image.Resampling.BOX)
+    size = grid(picture, settings.cells)
+    cells = picture.resize(size, Image.Resampling.BOX)
     few = cells.quantize(settings.colours, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     return few.convert("RGB").resize(picture.size, Image.Resampling.NEAREST)
 
@@ -82,7 +83,9 @@ def palette(picture: Image.Image, settings: PaletteSettings) -> Image.Image:
 def grid(picture: Image.Image, cells: int) -> tuple[int, int]:
     """Return columns and rows of about square cells, `cells` of them along the shorter side."""
     side = min(picture.size) / min(cells, *picture.size)
-    return round(picture.width / side), round(picture.height / side)
+    columns = round(picture.width / side)
+    rows = round(picture.height / side)
+    return columns, rows
 
 
 def sketch(picture: Image.Image, settings: SketchSettings) -> Image.Image:
@@ -99,8 +102,9 @@ def sketch(picture: Image.Image, settings: SketchSettings) -> Image.Image:
     difference = narrow - settings.tau * wide
     below = np.minimum(difference - settings.epsilon, 0)
     ground = 1 + np.tanh(settings.phi * below)
-    lines = np.rint((1 - ground) * 255).astype(np.uint8)
-    return Image.fromarray(lines).convert("RGB")
+    lines = np.rint((1 - ground) * 255)
+    grey_map = Image.fromarray(lines.astype(np.uint8))
+    return grey_map.convert("RGB")
 
 
 def grey_values(picture: Image.Image) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ class Control:
     network: nn.Module
     """A ControlNetModel of diffusers, on the device of the base model."""
     condition: Tensor
-    """The condition map, (1, 3, height, width) in pixels from 0 to 1."""
+    """The condition map, (1, 3, height, width) in pixels from 0 to 1; or one for each image."""
     scale: float = 1.0
     """What it adds is multiplied by it."""
     start: float = 0.0
@@ -31,14 +31,17 @@ class Control:
 
     def acts(self, step: int, steps: int) -> bool:
         """Whether it acts in a step, counted from 0: all of the step has to lie between start and end."""
-        return step / steps >= self.start and (step + 1) / steps <= self.end
+        begins = step / steps
+        ends = (step + 1) / steps
+        return begins >= self.start and ends <= self.end
 
     def scaled(self, residual: Tensor) -> Tensor:
         """Return a residual (batch, channels, height, width) scaled, and masked at its own size."""
         scaled = residual * self.scale
         if self.mask is None:
             return scaled
-        return scaled * functional.interpolate(self.mask, residual.shape[-2:], mode="area")
+        size = residual.shape[-2:]
+        return scaled * functional.interpolate(self.mask, size, mode="area")
 
 
 def draw_controlled(
@@ -53,6 +56,26 @@ def draw_controlled(
     images: list[Image.Image] = []
     for batch in batches(base, requests, drawing):
         images += _draw_batch(base, batch, drawing, controls, check_stop)
+        if done:
+            done(len(images))
+    return images
+
+
+def draw_from_conditions(
+    base: BaseModel,
+    network: nn.Module,
+    requests: Sequence[DrawRequest],
+    conditions: Tensor,
+    drawing: Drawing,
+    check_stop: Callable[[], None],
+    done: Callable[[int], None] | None = None,
+) -> list[Image.Image]:
+    """Draw images each of which follows a condition of its own: (images, 3, height, width), from 0 to 1."""
+    images: list[Image.Image] = []
+    for batch in batches(base, requests, drawing):
+        start = len(images)
+        some = conditions[start : start + len(batch)].to(base.device)
+        images += _draw_batch(base, batch, drawing, [Control(network, some)], check_stop)
         if done:
             done(len(images))
     return images
@@ -76,7 +99,8 @@ def _draw_batch(
         conditions = base.encode_guided(prompts, drawing.negative_prompt)
     scheduler.set_timesteps(drawing.steps, device=base.device)
     options = base.pipeline.prepare_extra_step_kwargs(generators, eta=0.0)
-    latents = _noise(base, drawing, generators) * scheduler.init_noise_sigma
+    noise = _noise(base, drawing, generators)
+    latents = noise * scheduler.init_noise_sigma
     steps = len(scheduler.timesteps)  # some schedulers take two for each that was asked for
     for step, time in enumerate(scheduler.timesteps):
         check_stop()
@@ -88,7 +112,8 @@ def _draw_batch(
         prediction = base.predict(noisy, times, conditions, residuals)
         if is_guided:  # arXiv 2207.12598
             without, with_prompt = prediction.chunk(2)
-            prediction = without + drawing.guidance * (with_prompt - without)
+            direction = with_prompt - without
+            prediction = without + drawing.guidance * direction
         (latents, *_) = scheduler.step(prediction, time, latents, **options, return_dict=False)
     return base.decode(latents)
 
@@ -96,8 +121,11 @@ def _draw_batch(
 def _noise(base: BaseModel, drawing: Drawing, generators: Sequence[torch.Generator]) -> Tensor:
     """Return the noise that each image begins with, from its own generator."""
     side = drawing.size // base.pipeline.vae_scale_factor
-    shape = (1, base.denoiser.config.in_channels, side, side)
-    noise = [torch.randn(shape, generator=generator) for generator in generators]
+    channels = base.denoiser.config.in_channels
+    noise = []
+    for generator in generators:
+        one = torch.randn(1, channels, side, side, generator=generator)
+        noise.append(one)
     return torch.cat(noise).to(base.device)
 
 
@@ -111,12 +139,14 @@ def _summed(
     """Return the sum of what ControlNets add to the denoiser; None when none acts."""
     total: Residuals | None = None
     for control in controls:
-        pictures = control.condition.expand(len(noisy), -1, -1, -1)
+        # As often as there are images, and once more for guidance.
+        pictures = control.condition.repeat(len(noisy) // len(control.condition), 1, 1, 1)
         added = base.residuals(control.network, noisy, times, conditions, pictures)
         down = [control.scaled(residual) for residual in added.down]
         middle = control.scaled(added.middle)
         if total is not None:
-            down = [one + other for one, other in zip(total.down, down, strict=True)]
             middle = total.middle + middle
+            for level, other in enumerate(total.down):
+                down[level] = other + down[level]
         total = Residuals(down, middle)
     return total

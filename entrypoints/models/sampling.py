@@ -78,26 +78,16 @@ def draw_batch(
     base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
 ) -> list[Image.Image]:
     """Draw some images in one batch."""
-    return draw_with(base.pipeline, requests, drawing, check_stop)
-
-
-def draw_with(
-    pipeline: Any,
-    requests: Sequence[DrawRequest],
-    drawing: Drawing,
-    check_stop: Callable[[], None],
-    **options: Any,
-) -> list[Image.Image]:
-    """Draw some images in one batch with a pipeline, which may take more `options`."""
 
     def check_after_step(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
         check_stop()
         return state
 
     prompts = [request.prompt for request in requests]
+    options: dict[str, Any] = {}
     if drawing.negative_prompt is not None:
         options["negative_prompt"] = [drawing.negative_prompt] * len(prompts)
-    images: list[Image.Image] = pipeline(
+    images: list[Image.Image] = base.pipeline(
         prompts,
         height=drawing.size,
         width=drawing.size,

@@ -39,7 +39,6 @@ def train(recipe: ControlNet, run: Run) -> None:
         name="images",
         latents=latents,
         prompts_of=caption_prompts(recipe, visited),
-        is_described=True,
         conditions=ConditionPictures(recipe, visited, latents.sizes),
     )
     tuner = ControlNetTuner(base, seed=recipe.seed, gradient_checkpointing=recipe.gradient_checkpointing)

@@ -58,7 +58,7 @@ class ConditionPictures:
         pictures = []
         for index, cut, kind in zip(indices, cuts, kinds, strict=True):
             pictures.append(self._bytes_of(index, cut, kind))
-        return torch.stack(pictures).float() / 255
+        return from_bytes(pictures)
 
     def _bytes_of(self, index: int, cut: Cut, kind: str | None) -> Tensor:
         """Return one condition as bytes, (3, height, width)."""
@@ -71,13 +71,23 @@ class ConditionPictures:
         if is_fixed and key in self._kept:
             return self._kept[key]
         shown = condition_of(image, size, kind, cut)
-        values = np.array(shown)  # (height, width, 3)
-        pixels = torch.from_numpy(values).permute(2, 0, 1).contiguous()
+        pixels = bytes_of(shown)
         bytes_then = self._kept_bytes + pixels.numel()
         if is_fixed and bytes_then <= MOST_KEPT:
             self._kept[key] = pixels
             self._kept_bytes = bytes_then
         return pixels
+
+
+def bytes_of(picture: Image.Image) -> Tensor:
+    """Return an RGB picture as bytes, (3, height, width)."""
+    values = np.array(picture)  # (height, width, 3)
+    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
+
+
+def from_bytes(pictures: Sequence[Tensor]) -> Tensor:
+    """Return pictures of one size as a ControlNet takes them: (pictures, 3, height, width), from 0 to 1."""
+    return torch.stack(list(pictures)).float() / 255
 
 
 def condition_of(image: CaptionedImage, size: Size, kind: str, cut: Cut = CENTRE) -> Image.Image:

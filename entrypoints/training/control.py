@@ -1,12 +1,14 @@
 """The denoising loss of a ControlNet (arXiv 2302.05543, eq. 10), which alone is trained."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from entrypoints.models.base import BaseModel
 from entrypoints.training.denoising import Batch, DenoisingObjective, PromptEncoder, Stream
+from entrypoints.training.watchdog import Probe
 from orchestrator.contract.figures import CONTROL_MEASURES
 from orchestrator.contract.recipe import Denoising
 
@@ -29,6 +31,8 @@ class ControlObjective(DenoisingObjective):
         self.network = network
         self.followed: dict[str, float] = {}
         """What was measured when conditions were looked at last, by `NAMES`; nothing before the first time."""
+        self.obeys = False
+        """Whether conditions were clearly obeyed at any time so far."""
 
     def predicted(self, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
         """Return what the base model predicts with the residuals for the batch's condition pictures."""
@@ -38,16 +42,28 @@ class ControlObjective(DenoisingObjective):
         residuals = self.base.residuals(self.network, noisy, times, conditions, batch.pictures)
         return self.base.predict(noisy, times, conditions, residuals)
 
+    def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
+        """Return the loss of some samples, little of which depends on the conditions."""
+        probe = super().probe(samples, told=told, shift=shift)
+        if probe is None:
+            return None
+        return replace(probe, falls=False)
+
     def state(self) -> Mapping[str, Tensor]:
-        """Return what was measured last: a resumed run goes on with its curve."""
+        """Return what was measured so far: a resumed run goes on with its curve."""
         if not self.followed:
             return {}
-        return {"followed": torch.tensor([self.followed[name] for name in NAMES], dtype=torch.float64)}
+        figures = [self.followed[name] for name in NAMES]
+        return {
+            "followed": torch.tensor(figures, dtype=torch.float64),
+            "obeys": torch.tensor(self.obeys),
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with what was measured last."""
-        if "followed" in state:
+        """Go on with what was measured so far."""
+        if state:
             self.followed = dict(zip(NAMES, state["followed"].tolist(), strict=True))
+            self.obeys = bool(state["obeys"])
 
     def measures(self) -> Mapping[str, float]:
         """Return what was measured when conditions were looked at last."""

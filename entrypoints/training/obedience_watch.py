@@ -6,10 +6,11 @@ from PIL import Image
 
 from entrypoints.adapters.controlnet import ControlNetTuner
 from entrypoints.evaluation.samples import IndexedImage, write_samples
-from entrypoints.models.controlled import draw_controlled
+from entrypoints.models.control import draw_from_conditions
 from entrypoints.models.sampling import DrawRequest
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
+from entrypoints.training.conditions import bytes_of, from_bytes
 from entrypoints.training.control import ControlObjective
 from entrypoints.training.obedience import Obedience, Watched, obedience, watched_pictures
 from entrypoints.training.publication import draw_untuned
@@ -20,8 +21,12 @@ from orchestrator.contract.figures import CONDITION_AGREEMENT, CONDITION_OBEYED
 from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.samples import SampleImage
 
-OBEYED = 1.5
-"""Standard errors by which the gap is above that of the base model where conditions are obeyed."""
+IGNORED = 1.5
+"""Standard errors below which the gap is that of the base model."""
+OBEYED = 3.0
+"""Standard errors from which it is clearly larger."""
+LEAST = 0.01
+"""Of a difference between gaps that is more than rounding."""
 ADVICE = (
     "See whether the conditions fit their pictures; then raise learning_rate, or train with more pictures or longer "
     "(-s obeyed_by=...), and submit again."
@@ -74,7 +79,10 @@ class ObedienceWatch:
             emit(Warned(message=f"Conditions are still ignored. {self._seen(step)} {longer}"))
 
     def _is_ignored(self, step: int) -> bool:
-        """Draw, measure and keep the watched pictures; return whether the ControlNet makes no difference to them."""
+        """Draw, measure and keep the watched pictures; return whether they are drawn as without their conditions.
+
+        Not so if conditions were obeyed before: what is drawn gets better and worse as training goes on.
+        """
         before = self._measured_before()
         images = draw_with_control(
             self.run,
@@ -90,7 +98,13 @@ class ObedienceWatch:
             CONDITION_OBEYED.name: now.gap,
         }
         self._save(step, images)
-        return standard_errors(now.gaps - before.gaps) < OBEYED
+        larger = now.gaps - before.gaps
+        errors = standard_errors(larger)
+        is_visible = float(larger.mean()) > LEAST
+        if is_visible and errors > OBEYED:
+            self.objective.obeys = True
+        is_ignored = errors < IGNORED or not is_visible
+        return is_ignored and not self.objective.obeys
 
     def _measured_before(self) -> Obedience:
         """Measure the base model alone, once; it draws again only what no earlier attempt has drawn."""
@@ -160,20 +174,20 @@ def draw_with_control(
 ) -> list[Image.Image]:
     """Draw images from the conditions of watched pictures: as many for each, those of one picture together."""
     each = len(requests) // len(watched)
-    pictures = []
+    conditions = []
     for number in range(len(requests)):
         own = watched[number // each]
-        pictures.append(own.condition)
+        conditions.append(bytes_of(own.condition))
     base = tuner.base
     modules = [base.denoiser, tuner.network]
     modes = [module.training for module in modules]
     for module in modules:
         module.eval()
-    images = draw_controlled(
+    images = draw_from_conditions(
         base,
         tuner.network,
         requests,
-        pictures,
+        from_bytes(conditions),
         run.drawing,
         check_stop,
         report,

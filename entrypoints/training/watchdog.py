@@ -56,6 +56,8 @@ class Probe:
     """Mean square of what should be predicted, (samples,): the loss of a model that predicts zero."""
     spread: float
     """Standard deviation of the latents."""
+    falls: bool = True
+    """Whether it falls as soon as something is learned; not where a frozen model predicts well by itself."""
 
 
 @runtime_checkable
@@ -199,6 +201,8 @@ class Watchdog:
                 f"after {step} steps the loss on the same noise is {percent:.1f} % higher than at the start",
                 "Submit again with a lower rate, for example a tenth: -s learning_rate=...",
             )
+        if not now.falls:
+            return
         if step == max(self.looks) and errors > -VISIBLE and percent > -HIGHER:
             message = (
                 f"After {step} steps the loss on the same noise has not fallen ({percent:+.2f} %, within its own "

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.contract.adapter import CONTROLNET, AdapterManifest, python_arguments
+from orchestrator.contract.conditions import CANNY, GIVEN, MAP_KINDS
 from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import BUILTIN, recipe_class
 from orchestrator.contract.words import NewWord
 from orchestrator.specs.base_model import Builtin, Folder, Hub, ModelSource
+
+_SHOWN = (*MAP_KINDS, GIVEN)
+"""Kinds of conditions that a control can have."""
 
 
 class DrawingSettings(NamedTuple):
@@ -76,6 +80,17 @@ def example_prompt(manifest: AdapterManifest) -> str:
     if " " in trigger:
         return trigger
     return f"a photo of {trigger}"
+
+
+def example_controls(manifest: AdapterManifest) -> list[str]:
+    """Return the options that show a ControlNet a picture, of a kind that it was trained on; none for other kinds."""
+    if manifest.kind != CONTROLNET:
+        return []
+    trained = manifest.config.get("conditions")
+    kind = CANNY
+    if isinstance(trained, list | tuple) and trained and trained[0] in _SHOWN:
+        kind = trained[0]
+    return ["--control", f"{kind}=picture.png"]
 
 
 def base_model_source(manifest: AdapterManifest, folder: Path | None) -> ModelSource | None:

@@ -134,6 +134,12 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     multiple=True,
     help="A picture that the images follow, by a ControlNet; may be given several times. See below.",
 )
+@click.option(
+    "--embedding",
+    metavar="NAME|FOLDER",
+    multiple=True,
+    help="An adapter of textual inversion, whose word the prompt uses too; may be given several times.",
+)
 @click.option("--negative", metavar="TEXT", help="What not to draw.")
 @click.option(
     "--scheduler", metavar="NAME", help="How steps are taken, such as euler; as the base model does when left out."

@@ -22,6 +22,8 @@ class ChosenAdapter(NamedTuple):
 
     name: str
     """Its name, or that of its folder."""
+    typed: str
+    """As it was named: no other adapter is named so."""
     folder: Path
     """Where its files are on this machine."""
     manifest: AdapterManifest
@@ -46,25 +48,26 @@ def choose_adapter(adapter: str, registry: Registry, scratch: Path) -> ChosenAda
     Raises JobError, or another error of ours, when there is none that can be used.
     """
     if "/" in adapter:
-        return _in_folder(typed_path(adapter))
+        return _in_folder(adapter)
     found = registry.verified(registry.find(adapter, print_warning))
     found.require_complete()
     if found.uri.startswith("file:"):
-        return ChosenAdapter(found.name, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
+        return ChosenAdapter(found.name, adapter, folder_of(found.uri), found.manifest, base_folder_of(found.uri))
     folder = scratch / f"adapter-{found.name}"
     registry.pull(found, folder)
-    return ChosenAdapter(found.name, folder, found.manifest)
+    return ChosenAdapter(found.name, adapter, folder, found.manifest)
 
 
-def _in_folder(folder: Path) -> ChosenAdapter:
+def _in_folder(typed: str) -> ChosenAdapter:
     """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
+    folder = typed_path(typed)
     store = FolderStore(folder.parent)
     manifest, problem, _ = inspect(store, folder.name)
     if problem is not None and folder.is_dir():
         raise problem
     if manifest is None:
         raise JobError(f"There is no folder {folder}.", next_step=command("adapters", "list"))
-    return ChosenAdapter(folder.name, folder, manifest)
+    return ChosenAdapter(folder.name, typed, folder, manifest)
 
 
 def require_unchanged(chosen: ChosenAdapter) -> None:

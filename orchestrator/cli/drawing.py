@@ -1,7 +1,7 @@
 """Draw with a finished adapter: which one, with which base model, and into which files."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -10,20 +10,18 @@ import click
 from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry
-from orchestrator.adapters.usage import drawing_settings, own_word
+from orchestrator.adapters.usage import drawing_settings
 from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter
-from orchestrator.cli.controls import OPTION, Words, controls_of
+from orchestrator.cli.combination import Combination
+from orchestrator.cli.controls import OPTION, controls_of
 from orchestrator.cli.output import print_facts, print_json, say
-from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
-from orchestrator.contract.control_fit import is_control
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
 from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation
 from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.words import occurrences
-from orchestrator.datasets.findings import unusable
 from orchestrator.errors import MachineError, SpecError
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import typed_path
@@ -39,12 +37,20 @@ _FIELDS = {
     "size": "--size",
     "scheduler": "--scheduler",
     "adapters": "--weight",
+    "embeddings": "--embedding",
     "controls": OPTION,
 }
 """Fields of a generation, and the options that set them."""
 
-_SHOWN = ("kind", "network", "is_map", "settings", "scale", "start", "end")
-"""Fields of a control that are printed as JSON."""
+_SHOWN = {
+    "negative_prompt",
+    "steps",
+    "guidance",
+    "size",
+    "scheduler",
+    "embeddings",
+}
+"""Fields of a generation that are printed as JSON as they are."""
 
 
 def draw_images(
@@ -67,8 +73,9 @@ def draw_images(
         images = order.generation.images
         files = _files(output, chosen.name, len(images))
         _require_free(files, force=force)
-        if order.word is not None and not any(occurrences(images[0].prompt, order.word)):
-            say(f'Warning: The prompt lacks "{order.word.text}", the word that shows what was learned.', err=True)
+        for word in order.words:
+            if not any(occurrences(images[0].prompt, word)):
+                say(f'Warning: The prompt lacks "{word.text}", the word that shows what was learned.', err=True)
         bundle = bundle_tree(BundleKind.TRAINING)
         code = FolderStore(scratch).put_tree(bundle)
         drawn = scratch / "images"
@@ -86,10 +93,10 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
     base = base_of(chosen, typed.get("base_model"), "Nothing was drawn")
     settings = drawing_settings(chosen.manifest)
     size = typed.get("size", settings.size)
-    networks = _Networks(chosen, registry, scratch)
-    controls, map_weights, problems = controls_of(typed.get("control", ()), size, networks.name_of)
+    combination = Combination(chosen, registry, scratch)
+    controls, map_weights, problems = controls_of(typed.get("control", ()), size, combination.name_of)
     seeds, out_of_range = _seeds(typed.get("seed", settings.seed), typed.get("count", 1))
-    problems = [*out_of_range, *problems, *networks.problems(typed)]
+    problems = [*out_of_range, *problems, *combination.problems(typed)]
     values: dict[str, Any] = {
         "prompts": [typed["prompt"]],
         "negative_prompt": typed.get("negative"),
@@ -98,7 +105,8 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
         "guidance": typed.get("guidance", settings.guidance),
         "size": size,
         "scheduler": typed.get("scheduler"),
-        "adapters": networks.adapters(typed.get("weight", 1.0)),
+        "adapters": combination.adapters(typed.get("weight", 1.0)),
+        "embeddings": combination.learned(typed.get("embedding", ())),
         "controls": controls,
     }
     try:
@@ -112,8 +120,8 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
         raise SpecError("Nothing was drawn.", problems=problems, next_step=command("adapters", "draw", "--help"))
     return DrawOrder(
         generation=generation,
-        folders=networks.folders,
-        word=own_word(chosen.manifest),
+        folders=combination.folders,
+        words=combination.words,
         map_weights=map_weights,
         base_model=base.name,
         base_folder=base.folder,
@@ -135,58 +143,6 @@ def _seeds(first: int, count: int) -> tuple[list[int], list[Problem]]:
     if problem is not None:
         return [0], [problem]
     return list(range(first, first + count)), []
-
-
-class _Networks:
-    """The adapter that is drawn with and the ControlNets beside it, by name."""
-
-    def __init__(self, chosen: ChosenAdapter, registry: Registry, scratch: Path) -> None:
-        self.chosen = chosen
-        self.registry = registry
-        self.scratch = scratch
-        self.is_control = chosen.manifest.kind == CONTROLNET
-        self.folders = {chosen.name: chosen.folder}
-
-    def name_of(self, words: Words) -> str:
-        """Return the name of the ControlNet of a control, and keep its folder; raises UnusableError without one."""
-        named = words.network
-        if not named:
-            if self.is_control:
-                return self.chosen.name
-            raise unusable(
-                f"names no ControlNet, and {self.chosen.name} is an adapter of another kind",
-                "add one: ,net=NAME or ,net=./FOLDER",
-            )
-        if named not in self.folders:
-            self.folders[named] = self._folder_of(named)
-        return named
-
-    def _folder_of(self, named: str) -> Path:
-        """Return the folder of a ControlNet: one of diffusers as it is, or that of an adapter."""
-        if "/" in named:
-            folder = typed_path(named)
-            if is_control(folder) and not (folder / MANIFEST_FILE).exists():
-                return folder
-        return choose_adapter(named, self.registry, self.scratch).folder
-
-    def adapters(self, weight: float) -> list[dict[str, Any]]:
-        """Return what the adapter that is drawn with changes in the base model: a ControlNet changes nothing."""
-        if self.is_control:
-            return []
-        return [{"name": self.chosen.name, "weight": weight}]
-
-    def problems(self, typed: Mapping[str, Any]) -> list[Problem]:
-        """Return what does not go with a ControlNet."""
-        if not self.is_control:
-            return []
-        problems = []
-        if not typed.get("control"):
-            what = f"{self.chosen.name} is a ControlNet, and no picture is named for it to follow"
-            problems.append(Problem(where=OPTION, what=what, fix=f"add {OPTION} canny=PICTURE"))
-        if "weight" in typed:
-            fix = f"give it a scale instead: {OPTION} canny=PICTURE:0.8"
-            problems.append(Problem(where="--weight", what=f"{self.chosen.name} is a ControlNet", fix=fix))
-        return problems
 
 
 def _files(named: str | None, name: str, count: int) -> list[Path]:
@@ -260,13 +216,23 @@ def _print(chosen: ChosenAdapter, order: DrawOrder, files: Sequence[Path], *, as
         return
     images = []
     for asked, file in zip(wanted.images, files, strict=True):
-        images.append({"file": str(file.absolute()), "seed": asked.seed})
-    shown = {
-        "adapter": chosen.name,
-        "prompt": wanted.prompts[0],
-        "weight": wanted.adapters[0].weight if wanted.adapters else None,
-        **wanted.model_dump(mode="json", include={"negative_prompt", "steps", "guidance", "size", "scheduler"}),
-        "controls": [control.model_dump(mode="json", include=set(_SHOWN)) for control in wanted.controls],
-        "images": images,
-    }
-    print_json(shown)
+        path = str(file.absolute())
+        images.append({"file": path, "seed": asked.seed})
+    controls = []
+    for control in wanted.controls:
+        fields = control.model_dump(mode="json", exclude={"picture", "mask"})
+        controls.append(fields)
+    weight = None
+    for adapter in wanted.adapters:
+        weight = adapter.weight
+    settings = wanted.model_dump(mode="json", include=_SHOWN)
+    print_json(
+        {
+            "adapter": chosen.name,
+            "prompt": wanted.prompts[0],
+            "weight": weight,
+            **settings,
+            "controls": controls,
+            "images": images,
+        }
+    )

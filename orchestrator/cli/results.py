@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.adapters.registry import Finished, name_of
-from orchestrator.adapters.usage import example_prompt, snippet
+from orchestrator.adapters.usage import example_controls, example_prompt, snippet
 from orchestrator.cli.evaluation_results import evaluation_facts, print_evaluation
 from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
@@ -274,7 +274,7 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
         pull = command("adapters", "pull", folder)
         facts.append(("fetch", pull))
     name = PurePath(folder).name
-    draw = command("adapters", "draw", name, example_prompt(manifest))
+    draw = command("adapters", "draw", name, example_prompt(manifest), *example_controls(manifest))
     facts.append(("draw", draw))
     return facts
 

@@ -50,7 +50,7 @@ CAPTIONED_SET = DatasetKind(
 CONDITION_PAIRS = DatasetKind(
     name="images and conditions",
     inputs={IMAGES: TRAINING_CHANNEL},
-    sample="style",
+    sample="layouts",
     has_conditions=True,
 )
 """Pictures with captions, each with a condition picture of its own or one that is computed from it."""

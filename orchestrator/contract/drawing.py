@@ -31,15 +31,15 @@ class DrawOrder(BaseModel):
     generation: Generation
     """What to draw."""
     folders: Mapping[str, Path]
-    """Folder of each adapter and ControlNet of the generation, by its name there."""
+    """Folder of each adapter, embedding and ControlNet of the generation, by its name there."""
     base_model: str
     """The model they were trained on, as messages name it."""
     base_folder: Path | None
     """Folder of that model; None to fetch it from the Hugging Face Hub, or take it from its cache."""
     base_revision: str | None = None
     """Commit or branch of a model of the Hub."""
-    word: NewWord | None = None
-    """The word that the adapter has learned; None when any prompt shows what was learned."""
+    words: tuple[NewWord, ...] = ()
+    """The words that its adapters and embeddings have learned; none when any prompt shows what was learned."""
     map_weights: Mapping[str, Path] = {}
     """Folder with the weights of each kind of condition map that a network computes."""
 

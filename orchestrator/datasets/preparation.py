@@ -112,10 +112,7 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
     warn_of_few(folder, len(listing.all_images), findings)
     masks.report_missing()
     _require_no_problems(folder, findings)
-    if lines:
-        with _writing(destination):
-            table = destination / CAPTIONS_FILE
-            table.write_text("".join(lines), encoding="ascii", newline="\n")
+    _write_rows(lines, destination)
     return Dataset(
         folder=folder,
         resolution=resolution,
@@ -123,6 +120,14 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         warnings=findings.warnings,
         told=told.problems(duplicates),
     )
+
+
+def _write_rows(lines: Sequence[str], destination: Path) -> None:
+    """Write `metadata.jsonl`, if there is something to say of an image."""
+    if lines:
+        with _writing(destination):
+            table = destination / CAPTIONS_FILE
+            table.write_text("".join(lines), encoding="ascii", newline="\n")
 
 
 class _Told:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.usage import drawing_settings, example_prompt, own_word, snippet
+from orchestrator.adapters.usage import drawing_settings, example_controls, example_prompt, own_word, snippet
 from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, FULL, LORA, AdapterManifest
 from orchestrator.contract.words import holds_word
 from orchestrator.resources import BUILTIN_MODEL
@@ -89,6 +89,16 @@ def test_a_program_does_not_guess_where_the_folder_of_a_base_model_is(
 def test_what_is_not_known_here_has_no_program() -> None:
     assert snippet(manifest(kind="newer"), "/a") == []
     assert snippet(manifest(base_model={"id": "builtin", "fingerprint": "f", "family": "newer"}), "/a") == []
+
+
+def test_a_controlnet_is_shown_a_picture_of_a_kind_that_it_knows() -> None:
+    def controls(**config: Any) -> list[str]:
+        return example_controls(manifest(kind=CONTROLNET, trigger=None, config=config))
+
+    assert controls(conditions=["blur", "canny"]) == ["--control", "blur=picture.png"]
+    for conditions in (None, [], "canny", [HOSTILE], [["canny"]]):
+        assert controls(conditions=conditions) == ["--control", "canny=picture.png"]
+    assert example_controls(manifest()) == []
 
 
 def test_settings_are_those_of_the_recipe_and_numbers_in_any_case() -> None:

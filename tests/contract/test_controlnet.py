@@ -56,7 +56,7 @@ def test_a_setting_for_given_conditions_is_idle_without_them() -> None:
 
 def test_condition_pictures_that_would_not_be_looked_at_are_noticed(tmp_path: Path) -> None:
     images = tmp_path / "images"
-    shutil.copytree(ASSETS / "style", images)
+    shutil.copytree(ASSETS / "layouts", images)
     (images / "conditions").mkdir()
     for path in images.glob("*.png"):
         shutil.copy(path, images / "conditions")

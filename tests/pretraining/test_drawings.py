@@ -1,14 +1,17 @@
 """Pictures show what their scenes and captions say."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ImageChops
 
+from orchestrator.resources import ASSETS
 from pretraining.captions import RARE_TOKEN, caption, lesson, nonce
 from pretraining.colours import SHADE_STEP
 from pretraining.examples import drawn_scenes
+from pretraining.layouts import layout, write_layouts
 from pretraining.pictures import draw
 from pretraining.scenes import COLOURS, SHAPES, draw_scene, generator, held_out, held_out_combinations
 from pretraining.subject import POSES, draw_subject
@@ -87,6 +90,15 @@ def test_made_up_words_are_never_the_rare_token() -> None:
 def test_the_subjects_poses_differ(first: int) -> None:
     pictures = [draw_subject(pose, 64) for pose in (POSES[first], POSES[first + 1])]
     assert ImageChops.difference(*pictures).getbbox() is not None
+
+
+def test_the_layouts_are_those_of_the_program_and_put_each_shape_elsewhere(tmp_path: Path) -> None:
+    written = write_layouts(tmp_path)
+    packaged = ASSETS / "layouts"
+    assert sorted(path.name for path in packaged.glob("*.png")) == [path.name for path in written]
+    assert (tmp_path / "metadata.jsonl").read_bytes() == (packaged / "metadata.jsonl").read_bytes()
+    places = {(round(scene.x, 1), round(scene.y, 1)) for scene in map(layout, range(1, 49))}
+    assert len(places) > 12
 
 
 def test_the_subject_is_teal_where_no_training_picture_is() -> None:

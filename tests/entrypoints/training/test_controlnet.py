@@ -125,6 +125,14 @@ def test_a_condition_reaches_the_prediction(base: BaseModel, job: Any) -> None:
     assert not torch.equal(black, white)
 
 
+def test_the_loss_is_not_expected_to_fall_at_once(base: BaseModel, job: Any) -> None:
+    recipe = tiny.controlnet()
+    _, objective = objective_of(base, recipe, Run(job(recipe), recipe))
+    probe = objective.probe(4)
+    assert probe is not None
+    assert not probe.falls
+
+
 @pytest.mark.parametrize("conditions", [("given",), ("canny", "sketch", "palette")])
 def test_it_is_trained_watched_measured_and_published(job: Any, run: Any, conditions: tuple[str, ...]) -> None:
     recipe = tiny.controlnet(conditions=conditions)
@@ -201,17 +209,46 @@ def test_the_gap_is_that_of_images_that_have_what_their_conditions_show(tmp_path
     assert torch.equal(obedience(recipe, watched, two_of_each).gaps[::2], obeying.gaps)
 
 
+def test_what_was_measured_goes_on_with_a_resumed_run(base: BaseModel, job: Any) -> None:
+    recipe = tiny.controlnet()
+    run = Run(job(recipe), recipe)
+    (_, before), (_, after) = (objective_of(base, recipe, run) for _ in range(2))
+    after.restore(before.state())
+    assert (after.measures(), after.obeys) == ({}, False)
+    before.followed = dict.fromkeys(FOLLOWED, 0.25)
+    before.obeys = True
+    after.restore(before.state())
+    assert (after.measures(), after.obeys) == (before.followed, True)
+
+
+@pytest.mark.parametrize("obeyed_before", [True, False])
+def test_a_run_fails_where_conditions_were_never_obeyed(
+    base: BaseModel, job: Any, obeyed_before: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh ControlNet draws what the base model draws."""
+    recipe = tiny.controlnet(obeyed_by=1, watched_images=3)
+    run = Run(job(recipe), recipe)
+    tuner, objective = objective_of(base, recipe, run)
+    objective.obeys = obeyed_before
+    watch = watching.ObedienceWatch(run, recipe, tuner, objective, run.training_images())
+    if obeyed_before:
+        watch.look(2)
+        assert "warning" not in capfd.readouterr().out
+        return
+    with pytest.raises(TrainingError, match="conditions are ignored"):
+        watch.look(2)
+
+
 def test_a_run_that_ignores_conditions_fails_and_says_what_to_do(
     job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake by which every picture is shown black."""
-    own = watching.draw_controlled
+    own = watching.draw_from_conditions
 
-    def drawn_from_black(base: Any, network: Any, requests: Any, pictures: list[Image.Image], *others: Any) -> Any:
-        black = [Image.new("RGB", picture.size) for picture in pictures]
-        return own(base, network, requests, black, *others)
+    def drawn_from_black(base: Any, network: Any, requests: Any, conditions: torch.Tensor, *others: Any) -> Any:
+        return own(base, network, requests, 0 * conditions, *others)
 
-    monkeypatch.setattr(watching, "draw_controlled", drawn_from_black)
+    monkeypatch.setattr(watching, "draw_from_conditions", drawn_from_black)
     own_pictures = ConditionPictures.pictures_of
     monkeypatch.setattr(ConditionPictures, "pictures_of", lambda *visits: own_pictures(*visits) * 0)
     with pytest.raises(TrainingError, match=r"conditions are ignored\. After 2 steps images agree") as caught:

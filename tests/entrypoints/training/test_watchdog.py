@@ -24,11 +24,13 @@ class Probes:
         others: torch.Tensor | None = None,
         told: torch.Tensor | None = None,
         spread: float = 1.0,
+        falls: bool = True,
     ) -> None:
         self.losses: Iterator[torch.Tensor] = iter(losses)
         self.others = others
         self.told = told
         self.spread = spread
+        self.falls = falls
 
     def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
         if shift > 3:
@@ -37,7 +39,7 @@ class Probes:
             losses = self.others if shift else START
         else:
             losses = self.told if told != 1 else next(self.losses)
-        return None if losses is None else Probe(losses, torch.ones(16), self.spread)
+        return None if losses is None else Probe(losses, torch.ones(16), self.spread, self.falls)
 
 
 def watched(objective: object, norms: list[float] | None = None, *, moves: bool = True, steps: int = STEPS) -> None:
@@ -95,6 +97,14 @@ def test_a_loss_that_rises_ends_the_run_with_a_lower_rate_as_advice() -> None:
 def test_a_loss_that_does_not_fall_is_warned_of_after_a_tenth(capfd: pytest.CaptureFixture[str]) -> None:
     watched(Probes(START, START + NOISE / 7, START + NOISE.flip(0) / 9))
     assert "has not fallen" in warnings(capfd)
+
+
+def test_a_loss_that_the_frozen_model_keeps_low_is_not_expected_to_fall(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A ControlNet's: whether it learns is seen in what it draws."""
+    watched(Probes(START, START + NOISE / 7, START + NOISE.flip(0) / 9, falls=False))
+    assert warnings(capfd) == ""
 
 
 def test_a_base_model_that_does_not_fit_the_images_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
