@@ -37,8 +37,11 @@ def load_detector(
     if settings is None:
         settings = MAP_KINDS[kind].settings()
     folder = require_weights(kind, weights)
+    detector_class = _detector_class(kind)
     try:
-        detector = _load(kind, folder, device or torch.device("cpu"))
+        with redirect_stdout(stderr):  # libraries print, and stdout is for events
+            detector = detector_class.from_pretrained(str(folder))
+        detector.to(device or torch.device("cpu"))
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):
             raise
@@ -47,10 +50,15 @@ def load_detector(
             f"The weights for {kind} maps in {folder} cannot be loaded: {first_line(error)}",
             "fetch them again from lllyasviel/Annotators on the Hugging Face Hub",
         ) from error
-    sides = settings.model_dump()["resolution"]
+    side = settings.model_dump()["resolution"]
 
     def make(picture: Image.Image) -> Image.Image:
-        found = detector(picture.convert("RGB"), detect_resolution=sides, image_resolution=sides, output_type="pil")
+        found = detector(
+            picture.convert("RGB"),
+            detect_resolution=side,
+            image_resolution=side,
+            output_type="pil",
+        )
         return found.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
 
     return make
@@ -73,13 +81,19 @@ def require_weights(kind: str, weights: Path | None) -> Path:
             f"The folder {weights} lacks {missing[0]}, which {kind} maps need.",
             f"put {names} of lllyasviel/Annotators there",
         )
-    if find_spec(_MODULE) is None:
-        raise TrainingError("conditions", f"{kind.capitalize()} maps need the package controlnet-aux.", _INSTALL)
     return weights
 
 
-def _load(kind: str, folder: Path, device: torch.device) -> Any:
-    """Load a detector; what its libraries print goes to stderr, because stdout is for events."""
-    with redirect_stdout(stderr):
-        detector = getattr(import_module(_MODULE), _CLASSES[kind])
-        return detector.from_pretrained(str(folder)).to(device)
+def _detector_class(kind: str) -> Any:
+    """Return the class of a kind's detector; raises TrainingError("conditions") when its package does not work."""
+    if find_spec(_MODULE) is None:
+        raise TrainingError("conditions", f"{kind.capitalize()} maps need the package controlnet-aux.", _INSTALL)
+    try:
+        with redirect_stdout(stderr):
+            return getattr(import_module(_MODULE), _CLASSES[kind])
+    except Exception as error:  # torchvision raises a RuntimeError where it does not fit torch
+        raise TrainingError(
+            "conditions",
+            f"The package controlnet-aux cannot be used: {first_line(error)}",
+            "install what fits this torch: pip install --upgrade controlnet-aux torchvision timm",
+        ) from error

@@ -1,9 +1,11 @@
 """Condition maps show what they are named for, at any size, and agreement tells who obeys them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
@@ -146,3 +148,62 @@ def test_a_learned_map_without_its_weights_says_which_and_from_where(kind: str, 
     assert first in unnamed.value.next_step
     assert f"lacks {first}" in empty.value.message
     assert "lllyasviel/Annotators" in empty.value.next_step
+
+
+STAND_IN = """
+import torch
+from PIL import Image
+
+print("a library that prints")
+
+
+class HEDdetector:
+    def __init__(self, level):
+        self.level = level
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        return cls(torch.load(folder + "/ControlNetHED.pth")["level"])
+
+    def to(self, device):
+        return self
+
+    def __call__(self, picture, detect_resolution, image_resolution, output_type):
+        side = detect_resolution
+        return Image.new("L", (side, side), int(self.level))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in for controlnet-aux, which brings torchvision and timm; returns a folder for weights."""
+    monkeypatch.delitem(sys.modules, "controlnet_aux", raising=False)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "controlnet_aux.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    torch.save({"level": torch.tensor(200)}, weights / "ControlNetHED.pth")
+    return weights
+
+
+def test_a_learned_map_has_the_size_of_its_picture_and_comes_from_the_weights_of_its_folder(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = map_maker("hed", settings_of("hed", {"resolution": 128}), package)
+    made = make(drawing((90, 60)))
+    assert (made.size, made.mode) == ((90, 60), "RGB")
+    assert made.getpixel((40, 30)) == (200, 200, 200)
+    assert agreement("hed", drawing((90, 60)), made, make=make) == 1
+    assert capsys.readouterr().out == ""  # stdout is for events
+
+
+def test_a_network_that_cannot_be_used_is_one_message(package: Path) -> None:
+    (package / "ControlNetHED.pth").write_bytes(b"junk")
+    with pytest.raises(TrainingError, match=r"The weights for hed maps in .* cannot be loaded"):
+        map_maker("hed", weights=package)
+    sys.modules.pop("controlnet_aux")
+    (package.parent / "site" / "controlnet_aux.py").write_text("raise RuntimeError('operator nms does not exist')\n")
+    with pytest.raises(TrainingError, match="controlnet-aux cannot be used: operator nms") as broken:
+        map_maker("hed", weights=package)
+    assert "pip install" in broken.value.next_step
