@@ -24,7 +24,7 @@ from orchestrator.contract.evaluation import (
     Evaluation,
     EvaluationPrompts,
 )
-from orchestrator.contract.evaluation_result import DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
+from orchestrator.contract.evaluation_result import AskedPrompt, DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.contract.plurals import counted
@@ -168,7 +168,7 @@ def _result(
             weight=settings.weight,
         ),
         base_model=manifest.base_model,
-        prompts=asked.prompts,
+        prompts=tuple(AskedPrompt(base=one.before, adapter=one.after, text=one.text) for one in asked.prompts),
         prompts_are_captions=asked.are_captions,
         unrelated=asked.unrelated,
         seeds=tuple(settings.all_seeds),
