@@ -142,9 +142,8 @@ def metrics_page() -> str:
             "",
             _INTERVALS,
             "## `evaluation.json`\n",
-            *_model_sections(
-                EvaluationResult, EvaluatedAdapter, AskedPrompt, DrawnWith, Space, Figure, Estimate, Skipped
-            ),
+            *_model_sections(EvaluationResult, EvaluatedAdapter, AskedPrompt, DrawnWith),
+            *_model_sections(Space, Figure, Estimate, Skipped),
         ]
     )
 
@@ -170,7 +169,8 @@ package `lpips` has linear heads for a network whose weights no package has.
 The real pictures are those that `--reference` names, or the training pictures that are kept with the adapter. Compare
 with pictures that training has not seen, if there are any: `--reference` then tells learning from learning by heart.
 """
-_INTERVALS = """Where a real picture can be measured too, its figure is the *ceiling*: each with all others, never with itself. *Gap
+_INTERVALS = """\
+Where a real picture can be measured too, its figure is the *ceiling*: each with all others, never with itself. *Gap
 closed* is (adapter - base) / (ceiling - base). It is absent where the base model's images are about as near to the
 real pictures as these are to one another.
 
