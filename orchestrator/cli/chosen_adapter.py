@@ -59,7 +59,7 @@ def choose_adapter(adapter: str, registry: Registry, scratch: Path) -> ChosenAda
 def _in_folder(folder: Path) -> ChosenAdapter:
     """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
     store = FolderStore(folder.parent)
-    manifest, problem, _ = inspect(store, folder.name)
+    manifest, problem = inspect(store, folder.name)
     if problem is not None and folder.is_dir():
         raise problem
     if manifest is None:
