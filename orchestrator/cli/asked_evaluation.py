@@ -9,7 +9,7 @@ from orchestrator.adapters.registry import Registry
 from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter, require_unchanged
 from orchestrator.cli.output import print_warning, say
 from orchestrator.contract.command_line import command
-from orchestrator.contract.evaluation import MOST_PROMPTS, Evaluation, EvaluationPrompts
+from orchestrator.contract.evaluation import KINDS, MOST_PROMPTS, Evaluation, EvaluationPrompts
 from orchestrator.contract.problem import problems_of
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
@@ -62,6 +62,7 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     registry = Registry([target.store for target in open_targets(settings, print_warning)])
     chosen = choose_adapter(adapter, registry, scratch)
     require_unchanged(chosen)
+    _require_kind(chosen)
     base = base_of(chosen, given["base_model"], _UNDONE)
     prompts = _prompts(chosen, given["prompts"])
     reference = _folder(given["reference"], "--reference")
@@ -84,6 +85,15 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
         staging=scratch / "inputs",
     )
     return AskedEvaluation(evaluation, spec, prepared, prompts)
+
+
+def _require_kind(chosen: ChosenAdapter) -> None:
+    """Raise JobError for an adapter that does not draw from a prompt alone, or of a newer version."""
+    kind = chosen.manifest.kind
+    if kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        message = f'"{chosen.name}" is an adapter of the kind "{kind}"; an evaluation can measure: {known}. {_UNDONE}.'
+        raise JobError(message, next_step=command("adapters", "show", chosen.name))
 
 
 def _spec(

@@ -62,7 +62,7 @@ def _in_folder(typed: str) -> ChosenAdapter:
     """Return the adapter in a folder of this machine; raises the error of one that cannot be used."""
     folder = typed_path(typed)
     store = FolderStore(folder.parent)
-    manifest, problem, _ = inspect(store, folder.name)
+    manifest, problem = inspect(store, folder.name)
     if problem is not None and folder.is_dir():
         raise problem
     if manifest is None:

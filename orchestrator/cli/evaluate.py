@@ -96,6 +96,7 @@ def evaluate(adapter: str, *, target: str, dry_run: bool, yes: bool, **given: An
 
 
 def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start, *, dry_run: bool) -> int:
+    from orchestrator.cli.local_plan import expected_text
     from orchestrator.cli.plans import NOT_STARTED
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore, folder_of
@@ -109,11 +110,15 @@ def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start,
         return 0
     if dry_run:
         output = folder_of(plan.request["OutputDataConfig"]["S3OutputPath"])
-        print_facts([("job", plan.request["TrainingJobName"]), *_facts(asked), ("evaluation", str(output))])
+        expected = expected_text(asked.spec, target)
+        facts = [("job", plan.request["TrainingJobName"]), *_facts(asked)]
+        print_facts([*facts, ("expected", expected), ("evaluation", str(output))])
         say(NOT_STARTED, err=True)
         return 0
     settings.require_writable()
     store_trees(plan, FolderStore(settings.store))
+    if not start.as_json and not target.has(plan.request["TrainingJobName"]):
+        say(f"Expected duration: {expected_text(asked.spec, target)}", err=True)
     return begin(plan, target, start)
 
 

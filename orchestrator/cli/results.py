@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from orchestrator.adapters.registry import Finished, name_of
+from orchestrator.adapters.evaluations import Outcome
+from orchestrator.adapters.registry import name_of
 from orchestrator.adapters.usage import example_controls, example_prompt, snippet
 from orchestrator.cli.evaluation_results import evaluation_facts, print_evaluation
 from orchestrator.cli.output import print_facts, print_json, print_table, say
@@ -26,8 +27,8 @@ from orchestrator.targets.local.publication import base_model_of
 from orchestrator.targets.names import TargetName
 from orchestrator.terminal import printable, size_text
 
-_NOTHING = Finished(None, None)
-"""What is known of the adapter of a job that is not complete."""
+_NOTHING = Outcome()
+"""What is known of the result of a job that is not complete."""
 _METRIC_HEADS = ("", "BEFORE", "AFTER", "REAL PHOTOS")
 Facts = list[tuple[str, str]]
 """Names and values, one pair a line."""
@@ -117,7 +118,7 @@ def print_snippet(manifest: AdapterManifest, folder: str, base_folder: Path | No
 def job_json(
     job: Job,
     description: JobDescription,
-    finished: Finished,
+    finished: Outcome,
 ) -> dict[str, Any]:
     """Return a job as the value that --json prints."""
     usd = cost(description)
@@ -153,7 +154,7 @@ def job_json(
     return values
 
 
-def _facts(job: Job, description: JobDescription, finished: Finished) -> Facts:
+def _facts(job: Job, description: JobDescription, finished: Outcome) -> Facts:
     """Return everything that is known of a job."""
     manifest = finished.manifest
     problem = finished.problem

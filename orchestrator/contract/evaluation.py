@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.contract.adapter import EMBEDDING, FULL, LORA, PEFT, PIVOTAL
 from orchestrator.contract.datasets import NOTHING, DatasetKind
 from orchestrator.contract.evaluation_result import EVALUATE
 from orchestrator.contract.footprint import Footprint, ModelSize
@@ -21,6 +22,8 @@ REFERENCE_CHANNEL = "reference"
 PROMPTS_CHANNEL = "prompts"
 DINO_CHANNEL = "dino"
 
+KINDS = frozenset({LORA, FULL, EMBEDDING, PEFT, PIVOTAL})
+"""What can be measured: kinds of adapters that draw from a prompt alone."""
 FIRST_SEED = 1000
 """Training draws its own images from lower seeds, unless somebody has chosen others."""
 MOST_SEEDS = 16

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.digest import FileDigest, hash_files
-from orchestrator.contract.prompts import EvaluationPrompt
 
 EVALUATE = "evaluate"
 """Name of the work, where a job that trains has the name of its recipe."""
@@ -53,7 +52,7 @@ class Figure(_Part):
     """One quality in one feature space: of the adapter, and beside it of the base model on the same seeds."""
 
     measure: str
-    """What is measured: a name of docs/metrics.md, such as "subject_fidelity"."""
+    """What is measured: a name of the table above."""
     space: str
     """Name of the feature space."""
     images: int = Field(ge=1)
@@ -109,6 +108,17 @@ class DrawnWith(_Part):
     """Side of the square images, pixels."""
 
 
+class AskedPrompt(_Part):
+    """A prompt that asks for what was learned, in the words that each of its readers knows."""
+
+    base: str
+    """As the base model was asked."""
+    adapter: str
+    """As the adapter was asked."""
+    text: str
+    """As CLIP read it: without the subject's own word."""
+
+
 class EvaluationResult(_Part):
     """The whole of `evaluation.json`."""
 
@@ -118,8 +128,8 @@ class EvaluationResult(_Part):
     """What was measured."""
     base_model: BaseModelReference
     """What it was compared with."""
-    prompts: tuple[EvaluationPrompt, ...]
-    """Prompts that ask for what was learned: as the base model was asked, as the adapter was, and as CLIP reads it."""
+    prompts: tuple[AskedPrompt, ...]
+    """Prompts that ask for what was learned."""
     prompts_are_captions: bool = False
     """Whether these are captions of pictures that the adapter was trained on."""
     unrelated: tuple[str, ...] = ()

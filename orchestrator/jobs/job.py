@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from orchestrator.adapters.evaluations import inspect_evaluation
-from orchestrator.adapters.registry import AGAIN, Finished, inspect, made_again
+from orchestrator.adapters.evaluations import Outcome, inspect_evaluation
+from orchestrator.adapters.registry import AGAIN, inspect, made_again
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import STOP_GRACE_SECONDS
@@ -109,7 +109,7 @@ class Job:
         except JobError as error:  # the log cannot be read
             return explain(description, [error.message], checkpoint_step)
 
-    def finished(self) -> Finished:
+    def finished(self) -> Outcome:
         """Look at the adapter or the evaluation of a complete job: what it says, or why it cannot be used."""
         store = self.target.store
         try:
@@ -119,11 +119,11 @@ class Job:
                 return inspect_evaluation(store, prefix, self.name)
             found = inspect(store, prefix)
         except OrchestratorError as error:
-            return Finished(None, error)
+            return Outcome(problem=error)
         problem = found.problem
         if problem is not None and problem.next_step == AGAIN:
             problem.next_step = made_again(self.name)
-        return found
+        return Outcome(found.manifest, problem)
 
 
 class Submission(NamedTuple):

@@ -314,7 +314,7 @@ def _step_settings(recipe: Recipe) -> tuple[str, dict[str, object]]:
 
 
 def _precision(recipe: Recipe) -> object:
-    return getattr(recipe, "mixed_precision", None)
+    return getattr(recipe, "mixed_precision", "no")  # what only draws does so in float32
 
 
 def _tells(planned: _Planned, run: MeasuredRun) -> bool:

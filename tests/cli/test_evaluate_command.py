@@ -214,6 +214,15 @@ def test_an_adapter_of_a_base_model_with_other_weights_is_refused_before_anythin
     assert not settings.jobs.exists()
 
 
+def test_an_adapter_that_needs_more_than_a_prompt_is_refused(run: Run, monster: Path) -> None:
+    manifest = AdapterManifest.read(monster).model_copy(update={"kind": "of-tomorrow"})
+    manifest.write(monster)
+    said = run("evaluate", "monster")
+    assert said.code == 4
+    assert 'the kind "of-tomorrow"' in said.errors
+    assert "adapters show monster" in said.errors
+
+
 def test_an_adapter_whose_base_model_is_gone_says_where_to_name_it(run: Run, settings: Settings) -> None:
     make_adapter(settings.adapters / "lost", base="./sd15")
     said = run("evaluate", "lost")

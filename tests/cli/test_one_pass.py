@@ -31,7 +31,7 @@ def test_a_dry_run_decodes_each_photo_once(
 
 @pytest.mark.parametrize(
     ("words", "start"),
-    [(("submit", "dreambooth"), "_begin"), (("sweep", "dreambooth", "-s", "rank=4,8"), "_run")],
+    [(("submit", "dreambooth"), "begin"), (("sweep", "dreambooth", "-s", "rank=4,8"), "_run")],
     ids=["submit", "sweep"],
 )
 def test_what_a_job_of_this_machine_reads_is_stored_from_the_same_pass(
