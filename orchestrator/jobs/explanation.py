@@ -81,9 +81,7 @@ def explain(
 ) -> Explanation:
     """Explain a status by the log of the latest attempt, which is read once; `now` is in seconds since 1970."""
     attempt = _read(log)
-    status = description.status
-    name = description.name
-    stage = description.stage
+    status, name, stage = description.status, description.name, description.stage
     evidence: tuple[str, ...] = ()
     match status:
         case JobStatus.FAILED | JobStatus.STOPPED:
@@ -108,11 +106,10 @@ def explain(
         case JobStatus.IN_PROGRESS:
             cause = _under_way(stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
-            silence = attempt.heartbeat.silence(time.time() if now is None else now)
+            silence = attempt.heartbeat.silence(now or time.time())
             if silence is not None and stage not in _WAITING | _PREPARING:
                 cause = f"{cause} {_hangs(silence)}"
-                stop, again = command("jobs", "stop", name), command("jobs", "retry", name)
-                next_step = f"{stop} && {again}  # goes on from its newest checkpoint"
+                next_step = _started_again(name)
         case JobStatus.DELETING:
             cause = "It is being deleted. Its adapter, if it made one, stays in the bucket."
             next_step = command("jobs", "list")
@@ -156,6 +153,13 @@ def _read(log: Iterable[str]) -> _Attempt:
             case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
     return _Attempt(progress, failed, list(last_lines), heartbeat)
+
+
+def _started_again(name: str) -> str:
+    """Return the commands that end an attempt and begin another."""
+    stop = command("jobs", "stop", name)
+    again = command("jobs", "retry", name)
+    return f"{stop} && {again}  # goes on from its newest checkpoint"
 
 
 def _hangs(silence: Silence) -> str:
