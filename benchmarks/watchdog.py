@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,9 @@ from orchestrator.resources import ASSETS, BUILTIN_MODEL  # noqa: E402
 STEPS = 200
 LOOKED_AT = STEPS // 10
 GOOD_RUNS = 100
+
+WATCHED = ("a small red circle on a white background", "a large blue star on a green background", "a yellow square")
+"""Validation prompts of every run."""
 
 Patches = Callable[[], Any]
 """Gives a context in which a mistake is planted."""
@@ -122,6 +126,17 @@ def adapter_beside() -> Any:
     return patch.object(StableDiffusion, "predict", beside)
 
 
+def overflowing_decoder() -> Any:
+    """Decode to NaN, as some autoencoders do in float16."""
+    own = AutoencoderKL.decode
+
+    def overflow(self: AutoencoderKL, latents: Tensor, **kwargs: Any) -> Any:
+        (pixels,) = own(self, latents, **kwargs)
+        return (pixels * float("nan"),)
+
+    return patch.object(AutoencoderKL, "decode", overflow)
+
+
 @contextmanager
 def nothing() -> Iterator[None]:
     """Plant nothing in the code."""
@@ -141,6 +156,7 @@ SABOTAGES: dict[str, tuple[Patches, dict[str, Any]]] = {
     "adapter that is not used": (adapter_beside, {}),
     "rate a hundred times too high": (nothing, {"learning_rate": 0.2}),
     "captions of other images": (nothing, {"recipe": "lora", "shuffled": True}),
+    "autoencoder that overflows": (overflowing_decoder, {}),
 }
 
 
@@ -148,6 +164,7 @@ def recipe_of(seed: int, changes: dict[str, Any]) -> Recipe:
     """Return a recipe of a run; good runs are of all recipes in turn."""
     name = changes.get("recipe", "dreambooth")
     settings: dict[str, Any] = {"steps": STEPS, "evaluation_prompts": 0, "seed": seed}
+    settings |= {"validation_prompts": WATCHED, "validation_steps": LOOKED_AT}
     declared = recipe_class(name)
     settings |= declared.sample_defaults
     if name == "dreambooth":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from entrypoints.runtime import process
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
-from orchestrator.contract.events import NOTE, Failed, Phase, emit, mute
+from orchestrator.contract.events import NOTE, Failed, Phase, emit, forget_warnings, mute
 from orchestrator.contract.recipe import from_hyperparameters
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     if not is_first:
         mute()
+    forget_warnings()
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
     from entrypoints.runtime.failures import advising_on_memory

@@ -19,14 +19,16 @@ from entrypoints.evaluation.report_words import (
     curves_of,
     facts_of,
     figures_of,
+    heeds_of,
     meanings_of,
     settings_of,
     some_of,
 )
-from entrypoints.runtime.history import read_history
+from entrypoints.runtime.history import read_history, read_warnings
 from entrypoints.runtime.machine import Machine
 from orchestrator.contract.adapter import AdapterManifest, title_of
 from orchestrator.contract.environment import FINDINGS_CHANNEL, Environment
+from orchestrator.contract.events import warnings_told
 from orchestrator.contract.findings import Findings
 from orchestrator.contract.recipe import Recipe, chosen
 
@@ -39,6 +41,8 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
     """Write the report of a run that has ended; raises OSError, and ValueError where the page is too large."""
     pictures = Pictures()
     steps = read_history(environment.checkpoints)
+    # Those of earlier attempts and up to the last checkpoint, and those of this process, the evaluation's too.
+    warnings = [*read_warnings(environment.checkpoints), *warnings_told()]
     findings = Findings.read(environment.channel(FINDINGS_CHANNEL))
     manifest = None
     compared: list[Compared] = []
@@ -50,6 +54,7 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
     values = {
         "title": title_of(recipe.recipe_name(), recipe.trigger),
         "ending": ending,
+        "heeds": heeds_of(warnings, findings),
         "facts": facts_of(environment, recipe, machine, ending, steps),
         "curves": curves_of(steps, recipe.steps),
         "records": some_of(steps),

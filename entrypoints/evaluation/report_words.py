@@ -10,6 +10,7 @@ from entrypoints.runtime.machine import Machine
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, measures_in
+from orchestrator.contract.findings import Findings
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 
@@ -17,6 +18,9 @@ MOST_ROWS = 20
 """Steps in the table of numbers."""
 LEAST_TO_SMOOTH = 10
 """Steps of a curve that has a smoothed line."""
+MOST_WARNINGS = 30
+MOST_FINDINGS_ON_TOP = 8
+"""All of them are beside the training data."""
 _ABSENT = "-"
 _MINUTE = 60
 
@@ -44,6 +48,17 @@ STOPPED = "Stopped"
 FAILED = "Failed"
 
 
+class Heeds(NamedTuple):
+    """What a person should know of a run before anything else."""
+
+    warnings: Sequence[str]
+    """What the run warned of, each once, in its order."""
+    findings: Sequence[str]
+    """What was found in its training data."""
+    left_out: int
+    """Findings that are not among these."""
+
+
 class Fact(NamedTuple):
     """A line of a table."""
 
@@ -61,6 +76,14 @@ class FigureRow(NamedTuple):
     before: str
     after: str
     ceiling: str
+
+
+def heeds_of(warnings: Sequence[str], findings: Findings) -> Heeds:
+    """Return the warnings of a run and what was found in its data; of many findings the first."""
+    told = list(dict.fromkeys(warnings))[:MOST_WARNINGS]
+    shown = findings.problems[:MOST_FINDINGS_ON_TOP]
+    left_out = len(findings.problems) - len(shown)
+    return Heeds(told, [problem.render() for problem in shown], left_out)
 
 
 def facts_of(

@@ -1,4 +1,4 @@
-"""The curve of a run: loss and learning rate of each step, in a file that lies beside the checkpoints.
+"""The curve of a run, loss and learning rate of each step, and its warnings, in a file beside the checkpoints.
 
 The service brings it back with them, so that the report of a resumed run shows all steps. It is written when a
 checkpoint is, and before it: it then has at least the checkpoint's steps, and what was trained after the checkpoint is
@@ -7,6 +7,7 @@ trained, and recorded, again. Nothing that is computed depends on it.
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +38,15 @@ class StepRecord(BaseModel):
     """Figures of the objective beside its loss."""
 
 
+class WarningRecord(BaseModel):
+    """Something that the run warned of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    warning: str
+    """What, and what to do about it."""
+
+
 class History:
     """The steps of a run so far; of more than MOST_RECORDS steps every second, third, ... is kept."""
 
@@ -51,6 +61,7 @@ class History:
         self.path = folder / HISTORY_FILE
         self.stride = math.ceil(steps / MOST_RECORDS)
         self.records = [record for record in read_history(folder) if record.step <= done]
+        self.warnings = read_warnings(folder) if done else []
         self.seconds_before = 0.0
         if self.records:
             self.seconds_before = self.records[-1].seconds
@@ -69,9 +80,11 @@ class History:
         )
         self.records.append(record)
 
-    def save(self) -> None:
-        """Write the file, whole or not at all; raises OSError."""
+    def save(self, warnings: Iterable[str] = ()) -> None:
+        """Write the file, with what this process warned of, whole or not at all; raises OSError."""
         lines = [record.model_dump_json() + "\n" for record in self.records]
+        for warning in dict.fromkeys([*self.warnings, *warnings]):
+            lines.append(WarningRecord(warning=warning).model_dump_json() + "\n")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{HISTORY_FILE}.draft")
         try:
@@ -86,14 +99,26 @@ def read_history(folder: Path) -> list[StepRecord]:
 
     A line that is cut off or damaged is left out: the service may have been cut off while it copied the file.
     """
+    return _in_order(_lines(folder))
+
+
+def read_warnings(folder: Path) -> list[str]:
+    """Return what a run warned of up to the last time its history was written."""
+    warnings = []
+    for line in _lines(folder):
+        with suppress(ValueError):
+            warnings.append(WarningRecord.model_validate_json(line).warning)
+    return warnings
+
+
+def _lines(folder: Path) -> list[bytes]:
     path = folder / HISTORY_FILE
     try:
         if path.stat().st_size > MOST_BYTES:
             return []
-        lines = path.read_bytes().splitlines()
+        return path.read_bytes().splitlines()
     except OSError:
         return []
-    return _in_order(lines)
 
 
 def _in_order(lines: Iterable[bytes]) -> list[StepRecord]:

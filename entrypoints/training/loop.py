@@ -30,7 +30,7 @@ from entrypoints.training.run import Run
 from entrypoints.training.trackers import Trackers, tracking
 from entrypoints.training.watchdog import Watchdog
 from orchestrator.contract.digest import FileDigest
-from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit
+from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit, warnings_told
 from orchestrator.contract.recipe import Optimised
 
 NOT_YET = FileDigest(sha256="", size=0)
@@ -275,7 +275,7 @@ class Saver:
         if self.saved_step == trainer.done:
             return
         if run.ranks.is_first:
-            self.history.save()
+            self.history.save(warnings_told())
             manifest = checkpoint.Manifest(
                 step=trainer.done,
                 identity=self.identity,
@@ -298,7 +298,7 @@ class Saver:
         """Write the steps so far, also where no checkpoint is: the report of a run that fails shows where it went."""
         if self.run.ranks.is_first:
             with suppress(OSError):  # the run ends by an error of its own, or has saved a checkpoint
-                self.history.save()
+                self.history.save(warnings_told())
 
 
 def fit(
@@ -369,8 +369,9 @@ def _take_steps(
     run = trainer.run
     recipe = trainer.recipe
     first = trainer.done
-    # The run may have been interrupted between the checkpoint and these images; drawing them twice does no harm.
-    if validate and first and first % recipe.validation_steps == 0:
+    # What the base draws, at step 0. Later, the run may have been interrupted between the checkpoint and these images;
+    # drawing them twice does no harm.
+    if validate and first % recipe.validation_steps == 0:
         validate(first)
     watchdog = Watchdog(trainer.parameters, trainer.objective, recipe.steps) if first == 0 else None
     if watchdog is not None:

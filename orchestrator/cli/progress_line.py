@@ -126,8 +126,11 @@ def _facts(timeline: Timeline, now: float) -> dict[str, str]:
         facts["loss"] = f"loss {step.loss:.4f}"
     elapsed = clock(timeline.elapsed(now))
     facts["elapsed"] = f"elapsed {elapsed}"
+    silence = timeline.heartbeat.silence(now)
     seconds_left = timeline.left(now)
-    if seconds_left is not None:
+    if silence is not None:
+        facts["left"] = f"no step for {clock(silence.seconds)}, see jobs explain"
+    elif seconds_left is not None:
         left = clock(seconds_left)
         stage = printable(timeline.stage)  # what comes after it is not known
         facts["left"] = f"left in {stage} {left}"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from orchestrator.contract.events import TRAINING_PHASE, Event, Item, Phase, Resumed, Sample, Step
+from orchestrator.jobs.heartbeat import Heartbeat
 from orchestrator.targets.base import JobStatus
 
 _SERVICE_STAGES = {
@@ -51,6 +52,8 @@ class Timeline:
         """The newest step of the training."""
         self.trains = False
         """Whether the stage is the training."""
+        self.heartbeat = Heartbeat()
+        """When its steps ended."""
         self._began: float | None = None
         self._heard = 0.0
         self._stage_began = 0.0
@@ -68,6 +71,7 @@ class Timeline:
     def hear(self, event: Event, now: float) -> Stage | None:
         """Take an event in; return the stage that it ends, if it ends one."""
         at = moment(event, now)
+        self.heartbeat.hear(event)
         self._heard = at
         if self._began is None:
             self._began = at

@@ -131,6 +131,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 _muted = False
+_warnings: list[str] = []
 
 
 def mute() -> None:
@@ -143,8 +144,20 @@ def emit(event: Event) -> None:
     """Write an event to stdout at once, with the time."""
     if _muted and not isinstance(event, Failed):
         return
+    if isinstance(event, Warned):
+        _warnings.append(event.message)
     sys.stdout.write(line_of(event) + "\n")
     sys.stdout.flush()
+
+
+def warnings_told() -> tuple[str, ...]:
+    """Return what this process has warned of since `forget_warnings`, each once."""
+    return tuple(dict.fromkeys(_warnings))
+
+
+def forget_warnings() -> None:
+    """Begin another run in the same process."""
+    _warnings.clear()
 
 
 def line_of(event: Event) -> str:

@@ -85,7 +85,7 @@ class Recipe(BaseModel):
     validation_prompts: tuple[str, ...] = ()
     """Prompts to draw during training."""
     validation_steps: int = Field(100, ge=1, le=MAX_STEPS, validate_default=True)
-    """Draw the validation prompts after every so many steps."""
+    """Draw the validation prompts after every so many steps, and once before the first."""
     evaluation_prompts: int = Field(8, ge=0, le=16)
     """Prompts of the contact sheet and of the closing figures; 0 leaves both out."""
     evaluation_seeds: int = Field(4, ge=1, le=16)
@@ -202,7 +202,7 @@ class Recipe(BaseModel):
     @property
     def images_drawn(self) -> int:
         """How many pictures the run draws."""
-        moments = self.steps // self.validation_steps
+        moments = 1 + self.steps // self.validation_steps
         return self.images_judged + moments * len(self.validation_prompts)
 
     @property

@@ -1,5 +1,6 @@
 """Explain the status of a job: cause, evidence, next command."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from orchestrator.contract.events import NOTE, Failed, Item, Resumed, Step, pars
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
+from orchestrator.jobs.heartbeat import Heartbeat, Silence
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
@@ -67,18 +69,19 @@ class _Attempt(NamedTuple):
     """The failure it reported."""
     last_lines: list[str]
     """The last lines that libraries or the operating system printed: events and notes are no evidence of a crash."""
+    heartbeat: Heartbeat
+    """When it took its steps."""
 
 
 def explain(
     description: JobDescription,
     log: Iterable[str],
     checkpoint_step: int | None,
+    now: float | None = None,
 ) -> Explanation:
-    """Explain a status by the log of the latest attempt, which is read once."""
+    """Explain a status by the log of the latest attempt, which is read once; `now` is in seconds since 1970."""
     attempt = _read(log, evaluates=description.evaluates)
-    status = description.status
-    name = description.name
-    stage = description.stage
+    status, name, stage = description.status, description.name, description.stage
     evidence: tuple[str, ...] = ()
     match status:
         case JobStatus.FAILED | JobStatus.STOPPED:
@@ -103,6 +106,10 @@ def explain(
         case JobStatus.IN_PROGRESS:
             cause = _under_way(stage or "", attempt, checkpoint_step)
             next_step = command("jobs", "wait", name)
+            silence = attempt.heartbeat.silence(now or time.time())
+            if silence is not None and stage not in _WAITING | _PREPARING:
+                cause = f"{cause} {_hangs(silence)}"
+                next_step = _started_again(name)
         case JobStatus.DELETING:
             cause = "It is being deleted. Its adapter, if it made one, stays in the bucket."
             next_step = command("jobs", "list")
@@ -131,8 +138,12 @@ def _read(log: Iterable[str], *, evaluates: bool) -> _Attempt:
     progress = "no image is drawn yet" if evaluates else ""
     failed = None
     last_lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
+    heartbeat = Heartbeat()
     for line in log:
-        match parse(line):
+        event = parse(line)
+        if event is not None:
+            heartbeat.hear(event)
+        match event:
             case Step(step=step, of=of):
                 progress = _done(step, of)
             case Resumed(step=step):
@@ -143,7 +154,23 @@ def _read(log: Iterable[str], *, evaluates: bool) -> _Attempt:
                 failed = reported
             case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
-    return _Attempt(progress, failed, list(last_lines))
+    return _Attempt(progress, failed, list(last_lines), heartbeat)
+
+
+def _started_again(name: str) -> str:
+    """Return the commands that end an attempt and begin another."""
+    stop = command("jobs", "stop", name)
+    again = command("jobs", "retry", name)
+    return f"{stop} && {again}  # goes on from its newest checkpoint"
+
+
+def _hangs(silence: Silence) -> str:
+    """Return that no step has ended for long."""
+    minutes = counted(silence.seconds / 60, "minute")
+    return (
+        f"But no step has ended for {minutes}, where one took {silence.usual:.2g} s: it hangs, or what it runs on is "
+        "stopped or far too busy."
+    )
 
 
 def _is_known(failed: Failed | None) -> bool:

@@ -96,7 +96,7 @@ def test_what_a_step_does_more_of_counts() -> None:
     assert operations(tuner="full") == operations(gradient_checkpointing=True) == 1.5 * operations()
     assert work_of(dreambooth(batch_size=1), SD15).step == 2 * operations()  # type: ignore[union-attr]
     drawn = dreambooth(validation_prompts=("a dog", "a cat"), steps=400)
-    assert drawn.images_drawn == 100 + 2 * 8 * 4 + 4 * 2
+    assert drawn.images_drawn == 100 + 2 * 8 * 4 + 5 * 2
 
 
 def test_every_gpu_with_a_price_has_a_rate() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from entrypoints.evaluation.report_words import COMPLETED, FAILED, Ending, durat
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.runtime.history import History
 from entrypoints.runtime.machine import Machine
+from entrypoints.runtime.stop import StopFlag, Stopped
+from entrypoints.train import run_recipe
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.environment import PRICE_VARIABLE, Environment
-from orchestrator.contract.events import Step
+from orchestrator.contract.events import Step, Warned, emit, forget_warnings
 from orchestrator.contract.findings import FINDINGS_FILE, Findings
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.samples import SampleImage, Source
@@ -276,3 +279,54 @@ def test_a_browser_shows_one_step_of_the_timeline_at_a_time(tmp_path: Path) -> N
     assert 'class="sliding"' in shown
     assert len(re.findall(r'<figure hidden="">', shown)) == 4  # all but the last of three, of two prompts
     assert ">step 6</output>" in shown
+
+
+def test_what_a_run_warned_of_and_what_was_found_of_its_data_stand_on_top(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = leave(tmp_path)
+    history = History(environment.checkpoints, 40, done=40)
+    history.save(["The loss has not fallen. Raise the rate.", HOSTILE.encode(errors="replace").decode()])
+    forget_warnings()
+    for message in ("The loss has not fallen. Raise the rate.", "Nothing was measured."):
+        emit(Warned(message=message))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    page = write(environment)
+    top, _, rest = page.source.partition('<h2 id="run">')
+    assert top.count("The loss has not fallen. Raise the rate.") == 1  # told again after a resume
+    assert top.index("The loss has not fallen") < top.index("Nothing was measured.") < top.index("1.png: is black all")
+    assert "images/: few" in top
+    assert "is black all over" in rest  # beside the image too
+    forget_warnings()
+
+
+def test_a_run_without_remarks_has_no_place_for_them(tmp_path: Path) -> None:
+    forget_warnings()
+    environment = leave(tmp_path)
+    Findings().write(tmp_path / "others")
+    (tmp_path / "others" / FINDINGS_FILE).replace(tmp_path / "input" / "data" / "findings" / FINDINGS_FILE)
+    assert "Worth a look" not in write(environment).text
+
+
+def test_of_many_findings_the_first_stand_on_top(tmp_path: Path) -> None:
+    forget_warnings()
+    environment = leave(tmp_path)
+    many = Findings(problems=tuple(Problem(where=f"{number:05}.png", what="is blurred") for number in range(30)))
+    (tmp_path / "input" / "data" / "findings" / FINDINGS_FILE).write_text(many.model_dump_json())
+    top, _, rest = write(environment).source.partition('<h2 id="run">')
+    assert top.count("is blurred") == 8
+    assert "22 more beside the images below" in top
+    assert rest.count("is blurred") == 30
+
+
+def test_the_warnings_of_a_run_that_was_resumed_are_all_in_its_report(job: Any, run: Any) -> None:
+    environment = job(tiny.textual_inversion(evaluation_prompts=0, mixed_precision="bf16", checkpoint_steps=2))
+    stop = StopFlag()
+    with pytest.raises(Stopped), redirect_stdout(tiny.StopAfter(2, stop)):
+        run_recipe(environment, stop)
+    with (environment.checkpoints / "history.jsonl").open("a") as history:
+        history.write('{"warning": "Only the first attempt said so."}\n')
+    run(environment)
+    top, _, _ = environment.report.read_text().partition('<h2 id="run">')
+    assert top.count("mixed_precision=bf16 is for GPUs") == 1
+    assert top.count("Only the first attempt said so.") == 1

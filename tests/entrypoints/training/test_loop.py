@@ -216,7 +216,7 @@ def test_validation_pictures_are_drawn_and_change_nothing(job: Any, run: Any) ->
     with_pictures = job(tiny.dreambooth(validation_prompts=("sks dog", "a dog"), validation_steps=2), "with")
     events = run(with_pictures)
     shown = [event["path"] for event in events if event["event"] == "sample"]
-    assert len(shown) == 4
+    assert len(shown) == 6
     assert all((with_pictures.root / path).is_file() for path in shown)
     plain = job(tiny.dreambooth(), "plain")
     run(plain)
