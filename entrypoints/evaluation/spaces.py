@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -106,9 +105,3 @@ def _no_efficientnet(why: str) -> Skipped:
         why=why,
         how="pip install 'orchestrator[evaluation]'",
     )
-
-
-@torch.no_grad()
-def unit(vectors: Tensor) -> Tensor:
-    """Return vectors of length 1, in float32 on the CPU."""
-    return torch.nn.functional.normalize(vectors.float().cpu(), dim=-1)
