@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 MIX = Mix(monsters=1.0, shape_sizes=(1, 1, 1), monster_sizes=(1, 2, 2))
 REPEATED_SHARE = 0.25
 """Of each batch, from the first diet, so that nothing of it is forgotten."""
-EMPHASIS = 7.0
-"""How much an error on a head counts beside one elsewhere."""
+EMPHASIS = 0.5
+"""How much errors on a head count beside those of the whole picture, however little grows there."""
 SEEN_DIFFERENCE = 24
 """Of 255: a pixel that differs more shows what grows on the head."""
 FACTOR = 4
@@ -97,12 +97,16 @@ def prepare_lessons(
 
 
 def emphasis_of(scenes: list[Scene]) -> torch.Tensor:
-    """Return `EMPHASIS` at the places of latents (count, 1, 16, 16) where something grows on a head, 1 elsewhere."""
+    """Return what an error counts at each place of the latents, (count, 1, 16, 16): 1, and more where something grows.
+
+    What grows has the same share of a loss whether it is one horn or three.
+    """
     pictures = stacked([draw(scene) for scene in scenes]).float()
     without = stacked([draw(bald(scene)) for scene in scenes]).float()
     seen = (pictures - without).abs().amax(1, keepdim=True) > SEEN_DIFFERENCE
     grown = functional.max_pool2d(seen.float(), FACTOR)
-    return 1 + (EMPHASIS - 1) * grown
+    share = grown.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)  # a bald head has none
+    return 1 + EMPHASIS * grown / share
 
 
 def bald(scene: Scene) -> Scene:

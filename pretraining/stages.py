@@ -30,7 +30,7 @@ TEXT_TOWER = StageSettings(
 DENOISER = StageSettings(
     "denoiser", steps=12_000, batch=64, learning_rate=8e-4, warm_up=300, average=0.999, save_every=100
 )
-LESSONS = StageSettings("lessons", steps=2400, batch=64, learning_rate=4e-4, warm_up=50, average=0.998, save_every=100)
+LESSONS = StageSettings("lessons", steps=4200, batch=64, learning_rate=4e-4, warm_up=50, average=0.998, save_every=100)
 PICTURE_TOWER = StageSettings(
     "picture_tower", steps=1500, batch=64, learning_rate=1e-3, warm_up=50, average=0.99, save_every=100
 )
