@@ -71,7 +71,10 @@ def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
 
 
 def _share_near(lines: Mask, others: Mask, tolerance: float) -> float:
-    """Return the share of the pixels of lines that have one of the others within so many pixels."""
+    """Return the share of the pixels of lines that have one of the others within so many pixels.
+
+    Both have some pixels of lines.
+    """
     elsewhere = (~others).astype(np.uint8)
     distance = cv2.distanceTransform(
         elsewhere,
@@ -95,7 +98,8 @@ def _reduced(picture: Image.Image) -> NDArray[np.float32]:
 def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the structural similarity of two grey pictures with values from 0 to 1 (Wang et al. 2004).
 
-    With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
+    With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03. The pictures
+    have one size, (height, width); 1 for equal ones, and below 0 for what is the inverse of the other.
     """
     c1 = 0.01**2
     c2 = 0.03**2

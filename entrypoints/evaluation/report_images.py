@@ -158,7 +158,10 @@ def real_photos(model: Path, pictures: Pictures) -> list[Shown]:
 
 
 def timeline_of(folder: Path, pictures: Pictures) -> Timeline:
-    """Return the validation images of a run, of some of its steps where they are many."""
+    """Return the validation images of a run, of some of its steps where they are many.
+
+    At most MOST_PROMPTS prompts are shown, and about MOST_TIMELINE images in all. `folder` is that of the images.
+    """
     drawn: dict[str, dict[int, SampleImage]] = {}  # by prompt and step
     every_step = set()
     for image in listed_images(folder).values():
@@ -244,6 +247,7 @@ def _by_text(folder: Path, source: Source) -> dict[str, list[SampleImage]]:
 
 
 def _shown(folder: Path, images: Sequence[SampleImage], when: str, pictures: Pictures) -> list[Shown]:
+    """Return images of an evaluation prompt, drawn before or after training as `when` says."""
     shown = []
     for image in images:
         alt = f"{image.prompt}, {when}, seed {image.seed}"
@@ -261,6 +265,7 @@ def _conditions(folder: Path, images: Sequence[SampleImage], pictures: Pictures)
 
 
 def _words(problem: Problem) -> str:
+    """Return what was found, and in brackets what to do about it."""
     if not problem.fix:
         return problem.what
     return f"{problem.what} ({problem.fix})"

@@ -174,7 +174,11 @@ def _redraw_line(job: Job) -> None:
 
 
 def _print_lines(job: Job) -> None:
-    """Print a line when a stage begins, and while it lasts one every few seconds."""
+    """Print a line when a stage begins, and while it lasts one every few seconds.
+
+    What happened before this command began to watch is not printed, apart from the stages and what a person should
+    know.
+    """
     timeline = Timeline()
     printed = 0.0  # seconds since 1970
     for event in job.events(follow=True, latest_attempt=True):

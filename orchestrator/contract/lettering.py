@@ -126,7 +126,10 @@ def load_fonts(own: F, load: Callable[[Path], F]) -> Iterator[F]:
 
 
 class Lettering(Generic[F]):
-    """Some fonts to write with: the first is taken where it has all letters."""
+    """Some fonts to write with: the first is taken where it has all letters.
+
+    Which letters a font has is found out by rendering them, and kept: a font shows the same box for all that it lacks.
+    """
 
     def __init__(self, fonts: Iterable[F], *, shapes: bool) -> None:
         """Take fonts, which are loaded when they are needed; `shapes`: text from right to left can be rendered."""
@@ -178,7 +181,10 @@ class Lettering(Generic[F]):
         return round(width)
 
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
-        """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider."""
+        """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider.
+
+        At most `lines` lines are returned, the last with an ellipsis where text is left out.
+        """
         finished: list[str] = []
         line = ""
         words = composed(text).split()
@@ -233,6 +239,8 @@ class Lettering(Generic[F]):
         return self.wrap(text, room.width, len(text))
 
     def _cut_label(self, lines: list[str], room: Room) -> list[str]:
+        """Return at most as many lines as there is room for, the last with an ellipsis where some are missing."""
+
         def fits(line: str) -> bool:
             if self.is_plain(line) and len(line) > room.letters:
                 return False
@@ -292,6 +300,7 @@ class Lettering(Generic[F]):
 
 
 def _pixels(font: Font, letter: str) -> bytes:
+    """Return how a font shows a letter; equal letters, equal bytes."""
     mask = font.getmask(letter)
     return bytes(mask)
 

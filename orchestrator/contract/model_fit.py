@@ -167,7 +167,11 @@ def _tensor_problems(
     expected: Shapes,
     begins: Sequence[str] = (),
 ) -> Iterator[Problem]:
-    """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
+    """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type.
+
+    `expected` are tensors with their shapes; `begins` is what some tensors' names have to begin with. Where the weights
+    are those of a LoRA, that alone is reported.
+    """
     is_lora = all("lora" in name.lower() for name in tensors)
     if tensors and is_lora:
         what = f"{part}/ holds a LoRA where its weights should be"
@@ -212,7 +216,11 @@ def _groups(tensors: Header) -> set[str]:
 
 
 def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[Problem]:
-    """Yield why the denoiser cannot be given the autoencoder's latents alone."""
+    """Yield why the denoiser cannot be given the autoencoder's latents alone.
+
+    Its channels tell what it was made for: a model for inpainting, for one, takes the latents, those of the picture
+    around the hole, and one channel for the mask.
+    """
     latents = autoencoder.config.latent_channels
     part, config, _ = denoiser
     takes = config.in_channels
@@ -236,7 +244,7 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
     given = 0
     names = []
     for encoder in encoders:
-        given += encoder.config.hidden_size
+        given += encoder.config.hidden_size  # their states stand side by side
         names.append(f"{encoder.name}/")
     widths = config.encoder_hid_dim or config.cross_attention_dim
     if isinstance(widths, int):
@@ -253,7 +261,11 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
 
 
 def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Problem]:
-    """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image."""
+    """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image.
+
+    It reads both as one vector: the pooled prompt, and behind it an embedding of each number of the size (SDXL, arXiv
+    2307.01952, sec. 2.2).
+    """
     part, config, _ = denoiser
     pooled = encoder.config.projection_dim
     size_width = config.addition_time_embed_dim or 0

@@ -8,7 +8,13 @@ from orchestrator.contract.model_fit import TextEncoder
 from orchestrator.contract.model_layout import TOKENIZER_FILES, Names, names_in
 from orchestrator.contract.problem import Problem
 
-SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+SPECIAL_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "pad_token",
+)
+"""Fields of a tokenizer's configuration that hold a token."""
 ADDED_BY_NUMBER = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -49,7 +55,11 @@ def embedding_problems(
     encoder: TextEncoder,
     fix: str = BOTH,
 ) -> Iterator[Problem]:
-    """Yield why a text encoder cannot take all tokens of its tokenizer."""
+    """Yield why a text encoder cannot take all tokens of its tokenizer.
+
+    It has a row for each token up to `vocab_size`; a token with a higher number would fail in the middle of a run.
+    `fix` is what the problem says to do.
+    """
     tokens = _tokens(tokenizer, objects)
     if not tokens:  # missing or no vocabulary, which is reported
         return
@@ -110,7 +120,10 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
 
 
 def merges_in_text(text: str) -> Merges:
-    """Return the pairs that a `merges.txt` lists; raises ModelFileError for a line that training does not read."""
+    """Return the pairs that a `merges.txt` lists; raises ModelFileError for a line that training does not read.
+
+    Each line is two pieces with one space between them; lines that begin with "#version" are skipped.
+    """
     if text.startswith(_BYTE_ORDER_MARK):
         what = "begins with a byte order mark, which is read as a token"
         raise ModelFileError(what, f"save it without, or {AGAIN}")
@@ -135,7 +148,10 @@ def merges_in_text(text: str) -> Merges:
 
 
 def merges_in_object(whole: Mapping[str, Any]) -> Merges:
-    """Return the pairs that a `tokenizer.json` lists; raises KeyError, TypeError or ValueError."""
+    """Return the pairs that a `tokenizer.json` lists; raises KeyError, TypeError or ValueError.
+
+    Newer files list each pair as two texts, older ones as one text with a space.
+    """
     merges: Merges = []
     listed = whole["model"]["merges"]
     for merge in listed:
@@ -184,7 +200,8 @@ def _listed_tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
     """Return the numbers of all tokens in all files; raises KeyError or TypeError when a file has another form."""
     tokens: dict[str, int] = {}
     for file in ("vocab.json", "added_tokens.json"):
-        tokens |= objects.get(f"{tokenizer}/{file}", {})
+        name = f"{tokenizer}/{file}"
+        tokens |= objects.get(name, {})
     whole = objects.get(f"{tokenizer}/tokenizer.json")
     if whole is None:
         return tokens

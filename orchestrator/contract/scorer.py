@@ -28,7 +28,10 @@ _ContentT = TypeVar("_ContentT")
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+)
 """Files of a tokenizer: one of these sets."""
 
 
@@ -69,7 +72,10 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _require_shards(folder: Path, index: str, found: Sequence[str], contents: FileContents) -> None:
-    """Raise ValueError unless all shards of the weights are there."""
+    """Raise ValueError unless all shards of the weights are there.
+
+    `index` is the file that lists them, and `found` are the names of those in the folder.
+    """
     shards: set[str] = set()
     listed = contents.objects[index].get("weight_map")
     if isinstance(listed, dict):

@@ -57,8 +57,15 @@ _ADOBE_RGB = Primaries(
     blue=(0.15, 0.06),
 )
 _CURVES_LIKE_SRGB = {1, 2, 6, 11, 12, 13, 14, 15}
-_EXPONENTS = {4: 2.2, 5: 2.8, 8: 1.0}
-_HDR = {16: "PQ", 18: "HLG"}
+_EXPONENTS = {
+    4: 2.2,  # BT.470 M
+    5: 2.8,  # BT.470 B and G
+    8: 1.0,  # linear
+}
+_HDR = {
+    16: "PQ",
+    18: "HLG",
+}
 
 _SRGB_EXPONENT = 2.2
 _SAME_EXPONENT = 0.05

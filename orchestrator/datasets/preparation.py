@@ -27,7 +27,11 @@ from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicat
 from orchestrator.errors import DatasetError, MachineError
 from orchestrator.terminal import printable
 
-EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
+EXTENSIONS = {  # by the first byte of the file
+    b"\x89": ".png",
+    b"\xff": ".jpg",
+    b"R": ".webp",
+}
 
 
 def prepare(

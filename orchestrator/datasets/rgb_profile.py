@@ -69,6 +69,7 @@ class _Values(NamedTuple):
 def rgb_profile(primaries: Primaries, exponent: float | None) -> bytes:
     """Return the sRGB profile with other primaries, and with the curve light = value ** exponent unless that is None.
 
+    The numbers of Pillow's own sRGB profile are overwritten in place: a curve of its kind has room for any exponent.
     Raises ValueError for primaries that are no colours, or span no plane.
     """
     from PIL import ImageCms

@@ -51,7 +51,12 @@ _LEAST_LIMIT_MINUTES = 30
 _UNKNOWN_LIMIT_MINUTES = 240
 _LIMIT_STEP_MINUTES = 10
 _LONGEST_IN_UNIT = 100  # seconds, minutes or hours; above it the next unit is easier to read
-_UNITS = ((1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"))  # seconds in each
+_UNITS = (  # seconds in each
+    (1, "second"),
+    (60, "minute"),
+    (3600, "hour"),
+    (24 * 3600, "day"),
+)
 _YEAR = 365 * 24 * 3600  # seconds
 _ONE_FIGURE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
 
@@ -168,7 +173,11 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
 
 
 def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
-    """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown."""
+    """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown.
+
+    That is the time to start the container, to download the model, for all steps and images, and to upload the result.
+    A step takes as long as its operations or as the start of its kernels, whichever is longer.
+    """
     peak = rate(gpu.name)
     work = work_of(recipe, size)
     if size is None or peak is None or work is None:
@@ -378,7 +387,10 @@ def _differences(planned: _Planned, run: MeasuredRun) -> _Differences:
 
 
 def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
-    """Return the duration by that of a run: start, steps and images, each by its own."""
+    """Return the duration by that of a run: start, steps and images, each by its own.
+
+    The more the run differs from the job, the wider is the band.
+    """
     differences = _differences(planned, run)
     basis = f"by the rate that {run.job} reached here"
     of_images = _ALIKE  # they are drawn in float32, whatever the precision of the steps
@@ -421,7 +433,11 @@ def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
 
 
 def _steps(planned: _Planned, run: MeasuredRun) -> Ends:
-    """Return how long the steps of a job take by those of a run."""
+    """Return how long the steps of a job take by those of a run, in seconds.
+
+    Steps of other operations take longer in proportion. With as many passes of the same model they differ in samples
+    alone, and then take something between as long and in proportion.
+    """
     seconds = planned.recipe.steps * run.seconds_per_step
     work = planned.work
     measured = work_of(run.recipe, run.size)
@@ -434,7 +450,10 @@ def _steps(planned: _Planned, run: MeasuredRun) -> Ends:
 
 
 def _images(planned: _Planned, run: MeasuredRun) -> Ends | None:
-    """Return how long the images of a job take by those of a run, or by its steps; None when neither tells."""
+    """Return how long the images of a job take by those of a run, or by its steps, in seconds; None when neither tells.
+
+    Images are drawn several at once. A last batch of few may take as long as a full one, or less in proportion.
+    """
     recipe = planned.recipe
     images = recipe.images_drawn
     if images == 0:

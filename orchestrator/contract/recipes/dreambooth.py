@@ -287,7 +287,8 @@ class DreamBooth(LowRank, Denoising):
         if not is_derived or not self.prior_preservation:
             return []
         derived = f'The class pictures are drawn for "{self.class_prompt}"'
-        return [f'{derived}; to change that: -s class_prompt="...".']
+        note = f'{derived}; to change that: -s class_prompt="...".'
+        return [note]
 
     def vocabulary_faults(self, tokenizer: Tokenizer) -> list[Problem]:
         """Return why the rare token cannot become a word with rows of its own."""
