@@ -34,13 +34,17 @@ def agreement(
     """
     if picture.size != condition.size:
         raise ValueError(f"the picture has {picture.size} pixels, and the map {condition.size}")
-    make = make or map_maker(kind, settings)
+    if make is None:
+        make = map_maker(kind, settings)
     found = make(picture)
     if kind == PALETTE:
         return colour_agreement(found, condition)
     if kind in (BLUR, DEPTH):
-        return max(0.0, ssim(_reduced(found), _reduced(condition)))
-    return edge_f1(grey_values(found) >= _LINE, grey_values(condition) >= _LINE)
+        similarity = ssim(_reduced(found), _reduced(condition))
+        return max(0.0, similarity)
+    found_lines = grey_values(found) >= _LINE
+    wanted_lines = grey_values(condition) >= _LINE
+    return edge_f1(found_lines, wanted_lines)
 
 
 def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
@@ -49,12 +53,15 @@ def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
     The tolerance is that of Martin et al. for this size when left out, at least one pixel. Two maps without lines
     agree; one without does not agree with one that has some.
     """
-    if not found.any() and not wanted.any():
+    has_found = found.any()
+    has_wanted = wanted.any()
+    if not has_found and not has_wanted:
         return 1.0
-    if not found.any() or not wanted.any():
+    if not has_found or not has_wanted:
         return 0.0
     if tolerance is None:
-        tolerance = max(1.0, _TOLERANCE * float(np.hypot(*found.shape)))
+        diagonal = float(np.hypot(*found.shape))
+        tolerance = max(1.0, _TOLERANCE * diagonal)
     precision = _share_near(found, wanted, tolerance)
     recall = _share_near(wanted, found, tolerance)
     total = precision + recall
@@ -64,7 +71,10 @@ def edge_f1(found: Mask, wanted: Mask, tolerance: float | None = None) -> float:
 
 
 def _share_near(lines: Mask, others: Mask, tolerance: float) -> float:
-    """Return the share of the pixels of lines that have one of the others within so many pixels."""
+    """Return the share of the pixels of lines that have one of the others within so many pixels.
+
+    Both have some pixels of lines.
+    """
     elsewhere = (~others).astype(np.uint8)
     distance = cv2.distanceTransform(
         elsewhere,
@@ -77,7 +87,8 @@ def _share_near(lines: Mask, others: Mask, tolerance: float) -> float:
 
 def _reduced(picture: Image.Image) -> NDArray[np.float32]:
     """Return grey values at a size where SSIM's windows are about as wide as what a smooth map shows."""
-    scale = min(1.0, _SMOOTH_SIDE / min(picture.size))
+    shorter_side = min(picture.size)
+    scale = min(1.0, _SMOOTH_SIDE / shorter_side)
     width = round(picture.width * scale)
     height = round(picture.height * scale)
     reduced = picture.resize((width, height), Image.Resampling.BOX)
@@ -87,7 +98,8 @@ def _reduced(picture: Image.Image) -> NDArray[np.float32]:
 def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the structural similarity of two grey pictures with values from 0 to 1 (Wang et al. 2004).
 
-    With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
+    With the paper's constants: windows of 11 pixels weighted by a Gaussian of 1.5, K1 = 0.01, K2 = 0.03. The pictures
+    have one size, (height, width); 1 for equal ones, and below 0 for what is the inverse of the other.
     """
     c1 = 0.01**2
     c2 = 0.03**2

@@ -6,6 +6,7 @@ The page stretches the square to its own width and writes the labels as text of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SIDE = 1000
 """Units of the square; 0, 0 is its upper left corner."""
@@ -19,6 +20,8 @@ _STEPS = (1, 2, 2.5, 5, 10)
 """Between the labels of an axis, times a power of ten."""
 _DIGITS = 3
 """Of a label."""
+_ROUNDING = 1e-9
+"""Part of a gap by which an end may miss a label, because floats are not exact."""
 
 Point = tuple[float, float]
 
@@ -51,55 +54,108 @@ class Curve:
     """Labels of the values."""
 
 
+class _Axis(NamedTuple):
+    """The axis of values."""
+
+    low: float
+    """Value at its lower end."""
+    high: float
+    """Value at its upper end."""
+    gap: float
+    """Between its labels; both ends have one."""
+
+    @property
+    def height(self) -> float:
+        """What lies between its ends."""
+        return self.high - self.low
+
+
 def draw_curve(name: str, steps: Sequence[int], values: Sequence[float], last: int, *, smooth: bool) -> Curve:
-    """Return the curve of at least one value, over steps up to `last`."""
+    """Return the curve of at least one value, over steps up to `last`.
+
+    `steps` are those of the values, in order. With `smooth` the curve has a line of their mean too.
+    """
     mean = smoothed(values)
-    low, high, gap = _range(values)
-    height = high - low
-
-    def place(step: float, value: float) -> Point:
-        return SIDE * step / last, SIDE * (high - value) / height
-
-    raw = [place(step, value) for step, value in zip(steps, values, strict=True)]
+    axis = _axis_of(values)
+    first = _number(mean[0])
+    newest = _number(mean[-1])
+    summary = f"{name} over {steps[-1]} steps: {first} at first, {newest} at last"
     line = ""
     if smooth:
-        line = _points([place(step, value) for step, value in zip(steps, mean, strict=True)])
-    up = []
-    first = round(low / gap)
-    for number in range(first, first + round(height / gap) + 1):
-        value = number * gap
-        up.append(Label(_number(value), 100 * (high - value) / height))
-    across = [Label(str(step), 100 * step / last) for step in _step_labels(last)]
-    summary = f"{name} over {steps[-1]} steps: {_number(mean[0])} at first, {_number(mean[-1])} at last"
-    if smooth:
-        summary += ", smoothed"
-    return Curve(name, f"{summary}.", _points(raw), line, across, up)
+        summary = f"{summary}, smoothed"
+        line = _line(steps, mean, last, axis)
+    return Curve(
+        name=name,
+        summary=f"{summary}.",
+        raw=_line(steps, values, last, axis),
+        smooth=line,
+        across=_labels_of_steps(last),
+        up=_labels_of_values(axis),
+    )
+
+
+def _line(steps: Sequence[int], values: Sequence[float], last: int, axis: _Axis) -> str:
+    """Return the line of some values as SVG has it."""
+    points = []
+    for step, value in zip(steps, values, strict=True):
+        across = SIDE * step / last
+        down = SIDE * (axis.high - value) / axis.height
+        points.append((across, down))
+    return _points(points)
+
+
+def _labels_of_values(axis: _Axis) -> list[Label]:
+    """Return the labels of the axis of values, the lowest first."""
+    first = round(axis.low / axis.gap)
+    gaps = round(axis.height / axis.gap)
+    labels = []
+    for number in range(first, first + gaps + 1):
+        value = number * axis.gap
+        percent = 100 * (axis.high - value) / axis.height
+        labels.append(Label(_number(value), percent))
+    return labels
+
+
+def _labels_of_steps(last: int) -> list[Label]:
+    """Return the labels of the steps, from 0 to at most the last one."""
+    gap = max(1, round(_label_gap(last, 5)))
+    labels = []
+    for step in range(0, last + 1, gap):
+        percent = 100 * step / last
+        labels.append(Label(str(step), percent))
+    return labels
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
     """Return the exponential mean up to each value, without the bias of its beginning (as in Adam, arXiv 1412.6980)."""
     span = max(1.0, len(values) / SMOOTHING)
     keep = 1 - 1 / span
+    new = 1 - keep
     total = weight = 0.0
     means = []
     for value in values:
-        total = keep * total + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
+        total = keep * total + new * value
+        weight = keep * weight + new
         means.append(total / weight)
     return means
 
 
-def _range(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the ends of the axis of values, and the step between its labels."""
+def _axis_of(values: Sequence[float]) -> _Axis:
+    """Return the axis that suits values: all of them, or a single one and zero, apart from the highest few."""
     in_order = sorted(values)
+    last = len(in_order) - 1
+    highest = math.ceil((1 - _CLIPPED) * last)
     low = in_order[0]
-    high = in_order[math.ceil((1 - _CLIPPED) * (len(in_order) - 1))]
+    high = in_order[highest]
     if low == high:
-        low, high = min(low, 0.0), max(high, 0.0)
+        low = min(low, 0.0)
+        high = max(high, 0.0)
     if low == high:
         high = 1.0
     gap = _label_gap(high - low, 4)
-    return gap * math.floor(low / gap + 1e-9), gap * math.ceil(high / gap - 1e-9), gap
+    first = math.floor(low / gap + _ROUNDING)
+    last = math.ceil(high / gap - _ROUNDING)
+    return _Axis(gap * first, gap * last, gap)
 
 
 def _label_gap(length: float, labels: int) -> float:
@@ -107,14 +163,10 @@ def _label_gap(length: float, labels: int) -> float:
     exact = length / labels
     power = 10.0 ** math.floor(math.log10(exact))
     for step in _STEPS:
-        if step * power >= exact * 0.999:
-            return step * power
+        gap = step * power
+        if gap >= exact * 0.999:
+            return gap
     return 10 * power
-
-
-def _step_labels(last: int) -> list[int]:
-    gap = max(1, round(_label_gap(last, 5)))
-    return list(range(0, last + 1, gap))
 
 
 def _number(value: float) -> str:
@@ -128,10 +180,13 @@ def _points(line: Sequence[Point]) -> str:
     kept: list[Point] = []
     for start in range(0, len(line), few):
         part = line[start : start + few]
-        ends = {min(part, key=_height), max(part, key=_height)}
-        kept += sorted(ends)
+        lowest = max(part, key=_down)
+        highest = min(part, key=_down)
+        kept += sorted({lowest, highest})
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in kept)
 
 
-def _height(point: Point) -> float:
-    return point[1]
+def _down(point: Point) -> float:
+    """Return how far a point lies below the upper edge."""
+    _, down = point
+    return down

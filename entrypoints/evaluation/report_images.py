@@ -14,6 +14,7 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import list_images, read_image
 from orchestrator.contract.environment import TRAINING_CHANNEL, Environment
 from orchestrator.contract.findings import Findings
+from orchestrator.contract.problem import Problem
 from orchestrator.contract.samples import SAMPLES_FOLDER, SampleImage, Source
 
 MOST_TRAINING = 48
@@ -62,8 +63,11 @@ class Compared(NamedTuple):
     """An evaluation prompt, with the images before and after training."""
 
     prompt: str
+    """As the trained model was given it."""
     before: Sequence[Shown]
+    """Images of the base model."""
     after: Sequence[Shown]
+    """Images of the trained model."""
     left_out: int
     """Images of it, before and after each, that are not shown."""
     shown: Sequence[Shown] = ()
@@ -74,7 +78,9 @@ class Line(NamedTuple):
     """A prompt of the timeline, with what was drawn of it after each step; None where nothing was."""
 
     prompt: str
+    """As it was given to the model."""
     images: Sequence[Shown | None]
+    """One for each step of the timeline."""
     shown: Sequence[Shown] = ()
     """What a ControlNet was shown for it."""
 
@@ -83,7 +89,9 @@ class Timeline(NamedTuple):
     """What the validation prompts gave as training went on."""
 
     steps: Sequence[int]
+    """Those that are shown, in order."""
     lines: Sequence[Line]
+    """One for each prompt that is shown."""
     left_out: int
     """Steps at which images were drawn that are not shown."""
 
@@ -92,16 +100,22 @@ class TrainingImage(NamedTuple):
     """An image that was trained on."""
 
     name: str
+    """Path of its file within the data set."""
     shown: Shown
+    """The image on the page."""
     caption: str
+    """Empty where it has none."""
     repeats: int
-    findings: Sequence[str]
+    """How often an epoch shows it."""
+    findings: list[str]
+    """What its inspection found."""
 
 
 class TrainingData(NamedTuple):
     """What was trained on."""
 
     images: Sequence[TrainingImage]
+    """Those that are shown."""
     count: int
     """Images in all."""
     findings: Sequence[str]
@@ -116,11 +130,16 @@ def compared_prompts(model: Path, pictures: Pictures) -> list[Compared]:
     conditions = _by_text(folder, "condition")
     prompts = []
     for text, images in after.items():
+        first = images[0]
+        images_before = before.get(text, [])
+        shown_before = _shown(folder, images_before[:MOST_SEEDS], "before training", pictures)
+        shown_after = _shown(folder, images[:MOST_SEEDS], "after training", pictures)
+        left_out = len(images) - MOST_SEEDS
         compared = Compared(
-            prompt=images[0].prompt,
-            before=_shown(folder, before.get(text, [])[:MOST_SEEDS], "before training", pictures),
-            after=_shown(folder, images[:MOST_SEEDS], "after training", pictures),
-            left_out=max(0, len(images) - MOST_SEEDS),
+            prompt=first.prompt,
+            before=shown_before,
+            after=shown_after,
+            left_out=max(0, left_out),
             shown=_conditions(folder, conditions.get(text, []), pictures),
         )
         prompts.append(compared)
@@ -130,31 +149,46 @@ def compared_prompts(model: Path, pictures: Pictures) -> list[Compared]:
 def real_photos(model: Path, pictures: Pictures) -> list[Shown]:
     """Return the photos that the images of a finished adapter were compared with."""
     folder = model / SAMPLES_FOLDER
-    found = [image for image in listed_images(folder).values() if image.source == "real"]
-    return [pictures.add(folder / image.file, "a real photo") for image in found]
+    photos = []
+    for image in listed_images(folder).values():
+        if image.source == "real":
+            shown = pictures.add(folder / image.file, "a real photo")
+            photos.append(shown)
+    return photos
 
 
 def timeline_of(folder: Path, pictures: Pictures) -> Timeline:
-    """Return the validation images of a run, of some of its steps where they are many."""
-    drawn: dict[tuple[str, int], SampleImage] = {}
-    conditions = _by_text(folder, "condition")
+    """Return the validation images of a run, of some of its steps where they are many.
+
+    At most MOST_PROMPTS prompts are shown, and about MOST_TIMELINE images in all. `folder` is that of the images.
+    """
+    drawn: dict[str, dict[int, SampleImage]] = {}  # by prompt and step
+    every_step = set()
     for image in listed_images(folder).values():
         if image.step is not None:
-            drawn[image.prompt, image.step] = image
-    prompts = list(dict.fromkeys(prompt for prompt, _ in drawn))[:MOST_PROMPTS]
-    steps = sorted({step for _, step in drawn})
-    kept = spread(steps, MOST_TIMELINE // max(1, len(prompts)))
+            of_prompt = drawn.setdefault(image.prompt, {})
+            of_prompt[image.step] = image
+            every_step.add(image.step)
+    conditions = _by_text(folder, "condition")
+    prompts = list(drawn)[:MOST_PROMPTS]
+    steps = sorted(every_step)
+    most_steps = MOST_TIMELINE // max(1, len(prompts))
+    kept = spread(steps, most_steps)
     lines = []
     for prompt in prompts:
+        of_prompt = drawn[prompt]
         images: list[Shown | None] = []
         for step in kept:
-            image = drawn.get((prompt, step))
             shown = None
-            if image is not None:
+            if step in of_prompt:
+                image = of_prompt[step]
                 shown = pictures.add(folder / image.file, f"{prompt}, after step {step}")
             images.append(shown)
-        lines.append(Line(prompt, images, _conditions(folder, conditions.get(prompt, []), pictures)))
-    return Timeline(kept, lines, len(steps) - len(kept))
+        condition_images = _conditions(folder, conditions.get(prompt, []), pictures)
+        line = Line(prompt, images, condition_images)
+        lines.append(line)
+    left_out = len(steps) - len(kept)
+    return Timeline(kept, lines, left_out)
 
 
 def training_images(environment: Environment, findings: Findings, pictures: Pictures) -> TrainingData | None:
@@ -166,19 +200,28 @@ def training_images(environment: Environment, findings: Findings, pictures: Pict
         found = list_images(folder)
     except TrainingError:  # which the run failed by, and its report says
         return None
-    images = []
+    images: dict[str, TrainingImage] = {}
     for number, image in enumerate(found[:MOST_TRAINING], start=1):
-        name = image.path.relative_to(folder).as_posix()
-        alt = image.caption or f"training image {number}"
-        said = [_words(problem.what, problem.fix) for problem in findings.problems if problem.where == name]
-        shown = pictures.add(image.path, alt)
-        images.append(TrainingImage(name, shown, image.caption or "", image.repeats, said))
-    names = {image.name for image in images}
+        relative = image.path.relative_to(folder)
+        caption = image.caption or ""
+        alt = caption or f"training image {number}"
+        training_image = TrainingImage(
+            name=relative.as_posix(),
+            shown=pictures.add(image.path, alt),
+            caption=caption,
+            repeats=image.repeats,
+            findings=[],
+        )
+        images[training_image.name] = training_image
     others = []
     for problem in findings.problems:
-        if problem.where not in names:
-            others.append(f"{problem.where}: {_words(problem.what, problem.fix)}")
-    return TrainingData(images, len(found), others)
+        words = _words(problem)
+        if problem.where in images:
+            images[problem.where].findings.append(words)
+        else:
+            others.append(f"{problem.where}: {words}")
+    shown_images = list(images.values())
+    return TrainingData(shown_images, len(found), others)
 
 
 def spread(steps: Sequence[int], most: int) -> list[int]:
@@ -186,8 +229,12 @@ def spread(steps: Sequence[int], most: int) -> list[int]:
     if len(steps) <= most:
         return list(steps)
     last = len(steps) - 1
-    chosen = {round(number * last / (most - 1)) for number in range(most)}
-    return [steps[number] for number in sorted(chosen)]
+    gaps = most - 1
+    chosen = []
+    for number in range(most):
+        place = round(number * last / gaps)
+        chosen.append(steps[place])
+    return chosen
 
 
 def _by_text(folder: Path, source: Source) -> dict[str, list[SampleImage]]:
@@ -200,6 +247,7 @@ def _by_text(folder: Path, source: Source) -> dict[str, list[SampleImage]]:
 
 
 def _shown(folder: Path, images: Sequence[SampleImage], when: str, pictures: Pictures) -> list[Shown]:
+    """Return images of an evaluation prompt, drawn before or after training as `when` says."""
     shown = []
     for image in images:
         alt = f"{image.prompt}, {when}, seed {image.seed}"
@@ -209,10 +257,15 @@ def _shown(folder: Path, images: Sequence[SampleImage], when: str, pictures: Pic
 
 def _conditions(folder: Path, images: Sequence[SampleImage], pictures: Pictures) -> list[Shown]:
     """Return what a ControlNet was shown for a prompt."""
-    return [pictures.add(folder / image.file, f"the condition of: {image.prompt}") for image in images]
+    shown = []
+    for image in images:
+        alt = f"the condition of: {image.prompt}"
+        shown.append(pictures.add(folder / image.file, alt))
+    return shown
 
 
-def _words(what: str, fix: str) -> str:
-    if not fix:
-        return what
-    return f"{what} ({fix})"
+def _words(problem: Problem) -> str:
+    """Return what was found, and in brackets what to do about it."""
+    if not problem.fix:
+        return problem.what
+    return f"{problem.what} ({problem.fix})"

@@ -65,24 +65,29 @@ class PromptEncoder:
         self._known: OrderedDict[str, Conditions] = OrderedDict()  # the latest used last
 
     def __call__(self, prompts: Sequence[str]) -> Conditions:
-        """Return the conditions of a batch of prompts."""
+        """Return the conditions of a batch of prompts, by name; first dimension: the prompt.
+
+        With frozen text encoders they carry no gradient, and the newest ones are kept (see MOST_PROMPTS).
+        """
         if not self.frozen:
             return self.base.encode_prompts(prompts)
         rows = [self._row(prompt) for prompt in prompts]
         conditions: Conditions = {}
         for name in rows[0]:
-            conditions[name] = torch.cat([row[name] for row in rows])
+            parts = [row[name] for row in rows]
+            conditions[name] = torch.cat(parts)
         return conditions
 
     def _row(self, prompt: str) -> Conditions:
         """Return the conditions of one prompt, first dimension 1."""
-        if prompt not in self._known:
+        known = self._known
+        if prompt not in known:
             with torch.no_grad():
-                self._known[prompt] = self.base.encode_prompts([prompt])
-            if len(self._known) > MOST_PROMPTS:
-                self._known.popitem(last=False)
-        self._known.move_to_end(prompt)
-        return self._known[prompt]
+                known[prompt] = self.base.encode_prompts([prompt])
+            if len(known) > MOST_PROMPTS:
+                known.popitem(last=False)
+        known.move_to_end(prompt)
+        return known[prompt]
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,21 @@ class Batch:
 
     def part(self, number: int, size: int) -> "Batch":
         """Return the samples of one forward pass."""
-        some = slice(number * size, (number + 1) * size)
+        begin = number * size
+        some = slice(begin, begin + size)
+        pictures = None
+        if self.pictures is not None:
+            pictures = self.pictures[some]
+        weights = None
+        if self.weights is not None:
+            weights = self.weights[some]
         return Batch(
             latents=self.latents[some],
             noise=self.noise[some],
             times=self.times[some],
             prompts=self.prompts[some],
-            pictures=None if self.pictures is None else self.pictures[some],
-            weights=None if self.weights is None else self.weights[some],
+            pictures=pictures,
+            weights=weights,
             framings=self.framings[some],
         )
 
@@ -125,11 +137,13 @@ def join(batches: Sequence[Batch]) -> Batch:
     prompts = []
     pictures = []
     weights = []
+    framings = []
     for batch in batches:
         latents.append(batch.latents)
         noise.append(batch.noise)
         times.append(batch.times)
         prompts.extend(batch.prompts)
+        framings.append(batch.framings)
         if batch.pictures is not None:
             pictures.append(batch.pictures)
         if batch.weights is not None:
@@ -141,7 +155,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         prompts=prompts,
         pictures=torch.cat(pictures) if pictures else None,
         weights=torch.cat(weights) if weights else None,
-        framings=torch.cat([batch.framings for batch in batches]),
+        framings=torch.cat(framings),
     )
 
 
@@ -161,7 +175,11 @@ class DenoisingObjective:
         self.encoder = encoder
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
-        """Yield this rank's loss for each forward pass of a step."""
+        """Yield this rank's loss for each forward pass of a step, a scalar.
+
+        What is random of a step follows from the recipe's seed and the number of the step, so that a resumed run draws
+        what the interrupted one would have drawn.
+        """
         recipe = self.recipe
         # One generator for all streams and ranks, used in a fixed order: the key has rank 0 on every rank.
         random = generator(recipe.seed, "step", 0, step)
@@ -172,38 +190,52 @@ class DenoisingObjective:
 
     @torch.no_grad()
     def probe(self, samples: int, *, told: float = 1.0, shift: int = 0) -> Probe | None:
-        """Return the loss of some samples of the first stream, the same at every call."""
+        """Return the loss of some samples of the first stream, the same at every call.
+
+        `told`: factor of the times that the model is told. `shift`: each image gets the prompt of another, so many
+        captions further; None is returned where there are too few captions for it.
+        """
         stream = self.streams[0]
         random = generator(self.recipe.seed, "probe")
         largest = max(stream.latents.groups, key=len)
         count = len(largest)
         # From all over the group: an image that counts as several stands there several times in a row.
-        places = [number * max(count, samples) // samples for number in range(samples)]
-        indices = [largest[place % count] for place in places]
+        span = max(count, samples)
+        indices = []
+        for number in range(samples):
+            place = number * span // samples
+            indices.append(largest[place % count])
         batch = self._sample(stream, indices, random, slice(None))
         if shift:
-            captions = [text for text in dict.fromkeys(batch.prompts) if text]  # a caption may be left out
-            if not stream.is_described or shift >= min(len(captions), MOST_SHIFTS):
+            shifted = shifted_prompts(batch.prompts, shift)
+            if shifted is None or not stream.is_described:
                 return None
-            others = dict(zip(captions, captions[shift:] + captions[:shift], strict=True))
-            batch = replace(batch, prompts=[others.get(text, text) for text in batch.prompts])
+            batch = replace(batch, prompts=shifted)
+        process = self.base.process
         losses = []
         squares = []
         size = self.recipe.batch_size
         for number in range(math.ceil(samples / size)):
             part = batch.part(number, size)
-            noisy = self.base.process.noised(part.latents, part.noise, part.times)
-            times = self.base.process.scaled_times(part.times, told)
+            noisy = process.noised(part.latents, part.noise, part.times)
+            times = process.scaled_times(part.times, told)
             predicted = self.predicted(part, noisy, times)
-            target = self.base.process.target(part.latents, part.noise, part.times)
-            losses.append(squared_error(predicted, target, part.weights).mean(dim=(1, 2, 3)))
-            squares.append(squared_error(target, torch.zeros_like(target), part.weights).mean(dim=(1, 2, 3)))
+            target = process.target(part.latents, part.noise, part.times)
+            loss = squared_error(predicted, target, part.weights)
+            losses.append(sample_means(loss))
+            nothing = torch.zeros_like(target)
+            square = squared_error(target, nothing, part.weights)
+            squares.append(sample_means(square))
         spread = float(batch.latents.std())
         return Probe(torch.cat(losses), torch.cat(squares), spread)
 
     def predicted(self, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
-        """Return what the model predicts for noisy latents of a batch, which it is told are of these times."""
-        conditions = self.base.framed(self.encoder(batch.prompts), batch.framings)
+        """Return what the model predicts for noisy latents of a batch, which it is told are of these times.
+
+        noisy: (samples, channels, height, width), as is what is returned; times: (samples,).
+        """
+        encoded = self.encoder(batch.prompts)
+        conditions = self.base.framed(encoded, batch.framings)
         return self.base.predict(noisy, times, conditions)
 
     def state(self) -> Mapping[str, Tensor]:
@@ -253,26 +285,32 @@ class DenoisingObjective:
     ) -> Batch:
         """Draw what is random of some visits of images, and return a share of them."""
         recipe = self.recipe
+        visits = len(indices)
+        own_indices = indices[share]
         # Drawn for all visits, so that a share's do not depend on how many ranks there are.
-        cuts = stream.latents.cuts(len(indices), random)[share]
-        views = stream.latents.views_of(indices[share], cuts)
+        all_cuts = stream.latents.cuts(visits, random)
+        cuts = all_cuts[share]
+        views = stream.latents.views_of(own_indices, cuts)
         mean = views.moments[:, 0]  # (samples, channels, height, width)
         deviation = views.moments[:, 1]
 
-        shape = (len(indices), *mean.shape[1:])
+        _, channels, height, width = mean.shape
+        shape = (visits, channels, height, width)
         posterior = torch.randn(shape, generator=random)
         noise = torch.randn(shape, generator=random)
         if recipe.noise_offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
-            channels = torch.randn((*shape[:2], 1, 1), generator=random)
-            noise += recipe.noise_offset * channels
-        times = self.base.process.times(len(indices), random)
+            offsets = torch.randn((visits, channels, 1, 1), generator=random)
+            noise += recipe.noise_offset * offsets
+        times = self.base.process.times(visits, random)
         prompts = stream.prompts_of(indices, random)
         pictures = None
         if stream.conditions is not None:
-            kinds = stream.conditions.kinds_of(len(indices), random)[share]
-            pictures = stream.conditions.pictures_of(indices[share], cuts, kinds).to(mean)
+            all_kinds = stream.conditions.kinds_of(visits, random)
+            kinds = all_kinds[share]
+            pictures = stream.conditions.pictures_of(own_indices, cuts, kinds).to(mean)
+        own_posterior = posterior[share].to(mean)
         return Batch(
-            latents=mean + deviation * posterior[share].to(mean),
+            latents=mean + deviation * own_posterior,
             noise=noise[share].to(mean),
             times=times[share].to(mean.device),
             prompts=prompts[share],
@@ -286,18 +324,24 @@ class DenoisingObjective:
 
         `parts` are the samples of each stream. Those of one size share a forward pass.
         """
-        together = len({part.latents.shape for part in parts}) == 1
-        batches = [join(parts)] if together else parts
+        shapes = {part.latents.shape for part in parts}
         losses: list[Tensor] = []
-        for batch in batches:
-            losses += self._losses_of(batch, count=len(parts) // len(batches))
+        if len(shapes) == 1:
+            batch = join(parts)
+            losses = self._losses_of(batch, count=len(parts))
+        else:
+            for part in parts:
+                losses += self._losses_of(part, count=1)
         weighted = []
         for stream, loss in zip(self.streams, losses, strict=True):
             weighted.append(loss * stream.weight)
         return torch.stack(weighted).sum()
 
     def _losses_of(self, batch: Batch, count: int) -> list[Tensor]:
-        """Return the denoising loss of each of the `count` equal parts that a batch is joined of."""
+        """Return the denoising loss of each of the `count` equal parts that a batch is joined of.
+
+        The parts share one forward pass; each loss is a scalar.
+        """
         process = self.base.process
         noisy = process.noised(batch.latents, batch.noise, batch.times)
         prediction = self.predicted(batch, noisy, batch.times)
@@ -320,8 +364,21 @@ class DenoisingObjective:
         return losses
 
 
+def shifted_prompts(prompts: Sequence[str], shift: int) -> list[str] | None:
+    """Return the prompts with each replaced by the one `shift` different prompts further; None for too few of them.
+
+    Empty prompts stay empty: a caption may be left out.
+    """
+    captions = [text for text in dict.fromkeys(prompts) if text]
+    if shift >= min(len(captions), MOST_SHIFTS):
+        return None
+    shifted = captions[shift:] + captions[:shift]
+    others = dict(zip(captions, shifted, strict=True))
+    return [others.get(text, text) for text in prompts]
+
+
 def chunks(weights: Tensor | None, count: int) -> Sequence[Tensor | None]:
-    """Return weights in equal parts."""
+    """Return weights, whose first dimension is the sample, in equal parts; None for each part where there are none."""
     if weights is None:
         return [None] * count
     return weights.chunk(count)
@@ -341,11 +398,22 @@ def weighted_mse(
     squared = squared_error(prediction, target, places)
     if weights is None:
         return squared.mean()
-    by_sample = squared.mean(dim=(1, 2, 3))
-    return (by_sample * weights).mean()
+    weighted = sample_means(squared) * weights
+    return weighted.mean()
+
+
+def sample_means(values: Tensor) -> Tensor:
+    """Return the mean of each sample: of (samples, channels, height, width), (samples,)."""
+    return values.mean(dim=(1, 2, 3))
 
 
 def squared_error(prediction: Tensor, target: Tensor, places: Tensor | None) -> Tensor:
-    """Return the squared error, (samples, channels, height, width), times the weights of places, in float32."""
-    squared = (prediction.float() - target.float()).square()
-    return squared if places is None else squared * places
+    """Return the squared error, (samples, channels, height, width), times the weights of places, in float32.
+
+    places: (samples, 1, height, width); None when all are 1.
+    """
+    error = prediction.float() - target.float()
+    squared = error.square()
+    if places is None:
+        return squared
+    return squared * places

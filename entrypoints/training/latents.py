@@ -30,7 +30,9 @@ class Cut(NamedTuple):
     """Where an image is cut to its size, from 0 (left, top) to 1 (right, bottom)."""
 
     across: float
+    """0: at the left edge, 0.5: in the middle, 1: at the right edge."""
     down: float
+    """0: at the upper edge, 1: at the lower edge."""
 
 
 CENTRE = Cut(0.5, 0.5)
@@ -57,7 +59,11 @@ def joined(views: Sequence[Views]) -> Views:
         framings.append(view.framings)
         if view.weights is not None:
             weights.append(view.weights)
-    return Views(torch.cat(moments), torch.cat(weights) if weights else None, torch.cat(framings))
+    return Views(
+        moments=torch.cat(moments),
+        weights=torch.cat(weights) if weights else None,
+        framings=torch.cat(framings),
+    )
 
 
 class Latents(Protocol):
@@ -94,41 +100,59 @@ class Viewer:
         self._decoded_bytes = 0
 
     def view(self, image: CaptionedImage, size: Size, cut: Cut = CENTRE) -> Views:
-        """Return one image, cut to a size."""
+        """Return one image, cut to a size: the first dimension of its tensors is 1.
+
+        Raises TrainingError("dataset") for a mask of another size than its image, and where a file cannot be read.
+        """
         picture = self._read(image.path, "RGB")
-        moments = self.base.encode_images([crop(picture, size, *cut)])
-        original = image.original or Size(*picture.size)
-        kept = cut_of(Size(*picture.size), size, *cut)
-        framing = torch.tensor([[original.height, original.width, kept.top, kept.left]], dtype=torch.float32)
+        whole = Size(*picture.size)
+        shown = crop(picture, size, *cut)
+        moments = self.base.encode_images([shown])
+        original = image.original or whole
+        kept = cut_of(whole, size, *cut)
+        numbers = [
+            original.height,
+            original.width,
+            kept.top,
+            kept.left,
+        ]
+        framing = torch.tensor([numbers], dtype=torch.float32)
         weights = None
         if self.masked:
-            weights = self._weights(image, picture.size, size, cut, moments)
+            weights = self._weights(image, whole, size, cut, moments)
         return Views(moments, weights, framing.to(moments.device))
 
     def _weights(
         self,
         image: CaptionedImage,
-        whole: tuple[int, int],
+        whole: Size,
         size: Size,
         cut: Cut,
         moments: Tensor,
     ) -> Tensor:
-        """Return the weights of an image's latents by its mask, cut like the image, whose size is `whole`."""
+        """Return the weights of an image's latents by its mask, cut like the image, whose size is `whole`.
+
+        They are of shape (1, 1, height, width), from `unmasked_weight` where the mask is black to 1 where it is white.
+        """
         height, width = moments.shape[-2:]
         if image.mask is None:  # an image of the class
             return torch.ones(1, 1, height, width, device=moments.device)
         mask = self._read(image.mask, "L")
         if mask.size != whole:
+            mask_size = f"{mask.width}x{mask.height}"
+            image_size = f"{whole.width}x{whole.height}"
             raise TrainingError(
                 "dataset",
-                f"The mask {image.mask.name} is {mask.width}x{mask.height}, and its image {image.path.name} "
-                f"{whole[0]}x{whole[1]}.",
+                f"The mask {image.mask.name} is {mask_size}, and its image {image.path.name} {image_size}.",
                 "Give each mask the size of its image, then submit again.",
             )
+        shown = crop(mask, size, *cut)
         # Each place of the latents has the mean of the pixels that it stands for.
-        small = crop(mask, size, *cut).resize((width, height), Image.Resampling.BOX)
-        weights = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
-        return weights.clamp(min=self.unmasked_weight).to(moments.device).expand(1, 1, height, width)
+        small = shown.resize((width, height), Image.Resampling.BOX)
+        values = np.asarray(small, dtype=np.float32) / 255
+        weights = torch.from_numpy(values)
+        weights = weights.clamp(min=self.unmasked_weight)
+        return weights.to(moments.device).expand(1, 1, height, width)
 
     def _read(self, path: Path, mode: str) -> Image.Image:
         """Return a decoded image, in Pillow's mode; the first ones are kept, as many as fit."""
@@ -136,7 +160,8 @@ class Viewer:
         if kept is not None:
             return kept
         image = read_image(path, mode)
-        self._decoded_bytes += len(image.getbands()) * image.width * image.height
+        bytes_a_pixel = len(image.getbands())
+        self._decoded_bytes += bytes_a_pixel * image.width * image.height
         if self._decoded_bytes <= self.most_kept:
             self._decoded[path] = image
         return image
@@ -151,9 +176,11 @@ class CachedLatents:
         known: dict[Path, Views] = {}  # an image that counts as several is there as often
         self.views: list[Views] = []
         for image, size in zip(images, sizes, strict=True):
-            if image.path not in known:
-                known[image.path] = viewer.view(image, size)
-            self.views.append(known[image.path])
+            view = known.get(image.path)
+            if view is None:
+                view = viewer.view(image, size)
+                known[image.path] = view
+            self.views.append(view)
         _warn_of_lost_masks(known, viewer)
 
     def __len__(self) -> int:
@@ -172,11 +199,15 @@ def _warn_of_lost_masks(views: Mapping[Path, Views], viewer: Viewer) -> None:
     """Warn of images of which the white of the mask is cut away."""
     lost = []
     for path, view in views.items():
-        if view.weights is not None and not bool((view.weights > viewer.unmasked_weight).any()):
+        if view.weights is None:
+            continue
+        is_white = view.weights > viewer.unmasked_weight
+        if not is_white.any():
             lost.append(path.name)
     if lost:
+        images = counted(len(lost), "image")
         message = (
-            f"The white part of the mask lies outside what is cut from {counted(len(lost), 'image')}, {lost[0]} first: "
+            f"The white part of the mask lies outside what is cut from {images}, {lost[0]} first: "
             "submit again with -s buckets=true, which keeps the shape of images, or crop them to what matters."
         )
         emit(Warned(message=message))
@@ -206,13 +237,17 @@ class FreshLatents:
         """Return another place for each visit, or the centre."""
         if not self.random_crop:
             return [CENTRE] * visits
-        return [Cut(across, down) for across, down in torch.rand(visits, 2, generator=random).tolist()]
+        places = torch.rand(visits, 2, generator=random)
+        return [Cut(across, down) for across, down in places.tolist()]
 
     def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:
-        """Read, cut and encode images."""
+        """Read, cut and encode images; decoded ones are kept by the viewer, as many as fit."""
         views = []
         for index, cut in zip(indices, cuts, strict=True):
-            views.append(self.viewer.view(self.images[index], self.sizes[index], cut))
+            image = self.images[index]
+            size = self.sizes[index]
+            view = self.viewer.view(image, size, cut)
+            views.append(view)
         return joined(views)
 
 
@@ -220,7 +255,8 @@ def groups_of(sizes: Sequence[Size]) -> list[list[int]]:
     """Return the indices of the images of each size, in the order of the sizes."""
     by_size: dict[Size, list[int]] = {}
     for index, size in enumerate(sizes):
-        by_size.setdefault(size, []).append(index)
+        same_size = by_size.setdefault(size, [])
+        same_size.append(index)
     return [by_size[size] for size in sorted(by_size)]
 
 
@@ -239,12 +275,14 @@ def latents_of(
         choices = bucket_sizes(recipe.resolution, pixel_step(base))
         shapes = shapes_of(images)
         sizes = [nearest_size(shapes[image.path], choices) for image in images]
-    different = len({image.path for image in images})
-    is_too_large = different * recipe.resolution**2 * _BYTES_A_PIXEL > MOST_CACHED
+    files = {image.path for image in images}
+    pixels = len(files) * recipe.resolution**2
+    is_too_large = pixels * _BYTES_A_PIXEL > MOST_CACHED
     if recipe.random_crop or is_too_large:
         viewer = Viewer(base, recipe, MOST_CACHED)
         return FreshLatents(viewer, images, sizes, random_crop=recipe.random_crop)
-    return CachedLatents(Viewer(base, recipe, 0), images, sizes)
+    viewer = Viewer(base, recipe, 0)
+    return CachedLatents(viewer, images, sizes)
 
 
 def pixel_step(base: BaseModel) -> int:
@@ -252,8 +290,10 @@ def pixel_step(base: BaseModel) -> int:
 
     At least 8, where the model does not need more.
     """
-    halvings = len(base.denoiser.config.down_block_types) - 1
-    return max(8, base.pipeline.vae_scale_factor << halvings)
+    levels = len(base.denoiser.config.down_block_types)
+    halvings = levels - 1
+    step = base.pipeline.vae_scale_factor << halvings
+    return max(8, step)
 
 
 def shapes_of(images: Sequence[CaptionedImage]) -> Mapping[Path, Size]:

@@ -47,10 +47,10 @@ class _Silence:
     """Shows nothing."""
 
     def says(self, number: int, event: Event) -> None:
-        pass
+        """Ignore an event of a job."""
 
     def stands(self, number: int, words: str) -> None:
-        pass
+        """Ignore where a job stands."""
 
 
 class _Lines:
@@ -62,6 +62,7 @@ class _Lines:
         self._printed = [0.0] * len(labels)  # seconds since 1970
 
     def says(self, number: int, event: Event) -> None:
+        """Print a warning, a new stage, or from time to time the progress."""
         now = time.time()
         timeline = self._timelines[number]
         earlier_stage = timeline.stage
@@ -78,6 +79,7 @@ class _Lines:
             self.stands(number, line)
 
     def stands(self, number: int, words: str) -> None:
+        """Print where a job stands."""
         label = self.labels[number]
         say(f"{label}: {words}", err=True)
 
@@ -104,16 +106,19 @@ class _Live:
         self._jobs = jobs
 
     def says(self, number: int, event: Event) -> None:
+        """Redraw the line of a job; print a warning above all lines."""
         job = self._jobs[number]
         now = time.time()
         with self._live.changing():
             job.timeline.hear(event, now)
         if isinstance(event, Warned):
-            text = as_called(printable(f"{job.label}: Warning: {event.message}"))
-            line = styled(in_width(text, sys.stderr), sys.stderr, "yellow")
+            warning = printable(f"{job.label}: Warning: {event.message}")
+            text = in_width(as_called(warning), sys.stderr)
+            line = styled(text, sys.stderr, "yellow")
             self._live.print(line)
 
     def stands(self, number: int, words: str) -> None:
+        """Show words in place of a job's progress, until it says something again."""
         job = self._jobs[number]
         with self._live.changing():
             job.words = printable(words)
@@ -127,9 +132,8 @@ def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
     most = max(1, rows - 2)
     shown = list(jobs)
     if len(jobs) > most:
-        running = [job for job in jobs if job.runs]
-        others = [job for job in jobs if not job.runs]
-        shown = [*running, *others][:most]
+        shown.sort(key=lambda job: not job.runs)  # keeps the order of each kind
+        shown = shown[:most]
     longest = 0
     for job in shown:
         longest = max(longest, width_of(job.label))
@@ -139,7 +143,8 @@ def _lines(jobs: Sequence[_Shown], columns: int, rows: int) -> list[str]:
     for job in shown:
         label = job.label
         if width_of(label) > longest:
-            label = what_differs(label, [other.label for other in jobs if other is not job])
+            others = [other.label for other in jobs if other is not job]
+            label = what_differs(label, others)
         label = shortened(label, longest, marks.ellipsis)
         label = padded(label, longest)
         if job.runs:

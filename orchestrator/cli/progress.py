@@ -129,6 +129,7 @@ def _keeps_running(job: Job) -> str:
 
 
 def _ask_to_stop(job: Job) -> None:
+    """Stop a job, on a terminal only after asking."""
     stops = True
     if sys.stdin.isatty():
         kept = _what_is_kept(job)
@@ -173,7 +174,11 @@ def _redraw_line(job: Job) -> None:
 
 
 def _print_lines(job: Job) -> None:
-    """Print a line when a stage begins, and while it lasts one every few seconds."""
+    """Print a line when a stage begins, and while it lasts one every few seconds.
+
+    What happened before this command began to watch is not printed, apart from the stages and what a person should
+    know.
+    """
     timeline = Timeline()
     printed = 0.0  # seconds since 1970
     for event in job.events(follow=True, latest_attempt=True):
@@ -225,21 +230,24 @@ def _remarks(job: Job, event: Event, ended: Stage | None) -> list[str]:
 
 
 def _done(stage: Stage) -> str:
+    """Return the line of a stage that has ended well."""
     marks = marks_for(sys.stderr)
     mark = styled(marks.done, sys.stderr, "green")
     return stage_line(stage, mark, is_complete=True)
 
 
 def _remark(job: Job, event: Event) -> str:
+    """Return what a person should know of an event; empty for most."""
     match event:
         case Resumed(step=step):
             return f"resumed at step {step}"
         case Checkpoint(step=step):
             return f"checkpoint at step {step}"
         case Warned(message=message):
-            text = as_called(printable(f"  Warning: {message}"))
-            lines = in_width(text, sys.stderr)
-            return styled(lines.lstrip(" "), sys.stderr, "yellow")
+            warning = printable(f"  Warning: {message}")
+            lines = in_width(as_called(warning), sys.stderr)
+            text = lines.lstrip(" ")
+            return styled(text, sys.stderr, "yellow")
         case Sample(path=path):
             return printable(f"image: {job.location(path)}")
     return ""

@@ -16,7 +16,9 @@ class Table(NamedTuple):
     """Heads, rows, and which of the columns may be changed to fit; any other column keeps its cells whole."""
 
     heads: Sequence[str]
+    """One for each column."""
     rows: Sequence[Sequence[str]]
+    """Each with a cell for each column."""
     wraps: frozenset[str] = frozenset()
     """Heads of columns of text that wraps at its spaces."""
     stacks: frozenset[str] = frozenset()
@@ -63,10 +65,11 @@ def _fitting(table: Table, widths: list[int], width: int) -> list[int]:
 def _narrowed(table: Table, widths: list[int], width: int) -> list[int] | None:
     """Return widths with which the first columns fit; None when they cannot be narrowed enough."""
     narrowed = list(widths)
-    gaps = len(_GAP) * (len(widths) - 1)
-    too_wide = sum(widths) + gaps - width
-    for number in range(len(widths)):
-        if table.heads[number] not in table.wraps:
+    gaps = len(widths) - 1
+    taken_by_gaps = gaps * len(_GAP)
+    too_wide = sum(widths) + taken_by_gaps - width
+    for number, head in enumerate(table.heads[: len(widths)]):
+        if head not in table.wraps:
             continue
         spare = narrowed[number] - _least(table, number)
         taken = max(0, min(spare, too_wide))
@@ -95,12 +98,15 @@ def _row_lines(
     """Yield one line, or several where a cell wraps."""
     columns = []
     for number, width in enumerate(widths):
-        lines = [row[number]]
+        cell = row[number]
+        lines = [cell]
         if table.heads[number] in table.wraps:
-            lines = wrapped(row[number], width)
+            lines = wrapped(cell, width)
         columns.append(lines)
     for cells in zip_longest(*columns, fillvalue=""):
-        aligned = [padded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        aligned = []
+        for cell, width in zip(cells, widths, strict=True):
+            aligned.append(padded(cell, width))
         line = _GAP.join(aligned)
         yield line.rstrip()
 
@@ -136,8 +142,11 @@ def wrapped(text: str, width: int) -> list[str]:
     lines = [first]
     for word in words:
         line = lines[-1]
-        longer = f"{line} {word}" if line else word
-        if line and width_of(longer) > width:
+        if not line:
+            lines[-1] = word
+            continue
+        longer = f"{line} {word}"
+        if width_of(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from textwrap import wrap
 from typing import Generic, NamedTuple, Protocol, SupportsBytes, TypeVar
@@ -61,7 +60,9 @@ class Run(NamedTuple, Generic[F]):
     """A part of a text in one font."""
 
     font: F
+    """Has all letters of the text."""
     text: str
+    """Letters that no font has stand there as their codes."""
 
 
 class Room(NamedTuple):
@@ -72,6 +73,7 @@ class Room(NamedTuple):
     width: int
     """Of a line, pixels."""
     lines: int
+    """Of a label."""
 
 
 @cache
@@ -82,17 +84,35 @@ def font_files() -> tuple[Path, ...]:
         top = os.path.expanduser(folder)  # noqa: PTH111  (the method of Path raises for a user without a home)
         for parent, _, names in os.walk(top):
             for name in names:
-                is_font = FONT_FILE.search(name) is not None
-                if is_font and not NO_LETTERS.search(name):
-                    found.append(Path(parent, name))
+                if FONT_FILE.search(name) and not NO_LETTERS.search(name):
+                    path = Path(parent, name)
+                    found.append(path)
     found.sort(key=_rank)
     return tuple(found)
 
 
-def _rank(path: Path) -> tuple[bool, bool, str, Path]:
-    is_styled = STYLED.search(path.stem) is not None
-    is_preferred = PREFERRED.search(path.stem) is not None
-    return is_styled, not is_preferred, path.name, path
+class _Rank(NamedTuple):
+    """Orders font files: the smallest is tried first."""
+
+    is_styled: bool
+    """Bold, italic or the like."""
+    is_unknown: bool
+    """Not one of those that are known to have many letters."""
+    name: str
+    """Of the file."""
+    path: Path
+    """Its whole path, for files of one name."""
+
+
+def _rank(path: Path) -> _Rank:
+    styled = STYLED.search(path.stem)
+    preferred = PREFERRED.search(path.stem)
+    return _Rank(
+        is_styled=styled is not None,
+        is_unknown=preferred is None,
+        name=path.name,
+        path=path,
+    )
 
 
 def load_fonts(own: F, load: Callable[[Path], F]) -> Iterator[F]:
@@ -106,7 +126,10 @@ def load_fonts(own: F, load: Callable[[Path], F]) -> Iterator[F]:
 
 
 class Lettering(Generic[F]):
-    """Some fonts to write with: the first is taken where it has all letters."""
+    """Some fonts to write with: the first is taken where it has all letters.
+
+    Which letters a font has is found out by rendering them, and kept: a font shows the same box for all that it lacks.
+    """
 
     def __init__(self, fonts: Iterable[F], *, shapes: bool) -> None:
         """Take fonts, which are loaded when they are needed; `shapes`: text from right to left can be rendered."""
@@ -158,7 +181,10 @@ class Lettering(Generic[F]):
         return round(width)
 
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
-        """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider."""
+        """Break a text into lines no wider than `width` pixels: at spaces, or within words that are wider.
+
+        At most `lines` lines are returned, the last with an ellipsis where text is left out.
+        """
         finished: list[str] = []
         line = ""
         words = composed(text).split()
@@ -169,7 +195,7 @@ class Lettering(Generic[F]):
                 continue
             if line:
                 finished.append(line)
-            line = ""
+                line = ""
             for cluster in clusters(word):
                 longer = line + cluster
                 if line and self.width(longer) > width:
@@ -177,7 +203,11 @@ class Lettering(Generic[F]):
                     longer = cluster
                 line = longer
         finished.append(line)
-        return cut(finished, lines, lambda line: self.width(line) <= width)
+
+        def fits(line: str) -> bool:
+            return self.width(line) <= width
+
+        return cut(finished, lines, fits)
 
     def shortened(self, text: str, width: int) -> str:
         """Return a text in one line of `width` pixels, with an ellipsis where its end is missing."""
@@ -193,22 +223,28 @@ class Lettering(Generic[F]):
             lines = self._label_lines(text, room)
             if len(lines) > room.lines:
                 others = [other for other in texts if other != text]
-                lines = self._label_lines(what_differs(text, others), room)
-            labels.append(self._cut_label(lines, room))
+                end = what_differs(text, others)
+                lines = self._label_lines(end, room)
+            label = self._cut_label(lines, room)
+            labels.append(label)
         return labels
 
     def _label_lines(self, text: str, room: Room) -> list[str]:
         """Break a text into lines: by letters in the first font, or by pixels where letters are wide."""
         if self.is_plain(text):
             lines = wrap(text, room.letters)
-            if all(self.width(line) <= room.width for line in lines):
+            widest = max(map(self.width, lines), default=0)
+            if widest <= room.width:
                 return lines
         return self.wrap(text, room.width, len(text))
 
     def _cut_label(self, lines: list[str], room: Room) -> list[str]:
+        """Return at most as many lines as there is room for, the last with an ellipsis where some are missing."""
+
         def fits(line: str) -> bool:
-            has_few_letters = len(line) <= room.letters or not self.is_plain(line)
-            return has_few_letters and self.width(line) <= room.width
+            if self.is_plain(line) and len(line) > room.letters:
+                return False
+            return self.width(line) <= room.width
 
         return cut(lines, room.lines, fits)
 
@@ -221,8 +257,7 @@ class Lettering(Generic[F]):
                 if following is None:
                     return
                 self._loaded.append(following)
-            font = self._loaded[number]
-            yield font
+            yield self._loaded[number]
             number += 1
 
     def _number_with(self, letter: str) -> int | None:
@@ -257,11 +292,15 @@ class Lettering(Generic[F]):
         if needs_shaping and not self._shapes:
             return False
         shown = _pixels(font, letter)
-        boxes = [_pixels(font, absent) for absent in ABSENT]
-        return shown not in boxes
+        for absent in ABSENT:
+            box = _pixels(font, absent)
+            if shown == box:
+                return False
+        return True
 
 
 def _pixels(font: Font, letter: str) -> bytes:
+    """Return how a font shows a letter; equal letters, equal bytes."""
     mask = font.getmask(letter)
     return bytes(mask)
 
@@ -317,18 +356,17 @@ def what_differs(text: str, others: Iterable[str]) -> str:
     """Return a text without most of the longest beginning that it shares with one of the others."""
     shared = 0
     for other in others:
-        alike = takewhile(_are_equal, zip(text, other, strict=False))
-        shared = max(shared, len(list(alike)))
+        alike = 0
+        for letter, another in zip(text, other, strict=False):
+            if letter != another:
+                break
+            alike += 1
+        shared = max(shared, alike)
     start = shared - CONTEXT
     if start <= 0:
         return text
     word = text.find(" ", start, shared) + 1  # whole words stay
     return LEFT_OUT + text[word or start :]
-
-
-def _are_equal(letters: tuple[str, str]) -> bool:
-    one, other = letters
-    return one == other
 
 
 def cut(lines: list[str], most: int, fits: Callable[[str], bool]) -> list[str]:

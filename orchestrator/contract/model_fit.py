@@ -48,6 +48,7 @@ def denoiser_problems(denoiser: Denoiser) -> Iterator[Problem]:
         return
     channels = config.block_out_channels
     first = channels[0]
+    # Convolutions: outputs, inputs, height and width of the kernel.
     kernel_in = config.conv_in_kernel
     kernel_out = config.conv_out_kernel
     expected: dict[str, Sequence[int]] = {
@@ -74,15 +75,17 @@ def _prompt_reader_shapes(config: DenoiserConfig, tensors: Header) -> Shapes:
     widths = config.cross_attention_dim
     if isinstance(widths, int):
         widths = [widths]
-    readers = [name for name in tensors if name.endswith(_PROMPT_READER)]
-    if not readers:
-        return {f"*{_PROMPT_READER}": widths}
-    for name in readers:
-        shape = tensors[name].shape
-        rows = shape[:1]
-        columns = shape[1:]
+    has_readers = False
+    for name, entry in tensors.items():
+        if not name.endswith(_PROMPT_READER):
+            continue
+        has_readers = True
+        rows = entry.shape[:1]
+        columns = entry.shape[1:]
         if len(columns) != 1 or columns[0] not in widths:
             return {name: [*rows, widths[0]]}
+    if not has_readers:
+        return {f"*{_PROMPT_READER}": widths}
     return {}
 
 
@@ -120,9 +123,16 @@ def text_encoder_problems(encoder: TextEncoder, *, pools: bool) -> Iterator[Prob
     }
     if pools:
         expected["text_projection.weight"] = [config.projection_dim, width]
-    layers = min(config.num_hidden_layers, _MOST_LAYERS)
-    begins = [f"encoder.layers.{layer}" for layer in range(layers)]
+    begins = _layer_names("encoder", config.num_hidden_layers)
     yield from _tensor_problems(part, tensors, expected, begins)
+
+
+def _layer_names(encoder: str, layers: int) -> list[str]:
+    """Return what the names of the tensors of each layer of an encoder begin with."""
+    begins = []
+    for layer in range(min(layers, _MOST_LAYERS)):
+        begins.append(f"{encoder}.layers.{layer}")
+    return begins
 
 
 def clip_problems(clip: Clip) -> Iterator[Problem]:
@@ -131,21 +141,23 @@ def clip_problems(clip: Clip) -> Iterator[Problem]:
     if tensors is None:
         return
     text = config.text_config
+    text_width = text.hidden_size
     vision = config.vision_config
+    vision_width = vision.hidden_size
     patch = vision.patch_size
-    patches = (vision.image_size // patch) ** 2
+    patches_a_side = vision.image_size // patch
+    places = patches_a_side**2 + 1  # the class token has one too
+    projected = config.projection_dim
     expected = {
-        "text_model.embeddings.token_embedding.weight": [text.vocab_size, text.hidden_size],
-        "text_model.embeddings.position_embedding.weight": [text.max_position_embeddings, text.hidden_size],
-        "text_projection.weight": [config.projection_dim, text.hidden_size],
-        "vision_model.embeddings.patch_embedding.weight": [vision.hidden_size, vision.num_channels, patch, patch],
-        "vision_model.embeddings.position_embedding.weight": [patches + 1, vision.hidden_size],
-        "visual_projection.weight": [config.projection_dim, vision.hidden_size],
+        "text_model.embeddings.token_embedding.weight": [text.vocab_size, text_width],
+        "text_model.embeddings.position_embedding.weight": [text.max_position_embeddings, text_width],
+        "text_projection.weight": [projected, text_width],
+        "vision_model.embeddings.patch_embedding.weight": [vision_width, vision.num_channels, patch, patch],
+        "vision_model.embeddings.position_embedding.weight": [places, vision_width],
+        "visual_projection.weight": [projected, vision_width],
     }
-    begins = []
-    for encoder, layers in (("text_model", text.num_hidden_layers), ("vision_model", vision.num_hidden_layers)):
-        for layer in range(min(layers, _MOST_LAYERS)):
-            begins.append(f"{encoder}.encoder.layers.{layer}")
+    begins = _layer_names("text_model.encoder", text.num_hidden_layers)
+    begins += _layer_names("vision_model.encoder", vision.num_hidden_layers)
     yield from _tensor_problems(part, tensors, expected, begins)
 
 
@@ -155,7 +167,11 @@ def _tensor_problems(
     expected: Shapes,
     begins: Sequence[str] = (),
 ) -> Iterator[Problem]:
-    """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type."""
+    """Yield the tensors that are missing, by name or by what names begin with, and those of another shape or type.
+
+    `expected` are tensors with their shapes; `begins` is what some tensors' names have to begin with. Where the weights
+    are those of a LoRA, that alone is reported.
+    """
     is_lora = all("lora" in name.lower() for name in tensors)
     if tensors and is_lora:
         what = f"{part}/ holds a LoRA where its weights should be"
@@ -177,11 +193,12 @@ def _tensor_problems(
         if entry is None:
             continue
         shape = list(expected_shape)
+        where = f"{part}/: {name}"
         if entry.shape != shape:
-            what = f"{part}/: {name} has the shape {entry.shape}, and its config.json says {shape}"
+            what = f"{where} has the shape {entry.shape}, and its config.json says {shape}"
             yield model_problem(what, "take config and weights of one model")
         elif entry.dtype not in FLOATS:
-            what = f"{part}/: {name} is of type {entry.dtype}, and packed weights cannot be trained"
+            what = f"{where} is of type {entry.dtype}, and packed weights cannot be trained"
             yield model_problem(what, "take the weights in float16 or float32")
             return  # the others are too
 
@@ -190,15 +207,20 @@ def _groups(tensors: Header) -> set[str]:
     """Return what names begin with, of two to four words: "down_blocks.0", "text_model.encoder.layers.0"."""
     groups = set()
     for name in tensors:
-        words = name.split(".")
-        for length in (2, 3, 4):
-            group = ".".join(words[:length])
+        first, *words = name.split(".")
+        group = first
+        for word in words[:3]:
+            group = f"{group}.{word}"
             groups.add(group)
     return groups
 
 
 def channel_problems(denoiser: Denoiser, autoencoder: Autoencoder) -> Iterator[Problem]:
-    """Yield why the denoiser cannot be given the autoencoder's latents alone."""
+    """Yield why the denoiser cannot be given the autoencoder's latents alone.
+
+    Its channels tell what it was made for: a model for inpainting, for one, takes the latents, those of the picture
+    around the hole, and one channel for the mask.
+    """
     latents = autoencoder.config.latent_channels
     part, config, _ = denoiser
     takes = config.in_channels
@@ -222,7 +244,7 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
     given = 0
     names = []
     for encoder in encoders:
-        given += encoder.config.hidden_size
+        given += encoder.config.hidden_size  # their states stand side by side
         names.append(f"{encoder.name}/")
     widths = config.encoder_hid_dim or config.cross_attention_dim
     if isinstance(widths, int):
@@ -231,13 +253,19 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
     if wanted != [given]:
         reads = " or ".join(map(str, wanted))
         named = " and ".join(names)
-        verb = "gives" if len(names) == 1 else "give"
+        verb = "give"
+        if len(names) == 1:
+            verb = "gives"
         what = f"{part}/ reads prompts of width {reads} (cross_attention_dim), and {named} {verb} {given}"
         yield model_problem(what, ONE_MODEL)
 
 
 def pooled_problems(denoiser: Denoiser, encoder: TextEncoder) -> Iterator[Problem]:
-    """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image."""
+    """Yield why the denoiser cannot be told the pooled prompt of this text encoder and the size of the image.
+
+    It reads both as one vector: the pooled prompt, and behind it an embedding of each number of the size (SDXL, arXiv
+    2307.01952, sec. 2.2).
+    """
     part, config, _ = denoiser
     pooled = encoder.config.projection_dim
     size_width = config.addition_time_embed_dim or 0

@@ -79,6 +79,7 @@ def read_files(folder: Path, files: Iterable[Path]) -> FileContents:
 
 
 def _all_parts() -> tuple[str, ...]:
+    """Return the parts of all families, each once."""
     parts: list[str] = []
     for family in FAMILIES.values():
         for part in family.setting_parts:
@@ -92,6 +93,7 @@ _PARTS = _all_parts()
 
 
 def _hub_files() -> tuple[str, ...]:
+    """Return the patterns of what is fetched, of every part that a family may have."""
     fetched = (*_SETTINGS, "*.safetensors", "*.safetensors.index*.json")
     patterns = [INDEX_FILE]
     for part in _PARTS:
@@ -162,7 +164,10 @@ def _variants(stem: str, inside: Names) -> list[str]:
 
 
 def _of_variant(stem: str, variant: str | None, inside: Names) -> Weights | None:
-    dotted = "" if variant is None else f".{variant}"
+    """Return a part's weights in one variant, or the plain ones for None; None where there are none."""
+    dotted = ""
+    if variant is not None:
+        dotted = f".{variant}"
     whole = f"{stem}{dotted}.safetensors"
     index = f"{stem}.safetensors.index{dotted}.json"
     # Where both are there, diffusers reads the shards, and transformers the one file.
@@ -223,6 +228,7 @@ def files_read(names: Names, parts: Iterable[str] = _PARTS) -> list[str]:
 
 
 def _weights_of(names: Names, parts: Iterable[str]) -> list[str]:
+    """Return the weight files that are read of these parts."""
     found = []
     for part in parts:
         weights = find_weights(part, names)
@@ -234,6 +240,7 @@ def _weights_of(names: Names, parts: Iterable[str]) -> list[str]:
 
 
 def _settings_of(names: Names, parts: Iterable[str]) -> list[str]:
+    """Return the files beside the weights that are read of these parts, the index of shards among them."""
     found = []
     for part in parts:
         files = list(_SETTINGS)
@@ -284,6 +291,7 @@ def clip_files(folder: Path) -> list[Path]:
 
 
 def _family_of(folder: Path) -> Family:
+    """Return the family of a model; raises ModelFileError when its index does not tell."""
     index = folder / INDEX_FILE
     return family_in(index, str(folder))
 

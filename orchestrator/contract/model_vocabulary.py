@@ -8,7 +8,13 @@ from orchestrator.contract.model_fit import TextEncoder
 from orchestrator.contract.model_layout import TOKENIZER_FILES, Names, names_in
 from orchestrator.contract.problem import Problem
 
-SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+SPECIAL_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "pad_token",
+)
+"""Fields of a tokenizer's configuration that hold a token."""
 ADDED_BY_NUMBER = "added_tokens_decoder"
 """Field of `tokenizer_config.json` with all added tokens; the older files beside it are then not read."""
 _SPECIAL_TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -27,14 +33,15 @@ Merges = list[tuple[str, str]]
 def tokenizer_file_problems(tokenizer: str, names: Names) -> Iterator[Problem]:
     """Yield which file a tokenizer lacks beside the one that every tokenizer has."""
     inside = names_in(tokenizer, names)
-    has_merges = "merges.txt" in inside or "tokenizer.json" in inside
+    has_merges = not inside.isdisjoint(("merges.txt", "tokenizer.json"))
     if "vocab.json" in inside and not has_merges:
         yield model_problem(f"{tokenizer}/ has vocab.json without merges.txt")
 
 
 def tokenizer_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
     """Yield why the vocabulary of a tokenizer cannot be used; only for one that can, why the pairs it merges cannot."""
-    is_readable = any(f"{tokenizer}/{file}" in objects for file in TOKENIZER_FILES)
+    files = {f"{tokenizer}/{file}" for file in TOKENIZER_FILES}
+    is_readable = not files.isdisjoint(objects)
     if is_readable and not _tokens(tokenizer, objects):
         what = f"{tokenizer}/ has a vocabulary that is no list of tokens with their numbers"
         yield model_problem(what)
@@ -48,7 +55,11 @@ def embedding_problems(
     encoder: TextEncoder,
     fix: str = BOTH,
 ) -> Iterator[Problem]:
-    """Yield why a text encoder cannot take all tokens of its tokenizer."""
+    """Yield why a text encoder cannot take all tokens of its tokenizer.
+
+    It has a row for each token up to `vocab_size`; a token with a higher number would fail in the middle of a run.
+    `fix` is what the problem says to do.
+    """
     tokens = _tokens(tokenizer, objects)
     if not tokens:  # missing or no vocabulary, which is reported
         return
@@ -63,29 +74,31 @@ def embedding_problems(
 
 def _merge_problems(tokenizer: str, objects: Objects, texts: Mapping[str, str]) -> Iterator[Problem]:
     """Yield why the pairs that a tokenizer merges cannot be read, or are of another vocabulary than its own."""
-    whole = objects.get(f"{tokenizer}/tokenizer.json")
-    text = texts.get(f"{tokenizer}/merges.txt", "")
+    file = f"{tokenizer}/merges.txt"
+    whole_file = f"{tokenizer}/tokenizer.json"
+    text = texts.get(file, "")
+    whole = objects.get(whole_file)
     pieces = objects.get(f"{tokenizer}/vocab.json", {})
-    file = "merges.txt"
     try:
         if whole is None:
             merges = merges_in_text(text)
         else:
-            file = "tokenizer.json"
+            file = whole_file
             pieces = whole["model"]["vocab"]
             merges = merges_in_object(whole)
     except ModelFileError as error:
-        yield model_problem(f"{tokenizer}/{file} {error.what}", error.fix)
+        yield model_problem(f"{file} {error.what}", error.fix)
         return
     except (AttributeError, KeyError, TypeError, ValueError):
-        yield model_problem(f"{tokenizer}/{file} does not list which pairs of tokens are merged")
+        yield model_problem(f"{file} does not list which pairs of tokens are merged")
         return
     if not pieces:  # damaged or missing, which is reported
         return
     for first, second in merges:
-        for piece in (first, second, first + second):
+        joined = first + second
+        for piece in (first, second, joined):
             if piece not in pieces:
-                what = f"{tokenizer}/{file} merges {first} and {second}, and the vocabulary has no {piece}"
+                what = f"{file} merges {first} and {second}, and the vocabulary has no {piece}"
                 yield model_problem(what, BOTH)
                 return
 
@@ -96,7 +109,8 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
         name = f"{tokenizer}/{file}"
         values = objects.get(name, {})
         for field in SPECIAL_TOKENS:
-            if not _is_token(values.get(field, "")):
+            token = values.get(field)
+            if not _is_token(token):
                 yield model_problem(f"{name}: {field} is no text")
     name = f"{tokenizer}/tokenizer_config.json"
     config = objects.get(name, {})
@@ -106,9 +120,13 @@ def token_problems(tokenizer: str, objects: Objects) -> Iterator[Problem]:
 
 
 def merges_in_text(text: str) -> Merges:
-    """Return the pairs that a `merges.txt` lists; raises ModelFileError for a line that training does not read."""
+    """Return the pairs that a `merges.txt` lists; raises ModelFileError for a line that training does not read.
+
+    Each line is two pieces with one space between them; lines that begin with "#version" are skipped.
+    """
     if text.startswith(_BYTE_ORDER_MARK):
-        raise ModelFileError("begins with a byte order mark, which is read as a token", f"save it without, or {AGAIN}")
+        what = "begins with a byte order mark, which is read as a token"
+        raise ModelFileError(what, f"save it without, or {AGAIN}")
     lines = text.split("\n")
     first_line = lines[0]
     if _HEADER in first_line and not first_line.startswith(_HEADER):
@@ -130,9 +148,13 @@ def merges_in_text(text: str) -> Merges:
 
 
 def merges_in_object(whole: Mapping[str, Any]) -> Merges:
-    """Return the pairs that a `tokenizer.json` lists; raises KeyError, TypeError or ValueError."""
+    """Return the pairs that a `tokenizer.json` lists; raises KeyError, TypeError or ValueError.
+
+    Newer files list each pair as two texts, older ones as one text with a space.
+    """
     merges: Merges = []
-    for merge in whole["model"]["merges"]:
+    listed = whole["model"]["merges"]
+    for merge in listed:
         pair = merge
         if isinstance(merge, str):
             pair = merge.split(" ")
@@ -156,7 +178,8 @@ def _are_numbered(numbered: object) -> bool:
         return False
     for number, token in numbered.items():
         is_number = number.isascii() and number.isdecimal()
-        if not is_number or not isinstance(token, dict) or not _is_token(token):
+        is_token = isinstance(token, dict) and _is_token(token)
+        if not is_number or not is_token:
             return False
     return True
 
@@ -177,7 +200,8 @@ def _listed_tokens(tokenizer: str, objects: Objects) -> dict[str, int]:
     """Return the numbers of all tokens in all files; raises KeyError or TypeError when a file has another form."""
     tokens: dict[str, int] = {}
     for file in ("vocab.json", "added_tokens.json"):
-        tokens |= objects.get(f"{tokenizer}/{file}", {})
+        name = f"{tokenizer}/{file}"
+        tokens |= objects.get(name, {})
     whole = objects.get(f"{tokenizer}/tokenizer.json")
     if whole is None:
         return tokens

@@ -3,8 +3,9 @@
 Figures by different scorers have different scales, so the adapter's manifest records the hash of the one that was used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -20,12 +21,17 @@ from orchestrator.contract.model_layout import (
     read_files,
 )
 from orchestrator.contract.model_vocabulary import embedding_problems, token_problems, tokenizer_problems
-from orchestrator.contract.problem import problems_of
+from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.safetensors_header import TensorEntry
+
+_ContentT = TypeVar("_ContentT")
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+)
 """Files of a tokenizer: one of these sets."""
 
 
@@ -37,16 +43,18 @@ def require_scorer(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
     for name in (CONFIG_FILE, PREPROCESSOR_FILE):
-        if not (folder / name).is_file():
+        path = folder / name
+        if not path.is_file():
             raise ValueError(f"{folder} has no {name}; a CLIP that transformers has saved has one")
     if not _has_tokenizer(folder):
         raise ValueError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
     contents = read_files(folder, clip_files(folder))
-    objects = contents.objects
     for name, error in contents.damaged.items():
-        raise ValueError(f"{folder / name} {error.what}; {error.fix}") from error
+        path = folder / name
+        raise ValueError(f"{path} {error.what}; {error.fix}") from error
     _require_tokenizer(folder, contents)
-    kind = objects[CONFIG_FILE].get("model_type")
+    config = contents.objects[CONFIG_FILE]
+    kind = config.get("model_type")
     if kind != "clip":
         raise ValueError(f'{folder} holds a model of the type "{kind}"; figures are measured by one of the type "clip"')
     weights = find_weights(CLIP_FOLDER, clip_names(folder))
@@ -59,18 +67,19 @@ def require_scorer(folder: Path) -> None:
 
 def _has_tokenizer(folder: Path) -> bool:
     """Return whether one of the sets of files is there."""
-    for names in TOKENIZERS:
-        files = [folder / name for name in names]
-        if all(file.is_file() for file in files):
-            return True
-    return False
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    return any(present.issuperset(names) for names in TOKENIZERS)
 
 
 def _require_shards(folder: Path, index: str, found: Sequence[str], contents: FileContents) -> None:
-    """Raise ValueError unless all shards of the weights are there."""
+    """Raise ValueError unless all shards of the weights are there.
+
+    `index` is the file that lists them, and `found` are the names of those in the folder.
+    """
+    shards: set[str] = set()
     listed = contents.objects[index].get("weight_map")
-    files = listed.values() if isinstance(listed, dict) else ()
-    shards = {file for file in files if isinstance(file, str)}
+    if isinstance(listed, dict):
+        shards.update(file for file in listed.values() if isinstance(file, str))
     missing = sorted(shards.difference(found))
     if missing or not shards:
         absent = ", ".join(missing) or "all of them"
@@ -80,29 +89,39 @@ def _require_shards(folder: Path, index: str, found: Sequence[str], contents: Fi
 def _require_fit(folder: Path, contents: FileContents) -> None:
     """Raise ValueError unless weights and tokenizer are those of the configuration."""
     path = folder / CONFIG_FILE
+    read = contents.objects[CONFIG_FILE]
     try:
-        config = ClipConfig.model_validate(contents.objects[CONFIG_FILE])
+        config = ClipConfig.model_validate(read)
     except ValidationError as error:
-        (first, *_) = problems_of(error)
+        first, *_ = problems_of(error)
         raise ValueError(f"{path}: {first.where} {first.what}") from error
     tensors: dict[str, TensorEntry] = {}
     for header in contents.headers.values():
         tensors |= header
     name = str(folder)
-    problems = list(clip_problems(Part(name, config, tensors)))
-    objects = {f"{name}/{file}": values for file, values in contents.objects.items()}
-    problems += embedding_problems(name, objects, Part(name, config.text_config, None))
-    for problem in problems:
-        raise ValueError(f"{problem.what}; {problem.fix}")
+    clip = Part(name, config, tensors)
+    text_encoder = Part(name, config.text_config, None)
+    objects = _inside(name, contents.objects)
+    _require_none(clip_problems(clip))
+    _require_none(embedding_problems(name, objects, text_encoder))
 
 
 def _require_tokenizer(folder: Path, contents: FileContents) -> None:
     """Raise ValueError for a tokenizer that cannot be read."""
     part = str(folder)
-    objects = {f"{part}/{name}": values for name, values in contents.objects.items()}
-    texts = {f"{part}/{name}": text for name, text in contents.texts.items()}
-    problems = list(tokenizer_problems(part, objects, texts))
-    problems += token_problems(part, objects)
+    objects = _inside(part, contents.objects)
+    texts = _inside(part, contents.texts)
+    _require_none(tokenizer_problems(part, objects, texts))
+    _require_none(token_problems(part, objects))
+
+
+def _inside(part: str, files: Mapping[str, _ContentT]) -> dict[str, _ContentT]:
+    """Return what files hold, by names as those of a model's part: with its folder before them."""
+    return {f"{part}/{name}": content for name, content in files.items()}
+
+
+def _require_none(problems: Iterable[Problem]) -> None:
+    """Raise ValueError for the first problem, if there is one."""
     for problem in problems:
         raise ValueError(f"{problem.what}; {problem.fix}")
 

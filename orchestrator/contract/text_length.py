@@ -142,10 +142,12 @@ def _end_of_new_word(tokenizer: Tokenizer, text: str, word: NewWord | None) -> i
 
 
 def _severity(loss: Loss) -> tuple[bool, int]:
+    """Order losses: a lost new word is worse than any other, then the most lost tokens."""
     return loss.takes_new_word, loss.tokens - loss.limit
 
 
 def _as_problems(losses: Mapping[Where, Loss], word: NewWord | None) -> LengthProblems:
+    """Say of each loss what is lost and how to shorten the text."""
     refused = []
     warnings = []
     for where, loss in losses.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.datasets.findings import Defect, Remarks
 from orchestrator.datasets.metadata import PNG_SIGNATURE, png_chunk
-from orchestrator.datasets.rgb_profile import D65, SRGB, Primaries, rgb_profile
+from orchestrator.datasets.rgb_profile import SRGB, Primaries, rgb_profile
 
 _BOX = b"colrnclx"
 _CHUNK = b"cICP"
@@ -24,15 +24,48 @@ _ADOBE_EXPONENT = 563 / 256
 _LIKE_SRGB = {1, 2, 5, 6, 7, 22}
 """Primaries that are sRGB's, nearly those, or not stated."""
 _PRIMARIES = {
-    4: Primaries((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), (0.310, 0.316)),  # NTSC of 1953
-    9: Primaries((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),  # BT.2020
-    11: Primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),  # DCI-P3
-    12: Primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
+    # NTSC of 1953.
+    4: Primaries(
+        red=(0.67, 0.33),
+        green=(0.21, 0.71),
+        blue=(0.14, 0.08),
+        white=(0.310, 0.316),
+    ),
+    # BT.2020.
+    9: Primaries(
+        red=(0.708, 0.292),
+        green=(0.170, 0.797),
+        blue=(0.131, 0.046),
+    ),
+    # DCI-P3.
+    11: Primaries(
+        red=(0.680, 0.320),
+        green=(0.265, 0.690),
+        blue=(0.150, 0.060),
+        white=(0.314, 0.351),
+    ),
+    # Display P3.
+    12: Primaries(
+        red=(0.680, 0.320),
+        green=(0.265, 0.690),
+        blue=(0.150, 0.060),
+    ),
 }
-_ADOBE_RGB = Primaries((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+_ADOBE_RGB = Primaries(
+    red=(0.64, 0.33),
+    green=(0.21, 0.71),
+    blue=(0.15, 0.06),
+)
 _CURVES_LIKE_SRGB = {1, 2, 6, 11, 12, 13, 14, 15}
-_EXPONENTS = {4: 2.2, 5: 2.8, 8: 1.0}
-_HDR = {16: "PQ", 18: "HLG"}
+_EXPONENTS = {
+    4: 2.2,  # BT.470 M
+    5: 2.8,  # BT.470 B and G
+    8: 1.0,  # linear
+}
+_HDR = {
+    16: "PQ",
+    18: "HLG",
+}
 
 _SRGB_EXPONENT = 2.2
 _SAME_EXPONENT = 0.05
@@ -71,11 +104,15 @@ def numbered_profile(number: int, curve: int) -> tuple[bytes | None, Remarks]:
         remarks.append(UNKNOWN)
     exponent = _EXPONENTS.get(curve)
     primaries = _PRIMARIES.get(number)
-    if primaries is None and number not in _LIKE_SRGB and UNKNOWN not in remarks:
-        remarks.append(UNKNOWN)
-    if primaries is None and exponent is None:
-        return None, remarks
-    return rgb_profile(primaries or SRGB, exponent), remarks
+    if primaries is None:
+        primaries = SRGB
+        is_known = number in _LIKE_SRGB
+        if not is_known and UNKNOWN not in remarks:
+            remarks.append(UNKNOWN)
+        if exponent is None:
+            return None, remarks
+    profile = rgb_profile(primaries, exponent)
+    return profile, remarks
 
 
 def measured_profile(info: Mapping[Any, Any]) -> tuple[bytes | None, Remarks]:
@@ -83,19 +120,28 @@ def measured_profile(info: Mapping[Any, Any]) -> tuple[bytes | None, Remarks]:
     if "srgb" in info:  # it overrides the others
         return None, []
     gamma = info.get("gamma", 1 / _SRGB_EXPONENT)
-    white_x, white_y, *others = info.get("chromaticity", (*D65, *SRGB.red, *SRGB.green, *SRGB.blue))
-    red_x, red_y, green_x, green_y, blue_x, blue_y = others
-    primaries = Primaries((red_x, red_y), (green_x, green_y), (blue_x, blue_y), (white_x, white_y))
+    primaries = SRGB
+    if "chromaticity" in info:
+        white_x, white_y, red_x, red_y, green_x, green_y, blue_x, blue_y = info["chromaticity"]
+        primaries = Primaries(
+            red=(red_x, red_y),
+            green=(green_x, green_y),
+            blue=(blue_x, blue_y),
+            white=(white_x, white_y),
+        )
     if not 1 / _MOST <= gamma <= _MOST:
         return None, [UNKNOWN]
     exponent = 1 / gamma
-    is_srgb_curve = abs(exponent - _SRGB_EXPONENT) < _SAME_EXPONENT
-    if is_srgb_curve and _differ_by(primaries, SRGB) < _SAME_POINT:
-        return None, []
+    curve: float | None = exponent
+    if abs(exponent - _SRGB_EXPONENT) < _SAME_EXPONENT:
+        if _differ_by(primaries, SRGB) < _SAME_POINT:
+            return None, []
+        curve = None
     try:
-        return rgb_profile(primaries, None if is_srgb_curve else exponent), []
+        profile = rgb_profile(primaries, curve)
     except ValueError:
         return None, [UNKNOWN]
+    return profile, []
 
 
 def camera_profile(exif: Any) -> bytes | None:  # Pillow's Exif, whose folders are untyped
@@ -110,5 +156,7 @@ def _differ_by(primaries: Primaries, others: Primaries) -> float:
     """Return the largest difference of a coordinate."""
     largest = 0.0
     for point, other in zip(primaries, others, strict=True):
-        largest = max(largest, abs(point[0] - other[0]), abs(point[1] - other[1]))
+        x, y = point
+        other_x, other_y = other
+        largest = max(largest, abs(x - other_x), abs(y - other_y))
     return largest

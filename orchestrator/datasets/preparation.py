@@ -6,7 +6,7 @@ share.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, IMAGES
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
-from orchestrator.datasets.captions import read_captions
+from orchestrator.datasets.captions import Captions, read_captions
 from orchestrator.datasets.conditions import find_conditions, shape_misfit
 from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
@@ -27,7 +27,11 @@ from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicat
 from orchestrator.errors import DatasetError, MachineError
 from orchestrator.terminal import printable
 
-EXTENSIONS = {b"\x89": ".png", b"\xff": ".jpg", b"R": ".webp"}  # by the first byte of the file
+EXTENSIONS = {  # by the first byte of the file
+    b"\x89": ".png",
+    b"\xff": ".jpg",
+    b"R": ".webp",
+}
 
 
 def prepare(
@@ -82,16 +86,9 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
-        mask = masks.of(name, source.decoded)
         decoded = source.decoded
-        image = InspectedImage(
-            file=Path(name),
-            width=decoded.width,
-            height=decoded.height,
-            caption=captions.texts.get(name),
-            repeats=captions.repeats.get(name, 1),
-            condition=conditions.get(name),
-        )
+        mask = masks.of(name, decoded)
+        image = _inspected(name, decoded, captions, conditions)
         images.append(image)
         hashes.append(hash_image(decoded.image))
         prepared = f"{number:05}{source.extension}"
@@ -105,7 +102,8 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
             _write_condition(shown, destination, number)
         row = _row(image, decoded.image.size)
         if row:
-            lines.append(json.dumps({"file_name": prepared, **row}) + "\n")
+            line = json.dumps({"file_name": prepared, **row})
+            lines.append(f"{line}\n")
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -119,6 +117,23 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         images=tuple(images),
         warnings=findings.warnings,
         told=told.problems(duplicates),
+    )
+
+
+def _inspected(
+    name: str,
+    decoded: Decoded,
+    captions: Captions,
+    conditions: Mapping[str, Path],
+) -> InspectedImage:
+    """Return what is known of an image by its file's name: its size, and what the folder says of it."""
+    return InspectedImage(
+        file=Path(name),
+        width=decoded.width,
+        height=decoded.height,
+        caption=captions.texts.get(name),
+        repeats=captions.repeats.get(name, 1),
+        condition=conditions.get(name),
     )
 
 

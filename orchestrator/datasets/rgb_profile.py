@@ -29,6 +29,7 @@ _COUNT_BYTES = 4
 _TAG_BYTES = 12
 _XYZ_OFFSET = 8
 _CURVE_OFFSET = 12
+_NUMBER_BYTES = 4
 _FIXED_POINT = 65536
 _SMALLEST = 1e-6
 """Volume that the primaries span, below which they lie on a line."""
@@ -49,22 +50,37 @@ class Primaries(NamedTuple):
     """That of all three."""
 
 
-SRGB = Primaries((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+SRGB = Primaries(
+    red=(0.64, 0.33),
+    green=(0.30, 0.60),
+    blue=(0.15, 0.06),
+)
+
+
+class _Values(NamedTuple):
+    """The numbers that a tag of a profile gets."""
+
+    offset: int
+    """Where they begin, in bytes from the beginning of the tag's data."""
+    numbers: tuple[float, ...]
+    """Written in fixed point: 16 bits before the point and 16 behind it."""
 
 
 def rgb_profile(primaries: Primaries, exponent: float | None) -> bytes:
     """Return the sRGB profile with other primaries, and with the curve light = value ** exponent unless that is None.
 
+    The numbers of Pillow's own sRGB profile are overwritten in place: a curve of its kind has room for any exponent.
     Raises ValueError for primaries that are no colours, or span no plane.
     """
     from PIL import ImageCms
 
-    values_of: dict[bytes, tuple[int, tuple[float, ...]]] = {}
-    for tag, colorant in zip(_COLORANT_TAGS, _colorants(primaries), strict=True):
-        values_of[tag] = (_XYZ_OFFSET, colorant)
+    values_of: dict[bytes, _Values] = {}
+    colorants = _colorants(primaries)
+    for tag, colorant in zip(_COLORANT_TAGS, colorants, strict=True):
+        values_of[tag] = _Values(_XYZ_OFFSET, colorant)
     if exponent is not None:
-        for tag in _CURVE_TAGS:
-            values_of[tag] = (_CURVE_OFFSET, (exponent, 1, 0, 0, 0))
+        curve = _Values(_CURVE_OFFSET, (exponent, 1, 0, 0, 0))
+        values_of |= dict.fromkeys(_CURVE_TAGS, curve)
     built_in = ImageCms.createProfile("sRGB")
     srgb = ImageCms.ImageCmsProfile(built_in)
     profile = bytearray(srgb.tobytes())
@@ -72,10 +88,15 @@ def rgb_profile(primaries: Primaries, exponent: float | None) -> bytes:
     entry = _TAG_TABLE + _COUNT_BYTES
     for _ in range(count):
         tag, offset = struct.unpack_from(">4sI", profile, entry)
-        place, values = values_of.get(tag, (0, ()))
-        fixed = [round(value * _FIXED_POINT) for value in values]
-        struct.pack_into(f">{len(fixed)}i", profile, offset + place, *fixed)
         entry += _TAG_BYTES
+        values = values_of.get(tag)
+        if values is None:
+            continue
+        place = offset + values.offset
+        for number in values.numbers:
+            fixed = round(number * _FIXED_POINT)
+            struct.pack_into(">i", profile, place, fixed)
+            place += _NUMBER_BYTES
     return bytes(profile)
 
 
@@ -85,23 +106,29 @@ def _colorants(primaries: Primaries) -> list[Triple]:
     whole = _determinant(red, green, blue)
     if abs(whole) < _SMALLEST:
         raise ValueError("the primaries lie on a line")
-    strengths = (
-        _determinant(white, green, blue) / whole,
-        _determinant(red, white, blue) / whole,
-        _determinant(red, green, white) / whole,
-    )
+    # Cramer's rule.
+    red_strength = _determinant(white, green, blue) / whole
+    green_strength = _determinant(red, white, blue) / whole
+    blue_strength = _determinant(red, green, white) / whole
+    return [
+        _adapted(red, red_strength, white),
+        _adapted(green, green_strength, white),
+        _adapted(blue, blue_strength, white),
+    ]
+
+
+def _adapted(colour: Triple, strength: float, white: Triple) -> Triple:
+    """Return a colour, times its strength, as it looks under D50 where it was given under `white`.
+
+    This is Bradford's adaptation: what each kind of cone receives changes in proportion to what it receives of white.
+    """
+    cones = _product(_TO_CONES, colour)
     from_white = _product(_TO_CONES, white)
     to_white = _product(_TO_CONES, _D50)
-    found = []
-    for colour, strength in zip((red, green, blue), strengths, strict=True):
-        x, y, z = _product(_TO_CONES, colour)
-        adapted = (
-            x * strength * to_white[0] / from_white[0],
-            y * strength * to_white[1] / from_white[1],
-            z * strength * to_white[2] / from_white[2],
-        )
-        found.append(_product(_FROM_CONES, adapted))
-    return found
+    long = cones[0] * strength * to_white[0] / from_white[0]
+    middle = cones[1] * strength * to_white[1] / from_white[1]
+    short = cones[2] * strength * to_white[2] / from_white[2]
+    return _product(_FROM_CONES, (long, middle, short))
 
 
 def _xyz(point: Point) -> Triple:
@@ -109,13 +136,26 @@ def _xyz(point: Point) -> Triple:
     x, y = point
     if not (0 <= x <= 1 and 0 < y <= 1):
         raise ValueError(f"{x}, {y} is no chromaticity")
-    return x / y, 1.0, (1 - x - y) / y
+    z = 1 - x - y
+    return x / y, 1.0, z / y
 
 
 def _product(matrix: tuple[Triple, ...], vector: Triple) -> Triple:
-    first, second, third = [row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2] for row in matrix]
+    """Return a matrix, by rows, times a vector."""
+    x, y, z = vector
+    products = []
+    for by_x, by_y, by_z in matrix:
+        products.append(by_x * x + by_y * y + by_z * z)
+    first, second, third = products
     return first, second, third
 
 
 def _determinant(a: Triple, b: Triple, c: Triple) -> float:
-    return a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+    """Return the determinant of three vectors: the volume that they span."""
+    a_x, a_y, a_z = a
+    b_x, b_y, b_z = b
+    c_x, c_y, c_z = c
+    x = b_y * c_z - b_z * c_y
+    y = b_z * c_x - b_x * c_z
+    z = b_x * c_y - b_y * c_x
+    return a_x * x + a_y * y + a_z * z

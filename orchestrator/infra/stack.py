@@ -128,6 +128,7 @@ class Stack:
         return self.aws.client("cloudformation")
 
     def _require_stack(self) -> dict[str, Any]:
+        """Return the stack's description; raises MissingError without a stack."""
         described = self._describe(self.name)
         if described is None:
             raise MissingError(f"There is no stack {self.name} in {self.aws.region}.", next_step=_UP)
@@ -147,6 +148,7 @@ class Stack:
         return described
 
     def _create(self, template: str, parameters: Mapping[str, str]) -> None:
+        """Begin to create the stack."""
         request = self._request(template, parameters)
         with calling(f"create the stack {self.name}"):
             self._client.create_stack(
@@ -155,6 +157,7 @@ class Stack:
             )
 
     def _execute(self, change_set: str) -> None:
+        """Begin to update the stack by a change set, given by its ARN."""
         with calling(f"update the stack {self.name}"):
             self._client.execute_change_set(
                 StackName=self.name,
@@ -190,6 +193,7 @@ class Stack:
         raise AccountError(f"Could not {doing}: {reason}", next_step=SHOW)
 
     def _request(self, template: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        """Return what creating a stack and planning its changes have in common."""
         pairs = []
         for key, value in parameters.items():
             pairs.append({"ParameterKey": key, "ParameterValue": value})
@@ -202,6 +206,7 @@ class Stack:
         }
 
     def _describe_change_set(self, change_set: str) -> dict[str, Any]:
+        """Return the description of a change set, given by its ARN."""
         with calling(f"plan the changes to the stack {self.name}"):
             described: dict[str, Any] = self._client.describe_change_set(
                 StackName=self.name,
@@ -307,6 +312,7 @@ def _token() -> str:
 
 
 def _event(raw: dict[str, Any]) -> StackEvent:
+    """Return an event as CloudFormation describes it."""
     return StackEvent(
         at=raw["Timestamp"],
         resource=str(raw.get("LogicalResourceId", "")),

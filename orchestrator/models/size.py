@@ -32,7 +32,14 @@ _NOT_FOR_EACH_PIXEL = (
 )
 
 
-_FIRST_HALF = ("conv_in.", "time_embedding.", "class_embedding.", "add_embedding.", "down_blocks.", "mid_block.")
+_FIRST_HALF = (
+    "conv_in.",
+    "time_embedding.",
+    "class_embedding.",
+    "add_embedding.",
+    "down_blocks.",
+    "mid_block.",
+)
 """What a ControlNet copies of a U-Net."""
 
 
@@ -180,21 +187,27 @@ def control_parameters(shapes: Shapes, config: Config, halvings: int) -> int:
         if name.startswith(_FIRST_HALF):
             copied += math.prod(shape)
     channels: Sequence[int] = config["block_out_channels"]
-    widths = [channels[0]]  # of the skip connections: one comes before the first block
-    for level, width in enumerate(channels):
-        is_last = level == len(channels) - 1
-        widths += [width] * (config["layers_per_block"] + (not is_last))
-    widths.append(channels[-1])
-    zero = sum(width * width + width for width in widths)
-    return copied + zero + _condition_parameters(condition_widths(halvings), channels[0])
+    layers: int = config["layers_per_block"]
+    first = channels[0]
+    widths = [first]  # of the skip connections: one comes before the first block
+    for width in channels:
+        widths += [width] * layers
+        widths.append(width)  # of what halves the sides; behind the last level, of the middle block
+    zero = 0
+    for width in widths:
+        zero += width * width + width
+    condition = _condition_parameters(condition_widths(halvings), first)
+    return copied + zero + condition
 
 
 def _condition_parameters(widths: Sequence[int], outputs: int) -> int:
     """Return the parameters of the network that brings a condition to latents: convolutions of 3x3."""
     parameters = _convolution(3, widths[0])  # from red, green and blue
     for narrow, wide in pairwise(widths):
-        parameters += _convolution(narrow, narrow) + _convolution(narrow, wide)
-    return parameters + _convolution(widths[-1], outputs)
+        parameters += _convolution(narrow, narrow)
+        parameters += _convolution(narrow, wide)
+    parameters += _convolution(widths[-1], outputs)
+    return parameters
 
 
 def _convolution(inputs: int, outputs: int) -> int:

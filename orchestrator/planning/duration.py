@@ -51,7 +51,12 @@ _LEAST_LIMIT_MINUTES = 30
 _UNKNOWN_LIMIT_MINUTES = 240
 _LIMIT_STEP_MINUTES = 10
 _LONGEST_IN_UNIT = 100  # seconds, minutes or hours; above it the next unit is easier to read
-_UNITS = ((1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"))  # seconds in each
+_UNITS = (  # seconds in each
+    (1, "second"),
+    (60, "minute"),
+    (3600, "hour"),
+    (24 * 3600, "day"),
+)
 _YEAR = 365 * 24 * 3600  # seconds
 _ONE_FIGURE = 0.1  # share of a duration, below which a band is one figure: the estimate is not that precise
 
@@ -168,23 +173,28 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
 
 
 def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
-    """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown."""
+    """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown.
+
+    That is the time to start the container, to download the model, for all steps and images, and to upload the result.
+    A step takes as long as its operations or as the start of its kernels, whichever is longer.
+    """
     peak = rate(gpu.name)
     work = work_of(recipe, size)
-    if peak is None or work is None:
+    if size is None or peak is None or work is None:
         return None
-    if size is None:
-        return None
-    precision = recipe.mixed_precision if isinstance(recipe, Optimised) else "no"
     images = recipe.images_drawn
-    batches = math.ceil(images / images_at_once(recipe.resolution, gpu=True))
+    in_a_batch = images_at_once(recipe.resolution, gpu=True)
+    batches = math.ceil(images / in_a_batch)
+    training_peak = peak.operations(_precision(recipe))
+    drawing_peak = peak.operations("no")  # images are drawn in float32
     downloaded = model_bytes(size)
     published_bytes = result_bytes(recipe, size)
     ends = []
     for end in range(2):
-        training_rate = peak.operations(precision) * _UTILISATION[end]
-        drawing_rate = peak.operations("no") * _UTILISATION[end]  # images are drawn in float32
+        utilisation = _UTILISATION[end]
         launch = _LAUNCH[end]
+        training_rate = training_peak * utilisation
+        drawing_rate = drawing_peak * utilisation
         computed = work.step / training_rate
         launched = work.passes * launch
         step_seconds = max(computed, launched)
@@ -214,7 +224,12 @@ def here(
     `runs` are those of this machine, the newest first. The one that is most alike is compared with.
     """
     work = work_of(recipe, size)
-    planned = _Planned(recipe, base_model, size, work)
+    planned = _Planned(
+        recipe=recipe,
+        base_model=base_model,
+        size=size,
+        work=work,
+    )
     telling = [run for run in runs if _tells(planned, run)]
     if telling:
         most_alike = min(telling, key=lambda run: _differences(planned, run))
@@ -254,12 +269,14 @@ def upload_seconds(recipe: Recipe, size: ModelSize | None) -> int:
 
 def checkpoint_bytes(recipe: Recipe, size: ModelSize | None) -> int:
     """Return the bytes of one checkpoint: trained weights in float32, and what the optimizer keeps; 0 when unknown."""
-    return result_bytes(recipe, size) * (4 + recipe.state_bytes) // 4
+    trained = result_bytes(recipe, size) // 4
+    return trained * (4 + recipe.state_bytes)
 
 
 def model_bytes(size: ModelSize) -> int:
     """Return the bytes of a base model's files in float32."""
-    return 4 * (size.denoiser + size.vae + size.text_encoders + size.clip)
+    parameters = size.denoiser + size.vae + size.text_encoders + size.clip
+    return 4 * parameters
 
 
 def default_limit(recipe: Recipe, expected: Duration | None) -> int:
@@ -270,13 +287,15 @@ def default_limit(recipe: Recipe, expected: Duration | None) -> int:
     """
     if expected is None:
         return _UNKNOWN_LIMIT_MINUTES * 60
-    likely = _LIMIT_FACTOR * expected.high_seconds / 60
+    high_minutes = expected.high_seconds / 60
+    likely = _LIMIT_FACTOR * high_minutes
     # Rare checkpoints raise the limit of a short job, but do not let it cost without end.
     two_checkpoints = START_SECONDS / 60 + 2 * recipe.checkpoint_minutes
     two_checkpoints = min(two_checkpoints, _UNKNOWN_LIMIT_MINUTES)
     minutes = max(likely, two_checkpoints, _LEAST_LIMIT_MINUTES)
-    rounded = math.ceil(minutes / _LIMIT_STEP_MINUTES) * _LIMIT_STEP_MINUTES
-    return min(rounded, LONGEST_MINUTES) * 60
+    limit_steps = math.ceil(minutes / _LIMIT_STEP_MINUTES)
+    rounded = limit_steps * _LIMIT_STEP_MINUTES
+    return 60 * min(rounded, LONGEST_MINUTES)
 
 
 def _forward(size: ModelSize, resolution: int) -> float:
@@ -313,62 +332,98 @@ def _step_settings(recipe: Recipe) -> tuple[str, dict[str, object]]:
     return name, settings
 
 
-def _precision(recipe: Recipe) -> object:
-    return getattr(recipe, "mixed_precision", "no")  # what only draws does so in float32
+def _precision(recipe: Recipe) -> str:
+    """Return the setting mixed_precision of a recipe; one that only draws does so in float32."""
+    if isinstance(recipe, Optimised):
+        return recipe.mixed_precision
+    return "no"
 
 
 def _tells(planned: _Planned, run: MeasuredRun) -> bool:
     """Return whether a run says anything of a job: its steps were the same, or both can be counted."""
-    if run.base_model == planned.base_model and _step_settings(run.recipe) == _step_settings(planned.recipe):
+    same_model = run.base_model == planned.base_model
+    if same_model and _same_steps(planned, run):
         return True
-    return planned.work is not None and work_of(run.recipe, run.size) is not None
+    measured = work_of(run.recipe, run.size)
+    return planned.work is not None and measured is not None
 
 
-def _differences(planned: _Planned, run: MeasuredRun) -> tuple[bool, ...]:
-    """Return in what a run differs from a job, what matters most first; models of the same size are as fast."""
+def _same_steps(planned: _Planned, run: MeasuredRun) -> bool:
+    """Return whether a run and a job have the same settings that the time of a step depends on."""
+    settings = _step_settings(run.recipe)
+    return settings == _step_settings(planned.recipe)
+
+
+class _Differences(NamedTuple):
+    """In what a run differs from a job: what matters most comes first, so that the least is the most alike."""
+
+    model: bool
+    """The base model; models of the same size are as fast."""
+    processors: bool
+    """The processors of the machine."""
+    precision: bool
+    """The precision of the steps."""
+    recipe: bool
+    """The recipe, whatever its settings."""
+    steps: bool
+    """What else the time of a step depends on."""
+    images: bool
+    """Whether the run drew none, so that it tells nothing of them."""
+
+
+def _differences(planned: _Planned, run: MeasuredRun) -> _Differences:
+    """Return in what a run differs from a job."""
     same_size = planned.size is not None and run.size == planned.size
-    return (
-        run.base_model != planned.base_model and not same_size,
-        not run.same_processors,
-        _precision(run.recipe) != _precision(planned.recipe),
-        run.recipe.recipe_name() != planned.recipe.recipe_name(),
-        _step_settings(run.recipe) != _step_settings(planned.recipe),
-        run.batch is None,
+    same_model = same_size or run.base_model == planned.base_model
+    same_name = run.recipe.recipe_name() == planned.recipe.recipe_name()
+    return _Differences(
+        model=not same_model,
+        processors=not run.same_processors,
+        precision=_precision(run.recipe) != _precision(planned.recipe),
+        recipe=not same_name,
+        steps=not _same_steps(planned, run),
+        images=run.batch is None,
     )
 
 
 def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
-    """Return the duration by that of a run: start, steps and images, each by its own."""
-    other_model, other_processors, other_precision, _, other_steps, _ = _differences(planned, run)
+    """Return the duration by that of a run: start, steps and images, each by its own.
+
+    The more the run differs from the job, the wider is the band.
+    """
+    differences = _differences(planned, run)
     basis = f"by the rate that {run.job} reached here"
     of_images = _ALIKE  # they are drawn in float32, whatever the precision of the steps
-    if other_model:
+    if differences.model:
         of_steps = of_images = _ANOTHER_MODEL
         basis = f"{basis} with another model"
-    elif other_processors:
+    elif differences.processors:
         of_steps = of_images = _ANOTHER_SPEED
         basis = f"{basis} with other processors"
-    elif other_precision:
+    elif differences.precision:
         of_steps = _ANOTHER_SPEED
         basis = f"{basis} in another precision"
-    elif other_steps:
+    elif differences.steps:
         of_steps = _ANOTHER_JOB
         basis = f"{basis} with other settings"
     else:
         of_steps = _ALIKE
         basis = f"measured here: {run.seconds_per_step:.2g} s a step in {run.job}"
     start = _PROCESS_START
-    if run.start_seconds is not None and not other_model:
+    if run.start_seconds is not None and not differences.model:
         start = run.start_seconds
     steps = _times(_steps(planned, run), of_steps)
     images = _images(planned, run)
     if images is None:
         basis = f"{basis}, without class images and evaluation"
         images = 0.0, 0.0
-    elif run.batch is None:
-        images = _times(images, (min(of_steps[0], _ANOTHER_JOB[0]), max(of_steps[1], _ANOTHER_JOB[1])))
+    elif run.batch is None:  # by the rate of the steps, with at least the error of another job
+        quicker = min(of_steps[0], _ANOTHER_JOB[0])
+        slower = max(of_steps[1], _ANOTHER_JOB[1])
+        images = _times(images, (quicker, slower))
     else:
-        if images[1] > 2 * images[0]:
+        low, high = images
+        if high > 2 * low:
             basis = f"{basis}, which drew {counted(run.batch.images, 'image')} at a time"
         images = _times(images, of_images)
     starts = _times((start, start), _ALIKE)
@@ -378,7 +433,11 @@ def _by_run(planned: _Planned, run: MeasuredRun) -> Duration:
 
 
 def _steps(planned: _Planned, run: MeasuredRun) -> Ends:
-    """Return how long the steps of a job take by those of a run."""
+    """Return how long the steps of a job take by those of a run, in seconds.
+
+    Steps of other operations take longer in proportion. With as many passes of the same model they differ in samples
+    alone, and then take something between as long and in proportion.
+    """
     seconds = planned.recipe.steps * run.seconds_per_step
     work = planned.work
     measured = work_of(run.recipe, run.size)
@@ -387,11 +446,14 @@ def _steps(planned: _Planned, run: MeasuredRun) -> Ends:
     in_proportion = seconds * work.step / measured.step
     if work.passes != measured.passes or planned.size != run.size:
         return in_proportion, in_proportion
-    return min(seconds, in_proportion), max(seconds, in_proportion)
+    return _between(seconds, in_proportion)
 
 
 def _images(planned: _Planned, run: MeasuredRun) -> Ends | None:
-    """Return how long the images of a job take by those of a run, or by its steps; None when neither tells."""
+    """Return how long the images of a job take by those of a run, or by its steps, in seconds; None when neither tells.
+
+    Images are drawn several at once. A last batch of few may take as long as a full one, or less in proportion.
+    """
     recipe = planned.recipe
     images = recipe.images_drawn
     if images == 0:
@@ -404,15 +466,24 @@ def _images(planned: _Planned, run: MeasuredRun) -> Ends | None:
         operations = measured.step / run.seconds_per_step  # per second
         seconds = images * work.image / operations
         return seconds, seconds
+    drawn = run.batch
     longer = _passes_of_an_image(recipe) / _passes_of_an_image(run.recipe)
     if work is not None and measured is not None:
         longer = work.image / measured.image
-    batch_seconds = longer * run.batch.seconds
-    in_proportion = batch_seconds * images / run.batch.images
-    has_gpu = run.batch.images > images_at_once(run.recipe.resolution, gpu=False)
-    batches = math.ceil(images / images_at_once(recipe.resolution, gpu=has_gpu))
+    batch_seconds = longer * drawn.seconds
+    in_proportion = batch_seconds * images / drawn.images
+    most_without_gpu = images_at_once(run.recipe.resolution, gpu=False)
+    has_gpu = drawn.images > most_without_gpu
+    in_a_batch = images_at_once(recipe.resolution, gpu=has_gpu)
+    batches = math.ceil(images / in_a_batch)
     as_long = batch_seconds * batches
-    return min(in_proportion, as_long), max(in_proportion, as_long)
+    return _between(in_proportion, as_long)
+
+
+def _between(one: float, other: float) -> Ends:
+    """Return two durations as the ends of a band, the shorter one first."""
+    low, high = sorted((one, other))
+    return low, high
 
 
 def _seconds(recipe: Recipe, work: Work, operations: float) -> float:
@@ -439,15 +510,19 @@ def _band(ends: Ends, basis: str) -> Duration:
     )
 
 
+def _unit_for(duration: int) -> tuple[int, str]:
+    """Return the smallest unit that suits a duration in seconds: its seconds and its name."""
+    for seconds, name in _UNITS:
+        if duration < _LONGEST_IN_UNIT * seconds:
+            return seconds, name
+    return _UNITS[-1]
+
+
 def _span(low: int, high: int) -> str:
     """Return two durations as text, in the unit that suits the longer one: "3 to 8 minutes", "about 1 minute"."""
     if low > _YEAR:
         return "more than a year"
-    seconds_in_unit, unit = _UNITS[-1]
-    for seconds, name in _UNITS[:-1]:
-        if high < _LONGEST_IN_UNIT * seconds:
-            seconds_in_unit, unit = seconds, name
-            break
+    seconds_in_unit, unit = _unit_for(high)
     shortest = max(1, math.floor(low / seconds_in_unit))
     longest = math.ceil(high / seconds_in_unit)
     if longest - shortest <= longest * _ONE_FIGURE:

@@ -63,7 +63,10 @@ class _Reading:
         self.repeated: list[Problem] = []
 
     def value(self, node: yaml.Node, where: str) -> Any:
-        """Return the value of a node."""
+        """Return the value of a node: a mapping, a list, a text or None.
+
+        `where` is the path of its field, such as "compute.instance_type" or "tags[0]"; empty for the whole file.
+        """
         if node.tag not in _PLAIN_TAGS:
             what = f"begins with a tag ({node.tag})"
             self._add(node, where, what, "put quotes around it")
@@ -71,14 +74,17 @@ class _Reading:
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
             return self._sequence(node, where)
-        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        if is_plain and (node.tag == _TEXT or not node.value):
+        is_quoted = not isinstance(node, yaml.ScalarNode) or node.style is not None
+        if is_quoted:
+            return node.value
+        if node.tag == _TEXT or not node.value:
             self._check_comment(node, where)
-        if is_plain and node.tag == _NULL:
+        if node.tag == _NULL:
             return None
         return node.value
 
     def _sequence(self, node: yaml.SequenceNode, where: str) -> list[Any]:
+        """Return the values of a list."""
         values = []
         for number, item in enumerate(node.value):
             path = f"{where}[{number}]"
@@ -86,6 +92,7 @@ class _Reading:
         return values
 
     def _mapping(self, node: yaml.MappingNode, where: str) -> dict[str, Any]:
+        """Return the fields of a mapping; report keys that are no text, and those that are there twice."""
         values: dict[str, Any] = {}
         first_lines: dict[str, int] = {}
         for key, value in node.value:
@@ -114,12 +121,21 @@ class _Reading:
         is_comment = comment.startswith("#")
         has_space = comment[1:2] in ("", " ", "#")
         if is_comment and not has_space:
-            verb = "ends" if node.value else "has no value"
+            verb = "ends"
+            if not node.value:
+                verb = "has no value"
             what = f'{verb} before "{comment}", which YAML takes for a comment'
             fix = 'put quotes around the whole, or a space behind the "#" of a comment'
             self._add(node, where, what, fix)
 
-    def _add(self, node: yaml.Node, where: str, what: str, fix: str) -> None:
+    def _add(
+        self,
+        node: yaml.Node,
+        where: str,
+        what: str,
+        fix: str,
+    ) -> None:
+        """Report what is wrong with a node, with its line and the path of its field."""
         line = _line_of(node)
         place = f"line {line}"
         if where:
@@ -176,8 +192,7 @@ def _check_events(path: Path, text: str) -> None:
     depth = 0
     event: Any  # the marks of its class are optional, and what is read from a text has them
     for event in yaml.parse(text, yaml.SafeLoader):
-        anchor = getattr(event, "anchor", None)
-        if anchor is not None:
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             raise _anchor_error(path, event)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
@@ -191,9 +206,10 @@ def _check_events(path: Path, text: str) -> None:
 
 def _anchor_error(path: Path, event: Any) -> SpecError:
     """Return the error for a name that YAML gives to a value, or for a value that it repeats by such a name."""
-    meaning = f'"&{event.anchor}" gives a name to the value behind it'
+    name = event.anchor
+    meaning = f'"&{name}" gives a name to the value behind it'
     if isinstance(event, yaml.AliasEvent):
-        meaning = f'"*{event.anchor}" repeats the value of that name'
+        meaning = f'"*{name}" repeats the value of that name'
     line = _line_of(event)
     message = f"{path}, line {line}: in YAML, {meaning}."
     return SpecError(message, next_step=f"{QUOTE}; repeat a value by writing it out")
@@ -207,14 +223,13 @@ def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> SpecErr
     if fault.is_shown_where_it_begins and error.context_mark is not None:
         mark = error.context_mark
     if mark is not None:
-        line = mark.line + 1
+        lines_before = mark.line
         directive = _DIRECTIVE.search(text, 0, mark.index)
         if fault is DOCUMENT_END and directive is not None:
             fault = DIRECTIVE
-            line = text.count("\n", 0, directive.start()) + 1
-        where = f"{path}, line {line}"
-        behind = text[mark.index :]
-        if behind.startswith("\t"):
+            lines_before = text.count("\n", 0, directive.start())
+        where = f"{path}, line {lines_before + 1}"
+        if text.startswith("\t", mark.index):
             fault = fault._replace(remedy="indent with spaces, not with tabs")
     message = f"{where} cannot be read: {fault.reason}."
     return SpecError(message, next_step=fault.remedy)

@@ -67,9 +67,14 @@ class DreamBooth(LowRank, Denoising):
             values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Guidance bleaches a subject before it bleaches a shape; and more steps than these wear the subject out.
-            values |= {"guidance_scale": 2.5, "steps": 300, "batch_size": 4, "class_images": 32}
-            values["learning_rate"] = 1e-4 if full else 1e-3
-            values["embedding_rate"] = 5e-2
+            values |= {
+                "guidance_scale": 2.5,
+                "steps": 300,
+                "batch_size": 4,
+                "class_images": 32,
+                "learning_rate": 1e-4 if full else 1e-3,
+                "embedding_rate": 5e-2,
+            }
         else:
             values["learning_rate"] = 5e-6 if full else 1e-4
         return values
@@ -77,9 +82,11 @@ class DreamBooth(LowRank, Denoising):
     @model_validator(mode="before")
     @classmethod
     def _derive_class_prompt(cls, data: Any) -> Any:  # raw input of any shape: pydantic checks it after this
+        """Fill in the class prompt that was left out: the instance prompt without the rare token."""
         if not isinstance(data, Mapping) or data.get("class_prompt", "") != "":
             return data
-        prompt, rare = str(data.get("instance_prompt", "")), str(data.get("rare_token", "sks"))
+        prompt = str(data.get("instance_prompt", ""))
+        rare = str(data.get("rare_token", "sks"))
         if not holds_word(prompt, rare):
             return data
         if noun_behind(prompt, rare):
@@ -93,11 +100,14 @@ class DreamBooth(LowRank, Denoising):
     @field_validator("pivotal")
     @classmethod
     def _goes_with_the_tuner(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("tuner") not in ("lora", "dora"):
+        """Refuse pivotal with what it cannot be combined with."""
+        if not value:
+            return value
+        if info.data.get("tuner") not in ("lora", "dora"):
             raise ValueError("its two files are read together with tuner=lora or tuner=dora alone")
-        if value and info.data.get("train_text_encoder"):
+        if info.data.get("train_text_encoder"):
             raise ValueError("trains the text encoder's input; leave train_text_encoder out")
-        if value and info.data.get("optimizer") == "prodigy":
+        if info.data.get("optimizer") == "prodigy":
             raise ValueError("has a rate of its own for the rows, and Prodigy one for all; write -s optimizer=adamw")
         return value
 
@@ -120,8 +130,9 @@ class DreamBooth(LowRank, Denoising):
     def _holds_rare_token(cls, value: str, info: ValidationInfo) -> str:
         rare = info.data.get("rare_token")
         if rare is not None and not holds_word(value, rare):
+            example = _class_beside(rare)
             raise ValueError(
-                f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} {_class_beside(rare)}", '
+                f'"{value}" lacks the rare token "{rare}"; write "a photo of {rare} {example}", '
                 "or name a word of your own with -s rare_token=WORD"
             )
         return value
@@ -142,12 +153,21 @@ class DreamBooth(LowRank, Denoising):
 
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains; class pictures share a forward pass with the subject's."""
-        holds_class = self.prior_preservation or self.output_preservation
-        samples = self.batch_size * (2 if holds_class else 1)
+        samples = self.batch_size
+        if self.prior_preservation or self.output_preservation:
+            samples += self.batch_size
         text = self.train_text_encoder
         if self.tuner == "full":
-            trained = size.denoiser + (size.text_encoders if text else 0)
-            return Footprint(trained=trained, samples=samples, kept=KEPT_FULL, passes=PASSES_FULL, text=text)
+            trained = size.denoiser
+            if text:
+                trained += size.text_encoders
+            return Footprint(
+                trained=trained,
+                samples=samples,
+                kept=KEPT_FULL,
+                passes=PASSES_FULL,
+                text=text,
+            )
         trained = self.adapter_parameters(size)
         if self.pivotal:
             trained += self.vectors * size.text_width
@@ -182,15 +202,22 @@ class DreamBooth(LowRank, Denoising):
     @property
     def new_word(self) -> NewWord | None:
         """The rare token: a caption takes the place of the instance prompt."""
-        return NewWord(self.rare_token, self.vectors if self.pivotal else 0)
+        vectors = 0
+        if self.pivotal:
+            vectors = self.vectors
+        return NewWord(self.rare_token, vectors)
 
     @property
     def initializer(self) -> str:
         """The word that the rows of the rare token start from."""
         if self.initializer_token is not None:
             return self.initializer_token
-        noun = noun_behind(self.instance_prompt, self.rare_token) or noun_of(self.class_prompt)
-        return noun[-1] if noun else "thing"
+        noun = noun_behind(self.instance_prompt, self.rare_token)
+        if not noun:
+            noun = noun_of(self.class_prompt)
+        if not noun:
+            return "thing"
+        return noun[-1]
 
     @property
     def judged_by(self) -> list[EvaluationPrompt]:
@@ -198,10 +225,10 @@ class DreamBooth(LowRank, Denoising):
 
         CLIP does not know the rare token; the text that it compares images with has the class alone.
         """
-        found = []
-        for context in contexts(builtin=self.base_model == BUILTIN)[: self.evaluation_prompts]:
-            found.append(self.judged_by_text(context))
-        return found
+        is_builtin = self.base_model == BUILTIN
+        texts = contexts(builtin=is_builtin)
+        chosen = texts[: self.evaluation_prompts]
+        return [self.judged_by_text(text) for text in chosen]
 
     def judged_by_text(self, text: str) -> EvaluationPrompt:
         """Return the evaluation prompt for a text with {} where the subject is, or with the rare token."""
@@ -214,8 +241,14 @@ class DreamBooth(LowRank, Denoising):
             read = without_word(text, self.rare_token)
         else:
             raise ValueError(f'names the subject neither by {SUBJECT_MARK} nor by its word "{self.rare_token}"')
-        before = read if self.pivotal else prompt  # the base model does not know a new word
-        return EvaluationPrompt(before=before, after=prompt, text=read)
+        before = prompt
+        if self.pivotal:  # the base model does not know a new word
+            before = read
+        return EvaluationPrompt(
+            before=before,
+            after=prompt,
+            text=read,
+        )
 
     @property
     def _subject_and_class(self) -> tuple[str, str]:
@@ -250,10 +283,12 @@ class DreamBooth(LowRank, Denoising):
     @property
     def notes(self) -> list[str]:
         """The class prompt, where nobody wrote it."""
-        if not self.prior_preservation or self.class_prompt != without_word(self.instance_prompt, self.rare_token):
+        is_derived = self.class_prompt == without_word(self.instance_prompt, self.rare_token)
+        if not is_derived or not self.prior_preservation:
             return []
         derived = f'The class pictures are drawn for "{self.class_prompt}"'
-        return [f'{derived}; to change that: -s class_prompt="...".']
+        note = f'{derived}; to change that: -s class_prompt="...".'
+        return [note]
 
     def vocabulary_faults(self, tokenizer: Tokenizer) -> list[Problem]:
         """Return why the rare token cannot become a word with rows of its own."""
@@ -267,7 +302,9 @@ class DreamBooth(LowRank, Denoising):
         for field, fault in faults.items():
             if fault is not None:
                 what, fix = fault
-                problems.append(Problem(where=field, what=what, fix=fix.replace("placeholder_token", "rare_token")))
+                fix = fix.replace("placeholder_token", "rare_token")
+                problem = Problem(where=field, what=what, fix=fix)
+                problems.append(problem)
         return problems
 
     def vocabulary_doubts(self, tokenizer: Tokenizer) -> list[Problem]:
