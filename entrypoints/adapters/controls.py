@@ -20,7 +20,7 @@ from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from entrypoints.runtime.pictures import crop_square
 from orchestrator.contract import generation
 from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
-from orchestrator.contract.conditions import GIVEN, settings_of
+from orchestrator.contract.conditions import GIVEN, as_typed, settings_of
 from orchestrator.contract.control_fit import control_misfit
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.model_file import ModelFileError
@@ -95,7 +95,7 @@ def _require_kind(control: generation.Control, manifest: AdapterManifest) -> Non
     raise TrainingError(
         KIND,
         f'The ControlNet "{control.network}" was trained on {kinds} maps, and not on {control.kind}.',
-        f"show it what it knows: --control {trained[0]}=PICTURE",
+        f"show it what it knows: --control {as_typed(trained[0])}=PICTURE",
     )
 
 

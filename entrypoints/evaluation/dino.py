@@ -53,12 +53,17 @@ class Dino:
 def load_dino(folder: Path, device: torch.device) -> Dino:
     """Load the model in `folder`, safetensors only and no code of its own; raises TrainingError("scorer")."""
     try:
-        model = AutoModel.from_pretrained(
+        model, found = AutoModel.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
+        lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # not read here
+        if lacking:  # transformers puts random weights in their place
+            raise ValueError(f"its weights lack {lacking[0]}")
         model.requires_grad_(requires_grad=False)
         dino = Dino(model.eval().to(device), folder)
         blank = Image.new("RGB", (dino.side, dino.side))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.contract.adapter import CONTROLNET, AdapterManifest, python_arguments
-from orchestrator.contract.conditions import CANNY, GIVEN, MAP_KINDS
+from orchestrator.contract.conditions import CANNY, GIVEN, MAP_KINDS, as_typed
 from orchestrator.contract.families import FAMILIES, is_hub_id
 from orchestrator.contract.model_layout import variant_to_name
 from orchestrator.contract.recipe import BUILTIN, recipe_class
@@ -90,7 +90,7 @@ def example_controls(manifest: AdapterManifest) -> list[str]:
     kind = CANNY
     if isinstance(trained, list | tuple) and trained and trained[0] in _SHOWN:
         kind = trained[0]
-    return ["--control", f"{kind}=picture.png"]
+    return ["--control", f"{as_typed(kind)}=picture.png"]
 
 
 def base_model_source(manifest: AdapterManifest, folder: Path | None) -> ModelSource | None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from orchestrator.adapters.registry import Registry
 from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter, require_unchanged
 from orchestrator.cli.output import print_warning, say
+from orchestrator.contract.adapter import EMBEDDING
 from orchestrator.contract.command_line import command
 from orchestrator.contract.evaluation import KINDS, MOST_PROMPTS, Evaluation, EvaluationPrompts
 from orchestrator.contract.problem import problems_of
@@ -63,6 +64,7 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     chosen = choose_adapter(adapter, registry, scratch)
     require_unchanged(chosen)
     _require_kind(chosen)
+    _require_weight(chosen, given["weight"])
     base = base_of(chosen, given["base_model"], _UNDONE)
     prompts = _prompts(chosen, given["prompts"])
     reference = _folder(given["reference"], "--reference")
@@ -94,6 +96,13 @@ def _require_kind(chosen: ChosenAdapter) -> None:
         known = ", ".join(sorted(KINDS))
         message = f'"{chosen.name}" is an adapter of the kind "{kind}"; an evaluation can measure: {known}. {_UNDONE}.'
         raise JobError(message, next_step=command("adapters", "show", chosen.name))
+
+
+def _require_weight(chosen: ChosenAdapter, weight: float | None) -> None:
+    """Raise SpecError for a strength that the adapter cannot have: a word is known or not, a rotation whole."""
+    is_whole = chosen.manifest.kind == EMBEDDING or chosen.manifest.config.get("tuner") == "oft"
+    if is_whole and weight not in (None, 1):
+        raise SpecError(f'"{chosen.name}" has no strength other than 1. {_UNDONE}.', next_step="leave --weight out")
 
 
 def _spec(

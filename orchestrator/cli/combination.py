@@ -8,11 +8,12 @@ from orchestrator.adapters.registry import Registry
 from orchestrator.adapters.usage import own_word
 from orchestrator.cli.chosen_adapter import ChosenAdapter, choose_adapter
 from orchestrator.cli.controls import OPTION, Words
-from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
+from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.control_fit import is_control
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import NewWord
 from orchestrator.datasets.findings import unusable
+from orchestrator.errors import SpecError
 from orchestrator.settings import typed_path
 
 
@@ -34,12 +35,22 @@ class Combination:
             self.words.append(word)
 
     def learned(self, embeddings: Sequence[str]) -> list[str]:
-        """Keep the folders and the words of embeddings, and return their names."""
-        names = list(dict.fromkeys(embeddings))
-        for name in names:
-            if name in self.folders:
-                continue
+        """Keep the folders and the words of embeddings, and return their names; raises SpecError for other kinds.
+
+        The adapter that is drawn with is left out: its own word is known.
+        """
+        names = []
+        for name in dict.fromkeys(embeddings):
             embedding = choose_adapter(name, self.registry, self.scratch)
+            kind = embedding.manifest.kind
+            if kind != EMBEDDING:
+                raise SpecError(
+                    f'"{name}" is an adapter of the kind "{kind}" and no learned word. Nothing was drawn.',
+                    next_step="draw with it as the adapter, and name words with --embedding",
+                )
+            if embedding.folder == self.chosen.folder:
+                continue
+            names.append(name)
             self.folders[name] = embedding.folder
             self._add_word(embedding.manifest)
         return names

@@ -20,6 +20,13 @@ GIVEN = "given"
 """Maps of a kind of one's own, which are never computed."""
 
 
+def as_typed(kind: str) -> str:
+    """Return a kind as `--control` takes it: maps of one's own are never computed."""
+    if kind == GIVEN:
+        return f"map:{GIVEN}"
+    return kind
+
+
 class MapSettings(BaseModel):
     """How maps of a kind are computed."""
 

@@ -368,7 +368,7 @@ class Denoising(Optimised):
     """Min-SNR loss weighting (arXiv 2303.09556), 5 in the paper; off when left out."""
     masked_loss: bool = False
     """Learn the white of each picture's mask: NAME-masklabel.png beside the picture, else its own opaque part."""
-    unmasked_weight: float = Field(0.1, gt=0, le=1)
+    unmasked_weight: float = Field(0.1, gt=0, lt=1)
     """With masked_loss, weight of the black in the loss. Small, but not 0: what no loss holds in place drifts."""
 
     def idle_settings(self) -> dict[str, str]:

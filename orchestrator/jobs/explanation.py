@@ -33,6 +33,7 @@ _SAME_AGAIN = {
     "changed-input",
     "dataset",
     "gated-model",
+    "learns-nothing",
     "recipe",
     "resume",
     "scorer",

@@ -10,7 +10,7 @@ _STEPS_KEPT = 50
 _FEWEST_STEPS = 3
 _TIMES = 20
 """Of the usual time of a step, after which its end is overdue."""
-_LEAST_SECONDS = 120.0
+_LEAST_SECONDS = 600.0
 """Nothing is said earlier: a checkpoint is written, a log travels, a machine is busy with something else."""
 
 

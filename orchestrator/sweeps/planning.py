@@ -16,8 +16,8 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal
 from orchestrator.sweeps.running import Entry
 
-_InputsKey = tuple[frozenset[tuple[str, Path]], int, bool]
-"""Channels with their folders, the resolution, and whether masks are read."""
+_InputsKey = tuple[frozenset[tuple[str, Path]], int, bool, bool]
+"""Channels with their folders, the resolution, and whether masks and conditions are read."""
 
 
 def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
@@ -76,7 +76,8 @@ def _plan_all(
     for number, variant in enumerate(variants):
         spec = variant.spec
         inputs = frozenset(spec.inputs.items())
-        key = (inputs, spec.recipe.resolution, reads_masks(spec.recipe))
+        recipe = spec.recipe
+        key = (inputs, recipe.resolution, reads_masks(recipe), recipe.reads_conditions)
         if key not in prepared:
             folder = staging / str(len(prepared))
             prepared[key] = prepare_inputs(spec, folder)

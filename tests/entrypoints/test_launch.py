@@ -168,12 +168,14 @@ def test_a_killed_process_is_reported_in_words(job: Any, launch: Launch) -> None
 def test_all_processes_stop_while_one_draws(job: Any, launch: Launch, moment: str) -> None:
     long = {"inference_steps": 20, "class_images": 400}
     if moment == "validation":
-        long = {"inference_steps": 20, "prior_preservation": False, "validation_prompts": ["a"] * 400}
+        long = {"inference_steps": 20, "prior_preservation": False, "validation_prompts": ["a"] * 60}
     environment = job(recipe(steps=4000, validation_steps=1, **long))
     process = launch(environment, processes=2)
     assert process.stdout is not None
+    times = {"class images": 1, "validation": 2}[moment]  # the first validation is before the first step
     for line in process.stdout:
-        if f'"name":"{moment}"' in line:
+        times -= f'"name":"{moment}"' in line
+        if not times:
             break
     process.send_signal(signal.SIGTERM)
     status, events, errors = outcome(process)

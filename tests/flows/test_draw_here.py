@@ -65,6 +65,11 @@ def pixels(path: Path) -> bytes:
         return image.convert("RGB").tobytes()
 
 
+def differ_by(one: Path, other: Path) -> int:
+    """Return the largest difference of two images, in levels of 255."""
+    return max(abs(a - b) for a, b in zip(pixels(one), pixels(other), strict=True))
+
+
 def test_the_same_seed_and_prompt_draw_the_image_that_the_job_drew(call: Call, home: Path, here: Path) -> None:
     samples = home / "adapters" / "dog" / "samples"
     index = parse_index((samples / "index.json").read_bytes())
@@ -73,8 +78,8 @@ def test_the_same_seed_and_prompt_draw_the_image_that_the_job_drew(call: Call, h
     assert outcome.returncode == 0, outcome.stderr
     assert "out-1.png" in outcome.stdout
     assert "Warning" not in outcome.stderr  # the prompt has the word
-    assert pixels(here / "out-1.png") == pixels(samples / first.file)
-    assert pixels(here / "out-2.png") == pixels(samples / second.file)
+    assert differ_by(here / "out-1.png", samples / first.file) <= 1  # the job has added the adapter to the weights
+    assert differ_by(here / "out-2.png", samples / second.file) <= 1
 
 
 def test_an_adapter_made_here_is_pulled_and_its_program_runs_as_it_is_printed(call: Call, here: Path) -> None:

@@ -102,8 +102,8 @@ class ControlNet(Captioned, Denoising):
 
     @property
     def images_drawn(self) -> int:
-        """The watched ones too: once without a condition, then at each validation."""
-        moments = 1 + self.steps // self.validation_steps
+        """The watched ones too: without a condition, with the untrained network, then at each validation."""
+        moments = 2 + self.steps // self.validation_steps
         return self.images_judged + moments * self.watched_images
 
     def idle_settings(self) -> dict[str, str]:
