@@ -95,6 +95,7 @@ def test_a_controlnet_is_shown_a_picture_of_a_kind_that_it_knows() -> None:
     def controls(**config: Any) -> list[str]:
         return example_controls(manifest(kind=CONTROLNET, trigger=None, config=config))
 
+    assert controls(conditions=["given", "canny"]) == ["--control", "map:given=picture.png"]
     assert controls(conditions=["blur", "canny"]) == ["--control", "blur=picture.png"]
     for conditions in (None, [], "canny", [HOSTILE], [["canny"]]):
         assert controls(conditions=conditions) == ["--control", "canny=picture.png"]

@@ -223,6 +223,16 @@ def test_an_adapter_that_needs_more_than_a_prompt_is_refused(run: Run, monster: 
     assert "adapters show monster" in said.errors
 
 
+def test_a_learned_word_has_no_other_strength(run: Run, monster: Path) -> None:
+    manifest = AdapterManifest.read(monster).model_copy(update={"kind": "embedding"})
+    manifest.write(monster)
+    said = run("evaluate", "monster", "--weight", "0.5")
+    assert said.code == 2
+    assert "no strength other than 1" in said.errors
+    assert "leave --weight out" in said.errors
+    assert run("evaluate", "monster", "--weight", "1", "--dry-run").code == 0
+
+
 def test_an_adapter_whose_base_model_is_gone_says_where_to_name_it(run: Run, settings: Settings) -> None:
     make_adapter(settings.adapters / "lost", base="./sd15")
     said = run("evaluate", "lost")

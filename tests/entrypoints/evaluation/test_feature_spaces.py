@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTModel
 
 from entrypoints.evaluation.dino import load_dino
@@ -89,9 +90,16 @@ def test_a_vit_in_a_folder_becomes_a_space(base: BaseModel, tmp_path: Path) -> N
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
 
 
+def lose_a_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(next(name for name in weights if "layer.0" in name))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        lose_a_weight,
         lambda folder: (folder / "model.safetensors").write_bytes(b"cut"),
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         lambda folder: (folder / "config.json").write_text("{}"),
