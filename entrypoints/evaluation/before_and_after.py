@@ -35,6 +35,8 @@ class Controlled(NamedTuple):
     """Draws from the conditions."""
     conditions: Sequence[Image.Image]
     """One for each prompt."""
+    captions: Sequence[str]
+    """Of the pictures that the conditions are of; a sheet's labels tell equal ones apart, and name missing ones."""
     figures_of: FiguresOf
     """Measures more than CLIP does."""
 
@@ -102,7 +104,10 @@ def evaluate(  # noqa: PLR0913 - named by the caller
     after = draw_after(asked_after, report_after)
     real = _read_real(pictures, size)
     scorer = metrics.clip_scorer(base, scorer_folder)
-    figures = measure(scorer, prompts, real, before, after)
+    texts = [prompt.text for prompt in prompts]
+    if controlled is not None:
+        texts = list(controlled.captions)
+    figures = measure(scorer, texts, real, before, after)
     samples = _real_samples(real)
     if controlled is not None:
         figures |= controlled.measure(before, after)
@@ -189,19 +194,21 @@ def _drawn_samples(
 
 def measure(
     scorer: metrics.ClipScorer | None,
-    prompts: Sequence[EvaluationPrompt],
+    texts: Sequence[str],
     real: Sequence[Image.Image],
     before: Sequence[Image.Image],
     after: Sequence[Image.Image],
 ) -> dict[str, float]:
-    """Return the figures of docs/metrics.md; none, with a warning, without a scorer."""
+    """Return the figures of docs/metrics.md; none, with a warning, without a scorer.
+
+    `texts` are what the images of each prompt should show; where one is empty, prompt fidelity is left out.
+    """
     if scorer is None:
         message = "The base model brings no CLIP (folder clip/), so nothing was measured; see --scorer, and the sheet."
         emit(Warned(message=message))
         return {}
-    seeds = len(before) // len(prompts)
+    seeds = len(before) // len(texts)
     of_real = scorer.embed_images(real)
-    texts = [prompt.text for prompt in prompts]
     of_prompts = scorer.embed_texts(texts)
     of_texts = of_prompts.repeat_interleave(seeds, dim=0)  # one for each image
 
@@ -214,9 +221,10 @@ def measure(
     for moment, images in moments:
         of_images = scorer.embed_images(images)
         subject = metrics.subject_fidelity(of_images, of_real)
-        prompt = metrics.prompt_fidelity(of_images, of_texts)
         figures[SUBJECT_FIDELITY.figure(moment)] = subject
-        figures[PROMPT_FIDELITY.figure(moment)] = prompt
+        if all(texts):
+            prompt = metrics.prompt_fidelity(of_images, of_texts)
+            figures[PROMPT_FIDELITY.figure(moment)] = prompt
     rounded = {}
     for name in sorted(figures):
         rounded[name] = round(figures[name], DIGITS)

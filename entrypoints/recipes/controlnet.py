@@ -63,6 +63,7 @@ def publish(recipe: ControlNet, run: Run, tuner: ControlNetTuner, images: Sequen
     controlled = Controlled(
         draw=draw_after,
         conditions=[each.condition for each in watched],
+        captions=[each.caption for each in watched],
         figures_of=partial(final_figures, recipe, watched),
     )
     evaluate_and_publish(run, tuner.base, tuner, images, prompts, controlled)

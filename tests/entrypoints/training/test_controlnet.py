@@ -174,6 +174,9 @@ def test_pictures_without_captions_can_be_trained_on(job: Any, run: Any) -> None
     index = json.loads((environment.model / "samples" / "index.json").read_text())
     texts = [image["text"] for image in index["images"] if image["source"] == "after"]
     assert len(set(texts)) == len(texts) == 2  # told apart without words
+    figures = AdapterManifest.read(environment.model).metrics
+    assert "subject_fidelity_after" in figures
+    assert "prompt_fidelity_after" not in figures  # there is no text to be faithful to
     assert all(image["prompt"] == "" for image in index["images"] if image["source"] == "after")
 
 
