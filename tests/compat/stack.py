@@ -34,7 +34,8 @@ def outputs(pipe: Any, prompt: str) -> dict[str, Tensor]:
         sizes = torch.tensor([[32.0, 32.0, 0.0, 0.0, 32.0, 32.0]])
         added = {"text_embeds": pooled[0], "time_ids": sizes}
     side = pipe.unet.config.sample_size
-    noisy = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
+    channels = pipe.unet.config.in_channels
+    noisy = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
     found["predicted"] = pipe.unet(
         noisy,
         torch.tensor([500]),
