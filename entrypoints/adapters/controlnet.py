@@ -10,11 +10,10 @@ from torch import nn
 
 from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import save_weights
-from entrypoints.models.base import AttachedControl, BaseModel
-from entrypoints.models.parts import load_module
+from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.randomness import keyed_seed
-from orchestrator.contract.adapter import CONTROLNET, CONTROLNET_FILE, AdapterManifest
+from orchestrator.contract.adapter import CONTROLNET, CONTROLNET_FILE
 from orchestrator.contract.control_network import condition_widths
 from orchestrator.contract.families import require_steerable
 
@@ -65,14 +64,3 @@ def new_network(base: BaseModel, seed: int) -> ControlNetModel:
         conditioning_embedding_out_channels=condition_widths(halvings),
     )
     return network.requires_grad_(True).to(base.device).train()
-
-
-def load(
-    base: BaseModel,
-    folder: Path,
-    manifest: AdapterManifest,
-    weight: float,
-) -> None:
-    """Put the ControlNet beside the base model, at a scale of `weight`; what is drawn needs a condition then."""
-    network = load_module(ControlNetModel, folder, None).requires_grad_(False).eval().to(base.device)
-    base.controls.append(AttachedControl(network, manifest.files_sha256, weight))

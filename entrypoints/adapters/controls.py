@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
+from entrypoints.adapters.controlnet import PART
 from entrypoints.conditions.maps import map_maker
 from entrypoints.models.base import BaseModel
 from entrypoints.models.control import Control
@@ -30,7 +31,6 @@ KIND = "control"
 """Of its failures."""
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MOST_PIXELS = 2**26
-_PART = "controlnet"
 
 
 def require_controls(
@@ -164,8 +164,8 @@ def load_network(base: BaseModel, name: str, folder: Path) -> ControlNetModel:
         trained_on = manifest.base_model.id
         message = f'The ControlNet "{name}" was trained on "{trained_on}", which has other weights; it may steer worse.'
         emit(Warned(message=message))
-    names = {f"{_PART}/{path.name}" for path in folder.iterdir()}
-    weights = find_weights(_PART, names)
+    names = {f"{PART}/{path.name}" for path in folder.iterdir()}
+    weights = find_weights(PART, names)
     try:
         network = load_module(ControlNetModel, folder, weights)
     except Exception as error:  # a library may raise anything at files that others wrote

@@ -6,13 +6,12 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from entrypoints.adapters import controlnet, embedding, full, lora, peft_layout, pivotal
+from entrypoints.adapters import embedding, full, lora, peft_layout, pivotal
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, FULL, LORA, PEFT, PIVOTAL, AdapterManifest
 
 KINDS: dict[str, ModuleType] = {
-    CONTROLNET: controlnet,
     EMBEDDING: embedding,
     FULL: full,
     LORA: lora,
@@ -107,6 +106,12 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
             "adapter",
             f"The adapter in {folder} changes {parts}, and its base model has no such parts.",
             "fetch it again",
+        )
+    if manifest.kind == CONTROLNET:
+        raise TrainingError(
+            "adapter",
+            f"The adapter in {folder} is a ControlNet, which changes nothing in a base model: it steers what is drawn.",
+            "name it in a control: adapters draw ... --control KIND=PICTURE,net=FOLDER",
         )
     if manifest.kind not in KINDS:
         raise TrainingError(

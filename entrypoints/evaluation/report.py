@@ -16,10 +16,10 @@ from entrypoints.evaluation.report_images import (
 from entrypoints.evaluation.report_page import render
 from entrypoints.evaluation.report_words import (
     Ending,
+    alerts_of,
     curves_of,
     facts_of,
     figures_of,
-    heeds_of,
     meanings_of,
     settings_of,
     some_of,
@@ -54,7 +54,7 @@ def write_report(environment: Environment, recipe: Recipe, machine: Machine, end
     values = {
         "title": title_of(recipe.recipe_name(), recipe.trigger),
         "ending": ending,
-        "heeds": heeds_of(warnings, findings),
+        "alerts": alerts_of(warnings, findings),
         "facts": facts_of(environment, recipe, machine, ending, steps),
         "curves": curves_of(steps, recipe.steps),
         "records": some_of(steps),

@@ -33,10 +33,10 @@ p { margin: .4rem 0; }
 .status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; border: 1px solid; font-weight: 600; }
 .Completed { color: var(--good); } .Failed { color: var(--bad); } .Stopped { color: var(--warn); }
 .note { border-left: 3px solid var(--warn); padding: .1rem .75rem; margin: .75rem 0; }
-.heeds { border: 1px solid var(--warn); border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
-.heeds h2 { color: var(--warn); border: 0; margin: 0 0 .5rem; padding: 0; }
-.heeds ul { margin: 0 0 .75rem; padding-left: 1.1rem; } .heeds li { margin: .2rem 0; }
-.heeds > :last-child { margin-bottom: 0; }
+.alerts { border: 1px solid var(--warn); border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
+.alerts h2 { color: var(--warn); border: 0; margin: 0 0 .5rem; padding: 0; }
+.alerts ul { margin: 0 0 .75rem; padding-left: 1.1rem; } .alerts li { margin: .2rem 0; }
+.alerts > :last-child { margin-bottom: 0; }
 .note.Failed { border-color: var(--bad); color: inherit; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
@@ -161,14 +161,14 @@ _TEMPLATE = (
 {% endif %}
 </header>
 <main>
-{% if heeds.warnings or heeds.findings %}
-<section class="heeds" aria-labelledby="heeds"><h2 id="heeds">Worth a look</h2>
-{% if heeds.warnings %}<h3>Warnings of the run</h3>
-<ul>{% for text in heeds.warnings %}<li>{{ text|letters }}</li>{% endfor %}</ul>
+{% if alerts.warnings or alerts.findings %}
+<section class="alerts" aria-labelledby="alerts"><h2 id="alerts">Worth a look</h2>
+{% if alerts.warnings %}<h3>Warnings of the run</h3>
+<ul>{% for text in alerts.warnings %}<li>{{ text|letters }}</li>{% endfor %}</ul>
 {% endif %}
-{% if heeds.findings %}<h3>Found in the training data</h3>
-<ul>{% for text in heeds.findings %}<li>{{ text|letters }}</li>{% endfor %}</ul>
-{% if heeds.left_out %}<p class="faint">{{ heeds.left_out }} more beside the images below.</p>{% endif %}
+{% if alerts.findings %}<h3>Found in the training data</h3>
+<ul>{% for text in alerts.findings %}<li>{{ text|letters }}</li>{% endfor %}</ul>
+{% if alerts.left_out %}<p class="faint">{{ alerts.left_out }} more beside the images below.</p>{% endif %}
 {% endif %}
 </section>
 {% endif %}

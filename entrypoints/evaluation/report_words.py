@@ -48,7 +48,7 @@ STOPPED = "Stopped"
 FAILED = "Failed"
 
 
-class Heeds(NamedTuple):
+class Alerts(NamedTuple):
     """What a person should know of a run before anything else."""
 
     warnings: Sequence[str]
@@ -78,12 +78,12 @@ class FigureRow(NamedTuple):
     ceiling: str
 
 
-def heeds_of(warnings: Sequence[str], findings: Findings) -> Heeds:
+def alerts_of(warnings: Sequence[str], findings: Findings) -> Alerts:
     """Return the warnings of a run and what was found in its data; of many findings the first."""
     told = list(dict.fromkeys(warnings))[:MOST_WARNINGS]
     shown = findings.problems[:MOST_FINDINGS_ON_TOP]
     left_out = len(findings.problems) - len(shown)
-    return Heeds(told, [problem.render() for problem in shown], left_out)
+    return Alerts(told, [problem.render() for problem in shown], left_out)
 
 
 def facts_of(

@@ -31,16 +31,6 @@ class Residuals(NamedTuple):
     """Added to the output of the middle block."""
 
 
-class AttachedControl(NamedTuple):
-    """A finished ControlNet that was put beside a base model."""
-
-    network: nn.Module
-    name: str
-    """Hash of its files."""
-    scale: float
-    """What its residuals are multiplied by."""
-
-
 class NoiseProcess(Protocol):
     """How samples become noise, what the denoiser predicts, and how samples are weighted in the loss.
 
@@ -88,8 +78,6 @@ class BaseModel(Protocol):
     """The noise it was trained with."""
     adapters: list[str]
     """Hash of each finished adapter that was loaded into it."""
-    controls: list[AttachedControl]
-    """Finished ControlNets beside it, each of which is shown a picture of its own when it draws."""
 
     @property
     def denoiser(self) -> nn.Module:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedModel
 
-from entrypoints.models.base import AttachedControl, Conditions, Residuals
+from entrypoints.models.base import Conditions, Residuals
 from entrypoints.models.ddpm import Ddpm
 from entrypoints.models.parts import load_part
 from entrypoints.models.precision import Half, hold
@@ -38,7 +38,6 @@ class LatentDiffusion:
     clip: CLIPModel | None
     process: Ddpm
     adapters: list[str] = field(default_factory=list)
-    controls: list[AttachedControl] = field(default_factory=list)
 
     @property
     def denoiser(self) -> UNet2DConditionModel:

@@ -154,7 +154,7 @@ def crop_square(
     return crop(image, Size(side, side), across, down)
 
 
-class Cut(NamedTuple):
+class CropBox(NamedTuple):
     """How an image is cut: it is scaled, and of that a part is kept."""
 
     width: int
@@ -165,7 +165,7 @@ class Cut(NamedTuple):
     top: int
 
 
-def cut_of(image: Size, size: Size, across: float, down: float) -> Cut:
+def cut_of(image: Size, size: Size, across: float, down: float) -> CropBox:
     """Return how an image is cut so that it covers `size`, as `crop` says."""
     scale = max(size.width / image.width, size.height / image.height)
     # Rounding must not leave a side shorter than the size.
@@ -173,7 +173,7 @@ def cut_of(image: Size, size: Size, across: float, down: float) -> Cut:
     height = max(size.height, round(image.height * scale))
     left = round((width - size.width) * across)
     top = round((height - size.height) * down)
-    return Cut(width, height, left, top)
+    return CropBox(width, height, left, top)
 
 
 def crop(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from orchestrator.contract.conditions import MAP_KINDS
 from orchestrator.contract.generation import MAX_SIZE, Control
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
-from orchestrator.datasets.decoding import MAX_BYTES, MAX_SCALE, decode
+from orchestrator.datasets.decoding import MAX_SCALE, decode, read_file
 from orchestrator.datasets.findings import UnusableError, unusable
 from orchestrator.settings import typed_path
 from orchestrator.terminal import printable
@@ -146,13 +146,7 @@ def _encoded(path: str, size: int) -> bytes:
     file = typed_path(path)
     if not file.is_file():
         raise unusable("is not there", "check the path")
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise unusable(f"cannot be read: {error.strerror}", "check its permissions") from error
-    if len(data) > MAX_BYTES:
-        raise unusable(f"is larger than {MAX_BYTES // 2**20} MB", "save it smaller")
+    data = read_file(file)
     side = min(max(size, MAX_SCALE), MAX_SIZE)
     decoded = decode(data, resolution=-(-side // MAX_SCALE))  # which returns at most MAX_SCALE times as much
     png = BytesIO()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.control_network import USUAL_WIDTHS
 from orchestrator.contract.families import FAMILIES, INDEX_FILE, family_in
 from orchestrator.contract.model_file import ModelFileError, read_object
 
@@ -19,8 +20,6 @@ _SHARED: Mapping[str, Any] = {
     "layers_per_block": 2,
 }
 """What a ControlNet has in common with its U-Net, and what diffusers takes where a configuration is silent."""
-_WIDTHS = [16, 32, 96, 256]
-"""Channels of what brings a condition from pixels to latents: each but the first halves its sides."""
 
 
 def control_misfit(control: Path, base: Path) -> str | None:
@@ -57,7 +56,7 @@ def _other_model(config: Mapping[str, Any], base: Path) -> str | None:
         own, needed = config.get(name, usual), denoiser.get(name, usual)
         if own != needed:
             return f"has {name} {own}, and the base model {needed}"
-    own = _reduction(config.get("conditioning_embedding_out_channels") or _WIDTHS)
+    own = _reduction(config.get("conditioning_embedding_out_channels") or list(USUAL_WIDTHS))
     needed = _reduction(autoencoder.get("block_out_channels"))
     if own != needed:
         return f"makes conditions {own} times smaller, and the autoencoder of the base model pictures {needed} times"

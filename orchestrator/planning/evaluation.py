@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator import datasets
 from orchestrator.adapters.usage import drawing_settings, own_word
-from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.datasets import CAPTIONS_FILE
 from orchestrator.contract.evaluation import (
     ADAPTER_CHANNEL,
@@ -79,7 +79,7 @@ def prepare_evaluation(
     Problems of the reference pictures are in the result, for the plan to raise with all others.
     """
     prompts.write(staging / PROMPTS_CHANNEL)
-    files = {name: adapter / name for name in [*manifest.files, "adapter.json"]}
+    files = {name: adapter / name for name in [*manifest.files, MANIFEST_FILE]}
     trees: dict[str, Tree] = {
         ADAPTER_CHANNEL: tree_of_files(_DATA, files),
         PROMPTS_CHANNEL: tree_of_folder(_DATA, staging / PROMPTS_CHANNEL),

@@ -9,8 +9,10 @@ from orchestrator.contract.figures import CONTROL_FIGURES, CONTROL_MEASURES, FIG
 _NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the value
 
 
-def metric_definitions() -> list[dict[str, str]]:
-    """Return MetricDefinitions: name and regular expression of every number that events hold.
+def metric_definitions(*, steered: bool) -> list[dict[str, str]]:
+    """Return MetricDefinitions: name and regular expression of every number that the events of a job hold.
+
+    `steered` says that it trains a ControlNet, which has figures of its own.
 
     JSON escapes quotation marks inside a string, so no text that a job prints can match as an event.
     """
@@ -18,9 +20,12 @@ def metric_definitions() -> list[dict[str, str]]:
     for name, field in Step.model_fields.items():
         if field.annotation in (int, float) and name != "of":
             definitions.append(_definition(name, _event_name(Step)))
-    for measure in CONTROL_MEASURES:
-        definitions.append(_definition(measure.name, _event_name(Step)))  # among its measures
-    for name in (*FIGURES, *CONTROL_FIGURES):
+    figures = list(FIGURES)
+    if steered:
+        figures += CONTROL_FIGURES
+        for measure in CONTROL_MEASURES:
+            definitions.append(_definition(measure.name, _event_name(Step)))  # among its measures
+    for name in figures:
         definitions.append(_definition(name, _event_name(Metrics)))
     return definitions
 

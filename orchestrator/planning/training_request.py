@@ -167,7 +167,7 @@ def _sagemaker_request(
     ]
     whole = {
         **request,
-        "AlgorithmSpecification": _algorithm(request["AlgorithmSpecification"], account),
+        "AlgorithmSpecification": _algorithm(request["AlgorithmSpecification"], account, spec.recipe),
         "RoleArn": account.role_arn,
         "OutputDataConfig": {
             **request["OutputDataConfig"],
@@ -198,13 +198,13 @@ def _sagemaker_request(
     return whole
 
 
-def _algorithm(local: Request, account: AwsSettings) -> Request:
+def _algorithm(local: Request, account: AwsSettings, recipe: Recipe) -> Request:
     """Return the image, what it starts, and which figures are read from the log."""
     return {
         "TrainingImage": account.training_image,
         **local,
         "ContainerEntrypoint": [START_PROGRAM, *local["ContainerEntrypoint"]],
-        "MetricDefinitions": metric_definitions(),
+        "MetricDefinitions": metric_definitions(steered=recipe.dataset.has_conditions),
     }
 
 

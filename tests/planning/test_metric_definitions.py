@@ -7,9 +7,9 @@ from orchestrator.contract.figures import FIGURES
 from orchestrator.planning.metric_definitions import metric_definitions
 
 
-def figures(line: str) -> dict[str, float]:
+def figures(line: str, *, steered: bool = False) -> dict[str, float]:
     """Read a log line as the service does: the first group of each expression that is found."""
-    found = {one["Name"]: re.search(one["Regex"], line) for one in metric_definitions()}
+    found = {one["Name"]: re.search(one["Regex"], line) for one in metric_definitions(steered=steered)}
     return {name: float(match[1]) for name, match in found.items() if match}
 
 
@@ -24,6 +24,16 @@ def test_the_closing_figures_are_read_back(capsys: pytest.CaptureFixture[str]) -
     values = {name: round(0.1 + number / 10, 4) * (-1) ** number for number, name in enumerate(FIGURES)}
     emit(Metrics(values=values))
     assert figures(capsys.readouterr().out.rstrip()) == values
+
+
+def test_how_far_conditions_are_obeyed_is_read_of_a_job_that_trains_a_controlnet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    followed = {"condition_agreement": 0.4, "condition_obeyed": -0.1}
+    emit(Step(step=7, of=300, loss=1, learning_rate=1, seconds_per_step=1, measures=followed))
+    line = capsys.readouterr().out.rstrip()
+    assert followed.items() <= figures(line, steered=True).items()
+    assert not followed.keys() & figures(line).keys()
 
 
 def test_a_message_cannot_pass_for_a_figure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from entrypoints.adapters.controlnet import ControlNetTuner
+from entrypoints.adapters.controls import load_network
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.full import Full
 from entrypoints.adapters.loading import load_adapter
@@ -22,6 +23,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
 from entrypoints.models.sampling import Drawing, DrawRequest, draw, draw_batch
 from entrypoints.recipes.dreambooth import make_tuner
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import HEADER_KEY, AdapterManifest
 from orchestrator.contract.figures import FIGURES
@@ -186,10 +188,9 @@ def test_a_controlnet_draws_the_same_in_diffusers(family_base: BaseModel, tmp_pa
     assert difference(ours, theirs[1]) > 0.01  # the condition does something
 
     fresh = load_base_model(base.folder, "tiny", None, torch.device("cpu"))
-    load_adapter(fresh, folder, 0.5)
-    (attached,) = fresh.controls
-    assert (attached.name, attached.scale) == (complete.files_sha256, 0.5)
-    assert difference(ours, drawn_by_parts(fresh, attached.network, condition)) <= 1e-5
+    assert difference(ours, drawn_by_parts(fresh, load_network(fresh, "edges", folder), condition)) <= 1e-5
+    with pytest.raises(TrainingError, match="is a ControlNet"):
+        load_adapter(fresh, folder)
 
 
 @pytest.mark.parametrize("vectors", [1, 3])

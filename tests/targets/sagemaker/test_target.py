@@ -187,7 +187,7 @@ def test_a_list_of_jobs_tells_recipe_settings_and_step_of_the_newest(
     simulator: SageMakerSimulator, target: SageMakerTarget
 ) -> None:
     recipe = recipe_class("dreambooth")(instance_prompt="a photo of sks dog", rank=16)
-    metrics = {**request()["AlgorithmSpecification"], "MetricDefinitions": metric_definitions()}
+    metrics = {**request()["AlgorithmSpecification"], "MetricDefinitions": metric_definitions(steered=False)}
     training = {"HyperParameters": to_hyperparameters(recipe), "AlgorithmSpecification": metrics}
     target.create(request(STEPS, **training))
     target.wait_for_end(JOB, seconds=60)
