@@ -119,3 +119,21 @@ def class_figures_of(results: Sequence[Result]) -> ClassFigures | None:
         after.append(result.class_after.variety)
         drift.append(result.class_after.subject - result.class_before.subject)
     return ClassFigures(float(np.mean(before)), float(np.mean(after)), float(np.mean(drift)))
+
+
+def held_drift(plain: Sequence[Result], held: Sequence[Result]) -> Estimate | None:
+    """Return by how much less the class drifts in `held` than in `plain`: results of equal subjects and seeds.
+
+    The images have the same prompt and seeds and are resampled together; those of the base model cancel out.
+    None where a result lacks the figures of single images.
+    """
+    differences = []
+    for one, other in zip(plain, held, strict=True):
+        if one.class_after is None or other.class_after is None:
+            return None
+        if not one.class_after.images or not other.class_after.images:
+            return None
+        differences.append(np.asarray(one.class_after.images) - np.asarray(other.class_after.images))
+    mean_differences = np.mean(differences, axis=0)
+    as_seeds = (tuple(mean_differences.tolist()),)
+    return _estimate([resampled_means(as_seeds)])

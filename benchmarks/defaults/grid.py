@@ -16,15 +16,19 @@ Settings = Mapping[str, Any]
 
 # A row says all that the rows of its recipe differ in, so that it stays what it is when a default changes.
 _BOOTH: Settings = {
+    "targets": "attention",
+    "rank": 8,
     "learning_rate": 2e-3,
     "lr_schedule": "cosine",
     "warmup_steps": 0,
     "steps": 150,
     "batch_size": 4,
-    "rank": 8,
     "prior_preservation": False,
+    "output_preservation": False,
 }
-_CLASS: Settings = {**_BOOTH, "prior_preservation": True}
+_TRANSFORMER: Settings = {**_BOOTH, "targets": "transformer"}
+_ALL_LAYERS: Settings = {**_BOOTH, "targets": "all"}
+_LONG: Settings = {**_TRANSFORMER, "steps": 250}
 _WORD: Settings = {
     "learning_rate": 5e-2,
     "lr_schedule": "cosine",
@@ -35,17 +39,24 @@ _WORD: Settings = {
 }
 GRID: Mapping[str, Mapping[str, Settings]] = {
     "dreambooth": {
-        "constant, class": {**_CLASS, "learning_rate": 1e-3, "steps": 300, "lr_schedule": "constant"},
-        "slow, class": {**_CLASS, "learning_rate": 1e-3, "steps": 300},
-        "slow": {**_BOOTH, "learning_rate": 1e-3, "steps": 300},
-        "cosine, class": _CLASS,
-        "cosine": _BOOTH,
-        "shorter": {**_BOOTH, "steps": 100},
-        "longer": {**_BOOTH, "steps": 200},
-        "warm-up": {**_BOOTH, "warmup_steps": 15},
-        "rank 4": {**_BOOTH, "rank": 4},
-        "rank 16": {**_BOOTH, "rank": 16},
-        "batch 2": {**_BOOTH, "batch_size": 2},
+        "attention, constant, class": {
+            **_BOOTH,
+            "learning_rate": 1e-3,
+            "lr_schedule": "constant",
+            "steps": 300,
+            "prior_preservation": True,
+        },
+        "attention": _BOOTH,
+        "attention, slow": {**_BOOTH, "learning_rate": 1e-3, "steps": 300},
+        "attention, rank 16": {**_BOOTH, "rank": 16},
+        "transformer": _TRANSFORMER,
+        "transformer, 200": {**_TRANSFORMER, "steps": 200},
+        "transformer, 250": _LONG,
+        "transformer, 250, class": {**_LONG, "prior_preservation": True},
+        "transformer, 250, output": {**_LONG, "output_preservation": True},
+        "transformer, 200, rank 16": {**_TRANSFORMER, "steps": 200, "rank": 16},
+        "all layers": _ALL_LAYERS,
+        "all layers, slow": {**_ALL_LAYERS, "learning_rate": 1e-3, "steps": 250},
     },
     "textual-inversion": {
         "constant": {**_WORD, "learning_rate": 2e-2, "lr_schedule": "constant"},

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from benchmarks.defaults.figures import (
     Figures,
     class_figures_of,
     figures_of,
+    held_drift,
     perfect_figures,
 )
 from benchmarks.defaults.grid import (
@@ -36,6 +37,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "defaults.md"
 TEMPLATE = Path(__file__).with_name("page.md")
 WORDS = {2: "two", 3: "three", 4: "four"}
 NOTHING = "-"
+HOLDING: Mapping[str, Settings] = {
+    NOTHING: {"prior_preservation": False},
+    "class pictures": {"prior_preservation": True},
+    "output preservation": {"prior_preservation": False, "output_preservation": True},
+}
+"""What may hold the class in place, and the settings that say so."""
 
 
 def write_page(path: Path, results: Sequence[Result], workplace: Workplace) -> None:
@@ -136,30 +143,43 @@ def class_cells(results: Sequence[Result]) -> list[str]:
 
 
 def class_section(results: Sequence[Result]) -> str:
-    """Return a line for each pair of rows that differ in class pictures alone."""
+    """Return a line for each way to hold the class, below the row that is the same but for that."""
     lines = []
     rows = rows_of("dreambooth")
     for name, settings in rows.items():
-        for other, without in rows.items():
-            if not settings.get("prior_preservation") or {**settings, "prior_preservation": False} != without:
-                continue
-            for subject in SUBJECTS:
-                lines += class_lines([of_row(results, "dreambooth", row, subject) for row in (name, other)])
-    head = ["row", "subject", "class pictures", "variety, base -> tuned", "drift", "gap closed", "fidelity lost"]
-    return table([*head, "seconds"], lines)
+        held = {way: row_of(rows, {**settings, **fields}) for way, fields in HOLDING.items()}
+        twins = {way: row for way, row in held.items() if row is not None}
+        if held[NOTHING] != name or len(twins) == 1:
+            continue
+        for subject in SUBJECTS:
+            plain = of_row(results, "dreambooth", name, subject)
+            for way, row in twins.items():
+                lines += class_lines(way, plain, of_row(results, "dreambooth", row, subject))
+    head = ["row", "subject", "class held by", "variety, base -> tuned", "drift", "less than without", "gap closed"]
+    return table([*head, "fidelity lost", "seconds"], lines)
 
 
-def class_lines(pair: Sequence[Sequence[Result]]) -> list[list[str]]:
-    """Return the lines of a row with class pictures and of its twin without; none while one of them is missing."""
-    if not all(pair):
+def row_of(rows: Mapping[str, Settings], settings: Settings) -> str | None:
+    """Return the row that declares just these settings."""
+    wanted = declaration("dreambooth", settings).model_dump()
+    for name, found in rows.items():
+        if declaration("dreambooth", found).model_dump() == wanted:
+            return name
+    return None
+
+
+def class_lines(way: str, plain: Sequence[Result], held: Sequence[Result]) -> list[list[str]]:
+    """Return the line of a row that holds the class in some way; none while it or its twin is not complete."""
+    if not held or len(held) != len(plain):
         return []
-    lines = []
-    for results, word in zip(pair, ("with", "without"), strict=True):
-        mean = figures_of(results)
-        trial = results[0].trial
-        line = [trial.row, trial.subject, word, *class_cells(results), interval(mean.closed), interval(mean.lost, 1)]
-        lines.append([*line, f"{mean_seconds(results):.0f}"])
-    return lines
+    mean = figures_of(held)
+    less = held_drift(plain, held)
+    shown_less = NOTHING
+    if less is not None and way != NOTHING:
+        shown_less = f"{less.value:+.3f} [{less.low:+.3f}, {less.high:+.3f}]"
+    trial = held[0].trial
+    figures = [shown_less, interval(mean.closed), interval(mean.lost, 1), f"{mean_seconds(held):.0f}"]
+    return [[trial.row, trial.subject, way, *class_cells(held), *figures]]
 
 
 def source_table() -> str:

@@ -37,6 +37,8 @@ class ClassLook(BaseModel):
     """1 - mean pairwise cosine among the images."""
     subject: float
     """Mean cosine with the pictures of the subject."""
+    images: tuple[float, ...] = ()
+    """The same of each image, in the order of `CLASS_SEEDS`; results of older rows lack it."""
 
 
 class Result(BaseModel):

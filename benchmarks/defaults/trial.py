@@ -179,7 +179,12 @@ def look(scorer: "ClipScorer", images: "Sequence[Image.Image]", real: "Tensor") 
     if not images:
         return None
     vectors = scorer.embed_images(images)
-    return ClassLook(variety=variety(vectors), subject=metrics.subject_fidelity(vectors, real))
+    cosines = (vectors @ real.T).mean(dim=1)
+    return ClassLook(
+        variety=variety(vectors),
+        subject=metrics.subject_fidelity(vectors, real),
+        images=tuple(cosines.tolist()),
+    )
 
 
 def variety(vectors: "Tensor") -> float:
