@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 OLD := .venv-compat
 
-.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill defaults base-model clean
+.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill defaults results base-model clean
 
 setup: $(VENV)/.dev
 
@@ -54,6 +54,9 @@ bench-kill: setup
 
 defaults: setup
 	$(RUN)/python -m benchmarks.defaults
+
+results: setup
+	$(RUN)/python -m benchmarks.results
 
 base-model: setup
 	$(RUN)/python -m pretraining all

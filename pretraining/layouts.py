@@ -35,12 +35,16 @@ def write_layouts(folder: Path) -> list[Path]:
         path = folder / f"layout-{number:02}.png"
         draw(scene, SIDE).quantize(LEVELS).save(path, optimize=True)
         paths.append(path)
-        caption = f"{with_article(scene.colour)} {scene.kind} on {with_article(scene.background.colour)} background"
-        row = {"file_name": path.name, "text": caption}
+        row = {"file_name": path.name, "text": caption_of(scene)}
         rows.append(json.dumps(row) + "\n")
     (folder / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
     (folder / "README.md").write_text(README, encoding="utf-8")
     return paths
+
+
+def caption_of(scene: Scene) -> str:
+    """Return what is to be seen, without its size and place."""
+    return f"{with_article(scene.colour)} {scene.kind} on {with_article(scene.background.colour)} background"
 
 
 def layout(number: int) -> Scene:

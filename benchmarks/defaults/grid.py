@@ -57,6 +57,8 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         "transformer, 200, rank 16": {**_TRANSFORMER, "steps": 200, "rank": 16},
         "all layers": _ALL_LAYERS,
         "all layers, slow": {**_ALL_LAYERS, "learning_rate": 1e-3, "steps": 250},
+        "all layers, slow, guidance 1.5": {**_ALL_LAYERS, "learning_rate": 1e-3, "steps": 250, "guidance_scale": 1.5},
+        "all layers, slow, guidance 2": {**_ALL_LAYERS, "learning_rate": 1e-3, "steps": 250, "guidance_scale": 2.0},
     },
     "textual-inversion": {
         "constant": {**_WORD, "learning_rate": 2e-2, "lr_schedule": "constant"},
@@ -66,6 +68,9 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         "shorter": {**_WORD, "steps": 150},
         "shorter, strong": {**_WORD, "steps": 150, "learning_rate": 1e-1},
         "2 vectors": {**_WORD, "vectors": 2},
+        "2 vectors, strong": {**_WORD, "vectors": 2, "learning_rate": 1e-1},
+        "8 vectors, strong": {**_WORD, "vectors": 8, "learning_rate": 1e-1},
+        "guidance 2.5, strong": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1},
         "warm-up": {**_WORD, "warmup_steps": 30},
     },
 }

@@ -38,8 +38,8 @@ TEMPLATE = Path(__file__).with_name("page.md")
 WORDS = {2: "two", 3: "three", 4: "four"}
 NOTHING = "-"
 HOLDING: Mapping[str, Settings] = {
-    NOTHING: {"prior_preservation": False},
-    "class pictures": {"prior_preservation": True},
+    NOTHING: {"prior_preservation": False, "output_preservation": False},
+    "class pictures": {"prior_preservation": True, "output_preservation": False},
     "output preservation": {"prior_preservation": False, "output_preservation": True},
 }
 """What may hold the class in place, and the settings that say so."""

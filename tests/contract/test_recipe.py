@@ -204,11 +204,12 @@ def test_a_rare_token_that_is_no_word_is_the_only_problem() -> None:
 
 
 def test_a_derived_class_prompt_is_shown_and_one_that_a_person_wrote_is_not() -> None:
-    (note,) = DreamBooth(instance_prompt="a pair of sks shoes").notes
+    prompt = "a pair of sks shoes"
+    (note,) = DreamBooth(instance_prompt=prompt, prior_preservation=True).notes
     assert '"a pair of shoes"' in note
     assert "class_prompt=" in note
-    assert not DreamBooth(instance_prompt="a pair of sks shoes", class_prompt="a photo of shoes").notes
-    assert not DreamBooth(instance_prompt="a pair of sks shoes", prior_preservation=False).notes
+    assert not DreamBooth(instance_prompt=prompt, prior_preservation=True, class_prompt="a photo of shoes").notes
+    assert not DreamBooth(instance_prompt=prompt, prior_preservation=False).notes
 
 
 def test_rates_suit_the_base_model_and_the_tuner_and_give_way_to_what_is_chosen() -> None:

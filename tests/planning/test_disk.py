@@ -57,6 +57,6 @@ def test_samples_and_contact_sheet_are_within_the_estimate(tmp_path: Path, promp
 def test_class_images_count_and_no_sheet_is_drawn_of_nothing() -> None:
     file = io.BytesIO()
     noise(64, 0).save(file, format="PNG")
-    said = planned_images(evaluation_prompts=0, class_images=10)
+    said = planned_images(evaluation_prompts=0, prior_preservation=True, class_images=10)
     assert 10 * len(file.getvalue()) <= said < 11 * len(file.getvalue())
     assert planned_images(evaluation_prompts=0, prior_preservation=False) == 0

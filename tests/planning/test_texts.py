@@ -94,7 +94,7 @@ def test_a_rare_token_that_is_read_without_its_class_is_refused(plan: Planned, p
     ("chosen", "where"),
     [
         ({"instance_prompt": f"a photo of sks dog, {LONG}", "class_prompt": "a dog"}, "instance_prompt"),
-        ({"class_prompt": LONG}, "class_prompt"),
+        ({"class_prompt": LONG, "prior_preservation": True}, "class_prompt"),
         ({"validation_prompts": ["a dog", f"a sks dog {LONG}"]}, "validation_prompts[1]"),
         ({"instance_prompt": f"sks {' '.join(['dog'] * 26)}"}, "evaluation_prompts"),
     ],

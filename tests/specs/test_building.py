@@ -226,7 +226,10 @@ def test_a_setting_that_would_overrule_an_option_silently_is_refused(
     ("settings", "idle"),
     [
         ({"tuner": "full", "rank": 4, "alpha": 2}, {"rank", "alpha"}),
-        ({"prior_loss_weight": 0, "class_prompt": "a dog", "class_images": 4}, {"class_prompt", "class_images"}),
+        (
+            {"prior_preservation": True, "prior_loss_weight": 0, "class_prompt": "a dog", "class_images": 4},
+            {"class_prompt", "class_images"},
+        ),
         ({"prior_preservation": False, "class_prompt": "a dog", "class_images": 4}, {"class_prompt", "class_images"}),
         ({"prior_preservation": False, "prior_loss_weight": 0.5}, {"prior_loss_weight"}),
         ({"evaluation_prompts": 0, "evaluation_seeds": 2}, {"evaluation_seeds"}),
@@ -235,7 +238,8 @@ def test_a_setting_that_would_overrule_an_option_silently_is_refused(
             {"prior_preservation": False, "evaluation_prompts": 0, "inference_steps": 9, "guidance_scale": 2},
             {"inference_steps", "guidance_scale"},
         ),
-        ({"rank": 4, "alpha": 2, "class_prompt": "a dog", "class_images": 4, "inference_steps": 9}, set()),
+        ({"rank": 4, "alpha": 2, "inference_steps": 9}, set()),
+        ({"prior_preservation": True, "class_prompt": "a dog", "class_images": 4}, set()),
         ({"tuner": "full", "prior_preservation": False, "evaluation_prompts": 0}, set()),
     ],
 )
