@@ -16,6 +16,7 @@ from benchmarks.defaults.figures import (
     fidelity_lost,
     figures_of,
     gap_closed,
+    held_drift,
     resampled_means,
 )
 from benchmarks.defaults.grid import BARS, DECLARED, GRID, SEEDS, Trial, is_default, rows_of, trials_of
@@ -36,14 +37,20 @@ def as_grid(values: np.ndarray) -> Grid:
     return tuple(tuple(float(value) for value in row) for row in values)
 
 
-def a_result(trial: Trial, *, closed: float = 0.7, lost: float = 0.04) -> Result:
+def a_result(
+    trial: Trial,
+    *,
+    closed: float = 0.7,
+    lost: float = 0.04,
+    drifted: tuple[float, ...] = (0.5, 0.7),
+) -> Result:
     """A result of which the share that is closed, and the share that is lost, is the same for every image."""
     subject = RANDOM.uniform(0.3, 0.6, (4, 3))
     prompt = RANDOM.uniform(0.2, 0.4, (4, 3))
     tuned = subject + closed * (CEILING - subject)
     look = None
     if trial.recipe == "dreambooth":
-        look = ClassLook(variety=0.4, subject=0.5)
+        look = ClassLook(variety=0.4, subject=0.5, images=(0.4, 0.6))
     return Result(
         trial=trial,
         ceiling=CEILING,
@@ -51,7 +58,7 @@ def a_result(trial: Trial, *, closed: float = 0.7, lost: float = 0.04) -> Result
         after=Moment(subject=as_grid(tuned), prompt=as_grid(prompt * (1 - lost))),
         perfect=Moment(subject=as_grid(subject + 0.9 * (CEILING - subject)), prompt=as_grid(prompt * 0.99)),
         class_before=look,
-        class_after=look and ClassLook(variety=0.3, subject=0.6),
+        class_after=look and ClassLook(variety=0.3, subject=0.6, images=drifted),
         seconds=12,
     )
 
@@ -133,6 +140,14 @@ def test_a_class_drifts_by_what_its_images_came_nearer_to_the_subject() -> None:
     assert class_figures_of([a_result(a_trial(recipe="textual-inversion"))]) is None
 
 
+def test_a_class_that_is_held_drifts_less_by_what_its_images_differ_and_those_are_resampled_in_pairs() -> None:
+    plain = [a_result(a_trial(seed=seed), drifted=(0.5, 0.9)) for seed in (0, 1)]
+    held = [a_result(a_trial(seed=seed), drifted=(0.4, 0.8)) for seed in (0, 1)]
+    less = held_drift(plain, held)
+    assert less == pytest.approx(Estimate(0.1, 0.1, 0.1))  # unpaired images would give an interval of 0.4
+    assert held_drift(plain, [a_result(a_trial(), drifted=()), held[1]]) is None
+
+
 @pytest.mark.parametrize("recipe", sorted(GRID))
 def test_no_evaluation_prompt_is_trained_on(recipe: str) -> None:
     trained: set[str] = set()
@@ -189,10 +204,12 @@ def test_the_page_says_which_row_is_the_default_and_which_seeds_clear_the_bar(
     assert "| 0.400 -> 0.300 | +0.100 | 12 |" in line
     assert text.count("(default) | monster") == 1
     assert "would close and lose: monster 90 % and 1.0 %." in text
-    pairs = text.partition("## What class pictures do")[2].partition("##")[0]
-    assert "| cosine, class | monster | with |" in pairs
-    assert "| cosine | monster | without |" in pairs
-    assert "star" not in pairs  # nothing of it is measured
+    held = text.partition("## What holds the class in place")[2].partition("##")[0]
+    assert "| transformer, 250 | monster | - | 0.400 -> 0.300 | +0.100 | - |" in held
+    assert "| transformer, 250, class | monster | class pictures | 0.400 -> 0.300 | +0.100 | +0.000 [" in held
+    assert "| transformer, 250, output | monster | output preservation |" in held
+    assert "star" not in held  # nothing of it is measured
+    assert "all layers" not in held  # it has no twin
     assert text.count("\n\n\n") == 0
 
 
