@@ -40,12 +40,14 @@ Each box has a scale of its own.</p>
 <p class="faint">{{ figure.term }} &middot; {{ figure.space }}</p>
 {% for lane in figure.lanes %}
 <div class="lane {{ lane.kind }}"><span>{{ lane.name }}</span>
-<div class="axis" aria-hidden="true"><i style="left: {{ lane.left }}%; width: {{ lane.width }}%"></i>
+<div class="axis" aria-hidden="true">
+{% if lane.width is not none %}<i style="left: {{ lane.left }}%; width: {{ lane.width }}%"></i>{% endif %}
 <b style="left: {{ lane.dot }}%"></b></div>
 <span class="number">{{ lane.text }}</span></div>
 {% endfor %}
 {% if figure.gap %}<p><strong>gap closed</strong> {{ figure.gap }}</p>{% endif %}
 {% if figure.differs %}<p class="faint">{{ figure.differs }}</p>{% endif %}
+{% if figure.no_interval %}<p class="faint">No interval: {{ figure.no_interval }}.</p>{% endif %}
 </article>
 {% endfor %}
 </div>

@@ -10,6 +10,7 @@ from orchestrator.cli.completion import adapter_names, folders
 from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.contract.plurals import counted
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 if TYPE_CHECKING:
@@ -125,20 +126,18 @@ def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start,
 def _facts(asked: "AskedEvaluation") -> list[tuple[str, str]]:
     """Return what an evaluation is going to do."""
     settings = asked.settings
-    seeds = settings.seeds
-    prompts = len(asked.prompts.prompts)
-    others = len(asked.prompts.unrelated)
-    images = settings.images
+    prompts = counted(len(asked.prompts.prompts), "prompt")
+    others = counted(len(asked.prompts.unrelated), "unrelated prompt")
+    seeds = counted(settings.seeds, "seed")
+    images = counted(settings.images, "image")
+    steps = counted(settings.inference_steps, "step")
     dataset = asked.prepared.dataset
     reference = "the pictures kept with the adapter"
     if dataset is not None:
-        reference = f"{len(dataset.images)} in {dataset.folder}"
+        reference = f"{counted(len(dataset.images), 'picture')} in {dataset.folder}"
     return [
-        ("prompts", f"{prompts}, and {others} that are unrelated, x {seeds} seeds x 2 models: {images} images"),
-        (
-            "images",
-            f"{settings.resolution} pixels, {settings.inference_steps} steps, guidance {settings.guidance_scale:g}",
-        ),
+        ("prompts", f"{prompts} and {others}, x {seeds} x 2 models: {images}"),
+        ("images", f"{settings.resolution} pixels, {steps}, guidance {settings.guidance_scale:g}"),
         ("reference", reference),
         ("base model", settings.base_model),
     ]

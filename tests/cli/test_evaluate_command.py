@@ -15,6 +15,7 @@ from orchestrator.__main__ import main
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.evaluation import PROMPTS_CHANNEL, EvaluationPrompts
 from orchestrator.contract.evaluation_result import (
+    AskedPrompt,
     DrawnWith,
     Estimate,
     EvaluatedAdapter,
@@ -128,7 +129,7 @@ def test_other_settings_prompts_pictures_or_adapters_make_another_job(
 def test_a_plan_says_how_many_images_are_drawn_and_by_what(run: Run, monster: Path) -> None:
     said = run("evaluate", "monster", "--dry-run", "--seeds", "2")
     assert said.code == 0
-    assert "8, and 8 that are unrelated, x 2 seeds x 2 models: 64 images" in said.output
+    assert "8 prompts and 8 unrelated prompts, x 2 seeds x 2 models: 64 images" in said.output
     assert not (monster.parents[1] / "jobs").exists()
 
 
@@ -289,6 +290,24 @@ RESULT = EvaluationResult(
 )
 
 
+ONCE = "it rests on one image, or on one pair of images"
+SINGLE = RESULT.model_copy(
+    update={
+        "prompts": (AskedPrompt(base="a", adapter="a", text="a"),),
+        "unrelated": ("b",),
+        "figures": (
+            Figure(
+                measure="subject_fidelity",
+                space="clip",
+                images=1,
+                adapter=Estimate(value=0.5, no_interval=ONCE),
+                base=Estimate(value=0.3, no_interval=ONCE),
+            ),
+        ),
+    }
+)
+
+
 def complete(settings: Settings, name: str = "monster-evaluation-0123456789") -> Path:
     """Write a job that has ended, and its result."""
     output = settings.evaluations / name
@@ -326,6 +345,26 @@ def test_a_job_that_measured_is_listed_shown_and_explained(run: Run, settings: S
     assert as_json["evaluation"]["figures"][0]["adapter"]["value"] == 0.5
     assert "complete" in run("jobs", "explain", "monster").output
     assert run("adapters", "list").code == 0
+
+
+def test_an_interval_that_cannot_be_estimated_is_named_and_counts_are_words(run: Run, settings: Settings) -> None:
+    output = complete(settings)
+    SINGLE.write(output)
+    shown = " ".join(run("jobs", "show", "monster").output.split())
+    assert "0.300 [no interval] 0.500 [no interval]" in shown
+    assert f"No interval: {ONCE}." in shown
+    assert "--seeds N" in shown
+    assert "1 prompt x 1 seed" in shown
+    assert "1 unrelated prompt," in shown
+    as_json = json.loads(run("jobs", "show", "monster", "--json").output)["evaluation"]["figures"][0]["adapter"]
+    assert as_json == {"value": 0.5, "low": None, "high": None, "no_interval": ONCE}
+
+
+@pytest.mark.usefixtures("monster")
+def test_a_plan_counts_one_of_each_in_words(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("{} at sea\n")
+    said = run("evaluate", "monster", "--dry-run", "--seeds", "1", "--prompts", str(tmp_path / "one.txt"))
+    assert "1 prompt and 8 unrelated prompts, x 1 seed x 2 models: 18 images" in said.output
 
 
 def test_a_result_that_lost_a_file_or_cannot_be_read_is_said_so(run: Run, settings: Settings) -> None:
