@@ -78,7 +78,9 @@ class Decoded(NamedTuple):
     as_is: bool
     """No pixel was changed: the file itself can be used after `without_metadata`."""
     remarks: tuple[Defect, ...]
-    """What does not prevent training."""
+    """What does not prevent training: of the file."""
+    photo_remarks: tuple[Defect, ...]
+    """The same of what it shows and of its size, where it is a photo and not a map or a mask of one."""
     alpha: "Image.Image | None"
     """How opaque the image was, in mode L and of its size; None where it was opaque everywhere."""
 
@@ -147,8 +149,8 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
     if orientation in SIDEWAYS:
         width, height = height, width
     bare = without_metadata(data)
-    remarks: Remarks = [*format_remarks, *_size_remarks(image, resolution), *exif_remarks]
-    remarks += [*mode_remarks, *coding_remarks, *profile_remarks, *content_remarks(in_srgb)]
+    remarks: Remarks = [*format_remarks, *exif_remarks, *mode_remarks, *coding_remarks, *profile_remarks]
+    photo_remarks: Remarks = [*_size_remarks(image, resolution), *content_remarks(in_srgb)]
     plain = _turned(in_srgb, orientation).convert("RGB")
     plain.info = {}  # no metadata
     return Decoded(
@@ -157,6 +159,7 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
         height=height,
         as_is=is_copied and pixels_unchanged and not carries_metadata(bare),
         remarks=tuple(remarks),
+        photo_remarks=tuple(photo_remarks),
         alpha=alpha,
     )
 
