@@ -99,22 +99,24 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, *, resolution: int) -> Decoded:
+def decode(data: bytes, *, resolution: int, too_small: Defect | None = None) -> Decoded:
     """Return the image in `data`, at most 4 training resolutions on its short side; raises UnusableError.
+
+    An image of less than half the resolution is refused; `too_small` is how, where nothing is trained.
 
     The size is checked in the header, before any pixel is decoded. Of several images in a file the first is taken.
     Metadata that a decoder refuses does not cost the image.
     """
     if is_heif(data):
         png = heif_to_png(data, TOO_LARGE, MAX_PIXELS)
-        return _decode(png, resolution, original=data)
+        return _decode(png, resolution, too_small, original=data)
     try:
-        return _decode(data, resolution, original=data)
+        return _decode(data, resolution, too_small, original=data)
     except DamagedError as error:
         damage = error
     for candidate in salvaged(data):
         try:
-            decoded = _decode(candidate, resolution, original=data)
+            decoded = _decode(candidate, resolution, too_small, original=data)
         except UnusableError:
             continue
         remarks = (*decoded.remarks, DROPPED)
@@ -122,10 +124,10 @@ def decode(data: bytes, *, resolution: int) -> Decoded:
     raise damage
 
 
-def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
+def _decode(data: bytes, resolution: int, too_small: Defect | None, *, original: bytes) -> Decoded:
     """Return the image in `data`, which is the original file or was made of it; raises UnusableError."""
     image = _open(data)
-    defects = list(_size_defects(image, resolution))
+    defects = list(_size_defects(image, resolution, too_small))
     with _decoder(defects):
         format_remarks = list(_format_remarks(image))
         _load(image)
@@ -235,12 +237,15 @@ def _is_deep_png(image: "Image.Image", data: bytes) -> bool:
     return image.format == "PNG" and data[PNG_BIT_DEPTH] > BITS
 
 
-def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
+def _size_defects(image: "Image.Image", resolution: int, too_small: Defect | None) -> Iterator[Defect]:
     """Yield why an image is too small, if it is."""
     if min(image.size) * 2 < resolution:
         size = f"{image.width}x{image.height}"
-        what = f"is {size}, less than half the resolution of {resolution}"
-        yield Defect(what, "use a larger original, or a smaller resolution")
+        limit = f"less than half the resolution of {resolution}"
+        fix = "use a larger original, or a smaller resolution"
+        if too_small is not None:
+            limit, fix = too_small
+        yield Defect(f"is {size}, {limit}", fix)
 
 
 def _size_remarks(image: "Image.Image", resolution: int) -> Iterator[Defect]:

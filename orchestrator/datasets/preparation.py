@@ -118,10 +118,7 @@ def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
         shown = _read_condition(folder, image, resolution, findings)
         if shown is not None and not findings.problems:
             _write_condition(shown, destination, number)
-        row = _row(image, decoded.image.size)
-        if row:
-            line = json.dumps({"file_name": prepared, **row})
-            lines.append(f"{line}\n")
+        lines += _rows(prepared, image, decoded.image.size)
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
@@ -185,8 +182,11 @@ class _Told:
         return self._findings.warnings
 
 
-def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
-    """Return what `metadata.jsonl` says of an image: what its prepared file, which has a size of its own, does not."""
+def _rows(name: str, image: InspectedImage, prepared: tuple[int, int]) -> list[str]:
+    """Return the line of `metadata.jsonl` on an image, if there is one: what its prepared file does not say.
+
+    That has the name and the size that are given.
+    """
     row: dict[str, object] = {}
     if image.caption is not None:
         row["text"] = image.caption
@@ -195,7 +195,10 @@ def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
     if prepared != (image.width, image.height):
         row["width"] = image.width
         row["height"] = image.height
-    return row
+    if not row:
+        return []
+    line = json.dumps({"file_name": name, **row})
+    return [f"{line}\n"]
 
 
 class _Source(NamedTuple):
