@@ -31,7 +31,9 @@ from orchestrator.requests import channel_uris
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.storage import folder_of
+from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.local.publication import reserve
 from orchestrator.terminal import printable
 
 FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
@@ -311,6 +313,7 @@ SINGLE = RESULT.model_copy(
 def complete(settings: Settings, name: str = "monster-evaluation-0123456789") -> Path:
     """Write a job that has ended, and its result."""
     output = settings.evaluations / name
+    reserve(output, JobFolder(settings.jobs / name))
     output.mkdir(parents=True)
     (output / "contact_sheet.png").write_bytes(b"png")
     RESULT.write(output)
@@ -376,6 +379,32 @@ def test_a_result_that_lost_a_file_or_cannot_be_read_is_said_so(run: Run, settin
     (output / "evaluation.json").write_text("{")
     assert "cannot be read" in run("jobs", "explain", "monster").output
     assert ProcessTarget(settings).names()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_a_job_left_goes_with_it_and_the_measured_adapter_stays(
+    run: Run, settings: Settings, monster: Path, is_damaged: bool
+) -> None:
+    output = complete(settings)
+    other = complete(settings, "other-evaluation-0123456789")
+    if is_damaged:
+        (settings.jobs / output.name / "request.json").write_text("{")
+    said = run("jobs", "remove", output.name)
+    assert said.code == 0
+    assert ("and its evaluation" in said.output) != is_damaged
+    assert not output.exists()
+    assert not list(settings.evaluations.rglob(f"*{output.name}*"))  # its claim to the folder neither
+    assert other.is_dir()
+    assert monster.is_dir()
+
+
+def test_an_evaluation_has_no_adapter_to_delete(run: Run, settings: Settings, monster: Path) -> None:
+    output = complete(settings)
+    said = run("jobs", "remove", output.name, "--adapter", "--yes")
+    assert said.code == 2
+    assert "has made no adapter" in said.errors
+    assert output.is_dir()
+    assert monster.is_dir()
 
 
 def test_prompts_come_back_as_they_were_written(tmp_path: Path) -> None:
