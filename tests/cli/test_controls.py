@@ -16,13 +16,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.storage import FolderStore
 
 
-def write_adapter(folder: Path, kind: str) -> Path:
+def write_adapter(folder: Path, kind: str, **config: Any) -> Path:
     """Write an adapter without weights, which are looked at only when something is drawn."""
     folder.mkdir(parents=True)
     AdapterManifest(
         kind=kind,
         recipe="none",
-        config={"resolution": 64},
+        config={"resolution": 64, **config},
         base_model=BaseModelReference(id="builtin", fingerprint="0", family="sd"),
         dataset_sha256="",
         bundle_sha256="",
@@ -176,3 +176,22 @@ def test_a_controlnet_is_not_drawn_with_as_if_it_were_another_adapter(here: Path
     assert "control is a ControlNet, and no picture is named for it to follow" in alone.render()
     weighted = refusal("./control", "canny=p.png", weight=0.5)
     assert "--weight: control is a ControlNet" in weighted.render()
+
+
+KINDS = {
+    ("blur",): "add --control blur=PICTURE",
+    ("sketch", "palette"): "add --control sketch=PICTURE or --control palette=PICTURE",
+    ("given",): "add --control map:given=PICTURE",
+    (): "add --control KIND=PICTURE",
+}
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_hints_name_the_kinds_of_maps_that_a_controlnet_was_trained_on(here: Path, kinds: tuple[str, ...]) -> None:
+    config = {"conditions": list(kinds)} if kinds else {}
+    write_adapter(here / "taught", CONTROLNET, **config)
+    alone = refusal("./taught", weight=0.5)
+    assert f"({KINDS[kinds]})" in alone.render()
+    first = KINDS[kinds].removeprefix("add ").split(" or ")[0]
+    assert f"(give it a scale instead: {first}:0.8)" in alone.render()
+    assert "canny" not in alone.render()
