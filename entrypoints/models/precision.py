@@ -14,7 +14,8 @@ from torch import nn
 from entrypoints.models.base import BaseModel
 from entrypoints.models.parts import load_part
 from orchestrator.contract.families import Family
-from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.contract.mixins import Optimised
+from orchestrator.contract.recipe import Recipe
 
 PRECISIONS = {
     "no": torch.float32,

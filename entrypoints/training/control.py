@@ -10,7 +10,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.training.denoising import Batch, DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.watchdog import Probe
 from orchestrator.contract.figures import CONTROL_MEASURES
-from orchestrator.contract.recipe import Denoising
+from orchestrator.contract.mixins import Denoising
 
 NAMES = tuple(measure.name for measure in CONTROL_MEASURES)
 """Of what is followed beside the loss."""

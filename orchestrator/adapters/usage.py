@@ -91,7 +91,7 @@ def example_controls(manifest: AdapterManifest) -> list[str]:
 
 
 def control_kinds(manifest: AdapterManifest) -> list[str]:
-    """Return the kinds of maps that a ControlNet was trained on, as `--control` takes them; none where that is unknown."""
+    """Return the kinds of maps that a ControlNet was trained on, as `--control` takes them; none where unknown."""
     trained = manifest.config.get("conditions")
     if not isinstance(trained, list | tuple):
         return []

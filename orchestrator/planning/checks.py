@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.environment import has_gpu_here
+from orchestrator.contract.mixins import EIGHT_BIT, EIGHT_BIT_PACKAGE, Optimised
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import EIGHT_BIT, EIGHT_BIT_PACKAGE, Optimised
 from orchestrator.contract.trackers import tracker_fault
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer

@@ -11,8 +11,9 @@ from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES, SUBJECT_PH
 from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
+from orchestrator.contract.mixins import Denoising
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import Denoising, Recipe
+from orchestrator.contract.recipe import Recipe
 from orchestrator.datasets import Dataset
 from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec

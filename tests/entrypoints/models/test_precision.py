@@ -30,7 +30,7 @@ from entrypoints.training.latents import latents_of
 from entrypoints.training.run import Run
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import SDXL, STABLE_DIFFUSION, Family
-from orchestrator.contract.recipe import Optimised
+from orchestrator.contract.mixins import Optimised
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 HALF = {"mixed_precision": "bf16"}
