@@ -1,6 +1,6 @@
 """The report of an evaluation as one page: a view of `evaluation.json` and of the images beside it.
 
-It looks like the report of a run (`report_page.py`) and reaches for nothing outside itself either.
+It looks like the report of a run (`page.py` is what they share) and reaches for nothing outside itself either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entrypoints.evaluation.evaluation_page import TEMPLATE
+from entrypoints.evaluation.page import page
 from entrypoints.evaluation.report import MOST_IMAGE_BYTES, write_page
 from entrypoints.evaluation.report_images import Compared, Pictures, compared_prompts, real_photos
-from entrypoints.evaluation.report_page import page
 from entrypoints.evaluation.report_words import Ending, Fact
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.evaluation_result import Estimate, EvaluationResult, Figure

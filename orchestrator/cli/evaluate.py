@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.completion import adapter_names, folders
+from orchestrator.cli.adapter_options import adapter_options
+from orchestrator.cli.completion import folders
 from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("adapter", metavar="NAME|FOLDER", shell_complete=adapter_names)
+@adapter_options
 @click.option(
     "--reference",
     metavar="DIR",
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     help="Prompts, one a line, {} where the subject stands; those of the recipe when left out.",
 )
 @click.option("--seeds", metavar="N", type=int, help="Images of each prompt; 4 when left out.")
-@click.option("--weight", type=float, help="Strength of the adapter; 1 when left out.")
 @click.option(
     "--scorer",
     metavar="FOLDER",
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     shell_complete=folders,
     help="A DINO, DINOv2 or ViT of transformers, to measure by it too.",
 )
-@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
 @click.option("--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to measure.")
 @click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.")
 @click.option("--spot", is_flag=True, default=None, help="On SageMaker: spot instances.")
