@@ -177,7 +177,8 @@ real pictures as these are to one another.
 Intervals are bootstrap percentiles (95 %) over the images; the resamples follow from the setting `seed`, so the same
 images give the same intervals. Images of base model and adapter are resampled in pairs of one prompt and seed, so the
 interval of the difference is narrower than those of its sides. Images of one prompt are alike: with few prompts the
-intervals are too narrow for what other prompts would give.
+intervals are too narrow for what other prompts would give. A figure that rests on one image, or on one pair of images,
+has no interval, and says why.
 """
 
 

@@ -238,7 +238,7 @@ def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:
     folder = environment.channel(REFERENCE_CHANNEL)
     if folder is not None:
         paths = [found.path for found in list_images(folder)]
-        where = f"{counted(len(paths), 'picture')} that were named"
+        where = f"{counted(len(paths), 'picture')} named with --reference"
     else:
         folder = adapter / SAMPLES_FOLDER
         paths = [folder / image.file for image in listed_images(folder).values() if image.source == "real"]

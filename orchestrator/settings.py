@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from orchestrator.contract.command_line import command
 from orchestrator.contract.problem import problems_of
 from orchestrator.errors import AccountError, MachineError
-from orchestrator.terminal import printable
+from orchestrator.terminal import LONGEST_NAME, printable
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
@@ -255,16 +255,25 @@ def free_bytes(folder: Path) -> int:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return an absolute path with `~` expanded; raises ValueError for the home of an unknown user and for a loop."""
+    """Return an absolute path with `~` expanded; raises ValueError for one that no file can have, and a loop."""
     typed = Path(path)
     try:
         whole = typed.expanduser()
     except RuntimeError as error:
         raise ValueError(printable(f"{path}: this machine knows no home folder {typed.parts[0]}")) from error
     try:
+        _require_short_names(whole)
         return whole.resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError(printable(f"{path}: {error}")) from error
+
+
+def _require_short_names(path: Path) -> None:
+    """Raise ValueError for a name that no file can have: most calls of the system fail at it."""
+    for part in path.parts:
+        size = len(os.fsencode(part))
+        if size > LONGEST_NAME:
+            raise ValueError(printable(f"{part}: a name of {size} bytes; a file's has at most {LONGEST_NAME}"))
 
 
 def typed_path(path: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Text for a terminal: untrusted words (file names, captions, prompts, logs) made safe to print, sizes and counts."""
 
+import re
 import unicodedata
 
 from orchestrator.contract.plurals import counted
@@ -7,6 +8,11 @@ from orchestrator.contract.plurals import counted
 _UNIT = 1000
 """Bytes in a kilobyte."""
 
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on all usual systems."""
+_LONG_WORD = re.compile(r"([^\s/]{100})[^\s/]{156,}")
+"""More letters than a file's name has."""
 
 CONTROL = "Cc"
 """Unicode's category of control characters."""
@@ -35,6 +41,11 @@ def printable(text: str, *, keep: str = "") -> str:
             escape = character.encode("unicode_escape")
             shown.append(escape.decode("ascii"))
     return "".join(shown)
+
+
+def shortened(text: str) -> str:
+    """Return a text whose words no longer than a file's name can be are whole, and of each longer one the beginning."""
+    return _LONG_WORD.sub(r"\1...", text)
 
 
 def size_text(count: int) -> str:

@@ -4,11 +4,10 @@ So a model that is asked for the caption alone puts the shape where it likes, an
 condition says.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.contract.words import with_article
+from pretraining.captioned_sets import write_captioned
 from pretraining.pictures import draw
 from pretraining.scenes import COLOURS, SHAPES, Background, Scene, generator, place
 
@@ -27,24 +26,11 @@ controlnet. Made by `python -m pretraining layouts`; licence Apache-2.0, like th
 
 def write_layouts(folder: Path) -> list[Path]:
     """Write layout-01.png ..., their captions and their README to a folder; return the pictures' paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    rows = []
+    drawn = []
     for number in range(1, COUNT + 1):
         scene = layout(number)
-        path = folder / f"layout-{number:02}.png"
-        draw(scene, SIDE).quantize(LEVELS).save(path, optimize=True)
-        paths.append(path)
-        row = {"file_name": path.name, "text": caption_of(scene)}
-        rows.append(json.dumps(row) + "\n")
-    (folder / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
-    (folder / "README.md").write_text(README, encoding="utf-8")
-    return paths
-
-
-def caption_of(scene: Scene) -> str:
-    """Return what is to be seen, without its size and place."""
-    return f"{with_article(scene.colour)} {scene.kind} on {with_article(scene.background.colour)} background"
+        drawn.append((scene, draw(scene, SIDE).quantize(LEVELS)))
+    return write_captioned(folder, "layout", drawn, README)
 
 
 def layout(number: int) -> Scene:

@@ -3,12 +3,11 @@
 Black outlines and hatching on cream paper: nothing that `pretraining.pictures` draws looks like it.
 """
 
-import json
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from orchestrator.contract.words import with_article
+from pretraining.captioned_sets import write_captioned
 from pretraining.colours import INK
 from pretraining.pictures import draw
 from pretraining.scenes import Scene, draw_background, generator, place
@@ -51,21 +50,12 @@ the repository.
 
 def write_style(folder: Path) -> list[Path]:
     """Write style-01.png ..., their captions and their README to a folder; return the pictures' paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    rows = []
+    drawn = []
     for number, (kind, colour, ground) in enumerate(SUBJECTS, start=1):
         rng = generator("style", number)
         scene = place(rng, kind, colour, draw_background(rng, ground))
-        path = folder / f"style-{number:02}.png"
-        inked(scene).quantize(COLOURS).save(path, optimize=True)
-        paths.append(path)
-        caption = f"{with_article(colour)} {kind} on {with_article(ground)} background"
-        row = {"file_name": path.name, "text": caption}
-        rows.append(json.dumps(row) + "\n")
-    (folder / "metadata.jsonl").write_text("".join(rows), encoding="utf-8")
-    (folder / "README.md").write_text(README, encoding="utf-8")
-    return paths
+        drawn.append((scene, inked(scene).quantize(COLOURS)))
+    return write_captioned(folder, "style", drawn, README)
 
 
 def inked(scene: Scene, size: int = STYLE_SIZE) -> Image.Image:

@@ -11,6 +11,7 @@ from torch import nn
 from entrypoints.adapters.tuner import trainable
 from entrypoints.adapters.weights import save_weights
 from entrypoints.models.base import BaseModel
+from entrypoints.models.precision import exact_denoiser
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.randomness import keyed_seed
 from orchestrator.contract.adapter import CONTROLNET, CONTROLNET_FILE
@@ -55,12 +56,13 @@ class ControlNetTuner:
 def new_network(base: BaseModel, seed: int) -> ControlNetModel:
     """Return a ControlNet that changes nothing yet: its outputs go through convolutions of zeros (sec. 3.1).
 
-    What brings the condition from pixels to latents halves its sides as often as the autoencoder does.
+    What brings the condition from pixels to latents halves its sides as often as the autoencoder does. The copy is of
+    the weights as the files have them, also where the base model holds rounded ones: what is trained begins exact.
     """
     torch.manual_seed(keyed_seed(seed, PART))  # of the weights that the U-Net has no counterpart for
     halvings = base.pipeline.vae_scale_factor.bit_length() - 1
     network = ControlNetModel.from_unet(
-        base.denoiser,
+        exact_denoiser(base),
         conditioning_embedding_out_channels=condition_widths(halvings),
     )
     return network.requires_grad_(True).to(base.device).train()

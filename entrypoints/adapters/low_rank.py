@@ -4,7 +4,7 @@ from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.peft_layout import PeftLayout
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
-from orchestrator.contract.recipe import LowRank
+from orchestrator.contract.mixins import LowRank
 
 
 def low_rank_tuner(recipe: LowRank, base: BaseModel) -> Tuner:

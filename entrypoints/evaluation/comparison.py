@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from entrypoints.evaluation.bootstrap import Bootstrap, Values, estimate
+from entrypoints.evaluation.bootstrap import LEAST, Bootstrap, Values, estimate, measured_once
 from entrypoints.evaluation.metrics import ClipScorer
 from entrypoints.evaluation.spaces import CLIP, Spaces
 from orchestrator.contract.evaluation_result import Estimate, Figure, Skipped
@@ -21,6 +21,7 @@ from orchestrator.contract.figures import DIVERSITY, DRIFT, PROMPT_FIDELITY, SUB
 _OF_REAL = 1
 """Tells the real pictures from the drawn ones, which are resampled apart."""
 _LEAST_TO_COMPARE = 2
+_PAIR = 2
 _MOST_NEGATIVE = 0.025
 """Share of the resamples in which the base model may be nearer than real pictures are to one another."""
 
@@ -67,7 +68,7 @@ def compare(
         if asked.seeds >= _LEAST_TO_COMPARE:
             spread_of_base = _distances_of_seeds(base, asked.seeds)
             spread = _distances_of_seeds(adapter, asked.seeds)
-            found.figures.append(_paired(DIVERSITY.name, name, spread_of_base, spread, bootstrap))
+            found.figures.append(_paired(DIVERSITY.name, name, spread_of_base, spread, len(adapter), bootstrap))
         if unrelated.texts:
             base = network.embed_images(unrelated.base)
             adapter = network.embed_images(unrelated.adapter)
@@ -106,7 +107,7 @@ def _subject_fidelity(
     """Return the mean cosine of images with the real pictures, and how much of the way to these the adapter goes."""
     of_base = _numpy((base @ real.T).mean(dim=1))
     of_adapter = _numpy((adapter @ real.T).mean(dim=1))
-    figure = _paired(SUBJECT_FIDELITY.name, space, of_base, of_adapter, bootstrap)
+    figure = _paired(SUBJECT_FIDELITY.name, space, of_base, of_adapter, len(adapter), bootstrap)
     if len(real) < _LEAST_TO_COMPARE:
         return figure
     of_real = _leave_one_out(real)
@@ -116,8 +117,10 @@ def _subject_fidelity(
 
 
 def _leave_one_out(real: Tensor) -> Values:
-    """Return the mean cosine of each real picture with all others."""
+    """Return the mean cosine of each real picture with all others; that of two with one another is one value."""
     cosines = real @ real.T
+    if len(real) == _PAIR:
+        return _numpy(cosines[0, 1:])
     others = cosines.sum(dim=1) - cosines.diagonal()
     return _numpy(others / (len(real) - 1))
 
@@ -128,10 +131,12 @@ def _gap_closed(base: Values, adapter: Values, real: Values, bootstrap: Bootstra
     gaps = bootstrap.means(real, _OF_REAL) - bootstrap.means(base)
     if gap <= 0 or np.mean(gaps <= 0) > _MOST_NEGATIVE:
         return None
-    closed = (adapter - base).mean() / gap
+    closed = float((adapter - base).mean() / gap)
+    if min(len(base), len(real)) < LEAST:
+        return measured_once(closed)
     gains = bootstrap.means(adapter - base)
     usable = gaps > 0
-    return estimate(float(closed), gains[usable] / gaps[usable])
+    return estimate(closed, gains[usable] / gaps[usable])
 
 
 def _prompt_fidelity(
@@ -145,7 +150,7 @@ def _prompt_fidelity(
     texts = clip.embed_texts(asked.texts).repeat_interleave(asked.seeds, dim=0)
     of_base = _numpy((base * texts).sum(dim=1))
     of_adapter = _numpy((adapter * texts).sum(dim=1))
-    return _paired(PROMPT_FIDELITY.name, CLIP, of_base, of_adapter, bootstrap)
+    return _paired(PROMPT_FIDELITY.name, CLIP, of_base, of_adapter, len(adapter), bootstrap)
 
 
 def _drift(space: str, base: Tensor, adapter: Tensor, seeds: int, bootstrap: Bootstrap) -> Figure:
@@ -159,20 +164,32 @@ def _drift(space: str, base: Tensor, adapter: Tensor, seeds: int, bootstrap: Boo
 
 
 def _distances_of_seeds(vectors: Tensor, seeds: int) -> Values:
-    """Return for each image the mean of 1 - cosine with the other images of its prompt."""
+    """Return for each image the mean of 1 - cosine with the other images of its prompt.
+
+    Two images have one distance: it is one value, and not one of each.
+    """
     grouped = vectors.view(-1, seeds, vectors.shape[-1])  # (prompts, seeds, width)
     cosines = torch.einsum("psw,ptw->pst", grouped, grouped)
+    if seeds == _PAIR:
+        return _numpy(1 - cosines[:, 0, 1])
     own = cosines.diagonal(dim1=1, dim2=2)
     others = (cosines.sum(dim=2) - own) / (seeds - 1)
     return _numpy(1 - others.flatten())
 
 
-def _paired(measure: str, space: str, base: Values, adapter: Values, bootstrap: Bootstrap) -> Figure:
-    """Return the figure of values that belong together image by image."""
+def _paired(
+    measure: str,
+    space: str,
+    base: Values,
+    adapter: Values,
+    images: int,
+    bootstrap: Bootstrap,
+) -> Figure:
+    """Return the figure of values that belong together one by one, of so many images of the adapter."""
     return Figure(
         measure=measure,
         space=space,
-        images=len(adapter),
+        images=images,
         adapter=bootstrap.mean(adapter),
         base=bootstrap.mean(base),
         difference=bootstrap.mean(adapter - base),

@@ -1,6 +1,6 @@
-"""How the report of an evaluation looks: a template in the style of the report of a run."""
+"""How the report of an evaluation looks: a template in the style of all pages (`page.py`)."""
 
-from entrypoints.evaluation.report_page import MACROS
+from entrypoints.evaluation.page import MACROS
 
 TEMPLATE = (
     MACROS
@@ -18,8 +18,7 @@ TEMPLATE = (
 {{ head() }}
 <body>
 <header>
-<h1>{{ title|letters }}</h1>
-<p><span class="status {{ ending.status }}">{{ ending.status }}</span> <span class="faint">{{ written }}</span></p>
+{{ heading() }}
 </header>
 <main>
 <section aria-labelledby="what"><h2 id="what">What was measured</h2>
@@ -40,12 +39,14 @@ Each box has a scale of its own.</p>
 <p class="faint">{{ figure.term }} &middot; {{ figure.space }}</p>
 {% for lane in figure.lanes %}
 <div class="lane {{ lane.kind }}"><span>{{ lane.name }}</span>
-<div class="axis" aria-hidden="true"><i style="left: {{ lane.left }}%; width: {{ lane.width }}%"></i>
+<div class="axis" aria-hidden="true">
+{% if lane.width is not none %}<i style="left: {{ lane.left }}%; width: {{ lane.width }}%"></i>{% endif %}
 <b style="left: {{ lane.dot }}%"></b></div>
 <span class="number">{{ lane.text }}</span></div>
 {% endfor %}
 {% if figure.gap %}<p><strong>gap closed</strong> {{ figure.gap }}</p>{% endif %}
 {% if figure.differs %}<p class="faint">{{ figure.differs }}</p>{% endif %}
+{% if figure.no_interval %}<p class="faint">No interval: {{ figure.no_interval }}.</p>{% endif %}
 </article>
 {% endfor %}
 </div>
@@ -71,10 +72,7 @@ fidelity and diversity. Figures by different networks cannot be compared.</p></d
 <p class="faint">The same prompts and seeds with the base model alone and with the adapter.
 {{ "The prompts are captions of the training data." if are_captions else "Training used neither." }}</p>
 {{ cards(asked) }}
-{% if real %}
-<h3 style="margin-top: 1.25rem">Real photos</h3>
-<div class="strip few">{% for shown in real %}{{ image(shown) }}{% endfor %}</div>
-{% endif %}
+{{ photos(real) }}
 </section>
 
 {% if unrelated %}

@@ -1,6 +1,6 @@
 """The report of an evaluation as one page: a view of `evaluation.json` and of the images beside it.
 
-It looks like the report of a run (`report_page.py`) and reaches for nothing outside itself either.
+It looks like the report of a run (`page.py` is what they share) and reaches for nothing outside itself either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entrypoints.evaluation.evaluation_page import TEMPLATE
+from entrypoints.evaluation.page import page
 from entrypoints.evaluation.report import MOST_IMAGE_BYTES, write_page
 from entrypoints.evaluation.report_images import Compared, Pictures, compared_prompts, real_photos
-from entrypoints.evaluation.report_page import page
 from entrypoints.evaluation.report_words import Ending, Fact
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.evaluation_result import Estimate, EvaluationResult, Figure
@@ -30,8 +30,9 @@ class Lane(NamedTuple):
     """What colours it: "base", "adapter" or "real"."""
     text: str
     dot: float
-    left: float
-    width: float
+    left: float | None
+    """Where the interval begins; None without one."""
+    width: float | None
 
 
 class Measured(NamedTuple):
@@ -45,6 +46,8 @@ class Measured(NamedTuple):
     """How much of the gap is closed, as text; empty where that means nothing."""
     differs: str
     """What the interval of the difference says."""
+    no_interval: str
+    """Why some of it has no interval; empty where all has."""
 
 
 def write_evaluation_report(environment: Environment, folder: Path, result: EvaluationResult, ending: Ending) -> None:
@@ -76,12 +79,14 @@ def write_evaluation_report(environment: Environment, folder: Path, result: Eval
 def _facts(result: EvaluationResult) -> list[Fact]:
     adapter = result.adapter
     drawn = result.drawn_with
-    seeds = f"{result.seeds[0]} to {result.seeds[-1]}"
+    seeds = str(result.seeds[0])
+    if len(result.seeds) > 1:
+        seeds = f"{seeds} to {result.seeds[-1]}"
     facts = [
         Fact("adapter", f"{adapter.name}, {adapter.kind} by {adapter.recipe}, {adapter.sha256[:12]}"),
         Fact("base model", f"{result.base_model.id}, {result.base_model.fingerprint[:12]}"),
-        Fact("prompts", f"{len(result.prompts)}, and {len(result.unrelated)} that are unrelated"),
-        Fact("seeds", f"{len(result.seeds)} of each prompt: {seeds}"),
+        Fact("prompts", f"{counted(len(result.prompts), 'prompt')}, and {len(result.unrelated)} unrelated"),
+        Fact("seeds", f"{counted(len(result.seeds), 'seed')} of each prompt: {seeds}"),
         Fact("drawn in", f"{counted(drawn.steps, 'step')}, guidance {drawn.guidance:g}, {drawn.size} pixels"),
         Fact("reference", result.reference or "none"),
     ]
@@ -106,6 +111,7 @@ def _measured(result: EvaluationResult) -> Iterator[Measured]:
             lanes=_lanes(figure),
             gap=_text(figure.gap_closed, 2),
             differs=_difference(figure.difference),
+            no_interval=figure.no_interval,
         )
 
 
@@ -121,25 +127,27 @@ def _lanes(figure: Figure) -> list[Lane]:
     base = "another seed" if figure.measure == "drift" else "base"
     named = ((base, "base", figure.base), ("adapter", "adapter", figure.adapter), ("real", "real", figure.ceiling))
     known = [(name, kind, estimate) for name, kind, estimate in named if estimate is not None]
-    low = min(estimate.low for _, _, estimate in known)
-    high = max(estimate.high for _, _, estimate in known)
+    marks = [mark for _, _, each in known for mark in (each.value, each.low, each.high) if mark is not None]
+    low = min(marks)
+    high = max(marks)
     margin = _MARGIN * max(high - low, _LEAST_SPAN)
     start = low - margin
     span = max(high - low, _LEAST_SPAN) + 2 * margin
     lanes = []
     for name, kind, estimate in known:
         dot = 100 * (estimate.value - start) / span
-        left = 100 * (estimate.low - start) / span
-        width = 100 * (estimate.high - estimate.low) / span
-        lanes.append(Lane(name, kind, _text(estimate), round(dot, 2), round(left, 2), round(width, 2)))
+        left = width = None
+        if estimate.low is not None and estimate.high is not None:
+            left = round(100 * (estimate.low - start) / span, 2)
+            width = round(100 * (estimate.high - estimate.low) / span, 2)
+        lanes.append(Lane(name, kind, _text(estimate), round(dot, 2), left, width))
     return lanes
 
 
 def _text(estimate: Estimate | None, digits: int = 3) -> str:
     if estimate is None:
         return ""
-    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
+    return estimate.text(digits)
 
 
 def _difference(estimate: Estimate | None) -> str:
@@ -147,9 +155,9 @@ def _difference(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     text = f"adapter minus base {_text(estimate)}"
-    if estimate.low <= 0 <= estimate.high:
-        return f"{text}: may be none"
-    return text
+    if estimate.differs:
+        return text
+    return f"{text}: may be none"
 
 
 def _meanings(result: EvaluationResult) -> Iterator[Fact]:

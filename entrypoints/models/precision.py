@@ -11,8 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from entrypoints.models.base import BaseModel
+from entrypoints.models.parts import load_part
 from orchestrator.contract.families import Family
-from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.contract.mixins import Optimised
+from orchestrator.contract.recipe import Recipe
 
 PRECISIONS = {
     "no": torch.float32,
@@ -42,6 +45,15 @@ def half_of(recipe: Recipe, family: Family, device: torch.device) -> Half | None
     if not recipe.trains_text_weights:
         parts += family.text_encoders
     return Half(PRECISIONS[recipe.mixed_precision], parts)
+
+
+def exact_denoiser(base: BaseModel) -> nn.Module:
+    """Return the denoiser with the weights of its files in float32: loaded again where the base model's are rounded."""
+    denoiser = base.denoiser
+    if all(parameter.dtype == torch.float32 for parameter in denoiser.parameters()):
+        return denoiser
+    exact: nn.Module = load_part(type(denoiser), base.folder, base.family.denoiser)
+    return exact
 
 
 def hold(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.denoising import PromptsOf
-from orchestrator.contract.recipe import Captioned
+from orchestrator.contract.mixins import Captioned
 
 SEPARATOR = ", "
 

@@ -10,7 +10,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.training.denoising import Batch, DenoisingObjective, PromptEncoder, Stream
 from entrypoints.training.watchdog import Probe
 from orchestrator.contract.figures import CONTROL_MEASURES
-from orchestrator.contract.recipe import Denoising
+from orchestrator.contract.mixins import Denoising
 
 NAMES = tuple(measure.name for measure in CONTROL_MEASURES)
 """Of what is followed beside the loss."""
@@ -53,16 +53,13 @@ class ControlObjective(DenoisingObjective):
         """Return what was measured so far: a resumed run goes on with its curve."""
         if not self.followed:
             return {}
-        figures = [self.followed[name] for name in NAMES]
-        return {
-            "followed": torch.tensor(figures, dtype=torch.float64),
-            "obeys": torch.tensor(self.obeys),
-        }
+        state = {name: torch.tensor(figure, dtype=torch.float64) for name, figure in self.followed.items()}
+        return {**state, "obeys": torch.tensor(self.obeys)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on with what was measured so far."""
         if state:
-            self.followed = dict(zip(NAMES, state["followed"].tolist(), strict=True))
+            self.followed = {name: float(state[name]) for name in NAMES if name in state}
             self.obeys = bool(state["obeys"])
 
     def measures(self) -> Mapping[str, float]:

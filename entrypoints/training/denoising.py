@@ -14,7 +14,7 @@ from entrypoints.runtime.randomness import generator, grouped_indices
 from entrypoints.runtime.ranks import Ranks
 from entrypoints.training.latents import Cut, Latents
 from entrypoints.training.watchdog import Probe
-from orchestrator.contract.recipe import Denoising
+from orchestrator.contract.mixins import Denoising
 
 PromptsOf = Callable[[list[int], torch.Generator], list[str]]
 """From the indices of a stream's images (and a generator for random choices) to their prompts."""

@@ -17,8 +17,8 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage, crop, cut_of, read_image
 from orchestrator.contract.buckets import Size, bucket_sizes, nearest_size
 from orchestrator.contract.events import Warned, emit
+from orchestrator.contract.mixins import Denoising
 from orchestrator.contract.plurals import counted
-from orchestrator.contract.recipe import Denoising
 
 MOST_CACHED = 2 * 2**30
 """Bytes of latents, or of decoded images, that are kept. Those of a larger data set are made anew at each visit."""

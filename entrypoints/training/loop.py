@@ -31,7 +31,7 @@ from entrypoints.training.trackers import Trackers, tracking
 from entrypoints.training.watchdog import Watchdog
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.events import TRAINING_PHASE, Checkpoint, Phase, Resumed, Step, Warned, emit, warnings_told
-from orchestrator.contract.recipe import Optimised
+from orchestrator.contract.mixins import Optimised
 
 NOT_YET = FileDigest(sha256="", size=0)
 

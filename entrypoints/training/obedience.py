@@ -18,11 +18,15 @@ from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
 from entrypoints.training.conditions import condition_of
 from orchestrator.contract.buckets import Size
 from orchestrator.contract.conditions import BLUR, GIVEN
+from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CONDITION_AGREEMENT, CONDITION_OBEYED
 from orchestrator.contract.recipes.controlnet import ControlNet
 
 DIGITS = 4
 """Of a figure: the rest is noise."""
+NOT_COMPARED = (
+    "Condition obeyed is not measured: images of one picture alone have no conditions of others to be compared with."
+)
 WITHOUT_WORDS = "without words"
 """Stands for an empty prompt."""
 
@@ -49,7 +53,7 @@ class Obedience(NamedTuple):
     agreements: torch.Tensor
     """Of each image with its condition, from 0 to 1: (images,)."""
     gaps: torch.Tensor
-    """The same minus the mean of its agreements with the conditions of the others."""
+    """The same minus the mean of its agreements with the conditions of the others: of images that have others."""
 
     @property
     def agreement(self) -> float:
@@ -57,8 +61,10 @@ class Obedience(NamedTuple):
         return round(float(self.agreements.mean()), DIGITS)
 
     @property
-    def gap(self) -> float:
-        """The mean gap."""
+    def gap(self) -> float | None:
+        """The mean gap; None where no image has others to be compared with."""
+        if not len(self.gaps):
+            return None
         return round(float(self.gaps.mean()), DIGITS)
 
 
@@ -124,9 +130,10 @@ def obedience(
                 right = found
             else:
                 wrong.append(found)
-        by_chance = sum(wrong) / max(1, len(wrong))
         agreements.append(right)
-        gaps.append(right - by_chance)
+        if wrong:
+            by_chance = sum(wrong) / len(wrong)
+            gaps.append(right - by_chance)
     return Obedience(torch.tensor(agreements), torch.tensor(gaps))
 
 
@@ -163,5 +170,8 @@ def final_figures(
     for moment, images in moments:
         measured = obedience(recipe, watched, images)
         figures[CONDITION_AGREEMENT.figure(moment)] = measured.agreement
-        figures[CONDITION_OBEYED.figure(moment)] = measured.gap
+        if measured.gap is not None:
+            figures[CONDITION_OBEYED.figure(moment)] = measured.gap
+    if CONDITION_OBEYED.figure(AFTER) not in figures:
+        emit(Warned(message=NOT_COMPARED))
     return figures

@@ -12,7 +12,7 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.conditions import bytes_of, from_bytes
 from entrypoints.training.control import ControlObjective
-from entrypoints.training.obedience import Obedience, Watched, obedience, watched_pictures
+from entrypoints.training.obedience import NOT_COMPARED, Obedience, Watched, obedience, watched_pictures
 from entrypoints.training.publication import draw_untuned
 from entrypoints.training.run import Run
 from entrypoints.training.watchdog import standard_errors
@@ -25,6 +25,8 @@ IGNORED = 1.5
 """Standard errors below which the gap is that of the base model."""
 OBEYED = 3.0
 """Standard errors from which it is clearly larger."""
+FEWEST = 2
+"""Gaps that have a standard error."""
 LEAST = 0.01
 """Of a difference between gaps that is more than rounding."""
 ADVICE = (
@@ -81,7 +83,8 @@ class ObedienceWatch:
     def _is_ignored(self, step: int) -> bool:
         """Draw, measure and keep the watched pictures; return whether they are drawn as without their conditions.
 
-        Not so if conditions were obeyed before: what is drawn gets better and worse as training goes on.
+        Not so where too few can be compared to tell. Not so if conditions were obeyed before: what is drawn gets better
+        and worse as training goes on.
         """
         before = self._measured_before()
         images = draw_with_control(
@@ -93,11 +96,12 @@ class ObedienceWatch:
             self._report,
         )
         now = obedience(self.recipe, self.watched, images)
-        self.objective.followed = {
-            CONDITION_AGREEMENT.name: now.agreement,
-            CONDITION_OBEYED.name: now.gap,
-        }
+        self.objective.followed = {CONDITION_AGREEMENT.name: now.agreement}
+        if now.gap is not None:
+            self.objective.followed[CONDITION_OBEYED.name] = now.gap
         self._save(step, images)
+        if len(now.gaps) < FEWEST:
+            return False
         larger = now.gaps - before.gaps
         errors = standard_errors(larger)
         is_visible = float(larger.mean()) > LEAST
@@ -118,6 +122,8 @@ class ObedienceWatch:
                 self.run.check_stop_alone,
             )
             self._before = obedience(self.recipe, self.watched, images)
+            if self._before.gap is None:
+                emit(Warned(message=NOT_COMPARED))
         return self._before
 
     def _seen(self, step: int) -> str:
@@ -125,7 +131,7 @@ class ObedienceWatch:
         if self._before is None:
             return ""
         gap = self.objective.followed[CONDITION_OBEYED.name]
-        before = self._before.gap
+        before = self._before.gap or 0.0
         return (
             f"After {step} steps images agree with their own conditions by {gap:+.3f} more than with those of other "
             f"pictures, which is no more than without a ControlNet ({before:+.3f})."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from entrypoints.runtime.failures import TrainingError
-from orchestrator.contract.recipe import Optimised
+from orchestrator.contract.mixins import Optimised
 
 Numbers = dict[str, int | float]
 """What an optimizer keeps beside tensors, by its own names."""

@@ -31,7 +31,8 @@ from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, SCORER_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import is_hub_id, native_resolution
-from orchestrator.contract.recipe import Denoising, Recipe, to_hyperparameters
+from orchestrator.contract.mixins import Denoising
+from orchestrator.contract.recipe import Recipe, to_hyperparameters
 
 
 @dataclass

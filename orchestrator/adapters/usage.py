@@ -86,11 +86,16 @@ def example_controls(manifest: AdapterManifest) -> list[str]:
     """Return the options that show a ControlNet a picture, of a kind that it was trained on; none for other kinds."""
     if manifest.kind != CONTROLNET:
         return []
+    kind, *_ = [*control_kinds(manifest), CANNY]
+    return ["--control", f"{kind}=picture.png"]
+
+
+def control_kinds(manifest: AdapterManifest) -> list[str]:
+    """Return the kinds of maps that a ControlNet was trained on, as `--control` takes them; none where unknown."""
     trained = manifest.config.get("conditions")
-    kind = CANNY
-    if isinstance(trained, list | tuple) and trained and trained[0] in _SHOWN:
-        kind = trained[0]
-    return ["--control", f"{as_typed(kind)}=picture.png"]
+    if not isinstance(trained, list | tuple):
+        return []
+    return [as_typed(kind) for kind in trained if kind in _SHOWN]
 
 
 def base_model_source(manifest: AdapterManifest, folder: Path | None) -> ModelSource | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.adapter_options import adapter_options
 from orchestrator.cli.completion import adapter_names
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, print_warning, say
 from orchestrator.contract.command_line import command
@@ -117,7 +118,7 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 
 
 @adapters.command()
-@click.argument("adapter", metavar="NAME|FOLDER", shell_complete=adapter_names)
+@adapter_options
 @click.argument("prompt")
 @click.option("--seed", type=int, help="Seed of the first image, the next ones count on; as in training when left out.")
 @click.option("-n", "count", type=int, default=1, help="Number of images.")
@@ -127,7 +128,6 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
     metavar="PATH",
     help="PNG file, or a folder; NAME.png when left out. Several images get numbers: out-1.png, out-2.png.",
 )
-@click.option("--weight", type=float, help="Strength of the adapter, 1 when left out; 0 is the base model alone.")
 @click.option(
     "--control",
     metavar="KIND=PICTURE",
@@ -147,7 +147,6 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option("--steps", type=int, help="Denoising steps; those of the recipe when left out.")
 @click.option("--guidance", type=float, help="Classifier-free guidance; that of the recipe when left out.")
 @click.option("--size", type=int, help="Side of the square images in pixels; that of training when left out.")
-@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @json_option
 def draw(adapter: str, output: str | None, force: bool, as_json: bool, **given: Any) -> None:

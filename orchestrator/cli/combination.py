@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.adapters.registry import Registry
-from orchestrator.adapters.usage import own_word
+from orchestrator.adapters.usage import control_kinds, own_word
 from orchestrator.cli.chosen_adapter import ChosenAdapter, choose_adapter
 from orchestrator.cli.controls import OPTION, Words
 from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, MANIFEST_FILE, AdapterManifest
@@ -88,10 +88,12 @@ class Combination:
         if not self.is_control:
             return []
         problems = []
+        kinds = control_kinds(self.chosen.manifest) or ["KIND"]
         if not typed.get("control"):
             what = f"{self.chosen.name} is a ControlNet, and no picture is named for it to follow"
-            problems.append(Problem(where=OPTION, what=what, fix=f"add {OPTION} canny=PICTURE"))
+            options = " or ".join(f"{OPTION} {kind}=PICTURE" for kind in kinds)
+            problems.append(Problem(where=OPTION, what=what, fix=f"add {options}"))
         if "weight" in typed:
-            fix = f"give it a scale instead: {OPTION} canny=PICTURE:0.8"
+            fix = f"give it a scale instead: {OPTION} {kinds[0]}=PICTURE:0.8"
             problems.append(Problem(where="--weight", what=f"{self.chosen.name} is a ControlNet", fix=fix))
         return problems

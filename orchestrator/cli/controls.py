@@ -13,7 +13,8 @@ from orchestrator.contract.conditions import MAP_KINDS
 from orchestrator.contract.generation import MAX_SIZE, Control
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
 from orchestrator.datasets.decoding import MAX_SCALE, decode, read_file
-from orchestrator.datasets.findings import UnusableError, unusable
+from orchestrator.datasets.findings import Defect, UnusableError, unusable
+from orchestrator.errors import MachineError
 from orchestrator.settings import typed_path
 from orchestrator.terminal import printable
 
@@ -143,15 +144,34 @@ def _encoded(path: str, size: int) -> bytes:
     """Return a picture as PNG in base64, upright, in sRGB and without metadata; raises UnusableError."""
     if not path:
         raise unusable("names no file", f"write {GRAMMAR}")
-    file = typed_path(path)
-    if not file.is_file():
-        raise unusable("is not there", "check the path")
-    data = read_file(file)
+    data = read_file(_file(path))
     side = min(max(size, MAX_SCALE), MAX_SIZE)
-    decoded = decode(data, resolution=-(-side // MAX_SCALE))  # which returns at most MAX_SCALE times as much
+    resolution = -(-side // MAX_SCALE)  # what is decoded has at most MAX_SCALE times as much
+    smallest = -(-resolution // 2)
+    too_small = Defect(f"too small to steer images of {side}x{side}", f"use one of {smallest} pixels or more a side")
+    decoded = decode(data, resolution=resolution, too_small=too_small)
     png = BytesIO()
     decoded.image.save(png, format="PNG")
     return base64.b64encode(png.getvalue())
+
+
+def _file(path: str) -> Path:
+    """Return the file of a path that was typed; raises UnusableError where there is none."""
+    try:
+        file = typed_path(path)
+        is_folder = file.is_dir()
+        exists = file.exists()
+    except MachineError as error:
+        raise unusable(f"cannot be found: {error.message.rstrip('.')}", error.next_step) from error
+    except OSError as error:
+        raise unusable(f"cannot be read: {error.strerror}", "check the path and its permissions") from error
+    if is_folder:
+        raise unusable("is a folder, not a picture", "name a picture in it")
+    if not exists:
+        raise unusable("is not there", "check the path")
+    if not file.is_file():
+        raise unusable("is no file", "name a picture")
+    return file
 
 
 def controls_of(

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.completion import adapter_names, folders
+from orchestrator.cli.adapter_options import adapter_options
+from orchestrator.cli.completion import folders
 from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.contract.plurals import counted
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("adapter", metavar="NAME|FOLDER", shell_complete=adapter_names)
+@adapter_options
 @click.option(
     "--reference",
     metavar="DIR",
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     help="Prompts, one a line, {} where the subject stands; those of the recipe when left out.",
 )
 @click.option("--seeds", metavar="N", type=int, help="Images of each prompt; 4 when left out.")
-@click.option("--weight", type=float, help="Strength of the adapter; 1 when left out.")
 @click.option(
     "--scorer",
     metavar="FOLDER",
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     shell_complete=folders,
     help="A DINO, DINOv2 or ViT of transformers, to measure by it too.",
 )
-@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
 @click.option("--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to measure.")
 @click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out.")
 @click.option("--spot", is_flag=True, default=None, help="On SageMaker: spot instances.")
@@ -125,20 +125,18 @@ def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start,
 def _facts(asked: "AskedEvaluation") -> list[tuple[str, str]]:
     """Return what an evaluation is going to do."""
     settings = asked.settings
-    seeds = settings.seeds
-    prompts = len(asked.prompts.prompts)
-    others = len(asked.prompts.unrelated)
-    images = settings.images
+    prompts = counted(len(asked.prompts.prompts), "prompt")
+    others = counted(len(asked.prompts.unrelated), "unrelated prompt")
+    seeds = counted(settings.seeds, "seed")
+    images = counted(settings.images, "image")
+    steps = counted(settings.inference_steps, "step")
     dataset = asked.prepared.dataset
     reference = "the pictures kept with the adapter"
     if dataset is not None:
-        reference = f"{len(dataset.images)} in {dataset.folder}"
+        reference = f"{counted(len(dataset.images), 'picture')} in {dataset.folder}"
     return [
-        ("prompts", f"{prompts}, and {others} that are unrelated, x {seeds} seeds x 2 models: {images} images"),
-        (
-            "images",
-            f"{settings.resolution} pixels, {settings.inference_steps} steps, guidance {settings.guidance_scale:g}",
-        ),
+        ("prompts", f"{prompts} and {others}, x {seeds} x 2 models: {images}"),
+        ("images", f"{settings.resolution} pixels, {steps}, guidance {settings.guidance_scale:g}"),
         ("reference", reference),
         ("base model", settings.base_model),
     ]

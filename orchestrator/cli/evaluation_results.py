@@ -6,6 +6,7 @@ from orchestrator.cli.output import print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.evaluation_result import EVALUATION_FILE, Estimate, EvaluationResult, Figure
 from orchestrator.contract.figures import EVALUATED
+from orchestrator.contract.plurals import counted
 
 _HEADS = ("MEASURE", "BY", "BASE", "ADAPTER", "DIFFERENCE", "REAL PHOTOS", "GAP CLOSED")
 _ABSENT = "-"
@@ -31,12 +32,15 @@ def print_evaluation(result: EvaluationResult) -> None:
         rows.append((label, space, *_cells(figure)))
     click.echo()
     print_table(_HEADS, rows)
-    seeds = len(result.seeds)
     share = f"{result.confidence:.0%}"
     say(
-        f"In brackets: {share} bootstrap intervals over the images of {len(result.prompts)} prompts x {seeds} seeds, "
-        f"and for drift of {len(result.unrelated)} unrelated prompts, where BASE is the drift from seed to seed."
+        f"In brackets: {share} bootstrap intervals over the images of {counted(len(result.prompts), 'prompt')} x "
+        f"{counted(len(result.seeds), 'seed')}, and for drift of {counted(len(result.unrelated), 'unrelated prompt')}, "
+        "where BASE is the drift from seed to seed."
     )
+    reasons = dict.fromkeys(figure.no_interval for figure in result.figures if figure.no_interval)
+    for reason in reasons:
+        say(f"No interval: {reason}. Evaluate more images with --seeds N or --prompts FILE, or more real ones.")
     if result.skipped:
         click.echo("\nSkipped:")
     for skipped in result.skipped:
@@ -54,5 +58,4 @@ def _text(estimate: Estimate | None, digits: int = 3) -> str:
     """Return an estimate with its interval: "0.712 [0.690, 0.731]"."""
     if estimate is None:
         return _ABSENT
-    value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
+    return estimate.text(digits)

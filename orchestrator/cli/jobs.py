@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from orchestrator.errors import OrchestratorError
     from orchestrator.jobs.job import Job
-    from orchestrator.targets.base import JobSummary, Target
+    from orchestrator.targets.base import JobDescription, JobSummary, Target
     from orchestrator.targets.local.queue import Turn
 
 
@@ -211,22 +212,24 @@ def remove(
 ) -> None:
     """Delete a job that has ended, or that waits in the queue, and all its files except the adapter.
 
+    What an evaluation has measured and drawn is deleted with its job; the adapter that it measured stays.
+
     With --adapter it asks first, or without a terminal requires --yes: an adapter cannot be brought back.
 
     On SageMaker the job is deleted from the account's list; its checkpoints in the bucket expire.
     """
     job = _find(name, target)
+    before = _description(job)
+    evaluates = before is not None and before.evaluates
+    if adapter and evaluates:
+        raise _no_own_adapter(job.name)
     if adapter:
         _ask_to_delete(f"Delete {job.name} and its adapter?", yes=yes)
-    was_queued = _is_queued(job)
     job.remove(adapter=adapter)
     if as_json:
         print_json({"removed": job.name, "adapter": adapter})
-    elif was_queued:
-        click.echo(f"Took {job.name} out of the queue and removed it: it had not started.")
     else:
-        what = f"{job.name} and its adapter" if adapter else job.name
-        click.echo(f"Removed {what}.")
+        click.echo(_removed(job.name, before, adapter=adapter))
 
 
 @jobs.command()
@@ -270,14 +273,35 @@ def explain(name: str, target: str | None, as_json: bool) -> None:
     print_facts([("next", explanation.next_step)])
 
 
-def _is_queued(job: "Job") -> bool:
+def _description(job: "Job") -> "JobDescription | None":
     from orchestrator.errors import OrchestratorError
-    from orchestrator.targets.base import JobStatus
 
     try:
-        return job.describe().status is JobStatus.QUEUED
+        return job.describe()
     except OrchestratorError:  # a damaged job can be removed too
-        return False
+        return None
+
+
+def _removed(name: str, before: "JobDescription | None", *, adapter: bool) -> str:
+    """Return what was removed of a job in words, by what was known of it before."""
+    from orchestrator.targets.base import JobStatus
+
+    if before is not None and before.status is JobStatus.QUEUED:
+        return f"Took {name} out of the queue and removed it: it had not started."
+    if adapter:
+        return f"Removed {name} and its adapter."
+    if before is None or not before.evaluates or before.status is not JobStatus.COMPLETED:
+        return f"Removed {name}."
+    if before.output.startswith("file:"):
+        return f"Removed {name} and its evaluation: the figures and images that it left."
+    return printable(f"Removed {name}; its evaluation stays in {before.output}")
+
+
+def _no_own_adapter(name: str) -> "OrchestratorError":
+    from orchestrator.errors import SpecError
+
+    message = f"{name} is an evaluation: it has made no adapter, and does not delete the one that it measured."
+    return SpecError(f"{message} Nothing was deleted.", next_step=command("jobs", "remove", name))
 
 
 def _ask_to_delete(question: str, *, yes: bool) -> None:

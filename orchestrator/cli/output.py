@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from orchestrator.terminal import printable
+from orchestrator.terminal import printable, shortened
 
 if TYPE_CHECKING:
     from orchestrator.errors import OrchestratorError
@@ -136,13 +136,13 @@ def _columns(stream: TextIO) -> int | None:
 
 def print_warning(error: "OrchestratorError") -> None:
     """Print an error that does not end the command, on stderr."""
-    say(f"Warning: {error.render()}", keep="\n", err=True)
+    say(f"Warning: {shortened(error.render())}", keep="\n", err=True)
 
 
 def print_error(error: "OrchestratorError", *, as_json: bool) -> None:
     """Print an error: as text on stderr, or as JSON on stdout for a script that asked for JSON."""
     if not as_json:
-        say(f"Error: {error.render()}", keep="\n", err=True)
+        say(f"Error: {shortened(error.render())}", keep="\n", err=True)
         return
     problems = [problem.model_dump() for problem in error.problems]
     warnings = [warning.model_dump() for warning in error.warnings]

@@ -27,14 +27,30 @@ class _Part(BaseModel):
 
 
 class Estimate(_Part):
-    """A figure with its bootstrap interval."""
+    """A figure with its bootstrap interval, or without one where there is too little to estimate it from."""
 
     value: float
     """The figure itself, over all images."""
-    low: float
-    """Lower end of the interval."""
-    high: float
-    """Upper end of the interval."""
+    low: float | None = None
+    """Lower end of the interval; null without one."""
+    high: float | None = None
+    """Upper end of the interval; null without one."""
+    no_interval: str = ""
+    """Why there is no interval; empty with one."""
+
+    def text(self, digits: int) -> str:
+        """Return the figure with its interval: "0.712 [0.690, 0.731]"; "0.712 [no interval]" without one."""
+        value = f"{self.value:.{digits}f}"
+        if self.low is None or self.high is None:
+            return f"{value} [no interval]"
+        return f"{value} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference has an interval that leaves 0 out."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
 
 
 class Space(_Part):
@@ -67,6 +83,14 @@ class Figure(_Part):
     """Of the real pictures among one another, each with all others."""
     gap_closed: Estimate | None = None
     """(adapter - base) / (ceiling - base): 0 is the base model, 1 a real picture."""
+
+    @property
+    def no_interval(self) -> str:
+        """Why some of its estimates have no interval; empty where all have one."""
+        for estimate in (self.adapter, self.base, self.difference, self.ceiling, self.gap_closed):
+            if estimate is not None and estimate.no_interval:
+                return estimate.no_interval
+        return ""
 
 
 class Skipped(_Part):

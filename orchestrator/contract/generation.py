@@ -99,7 +99,7 @@ class Control(_Part):
         try:
             return settings_of(kind, value).model_dump(exclude_unset=True)
         except ValidationError as error:
-            problems = problems_of(error, MAP_KINDS[kind].settings.model_fields)
+            problems = problems_of(error, MAP_KINDS[kind].settings.model_fields, whole="")
             raise ValueError("; ".join(problem.render() for problem in problems)) from error
 
     @model_validator(mode="after")

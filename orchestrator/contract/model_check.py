@@ -203,8 +203,9 @@ def _config(
         fix = ANOTHER
         if part == CLIP_FOLDER:
             fix = f"{_WITHOUT_CLIP}, or {ANOTHER}"
-        for problem in problems_of(error):
-            problems.append(model_problem(f"{name}: {problem.where} {problem.what}", fix))
+        for problem in problems_of(error, whole=""):
+            what = f"{problem.where} {problem.what}".strip()
+            problems.append(model_problem(f"{name}: {what}", fix))
         return None
 
 

@@ -18,6 +18,8 @@ _SUBJECT = re.compile(r"(Input|String|List|Tuple|Dictionary|Value|Decimal input)
 """How pydantic begins its messages."""
 _TYPE_NAME = re.compile(r"int|float|str|bool|constrained-\w+|.*\[.*\]")
 """Names of types, which pydantic puts into the location of a field that may be of several."""
+_TOO_SHORT = "too_short"
+_TOO_LONG = "too_long"
 _WHOLE_NUMBER = "a whole number"
 _NUMBER = "a number"
 _TRUTH = "true or false"
@@ -51,7 +53,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: str
-    """The field, file or channel at fault."""
+    """The field, file or channel at fault; empty where that is said elsewhere."""
     what: str
     """What is wrong with it."""
     fix: str = ""
@@ -59,7 +61,7 @@ class Problem(BaseModel):
 
     def render(self) -> str:
         """Return the finding as one line."""
-        text = f"{self.where}: {self.what}"
+        text = f"{self.where}: {self.what}".removeprefix(": ")
         return f"{text} ({self.fix})" if self.fix else text
 
 
@@ -74,13 +76,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return ""
 
 
-def problems_of(error: ValidationError, known_fields: Iterable[str] = ()) -> list[Problem]:
-    """Translate pydantic's findings, all of them, into problems that name the field and the value."""
+def problems_of(error: ValidationError, known_fields: Iterable[str] = (), *, whole: str = "job") -> list[Problem]:
+    """Translate pydantic's findings, all of them, into problems that name the field and the value.
+
+    `whole` is what a problem is said of that is of no field alone.
+    """
     known = list(known_fields)
     problems = []
     alternatives: dict[str, list[_Finding]] = {}
-    for found in error.errors():
-        finding = _Finding.of(found)
+    found = error.errors()
+    places = [details["loc"] for details in found]
+    for details in found:
+        place = details["loc"]
+        if details["type"] == _TOO_SHORT and any(other[: len(place)] == place != other for other in places):
+            continue  # only without its items that are wrong themselves
+        finding = _Finding.of(details, whole)
         if finding.field is None:
             problems.append(_problem(finding, known))
             continue
@@ -105,7 +115,7 @@ class _Finding(NamedTuple):
     """All that pydantic says of it (ErrorDetails)."""
 
     @classmethod
-    def of(cls, details: Any) -> "_Finding":
+    def of(cls, details: Any, whole: str) -> "_Finding":
         """Return a finding whose location is free of pydantic's names of types."""
         kind = details["type"]
         where = ""
@@ -119,7 +129,7 @@ class _Finding(NamedTuple):
             else:
                 where = f"{where}.{part}".lstrip(".")
                 last = part
-        return cls(kind, where or "job", field, last, details)
+        return cls(kind, where or whole, field, last, details)
 
 
 def _of_alternatives(findings: list[_Finding], known: list[str]) -> Problem:
@@ -157,6 +167,8 @@ def _problem(finding: _Finding, known: list[str]) -> Problem:
         message = f"{SHOULD_BE} {_MEANINGS[kind]}"
     message, _, _ = message.partition(" after validation")
     shown = _shown(finding.details["input"])
+    if kind in {_TOO_SHORT, _TOO_LONG}:
+        shown = str(finding.details["ctx"]["actual_length"])
     return Problem(where=where, what=f"{message}, not {shown}")
 
 

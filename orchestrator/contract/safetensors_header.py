@@ -78,7 +78,7 @@ def _parse(content: bytes, data_bytes: int) -> Header:
         for name, value in fields.items():  # up to the first fault: a hostile header may have a million
             entries |= _ENTRY.validate_python({name: value})
     except ValidationError as error:
-        first = problems_of(error)[0].render()
+        first = problems_of(error, whole="")[0].render()
         raise ModelFileError(f"has a damaged header: {first}") from error
     except ModelFileError as error:
         raise ModelFileError(f"has a damaged header: it {error.what}") from error

@@ -93,8 +93,9 @@ def _require_fit(folder: Path, contents: FileContents) -> None:
     try:
         config = ClipConfig.model_validate(read)
     except ValidationError as error:
-        first, *_ = problems_of(error)
-        raise ValueError(f"{path}: {first.where} {first.what}") from error
+        first, *_ = problems_of(error, whole="")
+        what = f"{first.where} {first.what}".strip()
+        raise ValueError(f"{path}: {what}") from error
     tensors: dict[str, TensorEntry] = {}
     for header in contents.headers.values():
         tensors |= header

@@ -78,7 +78,9 @@ class Decoded(NamedTuple):
     as_is: bool
     """No pixel was changed: the file itself can be used after `without_metadata`."""
     remarks: tuple[Defect, ...]
-    """What does not prevent training."""
+    """What does not prevent training: of the file."""
+    photo_remarks: tuple[Defect, ...]
+    """The same of what it shows and of its size, where it is a photo and not a map or a mask of one."""
     alpha: "Image.Image | None"
     """How opaque the image was, in mode L and of its size; None where it was opaque everywhere."""
 
@@ -97,22 +99,24 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes, *, resolution: int) -> Decoded:
+def decode(data: bytes, *, resolution: int, too_small: Defect | None = None) -> Decoded:
     """Return the image in `data`, at most 4 training resolutions on its short side; raises UnusableError.
+
+    An image of less than half the resolution is refused; `too_small` is how, where nothing is trained.
 
     The size is checked in the header, before any pixel is decoded. Of several images in a file the first is taken.
     Metadata that a decoder refuses does not cost the image.
     """
     if is_heif(data):
         png = heif_to_png(data, TOO_LARGE, MAX_PIXELS)
-        return _decode(png, resolution, original=data)
+        return _decode(png, resolution, too_small, original=data)
     try:
-        return _decode(data, resolution, original=data)
+        return _decode(data, resolution, too_small, original=data)
     except DamagedError as error:
         damage = error
     for candidate in salvaged(data):
         try:
-            decoded = _decode(candidate, resolution, original=data)
+            decoded = _decode(candidate, resolution, too_small, original=data)
         except UnusableError:
             continue
         remarks = (*decoded.remarks, DROPPED)
@@ -120,10 +124,10 @@ def decode(data: bytes, *, resolution: int) -> Decoded:
     raise damage
 
 
-def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
+def _decode(data: bytes, resolution: int, too_small: Defect | None, *, original: bytes) -> Decoded:
     """Return the image in `data`, which is the original file or was made of it; raises UnusableError."""
     image = _open(data)
-    defects = list(_size_defects(image, resolution))
+    defects = list(_size_defects(image, resolution, too_small))
     with _decoder(defects):
         format_remarks = list(_format_remarks(image))
         _load(image)
@@ -147,8 +151,8 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
     if orientation in SIDEWAYS:
         width, height = height, width
     bare = without_metadata(data)
-    remarks: Remarks = [*format_remarks, *_size_remarks(image, resolution), *exif_remarks]
-    remarks += [*mode_remarks, *coding_remarks, *profile_remarks, *content_remarks(in_srgb)]
+    remarks: Remarks = [*format_remarks, *exif_remarks, *mode_remarks, *coding_remarks, *profile_remarks]
+    photo_remarks: Remarks = [*_size_remarks(image, resolution), *content_remarks(in_srgb)]
     plain = _turned(in_srgb, orientation).convert("RGB")
     plain.info = {}  # no metadata
     return Decoded(
@@ -157,6 +161,7 @@ def _decode(data: bytes, resolution: int, *, original: bytes) -> Decoded:
         height=height,
         as_is=is_copied and pixels_unchanged and not carries_metadata(bare),
         remarks=tuple(remarks),
+        photo_remarks=tuple(photo_remarks),
         alpha=alpha,
     )
 
@@ -232,12 +237,15 @@ def _is_deep_png(image: "Image.Image", data: bytes) -> bool:
     return image.format == "PNG" and data[PNG_BIT_DEPTH] > BITS
 
 
-def _size_defects(image: "Image.Image", resolution: int) -> Iterator[Defect]:
+def _size_defects(image: "Image.Image", resolution: int, too_small: Defect | None) -> Iterator[Defect]:
     """Yield why an image is too small, if it is."""
     if min(image.size) * 2 < resolution:
         size = f"{image.width}x{image.height}"
-        what = f"is {size}, less than half the resolution of {resolution}"
-        yield Defect(what, "use a larger original, or a smaller resolution")
+        limit = f"less than half the resolution of {resolution}"
+        fix = "use a larger original, or a smaller resolution"
+        if too_small is not None:
+            limit, fix = too_small
+        yield Defect(f"is {size}, {limit}", fix)
 
 
 def _size_remarks(image: "Image.Image", resolution: int) -> Iterator[Defect]:

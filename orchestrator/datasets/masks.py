@@ -4,6 +4,7 @@ The mask of `dog.jpg` is the image `dog-masklabel.png` beside it, in any format.
 is its mask: what is opaque is learned.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class Masks:
         self.missing: list[str] = []
         self.files = _files_by_image(listing)
         if used:
+            self._require_one_each(listing)
             self._warn_of_lonely(listing)
         else:
             self._warn_of_unused(listing.masks)
@@ -46,7 +48,10 @@ class Masks:
         """
         if not self.used:
             return None
-        file = self.files.get(_stem(name))
+        files = self.files.get(_stem(name), [])
+        if len(files) > 1:  # which is a problem already
+            return None
+        file = next(iter(files), None)
         if file is None:
             mask = image.alpha
             where = name
@@ -99,11 +104,27 @@ class Masks:
             return grey.resize(image.image.size)
         return grey
 
+    def _require_one_each(self, listing: Listing) -> None:
+        """Report an image with several masks, and images that share a name and so a mask."""
+        first_of: dict[str, str] = {}
+        for image in listing.all_images:
+            stem = _stem(image)
+            files = self.files.get(stem, [])
+            if len(files) > 1:
+                listed = " and ".join(files)
+                self.findings.problem(image, f"has {len(files)} masks: {listed}", "keep one of them")
+            first = first_of.setdefault(stem, image)
+            if files and first != image:
+                what = f"has the name of {first}, whose mask it would share"
+                self.findings.problem(image, what, "rename one of them")
+
     def _warn_of_lonely(self, listing: Listing) -> None:
         """Warn of masks that are of no image."""
         stems = {_stem(image) for image in listing.all_images}
-        for stem, file in self.files.items():
-            if stem not in stems:
+        for stem, files in self.files.items():
+            if stem in stems:
+                continue
+            for file in files:
                 self.findings.warn(file, "is skipped: no image has this name", f"name a mask NAME{MASK_ENDING}.png")
 
     def _warn_of_unused(self, masks: Sequence[str]) -> None:
@@ -126,12 +147,12 @@ def write_mask(mask: "Image.Image | None", image: Path) -> None:
     mask.save(path, format="PNG")
 
 
-def _files_by_image(listing: Listing) -> Mapping[str, str]:
-    """Return the file of each mask by the name of its image, without the extension."""
-    files = {}
+def _files_by_image(listing: Listing) -> Mapping[str, Sequence[str]]:
+    """Return the files of masks by the name of their image, without the extension: one each, if all is well."""
+    files: dict[str, list[str]] = defaultdict(list)
     for file in listing.masks:
         stem = _stem(file)
-        files[stem[: -len(MASK_ENDING)]] = file
+        files[stem[: -len(MASK_ENDING)]].append(file)
     return files
 
 

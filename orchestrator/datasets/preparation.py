@@ -35,7 +35,13 @@ EXTENSIONS = {  # by the first byte of the file
 
 
 def prepare(
-    folder: Path, destination: Path, *, resolution: int, with_conditions: bool = False, masked: bool = False
+    folder: Path,
+    destination: Path,
+    *,
+    resolution: int,
+    with_conditions: bool = False,
+    masked: bool = False,
+    of_subject: bool = True,
 ) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
@@ -52,7 +58,7 @@ def prepare(
     training needs none of them. Equal folders give equal bytes.
 
     With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
-    gets the number of its image.
+    gets the number of its image. `of_subject` tells whether the images are all that a subject is learned from.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -64,35 +70,47 @@ def prepare(
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        return _prepare(folder, destination, resolution, with_conditions=with_conditions, masked=masked)
+        wanted = _Wanted(resolution, with_conditions, masked, of_subject)
+        return _prepare(folder, destination, wanted)
     except BaseException:
         _empty(destination)
         raise
 
 
-def _prepare(folder: Path, destination: Path, resolution: int, *, with_conditions: bool, masked: bool) -> Dataset:
+class _Wanted(NamedTuple):
+    """What `prepare` was asked for."""
+
+    resolution: int
+    with_conditions: bool
+    masked: bool
+    of_subject: bool
+
+
+def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
     """Inspect and write in one pass; what is written stays when this raises."""
+    resolution = wanted.resolution
     findings = Findings()
-    used = [CONDITIONS_FOLDER] if with_conditions else []
+    used = [CONDITIONS_FOLDER] if wanted.with_conditions else []
     listing = list_folder(folder, findings, used=used)
     captions = read_captions(folder, listing, findings)
-    conditions = find_conditions(folder, listing, findings) if with_conditions else {}
-    masks = Masks(folder, listing, findings, resolution, used=masked)
+    conditions = find_conditions(folder, listing, findings) if wanted.with_conditions else {}
+    masks = Masks(folder, listing, findings, resolution, used=wanted.masked)
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
-    told = _Told()
+    told = _Told(of_subject=wanted.of_subject)
     for number, name in enumerate(listing.images, start=1):
         source = _read(folder / name, resolution, findings)
         if source is None:
             continue
         decoded = source.decoded
+        _remark(name, decoded.photo_remarks, findings)
         mask = masks.of(name, decoded)
         image = _inspected(name, decoded, captions, conditions)
         images.append(image)
         hashes.append(hash_image(decoded.image))
         prepared = f"{number:05}{source.extension}"
-        told.add(prepared, decoded.remarks)
+        told.add(prepared, [*decoded.remarks, *decoded.photo_remarks])
         if not findings.problems:  # with a problem, nothing that is written is kept
             with _writing(destination):
                 source.write(destination / prepared)
@@ -100,14 +118,12 @@ def _prepare(folder: Path, destination: Path, resolution: int, *, with_condition
         shown = _read_condition(folder, image, resolution, findings)
         if shown is not None and not findings.problems:
             _write_condition(shown, destination, number)
-        row = _row(image, decoded.image.size)
-        if row:
-            line = json.dumps({"file_name": prepared, **row})
-            lines.append(f"{line}\n")
+        lines += _rows(prepared, image, decoded.image.size)
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
-    warn_of_few(folder, len(listing.all_images), findings)
+    if wanted.of_subject:
+        warn_of_few(folder, len(listing.all_images), findings)
     masks.report_missing()
     _require_no_problems(folder, findings)
     _write_rows(lines, destination)
@@ -148,25 +164,29 @@ def _write_rows(lines: Sequence[str], destination: Path) -> None:
 class _Told:
     """What a job is told of its images: by the names of the prepared files, as those of a person's reveal too much."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_subject: bool) -> None:
+        self._of_subject = of_subject
         self._names: list[str] = []
         self._findings = Findings()
 
     def add(self, name: str, remarks: Iterable[Defect]) -> None:
         """Add an image with what was found of it alone."""
         self._names.append(name)
-        for remark in remarks:
-            self._findings.warn(name, remark.what, remark.fix)
+        _remark(name, remarks, self._findings)
 
     def problems(self, duplicates: Sequence[Duplicate]) -> tuple[Problem, ...]:
         """Return what was found, of all images together too."""
         warn_of_duplicates(self._names, duplicates, self._findings)
-        warn_of_few(Path(IMAGES), len(self._names), self._findings)
+        if self._of_subject:
+            warn_of_few(Path(IMAGES), len(self._names), self._findings)
         return self._findings.warnings
 
 
-def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
-    """Return what `metadata.jsonl` says of an image: what its prepared file, which has a size of its own, does not."""
+def _rows(name: str, image: InspectedImage, prepared: tuple[int, int]) -> list[str]:
+    """Return the line of `metadata.jsonl` on an image, if there is one: what its prepared file does not say.
+
+    That has the name and the size that are given.
+    """
     row: dict[str, object] = {}
     if image.caption is not None:
         row["text"] = image.caption
@@ -175,7 +195,10 @@ def _row(image: InspectedImage, prepared: tuple[int, int]) -> dict[str, object]:
     if prepared != (image.width, image.height):
         row["width"] = image.width
         row["height"] = image.height
-    return row
+    if not row:
+        return []
+    line = json.dumps({"file_name": name, **row})
+    return [f"{line}\n"]
 
 
 class _Source(NamedTuple):
@@ -214,9 +237,14 @@ def _read(path: Path, resolution: int, findings: Findings, name: str | None = No
     except UnusableError as error:
         findings.add_defects(name, error)
         return None
-    for remark in decoded.remarks:
-        findings.warn(name, remark.what, remark.fix)
+    _remark(name, decoded.remarks, findings)
     return _Source(without_metadata(data), decoded)
+
+
+def _remark(name: str, remarks: Iterable[Defect], findings: Findings) -> None:
+    """Warn of what was found of a file."""
+    for remark in remarks:
+        findings.warn(name, remark.what, remark.fix)
 
 
 def _read_condition(

@@ -1,4 +1,4 @@
-"""Find images that are the same, or nearly: a checksum of the pixels, and a perceptual hash with the mean colour.
+"""Find images that are the same, or nearly: a checksum of the pixels, and a perceptual hash with a thumbnail's colours.
 
 The perceptual hash is dHash: https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
 """
@@ -16,6 +16,7 @@ HASH_WIDTH = 8  # bits of dHash in a row
 HASH_HEIGHT = 8
 NEAR_BITS = 6  # of 64; resized, brightened and recompressed copies differ in 0 to 3, photos of one dog in 17 and more
 NEAR_COLOUR = 40  # of 255, in the mean of each channel: dHash sees light and dark alone
+NEAR_CELL = 64  # of 255, in a cell beside the mean: brightened and cropped copies have up to 48
 
 
 class ImageHash(NamedTuple):
@@ -27,6 +28,8 @@ class ImageHash(NamedTuple):
     """dHash: 64 bits, row by row on a 9x8 grey thumbnail, set where a cell is lighter than the one to its left."""
     mean_colour: tuple[int, ...]
     """Mean of each channel, 0 to 255."""
+    cells: bytes
+    """Red, green and blue of each cell of the 9x8 thumbnail."""
 
 
 def hash_image(image: "Image.Image") -> ImageHash:
@@ -37,19 +40,18 @@ def hash_image(image: "Image.Image") -> ImageHash:
     hashed = hashlib.sha256(size.encode())
     hashed.update(image.tobytes())
     single_pixel = image.resize((1, 1), Image.Resampling.BOX)
+    thumbnail = image.resize((HASH_WIDTH + 1, HASH_HEIGHT), Image.Resampling.BOX)
     return ImageHash(
         pixels_sha256=hashed.hexdigest(),
-        gradients=_gradients(image),
+        gradients=_gradients(thumbnail),
         mean_colour=tuple(single_pixel.tobytes()),
+        cells=thumbnail.tobytes(),
     )
 
 
-def _gradients(image: "Image.Image") -> int:
-    """Return the dHash of an image."""
-    from PIL import Image
-
-    columns = HASH_WIDTH + 1
-    thumbnail = image.resize((columns, HASH_HEIGHT), Image.Resampling.BOX)
+def _gradients(thumbnail: "Image.Image") -> int:
+    """Return the dHash of an image by its thumbnail."""
+    columns = thumbnail.width
     grey = thumbnail.convert("L").tobytes()
     gradients = 0
     for row in range(HASH_HEIGHT):
@@ -100,7 +102,7 @@ def warn_of_duplicates(
     for duplicate in duplicates:
         original = names[duplicate.original]
         what = f"is nearly the same as {original}"
-        fix = "remove one of the two, or training sees it twice as often"
+        fix = "remove one of the two, or it counts twice as much"
         if duplicate.is_exact:
             what = f"is an exact duplicate of {original}"
             fix = "remove one of the two"
@@ -116,10 +118,20 @@ def _first_near(own: ImageHash, others: Mapping[int, ImageHash]) -> int | None:
 
 
 def _are_near(one: ImageHash, other: ImageHash) -> bool:
-    """Return whether two images look the same: similar gradients, and similar colours."""
+    """Return whether two images look the same: similar gradients, and similar colours, of the whole and of each cell.
+
+    Flat pictures, as drawings are, have few gradients to differ in: a shape in another place shows in the cells.
+    """
     different_bits = one.gradients ^ other.gradients
     if different_bits.bit_count() > NEAR_BITS:
         return False
-    channels = zip(one.mean_colour, other.mean_colour, strict=True)
-    distances = [abs(mean - other_mean) for mean, other_mean in channels]
-    return max(distances) <= NEAR_COLOUR
+    shifts = []
+    for mean, other_mean in zip(one.mean_colour, other.mean_colour, strict=True):
+        shifts.append(mean - other_mean)
+    if max(map(abs, shifts)) > NEAR_COLOUR:
+        return False
+    for place, (level, other_level) in enumerate(zip(one.cells, other.cells, strict=True)):
+        shift = shifts[place % len(shifts)]
+        if abs(level - other_level - shift) > NEAR_CELL:
+            return False
+    return True

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from orchestrator.contract.command_line import command
 from orchestrator.contract.datasets import IMAGES
 from orchestrator.contract.environment import has_gpu_here
+from orchestrator.contract.mixins import EIGHT_BIT, EIGHT_BIT_PACKAGE, Optimised
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import EIGHT_BIT, EIGHT_BIT_PACKAGE, Optimised
 from orchestrator.contract.trackers import tracker_fault
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
@@ -71,6 +71,7 @@ def check_job(
         with _collecting(errors):
             _check_isolation(spec, mirror)
     warnings += _photo_warnings(spec)
+    warnings += _lone_condition(spec, prepared)
     if errors:
         raise _with_warnings(_merged(errors), warnings)
     if account is not None:
@@ -127,6 +128,17 @@ def _photo_warnings(spec: JobSpec) -> tuple[Problem, ...]:
         fix="name another model with --base-model, or train all of it with dreambooth -s tuner=full, as in README",
     )
     return (warning,)
+
+
+def _lone_condition(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
+    """Return a warning when a ControlNet gets one picture alone, whose condition has no others beside it."""
+    dataset = prepared.dataset
+    if not spec.recipe.dataset.has_conditions or dataset is None or len(dataset.images) != 1:
+        return ()
+    what = "there is only 1 picture: whether its condition is obeyed cannot be measured without those of others"
+    return (
+        Problem(where=f"{dataset.folder.resolve().name}/", what=what, fix="add pictures; many hundreds are common"),
+    )
 
 
 def _captions(prepared: PreparedInputs) -> Mapping[str, Any]:

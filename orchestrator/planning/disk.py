@@ -5,7 +5,8 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.footprint import ModelSize
-from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.contract.mixins import Optimised
+from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.samples import CELL, MOST_REAL
 from orchestrator.planning.duration import checkpoint_bytes, model_bytes, result_bytes
 

@@ -25,8 +25,9 @@ from orchestrator.aws.instances import Gpu
 from orchestrator.aws.rates import rate
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import ModelSize
+from orchestrator.contract.mixins import Optimised
 from orchestrator.contract.plurals import counted
-from orchestrator.contract.recipe import BUILTIN, Optimised, Recipe
+from orchestrator.contract.recipe import BUILTIN, Recipe
 from orchestrator.contract.tokens import CLIP_LENGTH
 from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
 

@@ -91,7 +91,7 @@ def prepare_evaluation(
         return PreparedInputs(trees=trees, texts=written)
     folder = staging / REFERENCE_CHANNEL
     try:
-        dataset = datasets.prepare(reference, folder, resolution=settings.resolution)
+        dataset = datasets.prepare(reference, folder, resolution=settings.resolution, of_subject=False)
     except OrchestratorError as error:
         return PreparedInputs(trees=trees, texts=written, error=error)
     (folder / CAPTIONS_FILE).unlink(missing_ok=True)

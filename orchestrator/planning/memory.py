@@ -34,7 +34,8 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.aws.instances import Gpu, Instance
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.footprint import Footprint, ModelSize
-from orchestrator.contract.recipe import Optimised, Recipe
+from orchestrator.contract.mixins import Optimised
+from orchestrator.contract.recipe import Recipe
 
 BAND = (0.8, 1.3)
 """Lower and upper end of the error band, as multiples of the estimate."""

@@ -5,9 +5,9 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Instance, fallbacks, instance, instances, price, with_disk
+from orchestrator.contract.mixins import Optimised
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
-from orchestrator.contract.recipe import Optimised
 from orchestrator.errors import SpecError
 from orchestrator.models import size
 from orchestrator.planning.disk import disk_of_instance

@@ -1,21 +1,21 @@
 """Check a list of file names from elsewhere before files are written to this machine's disk."""
 
+import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from orchestrator.contract.digest import FileDigest
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.words import composed
-from orchestrator.terminal import is_control
+from orchestrator.terminal import LONGEST_NAME, is_control
 
 MAX_FILES = 100_000
 MAX_BYTES = 200 * 10**9
-_MAX_PART_BYTES = 255  # of a file or folder name, in every file system in use
 
 
 def is_folder_name(name: str) -> bool:
     """Whether a name is that of one folder, as those of adapters and jobs are, and no path."""
-    return "/" not in name and name not in {"", ".", ".."}
+    return "/" not in name and name not in {"", ".", ".."} and len(os.fsencode(name)) <= LONGEST_NAME
 
 
 def unsafe_files(digests: Mapping[str, FileDigest]) -> list[Problem]:
@@ -53,7 +53,7 @@ def _why_unsafe(name: str) -> str:
     for part in name.split("/"):
         if part in {"", ".", ".."}:
             return "it has an empty part, or points outside its folder"
-        if len(part.encode()) > _MAX_PART_BYTES:
+        if len(part.encode()) > LONGEST_NAME:
             return "a part of it is too long"
     return ""
 

@@ -151,7 +151,10 @@ class Target(Protocol):
         """Start an ended job from its beginning, with a new request and without its checkpoints."""
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs."""
+        """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs.
+
+        What an evaluation left on this machine is among its files; in a bucket it stays.
+        """
 
     def describe(self, name: str) -> JobDescription:
         """Return what is known of a job; raises JobError when there is none."""

@@ -15,6 +15,7 @@ from orchestrator.__main__ import main
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.evaluation import PROMPTS_CHANNEL, EvaluationPrompts
 from orchestrator.contract.evaluation_result import (
+    AskedPrompt,
     DrawnWith,
     Estimate,
     EvaluatedAdapter,
@@ -30,7 +31,9 @@ from orchestrator.requests import channel_uris
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.storage import folder_of
+from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.local.publication import reserve
 from orchestrator.terminal import printable
 
 FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
@@ -128,7 +131,7 @@ def test_other_settings_prompts_pictures_or_adapters_make_another_job(
 def test_a_plan_says_how_many_images_are_drawn_and_by_what(run: Run, monster: Path) -> None:
     said = run("evaluate", "monster", "--dry-run", "--seeds", "2")
     assert said.code == 0
-    assert "8, and 8 that are unrelated, x 2 seeds x 2 models: 64 images" in said.output
+    assert "8 prompts and 8 unrelated prompts, x 2 seeds x 2 models: 64 images" in said.output
     assert not (monster.parents[1] / "jobs").exists()
 
 
@@ -289,9 +292,28 @@ RESULT = EvaluationResult(
 )
 
 
+ONCE = "it rests on one image, or on one pair of images"
+SINGLE = RESULT.model_copy(
+    update={
+        "prompts": (AskedPrompt(base="a", adapter="a", text="a"),),
+        "unrelated": ("b",),
+        "figures": (
+            Figure(
+                measure="subject_fidelity",
+                space="clip",
+                images=1,
+                adapter=Estimate(value=0.5, no_interval=ONCE),
+                base=Estimate(value=0.3, no_interval=ONCE),
+            ),
+        ),
+    }
+)
+
+
 def complete(settings: Settings, name: str = "monster-evaluation-0123456789") -> Path:
     """Write a job that has ended, and its result."""
     output = settings.evaluations / name
+    reserve(output, JobFolder(settings.jobs / name))
     output.mkdir(parents=True)
     (output / "contact_sheet.png").write_bytes(b"png")
     RESULT.write(output)
@@ -328,6 +350,26 @@ def test_a_job_that_measured_is_listed_shown_and_explained(run: Run, settings: S
     assert run("adapters", "list").code == 0
 
 
+def test_an_interval_that_cannot_be_estimated_is_named_and_counts_are_words(run: Run, settings: Settings) -> None:
+    output = complete(settings)
+    SINGLE.write(output)
+    shown = " ".join(run("jobs", "show", "monster").output.split())
+    assert "0.300 [no interval] 0.500 [no interval]" in shown
+    assert f"No interval: {ONCE}." in shown
+    assert "--seeds N" in shown
+    assert "1 prompt x 1 seed" in shown
+    assert "1 unrelated prompt," in shown
+    as_json = json.loads(run("jobs", "show", "monster", "--json").output)["evaluation"]["figures"][0]["adapter"]
+    assert as_json == {"value": 0.5, "low": None, "high": None, "no_interval": ONCE}
+
+
+@pytest.mark.usefixtures("monster")
+def test_a_plan_counts_one_of_each_in_words(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("{} at sea\n")
+    said = run("evaluate", "monster", "--dry-run", "--seeds", "1", "--prompts", str(tmp_path / "one.txt"))
+    assert "1 prompt and 8 unrelated prompts, x 1 seed x 2 models: 18 images" in said.output
+
+
 def test_a_result_that_lost_a_file_or_cannot_be_read_is_said_so(run: Run, settings: Settings) -> None:
     output = complete(settings)
     (output / "contact_sheet.png").unlink()
@@ -337,6 +379,32 @@ def test_a_result_that_lost_a_file_or_cannot_be_read_is_said_so(run: Run, settin
     (output / "evaluation.json").write_text("{")
     assert "cannot be read" in run("jobs", "explain", "monster").output
     assert ProcessTarget(settings).names()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_a_job_left_goes_with_it_and_the_measured_adapter_stays(
+    run: Run, settings: Settings, monster: Path, is_damaged: bool
+) -> None:
+    output = complete(settings)
+    other = complete(settings, "other-evaluation-0123456789")
+    if is_damaged:
+        (settings.jobs / output.name / "request.json").write_text("{")
+    said = run("jobs", "remove", output.name)
+    assert said.code == 0
+    assert ("and its evaluation" in said.output) != is_damaged
+    assert not output.exists()
+    assert not list(settings.evaluations.rglob(f"*{output.name}*"))  # its claim to the folder neither
+    assert other.is_dir()
+    assert monster.is_dir()
+
+
+def test_an_evaluation_has_no_adapter_to_delete(run: Run, settings: Settings, monster: Path) -> None:
+    output = complete(settings)
+    said = run("jobs", "remove", output.name, "--adapter", "--yes")
+    assert said.code == 2
+    assert "has made no adapter" in said.errors
+    assert output.is_dir()
+    assert monster.is_dir()
 
 
 def test_prompts_come_back_as_they_were_written(tmp_path: Path) -> None:

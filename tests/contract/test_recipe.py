@@ -35,7 +35,7 @@ def test_a_recipe_comes_back_from_its_hyperparameters_as_it_was(
         "learning_rate": rate,
         "validation_prompts": prompts,
     }
-    if rare in {"a", "thing"}:
+    if rare.casefold() in {"a", "thing"}:
         return
     recipe = DreamBooth(**fields)
     values = to_hyperparameters(recipe)

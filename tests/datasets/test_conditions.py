@@ -92,6 +92,19 @@ def test_sizes_that_differ_by_rounding_are_of_one_shape(
     prepare(pairs, tmp_path / "data")
 
 
+def test_remarks_meant_for_photos_are_not_made_of_conditions(folder: Folder, draw: Draw, tmp_path: Path) -> None:
+    """Maps are flat, alike, black or white, and of any size by nature; what they say as files is still said."""
+    for number, colour in enumerate(("black", "white", "black")):
+        folder.add(f"{number}.png", draw(number + 1, (80, 80)))
+        folder.add(f"conditions/{number}.png", Image.new("RGB", (40, 40), colour))
+    assert prepare(folder, tmp_path / "flat").warnings == ()
+    first, second = Image.new("RGB", (40, 40)), Image.new("RGB", (40, 40), "white")
+    folder.add("conditions/2.gif", first, save_all=True, append_images=[second])
+    (folder.path / "conditions" / "2.png").unlink()
+    (warning,) = prepare(folder, tmp_path / "animated").warnings
+    assert warning.render().startswith("conditions/2.gif: is animated; its first frame is used")
+
+
 def test_several_conditions_of_one_image_and_several_images_of_one_are_refused(
     pairs: Folder, draw: Draw, tmp_path: Path
 ) -> None:

@@ -49,7 +49,8 @@ def decoded(data: bytes) -> Decoded:
 
 
 def remarks(data: bytes) -> list[str]:
-    return [remark.what for remark in decoded(data).remarks]
+    result = decoded(data)
+    return [remark.what for remark in (*result.remarks, *result.photo_remarks)]
 
 
 def defect(data: bytes) -> str:

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image, ImageChops, ImageOps
 
 from orchestrator import datasets
+from orchestrator.datasets.similarity import find_duplicates, hash_image
 from orchestrator.errors import DatasetError
+from orchestrator.resources import ASSETS
 
 Draw = Callable[..., Image.Image]
 Folder = Any  # the class in conftest, which pytest offers as a fixture only
@@ -192,6 +194,26 @@ def test_equal_shapes_in_other_colours_are_no_duplicates(folder: Folder) -> None
         image.paste(colour, (16, 16, 48, 48))
         folder.add(f"{colour}.png", image)
     assert folder.warnings() == []
+
+
+def test_flat_drawings_of_shapes_in_other_places_are_no_duplicates() -> None:
+    """They have few gradients to differ in: those of the packaged layouts, and a shape at either end of a line."""
+    images = [Image.open(path).convert("RGB") for path in sorted((ASSETS / "layouts").glob("*.png"))]
+    assert len(images) > 40
+    for left in (8, 40):
+        image = Image.new("RGB", (64, 64), "white")
+        image.paste("blue", (left, 24, left + 16, 40))
+        images.append(image)
+    assert find_duplicates([hash_image(image) for image in images]) == []
+
+
+def test_remarks_about_the_photos_of_a_subject_are_not_made_of_other_sets(
+    folder: Folder, draw: Draw, tmp_path: Path
+) -> None:
+    folder.add("a.png", draw(1))
+    assert "only 1 image" in datasets.prepare(folder.path, tmp_path / "one", resolution=64).warnings[0].what
+    other = datasets.prepare(folder.path, tmp_path / "other", resolution=64, of_subject=False)
+    assert (other.warnings, other.told) == ((), ())
 
 
 def test_files_that_are_not_images(folder: Folder, draw: Draw) -> None:

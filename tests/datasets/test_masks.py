@@ -101,6 +101,20 @@ def test_a_damaged_mask_is_told_by_its_own_name(pair: Folder, tmp_path: Path) ->
     assert found.startswith("a-masklabel.png: is truncated")
 
 
+@pytest.mark.parametrize("second", ["a-masklabel.jpg", "a-MASKLABEL.png", "a-MaskLabel.webp"])
+def test_several_masks_of_one_image_are_refused_and_none_is_picked(pair: Folder, tmp_path: Path, second: str) -> None:
+    pair.add(second, mask(10))
+    (found,) = problems(pair, tmp_path / "out")
+    listed = " and ".join(sorted([second, "a-masklabel.png"]))
+    assert found == f"a.jpg: has 2 masks: {listed} (keep one of them)"
+
+
+def test_several_images_of_one_mask_are_refused(pair: Folder, draw: Draw, tmp_path: Path) -> None:
+    pair.add("a.webp", draw(5))
+    (found,) = problems(pair, tmp_path / "out")
+    assert found == "a.webp: has the name of a.jpg, whose mask it would share (rename one of them)"
+
+
 def test_a_mask_without_an_image_is_skipped_with_a_warning(pair: Folder, tmp_path: Path) -> None:
     pair.add("z-masklabel.png", mask())
     dataset = datasets.prepare(pair.path, tmp_path / "out", resolution=64, masked=True)

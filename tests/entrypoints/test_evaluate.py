@@ -85,7 +85,7 @@ def test_every_figure_lies_in_its_interval_with_the_base_model_beside_it(asked: 
         assert figure.base is not None
         for estimate in (figure.adapter, figure.base, figure.difference, figure.ceiling, figure.gap_closed):
             if isinstance(estimate, Estimate):
-                assert estimate.low <= estimate.value <= estimate.high
+                assert estimate.no_interval or estimate.low <= estimate.value <= estimate.high
     assert {"DINO", "diversity by LPIPS"} <= {skipped.what for skipped in result.skipped}
     assert all(skipped.why and skipped.how for skipped in result.skipped)
 
@@ -103,6 +103,22 @@ def test_every_figure_lies_in_its_interval_with_the_base_model_beside_it(asked: 
     assert 'src="http' not in page
     moved = [figure.adapter.value for figure in result.figures if figure.measure == "drift"]
     assert min(moved) > 0
+
+
+def test_an_interval_that_cannot_be_estimated_is_named_on_the_page_and_counts_are_words(
+    asked: Callable[..., Environment],
+) -> None:
+    prompts = EvaluationPrompts(prompts=PROMPTS.prompts[:1], unrelated=PROMPTS.unrelated)
+    environment = asked(prompts, seeds=1)
+    evaluate(environment, StopFlag())
+    figures = EvaluationResult.read(environment.model).figures
+    assert {figure.adapter.low for figure in figures} == {None}
+    assert all("one image" in figure.no_interval for figure in figures)
+    page = environment.report.read_text()
+    assert page.count("No interval: it rests on one image") == len(figures)
+    assert "[no interval]" in page
+    assert "1 prompt, and 1 unrelated" in page
+    assert "1 seed of each prompt: 1000<" in page
 
 
 def test_the_adapter_at_no_strength_is_its_base_model(asked: Callable[..., Environment]) -> None:

@@ -26,7 +26,7 @@ from typing import ClassVar
 
 from orchestrator.contract.datasets import NOTHING, DatasetKind
 from orchestrator.contract.footprint import KEPT_LORA, Footprint, ModelSize
-from orchestrator.contract.recipe import LowRank, Optimised
+from orchestrator.contract.mixins import LowRank, Optimised
 
 
 class Ablation(LowRank, Optimised):

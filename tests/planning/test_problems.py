@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DatasetError, OrchestratorError, SpecError
-from orchestrator.resources import SAMPLE_IMAGES
+from orchestrator.resources import ASSETS, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.building import build_spec
 from orchestrator.specs.job import JobSpec
@@ -65,3 +65,18 @@ def test_the_remedy_for_photographs_on_the_built_in_model_is_not_advised_to_who_
     plan = planned(build_spec({**words, "settings": {"initializer_token": "dog"}}), settings, ACCOUNT)
     (warning,) = [one for one in plan.warnings if one.where == "base_model"]
     assert "with dreambooth -s tuner=full" in warning.fix
+
+
+def test_a_controlnet_of_one_picture_is_told_that_obedience_cannot_be_measured(
+    settings: Settings, tmp_path: Path
+) -> None:
+    layouts = sorted((ASSETS / "layouts").glob("*.png"))
+    for count in (1, 2):
+        folder = tmp_path / f"set-{count}"
+        folder.mkdir()
+        for path in layouts[:count]:
+            shutil.copy(path, folder)
+        plan = planned(build_spec({"recipe": "controlnet", "images": folder}), settings, ACCOUNT)
+        found = [one.render() for one in plan.warnings if one.where == f"set-{count}/"]
+        assert len(found) == (1 if count == 1 else 0)
+        assert all("only 1 picture: whether its condition is obeyed" in text for text in found)

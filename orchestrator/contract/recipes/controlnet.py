@@ -9,8 +9,9 @@ from orchestrator.contract.conditions import CANNY, GIVEN, LEARNED, WEIGHT_FREE
 from orchestrator.contract.datasets import CONDITION_PAIRS, DatasetKind
 from orchestrator.contract.families import Family, require_steerable
 from orchestrator.contract.footprint import KEPT_CONTROL, PASSES_FULL, Footprint, ModelSize
+from orchestrator.contract.mixins import Captioned, Denoising
 from orchestrator.contract.problem import did_you_mean
-from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, MAX_STEPS, Captioned, Denoising
+from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, MAX_STEPS
 
 _KINDS = (*WEIGHT_FREE, GIVEN)
 

@@ -10,11 +10,12 @@ from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_FULL, KEPT_LORA, PASSES_FROZEN, PASSES_FULL, Footprint, ModelSize
+from orchestrator.contract.mixins import Denoising, LowRank
 from orchestrator.contract.new_words import initializer_fault, placeholder_fault, rare_token_doubt
 from orchestrator.contract.nouns import bare, noun_behind, noun_of
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt, contexts
-from orchestrator.contract.recipe import BUILTIN, Denoising, LowRank
+from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from orchestrator.contract.datasets import CAPTIONED_SET, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_LORA, PASSES_FROZEN, Footprint, ModelSize
-from orchestrator.contract.recipe import BUILTIN, Captioned, Denoising, LowRank
+from orchestrator.contract.mixins import Captioned, Denoising, LowRank
+from orchestrator.contract.recipe import BUILTIN
 
 
 class CaptionedLora(LowRank, Captioned, Denoising):

@@ -8,10 +8,11 @@ from pydantic import Field
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_EMBEDDING, PASSES_FROZEN, Footprint, ModelSize
+from orchestrator.contract.mixins import Denoising
 from orchestrator.contract.new_words import initializer_fault, placeholder_fault
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import SUBJECT_MARK, EvaluationPrompt, contexts, templates
-from orchestrator.contract.recipe import BUILTIN, Denoising
+from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import DETERMINERS, NewWord, Word, occurrences, with_article, with_word
 

@@ -110,13 +110,17 @@ class LocalJobs:
                 self._start_worker(job, lock, ticket)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended or queued job and its files, with `adapter` its adapter too; raises JobError if it runs."""
+        """Delete an ended or queued job, its files and its evaluation, with `adapter` its adapter too.
+
+        Raises JobError if it runs.
+        """
         job = self._job(name)
         self.settings.require_writable()
         self._leave_queue(job)
         with self._lock(job, _running(name, "stop")):
             if adapter:
                 withdraw(job.output, job)
+            withdraw(self.settings.evaluations / job.name, job)
             job.discard()
 
     def _leave_queue(self, job: JobFolder) -> None:

@@ -30,7 +30,9 @@ def reserve(adapter: Path, job: JobFolder) -> None:
 
 
 def withdraw(adapter: Path, job: JobFolder) -> None:
-    """Delete the adapter of `job` and give up its folder; another job's adapter stays."""
+    """Delete the adapter of `job`, or its evaluation, and give up the folder; another job's stays."""
+    if not owner_file(adapter).exists():
+        return
     with _locked_owner(adapter) as file:
         if _read(file) != job.name:
             return

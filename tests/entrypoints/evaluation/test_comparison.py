@@ -11,7 +11,7 @@ from torch import Tensor
 from entrypoints.evaluation.bootstrap import Bootstrap
 from entrypoints.evaluation.comparison import Compared, Drawn, compare
 from entrypoints.evaluation.spaces import Spaces
-from orchestrator.contract.evaluation_result import Figure
+from orchestrator.contract.evaluation_result import Estimate, Figure
 
 BOOTSTRAP = Bootstrap(1000, seed=0)
 FAR, NEAR, REAL = 0.0, 0.8, 1.0
@@ -39,7 +39,7 @@ def drawn(base: Sequence[float], adapter: Sequence[float], seeds: int = 2) -> Dr
 NOTHING = Drawn([], 2, [], [])
 
 
-def compared(asked: Drawn, unrelated: Drawn = NOTHING, real: Sequence[float] = (REAL, 1.02)) -> Compared:
+def compared(asked: Drawn, unrelated: Drawn = NOTHING, real: Sequence[float] = (REAL, 1.02, 0.98)) -> Compared:
     spaces = Spaces()
     spaces.add("angles", "Angles", Angles())
     return compare(spaces, asked, unrelated, [image(angle) for angle in real], BOOTSTRAP)
@@ -100,6 +100,35 @@ def test_what_too_few_images_cannot_tell_is_named() -> None:
     nothing = compared(drawn([FAR] * 4, [NEAR] * 4), real=[])
     assert "--reference" in nothing.skipped[0].how
     assert {figure.measure for figure in nothing.figures} == {"diversity"}
+
+
+def test_what_was_measured_once_has_no_interval_and_says_why() -> None:
+    """One image, one pair of seeds, one pair of real pictures: resamples of a single value are all equal."""
+
+    def has_none(*estimates: Estimate | None) -> bool:
+        for one in estimates:
+            assert one is not None
+            assert (one.low, one.high) == (None, None)
+            assert "one image" in one.no_interval
+            assert not one.differs
+        return True
+
+    alone = figure(compared(drawn([FAR], [NEAR], seeds=1)), "subject_fidelity")
+    assert has_none(alone.base, alone.adapter, alone.difference, alone.gap_closed)
+    assert alone.ceiling is not None
+    assert alone.ceiling.low is not None
+    pair = figure(compared(drawn([FAR, 0.1], [NEAR, 0.7])), "diversity")
+    assert has_none(pair.base, pair.adapter, pair.difference)
+    assert pair.images == 2
+    two_real = figure(compared(drawn([FAR, 0.1], [NEAR, 0.7]), real=[REAL, 1.02]), "subject_fidelity")
+    assert has_none(two_real.ceiling, two_real.gap_closed)
+    assert two_real.adapter.low is not None
+    moved = figure(compared(drawn([FAR] * 2, [NEAR] * 2), drawn([FAR, 0.3], [0.1, 0.5])), "drift")
+    assert has_none(moved.base)
+    assert moved.adapter.no_interval == ""
+    several = figure(compared(drawn([FAR, 0.1, FAR, 0.3], [NEAR, 0.7, NEAR, 0.9])), "diversity")
+    assert several.difference is not None
+    assert several.difference.low is not None
 
 
 def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from entrypoints.adapters.controlnet import new_network
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.low_rank import low_rank_tuner
 from entrypoints.adapters.tuner import Tuner
@@ -29,7 +30,7 @@ from entrypoints.training.latents import latents_of
 from entrypoints.training.run import Run
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.families import SDXL, STABLE_DIFFUSION, Family
-from orchestrator.contract.recipe import Optimised
+from orchestrator.contract.mixins import Optimised
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 HALF = {"mixed_precision": "bf16"}
@@ -120,6 +121,18 @@ def test_gradients_of_float32_weights_are_near_those_beside_float32(
     trained = recipe.trains_all_weights
     assert any(parameter.dtype == torch.bfloat16 for parameter in frozen) != trained
     assert base.pipeline.vae.dtype == torch.float32
+
+
+def test_a_trained_copy_of_frozen_weights_begins_with_those_of_the_files(base_folder: Path) -> None:
+    recipe = tiny.controlnet(**HALF)
+    rounded = load(base_folder, recipe, half=True)
+    assert rounded.denoiser.conv_in.weight.dtype == torch.bfloat16
+    found = new_network(rounded, seed=1).state_dict()
+    exact = new_network(load(base_folder, recipe, half=False), seed=1).state_dict()
+    for name, tensor in exact.items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], tensor), name
+    assert rounded.denoiser.conv_in.weight.dtype == torch.bfloat16
 
 
 class OnGpu(Run):

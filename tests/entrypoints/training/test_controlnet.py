@@ -1,6 +1,7 @@
 """A ControlNet: what it is shown, what it trains, and whether it is noticed when conditions are ignored."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,29 @@ def test_pictures_without_captions_can_be_trained_on(job: Any, run: Any) -> None
     assert all(image["prompt"] == "" for image in index["images"] if image["source"] == "after")
 
 
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_a_gap_that_cannot_be_measured_is_left_out_with_a_word_and_is_never_nan(
+    job: Any, run: Any, pictures: int
+) -> None:
+    """One picture has no others; of two, one given map has no other that could be computed."""
+    recipe = tiny.controlnet(conditions=("given", "canny"), given_map="canny", obeyed_by=1, evaluation_prompts=1)
+    environment = job(recipe)
+    for number in range(pictures, 3):
+        (environment.root / "input" / "data" / "training" / f"{number}.png").unlink()
+    events = run(environment)
+    figures = AdapterManifest.read(environment.model).metrics
+    assert "condition_agreement_after" in figures
+    assert "condition_obeyed_after" not in figures
+    followed = [set(event["measures"]) for event in events if event["event"] == "step"]
+    assert followed == [{"condition_agreement"} if pictures == 1 else FOLLOWED] * 4
+    told = [event["message"] for event in events if event["event"] == "warning"]
+    assert any("Condition obeyed is not measured" in message for message in told)
+    page = environment.report.read_text()
+    assert "Condition obeyed is not measured" in page
+    for text in (page, json.dumps(events), (environment.model / "adapter.json").read_text()):
+        assert not re.search(r"[\s>:,\[]nan[\s<,}\]]", text, re.IGNORECASE)
+
+
 def test_an_image_without_its_condition_ends_the_run(job: Any, run: Any) -> None:
     environment = job(tiny.controlnet(conditions=("given",)))
     (environment.root / "input" / "data" / "training" / "conditions" / "1.png").unlink()
@@ -223,6 +247,9 @@ def test_what_was_measured_goes_on_with_a_resumed_run(base: BaseModel, job: Any)
     before.obeys = True
     after.restore(before.state())
     assert (after.measures(), after.obeys) == (before.followed, True)
+    before.followed = {"condition_agreement": 0.5}  # of one picture
+    after.restore(before.state())
+    assert after.measures() == before.followed
 
 
 @pytest.mark.parametrize("obeyed_before", [True, False])

@@ -13,7 +13,7 @@ from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage, list_images, to_tensor
 from entrypoints.training.denoising import weighted_mse
 from entrypoints.training.latents import latents_of
-from orchestrator.contract.recipe import Denoising
+from orchestrator.contract.mixins import Denoising
 
 ALL = slice(None)
 
