@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 TEMPLATE = Path(__file__).with_name("page.md")
 CLIP, EFFICIENTNET = "clip", "efficientnet"
 NOTHING = "-"
+DIGITS = 3
 RESAMPLES = 2000
 DENOISER = BUILTIN_MODEL / "unet" / "diffusion_pytorch_model.safetensors"
 
@@ -75,9 +76,7 @@ def lost(one: Measured) -> str:
     figure = one.figure(PROMPT_FIDELITY.name, CLIP)
     if figure is None or figure.base is None or figure.difference is None:
         return NOTHING
-    base = figure.base.value
-    low, value, high = (-end / base for end in (figure.difference.high, figure.difference.value, figure.difference.low))
-    return percent(Estimate(value=value, low=low, high=high), digits=1)
+    return percent(scaled(figure.difference, -1 / figure.base.value), digits=1)
 
 
 def drift(one: Measured) -> str:
@@ -85,7 +84,7 @@ def drift(one: Measured) -> str:
     figure = one.figure(DRIFT.name, CLIP)
     if figure is None:
         return NOTHING
-    return interval(figure.adapter)
+    return figure.adapter.text(DIGITS)
 
 
 def full_sentence(found: Found) -> str:
@@ -139,7 +138,7 @@ def style_section(found: Found) -> str:
     lines = []
     for weight, probabilities in runs[0].style.items():
         estimate = Bootstrap(RESAMPLES, 0).mean(np.asarray(probabilities))
-        lines.append([weight, str(len(probabilities)), interval(estimate)])
+        lines.append([weight, str(len(probabilities)), estimate.text(DIGITS)])
     accuracy = StyleScorer.of_drawn_scenes().accuracy
     said = (
         "The recipe `lora` on the sixteen packaged pictures in ink. How likely an image is in that style is said by a "
@@ -157,22 +156,25 @@ def control_section(found: Found) -> str:
         for one in found.get(experiment.name, ()):
             for figure in one.evaluations["1.0"].figures:
                 shown = (figure.base, figure.adapter, figure.difference, figure.ceiling)
-                cells = [NOTHING if estimate is None else interval(estimate) for estimate in shown]
+                cells = [NOTHING if estimate is None else estimate.text(DIGITS) for estimate in shown]
                 lines.append([one.experiment, figure.measure.replace("_", " "), figure.space, *cells])
     if not lines:
         return "Not measured yet."
     return table(["training", "measure", "by", "base", "adapter", "difference", "ceiling"], lines)
 
 
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """Return an estimate times a factor, which turns its interval round where it is negative."""
+    if estimate.low is None or estimate.high is None:
+        return estimate.model_copy(update={"value": factor * estimate.value})
+    low, high = sorted((factor * estimate.low, factor * estimate.high))
+    return Estimate(value=factor * estimate.value, low=low, high=high)
+
+
 def percent(estimate: Estimate, digits: int = 0) -> str:
     """Return a share of 1 in percent, with its interval."""
-    value, low, high = (f"{100 * end:.{digits}f}" for end in (estimate.value, estimate.low, estimate.high))
-    return f"{value} % [{low}, {high}]"
-
-
-def interval(estimate: Estimate) -> str:
-    """Return a figure with its interval."""
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    value, _, rest = scaled(estimate, 100).text(digits).partition(" ")
+    return f"{value} % {rest}"
 
 
 def kilobytes(size: int) -> str:
