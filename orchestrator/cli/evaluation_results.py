@@ -6,8 +6,10 @@ from orchestrator.cli.output import print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE
 from orchestrator.contract.evaluation_result import EVALUATION_FILE, Estimate, EvaluationResult, Figure
 from orchestrator.contract.figures import EVALUATED
+from orchestrator.contract.plurals import counted
 
 _HEADS = ("MEASURE", "BY", "BASE", "ADAPTER", "DIFFERENCE", "REAL PHOTOS", "GAP CLOSED")
+_CONTROL_HEADS = ("CONTROL AGREEMENT", "WITHOUT", "WITH", "SHUFFLED", "WITH - SHUFFLED", "CEILING", "OF CEILING")
 _ABSENT = "-"
 
 
@@ -22,6 +24,8 @@ def evaluation_facts(location: str) -> list[tuple[str, str]]:
 
 def print_evaluation(result: EvaluationResult) -> None:
     """Print the figures as a table, and below it what was skipped."""
+    if result.control:
+        _print_control(result)
     labels = {measure.name: measure.label for measure in EVALUATED}
     spaces = {space.name: space.label for space in result.spaces}
     rows = []
@@ -33,14 +37,35 @@ def print_evaluation(result: EvaluationResult) -> None:
     print_table(_HEADS, rows)
     seeds = len(result.seeds)
     share = f"{result.confidence:.0%}"
+    drift = ""
+    if result.unrelated:
+        drift = (
+            f", and for drift of {len(result.unrelated)} unrelated prompts, where BASE is the drift from seed to seed"
+        )
     say(
-        f"In brackets: {share} bootstrap intervals over the images of {len(result.prompts)} prompts x {seeds} seeds, "
-        f"and for drift of {len(result.unrelated)} unrelated prompts, where BASE is the drift from seed to seed."
+        f"In brackets: {share} bootstrap intervals over the images of {len(result.prompts)} prompts x {seeds} seeds"
+        f"{drift}."
     )
     if result.skipped:
         click.echo("\nSkipped:")
     for skipped in result.skipped:
         say(f"  {skipped.what}: {skipped.why}. To measure it: {skipped.how}")
+
+
+def _print_control(result: EvaluationResult) -> None:
+    """Print for each kind of map whether images have what it shows."""
+    rows = []
+    for figure in result.control:
+        shown = (figure.base, figure.own, figure.shuffled, figure.gap, figure.ceiling)
+        cells = [_text(estimate) for estimate in shown]
+        rows.append((figure.label, *cells, _text(figure.share_of_ceiling, digits=2)))
+    click.echo()
+    print_table(_CONTROL_HEADS, rows)
+    say(
+        f"Agreement with the maps of {counted(result.control[0].pictures, 'picture')} that were named, from 0 to 1, "
+        "WITHOUT and WITH the ControlNet; SHUFFLED: shown the map of another picture; CEILING: the pictures themselves "
+        "after the autoencoder. In brackets: intervals over the pictures."
+    )
 
 
 def _cells(figure: Figure) -> list[str]:
