@@ -41,8 +41,7 @@ TEMPLATE = (
 
 {% if control %}
 <section aria-labelledby="control"><h2 id="control">Control agreement</h2>
-<p class="faint">How far images have what a map shows, from 0 to 1, with 95 % bootstrap intervals over the pictures.
-Training used none of these pictures, if they are what they were named as.</p>
+<p class="faint">How far images have what a map shows, from 0 to 1, with 95 % bootstrap intervals over the pictures.</p>
 <div class="cards">
 {% for one in control %}
 <article class="card"><h3>{{ one.label }}</h3>
@@ -97,7 +96,10 @@ fidelity and diversity. Figures by different networks cannot be compared.</p></d
 <section aria-labelledby="asked">
 <h2 id="asked">{{ "Pictures drawn anew" if control else "Prompts that ask for it" }}</h2>
 <p class="faint">The same prompts and seeds with the base model alone and with the adapter.
-{{ "The prompts are captions of the training data." if are_captions else "Training used neither." }}</p>
+{% if are_captions %}The prompts are captions of the training data.
+{% elif control %}The map stands above them.
+{% else %}Training used neither.
+{% endif %}</p>
 {{ cards(asked) }}
 {% if real %}
 <h3 style="margin-top: 1.25rem">Real photos</h3>

@@ -43,13 +43,11 @@ class EvaluationPrompts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: tuple[EvaluationPrompt, ...] = Field(min_length=1, max_length=MOST_PROMPTS)
-    """Prompts that ask for what was learned."""
+    """Prompts that ask for what was learned; of a ControlNet one for each reference picture, in their order."""
     unrelated: tuple[str, ...] = Field((), max_length=MOST_UNRELATED)
     """Prompts that do not, for drift."""
     are_captions: bool = False
     """Whether the former are captions of pictures that the adapter was trained on."""
-    of_pictures: bool = False
-    """Whether each of the former is that of a reference picture, in their order, which a ControlNet draws anew."""
 
     def write(self, folder: Path) -> None:
         """Write them into the folder of their channel."""

@@ -76,8 +76,8 @@ def prepare_held_out(asked: Asked, size: int, destination: Path) -> HeldOut:
             next_step=f"put at least {_LEAST} there, better 8 or more, none of which training has used",
         )
     images = _spread(dataset.images, most_pictures(recipe.conditions))
-    sha256 = tree_of_folder("data", destination).sha256
-    warnings = [*dataset.warnings, *_warnings(asked, reference, dataset, images, sha256)]
+    is_training = tree_of_folder("data", destination).sha256 == asked.manifest.dataset_sha256
+    warnings = [*dataset.warnings, *_warnings(asked, reference, dataset, images, is_training=is_training)]
     _keep(destination, dataset.images, images)
     prompts = [recipe.judged_by_text(image.caption or "") for image in images]
     if asked.prompts:
@@ -85,7 +85,8 @@ def prepare_held_out(asked: Asked, size: int, destination: Path) -> HeldOut:
     # The captions that are read lie with the prompts, and are checked there.
     kept = tuple(image.model_copy(update={"caption": None}) for image in images)
     prepared = dataset.model_copy(update={"images": kept, "warnings": tuple(warnings)})
-    return HeldOut(destination, prepared, EvaluationPrompts(prompts=tuple(prompts), of_pictures=True))
+    drawn = EvaluationPrompts(prompts=tuple(prompts), are_captions=is_training and not asked.prompts)
+    return HeldOut(destination, prepared, drawn)
 
 
 def _require_reference(asked: Asked) -> Path:
@@ -110,13 +111,14 @@ def _warnings(
     reference: Path,
     dataset: Dataset,
     images: Sequence[InspectedImage],
-    sha256: str,
+    *,
+    is_training: bool,
 ) -> list[Problem]:
-    """Return what a person should know of the pictures; `sha256` is the hash of all that were prepared."""
+    """Return what a person should know of the pictures, of which some are drawn: such as that training used them."""
     shown = printable(str(reference))
     recipe = asked.recipe
     warnings = []
-    if sha256 == asked.manifest.dataset_sha256:
+    if is_training:
         what = "are the pictures that it was trained on"
         warnings.append(Problem(where=shown, what=what, fix="name others, which say what it does with new ones"))
     if datasets.has_conditions(reference) and not recipe.reads_conditions:
