@@ -180,10 +180,19 @@ def _recipe(chosen: ChosenAdapter) -> Recipe:
     if manifest.kind == CONTROLNET:
         require_computable(chosen.name, manifest)
     try:
-        return recipe_class(manifest.recipe).model_validate(manifest.config)
+        recipe = recipe_class(manifest.recipe).model_validate(manifest.config)
     except ValueError as error:
-        message = f'This version cannot read the settings of "{chosen.name}" (recipe {manifest.recipe}). {_UNDONE}.'
-        raise JobError(message, next_step="upgrade orchestrator, or train the adapter again") from error
+        raise _unreadable(chosen) from error
+    if isinstance(recipe, ControlNet) != (manifest.kind == CONTROLNET):
+        raise _unreadable(chosen)
+    return recipe
+
+
+def _unreadable(chosen: ChosenAdapter) -> JobError:
+    """Return the error for an adapter of a recipe, or of settings, that are not known here."""
+    recipe = chosen.manifest.recipe
+    message = f'This version cannot read the settings of "{chosen.name}" (recipe {recipe}). {_UNDONE}.'
+    return JobError(message, next_step="upgrade orchestrator, or train the adapter again")
 
 
 def _captions(chosen: ChosenAdapter, recipe: Recipe) -> list[EvaluationPrompt]:

@@ -20,6 +20,8 @@ from orchestrator.terminal import printable
 
 _LEAST = 2
 """Pictures, so that each can be shown the map of another."""
+_ENOUGH = 5
+"""Pictures from which intervals over them mean something."""
 _UNDONE = "Nothing was started"
 
 
@@ -125,6 +127,9 @@ def _warnings(
         kinds = " and ".join(recipe.conditions)
         what = f"is left out: it was trained on {kinds} maps, which are computed from the pictures"
         warnings.append(Problem(where=f"{shown}/{CONDITIONS_FOLDER}", what=what))
+    if len(images) < _ENOUGH:
+        what = f"holds {len(images)} pictures, so few that the intervals say little"
+        warnings.append(Problem(where=shown, what=what, fix="add pictures that training did not use"))
     if len(images) < len(dataset.images):
         what = f"{len(images)} of its {len(dataset.images)} pictures are drawn anew, from all over the folder"
         warnings.append(Problem(where=shown, what=what))
