@@ -8,7 +8,7 @@ from orchestrator import datasets
 from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.command_line import command
 from orchestrator.contract.conditions import LEARNED
-from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER
+from orchestrator.contract.datasets import CONDITIONS_FOLDER
 from orchestrator.contract.evaluation import EvaluationPrompts, most_pictures
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompts import EvaluationPrompt
@@ -147,8 +147,7 @@ def _spread(images: Sequence[InspectedImage], most: int) -> list[InspectedImage]
 
 
 def _keep(destination: Path, every: Sequence[InspectedImage], kept: Sequence[InspectedImage]) -> None:
-    """Remove what was prepared of images that are not kept, and the captions."""
-    (destination / CAPTIONS_FILE).unlink(missing_ok=True)
+    """Remove all that was prepared but the pictures and maps of images that are kept: the captions too."""
     numbers = {f"{number:05}" for number, image in enumerate(every, start=1) if image in kept}
     for path in destination.rglob("*"):
         if path.is_file() and path.stem not in numbers:

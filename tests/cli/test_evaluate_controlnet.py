@@ -190,6 +190,7 @@ def test_of_many_pictures_some_from_all_over_are_drawn_with_their_own_maps_and_c
     assert len(texts) == 21  # three rows each on a sheet of 64
     assert (texts[0], texts[1], texts[-1]) == ("square 0", "square 1", "square 38")
     files = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert not list((tmp_path / "out").glob("*.jsonl"))  # the captions are with the prompts
     assert files == [f"{int(text.split()[1]) + 1:05}.png" for text in texts]
     assert sorted(path.name for path in (tmp_path / "out" / "conditions").iterdir()) == files
     assert any("21 of its 40 pictures" in warning.what for warning in found.dataset.warnings)
