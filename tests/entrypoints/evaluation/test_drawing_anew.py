@@ -23,6 +23,8 @@ from orchestrator.contract.prompts import EvaluationPrompt
 
 TEXTS = ("a dog", "a toy", "a red dog")
 KINDS = ("canny", "palette")
+BATCH = 4
+"""Of the six images of each way."""
 
 
 def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
@@ -33,7 +35,7 @@ def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
 def test_each_image_is_shown_what_its_way_says(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
 ) -> None:
-    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: 4)  # noqa: ARG005
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: BATCH)  # noqa: ARG005
     network = ControlNetTuner(base, seed=0).network.requires_grad_(False).eval()
     torch.manual_seed(0)
     for parameter in network.parameters():
@@ -60,11 +62,14 @@ def test_each_image_is_shown_what_its_way_says(
 
     def steered(*shown: tuple[str, tuple[int, ...]]) -> list[Image.Image]:
         """Draw from maps of kinds, of the pictures of these numbers, two images of each."""
-        controls = []
-        for kind, numbers in shown:
-            maps = [bytes_of(pictures[number].maps[kind].shown) for number in np.repeat(numbers, 2)]
-            controls.append(Control(network, from_bytes(maps), scale))
-        return draw_controlled(base, requests, drawing, controls, go_on)
+        images = []
+        for batch in (slice(0, BATCH), slice(BATCH, None)):
+            controls = []
+            for kind, numbers in shown:
+                maps = [bytes_of(pictures[number].maps[kind].shown) for number in np.repeat(numbers, 2)[batch]]
+                controls.append(Control(network, from_bytes(maps), scale))
+            images += draw_controlled(base, requests[batch], drawing, controls, go_on)
+        return images
 
     own, others = (0, 1, 2), (1, 2, 0)
     assert same(list(drawn.ways[Way(("canny",))]), steered(("canny", own)))
