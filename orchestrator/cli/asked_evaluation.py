@@ -27,7 +27,7 @@ from orchestrator.planning.evaluation import (
     require_dino,
     require_fit,
 )
-from orchestrator.planning.held_out import Asked, HeldOut, prepare_held_out, require_computable
+from orchestrator.planning.held_out import REFERENCE_OPTION, Asked, HeldOut, prepare_held_out, require_computable
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.settings import Settings, typed_path
 from orchestrator.specs.evaluation_prompts import read_prompts, unrelated_prompts, usual_prompts
@@ -70,7 +70,7 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     _require_kind(chosen)
     _require_weight(chosen, given["weight"])
     base = base_of(chosen, given["base_model"], _UNDONE)
-    folder = _folder(given["reference"], "--reference")
+    folder = _folder(given["reference"], REFERENCE_OPTION)
     reference: Path | HeldOut | None = folder
     recipe = _recipe(chosen)
     choices = {name: given[name] for name in _CHOICES if given[name] is not None}

@@ -20,7 +20,7 @@ from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import Decoded, decode, read_file
 from orchestrator.datasets.findings import Defect, Findings, UnusableError
-from orchestrator.datasets.listing import list_folder
+from orchestrator.datasets.listing import IMAGES_OPTION, list_folder
 from orchestrator.datasets.masks import Masks, write_mask
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicates, hash_image, warn_of_duplicates
@@ -35,7 +35,13 @@ EXTENSIONS = {  # by the first byte of the file
 
 
 def prepare(
-    folder: Path, destination: Path, *, resolution: int, with_conditions: bool = False, masked: bool = False
+    folder: Path,
+    destination: Path,
+    *,
+    resolution: int,
+    with_conditions: bool = False,
+    masked: bool = False,
+    option: str = IMAGES_OPTION,
 ) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
@@ -52,7 +58,7 @@ def prepare(
     training needs none of them. Equal folders give equal bytes.
 
     With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
-    gets the number of its image.
+    gets the number of its image. `option` is the one that named the folder, for messages.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -64,17 +70,19 @@ def prepare(
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        return _prepare(folder, destination, resolution, with_conditions=with_conditions, masked=masked)
+        return _prepare(folder, destination, resolution, option, with_conditions=with_conditions, masked=masked)
     except BaseException:
         _empty(destination)
         raise
 
 
-def _prepare(folder: Path, destination: Path, resolution: int, *, with_conditions: bool, masked: bool) -> Dataset:
+def _prepare(
+    folder: Path, destination: Path, resolution: int, option: str, *, with_conditions: bool, masked: bool
+) -> Dataset:
     """Inspect and write in one pass; what is written stays when this raises."""
     findings = Findings()
     used = [CONDITIONS_FOLDER] if with_conditions else []
-    listing = list_folder(folder, findings, used=used)
+    listing = list_folder(folder, findings, used=used, option=option)
     captions = read_captions(folder, listing, findings)
     conditions = find_conditions(folder, listing, findings) if with_conditions else {}
     masks = Masks(folder, listing, findings, resolution, used=masked)

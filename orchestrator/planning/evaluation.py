@@ -21,7 +21,7 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.text_length import length_problems
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.planning.held_out import HeldOut
+from orchestrator.planning.held_out import REFERENCE_OPTION, HeldOut
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.settings import Settings
@@ -95,7 +95,7 @@ def prepare_evaluation(
         return PreparedInputs(trees=trees, texts=written, dataset=reference.dataset)
     folder = staging / REFERENCE_CHANNEL
     try:
-        dataset = datasets.prepare(reference, folder, resolution=settings.resolution)
+        dataset = datasets.prepare(reference, folder, resolution=settings.resolution, option=REFERENCE_OPTION)
     except OrchestratorError as error:
         return PreparedInputs(trees=trees, texts=written, error=error)
     (folder / CAPTIONS_FILE).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from orchestrator.errors import DatasetError, SpecError
 from orchestrator.storage.tree import tree_of_folder
 from orchestrator.terminal import printable
 
+REFERENCE_OPTION = "--reference"
 _LEAST = 2
 """Pictures, so that each can be shown the map of another."""
 _ENOUGH = 5
@@ -69,7 +70,13 @@ def prepare_held_out(asked: Asked, size: int, destination: Path) -> HeldOut:
     """
     recipe = asked.recipe
     reference = _require_reference(asked)
-    dataset = datasets.prepare(reference, destination, resolution=size, with_conditions=recipe.reads_conditions)
+    dataset = datasets.prepare(
+        reference,
+        destination,
+        resolution=size,
+        with_conditions=recipe.reads_conditions,
+        option=REFERENCE_OPTION,
+    )
     shown = printable(str(reference))
     if len(dataset.images) < _LEAST:
         raise DatasetError(
@@ -79,7 +86,9 @@ def prepare_held_out(asked: Asked, size: int, destination: Path) -> HeldOut:
         )
     images = _spread(dataset.images, most_pictures(recipe.conditions))
     is_training = tree_of_folder("data", destination).sha256 == asked.manifest.dataset_sha256
-    warnings = [*dataset.warnings, *_warnings(asked, reference, dataset, images, is_training=is_training)]
+    # What is said of condition pictures here is more than that they lie in a sub-folder.
+    found = [warning for warning in dataset.warnings if warning.where != f"{CONDITIONS_FOLDER}/"]
+    warnings = [*found, *_warnings(asked, reference, dataset, images, is_training=is_training)]
     _keep(destination, dataset.images, images)
     prompts = [recipe.judged_by_text(image.caption or "") for image in images]
     if asked.prompts:
@@ -94,7 +103,7 @@ def prepare_held_out(asked: Asked, size: int, destination: Path) -> HeldOut:
 def _require_reference(asked: Asked) -> Path:
     """Return the folder of pictures; raises SpecError without one, or without the maps that have to be given."""
     if asked.reference is None:
-        again = command("evaluate", asked.name, "--reference", "DIR")
+        again = command("evaluate", asked.name, REFERENCE_OPTION, "DIR")
         raise SpecError(
             f'"{asked.name}" is a ControlNet, which is measured on pictures that training did not use. {_UNDONE}.',
             next_step=f"name a folder of some: {again}",
