@@ -20,6 +20,7 @@ from orchestrator.cli.recipes import setting_rows
 from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.evaluation_result import (
     AskedPrompt,
+    ControlAgreement,
     DrawnWith,
     Estimate,
     EvaluatedAdapter,
@@ -141,9 +142,10 @@ def metrics_page() -> str:
             *(_evaluated_row(measure) for measure in EVALUATED),
             "",
             _INTERVALS,
+            _CONTROL,
             "## `evaluation.json`\n",
             *_model_sections(EvaluationResult, EvaluatedAdapter, AskedPrompt, DrawnWith),
-            *_model_sections(Space, Figure, Estimate, Skipped),
+            *_model_sections(Space, Figure, ControlAgreement, Estimate, Skipped),
         ]
     )
 
@@ -168,6 +170,28 @@ package `lpips` has linear heads for a network whose weights no package has.
 
 The real pictures are those that `--reference` names, or the training pictures that are kept with the adapter. Compare
 with pictures that training has not seen, if there are any: `--reference` then tells learning from learning by heart.
+"""
+_CONTROL = """\
+### Control agreement
+
+What a ControlNet is measured by. `--reference` names pictures that training did not use, two or more. Each is drawn
+anew with every seed, and the images are compared with its map, from 0 (nothing alike) to 1: lines (`canny`, `sketch`)
+by the F1 of their pixels, two of which are one within 0.75 % of the diagonal (at least a pixel); `blur` by SSIM;
+`palette` by the distance of colours. Its kinds of maps are computed from the pictures; those that were `given` in
+training lie in `conditions/` again, and are compared as the `given_map` of its recipe, or else the image with the
+picture itself, both blurred. Captions beside the pictures are the prompts, or those of `--prompts` in turn.
+
+| what is drawn | what it tells |
+| --- | --- |
+| without a map, by the base model | what prompts and chance do |
+| from its own map | how far the map is followed |
+| from the map of the next picture, compared with its own | what an image has of any map: the *gap* is own - shuffled |
+| the picture itself, encoded and decoded | the *ceiling*: what the autoencoder leaves of it |
+| from the maps of its first two kinds at once | whether both are followed, if it was trained on several kinds |
+
+Intervals are over the pictures, each with all its seeds: images of one picture are alike, so more seeds make a figure
+steadier, and more pictures its interval narrower. Prompt fidelity and diversity are those of images from maps of the
+first kind. On the contact sheet each picture has a row for each kind; of two kinds at once, half of each map is shown.
 """
 _INTERVALS = """\
 Where a real picture can be measured too, its figure is the *ceiling*: each with all others, never with itself. *Gap

@@ -1,8 +1,9 @@
 """The entry of a job that measures an adapter: the same prompts and seeds with its base model alone and with it.
 
-What is drawn is kept with the checkpoints under a hash of all it depends on, so that a job that was stopped draws only
-what is missing. The result is a folder with `evaluation.json` (`orchestrator/contract/evaluation_result.py`), the
-images with their index, and a contact sheet.
+A ControlNet draws pictures that training did not use anew, from maps of them. What is drawn is kept with the
+checkpoints under a hash of all it depends on, so that a job that was stopped draws only what is missing. The result is
+a folder with `evaluation.json` (`orchestrator/contract/evaluation_result.py`), the images with their index, and a
+contact sheet.
 """
 
 import shutil
@@ -24,8 +25,15 @@ from orchestrator.contract.evaluation import (
     Evaluation,
     EvaluationPrompts,
 )
-from orchestrator.contract.evaluation_result import AskedPrompt, DrawnWith, EvaluatedAdapter, EvaluationResult, Figure
-from orchestrator.contract.events import Item, Metrics, Phase, Warned, emit
+from orchestrator.contract.evaluation_result import (
+    AskedPrompt,
+    ControlAgreement,
+    DrawnWith,
+    EvaluatedAdapter,
+    EvaluationResult,
+    Figure,
+)
+from orchestrator.contract.events import Metrics, Phase, Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, MEASURES
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import from_hyperparameters
@@ -38,11 +46,36 @@ if TYPE_CHECKING:
     from entrypoints.evaluation.samples import IndexedImage
     from entrypoints.evaluation.spaces import Spaces
     from entrypoints.models.base import BaseModel
-    from entrypoints.models.image_cache import ImageCache
     from entrypoints.models.sampling import DrawRequest
     from entrypoints.training.run import Run
 
     Images = list["Image.Image"]
+
+
+class Job(NamedTuple):
+    """What an evaluation works with."""
+
+    environment: Environment
+    run: "Run"
+    settings: Evaluation
+    adapter: Path
+    """Folder of the adapter."""
+    asked: EvaluationPrompts
+    base: "BaseModel"
+    spaces: "Spaces"
+
+
+class Done(NamedTuple):
+    """What came of drawing and measuring."""
+
+    manifest: AdapterManifest
+    compared: "Compared"
+    samples: Sequence["IndexedImage"]
+    real: int
+    """Pictures that images were compared with."""
+    where: str
+    """Where those come from, in words; empty without any."""
+    control: Sequence[ControlAgreement] = ()
 
 
 def main() -> int:
@@ -56,14 +89,13 @@ def main() -> int:
 
 
 def evaluate(environment: Environment, stop: StopFlag) -> None:
-    """Draw with the base model, put the adapter into it, draw again, measure and publish.
+    """Draw with the base model and with the adapter, measure and publish.
 
     Raises Stopped when the process was asked to end, and TrainingError when something cannot be loaded.
     """
     began = time.monotonic()
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
-    from entrypoints.adapters.loading import load_adapter
     from entrypoints.evaluation.spaces import load_spaces
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.training.run import Run
@@ -82,27 +114,75 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     base = run.load_base_model()
     # Before anything is drawn: what cannot be loaded says so now.
     spaces = load_spaces(base, run.scorer_folder, environment.channel(DINO_CHANNEL))
-    real = _real_pictures(environment, adapter, settings.resolution)
-
-    plain, tuned, others = _requests(asked, settings)
-    total = 2 * (len(plain) + len(others))
-    emit(Phase(name="images", of=total))
-    cache = run.image_cache(base)
-    # Apart, so that other prompts of the one kind leave the batches of the other as they are, which are kept then.
-    before = _draw(run, base, cache, [plain, others], done=0, of=total)
-    manifest = load_adapter(base, adapter, settings.weight)
-    cache = cache.with_adapter(manifest.files_sha256, settings.weight)
-    after = _draw(run, base, cache, [tuned, others], done=len(before), of=total)
-
-    emit(Phase(name="measuring"))
-    compared = _measure(settings, asked, spaces, before, after, real.images)
-    figures = _figures_of_clip(compared.figures)
+    job = Job(environment, run, settings, adapter, asked, base, spaces)
+    done = _with_controlnet(job) if settings.conditions else _with_adapter(job)
+    figures = _figures_of_clip(done.compared.figures)
     if figures:
         emit(Metrics(values=figures))
-    result = _result(run, settings, asked, manifest, spaces, compared, real)
-    samples = _samples(asked, [*plain, *others], [*tuned, *others], before, after, real.images)
-    _publish(environment, result, samples)
+    result = _result(job, done)
+    _publish(environment, result, done.samples)
     _report(environment, result, time.monotonic() - began)
+
+
+def _with_adapter(job: Job) -> Done:
+    """Draw with the base model, put the adapter into it, draw again, and measure."""
+    from entrypoints.adapters.loading import load_adapter
+    from entrypoints.evaluation.kept_drawing import KeptDrawing
+
+    run, settings, asked = job.run, job.settings, job.asked
+    real = _real_pictures(job.environment, job.adapter, settings.resolution)
+    plain, tuned, others = _requests(asked, settings)
+    total = asked.images(settings.seeds)
+    emit(Phase(name="images", of=total))
+    drawing = KeptDrawing(job.base, total, run.stop.check)
+    cache = run.image_cache(job.base)
+    # Apart, so that other prompts of the one kind leave the batches of the other as they are, which are kept then.
+    before = drawing.draw(plain, cache) + drawing.draw(others, cache)
+    manifest = load_adapter(job.base, job.adapter, settings.weight)
+    cache = cache.with_adapter(manifest.files_sha256, settings.weight)
+    after = drawing.draw(tuned, cache) + drawing.draw(others, cache)
+
+    emit(Phase(name="measuring"))
+    compared = _measure(settings, asked, job.spaces, before, after, real.images)
+    samples = _samples(asked, [*plain, *others], [*tuned, *others], before, after, real.images)
+    return Done(manifest, compared, samples, len(real.images), real.where)
+
+
+def _with_controlnet(job: Job) -> Done:
+    """Draw held-out pictures anew, without their maps and from them, and measure."""
+    from entrypoints.adapters.controls import load_network
+    from entrypoints.adapters.loading import require_own_base
+    from entrypoints.evaluation.bootstrap import Bootstrap
+    from entrypoints.evaluation.comparison import compare_controlled
+    from entrypoints.evaluation.control_agreement import control_agreement
+    from entrypoints.evaluation.drawing_anew import control_samples, draw_anew, images_compared
+    from entrypoints.evaluation.held_out import held_out_pictures
+    from entrypoints.evaluation.kept_drawing import KeptDrawing
+
+    run, settings, asked = job.run, job.settings, job.asked
+    manifest = AdapterManifest.read(job.adapter)
+    require_own_base(job.base, job.adapter, manifest)
+    network = load_network(job.base, settings.adapter, job.adapter)
+    folder = _channel(job.environment, REFERENCE_CHANNEL)
+    pictures = held_out_pictures(folder, settings.conditions, settings.given_map, settings.resolution)
+    total = asked.images(settings.seeds, settings.conditions)
+    emit(Phase(name="images", of=total))
+    drawn = draw_anew(
+        drawing=KeptDrawing(job.base, total, run.stop.check),
+        network=network,
+        cache=run.image_cache(job.base),
+        adapter_sha256=manifest.files_sha256,
+        pictures=pictures,
+        asked=asked,
+        settings=settings,
+    )
+    emit(Phase(name="measuring"))
+    bootstrap = Bootstrap(settings.resamples, settings.seed)
+    control = control_agreement(pictures, drawn, bootstrap)
+    compared = compare_controlled(job.spaces, images_compared(drawn, asked, settings), bootstrap)
+    samples = control_samples(pictures, drawn, asked, settings)
+    where = f"{counted(len(pictures), 'picture')} that were named"
+    return Done(manifest, compared, samples, len(pictures), where, control)
 
 
 class Real(NamedTuple):
@@ -149,18 +229,11 @@ def _measure(
     return compare(spaces, on_subject, off_subject, real, bootstrap)
 
 
-def _result(
-    run: "Run",
-    settings: Evaluation,
-    asked: EvaluationPrompts,
-    manifest: AdapterManifest,
-    spaces: "Spaces",
-    compared: "Compared",
-    real: Real,
-) -> EvaluationResult:
+def _result(job: Job, done: Done) -> EvaluationResult:
     """Return what `evaluation.json` holds, the files excepted."""
     from entrypoints.evaluation.bootstrap import CONFIDENCE
 
+    run, settings, asked, manifest = job.run, job.settings, job.asked, done.manifest
     return EvaluationResult(
         adapter=EvaluatedAdapter(
             name=settings.adapter,
@@ -180,11 +253,12 @@ def _result(
             guidance=settings.guidance_scale,
             size=settings.resolution,
         ),
-        real_pictures=len(real.images),
-        reference=real.where,
-        spaces=spaces.described,
-        figures=tuple(compared.figures),
-        skipped=(*compared.skipped, *spaces.skipped),
+        real_pictures=done.real,
+        reference=done.where,
+        spaces=job.spaces.described,
+        figures=tuple(done.compared.figures),
+        control=tuple(done.control),
+        skipped=(*done.compared.skipped, *job.spaces.skipped),
         confidence=CONFIDENCE,
         resamples=settings.resamples,
         bundle_sha256=run.bundle_sha256,
@@ -201,33 +275,6 @@ def _channel(environment: Environment, name: str) -> Path:
         message = f"The channel {name} did not reach the job."
         raise TrainingError("adapter", message, "evaluate the adapter again, with --restart")
     return folder
-
-
-def _draw(
-    run: "Run",
-    base: "BaseModel",
-    cache: "ImageCache",
-    requests: Sequence[Sequence["DrawRequest"]],
-    *,
-    done: int,
-    of: int,
-) -> "Images":
-    """Return the images of requests; only those that no attempt has drawn are drawn."""
-    from entrypoints.models.sampling import batches, draw_batch
-
-    images: Images = []
-    parts: list[Sequence[DrawRequest]] = []
-    for group in requests:
-        parts += batches(base, group, run.drawing)
-    for batch in parts:
-        run.stop.check()
-        kept = cache.read_whole(batch)
-        if kept is None:
-            kept = draw_batch(base, batch, run.drawing, run.stop.check)
-            cache.keep(batch, kept)
-        images += kept
-        emit(Item(done=done + len(images), of=of))
-    return images
 
 
 def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:

@@ -83,6 +83,23 @@ def _load(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: floa
 
 def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -> None:
     """Raise TrainingError("adapter") unless the files are whole, the base model is theirs and the kind is known."""
+    require_own_base(base, folder, manifest)
+    if manifest.kind == CONTROLNET:
+        raise TrainingError(
+            "adapter",
+            f"The adapter in {folder} is a ControlNet, which changes nothing in a base model: it steers what is drawn.",
+            "name it in a control: adapters draw ... --control KIND=PICTURE,net=FOLDER",
+        )
+    if manifest.kind not in KINDS:
+        raise TrainingError(
+            "adapter",
+            f'The adapter in {folder} is of the kind "{manifest.kind}", which this version does not know.',
+            "upgrade orchestrator",
+        )
+
+
+def require_own_base(base: BaseModel, folder: Path, manifest: AdapterManifest) -> None:
+    """Raise TrainingError("adapter") unless the files are whole and the base model is the one that they belong to."""
     damaged = manifest.damaged_files(folder)
     if damaged:
         names = ", ".join(damaged)
@@ -106,16 +123,4 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
             "adapter",
             f"The adapter in {folder} changes {parts}, and its base model has no such parts.",
             "fetch it again",
-        )
-    if manifest.kind == CONTROLNET:
-        raise TrainingError(
-            "adapter",
-            f"The adapter in {folder} is a ControlNet, which changes nothing in a base model: it steers what is drawn.",
-            "name it in a control: adapters draw ... --control KIND=PICTURE,net=FOLDER",
-        )
-    if manifest.kind not in KINDS:
-        raise TrainingError(
-            "adapter",
-            f'The adapter in {folder} is of the kind "{manifest.kind}", which this version does not know.',
-            "upgrade orchestrator",
         )

@@ -25,6 +25,22 @@ _PAIR = 2
 _MOST_NEGATIVE = 0.025
 """Share of the resamples in which the base model may be nearer than real pictures are to one another."""
 
+_SUBJECT_FIDELITY = "subject fidelity"
+_DRIFT = "drift"
+_OF_SUBJECTS = (_SUBJECT_FIDELITY, _DRIFT)
+_NOT_OF_CONTROLNETS = (
+    Skipped(
+        what=_SUBJECT_FIDELITY,
+        why="a ControlNet learns no subject",
+        how="evaluate an adapter that does, such as one by dreambooth; for this one see control agreement",
+    ),
+    Skipped(
+        what=_DRIFT,
+        why="without a map a ControlNet changes nothing",
+        how="see prompt fidelity and diversity, which say what following maps costs",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -63,7 +79,7 @@ def compare(
         if real:
             of_real = network.embed_images(real)
             found.figures.append(_subject_fidelity(name, base, adapter, of_real, bootstrap))
-        if name == CLIP and spaces.clip is not None:
+        if name == CLIP and spaces.clip is not None and all(asked.texts):
             found.figures.append(_prompt_fidelity(spaces.clip, asked, base, adapter, bootstrap))
         if asked.seeds >= _LEAST_TO_COMPARE:
             spread_of_base = _distances_of_seeds(base, asked.seeds)
@@ -79,21 +95,31 @@ def compare(
     return found
 
 
+def compare_controlled(spaces: Spaces, asked: Drawn, bootstrap: Bootstrap) -> Compared:
+    """Measure what a ControlNet drew, beside its agreement with maps: what that costs in fidelity and diversity."""
+    compared = compare(spaces, asked, Drawn([], asked.seeds, [], []), [], bootstrap)
+    applicable = [one for one in compared.skipped if one.what not in _OF_SUBJECTS]
+    return Compared(compared.figures, [*applicable, *_NOT_OF_CONTROLNETS])
+
+
 def _skipped(asked: Drawn, unrelated: Drawn, real: Sequence[Image.Image]) -> list[Skipped]:
     """Return what cannot be measured on these images."""
     skipped = []
     if not real:
         why = "there are no real pictures to compare with"
-        skipped.append(Skipped(what="subject fidelity", why=why, how="name a folder of some: --reference DIR"))
+        skipped.append(Skipped(what=_SUBJECT_FIDELITY, why=why, how="name a folder of some: --reference DIR"))
     elif len(real) < _LEAST_TO_COMPARE:
         why = "one real picture has no other to compare it with"
         skipped.append(Skipped(what="the ceiling of real pictures", why=why, how="add pictures: --reference DIR"))
+    if not all(asked.texts):
+        why = "some pictures have no caption"
+        skipped.append(Skipped(what="prompt fidelity", why=why, how="write captions beside them, or --prompts FILE"))
     if asked.seeds < _LEAST_TO_COMPARE:
         why = "each prompt has one image"
         skipped.append(Skipped(what="diversity", why=why, how="draw more: --seeds 4"))
     if not unrelated.texts:
         why = "no prompt is unrelated to what the adapter has learned"
-        skipped.append(Skipped(what="drift", why=why, how="name prompts that have less in common: --prompts FILE"))
+        skipped.append(Skipped(what=_DRIFT, why=why, how="name prompts that have less in common: --prompts FILE"))
     return skipped
 
 

@@ -13,7 +13,7 @@ from entrypoints.evaluation.report import MOST_IMAGE_BYTES, write_page
 from entrypoints.evaluation.report_images import Compared, Pictures, compared_prompts, real_photos
 from entrypoints.evaluation.report_words import Ending, Fact
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.evaluation_result import Estimate, EvaluationResult, Figure
+from orchestrator.contract.evaluation_result import ControlAgreement, Estimate, EvaluationResult, Figure
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, EVALUATED, Measure
 from orchestrator.contract.plurals import counted
 
@@ -33,6 +33,23 @@ class Lane(NamedTuple):
     left: float | None
     """Where the interval begins; None without one."""
     width: float | None
+
+
+Named = tuple[str, str, Estimate | None]
+"""Name and kind of a lane, and its estimate."""
+
+
+class Controlled(NamedTuple):
+    """How far a ControlNet is obeyed, as the page shows it."""
+
+    label: str
+    lanes: Sequence[Lane]
+    gap: str
+    """Own minus shuffled map, as text; empty where it was not measured."""
+    times_base: str
+    """Ratio to the base model, as text; empty where that means nothing."""
+    share_of_ceiling: str
+    """Ratio to the ceiling, as text; empty where that means nothing."""
 
 
 class Measured(NamedTuple):
@@ -63,6 +80,7 @@ def write_evaluation_report(environment: Environment, folder: Path, result: Eval
         "ending": ending,
         "facts": _facts(result),
         "figures": list(_measured(result)),
+        "control": [_controlled(figure) for figure in result.control],
         "asked": asked,
         "unrelated": unrelated,
         "real": real_photos(folder, pictures),
@@ -85,7 +103,7 @@ def _facts(result: EvaluationResult) -> list[Fact]:
     facts = [
         Fact("adapter", f"{adapter.name}, {adapter.kind} by {adapter.recipe}, {adapter.sha256[:12]}"),
         Fact("base model", f"{result.base_model.id}, {result.base_model.fingerprint[:12]}"),
-        Fact("prompts", f"{counted(len(result.prompts), 'prompt')}, and {len(result.unrelated)} unrelated"),
+        Fact("prompts", _prompts(result)),
         Fact("seeds", f"{counted(len(result.seeds), 'seed')} of each prompt: {seeds}"),
         Fact("drawn in", f"{counted(drawn.steps, 'step')}, guidance {drawn.guidance:g}, {drawn.size} pixels"),
         Fact("reference", result.reference or "none"),
@@ -95,6 +113,13 @@ def _facts(result: EvaluationResult) -> list[Fact]:
     if adapter.weight != 1:
         facts.insert(1, Fact("weight", f"{adapter.weight:g}"))
     return facts
+
+
+def _prompts(result: EvaluationResult) -> str:
+    """Return how many prompts there are, in words."""
+    if result.control:
+        return f"{len(result.prompts)}, one for each picture that is drawn anew"
+    return f"{len(result.prompts)}, and {len(result.unrelated)} that are unrelated"
 
 
 def _measured(result: EvaluationResult) -> Iterator[Measured]:
@@ -108,11 +133,28 @@ def _measured(result: EvaluationResult) -> Iterator[Measured]:
             measure=measure.label,
             term=_term(measure, figure.space),
             space=labels.get(figure.space, figure.space),
-            lanes=_lanes(figure),
+            lanes=_lanes(_named(figure)),
             gap=_text(figure.gap_closed, 2),
             differs=_difference(figure.difference),
             no_interval=figure.no_interval,
         )
+
+
+def _controlled(figure: ControlAgreement) -> Controlled:
+    """Return the agreement with one kind of map, as the page shows it."""
+    named = (
+        ("without", "base", figure.base),
+        ("shuffled", "base", figure.shuffled),
+        ("with", "adapter", figure.own),
+        ("ceiling", "real", figure.ceiling),
+    )
+    return Controlled(
+        label=figure.label,
+        lanes=_lanes(named),
+        gap=_text(figure.gap),
+        times_base=_text(figure.times_base, 2),
+        share_of_ceiling=_text(figure.share_of_ceiling, 2),
+    )
 
 
 def _term(measure: Measure, space: str) -> str:
@@ -122,10 +164,14 @@ def _term(measure: Measure, space: str) -> str:
     return "mean cosine"
 
 
-def _lanes(figure: Figure) -> list[Lane]:
-    """Return the estimates of a figure on one axis."""
+def _named(figure: Figure) -> list[Named]:
+    """Return the estimates of a figure with their names and colours."""
     base = "another seed" if figure.measure == "drift" else "base"
-    named = ((base, "base", figure.base), ("adapter", "adapter", figure.adapter), ("real", "real", figure.ceiling))
+    return [(base, "base", figure.base), ("adapter", "adapter", figure.adapter), ("real", "real", figure.ceiling)]
+
+
+def _lanes(named: Sequence[Named]) -> list[Lane]:
+    """Return estimates on one axis, those that are known."""
     known = [(name, kind, estimate) for name, kind, estimate in named if estimate is not None]
     marks = [mark for _, _, each in known for mark in (each.value, each.low, each.high) if mark is not None]
     low = min(marks)

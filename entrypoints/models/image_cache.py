@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import settings_sha256
@@ -54,6 +55,11 @@ class ImageCache:
     def with_adapter(self, sha256: str, weight: float) -> "ImageCache":
         """Return the cache of the model with an adapter put into it at some strength."""
         return replace(self, model={**self.model, "adapter": sha256, "weight": weight})
+
+    def with_conditions(self, shown: Sequence[Tensor]) -> "ImageCache":
+        """Return the cache of the model for a batch to which the adapter, a ControlNet, is shown these pictures."""
+        pictures = [hashlib.sha256(one.numpy().tobytes()).hexdigest() for one in shown]
+        return replace(self, model={**self.model, "conditions": pictures})
 
     def paths(self, batch: Sequence[DrawRequest]) -> list[Path]:
         """Return where the images of a batch lie, or will lie."""

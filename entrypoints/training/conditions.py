@@ -7,17 +7,14 @@ most MOST_KEPT bytes of condition pictures are kept; those of a larger data set 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from entrypoints.conditions.maps import condition_map
+from entrypoints.conditions.shown import bytes_of, condition_of, from_bytes
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
+from entrypoints.runtime.pictures import CaptionedImage
 from entrypoints.training.latents import CENTRE, Cut
 from orchestrator.contract.buckets import Size
-from orchestrator.contract.conditions import GIVEN
 from orchestrator.contract.datasets import CONDITIONS_FOLDER
 from orchestrator.contract.recipes.controlnet import ControlNet
 
@@ -70,39 +67,13 @@ class ConditionPictures:
         is_fixed = cut == CENTRE
         if is_fixed and key in self._kept:
             return self._kept[key]
-        shown = condition_of(image, size, kind, cut)
+        shown = condition_of(image, size, kind, *cut)
         pixels = bytes_of(shown)
         bytes_then = self._kept_bytes + pixels.numel()
         if is_fixed and bytes_then <= MOST_KEPT:
             self._kept[key] = pixels
             self._kept_bytes = bytes_then
         return pixels
-
-
-def bytes_of(picture: Image.Image) -> Tensor:
-    """Return an RGB picture as bytes, (3, height, width)."""
-    values = np.array(picture)  # (height, width, 3)
-    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
-
-
-def from_bytes(pictures: Sequence[Tensor]) -> Tensor:
-    """Return pictures of one size as a ControlNet takes them: (pictures, 3, height, width), from 0 to 1."""
-    return torch.stack(list(pictures)).float() / 255
-
-
-def condition_of(image: CaptionedImage, size: Size, kind: str, cut: Cut = CENTRE) -> Image.Image:
-    """Return what a ControlNet is shown of an image that is cut to a size: RGB, of that size."""
-    if kind != GIVEN:
-        picture = crop(read_image(image.path), size, *cut)
-        return condition_map(kind, picture)
-    if image.condition is None:
-        raise ValueError(f"{image.path.name} has no condition")  # `require_conditions` has looked
-    shown = read_image(image.condition)
-    with Image.open(image.path) as picture:
-        whole = picture.size
-    if shown.size != whole:  # a size apart in rounding would be cut a pixel apart
-        shown = shown.resize(whole, Image.Resampling.LANCZOS)
-    return crop(shown, size, *cut)
 
 
 def require_conditions(recipe: ControlNet, images: Sequence[CaptionedImage]) -> None:

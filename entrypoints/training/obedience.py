@@ -14,21 +14,20 @@ from PIL import Image
 
 from entrypoints.conditions.agreement import agreement
 from entrypoints.conditions.maps import condition_map
+from entrypoints.conditions.shown import condition_of, wanted_of
 from entrypoints.runtime.pictures import CaptionedImage, crop, read_image
-from entrypoints.training.conditions import condition_of
 from orchestrator.contract.buckets import Size
-from orchestrator.contract.conditions import BLUR, GIVEN
+from orchestrator.contract.conditions import GIVEN, measured_by
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.figures import AFTER, BEFORE, CONDITION_AGREEMENT, CONDITION_OBEYED
 from orchestrator.contract.recipes.controlnet import ControlNet
+from orchestrator.contract.samples import WITHOUT_WORDS
 
 DIGITS = 4
 """Of a figure: the rest is noise."""
 NOT_COMPARED = (
     "Condition obeyed is not measured: images of one picture alone have no conditions of others to be compared with."
 )
-WITHOUT_WORDS = "without words"
-"""Stands for an empty prompt."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def obedience(
             wanted = _wanted(recipe, other, kind)
             if wanted is None:
                 continue
-            found = agreement(measured_kind(recipe, kind), image, wanted)
+            found = agreement(measured_by(kind, recipe.given_map), image, wanted)
             if number == own:
                 right = found
             else:
@@ -137,22 +136,13 @@ def obedience(
     return Obedience(torch.tensor(agreements), torch.tensor(gaps))
 
 
-def measured_kind(recipe: ControlNet, kind: str) -> str:
-    """Return the kind of map by which images with a condition of a kind are measured."""
-    if kind != GIVEN:
-        return kind
-    return recipe.given_map or BLUR
-
-
 def _wanted(recipe: ControlNet, watched: Watched, kind: str) -> Image.Image | None:
     """Return the map that an image has which obeys a picture's condition of a kind; None where that is not at hand."""
-    if kind == watched.kind and kind != GIVEN:
-        return watched.condition
-    if kind != GIVEN or recipe.given_map is None:
-        return condition_map(measured_kind(recipe, kind), watched.picture)
-    if watched.kind == GIVEN:
-        return watched.condition
-    return None
+    if kind == watched.kind:
+        return wanted_of(kind, recipe.given_map, watched.picture, watched.condition)
+    if kind == GIVEN and recipe.given_map is not None:
+        return None
+    return condition_map(measured_by(kind, recipe.given_map), watched.picture)
 
 
 def final_figures(

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from PIL import Image
 
 from entrypoints.adapters.controlnet import ControlNetTuner
+from entrypoints.conditions.shown import bytes_of, from_bytes
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.control import draw_from_conditions
 from entrypoints.models.sampling import DrawRequest
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.pictures import CaptionedImage
-from entrypoints.training.conditions import bytes_of, from_bytes
 from entrypoints.training.control import ControlObjective
 from entrypoints.training.obedience import NOT_COMPARED, Obedience, Watched, obedience, watched_pictures
 from entrypoints.training.publication import draw_untuned

@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry
+from orchestrator.adapters.usage import drawing_settings
 from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter, require_unchanged
 from orchestrator.cli.output import print_warning, say
-from orchestrator.contract.adapter import EMBEDDING
+from orchestrator.contract.adapter import CONTROLNET, EMBEDDING
 from orchestrator.contract.command_line import command
-from orchestrator.contract.evaluation import KINDS, MOST_PROMPTS, Evaluation, EvaluationPrompts
+from orchestrator.contract.evaluation import KINDS, MOST_PROMPTS, REFERENCE_CHANNEL, Evaluation, EvaluationPrompts
+from orchestrator.contract.generation import MAX_SCALE
 from orchestrator.contract.problem import problems_of
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.recipe import BUILTIN, Recipe, recipe_class
+from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_index
 from orchestrator.errors import JobError, SpecError
 from orchestrator.planning.evaluation import (
@@ -24,6 +27,7 @@ from orchestrator.planning.evaluation import (
     require_dino,
     require_fit,
 )
+from orchestrator.planning.held_out import REFERENCE_OPTION, Asked, HeldOut, prepare_held_out, require_computable
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.settings import Settings, typed_path
 from orchestrator.specs.evaluation_prompts import read_prompts, unrelated_prompts, usual_prompts
@@ -66,12 +70,19 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     _require_kind(chosen)
     _require_weight(chosen, given["weight"])
     base = base_of(chosen, given["base_model"], _UNDONE)
-    prompts = _prompts(chosen, given["prompts"])
-    reference = _folder(given["reference"], "--reference")
+    folder = _folder(given["reference"], REFERENCE_OPTION)
+    reference: Path | HeldOut | None = folder
+    recipe = _recipe(chosen)
+    choices = {name: given[name] for name in _CHOICES if given[name] is not None}
+    if isinstance(recipe, ControlNet):
+        reference = _held_out(chosen, recipe, given["prompts"], folder, scratch / REFERENCE_CHANNEL)
+        prompts = reference.prompts
+        choices |= {"conditions": recipe.conditions, "given_map": recipe.given_map}
+    else:
+        prompts = _prompts(chosen, recipe, given["prompts"])
     dino = _folder(given["dino"], "--dino")
     if dino is not None:
         require_dino(dino)
-    choices = {name: given[name] for name in _CHOICES if given[name] is not None}
     fields = evaluation_settings(chosen.name, chosen.manifest, base.name, base.revision, choices)
     spec, evaluation = _spec(chosen.name, prompts, fields, given)
     require_fit(spec, chosen.manifest, settings)
@@ -99,7 +110,13 @@ def _require_kind(chosen: ChosenAdapter) -> None:
 
 
 def _require_weight(chosen: ChosenAdapter, weight: float | None) -> None:
-    """Raise SpecError for a strength that the adapter cannot have: a word is known or not, a rotation whole."""
+    """Raise SpecError for a strength that the adapter cannot have: a word is known or not, a rotation whole.
+
+    That of a ControlNet is the scale of what it adds, which has limits of its own.
+    """
+    if chosen.manifest.kind == CONTROLNET and weight is not None and not 0 <= weight <= MAX_SCALE:
+        message = f'"{chosen.name}" is a ControlNet, whose strength is from 0 to {MAX_SCALE}. {_UNDONE}.'
+        raise SpecError(message, next_step="give it such a --weight, or leave it out")
     is_whole = chosen.manifest.kind == EMBEDDING or chosen.manifest.config.get("tuner") == "oft"
     if is_whole and weight not in (None, 1):
         raise SpecError(f'"{chosen.name}" has no strength other than 1. {_UNDONE}.', next_step="leave --weight out")
@@ -117,7 +134,7 @@ def _spec(
     job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
     try:
         evaluation = Evaluation.model_validate(fields)
-        images = prompts.images(evaluation.seeds)
+        images = prompts.images(evaluation.seeds, evaluation.conditions)
         evaluation = evaluation.model_copy(update={"images": images})
         return JobSpec(recipe=evaluation, **job), evaluation
     except ValidationError as error:
@@ -129,9 +146,21 @@ def _spec(
         raise SpecError(message, problems=problems, next_step=command("evaluate", "--help")) from error
 
 
-def _prompts(chosen: ChosenAdapter, file: Path | None) -> EvaluationPrompts:
+def _held_out(
+    chosen: ChosenAdapter,
+    recipe: ControlNet,
+    file: Path | None,
+    reference: Path | None,
+    destination: Path,
+) -> HeldOut:
+    """Return the pictures that a ControlNet draws anew, with their prompts."""
+    prompts = read_prompts(typed_path(file), recipe) if file is not None else []
+    asked = Asked(chosen.name, recipe, chosen.manifest, reference, prompts)
+    return prepare_held_out(asked, drawing_settings(chosen.manifest).size, destination)
+
+
+def _prompts(chosen: ChosenAdapter, recipe: Recipe, file: Path | None) -> EvaluationPrompts:
     """Return what is drawn: somebody's prompts, or those of the adapter's recipe, or those it was judged by."""
-    recipe = _recipe(chosen)
     asked = []
     if file is not None:
         asked = read_prompts(typed_path(file), recipe)
@@ -148,11 +177,22 @@ def _prompts(chosen: ChosenAdapter, file: Path | None) -> EvaluationPrompts:
 def _recipe(chosen: ChosenAdapter) -> Recipe:
     """Return the recipe of an adapter with its settings; raises JobError for one of another version."""
     manifest = chosen.manifest
+    if manifest.kind == CONTROLNET:
+        require_computable(chosen.name, manifest)
     try:
-        return recipe_class(manifest.recipe).model_validate(manifest.config)
+        recipe = recipe_class(manifest.recipe).model_validate(manifest.config)
     except ValueError as error:
-        message = f'This version cannot read the settings of "{chosen.name}" (recipe {manifest.recipe}). {_UNDONE}.'
-        raise JobError(message, next_step="upgrade orchestrator, or train the adapter again") from error
+        raise _unreadable(chosen) from error
+    if isinstance(recipe, ControlNet) != (manifest.kind == CONTROLNET):
+        raise _unreadable(chosen)
+    return recipe
+
+
+def _unreadable(chosen: ChosenAdapter) -> JobError:
+    """Return the error for an adapter of a recipe, or of settings, that are not known here."""
+    recipe = chosen.manifest.recipe
+    message = f'This version cannot read the settings of "{chosen.name}" (recipe {recipe}). {_UNDONE}.'
+    return JobError(message, next_step="upgrade orchestrator, or train the adapter again")
 
 
 def _captions(chosen: ChosenAdapter, recipe: Recipe) -> list[EvaluationPrompt]:

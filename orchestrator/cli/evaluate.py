@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     "--reference",
     metavar="DIR",
     shell_complete=folders,
-    help="Real pictures to compare with; those kept with the adapter when left out.",
+    help="Real pictures to compare with; those kept with the adapter when left out. A ControlNet needs some that "
+    "training did not use.",
 )
 @click.option(
     "--prompts",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Prompts, one a line, {} where the subject stands; those of the recipe when left out.",
+    help="Prompts, one a line, {} where the subject stands; those of the recipe when left out. For a ControlNet they "
+    "take the place of the pictures' captions.",
 )
 @click.option("--seeds", metavar="N", type=int, help="Images of each prompt; 4 when left out.")
 @click.option(
@@ -60,13 +62,16 @@ def evaluate(adapter: str, *, target: str, dry_run: bool, yes: bool, **given: An
     """Measure an adapter beside its base model: the same prompts and seeds, none of them used in training.
 
     Subject fidelity, prompt fidelity, diversity, and drift on unrelated prompts, in two feature spaces or more, with
-    bootstrap intervals. A job that was stopped goes on when the command is typed again: images that it has drawn are
-    kept.
+    bootstrap intervals. A ControlNet draws pictures anew that training did not use, and what is measured is whether
+    images have what its maps show.
+
+    A job that was stopped goes on when the command is typed again: images that it has drawn are kept.
 
     \b
     evaluate dog
     evaluate dog --reference ./dog --prompts prompts.txt --seeds 8
     evaluate dog --target sagemaker --max-usd 2
+    evaluate edges --reference ./new-pictures
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.cli.asked_evaluation import ask
     from orchestrator.settings import Settings
@@ -124,6 +129,8 @@ def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start,
 
 def _facts(asked: "AskedEvaluation") -> list[tuple[str, str]]:
     """Return what an evaluation is going to do."""
+    from orchestrator.contract.evaluation import ways_of
+
     settings = asked.settings
     prompts = counted(len(asked.prompts.prompts), "prompt")
     others = counted(len(asked.prompts.unrelated), "unrelated prompt")
@@ -134,8 +141,12 @@ def _facts(asked: "AskedEvaluation") -> list[tuple[str, str]]:
     reference = "the pictures kept with the adapter"
     if dataset is not None:
         reference = f"{counted(len(dataset.images), 'picture')} in {dataset.folder}"
+    drawn = ("prompts", f"{prompts} and {others}, x {seeds} x 2 models: {images}")
+    if settings.conditions:
+        ways = 1 + len(ways_of(settings.conditions))
+        drawn = ("pictures", f"{prompts}, x {seeds} x {counted(ways, 'way')} to show maps or none: {images}")
     return [
-        ("prompts", f"{prompts} and {others}, x {seeds} x 2 models: {images}"),
+        drawn,
         ("images", f"{settings.resolution} pixels, {steps}, guidance {settings.guidance_scale:g}"),
         ("reference", reference),
         ("base model", settings.base_model),

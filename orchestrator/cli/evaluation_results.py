@@ -9,6 +9,7 @@ from orchestrator.contract.figures import EVALUATED
 from orchestrator.contract.plurals import counted
 
 _HEADS = ("MEASURE", "BY", "BASE", "ADAPTER", "DIFFERENCE", "REAL PHOTOS", "GAP CLOSED")
+_CONTROL_HEADS = ("CONTROL AGREEMENT", "WITHOUT", "WITH", "SHUFFLED", "WITH - SHUFFLED", "CEILING", "OF CEILING")
 _ABSENT = "-"
 
 
@@ -23,6 +24,8 @@ def evaluation_facts(location: str) -> list[tuple[str, str]]:
 
 def print_evaluation(result: EvaluationResult) -> None:
     """Print the figures as a table, and below it what was skipped."""
+    if result.control:
+        _print_control(result)
     labels = {measure.name: measure.label for measure in EVALUATED}
     spaces = {space.name: space.label for space in result.spaces}
     rows = []
@@ -33,10 +36,15 @@ def print_evaluation(result: EvaluationResult) -> None:
     click.echo()
     print_table(_HEADS, rows)
     share = f"{result.confidence:.0%}"
+    drift = ""
+    if result.unrelated:
+        drift = (
+            f", and for drift of {counted(len(result.unrelated), 'unrelated prompt')}, "
+            "where BASE is the drift from seed to seed"
+        )
     say(
         f"In brackets: {share} bootstrap intervals over the images of {counted(len(result.prompts), 'prompt')} x "
-        f"{counted(len(result.seeds), 'seed')}, and for drift of {counted(len(result.unrelated), 'unrelated prompt')}, "
-        "where BASE is the drift from seed to seed."
+        f"{counted(len(result.seeds), 'seed')}{drift}."
     )
     reasons = dict.fromkeys(figure.no_interval for figure in result.figures if figure.no_interval)
     for reason in reasons:
@@ -45,6 +53,22 @@ def print_evaluation(result: EvaluationResult) -> None:
         click.echo("\nSkipped:")
     for skipped in result.skipped:
         say(f"  {skipped.what}: {skipped.why}. To measure it: {skipped.how}")
+
+
+def _print_control(result: EvaluationResult) -> None:
+    """Print for each kind of map whether images have what it shows."""
+    rows = []
+    for figure in result.control:
+        shown = (figure.base, figure.own, figure.shuffled, figure.gap, figure.ceiling)
+        cells = [_text(estimate) for estimate in shown]
+        rows.append((figure.label, *cells, _text(figure.share_of_ceiling, digits=2)))
+    click.echo()
+    print_table(_CONTROL_HEADS, rows)
+    say(
+        f"Agreement with the maps of {counted(result.control[0].pictures, 'picture')} that were named, from 0 to 1, "
+        "WITHOUT and WITH the ControlNet; SHUFFLED: shown the map of another picture; CEILING: the pictures themselves "
+        "after the autoencoder. In brackets: intervals over the pictures."
+    )
 
 
 def _cells(figure: Figure) -> list[str]:

@@ -137,6 +137,17 @@ LEARNED = tuple(kind.name for kind in _KINDS if kind.needs_weights)
 """Kinds that a network computes."""
 
 
+def measured_by(kind: str, given_map: str | None) -> str:
+    """Return the kind of map by which images that were shown one of a kind are compared.
+
+    `given_map` says what the given maps of a ControlNet are. Where it says nothing, images are to be like the picture
+    itself: as far as its blur is.
+    """
+    if kind != GIVEN:
+        return kind
+    return given_map or BLUR
+
+
 def settings_of(kind: str, values: Mapping[str, Any]) -> MapSettings:
     """Return the settings of a kind, defaults for what `values` leaves out; raises pydantic's ValidationError."""
     return MAP_KINDS[kind].settings.model_validate(dict(values))

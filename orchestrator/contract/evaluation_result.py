@@ -93,6 +93,50 @@ class Figure(_Part):
         return ""
 
 
+class ControlAgreement(_Part):
+    """How far images have what a condition map shows, from 0 to 1: each picture's images against its own map.
+
+    Intervals are over the pictures, each with the images of all its seeds.
+    """
+
+    shown: tuple[str, ...]
+    """Kinds of the maps that the ControlNet was shown at once."""
+    kind: str
+    """Kind of the one that the images are compared with."""
+    measured_by: str
+    """How they are compared: lines by F1, blur and depth by SSIM, a palette by the likeness of its colours."""
+    pictures: int = Field(ge=1)
+    """Pictures that training did not use, which were drawn anew."""
+    images: int = Field(ge=1)
+    """Images of the ControlNet that were measured; the base model has as many."""
+    own: Estimate
+    """Of images that were shown their own map."""
+    base: Estimate
+    """Of the base model's images, with the same prompts and seeds and no map."""
+    gain: Estimate
+    """own - base."""
+    shuffled: Estimate | None = None
+    """Of images that were shown the map of another picture."""
+    gap: Estimate | None = None
+    """own - shuffled: an interval above 0 says that it is the map that images follow."""
+    ceiling: Estimate
+    """Of the pictures themselves, encoded and decoded by the base model's autoencoder."""
+    times_base: Estimate | None = None
+    """own / base; None where the base model's may be 0."""
+    share_of_ceiling: Estimate | None = None
+    """own / ceiling; None where that may be 0."""
+
+    @property
+    def label(self) -> str:
+        """What is measured, in words: "canny", "given, by blur", "canny of canny and blur"."""
+        label = self.kind
+        if self.measured_by != self.kind:
+            label = f"{label}, by {self.measured_by}"
+        if len(self.shown) > 1:
+            label = f"{label} of {' and '.join(self.shown)}"
+        return label
+
+
 class Skipped(_Part):
     """What was not measured."""
 
@@ -170,6 +214,8 @@ class EvaluationResult(_Part):
     """Feature spaces that the figures are in."""
     figures: tuple[Figure, ...] = ()
     """What was measured."""
+    control: tuple[ControlAgreement, ...] = ()
+    """Whether a ControlNet is obeyed, for each kind of map, and for two at once; empty for other adapters."""
     skipped: tuple[Skipped, ...] = ()
     """What was not."""
     confidence: float = 0.95

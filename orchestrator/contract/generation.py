@@ -23,6 +23,8 @@ MOST_ADAPTERS = 8
 MOST_CONTROLS = 8
 MAX_SEED = 2**32 - 1
 MAX_SIZE = 2048
+MAX_SCALE = 2
+"""Of what a ControlNet adds."""
 MOST_PICTURE_BYTES = 2**24
 """Of an encoded picture: more than a PNG of MAX_SIZE has unless it is noise."""
 
@@ -69,7 +71,7 @@ class Control(_Part):
     """Settings of the map, such as `low` and `high` of canny; those left out have their defaults."""
     picture: Picture
     """PNG, JPEG or WebP, in base64; its middle is taken where it has not the shape of the images."""
-    scale: float = Field(1.0, ge=0, le=2)
+    scale: float = Field(1.0, ge=0, le=MAX_SCALE)
     """What the ControlNet adds is multiplied by it."""
     start: float = Field(0.0, ge=0, lt=1)
     """Share of the steps after which it begins to act."""

@@ -24,6 +24,8 @@ MOST_IMAGE_BYTES = 16 * 2**20
 """A PNG of noise, 2048 x 2048 pixels, has 12.6 MB."""
 MOST_IMAGE_PIXELS = 2048 * 2048
 """A recipe's largest resolution."""
+WITHOUT_WORDS = "without words"
+"""Stands for an empty prompt."""
 _LONGEST_PROMPT = 4000  # characters; a recipe's fields hold 2500
 
 Source = Literal["before", "after", "real", "condition"]

@@ -19,6 +19,8 @@ from orchestrator.datasets.findings import Defect, Findings
 from orchestrator.errors import DatasetError
 from orchestrator.terminal import printable
 
+IMAGES_OPTION = "--images"
+"""Names the folder to train on."""
 MAX_IMAGES = 10_000
 MAX_SHOWN_FOLDERS = 10  # sub-folders in a message
 IGNORED = re.compile(
@@ -53,17 +55,24 @@ class Listing(NamedTuple):
         return self.images + self.unusable
 
 
-def list_folder(folder: Path, findings: Findings, *, used: Collection[str] = ()) -> Listing:
+def list_folder(
+    folder: Path,
+    findings: Findings,
+    *,
+    used: Collection[str] = (),
+    option: str = IMAGES_OPTION,
+) -> Listing:
     """Sort the files of `folder` into images, masks and captions and report the others; raises DatasetError.
 
     Sub-folders are not read, and reported when they hold images, unless they are `used` elsewhere.
 
     Hidden files, those that operating systems leave behind, a readme and a licence are ignored without a warning.
+    `option` is the one that named the folder, for messages.
     """
     files: dict[Kind, list[str]] = defaultdict(list)
     folders: list[str] = []
     foreign: dict[Defect, list[str]] = defaultdict(list)
-    for name in _names(folder):
+    for name in _names(folder, option):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             folders.append(name)
@@ -82,14 +91,14 @@ def list_folder(folder: Path, findings: Findings, *, used: Collection[str] = ())
     )
     _check_not_too_many(folder, listing)
     if not listing.images and not listing.unusable:
-        raise _no_images(folder, folders, findings)
+        raise _no_images(folder, folders, findings, option)
     for name in folders:
         if name not in used:
             _warn_of_folder(folder, name, findings)
     return listing
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path, option: str) -> list[str]:
     """Return the names in a folder that are not ignored, sorted; raises DatasetError when it cannot be read."""
     shown = printable(str(folder))
     try:
@@ -101,7 +110,7 @@ def _names(folder: Path) -> list[str]:
     except NotADirectoryError:
         parent = printable(str(folder.parent))
         message = f"{shown} is a file, not a folder of images."
-        raise DatasetError(message, next_step=f"name its folder: --images {parent}") from None
+        raise DatasetError(message, next_step=f"name its folder: {option} {parent}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         message = f"The folder {shown} cannot be read: {reason}."
@@ -187,6 +196,7 @@ def _no_images(
     folder: Path,
     folders: list[str],
     findings: Findings,
+    option: str,
 ) -> DatasetError:
     """Return the error for a folder without images; it names the sub-folders that have some."""
     shown = printable(str(folder))
@@ -210,7 +220,7 @@ def _no_images(
     shown_first = printable(str(first))
     return DatasetError(
         f"{shown} holds no images itself; its sub-folders do: {listed}.",
-        next_step=f"name one of them: --images {shown_first}",
+        next_step=f"name one of them: {option} {shown_first}",
         warnings=findings.warnings,
     )
 

@@ -20,7 +20,7 @@ from orchestrator.datasets.content import warn_of_few
 from orchestrator.datasets.dataset import Dataset, InspectedImage
 from orchestrator.datasets.decoding import Decoded, decode, read_file
 from orchestrator.datasets.findings import Defect, Findings, UnusableError
-from orchestrator.datasets.listing import list_folder
+from orchestrator.datasets.listing import IMAGES_OPTION, list_folder
 from orchestrator.datasets.masks import Masks, write_mask
 from orchestrator.datasets.metadata import without_metadata
 from orchestrator.datasets.similarity import Duplicate, ImageHash, find_duplicates, hash_image, warn_of_duplicates
@@ -42,6 +42,7 @@ def prepare(
     with_conditions: bool = False,
     masked: bool = False,
     of_subject: bool = True,
+    option: str = IMAGES_OPTION,
 ) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
 
@@ -58,7 +59,8 @@ def prepare(
     training needs none of them. Equal folders give equal bytes.
 
     With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
-    gets the number of its image. `of_subject` tells whether the images are all that a subject is learned from.
+    gets the number of its image. `of_subject` tells whether the images are all that a subject is learned from; `option`
+    is the one that named the folder, for messages.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -70,7 +72,7 @@ def prepare(
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        wanted = _Wanted(resolution, with_conditions, masked, of_subject)
+        wanted = _Wanted(resolution, with_conditions, masked, of_subject, option)
         return _prepare(folder, destination, wanted)
     except BaseException:
         _empty(destination)
@@ -84,6 +86,7 @@ class _Wanted(NamedTuple):
     with_conditions: bool
     masked: bool
     of_subject: bool
+    option: str
 
 
 def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
@@ -91,7 +94,7 @@ def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
     resolution = wanted.resolution
     findings = Findings()
     used = [CONDITIONS_FOLDER] if wanted.with_conditions else []
-    listing = list_folder(folder, findings, used=used)
+    listing = list_folder(folder, findings, used=used, option=wanted.option)
     captions = read_captions(folder, listing, findings)
     conditions = find_conditions(folder, listing, findings) if wanted.with_conditions else {}
     masks = Masks(folder, listing, findings, resolution, used=wanted.masked)

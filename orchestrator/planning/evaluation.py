@@ -21,6 +21,7 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.text_length import length_problems
 from orchestrator.datasets import Dataset
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.planning.held_out import REFERENCE_OPTION, HeldOut
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.settings import Settings
@@ -70,7 +71,7 @@ def prepare_evaluation(
     manifest: AdapterManifest,
     prompts: EvaluationPrompts,
     *,
-    reference: Path | None,
+    reference: Path | HeldOut | None,
     dino: Path | None,
     staging: Path,
 ) -> PreparedInputs:
@@ -89,9 +90,18 @@ def prepare_evaluation(
     written = prompts.model_dump(mode="json")
     if reference is None:
         return PreparedInputs(trees=trees, texts=written)
+    if isinstance(reference, HeldOut):
+        trees[REFERENCE_CHANNEL] = tree_of_folder(_DATA, reference.folder)
+        return PreparedInputs(trees=trees, texts=written, dataset=reference.dataset)
     folder = staging / REFERENCE_CHANNEL
     try:
-        dataset = datasets.prepare(reference, folder, resolution=settings.resolution, of_subject=False)
+        dataset = datasets.prepare(
+            reference,
+            folder,
+            resolution=settings.resolution,
+            of_subject=False,
+            option=REFERENCE_OPTION,
+        )
     except OrchestratorError as error:
         return PreparedInputs(trees=trees, texts=written, error=error)
     (folder / CAPTIONS_FILE).unlink(missing_ok=True)

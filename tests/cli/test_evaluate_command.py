@@ -189,6 +189,9 @@ def test_pictures_that_are_none_are_refused_like_those_of_a_training(
     assert monster
     nothing = run("evaluate", "monster", "--reference", empty(tmp_path / "empty"))
     assert (nothing.code, "no image" in nothing.errors.lower()) == (3, True), nothing
+    shutil.copytree(SAMPLE_IMAGES, tmp_path / "above" / "real")
+    above = run("evaluate", "monster", "--reference", str(tmp_path / "above"))
+    assert (above.code, f"--reference {tmp_path / 'above' / 'real'}" in above.errors) == (3, True), above
     folder = tmp_path / "broken"
     folder.mkdir()
     Image.new("RGB", (80, 80)).save(folder / "one.png")

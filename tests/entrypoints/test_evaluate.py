@@ -13,7 +13,13 @@ from entrypoints.evaluate import evaluate
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import Environment
-from orchestrator.contract.evaluation import ADAPTER_CHANNEL, PROMPTS_CHANNEL, Evaluation, EvaluationPrompts
+from orchestrator.contract.evaluation import (
+    ADAPTER_CHANNEL,
+    PROMPTS_CHANNEL,
+    REFERENCE_CHANNEL,
+    Evaluation,
+    EvaluationPrompts,
+)
 from orchestrator.contract.evaluation_result import Estimate, EvaluationResult
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.recipe import Recipe
@@ -174,4 +180,125 @@ def test_an_adapter_of_another_base_model_is_refused(asked: Callable[..., Enviro
     link.unlink()
     link.symlink_to(other, target_is_directory=True)
     with pytest.raises(TrainingError, match="other weights"):
+        evaluate(environment, StopFlag())
+
+
+CONTROLLED = EvaluationPrompts(
+    prompts=(
+        EvaluationPrompt("a dog", "toy, a dog", "a dog"),
+        EvaluationPrompt("a dog", "toy, a dog", "a dog"),
+        EvaluationPrompt("", "toy", ""),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def controlnets(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Callable[[tuple[str, ...]], Path]:
+    """Return ControlNets that were trained for a few steps, far enough to be seen."""
+    trained: dict[tuple[str, ...], Path] = {}
+
+    def of(conditions: tuple[str, ...]) -> Path:
+        if conditions not in trained:
+            recipe = tiny.controlnet(conditions=conditions, learning_rate=0.3, evaluation_prompts=0, validation_steps=4)
+            environment = tiny.lay_out(tmp_path_factory.mktemp("control") / "job", recipe, base_folder)
+            tiny_run(environment)
+            trained[conditions] = environment.model
+        return trained[conditions]
+
+    return of
+
+
+@pytest.fixture
+def controlled(
+    asked: Callable[..., Environment], controlnets: Callable[[tuple[str, ...]], Path]
+) -> Callable[..., Environment]:
+    """Lay out an evaluation of a ControlNet on three pictures."""
+
+    def lay_out(conditions: tuple[str, ...], prompts: EvaluationPrompts = CONTROLLED, **settings: Any) -> Environment:
+        environment = asked(prompts, conditions=conditions, **settings)
+        data = environment.root / "input" / "data"
+        (data / ADAPTER_CHANNEL).unlink()
+        (data / ADAPTER_CHANNEL).symlink_to(controlnets(conditions), target_is_directory=True)
+        folder = tiny.write_pictures(data / REFERENCE_CHANNEL)
+        if "given" in conditions:
+            tiny.write_conditions(folder)
+            for number, path in enumerate(sorted((folder / "conditions").iterdir())):  # which are alike so far
+                with Image.open(path) as condition:
+                    condition.rotate(30 * number).save(path)
+        return environment
+
+    return lay_out
+
+
+@pytest.mark.parametrize(
+    ("conditions", "rows", "images"),
+    [
+        (("canny", "blur"), ["canny", "blur", "canny of canny and blur", "blur of canny and blur"], 6),
+        (("given",), ["given, by blur"], 3),
+    ],
+)
+def test_a_controlnet_is_measured_on_pictures_that_it_draws_anew(
+    controlled: Callable[..., Environment], conditions: tuple[str, ...], rows: list[str], images: int
+) -> None:
+    environment = controlled(conditions)
+    evaluate(environment, StopFlag())
+    result = EvaluationResult.read(environment.model)
+    assert [row.label for row in result.control] == rows
+    for row in result.control:
+        for estimate in (row.own, row.base, row.gain, row.shuffled, row.gap, row.ceiling):
+            if isinstance(estimate, Estimate):
+                assert estimate.low <= estimate.value <= estimate.high
+        assert (row.pictures, row.images) == (3, 6)
+    assert result.control[0].gain.value != 0
+    assert len(kept(environment)) == 3 * 2 * images
+    skipped = {one.what for one in result.skipped}
+    assert {"subject fidelity", "prompt fidelity", "drift"} <= skipped  # one picture has no caption
+    assert all(one.why and one.how for one in result.skipped)
+    assert {figure.measure for figure in result.figures} == {"diversity"}
+
+    index = parse_index((environment.model / "samples" / "index.json").read_bytes())
+    shown = [image.text for image in index.images if image.source == "condition"]
+    assert len(set(shown)) == len(shown) == 3 * len({row.shown for row in result.control})
+    assert {image.source for image in index.images} == {"real", "condition", "before", "after"}
+    assert result.damaged_files(environment.model) == []
+    page = environment.report.read_text()
+    assert "Control agreement" in page
+    for row in rows:
+        assert row in page
+
+
+def test_a_controlnet_at_no_strength_is_its_base_model(controlled: Callable[..., Environment]) -> None:
+    environment = controlled(("canny", "blur"), weight=0.0)
+    evaluate(environment, StopFlag())
+    for row in EvaluationResult.read(environment.model).control:
+        assert row.gain.value == pytest.approx(0, abs=0.02)
+        if row.gap is not None:
+            assert row.gap.value == 0
+
+
+def test_an_evaluation_of_a_controlnet_that_was_stopped_draws_only_what_is_missing(
+    controlled: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: 2)  # noqa: ARG005
+    texts = ("a dog", "a toy", "a red dog")
+    different = EvaluationPrompts(prompts=tuple(EvaluationPrompt(text, text, text) for text in texts))
+    environment = controlled(("given",), different)
+    with pytest.raises(Stopped):
+        evaluate(environment, StopsAfter(16))
+    first = kept(environment)
+    assert 6 < len(first) < 18  # some of those that were shown a map
+    evaluate(environment, StopFlag())
+    second = kept(environment)
+    assert len(second) == 18
+    assert all(second[path] == written for path, written in first.items())
+
+
+def test_a_damaged_controlnet_is_refused(controlled: Callable[..., Environment], tmp_path: Path) -> None:
+    environment = controlled(("given",))
+    channel = environment.root / "input" / "data" / ADAPTER_CHANNEL
+    copy = Path(shutil.copytree(channel, tmp_path / "copy"))
+    (copy / "config.json").write_text("{}")
+    channel.unlink()
+    channel.symlink_to(copy, target_is_directory=True)
+    with pytest.raises(TrainingError, match="damaged"):
         evaluate(environment, StopFlag())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.aws.instances import instance
+from orchestrator.contract.evaluation import Evaluation
 from orchestrator.contract.families import STABLE_DIFFUSION
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import Recipe
@@ -308,3 +309,13 @@ def test_an_optimizer_that_keeps_more_takes_more_memory_and_larger_checkpoints()
         sizes.append((gib(recipe), checkpoint_bytes(recipe, SD15)))
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 4
+
+
+def test_an_evaluation_holds_the_controlnet_that_it_measures() -> None:
+    plain = estimate(Evaluation(adapter="a"), SD15)
+    controlled = estimate(Evaluation(adapter="a", conditions=("canny",)), SD15)
+    assert plain is not None
+    assert controlled is not None
+    more = controlled.parts["weights"] - plain.parts["weights"]
+    assert more == pytest.approx(4 * SD15.control / GIB, abs=0.01)
+    assert more > 0
