@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results.experiments import CANNY, DREAMBOOTH, FULL, INVERSION, PIVOTAL, STYLE, SUBJECTS, UNION
+from benchmarks.results.held_out import PICTURES
 from benchmarks.results.runs import Measured
 from benchmarks.results.style_scorer import StyleScorer
 from entrypoints.evaluation.bootstrap import Bootstrap
@@ -35,6 +36,7 @@ def write_page(path: Path, found: Found) -> None:
         full=full_sentence(found),
         pivotal=pivotal_sentence(found),
         style=style_section(found),
+        held_out=PICTURES,
         control=control_section(found),
         machine=machine_line(),
     )
@@ -150,17 +152,25 @@ def style_section(found: Found) -> str:
 
 
 def control_section(found: Found) -> str:
-    """Return what the evaluations of the ControlNets say."""
+    """Return how far the ControlNets are obeyed on pictures that they were not trained on."""
     lines = []
     for experiment in (CANNY, UNION):
         for one in found.get(experiment.name, ()):
-            for figure in one.evaluations["1.0"].figures:
-                shown = (figure.base, figure.adapter, figure.difference, figure.ceiling)
-                cells = [NOTHING if estimate is None else estimate.text(DIGITS) for estimate in shown]
-                lines.append([one.experiment, figure.measure.replace("_", " "), figure.space, *cells])
+            for agreement in one.evaluations["1.0"].control:
+                estimates = (
+                    agreement.base,
+                    agreement.own,
+                    agreement.times_base,
+                    agreement.gap,
+                    agreement.ceiling,
+                    agreement.share_of_ceiling,
+                )
+                cells = [NOTHING if estimate is None else estimate.text(DIGITS) for estimate in estimates]
+                lines.append([one.experiment, agreement.label, *cells])
     if not lines:
         return "Not measured yet."
-    return table(["training", "measure", "by", "base", "adapter", "difference", "ceiling"], lines)
+    head = ["training", "agreement with", "without a map", "with it", "times", "with - shuffled", "ceiling"]
+    return table([*head, "share of the ceiling"], lines)
 
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:

@@ -117,9 +117,10 @@ def _facts(result: EvaluationResult) -> list[Fact]:
 
 def _prompts(result: EvaluationResult) -> str:
     """Return how many prompts there are, in words."""
+    prompts = counted(len(result.prompts), "prompt")
     if result.control:
-        return f"{len(result.prompts)}, one for each picture that is drawn anew"
-    return f"{len(result.prompts)}, and {len(result.unrelated)} that are unrelated"
+        return f"{prompts}, one for each picture that is drawn anew"
+    return f"{prompts}, and {len(result.unrelated)} unrelated"
 
 
 def _measured(result: EvaluationResult) -> Iterator[Measured]:

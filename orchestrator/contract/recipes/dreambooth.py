@@ -69,7 +69,7 @@ class DreamBooth(LowRank, Denoising):
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Measured: docs/defaults.md. What holds the class in place costs more of the subject than it is worth here.
             values |= {
-                "guidance_scale": 2.5,  # more bleaches a subject before it bleaches a shape
+                "guidance_scale": 2.0,  # more bleaches a subject before it bleaches a shape
                 "targets": "transformer",
                 "steps": 250,
                 "batch_size": 4,
