@@ -100,6 +100,8 @@ def _settings(case: Case) -> dict[str, object]:
         "steps": STEPS,
         "batch_size": BATCH,
         "rank": RANK,
+        "targets": "attention",  # the script has no other
+        "lr_schedule": "constant",
         "resolution": SIZE,
         "evaluation_prompts": 0,
         "prior_preservation": case.prior,

@@ -37,7 +37,10 @@ SETTINGS = {
     "evaluation_seeds": 1,
     "inference_steps": 2,
 }
-RECIPES: dict[str, dict[str, int]] = {"dreambooth": {"class_images": 2}, "textual-inversion": {}}
+RECIPES: dict[str, dict[str, int]] = {
+    "dreambooth": {"prior_preservation": True, "class_images": 2},
+    "textual-inversion": {},
+}
 
 
 class Cloud(NamedTuple):

@@ -34,6 +34,7 @@ VICTIMS = ("training process", "worker", "both")
 SETTINGS = {
     "steps": 12,
     "checkpoint_steps": 1,
+    "prior_preservation": True,
     "class_images": 4,
     "batch_size": 1,
     "gradient_accumulation": 2,

@@ -261,7 +261,7 @@ def test_a_grid_runs_only_what_is_new_and_goes_on_behind_a_failure(
 ) -> None:
     base_model = tiny.write_base_model(tmp_path / "model")
     workplace = Workplace.prepare(tmp_path / "work", base_model, list(SUBJECTS))
-    short = {"steps": 2, "batch_size": 1, "class_images": 2, "inference_steps": 2}
+    short = {"steps": 2, "batch_size": 1, "prior_preservation": True, "class_images": 2, "inference_steps": 2}
     kept, new, failing = (
         a_trial(settings=short, subject="star", seed=7),
         a_trial(settings=short, subject="star", seed=8),

@@ -206,7 +206,9 @@ def write_masks(folder: Path, left: int = 8) -> None:
 def dreambooth(**fields: Any) -> DreamBooth:
     """Return the shortest DreamBooth that still goes through every part."""
     small = {"instance_prompt": "a photo of sks dog", "resolution": SIDE, "steps": 4, "batch_size": 2}
-    small |= {"class_images": 2, "rank": 2, "inference_steps": 2, "evaluation_prompts": 1, "evaluation_seeds": 1}
+    small |= {"rank": 2, "inference_steps": 2, "evaluation_prompts": 1, "evaluation_seeds": 1}
+    small |= {"targets": "attention", "lr_schedule": "constant", "class_images": 2}
+    small["prior_preservation"] = not fields.get("output_preservation", False)
     return DreamBooth(**{**small, "learning_rate": 1e-2, **fields})
 
 

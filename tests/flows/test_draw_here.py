@@ -23,7 +23,7 @@ from orchestrator.storage import S3Store
 from tests.storage.conftest import BUCKET, aws, store, wire
 
 __all__ = ["aws", "store", "wire"]  # fixtures of a bucket on moto
-SHORT = ["steps=3", "evaluation_prompts=1", "evaluation_seeds=2", "inference_steps=3", "class_images=2"]
+SHORT = ["steps=3", "evaluation_prompts=1", "evaluation_seeds=2", "inference_steps=3"]
 PROMPT = "a photo of sks monster"
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -25,7 +25,8 @@ from tests.flows.planted import (
 )
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
-DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=1", "--prompt", "a photo of sks monster"]
+CLASS_PICTURES = ["-s", "prior_preservation=true", "-s", "class_images=1"]
+DREAMBOOTH = ["submit", "dreambooth", *SHORT, *CLASS_PICTURES, "--prompt", "a photo of sks monster"]
 
 
 class Wire:

@@ -18,7 +18,7 @@ from orchestrator.sweeps.samples import decode_cell
 from tests.sweeps.seeking import FAINT, INK, places, written
 
 SHORT = ["-s", "steps=2", "-s", "evaluation_prompts=2", "-s", "evaluation_seeds=1", "-s", "inference_steps=2"]
-SWEEP = ["sweep", "dreambooth", *SHORT, "-s", "class_images=2", "-s", "learning_rate=0.01"]
+SWEEP = ["sweep", "dreambooth", *SHORT, "-s", "learning_rate=0.01"]
 
 
 def command(*words: str) -> list[str]:
@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_the_running_job_and_says_how_to_go_on(settings: Settings)
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a test run in the background, and its children, ignore it
-    words = ["sweep", "dreambooth", "-s", "rank=2,4", "-s", "steps=500", "-s", "class_images=2"]
+    words = ["sweep", "dreambooth", "-s", "rank=2,4", "-s", "steps=500"]
     with subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True) as client:
         assert client.stderr is not None
         assert any("training" in line for line in client.stderr)

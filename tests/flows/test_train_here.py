@@ -21,7 +21,7 @@ from orchestrator.contract.figures import FIGURES
 from orchestrator.settings import Settings
 
 SHORT = ["-s", "steps=4", "-s", "evaluation_prompts=1", "-s", "evaluation_seeds=1", "-s", "inference_steps=3"]
-DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=2"]
+DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "prior_preservation=true", "-s", "class_images=2"]
 KILLS = 5
 
 Run = Callable[..., Any]

@@ -24,7 +24,7 @@ SHORT = [
     "-s",
     "inference_steps=3",
 ]
-DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "class_images=2"]
+DREAMBOOTH = ["submit", "dreambooth", *SHORT, "-s", "prior_preservation=true", "-s", "class_images=2"]
 ON_SAGEMAKER = ["--target", "sagemaker", "--max-usd", "3"]
 
 
