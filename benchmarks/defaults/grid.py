@@ -63,16 +63,9 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         "cosine": _WORD,
         "strong": {**_WORD, "learning_rate": 1e-1},
         "shorter": {**_WORD, "steps": 150},
-        "shorter, strong": {**_WORD, "steps": 150, "learning_rate": 1e-1},
         "2 vectors": {**_WORD, "vectors": 2},
-        "2 vectors, strong": {**_WORD, "vectors": 2, "learning_rate": 1e-1},
         "8 vectors, strong": {**_WORD, "vectors": 8, "learning_rate": 1e-1},
-        "guidance 1.5, strong": {**_WORD, "guidance_scale": 1.5, "learning_rate": 1e-1},
-        "guidance 2.5, strong, longer": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1, "steps": 600},
-        "guidance 2.5, strong, batch 8": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1, "batch_size": 8},
-        "guidance 2.5, stronger": {**_WORD, "guidance_scale": 2.5, "learning_rate": 2e-1},
-        "guidance 2.5, strong": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1},
-        "warm-up": {**_WORD, "warmup_steps": 30},
+        "strong, guidance 2.5": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1},
     },
 }
 DECLARED = "as declared"
