@@ -56,6 +56,12 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         "all layers": _ALL_LAYERS,
         "all layers, slow": {**_ALL_LAYERS, "learning_rate": 1e-3, "steps": 250},
         "transformer, 250, guidance 2": {**_LONG, "guidance_scale": 2.0},
+        "all layers, slow, guidance 2": {
+            **_ALL_LAYERS,
+            "learning_rate": 1e-3,
+            "steps": 250,
+            "guidance_scale": 2.0,
+        },
     },
     "textual-inversion": {
         "constant": {**_WORD, "learning_rate": 2e-2, "lr_schedule": "constant"},
