@@ -485,7 +485,8 @@ def test_one_damaged_job_does_not_hide_the_others(run: Run, settings: Settings, 
 
 
 def test_a_class_prompt_that_nobody_wrote_is_shown_before_training(run: Run) -> None:
-    words = ("submit", "dreambooth", "--images", str(SAMPLE_IMAGES), "--dry-run", "--prompt", "a pair of sks shoes")
+    words = ("submit", "dreambooth", "--images", str(SAMPLE_IMAGES), "--dry-run", "-s", "prior_preservation=true")
+    words += ("--prompt", "a pair of sks shoes")
     assert 'The class pictures are drawn for "a pair of shoes"' in run(*words).stderr
     assert "class pictures" not in run(*words, "-s", "class_prompt=a photo of shoes").stderr
 
@@ -539,7 +540,7 @@ def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
     run: Run, settings: Settings, training_request: Callable[..., Request]
 ) -> None:
     script = """
-    emit(event="step", step=120, of=300, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+    emit(event="step", step=120, of=250, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
     print("noise" * 1000)
     """
     recipe = recipe_class("dreambooth")(instance_prompt="a photo of zwx dog", rare_token="zwx", rank=16)
@@ -551,10 +552,10 @@ def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
     listed = json.loads(run("jobs", "list", "--json").stdout)
     changed = {"rank": 16, "rare_token": "zwx", "instance_prompt": "a photo of zwx dog"}
     told = [(job["recipe"], job["settings"], job["step"], job["steps"]) for job in listed]
-    assert told[0] == ("dreambooth", changed, 120, 300)
+    assert told[0] == ("dreambooth", changed, 120, 250)
     assert told[1][2:] == (None, None)
     _, row, second_row = run("jobs", "list").stdout.splitlines()
-    assert "120/300" in row
+    assert "120/250" in row
     assert 'dreambooth "a photo of zwx dog" rare_token=zwx rank=16' in row
     assert second_row.startswith("second  Failed")
 

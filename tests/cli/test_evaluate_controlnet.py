@@ -107,7 +107,7 @@ def test_a_plan_says_how_many_images_are_drawn_in_how_many_ways(run: Run, make: 
     words = ("evaluate", "union", "--reference", str(pictures(tmp_path / "new")), "--seeds", "2", "--dry-run")
     said = run(*words)
     assert said.code == 0, said
-    assert "3, x 2 seeds x 6 ways" in said.output
+    assert "3 prompts, x 2 seeds x 6 ways" in said.output
     assert "36 images" in said.output
     request = json.loads(run(*words, "--json").output)
     assert {"adapter", "prompts", "reference", "base_model", "code"} == set(channel_uris(request))

@@ -44,7 +44,7 @@ def test_class_pictures_of_other_threads_are_others(drawing: Run, base: BaseMode
     assert class_pictures(drawing, base, "a dog", 1) != first
 
 
-@pytest.mark.parametrize("change", [{"seed": 5}, {"guidance_scale": 2.0}, {"inference_steps": 3}, {"resolution": 16}])
+@pytest.mark.parametrize("change", [{"seed": 5}, {"guidance_scale": 3.0}, {"inference_steps": 3}, {"resolution": 16}])
 def test_class_pictures_of_other_settings_are_others(drawing: Run, base: BaseModel, change: dict[str, Any]) -> None:
     first = class_pictures(drawing, base, "a dog", 1)
     drawing.recipe = drawing.recipe.model_copy(update=change)

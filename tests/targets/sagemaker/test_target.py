@@ -193,7 +193,7 @@ def test_a_list_of_jobs_tells_recipe_settings_and_step_of_the_newest(
     target.wait_for_end(JOB, seconds=60)
     (listed,) = target.summaries()
     assert isinstance(listed, JobSummary)
-    assert (listed.recipe, listed.step, listed.steps) == ("dreambooth", 1, 300)
+    assert (listed.recipe, listed.step, listed.steps) == ("dreambooth", 1, recipe.steps)
     assert listed.settings == {"instance_prompt": "a photo of sks dog", "rank": 16}
     simulator.faults.add(faults.access_denied("sagemaker:DescribeTrainingJob"), "DescribeTrainingJob")
     (listed,) = target.summaries()
