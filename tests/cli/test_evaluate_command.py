@@ -2,16 +2,13 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 from sagemaker_simulator import complaint
 
-from orchestrator.__main__ import main
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.evaluation import PROMPTS_CHANNEL, EvaluationPrompts
 from orchestrator.contract.evaluation_result import (
@@ -35,28 +32,15 @@ from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.targets.local.publication import reserve
 from orchestrator.terminal import printable
+from tests.cli.run_here import Run, Said, run_here
 
 FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
 
 
-class Said(NamedTuple):
-    code: int
-    output: str
-    errors: str
-
-
-Run = Callable[..., Said]
-
-
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str) -> Said:
-        assert settings.home
-        monkeypatch.setattr(sys, "argv", ["orchestrator", *words])
-        code = main()
-        return Said(code, *capsys.readouterr())
-
-    return run
+    assert settings.home
+    return run_here(monkeypatch, capsys)
 
 
 def make_adapter(folder: Path, *, recipe: str = "dreambooth", base: str = "builtin", fingerprint: str = "") -> Path:

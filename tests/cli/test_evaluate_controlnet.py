@@ -2,16 +2,15 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from tests.cli.run_here import Run, run_here
 
 from orchestrator import datasets
-from orchestrator.__main__ import main
 from orchestrator.cli.evaluation_results import print_evaluation
 from orchestrator.contract.adapter import AdapterManifest, BaseModelReference
 from orchestrator.contract.evaluation import PROMPTS_CHANNEL, REFERENCE_CHANNEL, EvaluationPrompts
@@ -34,24 +33,10 @@ FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
 SIDE = 64
 
 
-class Said(NamedTuple):
-    code: int
-    output: str
-    errors: str
-
-
-Run = Callable[..., Said]
-
-
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str) -> Said:
-        assert settings.home
-        monkeypatch.setattr(sys, "argv", ["orchestrator", *words])
-        code = main()
-        return Said(code, *capsys.readouterr())
-
-    return run
+    assert settings.home
+    return run_here(monkeypatch, capsys)
 
 
 def manifest_of(config: dict[str, Any], dataset: str = "d") -> AdapterManifest:

@@ -4,10 +4,9 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
 import boto3
 import pytest
@@ -20,18 +19,10 @@ from orchestrator.__main__ import main
 from orchestrator.requests import channel_uris
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
+from tests.cli.run_here import Run, Said, run_here
 
 ACCOUNT = AwsSettings(region=REGION, account_id="123456789012", bucket=BUCKET, role_arn=ROLE, training_image=IMAGE)
 JOB = ("submit", "dreambooth")
-
-
-class Said(NamedTuple):
-    code: int
-    output: str
-    errors: str
-
-
-Run = Callable[..., Said]
 
 
 @pytest.fixture
@@ -59,12 +50,7 @@ def run(
     settings.home.mkdir(parents=True)
     settings.aws_file.write_text(ACCOUNT.model_dump_json())
 
-    def run(*words: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["orchestrator", *words, "--target", "sagemaker", "--yes"])
-        code = main()
-        return Said(code, *capsys.readouterr())
-
-    return run
+    return run_here(monkeypatch, capsys, "--target", "sagemaker", "--yes")
 
 
 def assert_refused(said: Said, service: SageMakerSimulator, code: int, cause: str, act: str) -> None:
