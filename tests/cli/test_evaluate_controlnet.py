@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from tests.cli.run_here import Run, run_here
 
 from orchestrator import datasets
 from orchestrator.cli.evaluation_results import print_evaluation
@@ -28,6 +27,7 @@ from orchestrator.requests import channel_uris
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
 from orchestrator.storage.tree import tree_of_folder
+from tests.cli.run_here import Run, run_here
 
 FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
 SIDE = 64
