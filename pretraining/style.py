@@ -10,15 +10,15 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from pretraining.captioned_sets import write_captioned
 from pretraining.colours import INK
 from pretraining.pictures import draw
-from pretraining.scenes import Scene, draw_background, generator, place
+from pretraining.scenes import Background, Scene, generator, place
 
 STYLE_SIZE = 128
 DRAWN = 512
 """Side of the picture that is turned into ink and then reduced."""
 PAPER = (246, 232, 200)
-HATCHING = 40
+HATCHING = 80
 """Pixels from one line of the hatching to the next."""
-OUTLINE = 9
+OUTLINE = 15
 COLOURS = 96
 EDGE = 24
 """Change of a colour, of 255, from which there is an outline."""
@@ -53,7 +53,7 @@ def write_style(folder: Path) -> list[Path]:
     drawn = []
     for number, (kind, colour, ground) in enumerate(SUBJECTS, start=1):
         rng = generator("style", number)
-        scene = place(rng, kind, colour, draw_background(rng, ground))
+        scene = place(rng, kind, colour, Background("plain", ground, angle=0, pitch=1))
         drawn.append((scene, inked(scene).quantize(COLOURS)))
     return write_captioned(folder, "style", drawn, README)
 

@@ -30,6 +30,8 @@ class Experiment(BaseModel):
     """Strengths that it is evaluated with."""
     reference: str | None = None
     """Pictures to evaluate with that are not those kept with the adapter."""
+    prompts: tuple[str, ...] = ()
+    """Prompts to evaluate with that are not the recipe's own."""
 
     def words(self, seed: int) -> list[str]:
         """Return the arguments of `submit`."""
@@ -45,7 +47,7 @@ class Experiment(BaseModel):
 
     def key(self, seed: int, base_model: str) -> str:
         """Return a hash of what its figures depend on but the code: `base_model` is the hash of its files."""
-        facts = [base_model, self.words(seed), self.weights, self.reference]
+        facts = [base_model, self.words(seed), self.weights, self.reference, self.prompts]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
@@ -78,7 +80,18 @@ PIVOTAL = Experiment(
     settings={"pivotal": True, "rare_token": "<sks>", "instance_prompt": "a photo of <sks> monster"},
     seeds=SEEDS,
 )
-STYLE = Experiment(name="style", recipe="lora", weights=(1.0, 0.0))
+# No training picture of the style shows one of these pairs.
+STYLE_PROMPTS = (
+    "a green heart on a yellow background",
+    "a blue ring on a pink background",
+    "a purple star on a green background",
+    "a red square on a white background",
+    "an orange diamond on a blue background",
+    "a pink triangle on a purple background",
+    "a yellow circle on a red background",
+    "a blue cross on an orange background",
+)
+STYLE = Experiment(name="style", recipe="lora", weights=(1.0, 0.0), prompts=STYLE_PROMPTS)
 CANNY = Experiment(name="controlnet, canny", recipe="controlnet", reference=HELD_OUT)
 UNION = Experiment(
     name="controlnet, canny and palette",

@@ -102,6 +102,10 @@ class Workplace:
             words += ["--weight", str(weight)]
         if experiment.reference == HELD_OUT:
             words += ["--reference", str(write_held_out(self.root / "held-out"))]
+        if experiment.prompts:
+            prompts = self.root / f"prompts-{name}.txt"
+            prompts.write_text("\n".join(experiment.prompts) + "\n", encoding="utf-8")
+            words += ["--prompts", str(prompts)]
         _, described = self._command(words)
         return folder_of(described["output"])
 

@@ -9,7 +9,7 @@ from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.prompts import EvaluationPrompt
-from orchestrator.contract.recipe import MAX_STEPS, Recipe
+from orchestrator.contract.recipe import BUILTIN, MAX_STEPS, Recipe
 from orchestrator.contract.words import Word, holds_word
 
 EIGHT_BIT = "adamw8bit"
@@ -190,6 +190,14 @@ class LowRank(Recipe):
     """Scale of the adapter is alpha / rank; equal to the rank when left out."""
     train_text_encoder: bool = False
     """Train the text encoders as well."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return also the layers that suit the built-in model: without its convolutions a style is hardly learned."""
+        values = super().defaults(chosen, family)
+        if chosen.get("base_model", BUILTIN) == BUILTIN:
+            values["targets"] = "transformer" if chosen.get("tuner") == "oft" else "all"
+        return values
 
     @field_validator("targets")
     @classmethod

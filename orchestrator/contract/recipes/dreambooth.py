@@ -70,7 +70,6 @@ class DreamBooth(LowRank, Denoising):
             # Measured: docs/defaults.md. What holds the class in place costs more of the subject than it is worth here.
             values |= {
                 "guidance_scale": 2.0,  # more bleaches a subject before it bleaches a shape
-                "targets": "transformer" if chosen.get("tuner") == "oft" else "all",
                 "steps": 250,
                 "batch_size": 4,
                 "learning_rate": 1e-4 if full else 1e-3,
