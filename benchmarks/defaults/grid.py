@@ -36,8 +36,10 @@ _WORD: Settings = {
     "warmup_steps": 0,
     "steps": 300,
     "batch_size": 4,
-    "vectors": 4,
+    "vectors": 2,
+    "hold_initializer": False,
 }
+_HELD: Settings = {**_WORD, "hold_initializer": True}
 GRID: Mapping[str, Mapping[str, Settings]] = {
     "dreambooth": {
         "attention, constant, class": {
@@ -64,14 +66,11 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         },
     },
     "textual-inversion": {
-        "constant": {**_WORD, "learning_rate": 2e-2, "lr_schedule": "constant"},
-        "gentle": {**_WORD, "learning_rate": 2e-2},
-        "cosine": _WORD,
-        "strong": {**_WORD, "learning_rate": 1e-1},
-        "shorter": {**_WORD, "steps": 150},
-        "2 vectors": {**_WORD, "vectors": 2},
-        "8 vectors, strong": {**_WORD, "vectors": 8, "learning_rate": 1e-1},
-        "strong, guidance 2.5": {**_WORD, "guidance_scale": 2.5, "learning_rate": 1e-1},
+        "4 vectors, constant": {**_WORD, "vectors": 4, "learning_rate": 2e-2, "lr_schedule": "constant"},
+        "4 vectors, strong": {**_WORD, "vectors": 4, "learning_rate": 1e-1},
+        "3 vectors, held": {**_HELD, "vectors": 3},
+        "2 vectors": _WORD,
+        "2 vectors, held": _HELD,
     },
 }
 DECLARED = "as declared"

@@ -23,16 +23,24 @@ from orchestrator.contract.new_words import initializer_fault, placeholder_fault
 
 
 class NewRows(nn.Module):
-    """A token embedding whose last rows are parameters of their own.
+    """A token embedding whose last rows are those of a new word: parameters, and behind them rows that stay.
 
     In a single table, weight decay would move the known rows as well, although their gradients are zero.
     """
 
-    def __init__(self, known: nn.Embedding, first_id: int, rows: Tensor) -> None:
+    held: Tensor
+    """(held, width)."""
+
+    def __init__(self, known: nn.Embedding, first_id: int, rows: Tensor, held: Tensor) -> None:
         super().__init__()
         self.known = known
         self.first_id = first_id
         self.rows = nn.Parameter(rows)
+        self.register_buffer("held", held, persistent=False)
+
+    def word(self) -> Tensor:
+        """Return all rows of the new word: (vectors, width)."""
+        return torch.cat([self.rows, self.held])
 
     @property
     def weight(self) -> Tensor:
@@ -46,14 +54,15 @@ class NewRows(nn.Module):
         known_ids = ids.masked_fill(is_new, 0)
         known = self.known(known_ids)
         new_ids = (ids - self.first_id).clamp(min=0)
-        new = nn.functional.embedding(new_ids, self.rows)
+        new = nn.functional.embedding(new_ids, self.word())
         return torch.where(is_new.unsqueeze(-1), new, known)
 
 
 class Embedding:
     """The embedding rows of one new word.
 
-    They start as copies of the row of the initializer, a known word for what is to be learned (sec. 3).
+    They start as copies of the row of the initializer, a known word for what is to be learned (sec. 3). With
+    `hold_last`, the last of them stays that copy.
     """
 
     kind = EMBEDDING
@@ -66,12 +75,13 @@ class Embedding:
         placeholder: str,
         initializer: str,
         vectors: int,
+        hold_last: bool = False,
     ) -> None:
         self.base = base
         self.known_tokenizers = [deepcopy(tokenizer) for tokenizer in base.tokenizers]
         self.keys = embedding_keys(base, placeholder)
         self.parts = base.family.text_encoders
-        self.rows: dict[str, nn.Parameter] = {}
+        self.embeddings: dict[str, NewRows] = {}
         self.parameters: dict[str, nn.Parameter] = {}
         encoders = base.text_encoders.items()
         for (part, encoder), tokenizer in zip(encoders, base.tokenizers, strict=True):
@@ -80,19 +90,21 @@ class Embedding:
             require_initializer(reader, initializer)
             known_id = reader.read(initializer)[0].id
             known_row = known.weight[known_id].detach().clone()
-            start = known_row.repeat(vectors, 1)  # (vectors, width)
+            held_count = 1 if hold_last else 0
+            held = known_row.repeat(held_count, 1)
+            rows = known_row.repeat(vectors - held_count, 1)
             require_placeholder(reader, placeholder, vectors)
             first_id = add_word(base, tokenizer, placeholder, vectors)
-            embedding = NewRows(known, first_id, start)
+            embedding = NewRows(known, first_id, rows, held)
             encoder.set_input_embeddings(embedding)
-            self.rows[part] = embedding.rows
+            self.embeddings[part] = embedding
             self.parameters[f"{part}.rows"] = embedding.rows
 
     def save(self, folder: Path, header: Mapping[str, str]) -> None:
         """Write `learned_embeds.safetensors`: the word's rows in each text encoder, (vectors, width)."""
         tensors: dict[str, Tensor] = {}
-        for part, rows in self.rows.items():
-            tensors[self.keys[part]] = rows
+        for part, embedding in self.embeddings.items():
+            tensors[self.keys[part]] = embedding.word()
         save_weights(tensors, folder / EMBEDDINGS_FILE, header)
 
     @contextmanager

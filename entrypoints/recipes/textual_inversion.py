@@ -27,6 +27,7 @@ def train(recipe: TextualInversion, run: Run) -> None:
         placeholder=recipe.placeholder_token,
         initializer=recipe.initializer_token,
         vectors=recipe.vectors,
+        hold_last=recipe.hold_initializer,
     )
     stream = Stream(
         name="subject",

@@ -286,3 +286,12 @@ def test_what_is_advised_where_memory_is_too_small_is_what_the_settings_leave_to
     assert "mixed_precision=bf16" in plain.memory_advice
     assert "gradient_checkpointing" not in saving.memory_advice
     assert "mixed_precision" not in saving.memory_advice
+
+
+def test_a_word_cannot_end_in_its_initializer_when_it_has_one_vector() -> None:
+    fields = {"placeholder_token": "<my-dog>", "initializer_token": "dog"}
+    with pytest.raises(ValidationError, match="nothing is left to train; write -s vectors=2"):
+        TextualInversion(**fields, vectors=1, hold_initializer=True)
+    assert TextualInversion(**fields).hold_initializer
+    for one in (1, "1"):
+        assert not TextualInversion(**fields, vectors=one).hold_initializer

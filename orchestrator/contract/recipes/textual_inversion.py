@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
@@ -31,6 +31,9 @@ class TextualInversion(Denoising):
     """A word of the vocabulary, a single token, from which the new vectors start."""
     vectors: int = Field(1, ge=1, le=32)
     """Embedding rows of the new word; more of them hold more detail and are harder to edit."""
+    hold_initializer: bool = False
+    """Leave the last of several vectors as it starts. The new word then ends in the initializer itself, and the others
+    say what is special about it: less of the rest of a prompt is lost."""
     learnable_property: Literal["object", "style"] = "object"
     """What the new word stands for: selects the prompt templates."""
 
@@ -40,7 +43,14 @@ class TextualInversion(Denoising):
         values = super().defaults(chosen, family)
         values["weight_decay"] = 0.0
         if chosen.get("base_model", BUILTIN) == BUILTIN:
-            values |= {"learning_rate": 2e-2, "steps": 300, "batch_size": 4, "vectors": 4}
+            values |= {  # measured: docs/defaults.md
+                "learning_rate": 5e-2,
+                "lr_schedule": "cosine",
+                "steps": 300,
+                "batch_size": 4,
+                "vectors": 2,
+                "hold_initializer": str(chosen.get("vectors")) != "1",
+            }
         else:
             values |= {"learning_rate": 5e-4, "steps": 3000}
         return values
@@ -48,14 +58,23 @@ class TextualInversion(Denoising):
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains: rows of the text encoders' input, through which the gradient goes."""
         rows = self.vectors * size.text_width
+        held = size.text_width if self.hold_initializer else 0
         return Footprint(
-            trained=rows,
+            trained=rows - held,
             added=rows,
             samples=self.batch_size,
             kept=KEPT_EMBEDDING,
             passes=PASSES_FROZEN,
             text=True,
         )
+
+    @field_validator("hold_initializer")
+    @classmethod
+    def _leaves_something_to_train(cls, value: bool, info: ValidationInfo) -> bool:
+        """Refuse to hold the only vector."""
+        if value and info.data.get("vectors") == 1:
+            raise ValueError("holds the only vector, and nothing is left to train; write -s vectors=2, or leave it off")
+        return value
 
     @property
     def new_word(self) -> NewWord | None:

@@ -1,11 +1,13 @@
 """What trains and, above all, what does not."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
 from peft import inject_adapter_in_model
+from safetensors.torch import load_file
 
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora, make_config
@@ -18,6 +20,7 @@ from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, St
 from entrypoints.training.latents import latents_of
 from entrypoints.training.loop import fit
 from entrypoints.training.run import Run
+from orchestrator.contract.adapter import EMBEDDINGS_FILE
 
 
 def state(base: BaseModel) -> dict[str, torch.Tensor]:
@@ -32,7 +35,7 @@ def test_only_the_new_rows_change_even_under_weight_decay(family_base: BaseModel
     run = Run(job(recipe), recipe)
     before = state(base)
     tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
-    start = {part: rows.detach().clone() for part, rows in tuner.rows.items()}
+    start = {part: embedding.rows.detach().clone() for part, embedding in tuner.embeddings.items()}
     images = run.training_images()
     stream = Stream("subject", latents_of(base, recipe, images), prompts_with(recipe, images))
     fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
@@ -51,7 +54,29 @@ def test_new_rows_start_as_the_initializer(base: BaseModel) -> None:
     word = base.tokenizers[0].convert_tokens_to_ids("dog</w>")
     known = base.text_encoders["text_encoder"].get_input_embeddings().weight[word].clone()
     tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=2)
-    assert torch.equal(tuner.rows["text_encoder"].detach(), known.repeat(2, 1))
+    assert torch.equal(tuner.embeddings["text_encoder"].word().detach(), known.repeat(2, 1))
+
+
+def test_a_word_that_ends_in_its_initializer_still_does_when_it_is_trained(
+    family_base: BaseModel, job: Any, tmp_path: Path
+) -> None:
+    base, recipe = family_base, tiny.textual_inversion(vectors=3, hold_initializer=True)
+    known = {}
+    for (part, encoder), tokenizer in zip(base.text_encoders.items(), base.tokenizers, strict=True):
+        word = tokenizer.convert_tokens_to_ids("dog</w>")
+        known[part] = encoder.get_input_embeddings().weight[word].clone()
+    run = Run(job(recipe), recipe)
+    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3, hold_last=True)
+    images = run.training_images()
+    stream = Stream("subject", latents_of(base, recipe, images), prompts_with(recipe, images))
+    fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
+    tuner.save(tmp_path, {})
+    saved = load_file(tmp_path / EMBEDDINGS_FILE)
+    for part, row in known.items():
+        rows = saved[tuner.keys[part]]
+        assert rows.shape == (3, row.numel())
+        assert torch.equal(rows[2], row)
+        assert (rows[:2] != row).any(dim=1).all()
 
 
 def test_a_fresh_lora_changes_no_picture(base: BaseModel) -> None:
