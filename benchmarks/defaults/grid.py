@@ -69,6 +69,7 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
         "4 vectors, constant": {**_WORD, "vectors": 4, "learning_rate": 2e-2, "lr_schedule": "constant"},
         "4 vectors, strong": {**_WORD, "vectors": 4, "learning_rate": 1e-1},
         "3 vectors, held": {**_HELD, "vectors": 3},
+        "3 vectors, held, strong": {**_HELD, "vectors": 3, "learning_rate": 1e-1},
         "2 vectors": _WORD,
         "2 vectors, held": _HELD,
     },

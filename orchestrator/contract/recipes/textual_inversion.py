@@ -48,7 +48,7 @@ class TextualInversion(Denoising):
                 "lr_schedule": "cosine",
                 "steps": 300,
                 "batch_size": 4,
-                "vectors": 2,
+                "vectors": 3,
                 "hold_initializer": str(chosen.get("vectors")) != "1",
             }
         else:
