@@ -10,8 +10,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.checkpoint_copy import LOSSES, run_schedule
 from benchmarks.report import write_section
@@ -30,18 +33,40 @@ from orchestrator.targets.opening import open_target
 KILLS = 100
 SCHEDULES = 1000
 VICTIMS = ("training process", "worker", "both")
-# Small, but with every phase: class pictures, accumulation, checkpoints at every step, pictures at the end.
-SETTINGS = {
+# Small, but with every phase: accumulation, checkpoints at every step, pictures at the end.
+SMALL = {
     "steps": 12,
     "checkpoint_steps": 1,
-    "prior_preservation": True,
-    "class_images": 4,
     "batch_size": 1,
     "gradient_accumulation": 2,
     "evaluation_prompts": 2,
     "evaluation_seeds": 2,
     "inference_steps": 4,
 }
+
+
+class Training(NamedTuple):
+    """What is trained, and killed."""
+
+    name: str
+    recipe: str
+    settings: Mapping[str, object]
+    """What differs from SMALL."""
+
+
+DREAMBOOTH = Training("dreambooth", "dreambooth", {"prior_preservation": True, "class_images": 4})
+TRAININGS = (
+    DREAMBOOTH,
+    Training(
+        "pivotal",
+        "dreambooth",
+        {"pivotal": True, "rare_token": "<sks>", "instance_prompt": "a photo of <sks> monster", "ema_decay": 0.9},
+    ),
+    Training("full", "dreambooth", {"tuner": "full", "optimizer": "adafactor", "checkpoint_steps": 4}),
+    Training("lora", "lora", {"tuner": "loha", "optimizer": "prodigy"}),
+    Training("textual-inversion", "textual-inversion", {}),
+    Training("controlnet", "controlnet", {"conditions": ["canny", "palette"], "obeyed_by": 8, "watched_images": 3}),
+)
 
 
 @dataclass
@@ -52,20 +77,21 @@ class Tally:
     runs: int = 0
     phases: Counter[str] = field(default_factory=Counter)
     victims: Counter[str] = field(default_factory=Counter)
+    trainings: Counter[str] = field(default_factory=Counter)
 
 
-def adapter_hashes(settings: Settings, name: str) -> dict[str, str]:
+def adapter_hashes(settings: Settings, name: str, training: Training = DREAMBOOTH) -> dict[str, str]:
     """Run the job to its end, resuming it as often as needed, and return the sha256 of each of its adapter's files."""
-    job = _submit(settings, name)
+    job = _submit(settings, name, training)
     while job.wait().status is not JobStatus.COMPLETED:
         job.resume()
     manifest = job.finished().manifest
     return {file: digest.sha256 for file, digest in manifest.files.items()} if manifest else {}
 
 
-def kill_once(settings: Settings, name: str, dice: random.Random, tally: Tally) -> bool:
+def kill_once(settings: Settings, name: str, training: Training, dice: random.Random, tally: Tally) -> bool:
     """Let the job run to a random moment and kill it there; return whether it still had to be resumed after that."""
-    job = _submit(settings, name)
+    job = _submit(settings, name, training)
     if job.describe().status is not JobStatus.IN_PROGRESS:
         job.resume()
     left, phase = dice.randint(1, 30), "starting"
@@ -79,22 +105,31 @@ def kill_once(settings: Settings, name: str, dice: random.Random, tally: Tally) 
                 tally.kills += 1
                 tally.phases[phase] += 1
                 tally.victims[victim] += 1
+                tally.trainings[training.name] += 1
             break
     return job.wait().status is not JobStatus.COMPLETED
 
 
-def kill_through(settings: Settings, name: str, kills: int, dice: random.Random, tally: Tally) -> dict[str, str]:
+def kill_through(
+    settings: Settings,
+    name: str,
+    kills: int,
+    dice: random.Random,
+    tally: Tally,
+    training: Training = DREAMBOOTH,
+) -> dict[str, str]:
     """Kill one job up to `kills` times, then let it end; return its adapter's hashes."""
     for _ in range(kills):
-        if not kill_once(settings, name, dice, tally):
+        if not kill_once(settings, name, training, dice, tally):
             break
     tally.runs += 1
-    return adapter_hashes(settings, name)
+    return adapter_hashes(settings, name, training)
 
 
-def _submit(settings: Settings, name: str) -> jobs.Job:
+def _submit(settings: Settings, name: str, training: Training) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
-    spec = build_spec({"recipe": "dreambooth", "name": name, "settings": SETTINGS})
+    chosen = {**SMALL, **training.settings}
+    spec = build_spec({"recipe": training.recipe, "name": name, "settings": chosen})
     with tempfile.TemporaryDirectory() as staging:
         plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
         store_trees(plan, FolderStore(settings.store))
@@ -149,16 +184,26 @@ def main() -> int:
     dice, tally, unequal = random.Random(0), Tally(), 0  # noqa: S311  (dice for faults, not for secrets)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         settings = Settings(home=Path(home))
-        reference = adapter_hashes(settings, "reference")
-        while tally.kills < KILLS:
-            hashes = kill_through(settings, f"killed-{tally.runs}", 10, dice, tally)
-            unequal += hashes != reference
+        references = {}
+        for training in TRAININGS:
+            references[training.name] = adapter_hashes(settings, f"reference-{training.name}", training)
+        for training in cycle(TRAININGS):
+            hashes = kill_through(settings, f"killed-{tally.runs}", 10, dice, tally, training)
+            unequal += hashes != references[training.name]
             print(f"{tally.kills} kills, {tally.runs} runs, {unequal} unequal", flush=True)
-    rows = [f"| {what} | {count} |" for what, count in [*tally.victims.items(), *tally.phases.items()]]
+            if tally.kills >= KILLS:
+                break
+    report_kills(tally, unequal)
+    return int(unequal > 0)
+
+
+def report_kills(tally: Tally, unequal: int) -> None:
+    """Write the section of the kills."""
+    counted = [*tally.trainings.items(), *tally.victims.items(), *tally.phases.items()]
+    rows = [f"| {what} | {count} |" for what, count in counted]
     summary = f"{tally.kills} kills in {tally.runs} runs; {unequal} adapters differ from the uninterrupted run's."
-    write_section(
-        "Kill and resume", "\n".join([summary, "", "| killed, or in the phase | times |", "| --- | --- |", *rows])
-    )
+    head = ["| trained, killed, or in the phase | times |", "| --- | --- |"]
+    write_section("Kill and resume", "\n".join([summary, "", *head, *rows]))
 
 
 if __name__ == "__main__":

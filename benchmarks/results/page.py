@@ -15,7 +15,6 @@ from benchmarks.results.style_scorer import StyleScorer
 from entrypoints.evaluation.bootstrap import Bootstrap
 from orchestrator.contract.evaluation_result import Estimate
 from orchestrator.contract.figures import DRIFT, PROMPT_FIDELITY, SUBJECT_FIDELITY
-from orchestrator.resources import BUILTIN_MODEL
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -23,7 +22,6 @@ CLIP, EFFICIENTNET = "clip", "efficientnet"
 NOTHING = "-"
 DIGITS = 3
 RESAMPLES = 2000
-DENOISER = BUILTIN_MODEL / "unet" / "diffusion_pytorch_model.safetensors"
 
 Found = Mapping[str, Sequence[Measured]]
 """What was measured, by the name of the experiment, in the order of the seeds."""
@@ -61,6 +59,8 @@ def subject_table(found: Found) -> str:
                 f"{one.peak_bytes / 1e6:.0f}",
             ]
             lines.append(line)
+    if not lines:
+        return "Not measured yet."
     head = ["training", "seed", "gap closed, CLIP", "gap closed, EfficientNet", "fidelity lost", "drift", "weights, kB"]
     return table([*head, "CPU seconds", "peak MB"], lines)
 
@@ -94,7 +94,7 @@ def full_sentence(found: Found) -> str:
     low_rank, full = found.get(DREAMBOOTH.name), found.get(FULL.name)
     if not low_rank or not full:
         return ""
-    ratio = DENOISER.stat().st_size / low_rank[0].weights_bytes
+    ratio = full[0].weights_bytes / low_rank[0].weights_bytes
     parts = []
     for space, name in ((CLIP, "CLIP"), (EFFICIENTNET, "EfficientNet")):
         ours = low_rank[0].figure(SUBJECT_FIDELITY.name, space)
@@ -103,8 +103,8 @@ def full_sentence(found: Found) -> str:
             parts.append(f"{ours.adapter.value / theirs.adapter.value:.2f} by {name}")
     fidelities = " and ".join(parts)
     return (
-        f"A LoRA beside full fine-tuning, both with their defaults: its file is 1/{ratio:.0f} of the denoiser's "
-        f"(float32 beside the packaged model's file), and its subject fidelity is {fidelities} of the other's."
+        f"A LoRA beside full fine-tuning, both with their defaults and in float32: its file is 1/{ratio:.1f} of the "
+        f"other's, and its subject fidelity is {fidelities} of the other's."
     )
 
 
