@@ -7,6 +7,7 @@ Run from the repository's root: python -m benchmarks.training_loop
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from benchmarks.training_steps import (  # noqa: E402
     run_loop,
     with_pefts_layers,
 )
-from entrypoints.train import quieten  # noqa: E402
+from entrypoints.train import SETTINGS, quieten  # noqa: E402
 from orchestrator.contract.recipe import recipe_names  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL  # noqa: E402
 
@@ -112,7 +113,7 @@ def main() -> None:
         found.append(measured)
     text = report(found, options.rounds)
     print(text)
-    if options.recipes == recipe_names() and options.rounds >= ROUNDS:
+    if set(options.recipes) == set(recipe_names()) and options.rounds >= ROUNDS:
         write_section("Training loop", text)
     if not all(measured.is_within_limits for measured in found):
         sys.exit(1)
@@ -137,7 +138,7 @@ def measure(recipe: str, rounds: int, base_model: Path) -> Measured:
 def peak_of(recipe: str, kind: str, base_model: Path) -> int:
     """Return the peak memory of a process that takes some steps of one kind, in bytes."""
     command = [sys.executable, "-m", "benchmarks.training_steps", recipe, kind, "--base-model", str(base_model)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, stdout=subprocess.PIPE, check=True)
     return int(done.stdout)
 
 
