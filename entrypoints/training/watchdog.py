@@ -22,9 +22,9 @@ FEWEST_STEPS = 40
 NO_BETTER_THAN_ZERO = 0.8
 """Loss over mean square of the target, at the start: a model that fits its images is far below."""
 WORSE_THAN_ZERO = 1.25
-"""The same of the sample that is predicted worst. Of images in a style that is foreign to it a model may predict little,
-but nothing that is much worse than zero. Measured on the packaged data: up to 1.18 in good runs of every recipe, 1.43 and
-more with wrong latents, noise or targets."""
+"""The same of the sample that is predicted worst. Of images in a style that is foreign to it, a model may predict
+little, but nothing that is much worse than zero. Measured on the packaged data: up to 1.18 in good runs of every
+recipe, 1.43 and more with wrong latents, noise or targets."""
 SPREAD = (0.4, 2.5)
 """Standard deviation of latents that were scaled as they should be, which is about 1."""
 OTHER_TIMES = (0.5, 1.5)
