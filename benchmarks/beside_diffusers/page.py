@@ -167,12 +167,11 @@ no setting makes it fewer, and they are part of its figures. In "our defaults" i
 }
 _SUBJECT = """\
 What the files of "prepared pictures" draw in plain diffusers: the recipe's eight evaluation prompts, which no training
-has seen, {images} of each, with the new word as the side's training prompts have it; measured by the functions of
-`evaluate` (docs/metrics.md). Gap closed: 0 is the base model, 1 real pictures. Drift on unrelated prompts: less is
-better."""
+has seen, {images} of each, measured by the functions of `evaluate` (docs/metrics.md). Gap closed: 0 is the base model,
+1 real pictures. Drift on unrelated prompts: less is better."""
 _QUALITY = {
     "dreambooth": _SUBJECT,
-    "textual-inversion": _SUBJECT,
+    "textual-inversion": f"{_SUBJECT} Each side's word is asked for as it was trained: with an article for the script.",
     "controlnet": """\
 What the files of "layouts with their edges" draw in plain diffusers: {held_out} layouts that no training has seen,
 {images} of each, by their captions and edges; measured by the functions of `evaluate` (docs/metrics.md).""",
