@@ -15,8 +15,9 @@ Ratios travel between machines, seconds do not.
 """
 
 
-def write_section(title: str, body: str, page: Path = PAGE) -> None:
-    """Replace the section `title` of the page, or add it."""
+def write_section(title: str, body: str, page: Path | None = None) -> None:
+    """Replace the section `title` of a page, by default docs/benchmarks.md, or add it."""
+    page = page or PAGE
     text = page.read_text() if page.exists() else _HEAD
     section = f"## {title}\n\n{body.strip()}\n\n{_machine()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.experiments import CANNY, DREAMBOOTH, FULL, INVERSION, PIVOTAL, STYLE, SUBJECTS, UNION
+from benchmarks.results.experiments import (
+    CANNY,
+    DREAMBOOTH,
+    FULL,
+    INVERSION,
+    PIVOTAL,
+    STYLE,
+    STYLE_IN_ATTENTION,
+    SUBJECTS,
+    UNION,
+)
 from benchmarks.results.held_out import PICTURES
 from benchmarks.results.runs import Measured
 from benchmarks.results.style_scorer import StyleScorer
@@ -138,16 +148,17 @@ def style_section(found: Found) -> str:
     if not runs:
         return "Not measured yet."
     lines = []
-    for weight, probabilities in runs[0].style.items():
-        estimate = Bootstrap(RESAMPLES, 0).mean(np.asarray(probabilities))
-        lines.append([weight, str(len(probabilities)), estimate.text(DIGITS)])
+    for one in [*runs, *found.get(STYLE_IN_ATTENTION.name, ())]:
+        for weight, probabilities in one.style.items():
+            estimate = Bootstrap(RESAMPLES, 0).mean(np.asarray(probabilities))
+            lines.append([one.experiment, weight, str(len(probabilities)), estimate.text(DIGITS)])
     accuracy = StyleScorer.of_drawn_scenes().accuracy
     said = (
         "The recipe `lora` on the sixteen packaged pictures in ink. How likely an image is in that style is said by a "
         "logistic regression on features of EfficientNet-Lite0, fitted on scenes of which no training picture shows "
         f"one; it is right about {accuracy:.1%} of others."
     )
-    shown = table(["strength of the adapter", "images", "probability of the style"], lines)
+    shown = table(["training", "strength of the adapter", "images", "probability of the style"], lines)
     return f"{said}\n\n{shown}"
 
 

@@ -19,6 +19,9 @@ from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 
+_BUILTIN_RATES = {"full": 1e-4, "loha": 2e-3, "lokr": 5e-3}
+"""Of the tuners that learn the sample subject too much or too little at the rate of the others."""
+
 
 class DreamBooth(LowRank, Denoising):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
@@ -72,11 +75,12 @@ class DreamBooth(LowRank, Denoising):
                 "guidance_scale": 2.0,  # more bleaches a subject before it bleaches a shape
                 "steps": 250,
                 "batch_size": 4,
-                "learning_rate": 1e-4 if full else 1e-3,
+                "learning_rate": _BUILTIN_RATES.get(str(chosen.get("tuner")), 1e-3),
                 "lr_schedule": "cosine",
                 "prior_preservation": False,
                 "class_images": 32,
-                "embedding_rate": 5e-2,
+                "vectors": 1,
+                "embedding_rate": 1e-2,
             }
         else:
             values["learning_rate"] = 5e-6 if full else 1e-4

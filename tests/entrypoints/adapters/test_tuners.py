@@ -66,7 +66,7 @@ def test_a_word_that_ends_in_its_initializer_still_does_when_it_is_trained(
         word = tokenizer.convert_tokens_to_ids("dog</w>")
         known[part] = encoder.get_input_embeddings().weight[word].clone()
     run = Run(job(recipe), recipe)
-    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3, hold_last=True)
+    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3, hold_initializer=True)
     images = run.training_images()
     stream = Stream("subject", latents_of(base, recipe, images), prompts_with(recipe, images))
     fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))

@@ -113,6 +113,13 @@ def test_a_base_model_that_does_not_fit_the_images_is_warned_of(capfd: pytest.Ca
     assert "scaling_factor" in warnings(capfd)
 
 
+def test_one_sample_that_is_predicted_badly_is_not_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
+    start = START.clone()
+    start[0] = 1.4
+    watched(Probes(start, BETTER, BETTER - 0.01, others=START + 0.05 + NOISE / 5))
+    assert warnings(capfd) == ""
+
+
 def test_images_in_a_style_that_is_foreign_to_the_base_model_are_not_warned_of(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
