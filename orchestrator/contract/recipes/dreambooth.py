@@ -19,7 +19,7 @@ from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 
-_BUILTIN_RATES = {"full": 1e-4, "loha": 2e-3, "lokr": 5e-3}
+_BUILTIN_RATES = {"full": 1.3e-4, "loha": 2.6e-3, "lokr": 6.5e-3}
 """Of the tuners that learn the sample subject too much or too little at the rate of the others."""
 
 
@@ -73,9 +73,9 @@ class DreamBooth(LowRank, Denoising):
             # Measured: docs/defaults.md. What holds the class in place costs more of the subject than it is worth here.
             values |= {
                 "guidance_scale": 2.0,  # more bleaches a subject before it bleaches a shape
-                "steps": 250,
+                "steps": 180,
                 "batch_size": 4,
-                "learning_rate": _BUILTIN_RATES.get(str(chosen.get("tuner")), 1e-3),
+                "learning_rate": _BUILTIN_RATES.get(str(chosen.get("tuner")), 1.3e-3),
                 "lr_schedule": "cosine",
                 "prior_preservation": False,
                 "class_images": 32,
