@@ -79,6 +79,20 @@ def test_a_word_that_ends_in_its_initializer_still_does_when_it_is_trained(
         assert (rows[:2] != row).any(dim=1).all()
 
 
+def test_textual_inversion_publishes_a_word_that_ends_in_its_initializer(base: BaseModel, job: Any, run: Any) -> None:
+    recipe = tiny.textual_inversion(vectors=3, hold_initializer=True, checkpoint_steps=1)
+    environment = job(recipe)
+    run(environment)
+    word = base.tokenizers[0].convert_tokens_to_ids("dog</w>")
+    known = base.text_encoders["text_encoder"].get_input_embeddings().weight[word]
+    rows = load_file(environment.model / EMBEDDINGS_FILE)[recipe.placeholder_token]
+    assert rows.shape[0] == 3
+    assert torch.equal(rows[2], known)
+    assert not torch.equal(rows[1], known)
+    kept = dict(read_tensors(folder_of(environment.checkpoints, recipe.steps), torch.device("cpu")))
+    assert kept["weight/text_encoder.rows"].shape[0] == 2
+
+
 def test_a_fresh_lora_changes_no_picture(base: BaseModel) -> None:
     noisy, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([10, 900])
     conditions = base.encode_prompts(["a dog", "a toy"])
