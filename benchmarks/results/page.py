@@ -125,12 +125,15 @@ def pivotal_sentence(found: Found) -> str:
     words = found.get(INVERSION.name, ())
     parts = []
     for pivotal, adapter, word in zip(both, adapters, words, strict=False):
-        shares = [share_closed(one) for one in (pivotal, adapter, word)]
-        parts.append(f"seed {pivotal.seed}: {shares[0]:.0%} beside {shares[1]:.0%} and {shares[2]:.0%}")
+        trainings = (pivotal, adapter, word)
+        closed_by = [f"{share_closed(one):.0%}" for one in trainings]
+        lost_by = [f"{share_lost(one):.0%}" for one in trainings]
+        parts.append(f"seed {pivotal.seed}: {' / '.join(closed_by)} closed, {' / '.join(lost_by)} lost")
     if not parts:
         return ""
     return (
-        f"Pivotal tuning beside DreamBooth alone and textual inversion alone, gap closed by CLIP: {'; '.join(parts)}."
+        "Pivotal tuning / DreamBooth alone / textual inversion alone, gap closed by CLIP and prompt fidelity lost: "
+        f"{'; '.join(parts)}."
     )
 
 
@@ -140,6 +143,14 @@ def share_closed(one: Measured) -> float:
     if figure is None or figure.gap_closed is None:
         return 0.0
     return figure.gap_closed.value
+
+
+def share_lost(one: Measured) -> float:
+    """Return the share of prompt fidelity that is lost, 0 where it cannot be said."""
+    figure = one.figure(PROMPT_FIDELITY.name, CLIP)
+    if figure is None or figure.base is None or figure.difference is None:
+        return 0.0
+    return -figure.difference.value / figure.base.value
 
 
 def style_section(found: Found) -> str:
