@@ -50,4 +50,5 @@ def test_tensors_are_in_main_memory_one_at_a_time_when_they_are_written(tmp_path
     CLEAR.write_text("5")  # the most from here on
     before = memory("VmRSS")
     save_weights(tensors, tmp_path / "file")
-    assert memory("VmHWM") - before < 3 * 16 * MIB
+    # One copy and its bytes, and what the allocator keeps of the last ones; all at once would be eight copies.
+    assert memory("VmHWM") - before < 4 * 16 * MIB
