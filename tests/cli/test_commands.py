@@ -555,7 +555,7 @@ def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
     assert told[0] == ("dreambooth", changed, 120, 180)
     assert told[1][2:] == (None, None)
     _, row, second_row = run("jobs", "list").stdout.splitlines()
-    assert "120/250" in row
+    assert "120/180" in row
     assert 'dreambooth "a photo of zwx dog" rare_token=zwx rank=16' in row
     assert second_row.startswith("second  Failed")
 
