@@ -67,10 +67,15 @@ class Probe:
     falls: bool = True
     """Whether it falls as soon as something is learned; not where a frozen model predicts well by itself."""
 
+    @property
+    def ratio(self) -> float:
+        """The loss over that of a model that predicts zero."""
+        return float(self.losses.mean() / self.target_squares.mean())
 
-def ratio_of(probe: Probe) -> float:
-    """Return the loss over that of a model that predicts zero."""
-    return float(probe.losses.mean() / probe.target_squares.mean())
+    @property
+    def worst_ratio(self) -> float:
+        """The same of the sample that is predicted worst."""
+        return float((self.losses / self.target_squares).max())
 
 
 @runtime_checkable
@@ -110,8 +115,8 @@ class Watchdog:
     def _doubts_of_data(self) -> Iterator[str]:
         if self.first is None or self.objective is None:
             return
-        if ratio_of(self.first) > DOUBTFUL:
-            yield from self._doubts_of_fit()
+        if self.first.ratio > DOUBTFUL:
+            yield from doubts_of_fit(self.objective.probe(DOUBTED))
         smallest, largest = SPREAD
         if not smallest < self.first.spread < largest:
             yield (
@@ -129,21 +134,6 @@ class Watchdog:
             yield (
                 "To the base model, the captions describe their own images no better than one another's. Check that "
                 "each caption stands beside its own image; if the words are new to the model, that is as it should be."
-            )
-
-    def _doubts_of_fit(self) -> Iterator[str]:
-        """Decide by more samples, because a few differ by more than good runs do from bad ones."""
-        probe = self.objective.probe(DOUBTED) if self.objective is not None else None
-        if probe is None:
-            return
-        ratio = ratio_of(probe)
-        worst = float((probe.losses / probe.target_squares).max())
-        if ratio > NO_BETTER_THAN_ZERO and worst > WORSE_THAN_ZERO:
-            yield (
-                "Before training, the base model predicts these images hardly better than a model that predicts zero "
-                f"({ratio:.2f} of its loss, and {worst:.2f} at worst). Its latents may be scaled wrongly "
-                "(scaling_factor in vae/config.json), or its scheduler may not be the one it was trained with "
-                "(prediction_type, betas)."
             )
 
     def _captions_are_of_others(self) -> bool:
@@ -249,3 +239,19 @@ def standard_errors(changes: Tensor) -> float:
 
 def _learns_nothing(what: str, next_step: str) -> TrainingError:
     return TrainingError("learns-nothing", f"The run learns nothing: {what}.", next_step)
+
+
+def doubts_of_fit(probe: Probe | None) -> Iterator[str]:
+    """Yield why a base model seems not to fit the images.
+
+    Of many samples, because a few differ by more than good runs do from bad ones.
+    """
+    if probe is None:
+        return
+    if probe.ratio > NO_BETTER_THAN_ZERO and probe.worst_ratio > WORSE_THAN_ZERO:
+        yield (
+            "Before training, the base model predicts these images hardly better than a model that predicts zero "
+            f"({probe.ratio:.2f} of its loss, and {probe.worst_ratio:.2f} at worst). Its latents may be scaled wrongly "
+            "(scaling_factor in vae/config.json), or its scheduler may not be the one it was trained with "
+            "(prediction_type, betas)."
+        )

@@ -302,3 +302,10 @@ def test_a_recipe_of_an_older_version_has_no_settings_that_came_later() -> None:
     values = to_hyperparameters(TextualInversion(placeholder_token="<my-dog>", initializer_token="dog", vectors=4))
     del values["hold_initializer"]
     assert not from_hyperparameters(values).is_held
+
+
+@pytest.mark.parametrize(("tuner", "targets"), [("lora", "all"), ("lokr", "all"), ("oft", "transformer")])
+def test_the_built_in_model_learns_in_all_the_layers_that_a_tuner_can_change(tuner: str, targets: str) -> None:
+    lora = recipe_class("lora")
+    assert lora(tuner=tuner).targets == targets
+    assert lora(tuner=tuner, base_model="org/model").targets == "attention"

@@ -20,7 +20,7 @@ from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 
 _BUILTIN_RATES = {"full": 1.3e-4, "loha": 2.6e-3, "lokr": 6.5e-3}
-"""Of the tuners that learn the sample subject too much or too little at the rate of the others."""
+"""Of the tuners that learn the sample subject too much or too little at the rate of the others (docs/results.md)."""
 
 
 class DreamBooth(LowRank, Denoising):
@@ -66,7 +66,6 @@ class DreamBooth(LowRank, Denoising):
     def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
         """Return rates that suit the tuner and the size of the base model."""
         values = super().defaults(chosen, family)
-        full = chosen.get("tuner", "lora") == "full"
         if _truth(chosen.get("output_preservation")):
             values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
@@ -83,7 +82,7 @@ class DreamBooth(LowRank, Denoising):
                 "embedding_rate": 1e-2,
             }
         else:
-            values["learning_rate"] = 5e-6 if full else 1e-4
+            values["learning_rate"] = 5e-6 if chosen.get("tuner") == "full" else 1e-4
         return values
 
     @model_validator(mode="before")
