@@ -18,14 +18,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peft.tuners.lora import Linear
+from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.sample_job import lay_out, sample_recipe  # noqa: E402
-from entrypoints.adapters.low_rank_layer import LowRankLinear  # noqa: E402
+from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear  # noqa: E402
 from entrypoints.adapters.tuner import Tuner  # noqa: E402
 from entrypoints.models.base import BaseModel, Conditions  # noqa: E402
 from entrypoints.runtime.randomness import generator  # noqa: E402
@@ -157,6 +157,8 @@ def with_pefts_layers(prepared: Prepared) -> Prepared:
     for module in prepared.base.denoiser.modules():
         if isinstance(module, LowRankLinear):
             module.__class__ = Linear
+        if isinstance(module, LowRankConv2d):
+            module.__class__ = Conv2d
     return prepared
 
 

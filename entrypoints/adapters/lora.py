@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
 from entrypoints.adapters.injected import Injected
-from entrypoints.adapters.low_rank_layer import LowRankLinear
+from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear
 from entrypoints.adapters.weights import file_prefix, save_weights
 from entrypoints.models.base import BaseModel
 from orchestrator.contract.adapter import LORA, AdapterManifest
@@ -113,9 +113,10 @@ def make_config(
         use_dora=dora,
     )
     if not dora:
-        # Despite the underscore it is PEFT's documented way to bring a layer of one's own:
+        # Despite the underscore it is PEFT's documented way to bring layers of one's own:
         # https://huggingface.co/docs/peft/developer_guides/custom_models
-        config._register_custom_module({nn.Linear: LowRankLinear})  # noqa: SLF001
+        ours = {nn.Linear: LowRankLinear, nn.Conv2d: LowRankConv2d}
+        config._register_custom_module(ours)  # noqa: SLF001
     return config
 
 

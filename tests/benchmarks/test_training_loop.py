@@ -19,7 +19,7 @@ from benchmarks.training_steps import (
     run_loop,
     with_pefts_layers,
 )
-from entrypoints.adapters.low_rank_layer import LowRankLinear
+from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear
 from entrypoints.runtime.ranks import Ranks
 from orchestrator.contract.recipe import recipe_names
 
@@ -52,9 +52,11 @@ def test_the_bare_step_has_the_loss_of_the_recipes_own_first_step(name: str, bas
 def test_pefts_layers_take_the_place_of_all_of_ours_and_give_the_same_loss(base_model: Path, tmp_path: Path) -> None:
     recipe = sample_recipe("dreambooth", resolution=tiny.SIDE)
     ours, theirs = (prepare(recipe, tmp_path / name, base_model) for name in ("ours", "theirs"))
-    assert any(isinstance(module, LowRankLinear) for module in theirs.base.denoiser.modules())
+    own = (LowRankLinear, LowRankConv2d)
+    for layer in own:
+        assert any(isinstance(module, layer) for module in theirs.base.denoiser.modules())
     with_pefts_layers(theirs)
-    assert not any(isinstance(module, LowRankLinear) for module in theirs.base.denoiser.modules())
+    assert not any(isinstance(module, own) for module in theirs.base.denoiser.modules())
     assert bare_step(theirs)() == pytest.approx(bare_step(ours)(), rel=1e-5)
 
 

@@ -1,5 +1,6 @@
 """What trains and, above all, what does not."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora, make_config
-from entrypoints.adapters.low_rank_layer import LowRankLinear
+from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear
 from entrypoints.models.base import BaseModel
 from entrypoints.recipes.textual_inversion import prompts_with
 from entrypoints.runtime.failures import TrainingError
@@ -131,19 +132,65 @@ def gradients(module: torch.nn.Module, kept: torch.Tensor, inputs: torch.Tensor)
 def test_a_lora_has_pefts_outputs_and_gradients(shape: tuple[int, ...], bias: bool) -> None:
     """With a scale other than 1, with and without bias, for one row and for batches of them."""
     inputs, kept = torch.randn(shape), torch.randn((*shape[:-1], 4))
+    projection = torch.nn.Linear(6, 4, bias=bias)
+    require_pefts_gradients(projection, LowRankLinear, kept, inputs)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("settings", [{"padding": 1}, {"stride": 2, "padding": 1}, {"stride": (1, 2)}])
+def test_a_loras_convolution_has_pefts_outputs_and_gradients(settings: dict[str, Any], bias: bool) -> None:
+    """With strides that leave a remainder, and with and without padding."""
+    convolution = torch.nn.Conv2d(6, 4, 3, bias=bias, **settings)
+    inputs = torch.randn(2, 6, 8, 7)
+    kept = torch.randn(convolution(inputs).shape)
+    require_pefts_gradients(convolution, LowRankConv2d, kept, inputs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 1},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+        pytest.param({"kernel_size": 3, "groups": 2}, marks=pytest.mark.filterwarnings("ignore:LoRA adapter added")),
+    ],
+)
+def test_a_convolution_of_another_kind_has_pefts_own_gradients(settings: dict[str, Any]) -> None:
+    convolution = torch.nn.Conv2d(6, 4, **settings)
+    inputs = torch.randn(2, 6, 8, 7)
+    kept = torch.randn(convolution(inputs).shape)
+    require_pefts_gradients(convolution, LowRankConv2d, kept, inputs)
+
+
+def test_a_convolution_with_more_weights_than_inputs_has_pefts_gradients() -> None:
+    convolution = torch.nn.Conv2d(16, 32, 3, padding=1)
+    inputs = torch.randn(2, 16, 4, 4)
+    require_pefts_gradients(convolution, LowRankConv2d, torch.randn(2, 32, 4, 4), inputs)
+
+
+def require_pefts_gradients(
+    layer: torch.nn.Module,
+    adapted: type[torch.nn.Module],
+    kept: torch.Tensor,
+    inputs: torch.Tensor,
+) -> None:
+    """Compare a layer that is adapted as ours with PEFT's own, at a scale of 3 and with A and B away from zero.
+
+    In double precision, so that nothing but an error is left of the difference.
+    """
     found = []
     for ours in (True, False):
-        torch.manual_seed(0)
-        model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=bias)).requires_grad_(False)
+        model = torch.nn.Sequential(copy.deepcopy(layer)).requires_grad_(False)
         config = make_config(2, 6, ["0"])
         if not ours:
             config._custom_modules = None
         inject_adapter_in_model(config, model)
+        torch.manual_seed(0)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 torch.nn.init.normal_(parameter)
-        assert isinstance(model[0], LowRankLinear) == ours
-        found.append(gradients(model, kept, inputs))
+        assert isinstance(model[0], adapted) == ours
+        found.append(gradients(model.double(), kept.double(), inputs.double()))
     assert set(found[0]) == {"outputs", "inputs", "0.lora_A.default.weight", "0.lora_B.default.weight"}
     torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
 
