@@ -76,6 +76,18 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
             "steps": 180,
             "guidance_scale": 2.0,
         },
+        "all layers, 160, 1.2e-3, guidance 2": {
+            **_ALL_LAYERS,
+            "learning_rate": 1.2e-3,
+            "steps": 160,
+            "guidance_scale": 2.0,
+        },
+        "all layers, 160, 1.4e-3, guidance 2": {
+            **_ALL_LAYERS,
+            "learning_rate": 1.4e-3,
+            "steps": 160,
+            "guidance_scale": 2.0,
+        },
     },
     "textual-inversion": {
         "4 vectors, constant": {**_WORD, "vectors": 4, "learning_rate": 2e-2, "lr_schedule": "constant"},
