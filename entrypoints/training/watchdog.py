@@ -143,8 +143,10 @@ class Watchdog:
         others: list[Tensor] = []
         while (other := self.objective.probe(CAPTIONS_PROBED, shift=len(others) + 1)) is not None:
             others.append(other.losses)
+        if not others:
+            return False
         own = self.objective.probe(CAPTIONS_PROBED)
-        if own is None or not others:
+        if own is None:
             return False
         advantage = torch.stack(others).mean(dim=0) - own.losses
         return standard_errors(advantage) < BETTER_DESCRIBED
