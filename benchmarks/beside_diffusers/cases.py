@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.adapter import CONTROLNET_FILE, EMBEDDINGS_FILE, LORA_FILE
 from orchestrator.contract.recipe import MAX_STEPS
+from orchestrator.resources import ASSETS
 
 Settings = Mapping[str, object]
 NONE: Settings = MappingProxyType({})
@@ -23,6 +24,9 @@ SCRIPT_STEPS, SCRIPT_GUIDANCE = 50, 7.5
 PROMPT, CLASS_PROMPT = "a photo of sks monster", "a photo of a monster"
 PHOTOS, PREPARED, LAYOUTS = "photos", "prepared", "layouts"
 """Folders of pictures."""
+SUBJECT_PICTURES = len(list((ASSETS / "sample").glob("*.png")))
+LAYOUT_PICTURES = len(list((ASSETS / "layouts").glob("*.png")))
+RANK, VECTORS = 8, 4
 UNTRAINED = "untrained"
 """Folder of a ControlNet that changes nothing yet."""
 TRIED_PICTURES = 3
@@ -73,11 +77,15 @@ class Comparison(NamedTuple):
     weights: str
     """Name of the file that both save."""
     budget: Budget
+    pictures: int
+    """Pictures that are trained on."""
     pictures_option: str
-    """The script's option for the folder of pictures."""
+    """The script's option for their folder."""
     ours: Settings
     theirs: Settings
     cases: Sequence[Case]
+    repeats: int = 1
+    """How often the script counts each picture in a pass."""
     start_option: str = ""
     """The script's option for a network to start from; empty where it has none."""
     asked_as: str = ""
@@ -87,6 +95,11 @@ class Comparison(NamedTuple):
     def script_name(self) -> str:
         """Name of the script's file."""
         return Path(self.script).name
+
+    @property
+    def pass_steps(self) -> int:
+        """Steps in which the script goes through all pictures once."""
+        return self.pictures * self.repeats // self.budget.batch
 
     def with_steps(self, steps: int) -> "Comparison":
         """Return the comparison of another length."""
@@ -98,14 +111,15 @@ DREAMBOOTH = Comparison(
     script="dreambooth/train_dreambooth_lora.py",
     weights=LORA_FILE,
     budget=Budget(steps=250, batch=5, rate=1e-3, schedule="cosine"),
+    pictures=SUBJECT_PICTURES,
     pictures_option="instance_data_dir",
     ours={
         "instance_prompt": PROMPT,
-        "rank": 8,
+        "rank": RANK,
         "targets": "attention",  # the script has no other
         "prior_preservation": False,
     },
-    theirs={"instance_prompt": PROMPT, "rank": 8},
+    theirs={"instance_prompt": PROMPT, "rank": RANK},
     cases=(
         Case("photos of a camera", PHOTOS),
         Case("prepared pictures", PREPARED, is_judged=True, is_killed=True),
@@ -136,9 +150,11 @@ TEXTUAL_INVERSION = Comparison(
     script="textual_inversion/textual_inversion.py",
     weights=EMBEDDINGS_FILE,
     budget=Budget(steps=300, batch=4, rate=2e-2, schedule="constant"),
+    pictures=SUBJECT_PICTURES,
     pictures_option="train_data_dir",
-    ours={**WORD, "vectors": 4, "hold_initializer": False, "weight_decay": 0.0},  # the script trains every vector
-    theirs={**WORD, "num_vectors": 4, "adam_weight_decay": 0.0},
+    repeats=100,
+    ours={**WORD, "vectors": VECTORS, "hold_initializer": False, "weight_decay": 0.0},  # the script trains every vector
+    theirs={**WORD, "num_vectors": VECTORS, "adam_weight_decay": 0.0},
     asked_as="a <subject>",  # most of its prompts have an article
     cases=(
         Case("prepared pictures", PREPARED, is_judged=True, is_killed=True),
@@ -150,6 +166,7 @@ CONTROLNET = Comparison(
     script="controlnet/train_controlnet.py",
     weights=CONTROLNET_FILE,
     budget=Budget(steps=1000, batch=4, rate=1e-3, schedule="cosine"),
+    pictures=LAYOUT_PICTURES,
     pictures_option="train_data_dir",
     ours={
         "conditions": ["given"],

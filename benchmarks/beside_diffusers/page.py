@@ -6,7 +6,15 @@ from importlib.metadata import version
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.beside_diffusers.cases import CLASS_IMAGES, RESOLUTION, SCRIPT_STEPS, TRIED_PICTURES, Comparison
+from benchmarks.beside_diffusers.cases import (
+    CLASS_IMAGES,
+    RANK,
+    RESOLUTION,
+    SCRIPT_STEPS,
+    TRIED_PICTURES,
+    VECTORS,
+    Comparison,
+)
 from benchmarks.beside_diffusers.resumption import Resumption
 from benchmarks.beside_diffusers.sides import Figures
 from benchmarks.results.held_out import PICTURES
@@ -50,7 +58,7 @@ def section(measured: Measured) -> str:
         ratios_table(measured.sides, medians),
         quality_text(measured),
         quality_table(measured.quality),
-        paragraph(_KILLS.format(passes=_PASSES[measured.comparison.recipe])),
+        paragraph(_KILLS.format(steps=counted(measured.comparison.pass_steps, "step"))),
         kills_table(measured.kills),
     ]
     return "\n\n".join(parts)
@@ -72,8 +80,13 @@ def introduction(measured: Measured) -> list[str]:
         rounds=counted(measured.rounds, "round"),
     )
     own = _OWN[comparison.recipe].format(
+        pictures=comparison.pictures,
+        repeats=comparison.repeats,
         size=RESOLUTION,
+        rank=RANK,
+        vectors=VECTORS,
         class_images=CLASS_IMAGES,
+        class_steps=CLASS_IMAGES // budget.batch,
         denoising=SCRIPT_STEPS,
         tried=TRIED_PICTURES,
     )
@@ -151,19 +164,22 @@ Medians of {rounds} in turns, each with a seed of its own, by
 `python -m benchmarks.beside_diffusers --scripts FOLDER`."""
 _OWN = {
     "dreambooth": """\
-Five pictures, of {size} pixels or JPEGs of 3000x2000; rank 8 on attention, which is all that the script adapts; class
-pictures: {class_images} in {denoising} denoising steps. Both clip gradients at 1. A step takes all five pictures: of
-batches of four the script would make every second one of a single picture, where ours always fills them.""",
+{pictures} pictures, of {size} pixels or JPEGs of 3000x2000; rank {rank} on attention, which is all that the script
+adapts; class pictures: {class_images} in {denoising} denoising steps, with which a pass is {class_steps} steps. Both
+clip gradients at 1. A step takes all pictures: of smaller batches the script would make some of what is left over,
+where ours always fills them.""",
     "textual-inversion": """\
-Five pictures of {size} pixels, four vectors. Not the same: the script mirrors every second picture by chance, does not
-clip gradients (ours does, at 1), and draws training prompts from 27 of its own, most with an article before the new
-word, where ours has 8 in words of the built-in model, most without one.""",
+{pictures} pictures of {size} pixels, which the script counts {repeats} times each; {vectors} vectors. Not the same: the
+script mirrors every second picture by chance, does not clip gradients (ours does, at 1), and draws training prompts
+from 27 of its own, most with an article before the new word, where ours has 8 in words of the built-in model, most
+without one.""",
     "controlnet": """\
-48 layouts of {size} pixels with captions and edges, which both are given as files; half of the captions left out, no
-edges. Both clip gradients at 1. The ControlNet that the script makes does not fit the built-in model, whose autoencoder
-divides by 4 and not by 8; so it is given the untrained one of ours to start from (`--controlnet_model_name_or_path`).
-Ours draws {tried} layouts before the first step, without and with its network, to tell later whether maps are obeyed;
-no setting makes it fewer, and they are part of its figures. In "our defaults" it draws eight every 100 steps.""",
+{pictures} layouts of {size} pixels with captions and edges, which both are given as files; half of the captions left
+out, no edges. Both clip gradients at 1. The ControlNet that the script makes does not fit the built-in model, whose
+autoencoder divides by 4 and not by 8; so it is given the untrained one of ours to start from
+(`--controlnet_model_name_or_path`). Ours draws {tried} layouts before the first step, without and with its network,
+to tell later whether maps are obeyed; no setting makes it fewer, and they are part of its figures. In "our defaults"
+it draws eight every 100 steps.""",
 }
 _SUBJECT = """\
 What the files of "prepared pictures" draw in plain diffusers: the recipe's eight evaluation prompts, which no training
@@ -180,9 +196,4 @@ _KILLS = """\
 The training of seed 0 again: once without a kill, to see whether it repeats itself at all; then killed with SIGKILL,
 all its processes, at three quarters of the steps, and run again (`--resume`; `--resume_from_checkpoint latest`). The
 last column compares the file that it ends with and that of the first training, byte by byte. The script goes on with
-the first batch of a pass through the pictures, wherever in the pass its checkpoint was saved. {passes}"""
-_PASSES = {
-    "dreambooth": "Here a pass is one step, so that nothing is lost; with class pictures it is six steps.",
-    "textual-inversion": "Here a pass is 125 steps, as the script counts each picture a hundred times.",
-    "controlnet": "Here a pass is twelve steps.",
-}
+the first batch of a pass through the pictures, wherever in it its checkpoint was saved; here a pass is {steps}."""
