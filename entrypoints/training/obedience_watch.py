@@ -75,7 +75,8 @@ class ObedienceWatch:
         if run.ranks.any(is_ignored and is_late, run.device):
             message = f"The run learns nothing: conditions are ignored. {self._seen(step)}"
             raise TrainingError("learns-nothing", message, ADVICE)
-        is_last = step + recipe.validation_steps > recipe.steps
+        # A short run is looked at before its first step alone, when nothing can be obeyed yet.
+        is_last = step > 0 and step + recipe.validation_steps > recipe.steps
         if is_ignored and is_last:
             longer = f"Train longer: -s steps={2 * recipe.steps}"
             emit(Warned(message=f"Conditions are still ignored. {self._seen(step)} {longer}"))

@@ -270,6 +270,20 @@ def test_a_run_fails_where_conditions_were_never_obeyed(
         watch.look(2)
 
 
+@pytest.mark.parametrize(("step", "is_told"), [(0, False), (1, False), (2, True)])
+def test_the_last_look_tells_of_conditions_that_are_still_ignored(
+    base: BaseModel, job: Any, step: int, is_told: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not the look before the first step, even where it is the only one."""
+    recipe = tiny.controlnet(steps=3, validation_steps=2, obeyed_by=3, watched_images=3)
+    if step == 0:
+        recipe = tiny.controlnet(steps=3, validation_steps=100, obeyed_by=3, watched_images=3)
+    run = Run(job(recipe), recipe)
+    tuner, objective = objective_of(base, recipe, run)
+    watching.ObedienceWatch(run, recipe, tuner, objective, run.training_images()).look(step)
+    assert ("Conditions are still ignored. After 2 steps" in capfd.readouterr().out) == is_told
+
+
 def test_a_run_that_ignores_conditions_fails_and_says_what_to_do(
     job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
