@@ -1,0 +1,83 @@
+"""Which adapters lie in slots: the least recently used one makes room, unless a request that is drawn holds it."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from entrypoints.serving.low_rank_file import LowRankWeights
+from entrypoints.serving.slots import Slot, SlotNetwork, rank_of
+
+
+@dataclass
+class Resident:
+    """An adapter in a slot."""
+
+    sha256: str
+    """Of its files."""
+    slot: Slot
+    generation: int
+    """Counts what was written into any slot, so that two answers of one generation had the same weights."""
+    holders: int = 0
+    """Requests that are drawn with it."""
+
+
+class SlotTable:
+    """The slots of all networks of a base model; it is used by the thread that draws."""
+
+    def __init__(self, networks: Mapping[str, SlotNetwork], slots: int) -> None:
+        self.networks = networks
+        """By part of the base model."""
+        self.slots = slots
+        """Of each rank."""
+        self.evictions = 0
+        self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
+        self._generation = 0
+
+    def hold(self, sha256: str, weights: LowRankWeights) -> Resident | None:
+        """Put an adapter into a slot, unless it is in one, and hold it there; None when all are held."""
+        resident = self._residents.get(sha256)
+        if resident is None:
+            resident = self._place(sha256, weights)
+            if resident is None:
+                return None
+        self._residents.move_to_end(sha256)
+        resident.holders += 1
+        return resident
+
+    def release(self, resident: Resident) -> None:
+        """Hold an adapter once less."""
+        resident.holders -= 1
+
+    def holds(self, sha256: str) -> bool:
+        """Whether an adapter lies in a slot."""
+        return sha256 in self._residents
+
+    def __len__(self) -> int:
+        return len(self._residents)
+
+    def _place(self, sha256: str, weights: LowRankWeights) -> Resident | None:
+        rank = max(rank_of(pairs) for pairs in weights.parts.values())
+        index = self._free_index(rank)
+        if index is None:
+            return None
+        slot = Slot(rank, index)
+        for part, network in self.networks.items():
+            network.put(slot, self.slots, weights.parts.get(part, {}))
+        self._generation += 1
+        resident = Resident(sha256, slot, self._generation)
+        self._residents[sha256] = resident
+        return resident
+
+    def _free_index(self, rank: int) -> int | None:
+        """Return a free slot of a rank, emptied if need be; None when all are held."""
+        of_rank = [one for one in self._residents.values() if one.slot.rank == rank]
+        taken = {one.slot.index for one in of_rank}
+        for index in range(self.slots):
+            if index not in taken:
+                return index
+        for resident in of_rank:
+            if not resident.holders:
+                del self._residents[resident.sha256]
+                self.evictions += 1
+                return resident.slot.index
+        return None
