@@ -1,4 +1,4 @@
-"""Deficit round robin (Shreedhar and Varghese, 1996): however many requests wait for one adapter, others get their turn.
+"""Deficit round robin (Shreedhar and Varghese, 1996): many requests for one adapter do not keep others waiting.
 
 Each flow, here an adapter or a set of them, waits in a line of its own. In its turn a flow may spend a fixed amount of
 work and what it has saved; what its first request costs more than that, it saves for its next turn.

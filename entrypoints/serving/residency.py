@@ -44,6 +44,14 @@ class SlotTable:
         resident.holders += 1
         return resident
 
+    def could_hold(self, sha256: str, weights: LowRankWeights) -> bool:
+        """Whether an adapter lies in a slot, or could be put into one now."""
+        if sha256 in self._residents:
+            return True
+        rank = slot_rank(weights)
+        of_rank = [one for one in self._residents.values() if one.slot.rank == rank]
+        return len(of_rank) < self.slots or any(not one.holders for one in of_rank)
+
     def release(self, resident: Resident) -> None:
         """Hold an adapter once less."""
         resident.holders -= 1
@@ -56,7 +64,7 @@ class SlotTable:
         return len(self._residents)
 
     def _place(self, sha256: str, weights: LowRankWeights) -> Resident | None:
-        rank = max(rank_of(pairs) for pairs in weights.parts.values())
+        rank = slot_rank(weights)
         index = self._free_index(rank)
         if index is None:
             return None
@@ -81,3 +89,8 @@ class SlotTable:
                 self.evictions += 1
                 return resident.slot.index
         return None
+
+
+def slot_rank(weights: LowRankWeights) -> int:
+    """Return the rank of the slots that hold an adapter; raises ValueError when it is larger than there are."""
+    return max(rank_of(pairs) for pairs in weights.parts.values())

@@ -20,7 +20,7 @@ from entrypoints.serving.low_rank_file import read_low_rank
 from entrypoints.serving.sample import Sample, SampleRequest, start
 from entrypoints.serving.slots import Slot, SlotNetwork, SlotUse, rank_of
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
-from orchestrator.contract.adapter import EMBEDDINGS_FILE, LORA_FILE
+from orchestrator.contract.adapter import LORA_FILE
 
 PROMPT = "a photo of a toy dog"
 STEPS = 3
@@ -156,7 +156,7 @@ def test_a_learned_word_is_read_as_diffusers_reads_it_and_by_no_other_request(
     (before,) = server.draw(server.sample(prompt, 3))
     (drawn,) = server.draw(server.sample(prompt, 3, words=(ServedWord("<toy>", "1", words),)))
     assert largest(drawn, expected) <= CLOSE
-    server.reader._kept.clear()  # noqa: SLF001 - so that it is encoded once more
+    server.reader._kept.clear()
     (after,) = server.draw(server.sample(prompt, 3))
     assert torch.equal(before, after)
     assert largest(drawn, after) > 100 * CLOSE

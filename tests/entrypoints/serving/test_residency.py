@@ -35,7 +35,7 @@ def added(slots: SlotTable, resident: Resident) -> float:
 def test_the_least_recently_used_makes_room_and_those_held_stay() -> None:
     slots = table()
     first, second, third = (slots.hold(name, weights(number)) for number, name in enumerate("abc"))
-    assert first and second and third
+    assert None not in (first, second, third)
     assert slots.hold("d", weights(4)) is None  # all three are drawn with
     slots.release(third)
     slots.release(second)
