@@ -1,0 +1,255 @@
+"""What people send: our own body, and those that clients of other servers send already, read as one `Generation`.
+
+Hugging Face: https://huggingface.co/docs/inference-providers/tasks/text-to-image
+JumpStart: https://docs.aws.amazon.com/sagemaker/latest/dg/jumpstart-foundation-models.html
+OpenAI: https://platform.openai.com/docs/api-reference/images/create
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation, Prompt, SchedulerName, Seed
+from orchestrator.contract.problem import Problem, problems_of
+
+MOST_BODY_BYTES = 2**25
+"""Of a request: a few pictures in base64."""
+DEEPEST = 16
+"""Levels of a JSON body; ours have six."""
+OWN, JUMPSTART, OPENAI = "hugging-face", "jumpstart", "openai"
+
+
+class BodyError(Exception):
+    """A body cannot be read."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(problem.render() for problem in problems))
+        self.problems = problems
+
+
+class Defaults(NamedTuple):
+    """What a request draws with that does not say."""
+
+    steps: int
+    guidance: float
+    size: int
+
+
+class Asked(NamedTuple):
+    """A request that was read."""
+
+    generation: Generation
+    style: str
+    """Whose body it was, and so what the answer looks like: OWN, JUMPSTART or OPENAI."""
+    preview: bool = False
+    """Whether an image is sent after each step."""
+
+
+class Parameters(BaseModel):
+    """`parameters` of Hugging Face's text to image, and what ours adds."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    negative_prompt: str | None = None
+    """What not to draw."""
+    num_inference_steps: int | None = None
+    """Denoising steps."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance."""
+    width: int | None = None
+    """Pixels."""
+    height: int | None = None
+    """Pixels."""
+    scheduler: SchedulerName | None = None
+    """How steps are taken."""
+    seed: Seed | None = None
+    """Of the first image; the others have those that follow. Drawn at random when left out."""
+    num_images_per_prompt: int = Field(1, ge=1, le=MOST_IMAGES)
+    """Images of each prompt."""
+    strength: float | None = None
+    """With `image`: the share of the steps that are taken."""
+
+
+class OwnBody(BaseModel):
+    """The body of `/invocations`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Prompt | list[Prompt]
+    """What to draw."""
+    parameters: Parameters = Parameters()
+    """How."""
+    adapters: list[Any] = []
+    """`{"name": ..., "weight": ...}` for each."""
+    loras: list[Any] = []
+    """Another name of `adapters`."""
+    embeddings: list[Any] = []
+    """Names of learned words that the prompts use."""
+    controlnets: list[Any] = []
+    """See `generation.Control`."""
+    image: str | None = None
+    """A picture that the images begin with, in base64."""
+    mask: str | None = None
+    """Where it is drawn anew."""
+    stream: bool = False
+    """Whether an image is sent after each step, as server-sent events."""
+
+
+class JumpStartBody(BaseModel):
+    """The body of JumpStart's Stable Diffusion."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: Prompt
+    """What to draw."""
+    negative_prompt: str | None = None
+    """What not to draw."""
+    width: int | None = None
+    """Pixels."""
+    height: int | None = None
+    """Pixels."""
+    num_images_per_prompt: int = Field(1, ge=1, le=MOST_IMAGES)
+    """Images."""
+    num_inference_steps: int | None = None
+    """Denoising steps."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance."""
+    seed: Seed | None = None
+    """Of the first image."""
+    batch_size: int | None = None
+    """Ignored: the server chooses."""
+
+
+class OpenAiBody(BaseModel):
+    """The body of `/v1/images/generations`."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    prompt: Prompt
+    """What to draw."""
+    n: int = Field(1, ge=1, le=MOST_IMAGES)
+    """Images."""
+    size: str | None = Field(None, pattern=r"auto|\d{2,4}x\d{2,4}")
+    """Width x height in pixels."""
+    response_format: Literal["b64_json"] = "b64_json"
+    """Images come in the answer: this server hands out no addresses."""
+    model: str | None = None
+    """The name of an adapter; the base model when it is left out, or is none."""
+    seed: Seed | None = None
+    """Of the first image: no part of OpenAI's own."""
+    user: str | None = None
+    """Ignored."""
+    quality: str | None = None
+    """Ignored."""
+    background: str | None = None
+    """Ignored."""
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    """Of the images."""
+
+
+def parse(content: bytes) -> Mapping[str, Any]:
+    """Return the object of a JSON body; raises BodyError for anything else, and for one that is nested too deep."""
+    if depth(content) > DEEPEST:
+        raise BodyError([Problem(where="body", what=f"is nested more than {DEEPEST} levels deep", fix="flatten it")])
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BodyError([Problem(where="body", what=f"is no JSON: {error}", fix="send a JSON object")]) from error
+    if not isinstance(value, dict):
+        raise BodyError([Problem(where="body", what="is no JSON object", fix='send {"inputs": "what to draw"}')])
+    return value
+
+
+def depth(content: bytes) -> int:
+    """Return how deep a JSON text is nested, without building anything of it."""
+    level = deepest = 0
+    is_text = is_escaped = False
+    for byte in content:
+        if is_text:
+            if is_escaped:
+                is_escaped = False
+            elif byte == ord("\\"):
+                is_escaped = True
+            elif byte == ord('"'):
+                is_text = False
+        elif byte == ord('"'):
+            is_text = True
+        elif byte in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in b"]}":
+            level -= 1
+    return deepest
+
+
+def read_invocation(content: bytes, defaults: Defaults) -> Asked:
+    """Read a body of `/invocations`: ours has `inputs`, JumpStart's has `prompt`; raises BodyError."""
+    value = parse(content)
+    try:
+        if "prompt" in value:
+            return _of_jumpstart(JumpStartBody.model_validate(value), defaults)
+        return _of_own(OwnBody.model_validate(value), defaults)
+    except ValidationError as error:
+        raise BodyError(list(problems_of(error))) from error
+
+
+def read_openai(content: bytes, defaults: Defaults) -> Asked:
+    """Read a body of OpenAI's images; raises BodyError."""
+    value = parse(content)
+    try:
+        body = OpenAiBody.model_validate(value)
+        width = height = None
+        if body.size not in (None, "auto"):
+            width, height = map(int, str(body.size).split("x"))
+        parameters = Parameters(width=width, height=height, seed=body.seed, num_images_per_prompt=body.n)
+        adapters = [{"name": body.model}] if body.model else []
+        generation = _generation([body.prompt], parameters, defaults, {"adapters": adapters})
+        return Asked(generation, OPENAI)
+    except ValidationError as error:
+        raise BodyError(list(problems_of(error))) from error
+
+
+def _of_own(body: OwnBody, defaults: Defaults) -> Asked:
+    prompts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    more: dict[str, Any] = {
+        "adapters": [*body.adapters, *body.loras],
+        "embeddings": body.embeddings,
+        "controls": body.controlnets,
+        "image": body.image,
+        "mask": body.mask,
+    }
+    return Asked(_generation(prompts, body.parameters, defaults, more), OWN, body.stream)
+
+
+def _of_jumpstart(body: JumpStartBody, defaults: Defaults) -> Asked:
+    values = body.model_dump(exclude={"prompt", "batch_size"}, exclude_none=True)
+    return Asked(_generation([body.prompt], Parameters(**values), defaults, {}), JUMPSTART)
+
+
+def _generation(
+    prompts: list[str],
+    parameters: Parameters,
+    defaults: Defaults,
+    more: Mapping[str, Any],
+) -> Generation:
+    """Return the generation of a body; raises ValidationError."""
+    first = parameters.seed
+    if first is None:
+        first = secrets.randbelow(MAX_SEED)
+    seeds = [(first + number) % (MAX_SEED + 1) for number in range(parameters.num_images_per_prompt)]
+    values: dict[str, Any] = {
+        "prompts": prompts,
+        "negative_prompt": parameters.negative_prompt,
+        "seeds": seeds,
+        "steps": parameters.num_inference_steps or defaults.steps,
+        "guidance": defaults.guidance if parameters.guidance_scale is None else parameters.guidance_scale,
+        "size": parameters.width or parameters.height or defaults.size,
+        "scheduler": parameters.scheduler,
+        **more,
+    }
+    if parameters.strength is not None:
+        values["strength"] = parameters.strength
+    return Generation.model_validate(values)
