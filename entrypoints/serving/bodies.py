@@ -152,37 +152,31 @@ class OpenAiBody(BaseModel):
 
 def parse(content: bytes) -> Mapping[str, Any]:
     """Return the object of a JSON body; raises BodyError for anything else, and for one that is nested too deep."""
-    if depth(content) > DEEPEST:
-        raise BodyError([Problem(where="body", what=f"is nested more than {DEEPEST} levels deep", fix="flatten it")])
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BodyError([Problem(where="body", what=f"is no JSON: {error}", fix="send a JSON object")]) from error
     if not isinstance(value, dict):
         raise BodyError([Problem(where="body", what="is no JSON object", fix='send {"inputs": "what to draw"}')])
+    if not is_flat(value):
+        raise BodyError([Problem(where="body", what=f"is nested more than {DEEPEST} levels deep", fix="flatten it")])
     return value
 
 
-def depth(content: bytes) -> int:
-    """Return how deep a JSON text is nested, without building anything of it."""
-    level = deepest = 0
-    is_text = is_escaped = False
-    for byte in content:
-        if is_text:
-            if is_escaped:
-                is_escaped = False
-            elif byte == ord("\\"):
-                is_escaped = True
-            elif byte == ord('"'):
-                is_text = False
-        elif byte == ord('"'):
-            is_text = True
-        elif byte in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif byte in b"]}":
-            level -= 1
-    return deepest
+def is_flat(value: Any) -> bool:
+    """Whether a JSON value is nested at most DEEPEST levels deep."""
+    level = [value]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        level = [one for one in below if isinstance(one, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def read_invocation(content: bytes, defaults: Defaults) -> Asked:
@@ -236,6 +230,9 @@ def _generation(
     more: Mapping[str, Any],
 ) -> Generation:
     """Return the generation of a body; raises ValidationError."""
+    if parameters.width and parameters.height and parameters.width != parameters.height:
+        fix = f"ask for {parameters.width}x{parameters.width}"
+        raise BodyError([Problem(where="height", what="is not the width, and images are square", fix=fix)])
     first = parameters.seed
     if first is None:
         first = secrets.randbelow(MAX_SEED)

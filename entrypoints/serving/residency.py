@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.slots import Slot, SlotNetwork, rank_of
 
@@ -33,24 +34,36 @@ class SlotTable:
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
         self._generation = 0
 
-    def hold(self, sha256: str, weights: LowRankWeights) -> Resident | None:
-        """Put an adapter into a slot, unless it is in one, and hold it there; None when all are held."""
+    def could_hold(self, adapters: Mapping[str, LowRankWeights | None]) -> bool:
+        """Whether all of some adapters lie in slots, or could be put there now; those without weights need none.
+
+        Adapters that would not fit into an empty table are said to fit: `hold` refuses them with a reason.
+        """
+        wanted: dict[int, int] = {}
+        for sha256, weights in adapters.items():
+            if weights is not None:
+                rank = self._residents[sha256].slot.rank if sha256 in self._residents else slot_rank(weights)
+                wanted[rank] = wanted.get(rank, 0) + 1
+        for rank, count in wanted.items():
+            held = 0
+            for resident in self._residents.values():
+                is_other = resident.sha256 not in adapters
+                held += resident.slot.rank == rank and is_other and resident.holders > 0
+            if held and held + count > self.slots:
+                return False
+        return True
+
+    def hold(self, sha256: str, weights: LowRankWeights) -> Resident:
+        """Put an adapter into a slot, unless it is in one, and hold it there.
+
+        Raises TrainingError("memory") when all slots of its rank are held.
+        """
         resident = self._residents.get(sha256)
         if resident is None:
             resident = self._place(sha256, weights)
-            if resident is None:
-                return None
         self._residents.move_to_end(sha256)
         resident.holders += 1
         return resident
-
-    def could_hold(self, sha256: str, weights: LowRankWeights) -> bool:
-        """Whether an adapter lies in a slot, or could be put into one now."""
-        if sha256 in self._residents:
-            return True
-        rank = slot_rank(weights)
-        of_rank = [one for one in self._residents.values() if one.slot.rank == rank]
-        return len(of_rank) < self.slots or any(not one.holders for one in of_rank)
 
     def release(self, resident: Resident) -> None:
         """Hold an adapter once less."""
@@ -63,11 +76,12 @@ class SlotTable:
     def __len__(self) -> int:
         return len(self._residents)
 
-    def _place(self, sha256: str, weights: LowRankWeights) -> Resident | None:
+    def _place(self, sha256: str, weights: LowRankWeights) -> Resident:
         rank = slot_rank(weights)
         index = self._free_index(rank)
         if index is None:
-            return None
+            message = f"All {self.slots} slots for adapters of rank {rank} are in use by this request alone."
+            raise TrainingError("memory", message, "draw with fewer adapters at once")
         slot = Slot(rank, index)
         for part, network in self.networks.items():
             network.put(slot, self.slots, weights.parts.get(part, {}))

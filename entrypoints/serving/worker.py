@@ -199,10 +199,7 @@ class Worker:
         asked = 2 if image.is_guided else 1
         if group and taken + asked > self.rows(image.size):
             return False
-        return all(self._has_slot(adapter) for adapter, _ in image.adapters)
-
-    def _has_slot(self, adapter: ServedAdapter) -> bool:
-        return adapter.weights is None or self.slots.could_hold(adapter.sha256, adapter.weights)
+        return self.slots.could_hold({adapter.sha256: adapter.weights for adapter, _ in image.adapters})
 
     def _begin(self, image: ImageOrder) -> _Running:
         residents: list[Resident] = []
@@ -212,8 +209,6 @@ class Worker:
                 if adapter.weights is None:
                     continue
                 resident = self.slots.hold(adapter.sha256, adapter.weights)
-                if resident is None:
-                    raise TrainingError("memory", "Its adapters need more slots than there are.", "use fewer at once")
                 residents.append(resident)
                 uses.append(SlotUse(resident.slot, weight))
             hashes = tuple((adapter.sha256, weight) for adapter, weight in image.adapters)

@@ -1,10 +1,12 @@
 """Adapters come into slots and make room for others, and never for one that is being drawn with."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.residency import Resident, SlotTable
 from entrypoints.serving.slots import LowRankPair, SlotNetwork, SlotUse
@@ -34,15 +36,16 @@ def added(slots: SlotTable, resident: Resident) -> float:
 
 def test_the_least_recently_used_makes_room_and_those_held_stay() -> None:
     slots = table()
-    first, second, third = (slots.hold(name, weights(number)) for number, name in enumerate("abc"))
-    assert None not in (first, second, third)
-    assert slots.hold("d", weights(4)) is None  # all three are drawn with
+    _first, second, third = (slots.hold(name, weights(number)) for number, name in enumerate("abc"))
+    assert not slots.could_hold({"d": weights(4)})  # all three are drawn with
+    with pytest.raises(TrainingError, match="All 3 slots"):
+        slots.hold("d", weights(4))
     slots.release(third)
     slots.release(second)
     assert slots.hold("b", weights(1)) is second  # used more recently than c now
     slots.release(second)
+    assert slots.could_hold({"b": weights(1), "d": weights(4)})
     fourth = slots.hold("d", weights(4))
-    assert fourth is not None
     assert (slots.holds("a"), slots.holds("b"), slots.holds("c")) == (True, True, False)
     assert fourth.slot == third.slot
     assert fourth.generation > third.generation
@@ -52,9 +55,8 @@ def test_the_least_recently_used_makes_room_and_those_held_stay() -> None:
 def test_a_rank_has_slots_of_its_own() -> None:
     slots = table()
     for number, name in enumerate("abc"):
-        assert slots.hold(name, weights(number))
+        slots.hold(name, weights(number))
     large = slots.hold("large", weights(7, rank=12))
-    assert large is not None
     assert large.slot.rank == 16
     assert slots.evictions == 0
 
@@ -70,9 +72,9 @@ def test_whatever_comes_and_goes_each_holder_sees_its_own_adapter(moves: list[tu
             resident, _ = held.pop(0)
             slots.release(resident)
         value = float(ord(name) + rank)
-        resident_now = slots.hold(f"{name}{rank}", weights(value, rank))
-        if resident_now is not None:
-            held.append((resident_now, value))
+        adapter = weights(value, rank)
+        if slots.could_hold({f"{name}{rank}": adapter}):
+            held.append((slots.hold(f"{name}{rank}", adapter), value))
         places = [resident.slot for resident in {id(one): one for one, _ in held}.values()]
         assert len(set(places)) == len(places)
         for resident, expected in held:
