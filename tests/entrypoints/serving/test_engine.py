@@ -8,13 +8,11 @@ import pytest
 import tiny
 import torch
 from diffusers import DiffusionPipeline
+from made_adapters import disturb, fresh, write_lora
 from torch import Tensor
 
 from entrypoints.adapters.embedding import Embedding
-from entrypoints.adapters.lora import Lora
-from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
-from entrypoints.models.loading import load_base_model
 from entrypoints.serving.engine import Engine
 from entrypoints.serving.low_rank_file import read_low_rank
 from entrypoints.serving.sample import Sample, SampleRequest, start
@@ -27,27 +25,6 @@ STEPS = 3
 GUIDANCE = 5.0
 SLOTS = 8
 CLOSE = 1e-5
-
-
-def disturb(tuner: Tuner, seed: int) -> None:
-    """Stand in for training: move everything that is trained by a lot."""
-    random = torch.Generator().manual_seed(seed)
-    for parameter in tuner.parameters.values():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=random)
-
-
-def write_lora(folder: Path, model: Path, seed: int, *, text: bool, targets: str, rank: int) -> Path:
-    """Write an adapter of a model to a folder of its own and return it."""
-    base = fresh(model)
-    tuner = Lora(base, rank=rank, alpha=2 * rank, text_encoder=text, seed=seed, targets=targets)
-    disturb(tuner, seed)
-    folder.mkdir()
-    tuner.save(folder, {"format": "pt"})
-    return folder
-
-
-def fresh(model: Path) -> BaseModel:
-    return load_base_model(model, "tiny", None, torch.device("cpu"), with_clip=False)
 
 
 class Server:

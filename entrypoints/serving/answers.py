@@ -1,0 +1,93 @@
+"""Images to answers: bytes of one image, or JSON in the shape that the client of each kind of body expects."""
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from entrypoints.serving.bodies import JUMPSTART, OPENAI, Asked
+from entrypoints.serving.service import UsedAdapter
+from entrypoints.serving.worker import Drawn
+
+JSON = "application/json"
+FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
+"""Media types of images, and what Pillow calls them."""
+QUALITY = 95
+"""Of JPEG and WebP."""
+
+
+class Answer(NamedTuple):
+    """The body of a response."""
+
+    content: bytes
+    media_type: str
+    headers: dict[str, str]
+
+
+def media_type_of(accept: str | None, style: str) -> str:
+    """Return the first media type of an Accept header that can be answered with; raises ValueError for none.
+
+    JumpStart's "application/json;jpeg" is JSON.
+    """
+    if not accept or style == OPENAI:
+        return JSON
+    for entry in accept.split(","):
+        wanted = entry.partition(";")[0].strip().lower()
+        if wanted in FORMATS:
+            return wanted
+        if wanted in (JSON, "*/*", "application/*"):
+            return JSON
+        if wanted == "image/*":
+            return "image/png"
+    raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, *FORMATS])}")
+
+
+def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn], media_type: str) -> Answer:
+    """Return the answer to a request; raises ValueError for several images in one of bytes."""
+    described = describe(asked, adapters, drawn)
+    if media_type in FORMATS:
+        if len(drawn) != 1:
+            raise ValueError(f"{len(drawn)} images do not go into one {media_type}; ask for {JSON}")
+        headers = {"X-Orchestrator-Image": json.dumps(described["images"][0])}
+        return Answer(encoded(drawn[0].image, FORMATS[media_type]), media_type, headers)
+    pictures = [base64.b64encode(encoded(one.image, "PNG")).decode("ascii") for one in drawn]
+    if asked.style == OPENAI:
+        data = [{"b64_json": picture} for picture in pictures]
+        body: dict[str, Any] = {"created": int(time.time()), "data": data}
+    elif asked.style == JUMPSTART:
+        body = {"generated_images": pictures, "prompt": asked.generation.prompts[0]}
+    else:
+        for image, picture in zip(described["images"], pictures, strict=True):
+            image["image"] = picture
+        body = described
+    return Answer(json.dumps(body).encode(), JSON, {})
+
+
+def describe(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]) -> dict[str, Any]:
+    """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds."""
+    images = []
+    for wanted, one in zip(asked.generation.images, drawn, strict=True):
+        images.append(
+            {
+                "prompt": wanted.prompt,
+                "seed": wanted.seed,
+                "seconds": round(one.seconds, 4),
+                "queued_seconds": round(one.waited, 4),
+                "largest_batch": one.largest_batch,
+                "generations": list(one.generations),
+            }
+        )
+    used = [{"name": use.name, "weight": use.weight, "sha256": use.served.sha256} for use in adapters]
+    return {"images": images, "adapters": used}
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    """Return an image in a format of Pillow's."""
+    file = BytesIO()
+    options: dict[str, Any] = {} if kind == "PNG" else {"quality": QUALITY}
+    image.save(file, format=kind, **options)
+    return file.getvalue()

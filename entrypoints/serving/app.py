@@ -1,0 +1,219 @@
+"""The server's HTTP side: SageMaker's hosting contract, requests of three kinds of clients, adapters by name.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
+"""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from entrypoints.runtime.failures import TrainingError
+from entrypoints.serving.answers import answer, media_type_of
+from entrypoints.serving.bodies import MOST_BODY_BYTES, Asked, BodyError, Defaults, read_invocation, read_openai
+from entrypoints.serving.service import Service, UnknownAdapterError
+from entrypoints.serving.worker import Cancelled, Drawn, Expired, Worker
+
+DEADLINE_SECONDS = 55.0
+"""SageMaker gives up after 60."""
+STUCK_SECONDS = 120.0
+"""Without a step of the thread that draws, after which the server calls itself unhealthy."""
+ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
+"""Names the adapter of a request that SageMaker routed to an adapter component."""
+
+
+@dataclass
+class State:
+    """What the routes share."""
+
+    service: Service
+    worker: Worker
+    defaults: Defaults
+    root: Path
+    """Below which adapters may lie that are registered by path."""
+    token: str | None = None
+    """That every request but /ping has to carry; None in a container, where SageMaker checks who calls."""
+    most_waiting: int = 64
+    """Images in the queue, above which requests are refused."""
+    draining: bool = False
+    """Whether no more requests are taken, because the server ends."""
+    admitted: int = 0
+    """Requests that are being answered."""
+    seconds_per_image: float = field(default=1.0)
+    """Of late, for Retry-After."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer
+    """A request is answered with an error."""
+
+    def __init__(self, status: int, message: str, next_step: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.next_step = next_step
+        self.headers = headers
+
+
+def make_app(state: State) -> FastAPI:
+    """Return the application."""
+
+    async def check_token(request: Request) -> None:
+        expected = state.token
+        if expected is None or request.url.path == "/ping":
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            raise Refused(401, "This server asks for its token.", "send Authorization: Bearer TOKEN")
+
+    app = FastAPI(title="orchestrator", docs_url=None, redoc_url=None, dependencies=[Depends(check_token)])
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        return refusal(error)
+
+    @app.get("/ping")
+    async def ping() -> Response:
+        if state.draining or is_stuck(state):
+            return Response(status_code=503)
+        return Response(status_code=200)
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        if state.draining or state.worker.waiting >= state.most_waiting:
+            return Response(status_code=503)
+        return Response(status_code=200)
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        content = await body_of(request)
+        return await answered(request, state, lambda: read_invocation(content, state.defaults))
+
+    @app.post("/v1/images/generations")
+    async def images(request: Request) -> Response:
+        content = await body_of(request)
+        return await answered(request, state, lambda: read_openai(content, state.defaults))
+
+    return app
+
+
+def refusal(error: Refused) -> Response:
+    """Return the response of a refusal, in the shape that OpenAI's clients read too."""
+    body: dict[str, Any] = {"error": {"message": error.message, "code": error.status}}
+    if error.next_step:
+        body["error"]["next"] = error.next_step
+    return JSONResponse(body, error.status, error.headers)
+
+
+def is_stuck(state: State) -> bool:
+    """Whether the thread that draws has not moved for too long."""
+    return time.monotonic() - state.worker.progress > STUCK_SECONDS
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body of a request; raises Refused(413) before more than the limit is read."""
+    parts = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BODY_BYTES:
+            raise Refused(413, f"The body is larger than {MOST_BODY_BYTES:,} bytes.", "send smaller pictures")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def answered(request: Request, state: State, read: Callable[[], Asked]) -> Response:
+    """Read a request, have it drawn and answer it; raises Refused."""
+    if state.draining:
+        raise Refused(503, "This server is ending, and takes no more requests.", "try again", {"Retry-After": "5"})
+    try:
+        asked = read()
+        media_type = media_type_of(request.headers.get("accept"), asked.style)
+    except BodyError as error:
+        raise Refused(422, str(error), error.problems[0].fix) from error
+    except ValueError as error:
+        raise Refused(406, str(error)) from error
+    require_room(state, len(asked.generation.images))
+    state.admitted += 1
+    try:
+        return await _drawn(request, state, asked, media_type)
+    finally:
+        state.admitted -= 1
+
+
+def require_room(state: State, images: int) -> None:
+    """Raise Refused(429) when the queue is full, with the seconds after which it should not be."""
+    waiting = state.worker.waiting
+    if waiting + images > state.most_waiting:
+        seconds = math.ceil(waiting * state.seconds_per_image)
+        headers = {"Retry-After": str(max(1, min(seconds, 60)))}
+        raise Refused(429, f"{waiting} images wait already.", "try again later", headers)
+
+
+async def _drawn(request: Request, state: State, asked: Asked, media_type: str) -> Response:
+    """Return the answer to a request that was admitted; raises Refused."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        prepared = await state.service.prepare(asked.generation)
+    except UnknownAdapterError as error:
+        raise Refused(422, str(error), "GET /adapters lists those that there are") from error
+    except TrainingError as error:
+        raise Refused(424, error.message, error.next_step) from error
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[Drawn]] = [loop.create_future() for _ in asked.generation.images]
+
+    def done(number: int, result: Drawn | Exception) -> None:
+        loop.call_soon_threadsafe(settle, futures[number], result)
+
+    orders = prepared.orders(deadline, done)
+    state.worker.order(orders)
+    watcher = asyncio.create_task(until_gone(request))
+    everything = asyncio.gather(*futures)
+    try:
+        await asyncio.wait([everything, watcher], return_when=asyncio.FIRST_COMPLETED)
+        if not everything.done():
+            raise Refused(499, "Nobody waits for the answer.")
+        drawn = everything.result()
+    except Expired as error:
+        raise Refused(504, "The images were not ready in time.", "ask for fewer steps, or later") from error
+    except TrainingError as error:
+        status = 507 if error.kind == "memory" else 424
+        raise Refused(status, error.message, error.next_step) from error
+    finally:
+        watcher.cancel()
+        for order in orders:
+            order.cancelled.set()
+        for future in futures:
+            future.cancel()
+    state.seconds_per_image = 0.8 * state.seconds_per_image + 0.2 * max(one.seconds for one in drawn)
+    try:
+        made = await asyncio.to_thread(answer, asked, prepared.adapters, drawn, media_type)
+    except ValueError as error:
+        raise Refused(406, str(error)) from error
+    return Response(made.content, media_type=made.media_type, headers=made.headers)
+
+
+def settle(future: "asyncio.Future[Drawn]", result: Drawn | Exception) -> None:
+    """Give a future its result, unless nobody waits for it any more."""
+    if future.done():
+        return
+    if isinstance(result, Cancelled):
+        future.cancel()
+    elif isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+async def until_gone(request: Request) -> None:
+    """Return when the client has closed its connection; its body was read."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return

@@ -1,0 +1,170 @@
+"""The server over HTTP, with the real engine on the smallest model."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tiny
+from made_adapters import fresh, write_finished
+from PIL import Image
+
+from entrypoints.serving.app import State, make_app
+from entrypoints.serving.bodies import Defaults
+from entrypoints.serving.cache import MemoryCache
+from entrypoints.serving.engine import Engine
+from entrypoints.serving.library import Library
+from entrypoints.serving.residency import SlotTable
+from entrypoints.serving.service import Service
+from entrypoints.serving.slots import SlotNetwork
+from entrypoints.serving.texts import TextReader
+from entrypoints.serving.worker import Worker
+from orchestrator.contract.adapter import AdapterManifest
+
+STEPS = 2
+Calls = Callable[[httpx.AsyncClient], Awaitable[Any]]
+
+
+class Server:
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.app = make_app(state)
+
+    def run(self, calls: Calls) -> Any:
+        async def within() -> Any:
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+                return await calls(client)
+
+        return asyncio.run(within())
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        async def call(client: httpx.AsyncClient) -> httpx.Response:
+            return await client.post(path, json=body, headers=headers)
+
+        answer: httpx.Response = self.run(call)
+        return answer
+
+
+@pytest.fixture
+def server(base_folder: Path, tmp_path: Path) -> Iterator[Server]:
+    base = fresh(base_folder)
+    denoiser = SlotNetwork(base.denoiser)
+    encoders = {part: SlotNetwork(encoder) for part, encoder in base.text_encoders.items()}
+    slots = SlotTable({base.family.denoiser: denoiser, **encoders}, 4)
+    worker = Worker(Engine(base, denoiser), TextReader(base, encoders), slots, lambda _: 16)
+    library = Library()
+    for seed, name in enumerate(("dog", "ink")):
+        library.register(name, write_finished(tmp_path / name, base_folder, seed))
+    with ThreadPoolExecutor(2) as readers:
+        service = Service(base, library, MemoryCache(2**30, readers))
+        worker.start()
+        yield Server(State(service, worker, Defaults(STEPS, 5.0, tiny.SIDE), tmp_path))
+        worker.stop()
+
+
+def images_of(answer: httpx.Response) -> list[bytes]:
+    assert answer.status_code == 200, answer.text
+    return [base64.b64decode(one["image"]) for one in answer.json()["images"]]
+
+
+def body(seed: int = 1, **fields: Any) -> dict[str, Any]:
+    return {"inputs": "a photo of a dog", "parameters": {"seed": seed}, **fields}
+
+
+def test_requests_with_different_adapters_get_their_own_images_at_the_same_time(server: Server) -> None:
+    asked = [body(), body(adapters=[{"name": "dog"}]), body(adapters=[{"name": "ink", "weight": 0.5}])] * 3
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:3]]
+    assert len({images[0] for images in alone}) == 3
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    answers = server.run(together)
+    assert [images_of(answer) for answer in answers] == alone * 3
+    largest = max(answer.json()["images"][0]["largest_batch"] for answer in answers)
+    assert largest > 1
+
+
+def test_an_answer_names_seed_and_hash_of_what_it_was_drawn_with(server: Server, tmp_path: Path) -> None:
+    answer = server.post("/invocations", body(adapters=[{"name": "dog", "weight": 0.7}])).json()
+    expected = AdapterManifest.read(tmp_path / "dog").files_sha256
+    assert answer["adapters"] == [{"name": "dog", "weight": 0.7, "sha256": expected}]
+    assert answer["images"][0]["seed"] == 1
+    assert answer["images"][0]["generations"] == [1]
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
+def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: str, kind: str) -> None:
+    answer = server.post("/invocations", body(), accept=accept)
+    assert answer.headers["content-type"] == accept
+    with Image.open(BytesIO(answer.content)) as image:
+        assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
+
+
+def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -> None:
+    (ours,) = images_of(server.post("/invocations", body()))
+    jumpstart = server.post("/invocations", {"prompt": "a photo of a dog", "seed": 1}).json()
+    openai = server.post("/v1/images/generations", {"prompt": "a photo of a dog", "seed": 1}).json()
+    assert base64.b64decode(jumpstart["generated_images"][0]) == ours
+    assert base64.b64decode(openai["data"][0]["b64_json"]) == ours
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "named"),
+    [
+        ({"inputs": "x", "parameters": {"num_inference_step": 1}}, 422, "num_inference_step"),
+        ({"inputs": "x", "adapters": [{"name": "dgo"}]}, 422, 'Did you mean "dog"'),
+        ({"inputs": "x", "image": base64.b64encode(b"no picture").decode()}, 424, "cannot be decoded"),
+    ],
+)
+def test_what_a_client_did_wrong_is_said_with_its_status(
+    server: Server, sent: dict[str, Any], status: int, named: str
+) -> None:
+    answer = server.post("/invocations", sent)
+    assert answer.status_code == status
+    assert named in answer.json()["error"]["message"]
+
+
+def test_a_damaged_adapter_is_refused_and_others_go_on(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "dog" / "pytorch_lora_weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    answer = server.post("/invocations", body(adapters=[{"name": "dog"}]))
+    assert answer.status_code == 424
+    assert "damaged" in answer.json()["error"]["message"]
+    assert server.post("/invocations", body(adapters=[{"name": "ink"}])).status_code == 200
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(server: Server) -> None:
+    server.state.most_waiting = 3
+    answer = server.post("/invocations", body(parameters={"num_images_per_prompt": 4}))
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_only_ping_answers_without_the_token(server: Server) -> None:
+    server.state.token = "secret"  # noqa: S105
+    assert server.post("/invocations", body()).status_code == 401
+    assert server.post("/invocations", body(), authorization="Bearer wrong").status_code == 401
+    assert server.post("/invocations", body(), authorization="Bearer secret").status_code == 200
+    assert server.run(lambda client: client.get("/ping")).status_code == 200
+
+
+def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
+    async def leave(client: httpx.AsyncClient) -> None:
+        task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_inference_steps": 900})))
+        while not server.state.worker.is_busy:
+            await asyncio.sleep(0)
+        task.cancel()
+        while server.state.worker.is_busy:
+            await asyncio.sleep(0)
+
+    server.run(leave)
+    assert server.post("/invocations", body()).status_code == 200
