@@ -144,7 +144,8 @@ def start(base: BaseModel, request: SampleRequest, scheduler_class: Any = None) 
     skipped = request.steps - max(1, min(request.steps, int(request.steps * begin.strength)))
     first = skipped * scheduler.order
     times = scheduler.timesteps[first:]
-    scheduler.set_begin_index(first)
+    if hasattr(scheduler, "set_begin_index"):  # those that count their steps
+        scheduler.set_begin_index(first)
     latents = scheduler.add_noise(kept, noise, times[:1])
     if begin.mask is not None and not skipped:  # nothing of the picture is left in what is drawn anew
         latents = noise * scheduler.init_noise_sigma

@@ -4,21 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import tiny
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, DiffusionPipeline
 from made_adapters import disturb, fresh, write_lora
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.models.base import BaseModel
 from entrypoints.serving.engine import Engine
 from entrypoints.serving.low_rank_file import read_low_rank
-from entrypoints.serving.sample import Sample, SampleRequest, start
+from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
+from entrypoints.serving.service import latent_mask
 from entrypoints.serving.slots import Slot, SlotNetwork, SlotUse, rank_of
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
 from orchestrator.contract.adapter import LORA_FILE
+from orchestrator.contract.generation import SCHEDULERS, SchedulerName
 
 PROMPT = "a photo of a toy dog"
 STEPS = 3
@@ -50,10 +54,11 @@ class Server:
     def sample(self, prompt: str, seed: int, *uses: SlotUse, steps: int = STEPS, **more: Any) -> Sample:
         words = more.pop("words", ())
         guidance = more.pop("guidance", GUIDANCE)
+        scheduler = more.pop("scheduler", None)
         adapters = tuple((str(use.slot), use.weight) for use in uses)
         text = TextRequest(prompt, None, guidance > 1, words, uses, adapters)
         request = SampleRequest(self.reader.conditions(text), seed, steps, guidance, tiny.SIDE, uses, **more)
-        return start(self.base, request)
+        return start(self.base, request, scheduler)
 
     def draw(self, *samples: Sample) -> list[Tensor]:
         while any(not sample.is_done for sample in samples):
@@ -70,16 +75,21 @@ def pixels(base: BaseModel, latents: Tensor) -> Tensor:
 def by_diffusers(model: Path, prompt: str, seed: int, prepare: Callable[[Any], None], steps: int = STEPS) -> Tensor:
     """Draw with plain diffusers, by the class that the model's index names."""
     pipeline = DiffusionPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
     prepare(pipeline)
+    options = {"height": tiny.SIDE, "width": tiny.SIDE}
+    return asked_of(pipeline, prompt=prompt, seed=seed, steps=steps, **options)
+
+
+def asked_of(pipeline: Any, *, steps: int, prompt: str = PROMPT, seed: int = 3, **more: Any) -> Tensor:
+    """Return the pixels that a pipeline draws."""
+    pipeline.set_progress_bar_config(disable=True)
     latents = pipeline(
         prompt,
         generator=torch.Generator("cpu").manual_seed(seed),
         num_inference_steps=steps,
         guidance_scale=GUIDANCE,
-        height=tiny.SIDE,
-        width=tiny.SIDE,
         output_type="latent",
+        **more,
     ).images
     with torch.no_grad():
         decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
@@ -194,3 +204,40 @@ def test_the_base_models_weights_stay_as_they_are_to_the_bit(base_folder: Path, 
     now = {name.replace(".layer.", "."): value for name, value in server.base.denoiser.state_dict().items()}
     assert set(now) == set(untouched)
     assert all(torch.equal(now[name], value) for name, value in untouched.items())
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_an_image_that_begins_with_a_picture_is_the_one_of_diffusers(family_folder: Path, strength: float) -> None:
+    picture = Image.effect_noise((tiny.SIDE, tiny.SIDE), 60).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    pipeline = AutoPipelineForImage2Image.from_pretrained(family_folder)
+    expected = asked_of(pipeline, steps=4, image=picture, strength=strength)
+    server = Server(family_folder)
+    (drawn,) = server.draw(server.sample(PROMPT, 3, steps=4, begin=Begin(picture, strength)))
+    assert largest(drawn, expected) <= CLOSE
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_masked_image_is_drawn_anew_where_diffusers_draws_it_anew(family_folder: Path, strength: float) -> None:
+    picture = Image.effect_noise((tiny.SIDE, tiny.SIDE), 60).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    half = Image.new("L", picture.size)
+    half.paste(255, (0, 0, tiny.SIDE // 2, tiny.SIDE))
+    pipeline = AutoPipelineForInpainting.from_pretrained(family_folder)
+    expected = asked_of(pipeline, steps=4, image=picture, mask_image=half, strength=strength)
+    server = Server(family_folder)
+    mask = latent_mask(half, server.base.pipeline.vae_scale_factor)
+    (drawn,) = server.draw(server.sample(PROMPT, 3, steps=4, begin=Begin(picture, strength, mask)))
+    assert largest(drawn, expected) <= CLOSE
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_each_scheduler_takes_the_steps_that_it_takes_in_diffusers(base_folder: Path, name: SchedulerName) -> None:
+    scheduler = getattr(diffusers, SCHEDULERS[name])
+
+    def prepare(pipeline: Any) -> None:
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+
+    expected = by_diffusers(base_folder, PROMPT, 3, prepare, steps=6)
+    server = Server(base_folder)
+    own, other = server.sample(PROMPT, 3, steps=6, scheduler=scheduler), server.sample(PROMPT, 4, steps=5)
+    drawn, _ = server.draw(own, other)
+    assert largest(drawn, expected) <= CLOSE
