@@ -38,6 +38,8 @@ class State:
     defaults: Defaults
     root: Path
     """Below which adapters may lie that are registered by path."""
+    unpacked: Path
+    """Where archives of adapters are unpacked."""
     token: str | None = None
     """That every request but /ping has to carry; None in a container, where SageMaker checks who calls."""
     most_waiting: int = 64
@@ -63,48 +65,63 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 def make_app(state: State) -> FastAPI:
     """Return the application."""
-
-    async def check_token(request: Request) -> None:
-        expected = state.token
-        if expected is None or request.url.path == "/ping":
-            return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), expected.encode()):
-            raise Refused(401, "This server asks for its token.", "send Authorization: Bearer TOKEN")
-
-    app = FastAPI(title="orchestrator", docs_url=None, redoc_url=None, dependencies=[Depends(check_token)])
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        return refusal(error)
-
-    @app.get("/ping")
-    async def ping() -> Response:
-        if state.draining or is_stuck(state):
-            return Response(status_code=503)
-        return Response(status_code=200)
-
-    @app.get("/readyz")
-    async def ready() -> Response:
-        if state.draining or state.worker.waiting >= state.most_waiting:
-            return Response(status_code=503)
-        return Response(status_code=200)
-
-    @app.post("/invocations")
-    async def invocations(request: Request) -> Response:
-        content = await body_of(request)
-        return await answered(request, state, lambda: read_invocation(content, state.defaults))
-
-    @app.post("/v1/images/generations")
-    async def images(request: Request) -> Response:
-        content = await body_of(request)
-        return await answered(request, state, lambda: read_openai(content, state.defaults))
-
+    app = FastAPI(title="orchestrator", docs_url=None, redoc_url=None, dependencies=[Depends(require_token)])
+    app.state.server = state
+    app.add_exception_handler(Refused, refusal)
+    app.add_api_route("/ping", ping, methods=["GET", "POST"])
+    app.add_api_route("/readyz", ready, methods=["GET"])
+    app.add_api_route("/invocations", invocations, methods=["POST"])
+    app.add_api_route("/v1/images/generations", openai_images, methods=["POST"])
     return app
 
 
-def refusal(error: Refused) -> Response:
+def state_of(request: Request) -> State:
+    """Return what the routes share."""
+    state: State = request.app.state.server
+    return state
+
+
+async def require_token(request: Request) -> None:
+    """Raise Refused(401) for a request without the server's token."""
+    expected = state_of(request).token
+    if expected is None or request.url.path == "/ping":
+        return
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode(), expected.encode()):
+        raise Refused(401, "This server asks for its token.", "send Authorization: Bearer TOKEN")
+
+
+async def ping(request: Request) -> Response:
+    """Say whether the server lives."""
+    state = state_of(request)
+    return Response(status_code=503 if state.draining or is_stuck(state) else 200)
+
+
+async def ready(request: Request) -> Response:
+    """Say whether another request would be taken."""
+    state = state_of(request)
+    is_full = state.worker.waiting >= state.most_waiting
+    return Response(status_code=503 if state.draining or is_full else 200)
+
+
+async def invocations(request: Request) -> Response:
+    """Draw what a body of ours or JumpStart's asks for."""
+    state = state_of(request)
+    content = await body_of(request)
+    return await answered(request, state, lambda: read_invocation(content, state.defaults))
+
+
+async def openai_images(request: Request) -> Response:
+    """Draw what a body of OpenAI's asks for."""
+    state = state_of(request)
+    content = await body_of(request)
+    return await answered(request, state, lambda: read_openai(content, state.defaults))
+
+
+async def refusal(_: Request, error: Exception) -> Response:
     """Return the response of a refusal, in the shape that OpenAI's clients read too."""
+    if not isinstance(error, Refused):
+        raise error
     body: dict[str, Any] = {"error": {"message": error.message, "code": error.status}}
     if error.next_step:
         body["error"]["next"] = error.next_step

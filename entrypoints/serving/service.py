@@ -95,7 +95,7 @@ class Service:
         found = [(use.name, use.weight, self._find(use.name)) for use in wanted.adapters]
         found += [(name, 1.0, self._find(name)) for name in wanted.embeddings]
         # All are asked for before any is waited for.
-        coming = [self._read(registered) for _, _, registered in found]
+        coming = [self.read(registered) for _, _, registered in found]
         served = await asyncio.gather(*coming)
         adapters = []
         words: dict[str, ServedWord] = {}
@@ -113,7 +113,8 @@ class Service:
             raise UnknownAdapterError(name, [one.name for one in self.library.everything()])
         return registered
 
-    def _read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
+    def read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
+        """Return the promise of an adapter in memory."""
         future = self.cache.get(
             registered.sha256,
             lambda: read_adapter(self.base, registered.folder, registered.manifest),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import tiny
 from made_adapters import fresh, write_finished
@@ -27,6 +28,7 @@ from entrypoints.serving.worker import Worker
 from orchestrator.contract.adapter import AdapterManifest
 
 STEPS = 2
+ROUNDED = 1
 Calls = Callable[[httpx.AsyncClient], Awaitable[Any]]
 
 
@@ -73,6 +75,21 @@ def images_of(answer: httpx.Response) -> list[bytes]:
     return [base64.b64decode(one["image"]) for one in answer.json()["images"]]
 
 
+def far(one: list[bytes], other: list[bytes]) -> int:
+    """Return the largest difference of two answers' first images, of 255: another batch rounds differently."""
+    pixels = []
+    for images in (one, other):
+        with Image.open(BytesIO(images[0])) as image:
+            pixels.append(np.asarray(image, dtype=int))
+    return int(np.abs(pixels[0] - pixels[1]).max())
+
+
+async def until(happens: Callable[[], bool]) -> None:
+    """Return when something has happened in the thread that draws, which no event tells of."""
+    while not happens():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 def body(seed: int = 1, **fields: Any) -> dict[str, Any]:
     return {"inputs": "a photo of a dog", "parameters": {"seed": seed}, **fields}
 
@@ -80,13 +97,14 @@ def body(seed: int = 1, **fields: Any) -> dict[str, Any]:
 def test_requests_with_different_adapters_get_their_own_images_at_the_same_time(server: Server) -> None:
     asked = [body(), body(adapters=[{"name": "dog"}]), body(adapters=[{"name": "ink", "weight": 0.5}])] * 3
     alone = [images_of(server.post("/invocations", one)) for one in asked[:3]]
-    assert len({images[0] for images in alone}) == 3
+    assert min(far(alone[0], alone[1]), far(alone[0], alone[2]), far(alone[1], alone[2])) > ROUNDED
 
     async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
         return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
 
     answers = server.run(together)
-    assert [images_of(answer) for answer in answers] == alone * 3
+    for answer, expected in zip(answers, alone * 3, strict=True):
+        assert far(images_of(answer), expected) <= ROUNDED
     largest = max(answer.json()["images"][0]["largest_batch"] for answer in answers)
     assert largest > 1
 
@@ -160,11 +178,9 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
 def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
     async def leave(client: httpx.AsyncClient) -> None:
         task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_inference_steps": 900})))
-        while not server.state.worker.is_busy:
-            await asyncio.sleep(0)
+        await until(lambda: server.state.worker.is_busy)
         task.cancel()
-        while server.state.worker.is_busy:
-            await asyncio.sleep(0)
+        await until(lambda: not server.state.worker.is_busy)
 
     server.run(leave)
     assert server.post("/invocations", body()).status_code == 200

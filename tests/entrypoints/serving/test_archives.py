@@ -47,11 +47,11 @@ def test_an_adapter_is_unpacked_as_it_was(tmp_path: Path) -> None:
     "hostile",
     [
         lambda: [entry("../escaped.json")],
-        lambda: [entry("/tmp/escaped.json")],
+        lambda: [entry("/var/escaped.json")],
         lambda: [entry("a/../../escaped.json")],
         lambda: [entry("link.json", kind=tarfile.SYMTYPE, link="/etc/passwd")],
         lambda: [entry("link.json", kind=tarfile.LNKTYPE, link="../escaped.json")],
-        lambda: [entry("dir", kind=tarfile.SYMTYPE, link="/tmp"), entry("dir/escaped.json")],
+        lambda: [entry("dir", kind=tarfile.SYMTYPE, link="/var"), entry("dir/escaped.json")],
         lambda: [entry("device.json", kind=tarfile.CHRTYPE)],
         lambda: [entry("pipe.json", kind=tarfile.FIFOTYPE)],
         lambda: [entry("model.py", b"print()")],
