@@ -15,13 +15,13 @@ seconds do not.
 """
 
 
-def write_section(title: str, body: str) -> None:
+def write_section(title: str, body: str, page: Path = PAGE) -> None:
     """Replace the section `title` of the page, or add it."""
-    text = PAGE.read_text() if PAGE.exists() else _HEAD
+    text = page.read_text() if page.exists() else _HEAD
     section = f"## {title}\n\n{body.strip()}\n\n{_machine()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
     found = pattern.search(text)
-    PAGE.write_text(text.replace(found.group(), section + "\n") if found else f"{text.rstrip()}\n\n{section}")
+    page.write_text(text.replace(found.group(), section + "\n") if found else f"{text.rstrip()}\n\n{section}")
 
 
 def _machine() -> str:

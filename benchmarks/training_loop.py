@@ -1,159 +1,204 @@
-"""Steps per second of our training loop, beside the bare forward + backward + optimizer step on batches of that size.
+"""Steps per second of our training loop, for each recipe with its defaults, beside the bare step on the same batch.
 
-The bare step is there twice: with PEFT's own layers, and with ours, whose gradients are written out. All train an
-adapter of the same model in one process on one thread, in turns, so that whatever else the machine does falls on all.
+The bare step of DreamBooth is there twice: with PEFT's own layers, and with ours, whose gradients are written out. Each
+kind of step has a model of its own. Those of a recipe are timed in one process on one thread, in turns, so that
+whatever else the machine does falls on all; for its peak memory each has a process of its own.
 Run from the repository's root: python -m benchmarks.training_loop
 """
 
 import argparse
-import contextlib
-import io
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft.tuners.lora import Linear
-from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.report import write_section  # noqa: E402
-from entrypoints.adapters.low_rank_layer import LowRankLinear  # noqa: E402
-from entrypoints.models.base import BaseModel  # noqa: E402
-from entrypoints.models.loading import load_base_model  # noqa: E402
-from entrypoints.recipes.dreambooth import captions, make_tuner  # noqa: E402
-from entrypoints.runtime.pictures import list_images  # noqa: E402
-from entrypoints.training.denoising import DenoisingObjective, PromptEncoder, Stream  # noqa: E402
-from entrypoints.training.latents import latents_of  # noqa: E402
-from entrypoints.training.loop import Trainer, announce  # noqa: E402
-from entrypoints.training.run import Run  # noqa: E402
-from orchestrator.contract.environment import Environment  # noqa: E402
-from orchestrator.contract.recipes.dreambooth import DreamBooth  # noqa: E402
+from benchmarks.sample_job import sample_recipe  # noqa: E402
+from benchmarks.training_steps import (  # noqa: E402
+    BARE_STEP,
+    OUR_LOOP,
+    PEFT_STEP,
+    BareStep,
+    bare_step,
+    kinds_of,
+    prepare,
+    run_loop,
+    with_pefts_layers,
+)
+from entrypoints.train import SETTINGS, quieten  # noqa: E402
+from orchestrator.contract.recipe import recipe_names  # noqa: E402
+from orchestrator.resources import BUILTIN_MODEL  # noqa: E402
 
 LIMIT = 1.10
 """Our loop's time over that of the bare step."""
-PEFT_STEP = "bare step with PEFT's layers"
-BARE_STEP = "bare step"
-OUR_LOOP = "our loop"
+LAYERS_LIMIT = 0.95
+"""The time of the bare step over that of the one with PEFT's layers."""
+ROUNDS = 40
 WARM_UP = 2  # rounds that are not counted
+ROW = "| {} | {} | {:.4f} | {:.2f} | {} | {:.0f} |"
+HEAD = """\
+| recipe | | seconds a step, median | steps a second | times the bare step | peak MB |
+| --- | --- | --- | --- | --- | --- |"""
+FOOT = """\
+The bare step is forward, loss, backward, clipping and optimizer on one batch that was made beforehand. Our loop is that
+of the training, with all that it does for each step, but without checkpoints and images; two steps of a run, those at
+which the watchdog looks at its probe, take longer than the median. Peak memory is that of a process which loads the
+model, encodes the pictures and takes steps of one kind."""
 
 
-def stream_names(recipe: DreamBooth) -> list[str]:
-    """Return the streams whose samples share a forward pass."""
-    return ["instance", "class"] if recipe.prior_preservation else ["instance"]
+@dataclass(frozen=True)
+class Measured:
+    """The steps of one recipe, by their kinds."""
 
+    recipe: str
+    seconds: Mapping[str, Sequence[float]]
+    """Of each round."""
+    peak_bytes: Mapping[str, int]
 
-def with_pefts_layers(base: BaseModel) -> BaseModel:
-    """Have the adapted layers of a model compute as PEFT's own do, of which ours are a subclass."""
-    for module in base.denoiser.modules():
-        if isinstance(module, LowRankLinear):
-            module.__class__ = Linear
-    return base
+    def ratio(self, kind: str, other: str) -> float:
+        """Return the median of one kind of step over that of another."""
+        return statistics.median(self.seconds[kind]) / statistics.median(self.seconds[other])
 
+    @property
+    def loop_ratio(self) -> float:
+        """Our loop to the bare step."""
+        return self.ratio(OUR_LOOP, BARE_STEP)
 
-def bare_step(base: BaseModel, recipe: DreamBooth, parameters: list[Tensor]) -> Callable[[], None]:
-    """Return one step and nothing around it: the batch is made once, beforehand."""
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, fused=True)
-    side = recipe.resolution // base.pipeline.vae_scale_factor
-    samples = recipe.batch_size * len(stream_names(recipe))
-    shape = (samples, base.denoiser.config.in_channels, side, side)
-    latents, noise = torch.randn(shape), torch.randn(shape)
-    timesteps = torch.randint(0, 1000, shape[:1])
-    with torch.no_grad():
-        conditions = base.encode_prompts([recipe.instance_prompt] * shape[0])
-    noisy = base.process.noised(latents, noise, timesteps)
-    target = base.process.target(latents, noise, timesteps)
+    @property
+    def layers_ratio(self) -> float | None:
+        """Our layers to PEFT's, without the loop; None where they are not compared."""
+        if PEFT_STEP not in self.seconds:
+            return None
+        return self.ratio(BARE_STEP, PEFT_STEP)
 
-    def step() -> None:
-        loss = torch.nn.functional.mse_loss(base.predict(noisy, timesteps, conditions), target)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether the loop, and our layers, take no longer than they may."""
+        layers = self.layers_ratio
+        return self.loop_ratio <= LIMIT and (layers is None or layers <= LAYERS_LIMIT)
 
-    return step
-
-
-def our_step(
-    run: Run, base: BaseModel, recipe: DreamBooth, parameters: dict[str, torch.nn.Parameter]
-) -> Callable[[], None]:
-    """Return what the loop does for each step: draws, loss, clipping, schedule, the event on stdout."""
-    pictures = list_images(run.environment.root / "pictures")
-    latents, prompts = latents_of(base, recipe, pictures), captions(pictures, recipe.instance_prompt)
-    streams = [Stream(name, latents, prompts) for name in stream_names(recipe)]
-    objective = DenoisingObjective(base, recipe, streams, PromptEncoder(base, frozen=True))
-    trainer = Trainer(run, recipe, parameters, objective)
-
-    def step() -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            announce(trainer, trainer.take_step(), 0.1)
-
-    return step
-
-
-def in_turns(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Time the steps one after the other, round by round, in seconds; the first rounds are left out."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + WARM_UP):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+    def rows(self) -> list[str]:
+        """Return the table's rows."""
+        rows = []
+        for kind, seconds in self.seconds.items():
+            median = statistics.median(seconds)
+            ratio = "" if kind == BARE_STEP else f"{self.ratio(kind, BARE_STEP):.3f}"
+            rows.append(ROW.format(self.recipe, kind, median, 1 / median, ratio, self.peak_bytes[kind] / 1e6))
+        return rows
 
 
 def main() -> None:
-    """Write the table; the exit status is 1 when our loop is more than a tenth slower."""
+    """Write the table; the exit status is 1 when a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--base-model", type=Path, default=ROOT / "orchestrator" / "assets" / "base_model")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--recipes", nargs="+", choices=recipe_names(), default=recipe_names())
+    parser.add_argument("--base-model", type=Path, default=BUILTIN_MODEL)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "pictures").symlink_to(ROOT / "orchestrator" / "assets" / "sample")
-        recipe = DreamBooth(instance_prompt="a photo of sks monster")
-        run = Run(Environment(root=Path(folder)), recipe)
-        seconds = in_turns(make_steps(run, recipe, options.base_model), options.rounds)
-    report(seconds)
-
-
-def make_steps(run: Run, recipe: DreamBooth, folder: Path) -> dict[str, Callable[[], None]]:
-    """Return the steps by name: PEFT's with a model of its own, the others with one together."""
-    base = load_base_model(folder, "builtin", None, torch.device("cpu"))
-    of_peft = load_base_model(folder, "builtin", None, torch.device("cpu"))
-    peft_parameters = make_tuner(recipe, of_peft).parameters
-    parameters = make_tuner(recipe, base).parameters
-    return {
-        PEFT_STEP: bare_step(with_pefts_layers(of_peft), recipe, list(peft_parameters.values())),
-        BARE_STEP: bare_step(base, recipe, list(parameters.values())),
-        OUR_LOOP: our_step(run, base, recipe, parameters),
-    }
-
-
-def report(seconds: dict[str, list[float]]) -> None:
-    """Print and write the table, and judge it."""
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    loop_ratio = medians[OUR_LOOP] / medians[BARE_STEP]
-    layer_ratio = medians[BARE_STEP] / medians[PEFT_STEP]
-    whole_ratio = medians[OUR_LOOP] / medians[PEFT_STEP]
-    rows = [f"| {name} | {median:.4f} | {1 / median:.2f} |" for name, median in medians.items()]
-    head = "| | seconds a step, median | steps a second |\n| --- | --- | --- |"
-    rounds = len(seconds[OUR_LOOP])
-    verdict = (
-        f"\nRatios of medians over {rounds} rounds in turns, one thread: our loop to the bare step {loop_ratio:.3f} "
-        f"(limit {LIMIT:.2f});\nthe bare step to the one with PEFT's layers {layer_ratio:.3f}; "
-        f"our loop to the one with PEFT's layers {whole_ratio:.3f}."
-    )
-    text = "\n".join([head, *rows, verdict])
+    quieten()
+    found = []
+    for recipe in options.recipes:
+        measured = measure(recipe, options.rounds, options.base_model)
+        print("\n".join(measured.rows()), flush=True)
+        found.append(measured)
+    text = report(found, options.rounds)
     print(text)
-    write_section("Training loop", text)
-    if loop_ratio > LIMIT:
+    if set(options.recipes) == set(recipe_names()) and options.rounds >= ROUNDS:
+        write_section("Training loop", text)
+    if not all(measured.is_within_limits for measured in found):
         sys.exit(1)
+
+
+def measure(recipe: str, rounds: int, base_model: Path) -> Measured:
+    """Measure the steps of a recipe: first their memory, then their time."""
+    peaks = {kind: peak_of(recipe, kind, base_model) for kind in kinds_of(recipe)}
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = {}
+        for number, kind in enumerate(kinds_of(recipe)):
+            prepared[kind] = prepare(sample_recipe(recipe), Path(folder) / str(number), base_model)
+        ours = prepared.pop(OUR_LOOP)
+        if PEFT_STEP in prepared:
+            with_pefts_layers(prepared[PEFT_STEP])
+        others = {kind: bare_step(each) for kind, each in prepared.items()}
+        turns = Turns(others, rounds)
+        run_loop(ours, turns.take)
+    return Measured(recipe, turns.seconds, peaks)
+
+
+def peak_of(recipe: str, kind: str, base_model: Path) -> int:
+    """Return the peak memory of a process that takes some steps of one kind, in bytes."""
+    command = [sys.executable, "-m", "benchmarks.training_steps", recipe, kind, "--base-model", str(base_model)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, stdout=subprocess.PIPE, check=True)
+    return int(done.stdout)
+
+
+class Turns:
+    """The turns of the bare steps, which come whenever our loop has done a step; the first rounds are not counted."""
+
+    def __init__(
+        self,
+        others: Mapping[str, BareStep],
+        rounds: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.others = others
+        self.rounds = rounds
+        self.clock = clock
+        self.done = 0
+        self.seconds: dict[str, list[float]] = {kind: [] for kind in [*others, OUR_LOOP]}
+        self._began = clock()
+
+    def take(self) -> bool:
+        """Note the time of our loop's step, take and time the others, and return whether that was the last round."""
+        self._note(OUR_LOOP)
+        for kind, step in self.others.items():
+            self._began = self.clock()
+            step()
+            self._note(kind)
+        self.done += 1
+        self._began = self.clock()
+        return self.done == self.rounds + WARM_UP
+
+    def _note(self, kind: str) -> None:
+        """Note what has passed since the latest beginning."""
+        passed = self.clock() - self._began
+        if self.done >= WARM_UP:
+            self.seconds[kind].append(passed)
+
+
+def report(found: Sequence[Measured], rounds: int) -> str:
+    """Return the table, and below it how it compares with the limits."""
+    rows = []
+    layers = []
+    for measured in found:
+        rows += measured.rows()
+        ratio = measured.layers_ratio
+        if ratio is not None:
+            layers.append(
+                f"{measured.recipe}'s bare step to the one with PEFT's layers {ratio:.3f} (limit {LAYERS_LIMIT:.2f})"
+            )
+    slowest = max(measured.loop_ratio for measured in found)
+    ratios = "; ".join([f"our loop to the bare step at most {slowest:.3f} (limit {LIMIT:.2f})", *layers])
+    return "\n".join(
+        [
+            HEAD,
+            *rows,
+            "",
+            f"Ratios of medians over {rounds} rounds in turns, one thread: {ratios}.",
+            "",
+            FOOT,
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,271 +1,185 @@
 """Sabotaged runs that the watchdog has to catch in their first tenth, and good runs that it must not disturb.
 
-Each run is a real one on the built-in base model, cut off after a tenth of its steps. A sabotage is a mistake that
-people make in training code, data or models, planted into a run that is otherwise good. Run from the repository's root:
-python -m benchmarks.watchdog [--good N] [--only NAME ...]
+Each run is a real one of the packaged sample on the built-in base model, with the recipe's defaults, and is cut off
+after a tenth of its steps. What a run came to is kept until the code that trains changes: an interrupted measurement
+goes on where it was, and one in pieces adds up. Run from the repository's root:
+python -m benchmarks.watchdog [--recipes NAME ...] [--good N] [--sabotages NAME ...] [--processes N]
 """
 
 import argparse
-import io
-import json
+import hashlib
+import multiprocessing
 import random
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import torch
-from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from pydantic import ValidationError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
+from benchmarks import sabotages  # noqa: E402
 from benchmarks.report import write_section  # noqa: E402
-from entrypoints.models.ddpm import Ddpm  # noqa: E402
-from entrypoints.models.latent_diffusion import LatentDiffusion  # noqa: E402
-from entrypoints.models.stable_diffusion import StableDiffusion  # noqa: E402
-from entrypoints.runtime.failures import TrainingError  # noqa: E402
-from entrypoints.runtime.stop import StopFlag, Stopped  # noqa: E402
-from entrypoints.train import run_recipe  # noqa: E402
-from entrypoints.training import loop  # noqa: E402
-from entrypoints.training.denoising import DenoisingObjective  # noqa: E402
-from entrypoints.training.optimizers import SavedOptimizer  # noqa: E402
-from orchestrator.contract.environment import Environment  # noqa: E402
-from orchestrator.contract.recipe import Recipe, recipe_class, to_hyperparameters  # noqa: E402
-from orchestrator.resources import ASSETS, BUILTIN_MODEL  # noqa: E402
+from benchmarks.sabotages import SABOTAGES  # noqa: E402
+from benchmarks.sample_job import sample_recipe  # noqa: E402
+from benchmarks.watched_runs import Result, Trial, run, tenth_of  # noqa: E402
+from orchestrator.contract.bundle import BundleKind, bundle_files  # noqa: E402
+from orchestrator.contract.digest import hash_file, hash_files, tree_sha256  # noqa: E402
+from orchestrator.contract.recipe import recipe_names, to_hyperparameters  # noqa: E402
+from orchestrator.resources import ASSETS, ENTRYPOINTS, PACKAGE  # noqa: E402
 
-STEPS = 200
-LOOKED_AT = STEPS // 10
 GOOD_RUNS = 100
 
-WATCHED = ("a small red circle on a white background", "a large blue star on a green background", "a yellow square")
-"""Validation prompts of every run."""
 
-Patches = Callable[[], Any]
-"""Gives a context in which a mistake is planted."""
+class Kept:
+    """A folder with a JSON file for each run, under a hash of all that its result depends on."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
-def wrong_sign() -> Any:
-    """Climb the loss."""
-    own = DenoisingObjective._loss  # noqa: SLF001 - the place of the mistake
-    return patch.object(DenoisingObjective, "_loss", lambda self, parts: -own(self, parts))
+    @cached_property
+    def code(self) -> str:
+        """Hash of the code that trains, of the mistakes, and of the packaged models and samples."""
+        files = {
+            name: hash_file(path) for name, path in bundle_files(BundleKind.TRAINING, PACKAGE, ENTRYPOINTS).items()
+        }
+        files["sabotages"] = hash_file(Path(sabotages.__file__))
+        return tree_sha256({**files, **hash_files(ASSETS)})
 
+    def file(self, trial: Trial) -> Path:
+        """Return the file of a run."""
+        words = [self.code, trial.model_dump_json(), str(to_hyperparameters(trial.declaration()))]
+        return self.folder / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.json"
 
-def zero_rate() -> Any:
-    """Never move."""
-    return patch.object(loop, "learning_rate", return_value=0.0)
-
-
-def frozen_adapter() -> Any:
-    """Give the optimizer copies of the weights."""
-    own = SavedOptimizer.__init__
-
-    def of_copies(self: SavedOptimizer, recipe: Any, parameters: Any, second: Any = None) -> None:
-        copies = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in parameters.items()}
-        own(self, recipe, copies, second)
-
-    return patch.object(SavedOptimizer, "__init__", of_copies)
-
-
-def scaled_latents(factor: float) -> Any:
-    """Forget the autoencoder's scaling factor, or apply it twice."""
-    own = LatentDiffusion.encode_images
-    return patch.object(LatentDiffusion, "encode_images", lambda self, images: own(self, images) * factor)
-
-
-def double_shift() -> Any:
-    """Add the noise of other times than the denoiser is told."""
-    own = Ddpm.noised
-    return patch.object(Ddpm, "noised", lambda self, latents, noise, times: own(self, latents, noise, times // 4))
-
-
-def other_target() -> Any:
-    """Ask for the noise where the model predicts the velocity."""
-
-    def the_noise(self: Ddpm, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:  # noqa: ARG001
-        return noise
-
-    return patch.object(Ddpm, "target", the_noise)
-
-
-def other_noise() -> Any:
-    """Ask for noise that was not added."""
-    own = Ddpm.target
-    return patch.object(
-        Ddpm, "target", lambda self, latents, noise, times: own(self, latents, torch.randn_like(noise), times)
-    )
-
-
-def detached_graph() -> Any:
-    """Cut the gradient between the denoiser and the loss."""
-    own = StableDiffusion.predict
-
-    def detached(self: StableDiffusion, *args: Any, **kwargs: Any) -> Tensor:
-        predicted = own(self, *args, **kwargs)
-        return predicted.detach() + 0 * predicted
-
-    return patch.object(StableDiffusion, "predict", detached)
-
-
-def adapter_beside() -> Any:
-    """Predict with the adapter switched off, but let its weights decay."""
-    own = StableDiffusion.predict
-
-    def beside(self: StableDiffusion, *args: Any, **kwargs: Any) -> Tensor:
-        adapters = [value for name, value in self.denoiser.named_parameters() if "lora_" in name]
-        self.denoiser.disable_adapters()
-        predicted = own(self, *args, **kwargs)
-        self.denoiser.enable_adapters()
-        pull = sum(adapter.square().sum() for adapter in adapters) * 1e-6
-        return predicted + (pull - pull.detach() if torch.is_grad_enabled() else 0)
-
-    return patch.object(StableDiffusion, "predict", beside)
-
-
-def overflowing_decoder() -> Any:
-    """Decode to NaN, as some autoencoders do in float16."""
-    own = AutoencoderKL.decode
-
-    def overflow(self: AutoencoderKL, latents: Tensor, **kwargs: Any) -> Any:
-        (pixels,) = own(self, latents, **kwargs)
-        return (pixels * float("nan"),)
-
-    return patch.object(AutoencoderKL, "decode", overflow)
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """Plant nothing in the code."""
-    yield
-
-
-SABOTAGES: dict[str, tuple[Patches, dict[str, Any]]] = {
-    "wrong sign": (wrong_sign, {}),
-    "zero rate": (zero_rate, {}),
-    "optimizer of copies": (frozen_adapter, {}),
-    "latents not scaled": (lambda: scaled_latents(5.5), {}),
-    "latents scaled twice": (lambda: scaled_latents(0.18), {}),
-    "noise of other times": (double_shift, {}),
-    "noise as the target of a velocity": (other_target, {}),
-    "noise that was not added": (other_noise, {}),
-    "detached graph": (detached_graph, {}),
-    "adapter that is not used": (adapter_beside, {}),
-    "rate a hundred times too high": (nothing, {"learning_rate": 0.2}),
-    "captions of other images": (nothing, {"recipe": "lora", "shuffled": True}),
-    "autoencoder that overflows": (overflowing_decoder, {}),
-}
-
-
-def recipe_of(seed: int, changes: dict[str, Any]) -> Recipe:
-    """Return a recipe of a run; good runs are of all recipes in turn."""
-    name = changes.get("recipe", "dreambooth")
-    settings: dict[str, Any] = {"steps": STEPS, "evaluation_prompts": 0, "seed": seed}
-    settings |= {"validation_prompts": WATCHED, "validation_steps": LOOKED_AT}
-    declared = recipe_class(name)
-    settings |= declared.sample_defaults
-    if name == "dreambooth":
-        settings["prior_preservation"] = False
-    return declared(**settings, **{key: value for key, value in changes.items() if key not in ("recipe", "shuffled")})
-
-
-def lay_out(folder: Path, recipe: Recipe, *, shuffled: bool) -> Environment:
-    """Lay out the job's folders with the packaged sample."""
-    environment = Environment(root=folder)
-    data = folder / "input" / "data"
-    data.mkdir(parents=True)
-    sample = ASSETS / recipe.dataset.sample
-    training = data / "training"
-    training.mkdir()
-    for path in sample.glob("*.png"):
-        (training / path.name).symlink_to(path)
-    table = sample / "metadata.jsonl"
-    if table.is_file():
-        rows = [json.loads(line) for line in table.read_text().splitlines()]
-        if shuffled:
-            texts = [row["text"] for row in rows]
-            random.Random(recipe.seed).shuffle(texts)  # noqa: S311 - an order
-            rows = [{**row, "text": text} for row, text in zip(rows, texts, strict=True)]
-        (training / table.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (data / "base_model").symlink_to(BUILTIN_MODEL, target_is_directory=True)
-    environment.hyperparameters_file.parent.mkdir(parents=True)
-    environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
-    return environment
-
-
-class StopAfter(StopFlag):
-    """Asks a run to stop when the watchdog has had its looks: it is asked once a step."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @property
-    def asked(self) -> bool:  # type: ignore[override]
-        """Whether the steps are over."""
-        self.left -= 1
-        return self.left < 0
-
-    @asked.setter
-    def asked(self, value: bool) -> None:
-        """Ignore a reset."""
-
-
-def alarms(changes: dict[str, Any], planted: Patches, seed: int) -> list[str]:
-    """Run a tenth of a job and return what it warned of or failed with."""
-    recipe = recipe_of(seed, changes)
-    told = io.StringIO()
-    found: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, planted(), redirect_stdout(told), redirect_stderr(io.StringIO()):
-        environment = lay_out(Path(folder), recipe, shuffled=bool(changes.get("shuffled")))
+    def find(self, trial: Trial) -> Result | None:
+        """Return the result of a run that was made before; None if there is none."""
         try:
-            run_recipe(environment, StopAfter(LOOKED_AT + 5))
-        except Stopped:
-            pass
-        except TrainingError as error:
-            found.append(error.message)
-    for line in told.getvalue().splitlines():
-        event = json.loads(line)
-        if event["event"] == "warning":
-            found.append(event["message"])
-    return found
+            return Result.model_validate_json(self.file(trial).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def keep(self, result: Result) -> None:
+        """Write a result."""
+        self.file(result.trial).write_text(result.model_dump_json())
 
 
-def main() -> None:
-    """Write the table; the exit status is 1 when a sabotage was missed or a good run disturbed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--good", type=int, default=GOOD_RUNS, help="how many good runs")
-    parser.add_argument("--only", nargs="*", help="names of sabotages")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = []
-    caught = 0
-    chosen = {name: SABOTAGES[name] for name in options.only or SABOTAGES}
-    for seed, (name, (planted, changes)) in enumerate(chosen.items()):
-        found = alarms(changes, planted, seed)
-        caught += bool(found)
-        said = found[0].split(". ")[0] if found else "nothing"
-        rows.append(f"| {name} | {said} |")
-        print(rows[-1], flush=True)
-    false_alarms = 0
-    kinds = ("dreambooth", "lora", "textual-inversion")
-    for number in range(options.good):
+def sabotaged() -> list[Trial]:
+    """Return a run for each mistake."""
+    trials = []
+    for seed, (name, sabotage) in enumerate(SABOTAGES.items()):
+        trials.append(Trial(recipe=sabotage.recipe, seed=seed, sabotage=name))
+    return trials
+
+
+def good() -> list[Trial]:
+    """Return the good runs: of all recipes in turn."""
+    names = recipe_names()
+    trials = []
+    for number in range(GOOD_RUNS):
         seed = random.Random(number).randrange(2**31)  # noqa: S311 - seeds of runs
-        found = alarms({"recipe": kinds[number % len(kinds)]}, nothing, seed)
-        false_alarms += bool(found)
-        if found:
-            print(kinds[number % len(kinds)], seed, found, flush=True)
-    summary = (
-        f"{caught} of {len(chosen)} sabotaged runs were caught in their first {LOOKED_AT} of {STEPS} steps; "
-        f"{false_alarms} of {options.good} good runs were disturbed."
-    )
-    print(summary)
-    if options.only is None and options.good == GOOD_RUNS:
-        write_section("Watchdog", "\n".join([summary, "", "| mistake | what was said |", "| --- | --- |", *rows]))
-    if caught < len(chosen) or false_alarms:
+        trials.append(Trial(recipe=names[number % len(names)], seed=seed))
+    return trials
+
+
+def results_of(trials: Sequence[Trial], kept: Kept, processes: int) -> Iterator[Result]:
+    """Yield the results of runs, those that are kept first; run the others, so many at once."""
+    missing = []
+    for trial in trials:
+        result = kept.find(trial)
+        if result is None:
+            missing.append(trial)
+        else:
+            yield result
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for done in as_completed([pool.submit(run, trial) for trial in missing]):
+                result = done.result()
+                kept.keep(result)
+                yield result
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def is_right(result: Result) -> bool:
+    """Whether a sabotaged run was caught, or a good one left alone."""
+    return bool(result.alarms) == (result.trial.sabotage is not None)
+
+
+def section(results: Iterable[Result]) -> str:
+    """Return the text for the page: each mistake with what was said of it, and the good runs of each recipe."""
+    found = {result.trial: result for result in results}
+    caught = [found[trial] for trial in sabotaged()]
+    undisturbed = [found[trial] for trial in good()]
+    right = sum(is_right(result) for result in caught)
+    wrong = sum(not is_right(result) for result in undisturbed)
+    lines = [
+        f"{right} of {len(caught)} sabotaged runs were caught in the first tenth of their steps;",
+        f"{wrong} of {len(undisturbed)} good runs were disturbed. All have the defaults of their recipe, the mistake",
+        "excepted; seconds are those of the tenth, with loading and images.",
+        "",
+        "| mistake | recipe | steps taken | what was said |",
+        "| --- | --- | --- | --- |",
+    ]
+    for result in caught:
+        said = result.alarms[0].split(". ")[0] if result.alarms else "nothing"
+        lines.append(f"| {result.trial.sabotage} | {result.trial.recipe} | {result.steps} | {said} |")
+    return "\n".join([*lines, "", *good_rows(undisturbed)])
+
+
+def good_rows(results: Sequence[Result]) -> list[str]:
+    """Return the table of the good runs, and below it what disturbed which of them."""
+    by_recipe: Mapping[str, list[Result]] = {name: [] for name in recipe_names()}
+    for result in results:
+        by_recipe[result.trial.recipe].append(result)
+    lines = ["| good runs | runs | steps of each | disturbed | seconds, mean |", "| --- | --- | --- | --- | --- |"]
+    said = []
+    for name, own in by_recipe.items():
+        wrong = [result for result in own if not is_right(result)]
+        seconds = sum(result.seconds for result in own) / len(own)
+        tenth = tenth_of(sample_recipe(name))
+        lines.append(f"| {name} | {len(own)} | {tenth} | {len(wrong)} | {seconds:.0f} |")
+        for result in wrong:
+            said.append(f"- {name}, seed {result.trial.seed}: {result.alarms[0].split('. ')[0]}")
+    return lines + ([""] if said else []) + said
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the runs that are missing; the exit status is 1 when a sabotage was missed or a good run disturbed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", nargs="+", choices=recipe_names(), default=recipe_names(), help="only their runs")
+    parser.add_argument("--good", type=int, default=GOOD_RUNS, help="only the first so many of the good runs")
+    parser.add_argument("--sabotages", nargs="*", choices=list(SABOTAGES), help="only these; none without a name")
+    parser.add_argument("--processes", type=int, default=2, help="runs at once, each on one thread")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "watchdog", help="folder that keeps the results")
+    options = parser.parse_args(arguments)
+    kept = Kept(options.work)
+    trials = [trial for trial in sabotaged() if options.sabotages is None or trial.sabotage in options.sabotages]
+    trials += good()[: options.good]
+    trials = [trial for trial in trials if trial.recipe in options.recipes]
+    wrong = 0
+    for number, result in enumerate(results_of(trials, kept, options.processes), start=1):
+        wrong += not is_right(result)
+        trial = result.trial
+        said = "; ".join(result.alarms) or "nothing said"
+        name = trial.sabotage or "good"
+        took = f"{result.steps} steps, {result.seconds:.0f} s"
+        print(f"{number}/{len(trials)} {trial.recipe}, {name}, seed {trial.seed} ({took}): {said}", flush=True)
+    everything = [kept.find(trial) for trial in sabotaged() + good()]
+    results = [result for result in everything if result is not None]
+    if len(results) == len(everything):
+        text = section(results)
+        print(text)
+        write_section("Watchdog", text)
+    else:
+        print(f"{len(results)} of all {len(everything)} runs are made; the page is written when they are complete.")
+    if wrong:
         sys.exit(1)
 
 

@@ -108,9 +108,17 @@ def test_a_loss_that_the_frozen_model_keeps_low_is_not_expected_to_fall(
 
 
 def test_a_base_model_that_does_not_fit_the_images_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
-    bad = 0.95 + NOISE
+    bad = 0.95 + 50 * NOISE  # up to 1.45: some of it is predicted much worse than by zeros
     watched(Probes(bad, bad - 0.1 + NOISE / 9, bad - 0.2))
     assert "scaling_factor" in warnings(capfd)
+
+
+def test_images_in_a_style_that_is_foreign_to_the_base_model_are_not_warned_of(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    foreign = 0.85 + 20 * NOISE
+    watched(Probes(foreign, foreign - 0.1 + NOISE / 9, foreign - 0.2))
+    assert warnings(capfd) == ""
 
 
 @pytest.mark.parametrize("spread", [0.18, 5.5])

@@ -1,0 +1,42 @@
+"""Jobs of any recipe on the packaged sample and the built-in base model, laid out as a target does it."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
+from orchestrator.contract.recipe import Recipe, recipe_class, to_hyperparameters
+from orchestrator.resources import ASSETS, BUILTIN_MODEL
+
+
+def sample_recipe(name: str, **settings: Any) -> Recipe:
+    """Return a recipe with its defaults, as for a person who names no pictures, and no evaluation at the end."""
+    declared = recipe_class(name)
+    return declared(**{"evaluation_prompts": 0, **declared.sample_defaults, **settings})
+
+
+def lay_out(folder: Path, recipe: Recipe, *, base_model: Path = BUILTIN_MODEL, shuffled: bool = False) -> Environment:
+    """Lay out a job's folders in `folder`; if `shuffled`, each picture has the caption of another."""
+    environment = Environment(root=folder)
+    data = folder / "input" / "data"
+    training = data / TRAINING_CHANNEL
+    training.mkdir(parents=True)
+    sample = ASSETS / recipe.dataset.sample
+    for path in sample.glob("*.png"):
+        (training / path.name).symlink_to(path)
+    captions = sample / CAPTIONS_FILE
+    if captions.is_file():
+        rows = [json.loads(line) for line in captions.read_text().splitlines()]
+        if shuffled:
+            texts = [row["text"] for row in rows]
+            random.Random(recipe.seed).shuffle(texts)  # noqa: S311 - an order
+            for row, text in zip(rows, texts, strict=True):
+                row["text"] = text
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (training / CAPTIONS_FILE).write_text(lines)
+    (data / BASE_MODEL_CHANNEL).symlink_to(base_model, target_is_directory=True)
+    environment.hyperparameters_file.parent.mkdir(parents=True)
+    environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
+    return environment
