@@ -8,7 +8,6 @@ import hmac
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from fastapi.responses import JSONResponse
 
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.answers import answer, media_type_of
-from entrypoints.serving.bodies import MOST_BODY_BYTES, Asked, BodyError, Defaults, read_invocation, read_openai
+from entrypoints.serving.bodies import MOST_BODY_BYTES, Asked, BodyError, read_invocation, read_openai
 from entrypoints.serving.service import Service, UnknownAdapterError
 from entrypoints.serving.worker import Cancelled, Drawn, Expired, Worker
 
@@ -29,27 +28,54 @@ ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
 
 
-@dataclass
 class State:
     """What the routes share."""
 
-    service: Service
-    worker: Worker
-    defaults: Defaults
-    root: Path
-    """Below which adapters may lie that are registered by path."""
-    unpacked: Path
-    """Where archives of adapters are unpacked."""
-    token: str | None = None
-    """That every request but /ping has to carry; None in a container, where SageMaker checks who calls."""
-    most_waiting: int = 64
-    """Images in the queue, above which requests are refused."""
-    draining: bool = False
-    """Whether no more requests are taken, because the server ends."""
-    admitted: int = 0
-    """Requests that are being answered."""
-    seconds_per_image: float = field(default=1.0)
-    """Of late, for Retry-After."""
+    def __init__(self, root: Path, unpacked: Path, token: str | None = None, most_waiting: int = 64) -> None:
+        self.root = root
+        """Below which adapters may lie that are registered by path."""
+        self.unpacked = unpacked
+        """Where archives of adapters are unpacked."""
+        self.token = token
+        """That every request but /ping has to carry; None in a container, where SageMaker checks who calls."""
+        self.most_waiting = most_waiting
+        """Images in the queue, above which requests are refused."""
+        self.draining = False
+        """Whether no more requests are taken, because the server ends."""
+        self.failure: str | None = None
+        """Why the base model could not be loaded."""
+        self.admitted = 0
+        """Requests that are being answered."""
+        self.seconds_per_image = 1.0
+        """Of late, for Retry-After."""
+        self.worker: Worker | None = None
+        self._service: Service | None = None
+
+    def ready(self, service: Service, worker: Worker) -> None:
+        """Begin to take requests."""
+        self._service = service
+        self.worker = worker
+
+    @property
+    def service(self) -> Service:
+        """What is known and held; raises Refused(503) while the base model is loaded."""
+        if self._service is None:
+            raise Refused(503, "The base model is being loaded.", "try again", {"Retry-After": "5"})
+        return self._service
+
+    @property
+    def drawing(self) -> Worker:
+        """The thread that draws; raises Refused(503) while the base model is loaded."""
+        if self.worker is None:
+            raise Refused(503, "The base model is being loaded.", "try again", {"Retry-After": "5"})
+        return self.worker
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether SageMaker may send requests."""
+        if self.draining or self.worker is None:
+            return False
+        return time.monotonic() - self.worker.progress <= STUCK_SECONDS
 
 
 class Refused(Exception):  # noqa: N818 - an answer
@@ -92,30 +118,29 @@ async def require_token(request: Request) -> None:
 
 
 async def ping(request: Request) -> Response:
-    """Say whether the server lives."""
-    state = state_of(request)
-    return Response(status_code=503 if state.draining or is_stuck(state) else 200)
+    """Say whether the server lives and has loaded its base model."""
+    return Response(status_code=200 if state_of(request).is_healthy else 503)
 
 
 async def ready(request: Request) -> Response:
     """Say whether another request would be taken."""
     state = state_of(request)
-    is_full = state.worker.waiting >= state.most_waiting
-    return Response(status_code=503 if state.draining or is_full else 200)
+    has_room = state.is_healthy and state.drawing.waiting < state.most_waiting
+    return Response(status_code=200 if has_room else 503)
 
 
 async def invocations(request: Request) -> Response:
     """Draw what a body of ours or JumpStart's asks for."""
     state = state_of(request)
     content = await body_of(request)
-    return await answered(request, state, lambda: read_invocation(content, state.defaults))
+    return await answered(request, state, lambda: read_invocation(content, state.service.defaults))
 
 
 async def openai_images(request: Request) -> Response:
     """Draw what a body of OpenAI's asks for."""
     state = state_of(request)
     content = await body_of(request)
-    return await answered(request, state, lambda: read_openai(content, state.defaults))
+    return await answered(request, state, lambda: read_openai(content, state.service.defaults))
 
 
 async def refusal(_: Request, error: Exception) -> Response:
@@ -126,11 +151,6 @@ async def refusal(_: Request, error: Exception) -> Response:
     if error.next_step:
         body["error"]["next"] = error.next_step
     return JSONResponse(body, error.status, error.headers)
-
-
-def is_stuck(state: State) -> bool:
-    """Whether the thread that draws has not moved for too long."""
-    return time.monotonic() - state.worker.progress > STUCK_SECONDS
 
 
 async def body_of(request: Request) -> bytes:
@@ -166,7 +186,7 @@ async def answered(request: Request, state: State, read: Callable[[], Asked]) ->
 
 def require_room(state: State, images: int) -> None:
     """Raise Refused(429) when the queue is full, with the seconds after which it should not be."""
-    waiting = state.worker.waiting
+    waiting = state.drawing.waiting
     if waiting + images > state.most_waiting:
         seconds = math.ceil(waiting * state.seconds_per_image)
         headers = {"Retry-After": str(max(1, min(seconds, 60)))}
@@ -189,7 +209,7 @@ async def _drawn(request: Request, state: State, asked: Asked, media_type: str) 
         loop.call_soon_threadsafe(settle, futures[number], result)
 
     orders = prepared.orders(deadline, done)
-    state.worker.order(orders)
+    state.drawing.order(orders)
     watcher = asyncio.create_task(until_gone(request))
     everything = asyncio.gather(*futures)
     try:

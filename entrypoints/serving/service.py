@@ -15,13 +15,16 @@ from torch import Tensor
 from entrypoints.adapters.controls import read_picture
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.pictures import crop_square
+from entrypoints.serving.bodies import Defaults
 from entrypoints.serving.cache import MemoryCache
 from entrypoints.serving.library import Library, Registered
 from entrypoints.serving.sample import Begin
 from entrypoints.serving.served import ServedAdapter, read_adapter
 from entrypoints.serving.texts import ServedWord
 from entrypoints.serving.worker import Drawn, ImageOrder
+from orchestrator.contract.families import native_resolution
 from orchestrator.contract.generation import SCHEDULERS, Generation
+from orchestrator.contract.recipe import BUILTIN
 
 
 class UnknownAdapterError(Exception):
@@ -79,11 +82,23 @@ class Prepared:
         return orders
 
 
+def defaults_of(base: BaseModel) -> Defaults:
+    """Return what requests draw with that do not say: what the family's pipeline in diffusers does, at its own size.
+
+    The built-in model draws in fewer steps, and needs less guidance.
+    """
+    size = native_resolution(base.folder) or base.family.resolution
+    if base.reference.id == BUILTIN:
+        return Defaults(steps=12, guidance=4.0, size=size)
+    return Defaults(steps=50, guidance=7.5 if base.family.name == "sd" else 5.0, size=size)
+
+
 class Service:
     """What the server knows and holds beside the base model; its methods are for the thread of the event loop."""
 
     def __init__(self, base: BaseModel, library: Library, cache: MemoryCache[ServedAdapter]) -> None:
         self.base = base
+        self.defaults = defaults_of(base)
         self.library = library
         self.cache = cache
 

@@ -66,7 +66,10 @@ def server(base_folder: Path, tmp_path: Path) -> Iterator[Server]:
     with ThreadPoolExecutor(2) as readers:
         service = Service(base, library, MemoryCache(2**30, readers))
         worker.start()
-        yield Server(State(service, worker, Defaults(STEPS, 5.0, tiny.SIDE), tmp_path))
+        service.defaults = Defaults(STEPS, 5.0, tiny.SIDE)
+        state = State(tmp_path, tmp_path / "unpacked")
+        state.ready(service, worker)
+        yield Server(state)
         worker.stop()
 
 

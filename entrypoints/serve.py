@@ -1,0 +1,116 @@
+"""The server: `serve` in a container, or a `ServerOrder` on stdin on this machine.
+
+It listens at once and says that it is not ready while the base model is loaded. SIGTERM ends it when what was admitted
+is answered, within the 30 seconds that SageMaker waits.
+"""
+
+import asyncio
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from entrypoints.runtime import libraries, process
+from orchestrator.contract.environment import DEFAULT_ROOT
+from orchestrator.contract.events import Failed, Phase, emit
+from orchestrator.contract.serving import ORDER_FILE, ServerOrder
+
+if TYPE_CHECKING:
+    from entrypoints.serving.app import State
+    from entrypoints.serving.service import Service
+    from entrypoints.serving.worker import Worker
+
+DRAIN_SECONDS = 25.0
+"""SageMaker kills a container 30 seconds after SIGTERM."""
+READERS = 4
+"""Threads that read adapters."""
+
+
+def main() -> int:
+    """Serve until a signal ends it, and return the exit status."""
+    libraries.apply_settings()
+    order = read_order(sys.argv[1:])
+    with tempfile.TemporaryDirectory(prefix="adapters-") as unpacked:
+        return serve(order, Path(unpacked))
+
+
+def read_order(words: list[str]) -> ServerOrder:
+    """Return the order in the model's folder of a container, which is started with the word "serve"; else on stdin."""
+    in_container = words == ["serve"]
+    file = DEFAULT_ROOT / "model" / ORDER_FILE
+    content = file.read_bytes() if in_container else sys.stdin.buffer.read()
+    return ServerOrder.model_validate_json(content)
+
+
+def serve(order: ServerOrder, unpacked: Path) -> int:
+    """Listen, load the base model, and answer until a signal comes."""
+    from entrypoints.serving.app import State
+    from entrypoints.serving.listening import listen
+
+    state = State(order.root, unpacked, order.token, order.most_waiting)
+    loading = threading.Thread(target=load, args=(order, state), name="loading", daemon=True)
+    loading.start()
+    asyncio.run(listen(state, order.host, order.port, DRAIN_SECONDS))
+    if state.worker is not None:
+        state.worker.stop()
+    return 1 if state.failure else 0
+
+
+def load(order: ServerOrder, state: "State") -> None:
+    """Load the base model and make the server ready; a failure ends the server."""
+    from entrypoints.runtime.failures import failure_of
+
+    emit(Phase(name="loading"))
+    libraries.quieten()
+    process.resume_collector()
+    try:
+        service, worker = assembled(order)
+        for name, folder in order.adapters.items():
+            service.library.register(name, folder)
+    except Exception as error:  # noqa: BLE001 - it is told, and ends the server
+        failure = failure_of(error)
+        state.failure = failure.message if failure else f"{type(error).__name__}: {error}"
+        emit(Failed(kind=failure.kind if failure else "bug", message=state.failure))
+        return
+    worker.start()
+    state.ready(service, worker)
+    emit(Phase(name="serving"))
+
+
+def assembled(order: ServerOrder) -> "tuple[Service, Worker]":
+    """Return the parts of a server around its base model."""
+    import torch
+
+    from entrypoints.models.hub import fetch_from_hub
+    from entrypoints.models.loading import load_base_model
+    from entrypoints.serving.cache import MemoryCache
+    from entrypoints.serving.engine import Engine
+    from entrypoints.serving.library import Library
+    from entrypoints.serving.residency import SlotTable
+    from entrypoints.serving.service import Service
+    from entrypoints.serving.slots import SlotNetwork
+    from entrypoints.serving.texts import TextReader
+    from entrypoints.serving.worker import Worker
+
+    folder, revision = order.base_folder, order.base_revision
+    if folder is None:
+        folder, revision = fetch_from_hub(order.base_model, revision)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = load_base_model(folder, order.base_model, revision, device, with_clip=False)
+    denoiser = SlotNetwork(base.denoiser)
+    encoders = {part: SlotNetwork(encoder) for part, encoder in base.text_encoders.items()}
+    slots = SlotTable({base.family.denoiser: denoiser, **encoders}, order.slots)
+    worker = Worker(Engine(base, denoiser), TextReader(base, encoders), slots, rows_at_once)
+    cache: MemoryCache[Any] = MemoryCache(order.memory_bytes, ThreadPoolExecutor(READERS, "reading"))
+    return Service(base, Library(), cache), worker
+
+
+def rows_at_once(size: int) -> int:
+    """Return how many rows of a batch are computed at once."""
+    return max(2, 16 * 64 * 64 // size**2)
+
+
+if __name__ == "__main__":
+    process.run(main)

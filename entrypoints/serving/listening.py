@@ -1,0 +1,59 @@
+"""Listening, and ending: a signal stops new requests, waits for those that were admitted, and only then the server."""
+
+import asyncio
+import signal
+from types import FrameType
+
+import uvicorn
+
+from entrypoints.serving.app import State, make_app
+
+KEEP_ALIVE_SECONDS = 75
+"""Of an idle connection: longer than SageMaker's, so that it is never closed under a request."""
+LOOK_SECONDS = 0.05
+"""Between two looks whether all is answered, or loading has failed."""
+
+
+class Draining(uvicorn.Server):
+    """A server that answers what it has admitted before it ends."""
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self.state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more requests; a second signal ends the server at once."""
+        if self.state.draining or sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+        self.state.draining = True
+
+
+async def listen(state: State, host: str, port: int, drain_seconds: float) -> None:
+    """Answer requests until a signal has come and all is answered, or loading the base model has failed."""
+    config = uvicorn.Config(
+        make_app(state),
+        host=host,
+        port=port,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        server_header=False,
+    )
+    server = Draining(config, state)
+    ending = asyncio.create_task(end_when_done(server, state, drain_seconds))
+    try:
+        await server.serve()
+    finally:
+        ending.cancel()
+
+
+async def end_when_done(server: uvicorn.Server, state: State, drain_seconds: float) -> None:
+    """End the server when it drains and has answered everything, or drains for too long; or when it cannot load."""
+    loop = asyncio.get_running_loop()
+    while not (state.draining or state.failure):  # noqa: ASYNC110 - set by a signal and by another thread
+        await asyncio.sleep(LOOK_SECONDS)
+    last = loop.time() + drain_seconds
+    while state.admitted and loop.time() < last:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)
+    server.should_exit = True
