@@ -96,6 +96,7 @@ def make_app(state: State) -> FastAPI:
     app.add_exception_handler(Refused, refusal)
     app.add_api_route("/ping", ping, methods=["GET", "POST"])
     app.add_api_route("/readyz", ready, methods=["GET"])
+    app.add_api_route("/status", status, methods=["GET"])
     app.add_api_route("/invocations", invocations, methods=["POST"])
     app.add_api_route("/v1/images/generations", openai_images, methods=["POST"])
     return app
@@ -127,6 +128,13 @@ async def ready(request: Request) -> Response:
     state = state_of(request)
     has_room = state.is_healthy and state.drawing.waiting < state.most_waiting
     return Response(status_code=200 if has_room else 503)
+
+
+async def status(request: Request) -> Response:
+    """Say what the server is doing."""
+    state = state_of(request)
+    counts = {"admitted": state.admitted, "waiting": state.drawing.waiting, "drawing": state.drawing.drawing}
+    return JSONResponse(counts)
 
 
 async def invocations(request: Request) -> Response:

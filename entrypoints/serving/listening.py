@@ -7,6 +7,7 @@ from types import FrameType
 import uvicorn
 
 from entrypoints.serving.app import State, make_app
+from orchestrator.contract.events import Listening, emit
 
 KEEP_ALIVE_SECONDS = 75
 """Of an idle connection: longer than SageMaker's, so that it is never closed under a request."""
@@ -42,10 +43,10 @@ async def listen(state: State, host: str, port: int, drain_seconds: float) -> No
     )
     server = Draining(config, state)
     ending = asyncio.create_task(end_when_done(server, state, drain_seconds))
-    try:
-        await server.serve()
-    finally:
-        ending.cancel()
+    with config.bind_socket() as bound:
+        emit(Listening(host=host, port=bound.getsockname()[1]))
+        await server.serve(sockets=[bound])
+    ending.cancel()
 
 
 async def end_when_done(server: uvicorn.Server, state: State, drain_seconds: float) -> None:

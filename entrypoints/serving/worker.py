@@ -149,9 +149,9 @@ class Worker:
             return len(self._queue)
 
     @property
-    def is_busy(self) -> bool:
-        """Whether anything is drawn."""
-        return bool(self._running)
+    def drawing(self) -> int:
+        """Images that are being drawn."""
+        return sum(len(group) for group in list(self._running.values()))
 
     def _run(self) -> None:
         while True:

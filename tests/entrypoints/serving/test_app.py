@@ -181,9 +181,9 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
 def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
     async def leave(client: httpx.AsyncClient) -> None:
         task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_inference_steps": 900})))
-        await until(lambda: server.state.worker.is_busy)
+        await until(lambda: server.state.drawing.drawing)
         task.cancel()
-        await until(lambda: not server.state.worker.is_busy)
+        await until(lambda: not server.state.drawing.drawing)
 
     server.run(leave)
     assert server.post("/invocations", body()).status_code == 200
