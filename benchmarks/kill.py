@@ -31,7 +31,10 @@ from orchestrator.targets.names import TargetName
 from orchestrator.targets.opening import open_target
 
 KILLS = 100
+MOST_RUNS = 5 * KILLS
 SCHEDULES = 1000
+MOST_RESUMES = 20
+"""Of one job: a training that fails by itself is not tried for ever."""
 VICTIMS = ("training process", "worker", "both")
 # Small, but with every phase: accumulation, checkpoints at every step, pictures at the end.
 SMALL = {
@@ -83,10 +86,14 @@ class Tally:
 def adapter_hashes(settings: Settings, name: str, training: Training = DREAMBOOTH) -> dict[str, str]:
     """Run the job to its end, resuming it as often as needed, and return the sha256 of each of its adapter's files."""
     job = _submit(settings, name, training)
-    while job.wait().status is not JobStatus.COMPLETED:
+    for _ in range(MOST_RESUMES):
+        if job.wait().status is JobStatus.COMPLETED:
+            break
         job.resume()
     manifest = job.finished().manifest
-    return {file: digest.sha256 for file, digest in manifest.files.items()} if manifest else {}
+    if manifest is None:
+        raise SystemExit(f"{name} left no adapter: python -m orchestrator jobs explain {job.name}")
+    return {file: digest.sha256 for file, digest in manifest.files.items()}
 
 
 def kill_once(settings: Settings, name: str, training: Training, dice: random.Random, tally: Tally) -> bool:
@@ -191,8 +198,11 @@ def main() -> int:
             hashes = kill_through(settings, f"killed-{tally.runs}", 10, dice, tally, training)
             unequal += hashes != references[training.name]
             print(f"{tally.kills} kills, {tally.runs} runs, {unequal} unequal", flush=True)
-            if tally.kills >= KILLS:
+            if tally.kills >= KILLS or tally.runs >= MOST_RUNS:
                 break
+    spared = [training.name for training in TRAININGS if not tally.trainings[training.name]]
+    if spared or tally.kills < KILLS:
+        raise SystemExit(f"{tally.kills} kills in {tally.runs} runs; no run was killed of: {', '.join(spared)}.")
     report_kills(tally, unequal)
     return int(unequal > 0)
 

@@ -10,13 +10,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`, `make bench-kill` and `python -m benchmarks.beside_diffusers`. Ratios travel between machines,
-seconds do not.
+Written by `make bench`, `make bench-kill`, `python -m benchmarks.watchdog` and `python -m benchmarks.beside_diffusers`.
+Ratios travel between machines, seconds do not.
 """
 
 
-def write_section(title: str, body: str, page: Path = PAGE) -> None:
-    """Replace the section `title` of the page, or add it."""
+def write_section(title: str, body: str, page: Path | None = None) -> None:
+    """Replace the section `title` of a page, by default docs/benchmarks.md, or add it."""
+    page = page or PAGE
     text = page.read_text() if page.exists() else _HEAD
     section = f"## {title}\n\n{body.strip()}\n\n{_machine()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)

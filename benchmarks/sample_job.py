@@ -27,13 +27,16 @@ def lay_out(folder: Path, recipe: Recipe, *, base_model: Path = BUILTIN_MODEL, s
     for path in sample.glob("*.png"):
         (training / path.name).symlink_to(path)
     captions = sample / CAPTIONS_FILE
+    if shuffled and not captions.is_file():
+        raise ValueError(f"the sample of {recipe.recipe_name()} has no captions to shuffle")
     if captions.is_file():
         rows = [json.loads(line) for line in captions.read_text().splitlines()]
         if shuffled:
             texts = [row["text"] for row in rows]
-            random.Random(recipe.seed).shuffle(texts)  # noqa: S311 - an order
-            for row, text in zip(rows, texts, strict=True):
-                row["text"] = text
+            order = list(range(len(rows)))
+            random.Random(recipe.seed).shuffle(order)  # noqa: S311 - an order
+            for place, next_place in zip(order, [*order[1:], order[0]], strict=True):  # one circle: none keeps its own
+                rows[place]["text"] = texts[next_place]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (training / CAPTIONS_FILE).write_text(lines)
     (data / BASE_MODEL_CHANNEL).symlink_to(base_model, target_is_directory=True)

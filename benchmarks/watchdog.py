@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
-from benchmarks import sabotages  # noqa: E402
+from benchmarks import sabotages, sample_job, watched_runs  # noqa: E402
 from benchmarks.report import write_section  # noqa: E402
 from benchmarks.sabotages import SABOTAGES  # noqa: E402
 from benchmarks.sample_job import sample_recipe  # noqa: E402
@@ -44,12 +45,14 @@ class Kept:
 
     @cached_property
     def code(self) -> str:
-        """Hash of the code that trains, of the mistakes, and of the packaged models and samples."""
+        """Hash of the code that trains and watches, of the libraries, and of the packaged models and samples."""
         files = {
             name: hash_file(path) for name, path in bundle_files(BundleKind.TRAINING, PACKAGE, ENTRYPOINTS).items()
         }
-        files["sabotages"] = hash_file(Path(sabotages.__file__))
-        return tree_sha256({**files, **hash_files(ASSETS)})
+        for module in (sabotages, sample_job, watched_runs):
+            files[module.__name__] = hash_file(Path(module.__file__))
+        versions = [version(name) for name in ("torch", "diffusers", "peft")]
+        return " ".join([tree_sha256({**files, **hash_files(ASSETS)}), *versions])
 
     def file(self, trial: Trial) -> Path:
         """Return the file of a run."""

@@ -126,6 +126,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=IMAGES, help="images of each prompt, for quality")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to write the sections of")
     options = parser.parse_args(words)
+    if options.steps is not None and options.page == PAGE:
+        parser.error(f"trainings of other lengths do not belong on {PAGE.name}; name another page: --page PATH")
     asked = [COMPARISONS[name] for name in options.recipes]
     for comparison in asked:
         address = ADDRESS.format(version("diffusers"), comparison.script)

@@ -78,7 +78,10 @@ def kill_on_the_way(side: Side, task: Task) -> int:
             time.sleep(_POLL_SECONDS)
         side.kill(task, process)
         process.wait()
-    return side.steps_done(task)
+    done = side.steps_done(task)
+    if done >= task.steps:
+        raise SystemExit(f"It had taken all {done} steps before it was killed; try again with more.")
+    return done
 
 
 def difference(one: Path, other: Path) -> str:

@@ -42,7 +42,7 @@ class Theirs:
 
     def mark(self, task: Task) -> bytes:
         """Return what its progress bar shows after the first step."""
-        return f" 1/{task.steps} [".encode()
+        return f" 1/{task.steps} [".encode()  # the bars of class pictures count batches, which are fewer
 
     def first_step(self, task: Task, usage: Usage) -> float:  # noqa: ARG002 - as the other side has it
         """Return when the progress bar was there."""

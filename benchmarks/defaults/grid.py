@@ -64,6 +64,18 @@ GRID: Mapping[str, Mapping[str, Settings]] = {
             "steps": 250,
             "guidance_scale": 2.0,
         },
+        "all layers, 180, guidance 2": {
+            **_ALL_LAYERS,
+            "learning_rate": 1e-3,
+            "steps": 180,
+            "guidance_scale": 2.0,
+        },
+        "all layers, 180, 1.3e-3, guidance 2": {
+            **_ALL_LAYERS,
+            "learning_rate": 1.3e-3,
+            "steps": 180,
+            "guidance_scale": 2.0,
+        },
     },
     "textual-inversion": {
         "4 vectors, constant": {**_WORD, "vectors": 4, "learning_rate": 2e-2, "lr_schedule": "constant"},

@@ -7,6 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.contract.digest import hash_files, tree_sha256
+from orchestrator.contract.recipe import recipe_class, to_hyperparameters
+from orchestrator.resources import ASSETS
+
 SEEDS = (0, 1, 2)
 """Of the training, for what is compared with an interval; the rest is trained with the first."""
 HELD_OUT = "held-out layouts"
@@ -46,9 +50,23 @@ class Experiment(BaseModel):
         return f"{'-'.join(part for part in ''.join(letters).split('-') if part)}-{seed}"
 
     def key(self, seed: int, base_model: str) -> str:
-        """Return a hash of what its figures depend on but the code: `base_model` is the hash of its files."""
-        facts = [base_model, self.words(seed), self.weights, self.reference, self.prompts]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        """Return a hash of what its figures depend on but the code: `base_model` is the hash of its files.
+
+        Settings that are left out count as what they are by default, and pictures by their content.
+        """
+        declared = recipe_class(self.recipe)
+        recipe = declared(**{**declared.sample_defaults, **self.settings, "seed": seed})
+        pictures = hash_files(ASSETS / recipe.dataset.sample)
+        facts = [
+            base_model,
+            tree_sha256(pictures),
+            to_hyperparameters(recipe),
+            self.job_name(seed),
+            self.weights,
+            self.reference,
+            self.prompts,
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _tuner(name: str, **settings: Any) -> Experiment:
@@ -92,6 +110,12 @@ STYLE_PROMPTS = (
     "a blue cross on an orange background",
 )
 STYLE = Experiment(name="style", recipe="lora", weights=(1.0, 0.0), prompts=STYLE_PROMPTS)
+STYLE_IN_ATTENTION = Experiment(
+    name="style, attention alone",
+    recipe="lora",
+    settings={"targets": "attention"},
+    prompts=STYLE_PROMPTS,
+)
 CANNY = Experiment(name="controlnet, canny", recipe="controlnet", reference=HELD_OUT)
 UNION = Experiment(
     name="controlnet, canny and palette",
@@ -101,4 +125,4 @@ UNION = Experiment(
 )
 SUBJECTS = (DREAMBOOTH, WITH_CLASS, WITH_OUTPUT, *TUNERS, FULL, INVERSION, PIVOTAL)
 """What learns the sample subject."""
-EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in (*SUBJECTS, STYLE, CANNY, UNION)}
+EXPERIMENTS: Mapping[str, Experiment] = {one.name: one for one in (*SUBJECTS, STYLE, STYLE_IN_ATTENTION, CANNY, UNION)}

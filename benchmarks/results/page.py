@@ -8,7 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.experiments import CANNY, DREAMBOOTH, FULL, INVERSION, PIVOTAL, STYLE, SUBJECTS, UNION
+from benchmarks.results.experiments import (
+    CANNY,
+    DREAMBOOTH,
+    FULL,
+    INVERSION,
+    PIVOTAL,
+    STYLE,
+    STYLE_IN_ATTENTION,
+    SUBJECTS,
+    UNION,
+)
 from benchmarks.results.held_out import PICTURES
 from benchmarks.results.runs import Measured
 from benchmarks.results.style_scorer import StyleScorer
@@ -115,12 +125,15 @@ def pivotal_sentence(found: Found) -> str:
     words = found.get(INVERSION.name, ())
     parts = []
     for pivotal, adapter, word in zip(both, adapters, words, strict=False):
-        shares = [share_closed(one) for one in (pivotal, adapter, word)]
-        parts.append(f"seed {pivotal.seed}: {shares[0]:.0%} beside {shares[1]:.0%} and {shares[2]:.0%}")
+        trainings = (pivotal, adapter, word)
+        closed_by = [f"{share_closed(one):.0%}" for one in trainings]
+        lost_by = [f"{share_lost(one):.0%}" for one in trainings]
+        parts.append(f"seed {pivotal.seed}: {' / '.join(closed_by)} closed, {' / '.join(lost_by)} lost")
     if not parts:
         return ""
     return (
-        f"Pivotal tuning beside DreamBooth alone and textual inversion alone, gap closed by CLIP: {'; '.join(parts)}."
+        "Pivotal tuning / DreamBooth alone / textual inversion alone, gap closed by CLIP and prompt fidelity lost: "
+        f"{'; '.join(parts)}."
     )
 
 
@@ -132,22 +145,31 @@ def share_closed(one: Measured) -> float:
     return figure.gap_closed.value
 
 
+def share_lost(one: Measured) -> float:
+    """Return the share of prompt fidelity that is lost, 0 where it cannot be said."""
+    figure = one.figure(PROMPT_FIDELITY.name, CLIP)
+    if figure is None or figure.base is None or figure.difference is None:
+        return 0.0
+    return -figure.difference.value / figure.base.value
+
+
 def style_section(found: Found) -> str:
     """Return how likely images of the style's adapter are in the style, with it and at strength 0."""
     runs = found.get(STYLE.name)
     if not runs:
         return "Not measured yet."
     lines = []
-    for weight, probabilities in runs[0].style.items():
-        estimate = Bootstrap(RESAMPLES, 0).mean(np.asarray(probabilities))
-        lines.append([weight, str(len(probabilities)), estimate.text(DIGITS)])
+    for one in [*runs, *found.get(STYLE_IN_ATTENTION.name, ())]:
+        for weight, probabilities in one.style.items():
+            estimate = Bootstrap(RESAMPLES, 0).mean(np.asarray(probabilities))
+            lines.append([one.experiment, weight, str(len(probabilities)), estimate.text(DIGITS)])
     accuracy = StyleScorer.of_drawn_scenes().accuracy
     said = (
         "The recipe `lora` on the sixteen packaged pictures in ink. How likely an image is in that style is said by a "
         "logistic regression on features of EfficientNet-Lite0, fitted on scenes of which no training picture shows "
         f"one; it is right about {accuracy:.1%} of others."
     )
-    shown = table(["strength of the adapter", "images", "probability of the style"], lines)
+    shown = table(["training", "strength of the adapter", "images", "probability of the style"], lines)
     return f"{said}\n\n{shown}"
 
 

@@ -23,7 +23,7 @@ from orchestrator.contract.new_words import initializer_fault, placeholder_fault
 
 
 class NewRows(nn.Module):
-    """A token embedding whose last rows are those of a new word: parameters, and behind them rows that stay.
+    """A token embedding whose last rows are those of a new word: trained ones, and behind them those that are held.
 
     In a single table, weight decay would move the known rows as well, although their gradients are zero.
     """
@@ -62,7 +62,7 @@ class Embedding:
     """The embedding rows of one new word.
 
     They start as copies of the row of the initializer, a known word for what is to be learned (sec. 3). With
-    `hold_last`, the last of them stays that copy.
+    `hold_initializer`, the last of them stays that copy.
     """
 
     kind = EMBEDDING
@@ -75,7 +75,7 @@ class Embedding:
         placeholder: str,
         initializer: str,
         vectors: int,
-        hold_last: bool = False,
+        hold_initializer: bool = False,
     ) -> None:
         self.base = base
         self.known_tokenizers = [deepcopy(tokenizer) for tokenizer in base.tokenizers]
@@ -90,7 +90,7 @@ class Embedding:
             require_initializer(reader, initializer)
             known_id = reader.read(initializer)[0].id
             known_row = known.weight[known_id].detach().clone()
-            held_count = 1 if hold_last else 0
+            held_count = 1 if hold_initializer else 0
             held = known_row.repeat(held_count, 1)
             rows = known_row.repeat(vectors - held_count, 1)
             require_placeholder(reader, placeholder, vectors)

@@ -27,7 +27,7 @@ def train(recipe: TextualInversion, run: Run) -> None:
         placeholder=recipe.placeholder_token,
         initializer=recipe.initializer_token,
         vectors=recipe.vectors,
-        hold_last=recipe.hold_initializer,
+        hold_initializer=recipe.is_held,
     )
     stream = Stream(
         name="subject",

@@ -193,7 +193,7 @@ class LowRank(Recipe):
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
-        """Return also the layers that suit the built-in model: without its convolutions a style is hardly learned."""
+        """Return also the layers that suit the built-in model (measured: docs/defaults.md and docs/results.md)."""
         values = super().defaults(chosen, family)
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             values["targets"] = "transformer" if chosen.get("tuner") == "oft" else "all"

@@ -305,12 +305,18 @@ def to_hyperparameters(recipe: Recipe) -> dict[str, str]:
 
 
 def from_hyperparameters(values: Mapping[str, str]) -> Recipe:
-    """Decode what `to_hyperparameters` wrote; entries the service adds (`sagemaker_*`) are left out."""
+    """Decode what `to_hyperparameters` wrote; entries the service adds (`sagemaker_*`) are left out.
+
+    All fields were written. One that is missing did not exist yet: it has its own default, and not what is best today.
+    """
     fields: dict[str, Any] = {}
     for name, value in values.items():
         if not name.startswith("sagemaker_"):
             fields[name] = json.loads(value)
     declaration = settings_class(fields.pop(RECIPE_KEY))
+    for name, field in declaration.model_fields.items():
+        if name not in fields and not field.is_required():
+            fields[name] = field.get_default(call_default_factory=True, validated_data={})
     return declaration.model_validate(fields)
 
 

@@ -540,7 +540,7 @@ def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
     run: Run, settings: Settings, training_request: Callable[..., Request]
 ) -> None:
     script = """
-    emit(event="step", step=120, of=250, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
+    emit(event="step", step=120, of=180, loss=0.5, learning_rate=1e-4, seconds_per_step=0.01)
     print("noise" * 1000)
     """
     recipe = recipe_class("dreambooth")(instance_prompt="a photo of zwx dog", rare_token="zwx", rank=16)
@@ -552,10 +552,10 @@ def test_a_list_of_jobs_tells_step_recipe_prompt_and_changed_settings(
     listed = json.loads(run("jobs", "list", "--json").stdout)
     changed = {"rank": 16, "rare_token": "zwx", "instance_prompt": "a photo of zwx dog"}
     told = [(job["recipe"], job["settings"], job["step"], job["steps"]) for job in listed]
-    assert told[0] == ("dreambooth", changed, 120, 250)
+    assert told[0] == ("dreambooth", changed, 120, 180)
     assert told[1][2:] == (None, None)
     _, row, second_row = run("jobs", "list").stdout.splitlines()
-    assert "120/250" in row
+    assert "120/180" in row
     assert 'dreambooth "a photo of zwx dog" rare_token=zwx rank=16' in row
     assert second_row.startswith("second  Failed")
 
@@ -583,7 +583,7 @@ def shown_defaults(run: Run, *words: str) -> dict[str, str]:
 
 def test_the_defaults_that_are_shown_are_those_of_the_model_and_the_tuner(run: Run) -> None:
     builtin = shown_defaults(run, "dreambooth")
-    assert (builtin["learning_rate"], builtin["resolution"], builtin["instance_prompt"]) == ("0.001", "64", "required")
+    assert (builtin["learning_rate"], builtin["resolution"], builtin["instance_prompt"]) == ("0.0013", "64", "required")
     model = ("--base-model", "stabilityai/stable-diffusion-xl-base-1.0")
     full = shown_defaults(run, "dreambooth", *model, "-s", "tuner=full")
     assert (full["learning_rate"], full["resolution"], full["tuner"]) == ("5e-06", "1024", "full")

@@ -288,10 +288,24 @@ def test_what_is_advised_where_memory_is_too_small_is_what_the_settings_leave_to
     assert "mixed_precision" not in saving.memory_advice
 
 
-def test_a_word_cannot_end_in_its_initializer_when_it_has_one_vector() -> None:
+@pytest.mark.parametrize("one", [1, "1", "01", 1.0])
+def test_the_only_vector_of_a_word_is_trained_whatever_is_held_of_several(one: Any) -> None:
     fields = {"placeholder_token": "<my-dog>", "initializer_token": "dog"}
-    with pytest.raises(ValidationError, match="nothing is left to train; write -s vectors=2"):
-        TextualInversion(**fields, vectors=1, hold_initializer=True)
-    assert TextualInversion(**fields).hold_initializer
-    for one in (1, "1"):
-        assert not TextualInversion(**fields, vectors=one).hold_initializer
+    single = TextualInversion(**fields, vectors=one, hold_initializer=True)
+    assert not single.is_held
+    assert "the only vector" in single.idle_settings()["hold_initializer"]
+    assert TextualInversion(**fields).is_held
+    assert not TextualInversion(**fields, base_model="org/model", vectors=3).is_held
+
+
+def test_a_recipe_of_an_older_version_has_no_settings_that_came_later() -> None:
+    values = to_hyperparameters(TextualInversion(placeholder_token="<my-dog>", initializer_token="dog", vectors=4))
+    del values["hold_initializer"]
+    assert not from_hyperparameters(values).is_held
+
+
+@pytest.mark.parametrize(("tuner", "targets"), [("lora", "all"), ("lokr", "all"), ("oft", "transformer")])
+def test_the_built_in_model_learns_in_all_the_layers_that_a_tuner_can_change(tuner: str, targets: str) -> None:
+    lora = recipe_class("lora")
+    assert lora(tuner=tuner).targets == targets
+    assert lora(tuner=tuner, base_model="org/model").targets == "attention"

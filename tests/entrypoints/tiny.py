@@ -215,7 +215,13 @@ def dreambooth(**fields: Any) -> DreamBooth:
 def textual_inversion(**fields: Any) -> TextualInversion:
     """Return the shortest textual inversion that still goes through every part."""
     small = {"placeholder_token": "<my-dog>", "initializer_token": "dog", "resolution": SIDE, "steps": 3}
-    small |= {"vectors": 2, "inference_steps": 2, "evaluation_prompts": 1, "evaluation_seeds": 1}
+    small |= {
+        "vectors": 2,
+        "hold_initializer": False,
+        "inference_steps": 2,
+        "evaluation_prompts": 1,
+        "evaluation_seeds": 1,
+    }
     return TextualInversion(**{**small, "batch_size": 2, "learning_rate": 1e-1, **fields})
 
 

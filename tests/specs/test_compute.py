@@ -68,7 +68,7 @@ def test_spot_is_refused_for_a_run_without_a_checkpoint() -> None:
     assert "checkpoint_minutes=25" in found["compute"]
     assert spec(compute=short, settings={"checkpoint_minutes": 20}).compute.spot
     assert spec(compute=short, settings={"checkpoint_minutes": 60, "checkpoint_steps": 10}).compute.spot
-    assert "compute" in problems(compute=short, settings={"checkpoint_minutes": 60, "checkpoint_steps": 250})
+    assert "compute" in problems(compute=short, settings={"checkpoint_minutes": 60, "checkpoint_steps": 180})
     assert spec(compute={"max_runtime_minutes": 30}, settings={"checkpoint_minutes": 25})
 
 

@@ -19,6 +19,9 @@ from orchestrator.contract.recipe import BUILTIN
 from orchestrator.contract.tokens import Tokenizer
 from orchestrator.contract.words import NewWord, Word, holds_word, is_article, occurrences, without_word
 
+_BUILTIN_RATES = {"full": 1.3e-4, "loha": 2.6e-3, "lokr": 6.5e-3}
+"""Of the tuners that learn the sample subject too much or too little at the rate of the others (docs/results.md)."""
+
 
 class DreamBooth(LowRank, Denoising):
     """Fine-tune on pictures of one subject while the class it belongs to is held in place."""
@@ -63,23 +66,23 @@ class DreamBooth(LowRank, Denoising):
     def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
         """Return rates that suit the tuner and the size of the base model."""
         values = super().defaults(chosen, family)
-        full = chosen.get("tuner", "lora") == "full"
         if _truth(chosen.get("output_preservation")):
             values["prior_preservation"] = False
         if chosen.get("base_model", BUILTIN) == BUILTIN:
             # Measured: docs/defaults.md. What holds the class in place costs more of the subject than it is worth here.
             values |= {
                 "guidance_scale": 2.0,  # more bleaches a subject before it bleaches a shape
-                "steps": 250,
+                "steps": 180,
                 "batch_size": 4,
-                "learning_rate": 1e-4 if full else 1e-3,
+                "learning_rate": _BUILTIN_RATES.get(str(chosen.get("tuner")), 1.3e-3),
                 "lr_schedule": "cosine",
                 "prior_preservation": False,
                 "class_images": 32,
-                "embedding_rate": 5e-2,
+                "vectors": 1,
+                "embedding_rate": 1e-2,
             }
         else:
-            values["learning_rate"] = 5e-6 if full else 1e-4
+            values["learning_rate"] = 5e-6 if chosen.get("tuner") == "full" else 1e-4
         return values
 
     @model_validator(mode="before")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from orchestrator.contract.datasets import SUBJECT_PHOTOS, DatasetKind
 from orchestrator.contract.families import Family
@@ -33,7 +33,7 @@ class TextualInversion(Denoising):
     """Embedding rows of the new word; more of them hold more detail and are harder to edit."""
     hold_initializer: bool = False
     """Leave the last of several vectors as it starts. The new word then ends in the initializer itself, and the others
-    say what is special about it: less of the rest of a prompt is lost."""
+    say what is special about it: prompt fidelity drops less."""
     learnable_property: Literal["object", "style"] = "object"
     """What the new word stands for: selects the prompt templates."""
 
@@ -49,7 +49,7 @@ class TextualInversion(Denoising):
                 "steps": 300,
                 "batch_size": 4,
                 "vectors": 3,
-                "hold_initializer": str(chosen.get("vectors")) != "1",
+                "hold_initializer": True,
             }
         else:
             values |= {"learning_rate": 5e-4, "steps": 3000}
@@ -58,7 +58,7 @@ class TextualInversion(Denoising):
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains: rows of the text encoders' input, through which the gradient goes."""
         rows = self.vectors * size.text_width
-        held = size.text_width if self.hold_initializer else 0
+        held = size.text_width if self.is_held else 0
         return Footprint(
             trained=rows - held,
             added=rows,
@@ -68,13 +68,17 @@ class TextualInversion(Denoising):
             text=True,
         )
 
-    @field_validator("hold_initializer")
-    @classmethod
-    def _leaves_something_to_train(cls, value: bool, info: ValidationInfo) -> bool:
-        """Refuse to hold the only vector."""
-        if value and info.data.get("vectors") == 1:
-            raise ValueError("holds the only vector, and nothing is left to train; write -s vectors=2, or leave it off")
-        return value
+    @property
+    def is_held(self) -> bool:
+        """Whether the last vector stays as it starts: the only one never does."""
+        return self.hold_initializer and self.vectors > 1
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also what a single vector leaves no room for."""
+        idle = super().idle_settings()
+        if self.vectors == 1:
+            idle["hold_initializer"] = "vectors is 1, and the only vector is trained"
+        return idle
 
     @property
     def new_word(self) -> NewWord | None:

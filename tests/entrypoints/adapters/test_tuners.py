@@ -66,7 +66,7 @@ def test_a_word_that_ends_in_its_initializer_still_does_when_it_is_trained(
         word = tokenizer.convert_tokens_to_ids("dog</w>")
         known[part] = encoder.get_input_embeddings().weight[word].clone()
     run = Run(job(recipe), recipe)
-    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3, hold_last=True)
+    tuner = Embedding(base, placeholder="<my-dog>", initializer="dog", vectors=3, hold_initializer=True)
     images = run.training_images()
     stream = Stream("subject", latents_of(base, recipe, images), prompts_with(recipe, images))
     fit(run, base, recipe, tuner, DenoisingObjective(base, recipe, [stream], PromptEncoder(base, frozen=False)))
@@ -77,6 +77,20 @@ def test_a_word_that_ends_in_its_initializer_still_does_when_it_is_trained(
         assert rows.shape == (3, row.numel())
         assert torch.equal(rows[2], row)
         assert (rows[:2] != row).any(dim=1).all()
+
+
+def test_textual_inversion_publishes_a_word_that_ends_in_its_initializer(base: BaseModel, job: Any, run: Any) -> None:
+    recipe = tiny.textual_inversion(vectors=3, hold_initializer=True, checkpoint_steps=1)
+    environment = job(recipe)
+    run(environment)
+    word = base.tokenizers[0].convert_tokens_to_ids("dog</w>")
+    known = base.text_encoders["text_encoder"].get_input_embeddings().weight[word]
+    rows = load_file(environment.model / EMBEDDINGS_FILE)[recipe.placeholder_token]
+    assert rows.shape[0] == 3
+    assert torch.equal(rows[2], known)
+    assert not torch.equal(rows[1], known)
+    kept = dict(read_tensors(folder_of(environment.checkpoints, recipe.steps), torch.device("cpu")))
+    assert kept["weight/text_encoder.rows"].shape[0] == 2
 
 
 def test_a_fresh_lora_changes_no_picture(base: BaseModel) -> None:

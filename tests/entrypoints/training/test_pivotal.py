@@ -12,7 +12,7 @@ from entrypoints.training.checkpoint import folder_of, read_tensors
 from orchestrator.contract.adapter import EMBEDDINGS_FILE, LORA_FILE, AdapterManifest
 from orchestrator.contract.recipe import recipe_class
 
-SETTINGS = {"pivotal": True, "rare_token": "<my-dog>", "instance_prompt": "a photo of <my-dog> dog"}
+SETTINGS = {"pivotal": True, "rare_token": "<my-dog>", "instance_prompt": "a photo of <my-dog> dog", "vectors": 2}
 
 
 def tensors_of(checkpoints: Path, step: int) -> dict[str, torch.Tensor]:
