@@ -28,9 +28,9 @@ from benchmarks.sample_job import lay_out, sample_recipe  # noqa: E402
 from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear  # noqa: E402
 from entrypoints.adapters.tuner import Tuner  # noqa: E402
 from entrypoints.models.base import BaseModel, Conditions  # noqa: E402
+from entrypoints.runtime.libraries import quieten  # noqa: E402
 from entrypoints.runtime.randomness import generator  # noqa: E402
 from entrypoints.runtime.stop import StopFlag, Stopped  # noqa: E402
-from entrypoints.train import quieten  # noqa: E402
 from entrypoints.training import loop  # noqa: E402
 from entrypoints.training.control import ControlObjective  # noqa: E402
 from entrypoints.training.denoising import Batch, DenoisingObjective, join  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoints import train
-from entrypoints.runtime import process
+from entrypoints.runtime import libraries, process
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Item, Phase, Warned, emit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Carry out the order on stdin and return the exit status."""
-    train.apply_settings()
+    libraries.apply_settings()
     order = DrawOrder.model_validate_json(sys.stdin.buffer.read())
     environment = Environment.from_variables()
     return train.exit_status(environment, lambda: draw_order(order, environment.root))
@@ -47,7 +47,7 @@ def draw_order(order: DrawOrder, folder: Path) -> None:
     from entrypoints.models.loading import load_base_model
     from entrypoints.models.sampling import require_steps, use_scheduler
 
-    train.quieten()
+    libraries.quieten()
     process.resume_collector()
     wanted = order.generation
     base_folder, revision = order.base_folder, order.base_revision

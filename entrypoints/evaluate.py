@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from entrypoints import train
-from entrypoints.runtime import process
+from entrypoints.runtime import libraries, process
 from entrypoints.runtime.stop import StopFlag
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.environment import DEFAULT_ROOT, Environment
@@ -80,7 +80,7 @@ class Done(NamedTuple):
 
 def main() -> int:
     """Carry out the evaluation in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
-    train.apply_settings()
+    libraries.apply_settings()
     stop = StopFlag()
     stop.listen()
     environment = Environment.from_variables()
@@ -100,7 +100,7 @@ def evaluate(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.runtime.machine import require_gpu
     from entrypoints.training.run import Run
 
-    train.quieten()
+    libraries.quieten()
     process.resume_collector()
     hosts = environment.hosts()
     if environment.root == DEFAULT_ROOT and hosts.has_gpu:

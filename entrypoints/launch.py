@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
-from entrypoints.runtime import process
+from entrypoints.runtime import libraries, process
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
@@ -36,7 +36,7 @@ def main() -> int:
     """Run the job in the folder `ORCHESTRATOR_ML_ROOT` on all devices and return its exit status."""
     stop = StopFlag()
     stop.listen()
-    train.apply_settings()
+    libraries.apply_settings()
     # Inherited values would make this process one of somebody else's group; torchrun sets its own.
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)

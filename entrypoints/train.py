@@ -4,18 +4,15 @@
 """
 
 import ctypes
-import logging
 import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from importlib import import_module
-from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from entrypoints.runtime import process
+from entrypoints.runtime import libraries, process
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
 from orchestrator.contract.events import NOTE, Failed, Phase, emit, forget_warnings, mute
@@ -24,38 +21,15 @@ from orchestrator.contract.recipe import from_hyperparameters
 if TYPE_CHECKING:
     from entrypoints.runtime.failures import TrainingError
 
-# Libraries read these when they are imported. cuBLAS rounds the same in every run only with a fixed workspace. OpenMP's
-# threads wait for one another by spinning: fastest on an idle machine, but where another process needs one of the cores
-# a step takes up to twenty times as long. With a small count they spin briefly and then sleep.
-SETTINGS = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "GOMP_SPINCOUNT": "2000",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-}
 LAUNCHER_VARIABLE = "ORCHESTRATOR_LAUNCHER_PID"
 """Process id of the launcher, for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
 """Number of the request in Linux's prctl.h."""
 
 
-def apply_settings() -> None:
-    """Set the variables that libraries read when they are imported, except those that are set already.
-
-    Events go to stdout in UTF-8, whatever the locale of the machine: whoever reads them knows no other encoding.
-    """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
 def main() -> int:
     """Run this process's part of the job in the folder `ORCHESTRATOR_ML_ROOT` and return its exit status."""
-    apply_settings()
+    libraries.apply_settings()
     end_with_launcher()
     environment = Environment.from_variables()
     stop = StopFlag()
@@ -121,7 +95,7 @@ def run_recipe(environment: Environment, stop: StopFlag) -> None:
     from entrypoints.training.run import Run
     from entrypoints.training.trackers import require_trackers
 
-    quieten()
+    libraries.quieten()
     # Only in a SageMaker container: on a person's own machine training on the CPU may be intended.
     hosts = environment.hosts()
     if environment.root == DEFAULT_ROOT and hosts.has_gpu:
@@ -184,17 +158,6 @@ def known_failure(error: Exception) -> "TrainingError | None":
     except (ImportError, OSError):  # torch itself cannot be imported, and that is the error
         return None
     return failure_of(error)
-
-
-def quieten() -> None:
-    """Keep progress bars, notices and deprecation warnings of libraries out of the log."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
 
 
 if __name__ == "__main__":

@@ -91,6 +91,12 @@ class JobExistsError(JobError):
         super().__init__(f"The job {name} {how}.", next_step=command("jobs", "show", name))
 
 
+class EndpointError(OrchestratorError):
+    """An endpoint failed, does not exist, or refuses a request."""
+
+    exit_code = 9
+
+
 class MachineError(OrchestratorError):
     """This machine lacks something: disk, memory, a package."""
 

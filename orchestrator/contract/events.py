@@ -124,8 +124,19 @@ class Failed(_Event):
     """What to type or change next."""
 
 
+class Listening(_Event):
+    """A server takes connections; whether it has loaded its base model, /ping says."""
+
+    event: Literal["listening"] = "listening"
+    host: str
+    """Address."""
+    port: int
+    """Port, also where any free one was asked for."""
+
+
 Event = Annotated[
-    Phase | Item | Step | Checkpoint | Resumed | Sample | Metrics | Warned | Failed, Field(discriminator="event")
+    Phase | Item | Step | Checkpoint | Resumed | Sample | Metrics | Warned | Failed | Listening,
+    Field(discriminator="event"),
 ]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -136,12 +136,24 @@ class Generation(_Part):
     """Names of learned words that the prompts use."""
     controls: tuple[Control, ...] = Field((), max_length=MOST_CONTROLS)
     """Pictures that the images follow; what several ControlNets add is summed."""
+    image: Picture | None = None
+    """A picture that the images begin with (image to image, arXiv 2108.01073), PNG, JPEG or WebP in base64."""
+    strength: float = Field(0.8, gt=0, le=1)
+    """How far the images go away from the picture: the share of the steps that are taken."""
+    mask: Picture | None = None
+    """Where the picture is drawn anew: a picture of its shape, white there and black where it stays."""
 
     @model_validator(mode="after")
     def _check_number(self) -> Self:
         count = len(self.prompts) * len(self.seeds)
         if count > MOST_IMAGES:
             raise ValueError(f"{count} images are asked for, prompts times seeds; at most {MOST_IMAGES} at once")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mask(self) -> Self:
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask says where an image is drawn anew, and there is none to begin with")
         return self
 
     @property

@@ -1,0 +1,263 @@
+"""Many low-rank adapters in one model: each row of a batch is changed by the slots that it names.
+
+The adapters of a rank lie behind one another in two tensors of a layer, A of (slots, rank, inputs) and B of (slots,
+outputs, rank). A row with slot s and weight w gets W x + w B[s] A[s] x (LoRA, arXiv 2106.09685, eq. 3; batches of
+different adapters: Punica, arXiv 2310.18547, sec. 3). The weights W of the model are never written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+RANKS = (8, 16, 32, 64, 128, 256)
+"""Adapters of a rank in between are filled up with zeros."""
+_MATRIX = 2
+"""Dimensions of the weights of a linear layer."""
+
+
+class Slot(NamedTuple):
+    """A place for one adapter in every layer."""
+
+    rank: int
+    """One of RANKS."""
+    index: int
+    """Among the slots of that rank."""
+
+
+class SlotUse(NamedTuple):
+    """A slot that acts on a row, and how strong."""
+
+    slot: Slot
+    weight: float
+
+
+class LowRankPair(NamedTuple):
+    """What an adapter adds to one layer, B A, with its own scale in B."""
+
+    a: Tensor
+    """(rank, inputs), or (rank, channels, height, width) of a convolution."""
+    b: Tensor
+    """(outputs, rank)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Rows of a batch, on each of which one slot of a rank acts."""
+
+    rank: int
+    rows: Tensor | None
+    """Their places in the batch, (rows,); None for all of them in their order."""
+    slots: Tensor
+    """(rows,); or (1,), one for all of them."""
+    weights: Tensor
+    """Of the slots, (rows, 1, 1) or (1, 1, 1)."""
+
+
+@dataclass
+class Routing:
+    """Which slots act on the batch that is computed: shared by all layers of one network."""
+
+    passes: Sequence[Pass] = ()
+
+    def set(self, uses: Sequence[Sequence[SlotUse]], device: torch.device) -> None:
+        """Name the slots of each row of the next batches; a row may have none, or several, which add up."""
+        self.passes = passes_of(uses, device)
+
+    def set_all(self, uses: Sequence[SlotUse], device: torch.device) -> None:
+        """Name the slots of all rows of the next batches, however many there are."""
+        self.passes = passes_of([uses], device)
+
+    def clear(self) -> None:
+        """Let no slot act."""
+        self.passes = ()
+
+
+def passes_of(uses: Sequence[Sequence[SlotUse]], device: torch.device) -> list[Pass]:
+    """Return passes that together apply all uses of all rows; in each of them a row stands once at most."""
+    entries: dict[tuple[int, int], list[tuple[int, SlotUse]]] = {}
+    for row, of_row in enumerate(uses):
+        counts: dict[int, int] = {}
+        for use in of_row:
+            rank = use.slot.rank
+            number = counts.get(rank, 0)
+            counts[rank] = number + 1
+            entries.setdefault((rank, number), []).append((row, use))
+    passes = []
+    for (rank, _), found in entries.items():
+        rows = None
+        if len(found) < len(uses):
+            rows = torch.tensor([row for row, _ in found], device=device)
+        acting = [use for _, use in found]
+        if len(set(acting)) == 1:
+            acting = acting[:1]
+        slots = torch.tensor([use.slot.index for use in acting], device=device)
+        weights = torch.tensor([use.weight for use in acting], device=device)
+        passes.append(Pass(rank, rows, slots, weights.view(-1, 1, 1)))
+    return passes
+
+
+@dataclass
+class Stack:
+    """The adapters of one rank in one layer."""
+
+    a: Tensor
+    """(slots, rank, inputs), or (slots, rank, channels, height, width) of a convolution."""
+    b: Tensor
+    """(slots, outputs, rank)."""
+    gathered: tuple[Pass, Tensor, Tensor] | None = None
+    """A and B of the rows of the pass that was computed last: between two steps they are mostly the same."""
+
+    def of_rows(self, one: Pass) -> tuple[Tensor, Tensor]:
+        """Return A and w B of each slot of a pass."""
+        if self.gathered is None or self.gathered[0] is not one:
+            a = self.a.index_select(0, one.slots)
+            b = self.b.index_select(0, one.slots) * one.weights.to(self.b.dtype)
+            self.gathered = (one, a, b)
+        _, a, b = self.gathered
+        return a, b
+
+
+class SlotLayer(nn.Module):
+    """A linear layer or a convolution of the model, and what the slots add to it."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, routing: Routing) -> None:
+        super().__init__()
+        self.layer = layer
+        self.routing = routing
+        self.stacks: dict[int, Stack] = {}
+
+    @property
+    def weight(self) -> Tensor:
+        """Of the model's own layer: libraries read types and devices from here."""
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the model's own layer."""
+        return self.layer.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the layer for each row with its slots: (rows, ..., inputs), or (rows, channels, height, width)."""
+        outputs: Tensor = self.layer(inputs)
+        for one in self.routing.passes:
+            stack = self.stacks.get(one.rank)
+            if stack is None:  # none of them changes this layer
+                continue
+            a, b = stack.of_rows(one)
+            picked = inputs if one.rows is None else inputs.index_select(0, one.rows)
+            change = self._convolved(picked, a, b) if isinstance(self.layer, nn.Conv2d) else projected(picked, a, b)
+            if one.rows is None:
+                outputs += change
+            else:
+                outputs.index_add_(0, one.rows, change)
+        return outputs
+
+    def put(self, slot: Slot, slots: int, pair: LowRankPair | None) -> None:
+        """Write an adapter's weights into a slot, of which there are `slots` of its rank; None where it has none."""
+        stack = self.stacks.get(slot.rank)
+        if stack is None:
+            if pair is None:
+                return
+            stack = self._empty_stack(slot.rank, slots)
+            self.stacks[slot.rank] = stack
+        stack.gathered = None
+        stack.a[slot.index].zero_()
+        stack.b[slot.index].zero_()
+        if pair is not None:
+            rank = len(pair.a)
+            stack.a[slot.index, :rank].copy_(pair.a)
+            stack.b[slot.index, :, :rank].copy_(pair.b)
+
+    def _empty_stack(self, rank: int, slots: int) -> Stack:
+        weight = self.layer.weight
+        outputs, *inputs = weight.shape
+        return Stack(weight.new_zeros(slots, rank, *inputs), weight.new_zeros(slots, outputs, rank))
+
+    def _convolved(self, inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return B of A convolved with each row: one group of channels for each slot."""
+        layer = self.layer
+        rows, channels, height, width = inputs.shape
+        slots, rank = a.shape[:2]
+        narrow = nn.functional.conv2d(
+            inputs.reshape(rows // slots, slots * channels, height, width),
+            a.reshape(slots * rank, *a.shape[2:]),
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=slots,
+        )
+        change = torch.matmul(b, narrow.view(rows, rank, -1))
+        return change.view(rows, -1, *narrow.shape[2:])
+
+
+def projected(inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return B A x of each row: inputs (rows, ..., inputs), a (slots, rank, inputs), b (slots, outputs, rank).
+
+    There are as many slots as rows, or one for all of them.
+    """
+    flat = inputs.reshape(len(a), -1, inputs.shape[-1])
+    narrow = torch.bmm(flat, a.transpose(1, 2))
+    change = torch.bmm(narrow, b.transpose(1, 2))
+    return change.view(*inputs.shape[:-1], -1)
+
+
+def plain_layers(network: nn.Module) -> Mapping[str, nn.Linear | nn.Conv2d]:
+    """Return a network's own linear layers and convolutions by name, those that have slots by now included."""
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    wrapped: set[int] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, SlotLayer):
+            found[name] = module.layer
+            wrapped.add(id(module.layer))
+        elif isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in wrapped:
+            found[name] = module
+    return found
+
+
+@dataclass
+class SlotNetwork:
+    """A network whose layers have slots, put there when the first adapter that changes them arrives."""
+
+    network: nn.Module
+    routing: Routing = field(default_factory=Routing)
+    layers: dict[str, SlotLayer] = field(default_factory=dict)
+
+    def put(self, slot: Slot, slots: int, pairs: Mapping[str, LowRankPair]) -> None:
+        """Write an adapter into a slot of every layer, by the layers' names; raises KeyError for one there is not."""
+        for name in pairs:
+            if name not in self.layers:
+                self.layers[name] = self._with_slots(name)
+        for name, layer in self.layers.items():
+            layer.put(slot, slots, pairs.get(name))
+
+    def growth(self, rank: int, pairs: Mapping[str, LowRankPair]) -> int:
+        """Return the bytes by which each slot of a rank grows for an adapter, whose layers may be new to it."""
+        growth = 0
+        for name, pair in pairs.items():
+            layer = self.layers.get(name)
+            if layer is not None and rank in layer.stacks:
+                continue
+            inputs = pair.a[0].numel()
+            outputs = len(pair.b)
+            weight = self.network.get_submodule(name).weight
+            growth += rank * (inputs + outputs) * weight.element_size()
+        return growth
+
+    def _with_slots(self, name: str) -> SlotLayer:
+        parent_name, _, child = name.rpartition(".")
+        parent = self.network.get_submodule(parent_name)
+        layer = SlotLayer(getattr(parent, child), self.routing)
+        setattr(parent, child, layer)
+        return layer
+
+
+def rank_of(pairs: Mapping[str, LowRankPair]) -> int:
+    """Return the rank of the slots that hold an adapter; raises ValueError when it is larger than there are."""
+    largest = max((len(pair.a) for pair in pairs.values()), default=RANKS[0])
+    for rank in RANKS:
+        if largest <= rank:
+            return rank
+    raise ValueError(f"has rank {largest}; at most {RANKS[-1]} is served")

@@ -1,0 +1,137 @@
+"""Prompts to conditions, with the words and the text encoders' adapters of one request, and of no other.
+
+Learned words (textual inversion, arXiv 2208.01618) have rows of their own, which the token embedding reads while a
+request's prompts are encoded. Each set of words has copies of the tokenizers, so that no word is known to a request
+that did not name it. The text encoders' weights are never written: their adapters lie in slots.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from entrypoints.adapters.embedding import add_word
+from entrypoints.models.base import BaseModel, Conditions
+from entrypoints.serving.slots import SlotNetwork, SlotUse
+
+MOST_KEPT = 256
+"""Encoded prompts."""
+MOST_READERS = 64
+"""Sets of words whose tokenizers are kept."""
+
+
+class ServedWord(NamedTuple):
+    """A learned word."""
+
+    word: str
+    sha256: str
+    """Of its adapter's files."""
+    rows: Mapping[str, Tensor]
+    """(vectors, width) for each text encoder."""
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A prompt, and what it is read with."""
+
+    prompt: str
+    negative: str | None
+    guided: bool
+    words: tuple[ServedWord, ...] = ()
+    slots: tuple[SlotUse, ...] = ()
+    adapters: tuple[tuple[str, float], ...] = ()
+    """Hash and weight of each adapter in those slots: a slot may hold another one later."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """All that its conditions depend on."""
+        words = tuple((word.word, word.sha256) for word in self.words)
+        return (self.prompt, self.negative, self.guided, words, self.adapters)
+
+
+class WordRows(nn.Module):
+    """A token embedding that reads the rows behind its last one from the words of the request that is encoded."""
+
+    def __init__(self, known: nn.Embedding) -> None:
+        super().__init__()
+        self.known = known
+        self.rows: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The known rows: libraries read type and device from here."""
+        return self.known.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed token ids: (batch, tokens) to (batch, tokens, width)."""
+        if self.rows is None:
+            return self.known(ids)
+        first = self.known.num_embeddings
+        is_new = ids >= first
+        known = self.known(ids.masked_fill(is_new, 0))
+        new = nn.functional.embedding((ids - first).clamp(min=0), self.rows.to(known))
+        return torch.where(is_new.unsqueeze(-1), new, known)
+
+
+class TextReader:
+    """Encodes prompts by the text encoders of a base model; it is used by one thread."""
+
+    def __init__(self, base: BaseModel, encoders: Mapping[str, SlotNetwork]) -> None:
+        self.base = base
+        self.encoders = encoders
+        self.embeddings: dict[str, WordRows] = {}
+        for part, encoder in base.text_encoders.items():
+            self.embeddings[part] = WordRows(encoder.get_input_embeddings())
+            encoder.set_input_embeddings(self.embeddings[part])
+        self._kept: OrderedDict[tuple[Any, ...], Conditions] = OrderedDict()
+        self._readers: OrderedDict[tuple[tuple[str, int], ...], BaseModel] = OrderedDict()
+
+    @torch.no_grad()
+    def conditions(self, request: TextRequest) -> Conditions:
+        """Return the conditions of a prompt, first dimension 1; with guidance those of the negative one before it."""
+        key = request.key
+        if key not in self._kept:
+            self._kept[key] = self._encode(request)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _encode(self, request: TextRequest) -> Conditions:
+        reader = self._reader(request.words)
+        for network in self.encoders.values():
+            network.routing.set_all(request.slots, self.base.device)
+        for part, embedding in self.embeddings.items():
+            rows = [word.rows[part] for word in request.words]
+            embedding.rows = torch.cat(rows) if rows else None
+        try:
+            if request.guided:
+                return reader.encode_guided([request.prompt], request.negative)
+            return reader.encode_prompts([request.prompt])
+        finally:
+            for embedding in self.embeddings.values():
+                embedding.rows = None
+            for network in self.encoders.values():
+                network.routing.clear()
+
+    def _reader(self, words: Sequence[ServedWord]) -> BaseModel:
+        """Return the base model with tokenizers that know some words; its networks are those of the base model."""
+        if not words:
+            return self.base
+        key = tuple((word.word, len(next(iter(word.rows.values())))) for word in words)
+        if key not in self._readers:
+            pipeline = copy(self.base.pipeline)
+            for name, tokenizer in zip(self.base.family.tokenizers, self.base.tokenizers, strict=True):
+                own = deepcopy(tokenizer)
+                for word, vectors in key:
+                    add_word(self.base, own, word, vectors)
+                setattr(pipeline, name, own)
+            self._readers[key] = replace(self.base, pipeline=pipeline)
+            if len(self._readers) > MOST_READERS:
+                self._readers.popitem(last=False)
+        self._readers.move_to_end(key)
+        return self._readers[key]

@@ -1,0 +1,130 @@
+"""The server over HTTP, with the real engine on the smallest model."""
+
+import asyncio
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tiny
+from asked_app import ROUNDED, Server, body, far, images_of, until
+from PIL import Image
+
+from entrypoints.serving.state import State
+from orchestrator.contract.adapter import AdapterManifest
+
+
+def test_requests_with_different_adapters_get_their_own_images_at_the_same_time(server: Server) -> None:
+    asked = [body(), body(adapters=[{"name": "dog"}]), body(adapters=[{"name": "ink", "weight": 0.5}])] * 3
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:3]]
+    assert min(far(alone[0], alone[1]), far(alone[0], alone[2]), far(alone[1], alone[2])) > ROUNDED
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    answers = server.run(together)
+    for answer, expected in zip(answers, alone * 3, strict=True):
+        assert far(images_of(answer), expected) <= ROUNDED
+    largest = max(answer.json()["images"][0]["largest_batch"] for answer in answers)
+    assert largest > 1
+
+
+def test_an_answer_names_seed_and_hash_of_what_it_was_drawn_with(server: Server, tmp_path: Path) -> None:
+    answer = server.post("/invocations", body(adapters=[{"name": "dog", "weight": 0.7}])).json()
+    expected = AdapterManifest.read(tmp_path / "dog").files_sha256
+    assert answer["adapters"] == [{"name": "dog", "weight": 0.7, "sha256": expected}]
+    assert answer["images"][0]["seed"] == 1
+    assert answer["images"][0]["generations"] == [1]
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
+def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: str, kind: str) -> None:
+    answer = server.post("/invocations", body(), accept=accept)
+    assert answer.headers["content-type"] == accept
+    with Image.open(BytesIO(answer.content)) as image:
+        assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
+
+
+def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -> None:
+    (ours,) = images_of(server.post("/invocations", body()))
+    jumpstart = server.post("/invocations", {"prompt": "a photo of a dog", "seed": 1}).json()
+    openai = server.post("/v1/images/generations", {"prompt": "a photo of a dog", "seed": 1}).json()
+    assert base64.b64decode(jumpstart["generated_images"][0]) == ours
+    assert base64.b64decode(openai["data"][0]["b64_json"]) == ours
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "named"),
+    [
+        ({"inputs": "x", "parameters": {"num_inference_step": 1}}, 422, "num_inference_step"),
+        ({"inputs": "x", "adapters": [{"name": "dgo"}]}, 422, 'Did you mean "dog"'),
+        ({"inputs": "x", "image": base64.b64encode(b"no picture").decode()}, 422, "cannot be decoded"),
+    ],
+)
+def test_what_a_client_did_wrong_is_said_with_its_status(
+    server: Server, sent: dict[str, Any], status: int, named: str
+) -> None:
+    answer = server.post("/invocations", sent)
+    assert answer.status_code == status
+    assert named in answer.json()["error"]["message"]
+
+
+def test_a_damaged_adapter_is_refused_and_others_go_on(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "dog" / "pytorch_lora_weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    answer = server.post("/invocations", body(adapters=[{"name": "dog"}]))
+    assert answer.status_code == 424
+    assert "damaged" in answer.json()["error"]["message"]
+    assert server.post("/invocations", body(adapters=[{"name": "ink"}])).status_code == 200
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(server: Server) -> None:
+    server.state.most_waiting = 3
+    answer = server.post("/invocations", body(parameters={"num_images_per_prompt": 4}))
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_only_ping_answers_without_the_token(server: Server) -> None:
+    server.state.token = "secret"  # noqa: S105
+    assert server.post("/invocations", body()).status_code == 401
+    assert server.post("/invocations", body(), authorization="Bearer wrong").status_code == 401
+    assert server.post("/invocations", body(), authorization="Bearer secret").status_code == 200
+    assert server.run(lambda client: client.get("/ping")).status_code == 200
+
+
+def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
+    async def leave(client: httpx.AsyncClient) -> None:
+        task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_inference_steps": 900})))
+        await until(lambda: server.state.drawing.drawing)
+        task.cancel()
+        await until(lambda: not server.state.drawing.drawing)
+
+    server.run(leave)
+    assert server.post("/invocations", body()).status_code == 200
+
+
+def test_status_says_what_was_drawn_and_for_how_long_nothing_was(server: Server) -> None:
+    async def statuses(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        before = (await client.get("/status")).json()
+        task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_images_per_prompt": 3})))
+        await until(lambda: server.state.admitted)
+        meanwhile = (await client.get("/status")).json()
+        await task
+        return [before, meanwhile, (await client.get("/status")).json()]
+
+    before, meanwhile, after = server.run(statuses)
+    assert (before["phase"], before["adapters"], before["drawn"]) == ("serving", 2, 0)
+    assert (meanwhile["admitted"], meanwhile["last_used"]) == (1, 0)
+    assert (after["admitted"], after["drawn"]) == (0, 3)
+    assert 0 <= after["last_used"] < before["last_used"] + 60
+
+
+def test_status_is_told_while_the_base_model_is_loaded(tmp_path: Path) -> None:
+    answer = Server(State(tmp_path)).run(lambda client: client.get("/status"))
+    assert answer.status_code == 200
+    assert answer.json()["phase"] == "loading"
