@@ -46,6 +46,10 @@ class State:
         """Why the base model could not be loaded."""
         self.admitted = 0
         """Requests that are being answered."""
+        self.drawn = 0
+        """Images that were answered with."""
+        self.used = time.monotonic()
+        """When a request was last begun or ended."""
         self.seconds_per_image = 1.0
         """Of late, for Retry-After."""
         self.worker: Worker | None = None
@@ -69,6 +73,18 @@ class State:
         if self.worker is None:
             raise Refused(503, "The base model is being loaded.", "try again", {"Retry-After": "5"})
         return self.worker
+
+    @property
+    def phase(self) -> str:
+        """What the server does: "loading", "serving" or "ending"."""
+        if self.draining:
+            return "ending"
+        return "loading" if self.worker is None else "serving"
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since a request was last answered, or the server began; 0 while one is."""
+        return 0.0 if self.admitted else time.monotonic() - self.used
 
     @property
     def is_healthy(self) -> bool:
@@ -131,10 +147,20 @@ async def ready(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
-    """Say what the server is doing."""
+    """Say what the server is doing, and for how long it has had nothing to do; while it is loading, too."""
     state = state_of(request)
-    counts = {"admitted": state.admitted, "waiting": state.drawing.waiting, "drawing": state.drawing.drawing}
-    return JSONResponse(counts)
+    worker = state.worker
+    return JSONResponse(
+        {
+            "phase": state.phase,
+            "admitted": state.admitted,
+            "waiting": worker.waiting if worker else 0,
+            "drawing": worker.drawing if worker else 0,
+            "drawn": state.drawn,
+            "last_used": round(state.idle_seconds, 3),
+            "adapters": len(state.service.library) if worker else 0,
+        }
+    )
 
 
 async def invocations(request: Request) -> Response:
@@ -190,6 +216,7 @@ async def answered(request: Request, state: State, read: Callable[[], Asked]) ->
         return await _drawn(request, state, asked, media_type)
     finally:
         state.admitted -= 1
+        state.used = time.monotonic()
 
 
 def require_room(state: State, images: int) -> None:
@@ -236,6 +263,7 @@ async def _drawn(request: Request, state: State, asked: Asked, media_type: str) 
             order.cancelled.set()
         for future in futures:
             future.cancel()
+    state.drawn += len(drawn)
     state.seconds_per_image = 0.8 * state.seconds_per_image + 0.2 * max(one.seconds for one in drawn)
     try:
         made = await asyncio.to_thread(answer, asked, prepared.adapters, drawn, media_type)

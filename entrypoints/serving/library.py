@@ -59,6 +59,10 @@ class Library:
         with self._lock:
             return self._known.pop(name, None)
 
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._known)
+
     def everything(self) -> Sequence[Registered]:
         """Return all adapters, sorted by name."""
         with self._lock:

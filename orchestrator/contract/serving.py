@@ -1,4 +1,17 @@
-"""What a server is told when it starts: its base model, its adapters, where it listens, how much it may hold."""
+"""What a server is told when it starts: its base model, its adapters, where it listens, how much it may hold.
+
+It says on stdout what becomes of it, as events: `Listening` with its port, `Phase("loading")`, `Phase("serving")`, and
+`Failed` before it ends because it cannot serve. Over HTTP, each request with `Authorization: Bearer TOKEN`:
+
+    GET /ping       200 when it serves, 503 while it loads, ends or is stuck; needs no token
+    GET /readyz     200 when another request would be taken
+    GET /status     {"phase": "loading" | "serving" | "ending", "admitted": requests that are being answered,
+                    "waiting": images in the queue, "drawing": images that are drawn, "drawn": images in all,
+                    "last_used": seconds since a request was last answered, or since the start; 0 while one is,
+                    "adapters": how many are known}; 200 while it loads, too
+    POST /invocations, POST /v1/images/generations      draws
+    POST /adapters {"name": ..., "src": folder or .tar.gz below `root`}, GET /adapters, GET and DELETE /adapters/NAME
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

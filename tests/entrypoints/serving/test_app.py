@@ -187,3 +187,25 @@ def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
 
     server.run(leave)
     assert server.post("/invocations", body()).status_code == 200
+
+
+def test_status_says_what_was_drawn_and_for_how_long_nothing_was(server: Server) -> None:
+    async def statuses(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        before = (await client.get("/status")).json()
+        task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_images_per_prompt": 3})))
+        await until(lambda: server.state.admitted)
+        meanwhile = (await client.get("/status")).json()
+        await task
+        return [before, meanwhile, (await client.get("/status")).json()]
+
+    before, meanwhile, after = server.run(statuses)
+    assert (before["phase"], before["adapters"], before["drawn"]) == ("serving", 2, 0)
+    assert (meanwhile["admitted"], meanwhile["last_used"]) == (1, 0)
+    assert (after["admitted"], after["drawn"]) == (0, 3)
+    assert 0 <= after["last_used"] < before["last_used"] + 60
+
+
+def test_status_is_told_while_the_base_model_is_loaded(tmp_path: Path) -> None:
+    answer = Server(State(tmp_path, tmp_path)).run(lambda client: client.get("/status"))
+    assert answer.status_code == 200
+    assert answer.json()["phase"] == "loading"
