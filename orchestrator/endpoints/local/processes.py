@@ -43,7 +43,9 @@ class Process(BaseModel):
 def _start_of(pid: int) -> str | None:
     """Return when a process started; None for one that has ended."""
     if not _PROC.joinpath("self").exists():  # macOS
-        shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        shown = subprocess.run(
+            ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
         return shown.stdout.strip() or None
     try:
         stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
