@@ -27,7 +27,6 @@ class RefusedError(EndpointError):
         super().__init__(message, next_step=next_step)
         self.status = status
         self.retry_after = retry_after
-        """Seconds after which it may be asked again; None when that does not help."""
 
 
 class ServerCalls:

@@ -45,12 +45,16 @@ _LIST = command("endpoints", "list")
 _SUPERVISOR = (sys.executable, "-m", "orchestrator.endpoints.local.supervisor")
 
 
+def _ignore(error: OrchestratorError) -> None:
+    """Report nothing."""
+
+
 class LocalHost:
     """Runs each endpoint as a detached server process whose state is a folder."""
 
     name = HostName.LOCAL
 
-    def __init__(self, settings: Settings, report: Report, stop_seconds: float = STOP_SECONDS) -> None:
+    def __init__(self, settings: Settings, report: Report = _ignore, stop_seconds: float = STOP_SECONDS) -> None:
         self.settings = settings
         self.report = report
         self.stop_seconds = stop_seconds
@@ -74,11 +78,12 @@ class LocalHost:
             return "has ended, and is started again"
         served = server.served()
         wanted = _served(plan, served.created)
+        changes = _changes(served, wanted)
         if endpoint.token() is None or served.needs_another_server(wanted):
-            return "runs, and another server takes its place"
+            return f"runs, and another server takes its place{changes}"
         if served == wanted:
             return "runs already as it is asked for"
-        return "runs, and is changed without a restart"
+        return f"runs, and is changed without a restart{changes}"
 
     def deploy(self, plan: DeploymentPlan) -> EndpointDescription:
         """Start the server of an endpoint, or change the one that runs to what is asked for. Idempotent."""
@@ -186,6 +191,12 @@ class LocalHost:
     def known_adapters(self, name: str) -> Mapping[str, str]:
         """Return the hash of the files of each adapter that an endpoint has, by its name."""
         return _known(self._calls(self._endpoint(name)))
+
+    def base_model(self, name: str) -> str:
+        """Return what tells the base model of an endpoint from others: the hash of its weights, or its name."""
+        served = self._shown(self._endpoint(name)).served()
+        asked = served.deployment
+        return served.base_sha256 or f"{asked.base_model} {asked.base_revision}"
 
     def wait_until_in_service(self, name: str, seconds: float) -> EndpointDescription:
         """Wait until an endpoint is no longer started or replaced, `seconds` at most, and describe it."""
@@ -373,6 +384,18 @@ def _served(plan: LocalPlan, created: datetime) -> Served:
         base_folder=plan.base.folder,
         base_sha256=plan.base.sha256,
     )
+
+
+def _changes(served: Served, wanted: Served) -> str:
+    """Return in words which adapters a server is to learn and to forget."""
+    parts = []
+    added = [name for name in wanted.adapters if name not in served.adapters]
+    renewed = [name for name, sha256 in wanted.adapters.items() if served.adapters.get(name, sha256) != sha256]
+    removed = [name for name in served.adapters if name not in wanted.adapters]
+    for verb, names in (("adds", added), ("renews", renewed), ("removes", removed)):
+        if names:
+            parts.append(f"; {verb} {', '.join(names)}")
+    return "".join(parts)
 
 
 def _with(served: Served, name: str, sha256: str) -> Served:
