@@ -16,7 +16,7 @@ def render_grid(title: str, base: Row, adapters: Mapping[str, Row]) -> bytes:
     for name, images in adapters.items():
         prompts = {prompt: prompt for prompt in images}
         samples = Samples(prompts, real=[], before=before, after=_cells(images))
-        columns.append(Column(title, {"adapter": name}, metrics={}, samples=samples))
+        columns.append(Column(title, {"": name}, metrics={}, samples=samples))
     return encode_png(render_contact_sheet(columns))
 
 

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.contract.figures import MEASURES, Measure
 from orchestrator.contract.lettering import CODES, Room
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.samples import CELL
 from orchestrator.sweeps.layout import (
     FIRST_BLOCK,
@@ -109,7 +110,9 @@ class _Sheet:
         if any(column.title != title for column in columns):
             title = title.partition(":")[0]  # the recipe: the subjects differ
         fields = " and ".join(columns[0].settings)
-        words = f"{len(columns)} adapters that differ in {fields}"
+        words = counted(len(columns), "adapter")
+        if fields:
+            words += f" that differ in {fields}"
         if any(column.metrics for column in columns):
             words += "; the best figures are green"
         shown, most = self.layout.shown, self.layout.most

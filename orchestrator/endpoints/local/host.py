@@ -100,10 +100,10 @@ class LocalHost:
             wanted = _served(plan, created)
             token = endpoint.token()
             if server is None or token is None or server.served().needs_another_server(wanted):
-                self._start(endpoint, wanted, token or endpoint.new_token())
+                server = self._start(endpoint, wanted, token or endpoint.new_token())
             elif server.served() != wanted:
                 self._change_adapters(endpoint, server, wanted, token)
-            self._tidy(endpoint)
+            self._tidy(endpoint, server)
         return self.describe(endpoint.name)
 
     def _fetch(self, plan: LocalPlan, endpoint: EndpointFolder) -> None:
@@ -114,8 +114,8 @@ class LocalHost:
             if not folder.exists():
                 registry.pull(adapter, folder)
 
-    def _start(self, endpoint: EndpointFolder, served: Served, token: str) -> None:
-        """Start another server, which replaces the one that runs once it serves."""
+    def _start(self, endpoint: EndpointFolder, served: Served, token: str) -> ServerFolder:
+        """Start another server, which replaces the one that runs once it serves, and return it."""
         store = FolderStore(self.settings.home)
         bundle = folder_of(store.put_tree(bundle_tree(BundleKind.SERVING)))
         server = endpoint.new_server(served)
@@ -149,6 +149,7 @@ class LocalHost:
         if started.returncode != 0:
             message = f"The server of {endpoint.name} could not be started."
             raise MachineError(message, next_step=f"cat {shlex.quote(str(errors))}")
+        return server
 
     def _change_adapters(self, endpoint: EndpointFolder, server: ServerFolder, wanted: Served, token: str) -> None:
         """Have a server learn and forget adapters until it has those that are wanted."""
@@ -171,12 +172,11 @@ class LocalHost:
                     raise
         server.write_served(wanted)
 
-    def _tidy(self, endpoint: EndpointFolder) -> None:
-        """Delete ended servers, except for the newest, and the adapters that none of the others has."""
-        servers = endpoint.servers()
+    def _tidy(self, endpoint: EndpointFolder, kept: ServerFolder) -> None:
+        """Delete ended servers, except for the one that is kept, and the adapters that none of the others has."""
         used = set()
-        for server in servers:
-            if server is servers[-1] or server.is_alive():
+        for server in endpoint.servers():
+            if server.number == kept.number or server.is_alive():
                 used |= set(server.served().adapters.values())
             else:
                 shutil.rmtree(server.path, ignore_errors=True)
@@ -328,7 +328,7 @@ class LocalHost:
             replaced = end_older(endpoint, answering)
             _all_end(replaced, self.stop_seconds)
             gone = [f"{endpoint.name}: a server that was replaced" for _ in replaced]
-        self._tidy(endpoint)
+        self._tidy(endpoint, servers[-1])
         return gone
 
     def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
