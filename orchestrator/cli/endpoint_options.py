@@ -87,7 +87,11 @@ def deployment_options(function: Any) -> Any:  # click's decorators take any fun
 
 def endpoint_argument(function: Any) -> Any:
     """Decorate a command with the name of an endpoint, and the host to look on."""
-    choice = click.option("--host", type=click.Choice([host.value for host in HostName]), help="Where to look for it.")
+    choice = click.option(
+        "--host",
+        type=click.Choice([host.value for host in HostName]),
+        help="Where to look for it; first on this machine.",
+    )
     return click.argument("name", shell_complete=endpoint_names)(choice(function))
 
 

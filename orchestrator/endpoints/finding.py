@@ -21,34 +21,22 @@ def no_endpoint(name: str, known: Iterable[str]) -> EndpointError:
 
 
 def find_endpoint(name: str, hosts: Sequence[Host]) -> tuple[Host, EndpointDescription]:
-    """Return an endpoint and the host that runs it.
+    """Return an endpoint and the first of the hosts that runs it.
 
-    Raises EndpointError when none does, when several do, and what the only host raises that was asked.
+    Raises EndpointError, with a suggestion, when none does, and what a host raises that cannot be asked.
     """
-    found = []
     refusals: list[OrchestratorError] = []
     for host in hosts:
         try:
-            found.append((host, host.describe(name)))
+            return host, host.describe(name)
         except OrchestratorError as error:
             refusals.append(error)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = " and ".join(description.host for _, description in found)
-        message = f"There are endpoints {name} on several hosts: {places}."
-        raise EndpointError(message, next_step=f"say which one you mean: --host {found[0][1].host}")
-    raise _why_none(name, hosts, refusals)
-
-
-def _why_none(name: str, hosts: Sequence[Host], refusals: Sequence[OrchestratorError]) -> OrchestratorError:
-    """Return the error for a name that no host could describe."""
     for refusal in refusals:
         if len(refusals) == 1 or not isinstance(refusal, EndpointError):
-            return refusal
+            raise refusal
     known = []
     for host in hosts:
         for summary in host.summaries():
             if isinstance(summary, EndpointDescription):
                 known.append(summary.name)
-    return no_endpoint(name, known)
+    raise no_endpoint(name, known)

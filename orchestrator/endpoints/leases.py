@@ -8,11 +8,15 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 def why_expired(lease: Lease, created: datetime, last_used: datetime | None, now: datetime) -> str | None:
-    """Return why an endpoint may be deleted; None while its lease lasts."""
+    """Return why an endpoint may be deleted; None while its lease lasts.
+
+    `last_used` is None where that is not known: nobody may call an endpoint idle that does not say so.
+    """
     if lease.ttl_seconds is not None and now - created >= timedelta(seconds=lease.ttl_seconds):
         return f"its time of {duration_text(lease.ttl_seconds)} is over"
-    used = last_used or created
-    if lease.idle_seconds is not None and now - used >= timedelta(seconds=lease.idle_seconds):
+    if lease.idle_seconds is None or last_used is None:
+        return None
+    if now - last_used >= timedelta(seconds=lease.idle_seconds):
         return f"nobody has called it for {duration_text(lease.idle_seconds)}"
     return None
 

@@ -1,6 +1,7 @@
 """From an adapter to a picture out of an endpoint of this machine, as the real commands do it."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +12,33 @@ from PIL import Image
 
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.settings import Settings
+from tests.cli.run_here import Run, run_here
 from tests.endpoints.made import publish_loras
 
 PROMPT = "a photo of sks monster"
+ASKED = ("--prompt", PROMPT)
 DRAWING = ("--seed", "1", "--steps", "4", "--guidance", "4", "--size", "64")
+REFUSED = [
+    ((), "--prompt: "),
+    ((*ASKED, "--steps", "0"), "--steps: "),
+    ((*ASKED, "--size", "65"), "--size: "),
+    ((*ASKED, "--guidance", "nan"), "--guidance: "),
+    ((*ASKED, "--seed", "-1"), "--seed: "),
+    ((*ASKED, "-n", "0"), "-n: "),
+    ((*ASKED, "--scheduler", "fast"), "--scheduler: "),
+    ((*ASKED, "--adapter", "dgo:0.5"), 'did you mean "dog"?'),
+    ((*ASKED, "--adapter", "dog:99"), "--adapter: "),
+    ((*ASKED, "--embedding", "cat"), "has no such adapter"),
+    ((*ASKED, "--control", "canny=gone.png,net=dog"), "is not there"),
+    ((*ASKED, "--control", "canny=gone.png"), "names no ControlNet"),
+    ((*ASKED, "--image", "gone.png"), "--image gone.png: is not there"),
+    ((*ASKED, "--mask", "mask.png"), "--mask mask.png: "),
+    ((*ASKED, "--strength", "2"), "--strength: "),
+    ((*ASKED, "-o", "out.jpg"), "is not a PNG file"),
+    (("--grid", *ASKED), "--grid compares adapters"),
+    (("--batch", "gone.jsonl"), "gone.jsonl cannot be read"),
+    (("--batch", "x.jsonl", *ASKED), "leave out the options"),
+]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -38,6 +62,15 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
         host.delete(name)
 
 
+def check_refusal(run: Run, words: tuple[str, ...], why: str) -> None:
+    """Check that what cannot be drawn is one error, before anything is drawn."""
+    said = run("generate", "mine", *words)
+    assert said.code != 0, words
+    assert why in said.errors
+    assert said.errors.count("Next: ") == 1
+    assert not list(Path.cwd().glob("*.png"))
+
+
 def drawn(call: Call, *words: str) -> None:
     said = call(*words)
     assert said.returncode == 0, said.stderr
@@ -50,11 +83,16 @@ def differ_by(one: str, other: str) -> int:
         return max(abs(a - b) for a, b in pairs)
 
 
-def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(call: Call, tmp_path: Path) -> None:
+def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deployed = call("deploy", "mine", "--adapters", "dog", "--json")
     assert deployed.returncode == 0, deployed.stderr
     first = json.loads(deployed.stdout)
     assert (first["status"], first["adapters"]) == ("InService", ["dog"])
+
+    for words, why in REFUSED:
+        check_refusal(run_here(monkeypatch, capsys), words, why)
 
     drawn(call, "generate", "mine", "--prompt", PROMPT, "--adapter", "dog:0.8", *DRAWING, "-n", "2", "-o", "out.png")
     drawn(call, "adapters", "draw", "dog", PROMPT, "--weight", "0.8", *DRAWING, "-n", "2", "-o", "here.png")
@@ -88,14 +126,5 @@ def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(ca
 
     assert "server process" in call("endpoints", "delete", "mine").stdout
     assert list((tmp_path / "a home, #1 é" / "endpoints").iterdir()) == []
-    assert "Connection refused" in call_of(first["url"])
-
-
-def call_of(url: str) -> str:
-    """Return why an address does not answer."""
-    import urllib.error
-    import urllib.request
-
-    with pytest.raises(urllib.error.URLError) as raised:
-        urllib.request.urlopen(f"{url}/ping", timeout=5)
-    return str(raised.value)
+    with socket.socket() as caller:
+        assert caller.connect_ex(("127.0.0.1", int(first["url"].rpartition(":")[2]))) != 0

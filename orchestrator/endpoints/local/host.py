@@ -247,6 +247,10 @@ class LocalHost:
             except OrchestratorError as error:
                 yield error
 
+    def has(self, name: str) -> bool:
+        """Return whether there is an endpoint of that name, damaged or not."""
+        return name in self.names()
+
     def names(self) -> list[str]:
         """Return the names of all endpoints."""
         folders = [EndpointFolder(path) for path in sorted(self.settings.endpoints.glob("[!.]*"))]
