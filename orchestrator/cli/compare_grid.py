@@ -14,11 +14,25 @@ def render_grid(title: str, base: Row, adapters: Mapping[str, Row]) -> bytes:
     before = _cells(base)
     columns = []
     for name, images in adapters.items():
-        prompts = {prompt: prompt for prompt in images}
-        samples = Samples(prompts, real=[], before=before, after=_cells(images))
-        columns.append(Column(title, {"": name}, metrics={}, samples=samples))
-    return encode_png(render_contact_sheet(columns))
+        samples = Samples(
+            prompts={prompt: prompt for prompt in images},
+            real=[],
+            before=before,
+            after=_cells(images),
+        )
+        column = Column(
+            title=title,
+            settings={"": name},
+            metrics={},
+            samples=samples,
+        )
+        columns.append(column)
+    sheet = render_contact_sheet(columns)
+    return encode_png(sheet)
 
 
 def _cells(images: Row) -> Rows:
-    return {prompt: [decode_cell(png) for png in files] for prompt, files in images.items()}
+    rows = {}
+    for prompt, files in images.items():
+        rows[prompt] = list(map(decode_cell, files))
+    return rows

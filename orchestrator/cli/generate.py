@@ -29,7 +29,7 @@ _OPTIONS = (
     ),
     click.option("--negative", metavar="TEXT", help="What not to draw."),
     click.option("--seed", type=int, help="Seed of the first image, the next ones count on; any when left out."),
-    click.option("-n", "count", type=int, default=1, help="Number of images of each prompt."),
+    click.option("-n", "number", type=int, default=1, help="Number of images of each prompt."),
     click.option("--steps", type=int, help="Denoising steps; the endpoint chooses when left out."),
     click.option("--guidance", type=float, help="Classifier-free guidance; the endpoint chooses when left out."),
     click.option("--size", type=int, help="Side of the square images in pixels; that of the model when left out."),
@@ -75,11 +75,15 @@ def generate(name: str, host: str | None, as_json: bool, grid: bool, batch: str 
     depends on, and one that is there is not drawn again: run an interrupted batch again, and it goes on.
     generate mine --batch prompts.jsonl -o images/
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.cli.asked_images import Typed
     from orchestrator.cli.generating import draw_batch, draw_grid, generate_images
 
+    if grid and batch is not None:
+        raise click.UsageError("--grid compares adapters and --batch draws a file: choose one.")
+    typed = Typed(**given)
     if batch is not None:
-        draw_batch(name, host, batch, given, grid=grid, as_json=as_json)
+        draw_batch(name, host, batch, typed, as_json=as_json)
     elif grid:
-        draw_grid(name, host, given, as_json=as_json)
+        draw_grid(name, host, typed, as_json=as_json)
     else:
-        generate_images(name, host, given, as_json=as_json)
+        generate_images(name, host, typed, as_json=as_json)

@@ -1,117 +1,147 @@
-"""Images from an endpoint: what is asked of it, and into which files they go."""
+"""Images from an endpoint, and into which files they go."""
 
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
-from pydantic import ValidationError
 
+from orchestrator.cli.asked_images import UNDONE, Typed, request_of
 from orchestrator.cli.compare_grid import Row, render_grid
-from orchestrator.cli.controls import OPTION, Words, controls_of
 from orchestrator.cli.endpoint_options import find
-from orchestrator.cli.image_files import image_files, require_free, seeds_of, write_image
+from orchestrator.cli.image_files import image_files, require_free, write_image
 from orchestrator.cli.output import print_facts, print_json
 from orchestrator.contract.command_line import command
-from orchestrator.contract.generation import Control
 from orchestrator.contract.plurals import counted
-from orchestrator.contract.problem import Problem, did_you_mean, problems_of
-from orchestrator.datasets.findings import UnusableError, unusable
-from orchestrator.datasets.sent_pictures import encoded_picture
-from orchestrator.endpoints.batch import adapter_use, draw_lines, read_lines
+from orchestrator.endpoints.batch import draw_lines, read_lines
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus, Host
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.requests import JSON, Answered, Image, Request, invoke_patiently, read_answer
 from orchestrator.errors import EndpointError, MachineError, SpecError
 from orchestrator.settings import typed_path
 
-_UNDONE = "Nothing was drawn."
-_HELP = command("generate", "--help")
-_LIKELY_SIZE = 512
-"""Of images whose size the endpoint chooses: pictures that it is sent are scaled for it."""
 _COLUMNS_AT_ONCE = 8
-_OPTIONS = {
-    "prompts": "--prompt",
-    "negative_prompt": "--negative",
-    "seeds": "--seed",
-    "steps": "--steps",
-    "guidance": "--guidance",
-    "size": "--size",
-    "scheduler": "--scheduler",
-    "adapters": "--adapter",
-    "embeddings": "--embedding",
-    "controls": OPTION,
-    "image": "--image",
-    "strength": "--strength",
-    "mask": "--mask",
-}
-"""Fields of a generation, and the options that set them."""
-_NOT_OF_A_BATCH = ("prompts", "adapters", "embeddings", "controls", "negative", "image", "mask")
 
 
-def generate_images(name: str, host: str | None, given: Mapping[str, Any], *, as_json: bool) -> None:
+def generate_images(
+    name: str,
+    host: str | None,
+    typed: Typed,
+    *,
+    as_json: bool,
+) -> None:
     """Have an endpoint draw, and print which files were written."""
     chosen, endpoint = _ready(name, host)
-    request = _request(given, endpoint)
-    count = given["count"]
-    files = image_files(given["output"], name, len(request.generation.prompts) * count)
-    require_free(files, force=given["force"])
-    answered = read_answer(invoke_patiently(chosen, name, request.body(count), JSON, time.sleep))
-    if len(answered.images) != len(files):
-        message = f"The endpoint {name} answers with {counted(len(answered.images), 'image')} instead of {len(files)}."
-        raise EndpointError(message, next_step=command("endpoints", "logs", name))
+    request = request_of(typed, endpoint)
+    count = len(request.generation.prompts) * typed.number
+    files = image_files(typed.output, name, count)
+    require_free(files, force=typed.force)
+    answered = _draw(chosen, name, request, typed.number)
+    drawn = counted(len(answered.images), "image")
+    if len(answered.images) != count:
+        raise EndpointError(
+            f"The endpoint {name} answers with {drawn} instead of {count}.",
+            next_step=command("endpoints", "logs", name),
+        )
     for image, file in zip(answered.images, files, strict=True):
-        write_image(file, image.png, force=given["force"])
+        write_image(file, image.png, force=typed.force)
     _print(answered, files, as_json=as_json)
 
 
-def draw_grid(name: str, host: str | None, given: Mapping[str, Any], *, as_json: bool) -> None:
+def _draw(
+    host: Host,
+    name: str,
+    request: Request,
+    count: int,
+) -> Answered:
+    """Return what an endpoint draws: `count` images of each prompt."""
+    body = request.body(count)
+    answer = invoke_patiently(host, name, body, JSON, time.sleep)
+    return read_answer(answer)
+
+
+def draw_grid(
+    name: str,
+    host: str | None,
+    typed: Typed,
+    *,
+    as_json: bool,
+) -> None:
     """Draw every prompt with each adapter alone, beside the base model, into one picture."""
     chosen, endpoint = _ready(name, host)
-    if not given["adapters"]:
+    if not typed.adapters:
         raise SpecError(
-            f"--grid compares adapters, and none is named. {_UNDONE}",
+            f"--grid compares adapters, and none is named. {UNDONE}",
             next_step="add --adapter NAME for each that is to be compared",
         )
-    seed = given["seed"] or 0  # all columns have the same seeds, or they could not be compared
-    alone = []
-    compared = list(dict.fromkeys(given["adapters"]))
-    for adapters in ((), *((text,) for text in compared)):
-        alone.append(_request({**given, "adapters": adapters, "seed": seed}, endpoint))
-    (file,) = image_files(given["output"] or f"{name}-grid.png", name, 1)
-    require_free([file], force=given["force"])
+    seed = typed.seed or 0  # all columns have the same seeds, or they could not be compared
+    seeded = typed._replace(seed=seed)
+    base = request_of(seeded._replace(adapters=()), endpoint)
+    compared = {}
+    for adapter in typed.adapters:
+        alone = seeded._replace(adapters=(adapter,))
+        compared[adapter] = request_of(alone, endpoint)
+    output = typed.output or f"{name}-grid.png"
+    (file,) = image_files(output, name, 1)
+    require_free([file], force=typed.force)
 
-    def draw(request: Request) -> list[Image]:
-        return read_answer(invoke_patiently(chosen, name, request.body(), JSON, time.sleep)).images
+    def row_of(request: Request) -> Row:
+        answered = _draw(chosen, name, request, typed.number)
+        return _by_prompt(answered.images)
 
     with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as pool:  # the endpoint draws them together
-        base, *columns = pool.map(draw, alone)
-    rows: list[Row] = [_by_prompt(images) for images in columns]
-    sheet = render_grid(endpoint.name, _by_prompt(base), dict(zip(compared, rows, strict=True)))
-    write_image(file, sheet, force=given["force"])
+        first = pool.submit(row_of, base)
+        rows = list(pool.map(row_of, compared.values()))
+    columns = dict(zip(compared, rows, strict=True))
+    sheet = render_grid(endpoint.name, first.result(), columns)
+    write_image(file, sheet, force=typed.force)
     if as_json:
-        print_json({"file": str(file.absolute()), "adapters": compared, "seed": seed})
+        path = str(file.absolute())
+        print_json({"file": path, "adapters": list(compared), "seed": seed})
         return
     print_facts([("grid", str(file)), ("first seed", str(seed))])
 
 
-def draw_batch(name: str, host: str | None, batch: str, given: Mapping[str, Any], *, grid: bool, as_json: bool) -> None:
+def _by_prompt(images: Sequence[Image]) -> Row:
+    rows: dict[str, list[bytes]] = {}
+    for image in images:
+        row = rows.setdefault(image.prompt, [])
+        row.append(image.png)
+    return rows
+
+
+def draw_batch(
+    name: str,
+    host: str | None,
+    batch: str,
+    typed: Typed,
+    *,
+    as_json: bool,
+) -> None:
     """Draw the lines of a file into a folder, and print how many there are."""
-    typed = [option for option in _NOT_OF_A_BATCH if given.get(option)]
-    if grid or typed:
+    for_lines = (
+        typed.prompts,
+        typed.adapters,
+        typed.embeddings,
+        typed.controls,
+        typed.negative,
+        typed.image,
+        typed.mask,
+    )
+    if any(for_lines):
         raise SpecError(
-            f"--batch draws what the lines of its file say, and nothing else. {_UNDONE}",
+            f"--batch draws what the lines of its file say, and nothing else. {UNDONE}",
             next_step="write prompts and adapters into the file, and leave out the options that name them",
         )
     lines = read_lines(typed_path(batch))
     chosen, _ = _ready(name, host)
     if not isinstance(chosen, LocalHost):
-        message = f"--batch draws on endpoints of this machine, and {name} is on {chosen.name}. {_UNDONE}"
-        raise EndpointError(message, next_step=command("deploy", name))
-    folder = typed_path(given["output"] or f"{name}-images")
+        message = f"--batch draws on endpoints of this machine, and {name} is on {chosen.name}."
+        next_step = command("deploy", name)
+        raise EndpointError(f"{message} {UNDONE}", next_step=next_step)
+    output = typed.output or f"{name}-images"
+    folder = typed_path(output)
     _make(folder)
 
     def report(done: int, of: int) -> None:
@@ -119,135 +149,39 @@ def draw_batch(name: str, host: str | None, batch: str, given: Mapping[str, Any]
             click.echo(f"image {done} of {of}", err=True)
 
     drawn = draw_lines(lines, name, chosen, folder, report)
-    unique = len(set(drawn.files))
+    count = len(set(drawn.files))
     if as_json:
-        print_json({"folder": str(folder), "images": unique, "new": drawn.new})
+        print_json({"folder": str(folder), "images": count, "new": drawn.new})
         return
-    print_facts([("folder", str(folder)), ("images", f"{unique}, {drawn.new} of them new")])
+    facts = [
+        ("folder", str(folder)),
+        ("images", f"{count}, {drawn.new} of them new"),
+    ]
+    print_facts(facts)
 
 
 def _make(folder: Path) -> None:
+    """Make a folder; raises MachineError where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"No image can be written into {folder}: {error.strerror}. {_UNDONE}"
+        message = f"No image can be written into {folder}: {error.strerror}. {UNDONE}"
         raise MachineError(message, next_step="name another folder with -o") from error
 
 
 def _ready(name: str, host: str | None) -> tuple[Host, EndpointDescription]:
     """Return an endpoint that takes requests; raises EndpointError for one that does not, with why."""
     chosen, endpoint = find(name, host)
-    if endpoint.status in (EndpointStatus.IN_SERVICE, EndpointStatus.UPDATING):
+    status = endpoint.status
+    if status in (EndpointStatus.IN_SERVICE, EndpointStatus.UPDATING):
         return chosen, endpoint
     show = command("endpoints", "show", name)
-    if endpoint.status is EndpointStatus.CREATING:
-        raise EndpointError(f"The endpoint {name} is starting, and takes no requests yet.", next_step=show)
-    why = endpoint.failure_reason or f"Its status is {endpoint.status.value}."
-    message = f"The endpoint {name} does not run. {why}"
-    raise EndpointError(message, next_step=endpoint.next_step or show)
-
-
-def _request(given: Mapping[str, Any], endpoint: EndpointDescription) -> Request:
-    """Return the request for what was typed; raises SpecError with all that is wrong with it."""
-    size = given["size"] or _LIKELY_SIZE
-    problems = _unknown(given, endpoint)
-    controls, weights, found = controls_of(given["controls"], size, _network_of)
-    problems += found
-    for kind in weights:
-        fix = "leave weights out: the endpoint uses those that it has, or send the map itself with map:"
-        problems.append(Problem(where=OPTION, what=f"{kind} names weights of this machine", fix=fix))
-    problems += _unknown_networks(controls, endpoint)
-    seeds, out_of_range = seeds_of(given["seed"] or 0, given["count"])
-    problems += out_of_range
-    values = {
-        "prompts": given["prompts"],
-        "negative_prompt": given["negative"],
-        "seeds": seeds if given["seed"] is not None else None,
-        "adapters": [adapter_use(text) for text in given["adapters"]],
-        "embeddings": given["embeddings"],
-        "controls": controls,
-        "strength": given["strength"],
-    }
-    for name in ("steps", "guidance", "size", "scheduler"):
-        values[name] = given[name]
-    pictures, found = _pictures(given, size)
-    values.update(pictures)
-    problems += found
-    if not given["prompts"]:
-        problems.append(Problem(where="--prompt", what="says what to draw, and is missing", fix="add --prompt TEXT"))
-        values["prompts"] = ["?"]
-    try:
-        request = Request.of(values)
-    except ValidationError as error:
-        for problem in problems_of(error, whole="request"):
-            field = re.split(r"[.\[]", problem.where)[0]
-            problems.append(problem.model_copy(update={"where": _OPTIONS.get(field, problem.where)}))
-    if problems:
-        raise SpecError(_UNDONE, problems=problems, next_step=_next_step(problems, endpoint))
-    return request
-
-
-def _pictures(given: Mapping[str, Any], size: int) -> tuple[dict[str, bytes], list[Problem]]:
-    """Return the pictures that images begin with, in base64, and what is wrong with them."""
-    pictures = {}
-    problems = []
-    for name, what_for in (("image", "begin"), ("mask", "mask")):
-        if given[name] is None:
-            continue
-        try:
-            pictures[name] = encoded_picture(given[name], size, what_for, f"--{name} PICTURE")
-        except UnusableError as error:
-            for defect in error.defects:
-                problems.append(Problem(where=f"--{name} {given[name]}", what=defect.what, fix=defect.fix))
-    return pictures, problems
-
-
-def _next_step(problems: Sequence[Problem], endpoint: EndpointDescription) -> str:
-    """Return what to type: where adapters are unknown, what shows those that there are."""
-    if all(problem.where.startswith(("--adapter", "--embedding")) for problem in problems):
-        return command("endpoints", "show", endpoint.name)
-    return _HELP
-
-
-def _unknown(given: Mapping[str, Any], endpoint: EndpointDescription) -> list[Problem]:
-    """Return a problem for each adapter that an endpoint does not have."""
-    typed = [("--adapter", adapter_use(text)["name"]) for text in given["adapters"]]
-    typed += [("--embedding", name) for name in given["embeddings"]]
-    problems = []
-    for option, name in typed:
-        if name not in endpoint.adapters:
-            problems.append(_missing(f"{option} {name}", "adapter", endpoint))
-    return problems
-
-
-def _unknown_networks(controls: Sequence[Control], endpoint: EndpointDescription) -> list[Problem]:
-    problems = []
-    for control in controls:
-        if control.network not in endpoint.adapters:
-            problems.append(_missing(f"{OPTION} net={control.network}", "ControlNet", endpoint))
-    return problems
-
-
-def _missing(where: str, kind: str, endpoint: EndpointDescription) -> Problem:
-    name = re.split("[ =]", where)[-1]
-    fix = did_you_mean(name, endpoint.adapters)
-    if not endpoint.adapters:
-        fix = "add it: endpoints update --add NAME"
-    return Problem(where=where, what=f"the endpoint {endpoint.name} has no such {kind}", fix=fix)
-
-
-def _network_of(words: Words) -> str:
-    """Return the ControlNet of a control; raises UnusableError where none is named."""
-    if not words.network:
-        raise unusable("names no ControlNet", "add one that the endpoint has: ,net=NAME")
-    return words.network
-
-
-def _by_prompt(images: Sequence[Image]) -> Row:
-    rows: dict[str, list[bytes]] = {}
-    for image in images:
-        rows.setdefault(image.prompt, []).append(image.png)
-    return rows
+    if status is EndpointStatus.CREATING:
+        message = f"The endpoint {name} is starting, and takes no requests yet."
+        raise EndpointError(message, next_step=show)
+    why = endpoint.failure_reason or f"Its status is {status.value}."
+    next_step = endpoint.next_step or show
+    raise EndpointError(f"The endpoint {name} does not run. {why}", next_step=next_step)
 
 
 def _print(answered: Answered, files: Sequence[Path], *, as_json: bool) -> None:
@@ -260,6 +194,11 @@ def _print(answered: Answered, files: Sequence[Path], *, as_json: bool) -> None:
         return
     images = []
     for image, file in zip(answered.images, files, strict=True):
-        path = str(file.absolute())
-        images.append({"file": path, "prompt": image.prompt, "seed": image.seed, **image.facts})
+        entry = {
+            "file": str(file.absolute()),
+            "prompt": image.prompt,
+            "seed": image.seed,
+            **image.facts,
+        }
+        images.append(entry)
     print_json({"adapters": answered.adapters, "images": images})

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder
 from orchestrator.endpoints.local.host import LocalHost
+from orchestrator.endpoints.local.removal import end_all
 from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 from tests.endpoints.made import publish_loras
@@ -41,4 +42,4 @@ def host(here: Settings) -> Iterator[LocalHost]:
     yield opened
     for path in here.endpoints.glob("[!.]*"):
         endpoint = EndpointFolder(path)
-        opened._end_all(endpoint.servers(), "The test is over.")
+        end_all(endpoint.servers(), "The test is over.", 30.0)

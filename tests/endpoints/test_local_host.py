@@ -163,12 +163,12 @@ def await_end(server: ServerFolder) -> None:
 
 KILLED = {
     "before the server is written down": "ServerFolder.write_served = die",
-    "before the server is started": "host.subprocess.run = die",
+    "before the server is started": "starting.subprocess.run = die",
 }
 SCRIPT = """
 import os, subprocess, sys
 from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.local import host
+from orchestrator.endpoints.local import host, starting
 from orchestrator.endpoints.local.endpoint_folder import ServerFolder
 from orchestrator.settings import Settings
 
@@ -202,7 +202,7 @@ def test_a_command_that_is_killed_anywhere_leaves_nothing_that_gc_or_the_next_on
 def test_a_server_outlives_the_command_that_is_killed_and_when_it_is_killed_itself_the_same_command_starts_it_again(
     host: LocalHost, here: Settings
 ) -> None:
-    script = SCRIPT.format(fault="host.subprocess.run = start_and_die")
+    script = SCRIPT.format(fault="starting.subprocess.run = start_and_die")
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert deployed(host, adapters=("dog",)).status is EndpointStatus.IN_SERVICE
     assert living_servers(here) == 1

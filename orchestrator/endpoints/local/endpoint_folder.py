@@ -35,7 +35,7 @@ from orchestrator.storage import write_atomically
 SERVING_PHASE = "serving"
 LOCK_SECONDS = 30.0
 _POLL_SECONDS = 0.05
-_HEAD_BYTES = 2**20
+_HEAD_BYTES = 2**24
 """Of the log, within which a server says that it serves."""
 _TAIL_BYTES = 2**16
 _GONE = ".gone-"

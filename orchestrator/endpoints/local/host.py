@@ -1,48 +1,38 @@
 """Endpoints on this machine."""
 
-import os
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO
 
-from orchestrator.adapters.registry import Registry, Report
-from orchestrator.contract.bundle import BundleKind
+from orchestrator.adapters.registry import Adapter, Registry, Report
 from orchestrator.contract.command_line import command
-from orchestrator.contract.serving import LOCALHOST, ServerOrder
+from orchestrator.contract.serving import LOCALHOST
 from orchestrator.endpoints.commands import deploy_command
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.finding import no_endpoint
 from orchestrator.endpoints.hosts import Answer, DeploymentPlan, EndpointDescription, EndpointStatus
 from orchestrator.endpoints.leases import why_expired
-from orchestrator.endpoints.local.calls import QUICK_SECONDS, RefusedError, ServerCalls
+from orchestrator.endpoints.local.adapter_changes import change_adapters, changes_between, known_adapters
+from orchestrator.endpoints.local.calls import ServerCalls
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder, left_behind
 from orchestrator.endpoints.local.outcome import outcome_of
-from orchestrator.endpoints.local.planning import LocalPlan, find_adapters, find_base, require_machine
-from orchestrator.endpoints.local.supervisor import end_older, last_used
+from orchestrator.endpoints.local.planning import BaseModel, LocalPlan, find_adapters, find_base, require_machine
+from orchestrator.endpoints.local.removal import collect, end_all, tidy
+from orchestrator.endpoints.local.starting import start_server
+from orchestrator.endpoints.local.supervisor import last_used
 from orchestrator.endpoints.names import HostName
-from orchestrator.errors import EndpointError, MachineError, OrchestratorError
-from orchestrator.planning.bundle import bundle_tree
-from orchestrator.resources import PACKAGE
+from orchestrator.errors import EndpointError, OrchestratorError
 from orchestrator.settings import Settings
-from orchestrator.storage import FolderStore, folder_of
 from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.opening import open_targets
 
 STOP_SECONDS = 30.0
 """A server answers what it has admitted within 25 seconds of SIGTERM."""
-_KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.1
-_NOT_FOUND = 404
 _DELETED = "It was ended because the endpoint was deleted."
 _LIST = command("endpoints", "list")
-_SUPERVISOR = (sys.executable, "-m", "orchestrator.endpoints.local.supervisor")
 
 
 def _ignore(error: OrchestratorError) -> None:
@@ -63,23 +53,28 @@ class LocalHost:
         """Check a deployment and return what it starts; starts nothing."""
         require_machine()
         base = find_base(deployment, self.settings)
-        registry = Registry([target.store for target in open_targets(self.settings, self.report)])
+        registry = self._registry()
         adapters = find_adapters(deployment, base, registry, self.report)
-        plan = LocalPlan(deployment, base, adapters, "new")
-        return LocalPlan(deployment, base, adapters, self._change(plan))
+        change = self._change(deployment, base, adapters)
+        return LocalPlan(deployment, base, adapters, change)
 
-    def _change(self, plan: LocalPlan) -> str:
-        """Return in words what a plan makes of the endpoint of its name."""
-        endpoint = self._folder(plan.deployment.name)
+    def _change(
+        self,
+        deployment: Deployment,
+        base: BaseModel,
+        adapters: Mapping[str, Adapter],
+    ) -> str:
+        """Return in words what becomes of the endpoint of a name."""
+        endpoint = self._folder(deployment.name)
         if not endpoint.exists():
             return "is created"
         server = _living(endpoint)
         if server is None:
             return "has ended, and is started again"
         served = server.served()
-        wanted = _served(plan, served.created)
-        changes = _changes(served, wanted)
-        if endpoint.token() is None or served.needs_another_server(wanted):
+        wanted = _served(deployment, base, adapters, served.created)
+        changes = changes_between(served, wanted)
+        if _is_to_be_replaced(endpoint, server, wanted):
             return f"runs, and another server takes its place{changes}"
         if served == wanted:
             return "runs already as it is asked for"
@@ -95,106 +90,35 @@ class LocalHost:
             self._fetch(plan, endpoint)
             server = _living(endpoint)
             created = datetime.now(UTC)
-            for earlier in endpoint.servers():
-                created = earlier.served().created
-            wanted = _served(plan, created)
-            token = endpoint.token()
-            if server is None or token is None or server.served().needs_another_server(wanted):
-                server = self._start(endpoint, wanted, token or endpoint.new_token())
+            if server is not None:
+                created = server.served().created
+            wanted = _served(plan.deployment, plan.base, plan.adapters, created)
+            if server is None or _is_to_be_replaced(endpoint, server, wanted):
+                server = start_server(endpoint, wanted, self.settings)
             elif server.served() != wanted:
-                self._change_adapters(endpoint, server, wanted, token)
-            self._tidy(endpoint, server)
+                change_adapters(endpoint, server, wanted)
+            tidy(endpoint, server)
         return self.describe(endpoint.name)
 
     def _fetch(self, plan: LocalPlan, endpoint: EndpointFolder) -> None:
         """Copy the adapters into the endpoint, each verified: what becomes of them elsewhere does not reach it."""
-        registry = Registry([target.store for target in open_targets(self.settings, self.report)])
+        registry = self._registry()
         for adapter in plan.adapters.values():
             folder = endpoint.adapter(adapter.manifest.files_sha256)
             if not folder.exists():
                 registry.pull(adapter, folder)
 
-    def _start(self, endpoint: EndpointFolder, served: Served, token: str) -> ServerFolder:
-        """Start another server, which replaces the one that runs once it serves, and return it."""
-        store = FolderStore(self.settings.home)
-        bundle = folder_of(store.put_tree(bundle_tree(BundleKind.SERVING)))
-        server = endpoint.new_server(served)
-        asked = served.deployment
-        order = ServerOrder(
-            base_model=asked.base_model,
-            base_folder=served.base_folder,
-            base_revision=asked.base_revision,
-            adapters={name: endpoint.adapter(sha256) for name, sha256 in served.adapters.items()},
-            root=endpoint.adapters,
-            host=LOCALHOST,
-            port=0,
-            token=token,
-            slots=asked.slots,
-            most_waiting=asked.most_waiting,
-        )
-        endpoint.adapters.mkdir(exist_ok=True)
-        errors = server.path / "supervisor.txt"
-        with server.lock() as lock, errors.open("w") as stderr, _blocked_ctrl_c():
-            started = subprocess.run(
-                [*_SUPERVISOR, str(server.path), str(bundle), str(lock.fileno())],
-                input=order.model_dump_json().encode(),
-                env={**os.environ, "PYTHONPATH": _import_path()},
-                cwd=server.path,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                pass_fds=(lock.fileno(),),
-                start_new_session=True,  # a Ctrl-C in the terminal must not reach the server
-                check=False,
-            )
-        if started.returncode != 0:
-            message = f"The server of {endpoint.name} could not be started."
-            raise MachineError(message, next_step=f"cat {shlex.quote(str(errors))}")
-        return server
-
-    def _change_adapters(self, endpoint: EndpointFolder, server: ServerFolder, wanted: Served, token: str) -> None:
-        """Have a server learn and forget adapters until it has those that are wanted."""
-        progress = server.progress()
-        if not progress.serves or progress.port is None:
-            message = f"The endpoint {endpoint.name} is being started, and cannot be changed meanwhile."
-            raise EndpointError(message, next_step=command("endpoints", "show", endpoint.name))
-        calls = ServerCalls(endpoint.name, progress.port, token)
-        known = _known(calls)
-        for name, sha256 in wanted.adapters.items():
-            if known.get(name) == sha256:
-                continue
-            calls.json("POST", "/adapters", {"name": name, "src": str(endpoint.adapter(sha256))})
-            server.write_served(_with(server.served(), name, sha256))
-        for name in known.keys() - wanted.adapters.keys():
-            try:
-                calls.json("DELETE", f"/adapters/{name}")
-            except RefusedError as error:
-                if error.status != _NOT_FOUND:
-                    raise
-        server.write_served(wanted)
-
-    def _tidy(self, endpoint: EndpointFolder, kept: ServerFolder) -> None:
-        """Delete ended servers, except for the one that is kept, and the adapters that none of the others has."""
-        used = set()
-        for server in endpoint.servers():
-            if server.number == kept.number or server.is_alive():
-                used |= set(server.served().adapters.values())
-            else:
-                shutil.rmtree(server.path, ignore_errors=True)
-        for folder in endpoint.adapters.glob("*"):
-            if folder.name not in used:
-                shutil.rmtree(folder, ignore_errors=True)
-
     def deployment(self, name: str) -> Deployment:
         """Return what was asked for when an endpoint was deployed or changed last."""
-        return self._shown(self._endpoint(name)).served().deployment
+        return self._served(name).deployment
 
     def known_adapters(self, name: str) -> Mapping[str, str]:
         """Return the hash of the files of each adapter that an endpoint has, by its name."""
-        return _known(self._calls(self._endpoint(name)))
+        return known_adapters(self._calls(name))
 
     def base_model(self, name: str) -> str:
         """Return what tells the base model of an endpoint from others: the hash of its weights, or its name."""
-        served = self._shown(self._endpoint(name)).served()
+        served = self._served(name)
         asked = served.deployment
         return served.base_sha256 or f"{asked.base_model} {asked.base_revision}"
 
@@ -211,31 +135,33 @@ class LocalHost:
     def describe(self, name: str) -> EndpointDescription:
         """Return what is known of an endpoint; raises EndpointError when there is none."""
         endpoint = self._endpoint(name)
-        servers = endpoint.servers()
+        newest = self._newest(endpoint)
         answering = endpoint.answering()
-        shown = answering or servers[-1]
+        shown = answering or newest
         served = shown.served()
-        newest = outcome_of(servers[-1], is_update=answering is not None)
+        asked = served.deployment
+        outcome = outcome_of(newest, is_update=answering is not None)
         now = datetime.now(UTC)
         used = None
         url = None
         if answering is not None:
             used = last_used(endpoint, answering, now)
-            url = f"http://{LOCALHOST}:{answering.progress().port}"
-        asked = served.deployment
+            port = answering.progress().port
+            url = f"http://{LOCALHOST}:{port}"
+        expired = why_expired(asked.lease, served.created, used, now)
         return EndpointDescription(
             name=name,
             host=self.name,
             mode=asked.mode,
-            status=newest.status,
+            status=outcome.status,
             base_model=asked.base_model,
             adapters=tuple(sorted(served.adapters)),
             created=served.created,
             lease=asked.lease,
             last_used=used,
-            expired=why_expired(asked.lease, served.created, used, now),
-            failure_reason=newest.reason,
-            next_step=newest.next_step,
+            expired=expired,
+            failure_reason=outcome.reason,
+            next_step=outcome.next_step,
             url=url,
         )
 
@@ -253,12 +179,15 @@ class LocalHost:
 
     def names(self) -> list[str]:
         """Return the names of all endpoints."""
-        folders = [EndpointFolder(path) for path in sorted(self.settings.endpoints.glob("[!.]*"))]
-        return [folder.name for folder in folders if folder.exists()]
+        names = []
+        for path in sorted(self.settings.endpoints.glob("[!.]*")):
+            if EndpointFolder(path).exists():
+                names.append(path.name)
+        return names
 
     def invoke(self, name: str, body: bytes, accept: str) -> Answer:
         """Send a body of `/invocations` and return the answer."""
-        return self._calls(self._endpoint(name)).call("POST", "/invocations", body, accept)
+        return self._calls(name).call("POST", "/invocations", body, accept)
 
     def scale(self, name: str, fewest: int, most: int) -> None:
         """Refuse: a server on this machine is one process."""
@@ -272,32 +201,9 @@ class LocalHost:
         endpoint = self._endpoint(name)
         self.settings.require_writable()
         with endpoint.locked(self.stop_seconds):
-            gone = self._end_all(endpoint.servers(), _DELETED)
+            gone = end_all(endpoint.servers(), _DELETED, self.stop_seconds)
             endpoint.remove()
         return [*gone, f"folder {endpoint.path}"]
-
-    def _end_all(self, servers: Sequence[ServerFolder], reason: str) -> list[str]:
-        """End servers, each within the time in which it answers what it has admitted; raises EndpointError."""
-        gone = []
-        alive = [server for server in servers if server.is_alive()]
-        for server in alive:
-            server.request_stop(reason)
-            state = server.state()
-            if state is not None:
-                state.process.send(signal.SIGTERM)
-                gone.append(f"server process {state.process.pid}")
-        if _all_end(alive, self.stop_seconds):
-            return gone
-        for server in alive:
-            state = server.state()
-            if state is not None and server.is_alive():
-                state.process.send(signal.SIGKILL)
-                state.supervisor.send(signal.SIGKILL)
-        if not _all_end(alive, _KILL_SECONDS):
-            lock = shlex.quote(str(alive[0].path / "lock"))
-            message = "A server does not end, and it is not known which process it is."
-            raise EndpointError(message, next_step=f"fuser -k {lock}  (ends the processes that hold its lock)")
-        return gone
 
     def collect(self) -> Sequence[str]:
         """Delete endpoints whose lease has ended, and what interrupted commands left; return both."""
@@ -317,27 +223,14 @@ class LocalHost:
         return gone
 
     def _collect(self, endpoint: EndpointFolder) -> list[str]:
-        servers = endpoint.servers()
-        if not any(server.state() or server.is_alive() for server in servers):
-            endpoint.remove()
-            return [f"{endpoint.name}: the command that deployed it was interrupted before a server ran"]
-        expired = self.describe(endpoint.name).expired
-        if expired is not None:
-            gone = self._end_all(servers, f"It was ended because {expired}.")
-            endpoint.remove()
-            return [f"{endpoint.name}: {expired}", *gone]
-        gone = []
-        answering = endpoint.answering()
-        if answering is not None:
-            replaced = end_older(endpoint, answering)
-            _all_end(replaced, self.stop_seconds)
-            gone = [f"{endpoint.name}: a server that was replaced" for _ in replaced]
-        self._tidy(endpoint, servers[-1])
-        return gone
+        expired = None
+        if endpoint.exists():
+            expired = self.describe(endpoint.name).expired
+        return collect(endpoint, expired, self.stop_seconds)
 
     def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
         """Yield what the newest server logged; with `follow`, go on until it ends."""
-        server = self._endpoint(name).servers()[-1]
+        server = self._newest(self._endpoint(name))
         try:
             log = server.log.open("rb")
         except FileNotFoundError:
@@ -345,12 +238,13 @@ class LocalHost:
         with log:
             yield from _lines(log, server, follow=follow)
 
-    def _calls(self, endpoint: EndpointFolder) -> ServerCalls:
+    def _calls(self, name: str) -> ServerCalls:
         """Return how to call an endpoint; raises EndpointError for one that does not answer now."""
+        endpoint = self._endpoint(name)
         answering = endpoint.answering()
         token = endpoint.token()
         if answering is None:
-            newest = outcome_of(endpoint.servers()[-1], is_update=False)
+            newest = outcome_of(self._newest(endpoint), is_update=False)
             if newest.status is EndpointStatus.CREATING:
                 message = f"The endpoint {endpoint.name} is starting, and takes no requests yet."
                 raise EndpointError(message, next_step=command("endpoints", "show", endpoint.name))
@@ -363,8 +257,22 @@ class LocalHost:
             raise EndpointError(message, next_step=again)
         return ServerCalls(endpoint.name, port, token)
 
-    def _shown(self, endpoint: EndpointFolder) -> ServerFolder:
-        return endpoint.answering() or endpoint.servers()[-1]
+    def _registry(self) -> Registry:
+        targets = open_targets(self.settings, self.report)
+        return Registry([target.store for target in targets])
+
+    def _served(self, name: str) -> Served:
+        """Return what an endpoint serves, or what it served last."""
+        endpoint = self._endpoint(name)
+        shown = endpoint.answering() or self._newest(endpoint)
+        return shown.served()
+
+    def _newest(self, endpoint: EndpointFolder) -> ServerFolder:
+        """Return the newest server; raises EndpointError when the endpoint was just deleted."""
+        servers = endpoint.servers()
+        if not servers:
+            raise no_endpoint(endpoint.name, self.names())
+        return servers[-1]
 
     def _endpoint(self, name: str) -> EndpointFolder:
         endpoint = self._folder(name)
@@ -378,35 +286,29 @@ class LocalHost:
         return EndpointFolder(self.settings.endpoints / name)
 
 
-def _served(plan: LocalPlan, created: datetime) -> Served:
-    """Return what a server of a plan serves."""
-    hashes = {name: adapter.manifest.files_sha256 for name, adapter in plan.adapters.items()}
+def _served(
+    deployment: Deployment,
+    base: BaseModel,
+    adapters: Mapping[str, Adapter],
+    created: datetime,
+) -> Served:
+    """Return what a server of a deployment serves."""
+    hashes = {}
+    for name, adapter in adapters.items():
+        hashes[name] = adapter.manifest.files_sha256
     return Served(
-        deployment=plan.deployment,
+        deployment=deployment,
         created=created,
         adapters=hashes,
-        base_folder=plan.base.folder,
-        base_sha256=plan.base.sha256,
+        base_folder=base.folder,
+        base_sha256=base.sha256,
     )
 
 
-def _changes(served: Served, wanted: Served) -> str:
-    """Return in words which adapters a server is to learn and to forget."""
-    parts = []
-    added = [name for name in wanted.adapters if name not in served.adapters]
-    renewed = [name for name, sha256 in wanted.adapters.items() if served.adapters.get(name, sha256) != sha256]
-    removed = [name for name in served.adapters if name not in wanted.adapters]
-    for verb, names in (("adds", added), ("renews", renewed), ("removes", removed)):
-        if names:
-            parts.append(f"; {verb} {', '.join(names)}")
-    return "".join(parts)
-
-
-def _with(served: Served, name: str, sha256: str) -> Served:
-    """Return what a server serves once it has learned one more adapter."""
-    adapters = {**served.adapters, name: sha256}
-    deployment = served.deployment.model_copy(update={"adapters": tuple(adapters)})
-    return served.model_copy(update={"adapters": adapters, "deployment": deployment})
+def _is_to_be_replaced(endpoint: EndpointFolder, server: ServerFolder, wanted: Served) -> bool:
+    """Return whether a server cannot become what is wanted; without the token nobody can tell it anything."""
+    is_lost = endpoint.token() is None
+    return is_lost or server.served().needs_another_server(wanted)
 
 
 def _living(endpoint: EndpointFolder) -> ServerFolder | None:
@@ -416,22 +318,6 @@ def _living(endpoint: EndpointFolder) -> ServerFolder | None:
         if server.is_alive() and not is_ending:
             return server
     return None
-
-
-def _known(calls: ServerCalls) -> dict[str, str]:
-    """Return the hash of the files of each adapter that a server knows, by its name."""
-    answer = calls.json("GET", "/adapters", seconds=QUICK_SECONDS)
-    return {adapter["name"]: adapter["sha256"] for adapter in answer["adapters"]}
-
-
-def _all_end(servers: Sequence[ServerFolder], seconds: float) -> bool:
-    """Wait until servers and their supervisors have ended, `seconds` at most; return whether they have."""
-    deadline = time.monotonic() + seconds
-    while any(server.is_alive() for server in servers):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
 
 
 def _lines(log: IO[bytes], server: ServerFolder, *, follow: bool) -> Iterator[str]:
@@ -446,22 +332,3 @@ def _lines(log: IO[bytes], server: ServerFolder, *, follow: bool) -> Iterator[st
         if not goes_on:
             return
         time.sleep(_POLL_SECONDS)
-
-
-def _import_path() -> str:
-    """Return the supervisor's PYTHONPATH: this package first, whatever else is installed."""
-    folders = [str(PACKAGE.parent)]
-    inherited = os.environ.get("PYTHONPATH")
-    if inherited:
-        folders.append(inherited)
-    return os.pathsep.join(folders)
-
-
-@contextmanager
-def _blocked_ctrl_c() -> Iterator[None]:
-    """Delay a Ctrl-C while it would leave behind a server that was never started."""
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
