@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from orchestrator.cli.controls import OPTION, Words, controls_of
 from orchestrator.cli.image_files import seeds_of
-from orchestrator.contract.command_line import command
+from orchestrator.contract.command_line import PROGRAM, command
 from orchestrator.contract.generation import Control
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
 from orchestrator.datasets.findings import UnusableError, unusable
@@ -93,7 +93,13 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
         values["seeds"] = seeds
     if not typed.prompts:
         what = "says what to draw, and is missing"
-        problems.append(Problem(where="--prompt", what=what, fix="add --prompt TEXT"))
+        problems.append(
+            Problem(
+                where="--prompt",
+                what=what,
+                fix="add --prompt TEXT",
+            )
+        )
         values["prompts"] = ["?"]  # so that everything else is checked too
     request, found = _checked(values)
     problems += found
@@ -147,11 +153,15 @@ def _missing(
     kind: str,
     endpoint: EndpointDescription,
 ) -> Problem:
-    fix = "add it: endpoints update --add NAME"
+    fix = f"add it: {PROGRAM} endpoints update {endpoint.name} --add {name}"
     if endpoint.adapters:
         fix = did_you_mean(name, endpoint.adapters)
     what = f"the endpoint {endpoint.name} has no such {kind}"
-    return Problem(where=f"{option}{name}", what=what, fix=fix)
+    return Problem(
+        where=f"{option}{name}",
+        what=what,
+        fix=fix,
+    )
 
 
 def _controls(typed: Typed, endpoint: EndpointDescription) -> tuple[list[Control], list[Problem]]:
@@ -164,10 +174,23 @@ def _controls(typed: Typed, endpoint: EndpointDescription) -> tuple[list[Control
     for kind in weights:
         what = f"{kind} names weights of this machine"
         fix = "leave weights out: the endpoint uses those that it has, or send the map itself with map:"
-        problems.append(Problem(where=OPTION, what=what, fix=fix))
+        problems.append(
+            Problem(
+                where=OPTION,
+                what=what,
+                fix=fix,
+            )
+        )
     for control in controls:
         if control.network not in endpoint.adapters:
-            problems.append(_missing(f"{OPTION} net=", control.network, "ControlNet", endpoint))
+            problems.append(
+                _missing(
+                    f"{OPTION} net=",
+                    control.network,
+                    "ControlNet",
+                    endpoint,
+                )
+            )
     return controls, problems
 
 
@@ -191,7 +214,12 @@ def _pictures(typed: Typed) -> tuple[dict[str, bytes], list[Problem]]:
             continue
         option = f"--{name}"
         try:
-            pictures[name] = encoded_picture(path, typed.likely_size, what_for, f"{option} PICTURE")
+            pictures[name] = encoded_picture(
+                path,
+                typed.likely_size,
+                what_for,
+                f"{option} PICTURE",
+            )
         except UnusableError as error:
             for defect in error.defects:
                 problems.append(

@@ -1,6 +1,6 @@
 """From a deployment to an endpoint in service: the plan, the question, the wait."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,7 +17,12 @@ from orchestrator.errors import EndpointError
 
 _WAIT_SECONDS = {HostName.LOCAL: 1800.0, HostName.SAGEMAKER: 3600.0}
 """A large model has to be fetched, and on SageMaker also the image."""
+_STARTING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 _HOURS = 24
+_TWO_MINUTES = 120
+
+Facts = list[tuple[str, str]]
+"""Labels and values."""
 
 
 class Begin(NamedTuple):
@@ -31,7 +36,12 @@ class Begin(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, Any], *, as_json: bool) -> "Begin":
         """Return how options say it."""
-        return cls(given["dry_run"], given["yes"], given["detach"], as_json)
+        return cls(
+            given["dry_run"],
+            given["yes"],
+            given["detach"],
+            as_json,
+        )
 
 
 def begin(host: Host, deployment: Deployment, how: Begin) -> None:
@@ -40,13 +50,22 @@ def begin(host: Host, deployment: Deployment, how: Begin) -> None:
     if how.dry_run:
         _show_plan(plan, as_json=how.as_json)
         if not how.as_json:
-            say("Nothing was deployed. Without --dry-run this deploys it.", err=True)
+            say(
+                "Nothing was deployed. Without --dry-run this deploys it.",
+                err=True,
+            )
         return
     if not how.as_json:
         _show_plan(plan, as_json=False)
     if deployment.host is not HostName.LOCAL:
-        capped = deployment.lease.max_usd_per_day is not None
-        ask_to_spend("Deploy it?", yes=how.yes, capped=capped, what="An endpoint", cap="--max-usd-per-day")
+        limit = deployment.lease.max_usd_per_day
+        ask_to_spend(
+            "Deploy it?",
+            yes=how.yes,
+            capped=limit is not None,
+            what="An endpoint",
+            cap="--max-usd-per-day",
+        )
     found = host.deploy(plan)
     if not how.detach:
         found = _wait(host, found)
@@ -55,17 +74,28 @@ def begin(host: Host, deployment: Deployment, how: Begin) -> None:
 
 def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:
     """Wait until an endpoint is in service; raises EndpointError when it fails or takes too long."""
-    if found.status in (EndpointStatus.CREATING, EndpointStatus.UPDATING):
-        say(f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer.", err=True)
+    if found.status in _STARTING:
+        say(
+            f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer.",
+            err=True,
+        )
     seconds = _WAIT_SECONDS[found.host]
     found = host.wait_until_in_service(found.name, seconds)
-    logs = command("endpoints", "logs", found.name)
-    if found.status in (EndpointStatus.CREATING, EndpointStatus.UPDATING):
-        message = f"{found.name} is not in service after {seconds / 60:g} minutes, and goes on starting."
+    logs = command(
+        "endpoints",
+        "logs",
+        found.name,
+    )
+    if found.status in _STARTING:
+        minutes = seconds / 60
+        message = f"{found.name} is not in service after {minutes:g} minutes, and goes on starting."
         raise EndpointError(message, next_step=logs)
     if found.failure_reason is not None or found.status is not EndpointStatus.IN_SERVICE:
         why = found.failure_reason or f"Its status is {found.status.value}."
-        raise EndpointError(f"{found.name}: {why}", next_step=found.next_step or logs)
+        raise EndpointError(
+            f"{found.name}: {why}",
+            next_step=found.next_step or logs,
+        )
     return found
 
 
@@ -74,13 +104,12 @@ def _show_plan(plan: DeploymentPlan, *, as_json: bool) -> None:
         print_facts(plan.facts)
         click.echo()
         return
-    print_json(
-        {
-            "deployment": plan.deployment.model_dump(mode="json"),
-            "facts": dict(plan.facts),
-            "usd_per_hour": plan.usd_per_hour,
-        }
-    )
+    value = {
+        "deployment": plan.deployment.model_dump(mode="json"),
+        "facts": dict(plan.facts),
+        "usd_per_hour": plan.usd_per_hour,
+    }
+    print_json(value)
 
 
 def show(found: EndpointDescription, *, as_json: bool) -> None:
@@ -96,57 +125,66 @@ def endpoint_json(found: EndpointDescription) -> dict[str, Any]:
     return found.model_dump(mode="json")
 
 
-def endpoint_facts(found: EndpointDescription) -> Sequence[tuple[str, str]]:
+def endpoint_facts(found: EndpointDescription) -> Facts:
     """Return all that is known of an endpoint."""
+    adapters = ", ".join(found.adapters)
     facts = [
         ("endpoint", found.name),
         ("status", found.status.value),
         ("host", found.region or found.host.value),
         ("mode", found.mode.value),
         ("base model", found.base_model),
-        ("adapters", ", ".join(found.adapters) or "none"),
+        ("adapters", adapters or "none"),
         ("created", _moment(found.created)),
     ]
-    facts += _running_facts(found)
-    if found.expired is not None:
-        facts.append(("note", f"may be deleted, because {found.expired}: {command('endpoints', 'gc')}"))
+    if found.last_used is not None:
+        facts.append(("last used", _moment(found.last_used)))
+    if found.url is not None:
+        facts.append(("listens on", found.url))
+    facts += _cost_facts(found)
     if found.failure_reason is not None:
         facts.append(("why", found.failure_reason))
     if found.next_step is not None:
         facts.append(("next", found.next_step))
     elif found.status is EndpointStatus.IN_SERVICE:
-        facts.append(("draw", f"{command('generate', found.name)} --prompt 'a photo of ...'{_adapter_option(found)}"))
+        facts.append(("draw", _example(found)))
     return facts
 
 
-def _running_facts(found: EndpointDescription) -> list[tuple[str, str]]:
-    """Return what is known of the servers of an endpoint, what they cost and when they end."""
+def _cost_facts(found: EndpointDescription) -> Facts:
+    """Return what the instances of an endpoint cost, and when that ends."""
     facts = []
-    if found.last_used is not None:
-        facts.append(("last used", _moment(found.last_used)))
-    if found.url is not None:
-        facts.append(("listens on", found.url))
+    lease = found.lease
     if found.instance_type is not None:
         facts.append(("instance", f"{found.instances} x {found.instance_type}"))
-    if found.usd_per_hour is not None:
-        day = found.usd_per_hour * _HOURS
-        facts.append(("cost", f"${found.usd_per_hour:.2f} an hour, ${day:.2f} a day"))
-    lease = found.lease
-    for label, seconds in (("ends after", lease.ttl_seconds), ("ends when idle", lease.idle_seconds)):
-        if seconds is not None:
-            facts.append((label, duration_text(seconds)))
+    hour = found.usd_per_hour
+    if hour is not None:
+        day = hour * _HOURS
+        facts.append(("cost", f"${hour:.2f} an hour, ${day:.2f} a day"))
+    if lease.ttl_seconds is not None:
+        facts.append(("ends after", duration_text(lease.ttl_seconds)))
+    if lease.idle_seconds is not None:
+        facts.append(("ends when idle", duration_text(lease.idle_seconds)))
+    if found.expired is not None:
+        collect = command("endpoints", "gc")
+        facts.append(("note", f"may be deleted, because {found.expired}: {collect}"))
     return facts
 
 
-def _adapter_option(found: EndpointDescription) -> str:
-    if not found.adapters:
-        return ""
-    return f" --adapter {found.adapters[0]}"
+def _example(found: EndpointDescription) -> str:
+    """Return a command that draws on an endpoint."""
+    words = ["generate", found.name, "--prompt", "a photo of ..."]
+    if found.adapters:
+        words += ["--adapter", found.adapters[0]]
+    return command(*words)
 
 
 def _moment(moment: datetime) -> str:
     """Return a time here, and how long ago it was."""
     local = moment.astimezone()
-    seconds = max(0, round((datetime.now(UTC) - moment).total_seconds()))
-    ago = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"  # noqa: PLR2004
+    age = datetime.now(UTC) - moment
+    seconds = max(0, round(age.total_seconds()))
+    ago = f"{seconds} s"
+    if seconds >= _TWO_MINUTES:
+        ago = f"{seconds // 60} min"
     return f"{local:%Y-%m-%d %H:%M} ({ago} ago)"

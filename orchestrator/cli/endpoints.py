@@ -55,7 +55,10 @@ def list_endpoints(host: str | None, as_json: bool) -> None:
         rows.append((endpoint.name, status, where, endpoint.base_model, str(len(endpoint.adapters)), price))
     print_table(("ENDPOINT", "STATUS", "HOST", "BASE MODEL", "ADAPTERS", "COST"), rows)
     if any(endpoint.expired for endpoint in found):
-        say(f"The time of those that are expired is over; delete them: {command('endpoints', 'gc')}", err=True)
+        say(
+            f"The time of those that are expired is over; delete them: {command('endpoints', 'gc')}",
+            err=True,
+        )
 
 
 def _summaries(host: str | None) -> "list[EndpointDescription]":
@@ -90,7 +93,12 @@ def show(name: str, host: str | None, as_json: bool) -> None:
 @endpoint_argument
 @click.option("-f", "--follow", is_flag=True, help="Print new lines until it ends.")
 @json_option
-def logs(name: str, host: str | None, follow: bool, as_json: bool) -> None:
+def logs(
+    name: str,
+    host: str | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
     """Print what the server of an endpoint logged; with --json each line as it is in a JSON string."""
     import json
 
@@ -131,7 +139,12 @@ def update(
     from orchestrator.cli.deploying import Begin, begin
 
     chosen, _ = find(name, host)
-    changed = _changed(chosen.deployment(name), fields_of(given), listed(add), listed(remove))
+    changed = _changed(
+        chosen.deployment(name),
+        fields_of(given),
+        listed(add),
+        listed(remove),
+    )
     begin(chosen, changed, Begin.of(given, as_json=as_json))
 
 
@@ -149,16 +162,28 @@ def _changed(
         if name not in adapters:
             hint = did_you_mean(name, adapters)
             message = f'{known.name} has no adapter "{name}"; {hint}'.rstrip("; ")
-            raise SpecError(f"{message} Nothing was changed.", next_step=command("endpoints", "show", known.name))
+            raise SpecError(
+                f"{message} Nothing was changed.",
+                next_step=command("endpoints", "show", known.name),
+            )
     values["adapters"] = [name for name in dict.fromkeys(adapters) if name not in remove]
     return deployment_of(values, "Nothing was changed.")
 
 
 @endpoints.command()
 @endpoint_argument
-@click.argument("instances", type=INSTANCES, metavar="MIN:MAX")
+@click.argument(
+    "instances",
+    type=INSTANCES,
+    metavar="MIN:MAX",
+)
 @json_option
-def scale(name: str, host: str | None, instances: tuple[int, int], as_json: bool) -> None:
+def scale(
+    name: str,
+    host: str | None,
+    instances: tuple[int, int],
+    as_json: bool,
+) -> None:
     """Change the numbers of instances that an endpoint scales between. SageMaker only."""
     from orchestrator.cli.deploying import show as show_endpoint
 

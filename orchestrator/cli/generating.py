@@ -181,7 +181,10 @@ def _ready(name: str, host: str | None) -> tuple[Host, EndpointDescription]:
         raise EndpointError(message, next_step=show)
     why = endpoint.failure_reason or f"Its status is {status.value}."
     next_step = endpoint.next_step or show
-    raise EndpointError(f"The endpoint {name} does not run. {why}", next_step=next_step)
+    raise EndpointError(
+        f"The endpoint {name} does not run. {why}",
+        next_step=next_step,
+    )
 
 
 def _print(answered: Answered, files: Sequence[Path], *, as_json: bool) -> None:

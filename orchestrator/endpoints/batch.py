@@ -5,14 +5,15 @@ An image's file is named by all that the image depends on, and is complete or ab
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from orchestrator.contract.command_line import PROGRAM
 from orchestrator.contract.generation import MOST_ADAPTERS, AdapterUse, Name, Prompt, SchedulerName, Seed
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
@@ -107,15 +108,37 @@ def read_lines(path: Path) -> list[Line]:
             found = problems_of(error, Line.model_fields)
             problems += [problem.model_copy(update={"where": f"line {number}: {problem.where}"}) for problem in found]
         except (ValueError, RecursionError):
-            problems.append(Problem(where=f"line {number}", what="is no JSON", fix=_WRITE))
+            problems.append(
+                Problem(
+                    where=f"line {number}",
+                    what="is no JSON",
+                    fix=_WRITE,
+                )
+            )
         if len(problems) >= _MOST_PROBLEMS:
             break
     if not lines and not problems:
-        problems = [Problem(where=path.name, what="has no lines", fix=_WRITE)]
+        problems = [
+            Problem(
+                where=path.name,
+                what="has no lines",
+                fix=_WRITE,
+            )
+        ]
     if len(lines) > MOST_LINES:
-        problems = [Problem(where=path.name, what=f"has more than {MOST_LINES:,} lines", fix="cut it into several")]
+        problems = [
+            Problem(
+                where=path.name,
+                what=f"has more than {MOST_LINES:,} lines",
+                fix="cut it into several",
+            )
+        ]
     if problems:
-        raise SpecError("Nothing was drawn.", problems=problems, next_step=f"correct {path}")
+        raise SpecError(
+            "Nothing was drawn.",
+            problems=problems,
+            next_step=f"correct {path}",
+        )
     return lines
 
 
@@ -125,13 +148,22 @@ def _texts(path: Path) -> list[str]:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise MachineError(f"{path} cannot be read: {error.strerror}.", next_step="check the path") from error
+        raise MachineError(
+            f"{path} cannot be read: {error.strerror}.",
+            next_step="check the path",
+        ) from error
     if len(content) > MOST_BYTES:
-        raise SpecError(f"{path} is larger than {MOST_BYTES:,} bytes.", next_step="cut it into several files")
+        raise SpecError(
+            f"{path} is larger than {MOST_BYTES:,} bytes.",
+            next_step="cut it into several files",
+        )
     try:
         return content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text.", next_step="save it as UTF-8") from error
+        raise SpecError(
+            f"{path} is not UTF-8 text.",
+            next_step="save it as UTF-8",
+        ) from error
 
 
 def _line(text: str) -> Line:
@@ -154,53 +186,111 @@ def draw_lines(
     hashes = host.known_adapters(name)
     _require_known(lines, name, hashes)
     base = host.base_model(name)
-    files = [folder / f"{_digest(line, base, hashes)}.png" for line in lines]
-    wanted = dict(zip(files, lines, strict=True))
-    missing = {file: line for file, line in wanted.items() if not file.exists()}
-    done = len(wanted) - len(missing)
-    report(done, len(wanted))
-    with ThreadPoolExecutor(THREADS) as pool:
-        futures: list[Future[None]] = []
-        for file, line in missing.items():
-            futures.append(pool.submit(_draw, line, name, host, file))
-        try:
-            for future in as_completed(futures):
-                future.result()
-                done += 1
-                report(done, len(wanted))
-        except BaseException:  # Ctrl-C too: what is drawn already stays
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    entries = []
-    for line, file in zip(lines, files, strict=True):
-        entries.append({"file": file.name, **line.model_dump(mode="json", exclude_defaults=True)})
-    write_atomically(folder / INDEX_FILE, json.dumps(entries, indent=2) + "\n")
+    files = []
+    missing = {}
+    for line in lines:
+        digest = _digest(line, base, hashes)
+        file = folder / f"{digest}.png"
+        files.append(file)
+        if not file.exists():
+            missing[file] = line
+    whole = len(set(files))
+    there = whole - len(missing)
+    report(there, whole)
+    for done in _draw_all(missing, name, host):
+        report(there + done, whole)
+    _write_index(folder, lines, files)
     return Drawn(files, len(missing))
 
 
-def _draw(line: Line, name: str, host: LocalHost, file: Path) -> None:
-    answer = invoke_patiently(host, name, line.request().body(), _PNG, time.sleep)
-    write_atomically(file, checked_png(answer.content))
+def _draw_all(
+    missing: Mapping[Path, Line],
+    name: str,
+    host: LocalHost,
+) -> Iterator[int]:
+    """Draw images, several at a time, and yield after each how many are done."""
+    pool = ThreadPoolExecutor(THREADS)
+    given_up = threading.Event()
+    try:
+        futures = []
+        for file, line in missing.items():
+            futures.append(pool.submit(_draw, line, name, host, file, given_up.wait))
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            yield done
+    finally:  # also after a failure and Ctrl-C: those that have begun are drawn, and no more begin
+        given_up.set()
+        pool.shutdown(cancel_futures=True)
 
 
-def _require_known(lines: Sequence[Line], name: str, known: Mapping[str, str]) -> None:
+def _write_index(
+    folder: Path,
+    lines: Sequence[Line],
+    files: Sequence[Path],
+) -> None:
+    """Write which line is in which file."""
+    entries = []
+    for line, file in zip(lines, files, strict=True):
+        asked = line.model_dump(mode="json", exclude_defaults=True)
+        entries.append({"file": file.name, **asked})
+    text = json.dumps(entries, indent=2)
+    write_atomically(folder / INDEX_FILE, f"{text}\n")
+
+
+def _draw(
+    line: Line,
+    name: str,
+    host: LocalHost,
+    file: Path,
+    wait: Callable[[float], bool],
+) -> None:
+    """Draw the image of a line into its file."""
+    body = line.request().body()
+    answer = invoke_patiently(host, name, body, _PNG, wait)
+    png = checked_png(answer.content)
+    write_atomically(file, png)
+
+
+def _require_known(
+    lines: Sequence[Line],
+    name: str,
+    known: Mapping[str, str],
+) -> None:
     """Raise SpecError unless an endpoint has every adapter of the lines."""
-    problems = {}
+    problems: dict[str, Problem] = {}
     for line in lines:
         for adapter in line.used:
-            if adapter not in known:
-                what = f"the endpoint {name} has no such adapter"
-                problems[adapter] = Problem(where=adapter, what=what, fix=did_you_mean(adapter, known))
+            if adapter in known or adapter in problems:
+                continue
+            problems[adapter] = Problem(
+                where=adapter,
+                what=f"the endpoint {name} has no such adapter",
+                fix=did_you_mean(adapter, known),
+            )
     if problems:
         count = counted(len(problems), "adapter")
-        message = f"{count} of the lines cannot be used. Nothing was drawn."
-        raise SpecError(message, problems=list(problems.values()), next_step="add them: endpoints update --add NAME")
+        raise SpecError(
+            f"{count} of the lines cannot be used. Nothing was drawn.",
+            problems=list(problems.values()),
+            next_step=f"add what is missing: {PROGRAM} endpoints update {name} --add NAME",
+        )
 
 
-def _digest(line: Line, base: str, hashes: Mapping[str, str]) -> str:
+def _digest(
+    line: Line,
+    base: str,
+    hashes: Mapping[str, str],
+) -> str:
     """Return the name of an image: the hash of all that it depends on."""
-    used = [hashes[adapter] for adapter in line.used]
-    facts = {"line": line.model_dump(mode="json", exclude={"adapters", "embeddings"}), "base": base}
-    weights = [use.weight for use in line.adapters]
-    whole = json.dumps({**facts, "weights": weights, "adapters": used}, sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()[:_NAME_LETTERS]
+    facts = {
+        "base": base,
+        "line": line.model_dump(
+            mode="json",
+            exclude={"adapters", "embeddings"},
+        ),
+        "adapters": [hashes[adapter] for adapter in line.used],
+        "weights": [use.weight for use in line.adapters],
+    }
+    whole = json.dumps(facts, sort_keys=True)
+    sha256 = hashlib.sha256(whole.encode()).hexdigest()
+    return sha256[:_NAME_LETTERS]

@@ -14,10 +14,19 @@ def no_endpoint(name: str, known: Iterable[str]) -> EndpointError:
     names = sorted(known)
     hint = did_you_mean(name, names)
     if hint:
-        return EndpointError(f"{message}; {hint}", next_step=command("endpoints", "list"))
+        return EndpointError(
+            f"{message}; {hint}",
+            next_step=command("endpoints", "list"),
+        )
     if names:
-        return EndpointError(f"{message}.", next_step=command("endpoints", "list"))
-    return EndpointError(f"{message}; nothing is deployed.", next_step=command("deploy", name))
+        return EndpointError(
+            f"{message}.",
+            next_step=command("endpoints", "list"),
+        )
+    return EndpointError(
+        f"{message}; nothing is deployed.",
+        next_step=command("deploy", name),
+    )
 
 
 def find_endpoint(name: str, hosts: Sequence[Host]) -> tuple[Host, EndpointDescription]:

@@ -74,7 +74,11 @@ _FIELDS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "width"
 
 def _control_body(control: Control) -> dict[str, Any]:
     """Return a control as the body has it: only what was chosen, and its pictures in base64."""
-    fields = control.model_dump(mode="json", exclude={"picture", "mask"}, exclude_defaults=True)
+    fields = control.model_dump(
+        mode="json",
+        exclude={"picture", "mask"},
+        exclude_defaults=True,
+    )
     fields["picture"] = _text_of(control.picture)
     if control.mask is not None:
         fields["mask"] = _text_of(control.mask)
@@ -125,7 +129,12 @@ def read_answer(answer: Answer) -> Answered:
 
 def _image(entry: Mapping[str, Any]) -> Image:
     facts = {name: value for name, value in entry.items() if name not in ("image", "prompt", "seed")}
-    return Image(decoded_png(entry["image"]), str(entry["prompt"]), int(entry["seed"]), facts)
+    return Image(
+        decoded_png(entry["image"]),
+        str(entry["prompt"]),
+        int(entry["seed"]),
+        facts,
+    )
 
 
 def decoded_png(text: str) -> bytes:
@@ -156,7 +165,10 @@ def checked_png(png: bytes) -> bytes:
 
 
 def _strange(what: str) -> EndpointError:
-    return EndpointError(f"The endpoint answers with {what}.", next_step=_NEWER)
+    return EndpointError(
+        f"The endpoint answers with {what}.",
+        next_step=_NEWER,
+    )
 
 
 def invoke_patiently(
@@ -168,7 +180,7 @@ def invoke_patiently(
 ) -> Answer:
     """Send a body of `/invocations`, again each time the endpoint is full for now, and return the answer.
 
-    `wait` waits for so many seconds.
+    `wait` waits for so many seconds, and returns True when nobody waits for the answer any more.
     """
     for _ in range(_MOST_TRIES):
         try:
@@ -176,5 +188,7 @@ def invoke_patiently(
         except EndpointError as error:
             if error.retry_after is None:
                 raise
-            wait(min(error.retry_after, _LONGEST_WAIT_SECONDS))
+            seconds = min(error.retry_after, _LONGEST_WAIT_SECONDS)
+            if wait(seconds):
+                raise
     return host.invoke(name, body, accept)

@@ -19,7 +19,10 @@ def change_adapters(endpoint: EndpointFolder, server: ServerFolder, wanted: Serv
     token = endpoint.token()
     if not progress.serves or progress.port is None or token is None:
         message = f"The endpoint {endpoint.name} is being started, and cannot be changed meanwhile."
-        raise EndpointError(message, next_step=command("endpoints", "show", endpoint.name))
+        raise EndpointError(
+            message,
+            next_step=command("endpoints", "show", endpoint.name),
+        )
     calls = ServerCalls(endpoint.name, progress.port, token)
     known = known_adapters(calls)
     for name, sha256 in wanted.adapters.items():

@@ -23,7 +23,14 @@ _FIRST_ERROR = 400
 class RefusedError(EndpointError):
     """A server has answered with an error."""
 
-    def __init__(self, message: str, *, next_step: str, status: int, retry_after: float | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str,
+        status: int,
+        retry_after: float | None,
+    ) -> None:
         super().__init__(message, next_step=next_step)
         self.status = status
         self.retry_after = retry_after
@@ -32,7 +39,12 @@ class RefusedError(EndpointError):
 class ServerCalls:
     """Calls the server of an endpoint."""
 
-    def __init__(self, name: str, port: int, token: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        token: str,
+    ) -> None:
         self.name = name
         self.port = port
         self.token = token
@@ -46,7 +58,11 @@ class ServerCalls:
         seconds: float = LONG_SECONDS,
     ) -> Answer:
         """Send a request and return its answer; raises RefusedError for an error, EndpointError without an answer."""
-        connection = http.client.HTTPConnection(LOCALHOST, self.port, timeout=seconds)
+        connection = http.client.HTTPConnection(
+            LOCALHOST,
+            self.port,
+            timeout=seconds,
+        )
         headers = {"Authorization": f"Bearer {self.token}", "Accept": accept}
         if body is not None:
             headers["Content-Type"] = _JSON
@@ -56,22 +72,37 @@ class ServerCalls:
             content = response.read(MOST_ANSWER_BYTES + 1)
         except TimeoutError as error:
             message = f"The endpoint {self.name} has not answered within {seconds:g} seconds."
-            raise EndpointError(message, next_step=command("endpoints", "show", self.name)) from error
+            raise EndpointError(
+                message,
+                next_step=command("endpoints", "show", self.name),
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             why = str(error) or type(error).__name__
             message = f"The server of the endpoint {self.name} does not answer on port {self.port}: {why}."
-            raise EndpointError(message, next_step=command("endpoints", "logs", self.name)) from error
+            raise EndpointError(
+                message,
+                next_step=command("endpoints", "logs", self.name),
+            ) from error
         finally:
             connection.close()
         if len(content) > MOST_ANSWER_BYTES:
             message = f"The endpoint {self.name} answers with more than {MOST_ANSWER_BYTES:,} bytes."
-            raise EndpointError(message, next_step="ask for fewer or smaller images")
+            raise EndpointError(
+                message,
+                next_step="ask for fewer or smaller images",
+            )
         received = {name.lower(): value for name, value in response.getheaders()}
         if response.status >= _FIRST_ERROR:
             raise self._refused(response.status, content, received)
         return Answer(content, received.get("content-type", ""), received)
 
-    def json(self, method: str, path: str, value: object = None, seconds: float = LONG_SECONDS) -> Any:
+    def json(
+        self,
+        method: str,
+        path: str,
+        value: object = None,
+        seconds: float = LONG_SECONDS,
+    ) -> Any:
         """Send a JSON value and return that of the answer; None for an answer that is text."""
         body = None if value is None else json.dumps(value).encode()
         answer = self.call(method, path, body, seconds=seconds)
@@ -79,7 +110,12 @@ class ServerCalls:
             return None
         return json.loads(answer.content)
 
-    def _refused(self, status: int, content: bytes, headers: Mapping[str, str]) -> RefusedError:
+    def _refused(
+        self,
+        status: int,
+        content: bytes,
+        headers: Mapping[str, str],
+    ) -> RefusedError:
         """Return the error for an answer: the server's own words, and what it says to do next."""
         said: Mapping[str, Any] = {}
         try:

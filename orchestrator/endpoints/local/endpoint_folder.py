@@ -114,7 +114,10 @@ class ServerFolder:
         except (OSError, ValidationError, UnicodeDecodeError) as error:
             name = self.path.parents[1].name
             message = f"{path} cannot be read, so it is not known what the endpoint {name} serves."
-            raise EndpointError(message, next_step=command("endpoints", "delete", name)) from error
+            raise EndpointError(
+                message,
+                next_step=command("endpoints", "delete", name),
+            ) from error
 
     def write_served(self, served: Served) -> None:
         """Record what it serves."""
@@ -168,7 +171,10 @@ class ServerFolder:
             if isinstance(event, Listening):
                 found = found._replace(port=event.port)
             elif isinstance(event, Phase):
-                found = found._replace(phase=event.name, serves=event.name == SERVING_PHASE)
+                found = found._replace(
+                    phase=event.name,
+                    serves=event.name == SERVING_PHASE,
+                )
             elif isinstance(event, Failed):
                 found = found._replace(failed=event, serves=False)
         return found
@@ -273,7 +279,10 @@ class EndpointFolder:
                     return
             if time.monotonic() > deadline:
                 message = f"Another command is changing the endpoint {self.name}."
-                raise EndpointError(message, next_step=command("endpoints", "show", self.name))
+                raise EndpointError(
+                    message,
+                    next_step=command("endpoints", "show", self.name),
+                )
             time.sleep(_POLL_SECONDS)
 
     def remove(self) -> None:

@@ -44,7 +44,12 @@ class LocalHost:
 
     name = HostName.LOCAL
 
-    def __init__(self, settings: Settings, report: Report = _ignore, stop_seconds: float = STOP_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        report: Report = _ignore,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
         self.settings = settings
         self.report = report
         self.stop_seconds = stop_seconds
@@ -185,16 +190,29 @@ class LocalHost:
                 names.append(path.name)
         return names
 
-    def invoke(self, name: str, body: bytes, accept: str) -> Answer:
+    def invoke(
+        self,
+        name: str,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a body of `/invocations` and return the answer."""
         return self._calls(name).call("POST", "/invocations", body, accept)
 
-    def scale(self, name: str, fewest: int, most: int) -> None:
+    def scale(
+        self,
+        name: str,
+        fewest: int,
+        most: int,
+    ) -> None:
         """Refuse: a server on this machine is one process."""
         self._endpoint(name)
         if (fewest, most) != (1, 1):
             message = f"The endpoint {name} is one process on this machine, and cannot be scaled."
-            raise EndpointError(message, next_step=command("deploy", name, "--host", "sagemaker", "--dry-run"))
+            raise EndpointError(
+                message,
+                next_step=command("deploy", name, "--host", "sagemaker", "--dry-run"),
+            )
 
     def delete(self, name: str) -> Sequence[str]:
         """End the servers of an endpoint and delete its folder; return what is gone."""
@@ -247,7 +265,10 @@ class LocalHost:
             newest = outcome_of(self._newest(endpoint), is_update=False)
             if newest.status is EndpointStatus.CREATING:
                 message = f"The endpoint {endpoint.name} is starting, and takes no requests yet."
-                raise EndpointError(message, next_step=command("endpoints", "show", endpoint.name))
+                raise EndpointError(
+                    message,
+                    next_step=command("endpoints", "show", endpoint.name),
+                )
             message = f"The endpoint {endpoint.name} does not run. {newest.reason}"
             raise EndpointError(message, next_step=newest.next_step or _LIST)
         port = answering.progress().port

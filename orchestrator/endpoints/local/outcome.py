@@ -36,7 +36,7 @@ def outcome_of(newest: ServerFolder, *, is_update: bool) -> Outcome:
     progress = newest.progress()
     if is_alive and progress.serves:
         return Outcome(EndpointStatus.IN_SERVICE)
-    if is_alive and progress.failed is None:
+    if is_alive:  # also with a failure: it is about to end
         return Outcome(EndpointStatus.UPDATING if is_update else EndpointStatus.CREATING)
     ended = _ended(newest, progress)
     if is_update:

@@ -116,11 +116,20 @@ def find_base(deployment: Deployment, settings: Settings) -> BaseModel:
     if isinstance(source, Hub):
         return BaseModel(None, None)
     hashes = HashCache(settings.cache / "hashes")
-    sha256 = files_sha256(source.folder, weight_files(source.folder), hashes.digest)
+    sha256 = files_sha256(
+        source.folder,
+        weight_files(source.folder),
+        hashes.digest,
+    )
     return BaseModel(source.folder, sha256)
 
 
-def find_adapters(deployment: Deployment, base: BaseModel, registry: Registry, report: Report) -> dict[str, Adapter]:
+def find_adapters(
+    deployment: Deployment,
+    base: BaseModel,
+    registry: Registry,
+    report: Report,
+) -> dict[str, Adapter]:
     """Return the adapters of a deployment; raises one error for all that cannot be served."""
     found: dict[str, Adapter] = {}
     problems = []
@@ -130,7 +139,13 @@ def find_adapters(deployment: Deployment, base: BaseModel, registry: Registry, r
             adapter = registry.verified(registry.find(name, report))
             adapter.require_complete()
         except OrchestratorError as error:
-            problems.append(Problem(where=name, what=error.message.rstrip("."), fix=error.next_step))
+            problems.append(
+                Problem(
+                    where=name,
+                    what=error.message.rstrip("."),
+                    fix=error.next_step,
+                )
+            )
             next_step = next_step or error.next_step
             continue
         misfit = _misfit(adapter, deployment, base)
@@ -162,4 +177,8 @@ def _misfit(adapter: Adapter, deployment: Deployment, base: BaseModel) -> Proble
     whose = f'"{deployment.base_model}"'
     if base.sha256 is not None:
         whose = f"{whose} ({base.sha256[:12]})"
-    return Problem(where=adapter.name, what=f"{what}, and the base model is {whose}", fix="leave it out")
+    return Problem(
+        where=adapter.name,
+        what=f"{what}, and the base model is {whose}",
+        fix="leave it out",
+    )

@@ -48,7 +48,10 @@ def _start_of(pid: int) -> str | None:
         )
         return shown.stdout.strip() or None
     try:
-        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        stat = (_PROC / str(pid) / "stat").read_text(
+            encoding="utf-8",
+            errors="replace",
+        )
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8")
     except OSError:
         return None

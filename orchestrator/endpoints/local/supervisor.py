@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +31,12 @@ REPLACED = "A newer server has taken its place."
 class Supervisor:
     """Runs one server until it ends."""
 
-    def __init__(self, server: ServerFolder, bundle: Path, lock: int) -> None:
+    def __init__(
+        self,
+        server: ServerFolder,
+        bundle: Path,
+        lock: int,
+    ) -> None:
         self.server = server
         self.endpoint = EndpointFolder(server.path.parents[1])
         self.bundle = bundle
@@ -49,16 +55,23 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 pass_fds=(self.lock,),
             )
-        state = ServerState(process=Process.now(child.pid), supervisor=Process.now(os.getpid()))
+        state = ServerState(
+            process=Process.now(child.pid),
+            supervisor=Process.now(os.getpid()),
+        )
         self.server.write_state(state)
         if child.stdin is not None:
-            with child.stdin as stdin:
+            with suppress(BrokenPipeError), child.stdin as stdin:  # it may end before it reads, and says why
                 stdin.write(order)
         return child
 
     def watch(self, child: "subprocess.Popen[bytes]") -> None:
         """Wait for the end of the server, look after it meanwhile, and record how it ended."""
-        waiting = threading.Thread(target=self._wait, args=(child,), daemon=True)
+        waiting = threading.Thread(
+            target=self._wait,
+            args=(child,),
+            daemon=True,
+        )
         waiting.start()
         serves = False
         while not self.ended.wait(SERVING_SECONDS if serves else LOADING_SECONDS):
@@ -80,10 +93,19 @@ class Supervisor:
         try:
             served = self.server.served()
             now = datetime.now(UTC)
-            used = last_used(self.endpoint, self.server, now)
+            used = last_used(
+                self.endpoint,
+                self.server,
+                now,
+            )
         except OrchestratorError:  # the endpoint is being deleted
             return
-        why = why_expired(served.deployment.lease, served.created, used, now)
+        why = why_expired(
+            served.deployment.lease,
+            served.created,
+            used,
+            now,
+        )
         if why is not None:
             self.server.request_stop(f"It was ended because {why}.")
             child.terminate()
@@ -95,9 +117,17 @@ def last_used(endpoint: EndpointFolder, server: ServerFolder, now: datetime) -> 
     token = endpoint.token()
     if port is None or token is None:
         return None
-    calls = ServerCalls(endpoint.name, port, token)
+    calls = ServerCalls(
+        endpoint.name,
+        port,
+        token,
+    )
     try:
-        status = calls.json("GET", "/status", seconds=QUICK_SECONDS)
+        status = calls.json(
+            "GET",
+            "/status",
+            seconds=QUICK_SECONDS,
+        )
         seconds = float(status["last_used"])
     except (OrchestratorError, KeyError, TypeError, ValueError):
         return None
@@ -128,7 +158,11 @@ def main(folder: str, bundle: str, lock: str) -> int:
         return 0 if started else 1
     os.close(reading)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the command blocked Ctrl-C while it started this
-    supervisor = Supervisor(ServerFolder(Path(folder)), Path(bundle), int(lock))
+    supervisor = Supervisor(
+        ServerFolder(Path(folder)),
+        Path(bundle),
+        int(lock),
+    )
     child = supervisor.start(order)
     os.write(writing, b"1")
     os.close(writing)
