@@ -88,6 +88,7 @@ class ModelServer:
         """Whether its health check has not passed yet, and its process runs."""
         self.is_healthy = False
         self.has_ended = True
+        self.exit_status: int | None = None
         self.is_stopping = False
         self.started_at = 0.0
         """In real time."""
@@ -136,7 +137,7 @@ class ModelServer:
         except OSError as error:
             raise LaunchFailedError(NOT_STARTED.format(variant=order.variant)) from error
         self.has_ended, self.is_starting, self.started_at = False, True, time.monotonic()
-        self._container.watch(keep, lambda _: self._exited(on_exit), simulator.guarded)
+        self._container.watch(keep, lambda status: self._exited(status, on_exit), simulator.guarded)
         target = threading.Thread(
             target=simulator.guarded,
             args=(lambda: self._check_health(on_healthy),),
@@ -145,7 +146,8 @@ class ModelServer:
         )
         target.start()
 
-    def _exited(self, on_exit: Callable[[], None]) -> None:
+    def _exited(self, status: int, on_exit: Callable[[], None]) -> None:
+        self.exit_status = status
         self.has_ended, self.is_healthy, self.is_starting = True, False, False
         self.hosting.simulator.changed()
         on_exit()
