@@ -6,15 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sagemaker_simulator.calls import Call
-from sagemaker_simulator.clock import ManualClock, WallClock
+from sagemaker_simulator.clock import ManualClock, Timer, WallClock
 from sagemaker_simulator.errors import invalid
 
 from . import scaling
-from .endpoint_driver import LOG_GROUP, EndpointDriver
+from .backlog import Backlog
+from .component_driver import LOG_GROUP as COMPONENT_LOGS
+from .component_driver import ComponentDriver
+from .course import Course
+from .endpoint_driver import LOG_GROUP as ENDPOINT_LOGS
+from .endpoint_driver import EndpointDriver
 from .faults import HostingFault
 from .launch import Instances
-from .records import ENDPOINT, MODEL, Endpoint, EndpointConfig, Kind, Model, Resource
-from .runtime import Runtime
+from .metrics import Metrics
+from .records import COMPONENT, ENDPOINT, MODEL, Component, Endpoint, EndpointConfig, Kind, Model, Resource
+from .runtime import Runtime, refused
+from .scaling import Scaler
 from .server import ModelServer
 from .timeline import HostingTimeline
 
@@ -43,7 +50,12 @@ class Hosting:
         self.faults: list[tuple[str | None, HostingFault]] = []
         self.drivers: dict[str, EndpointDriver] = {}
         """By ARN."""
+        self.components: dict[str, ComponentDriver] = {}
         self.runtime = Runtime(self)
+        self.metrics = Metrics(self)
+        self._backlogs: dict[str, Backlog] = {}
+        self._scalers: dict[tuple[str, str | None], Scaler] = {}
+        scaling.know_components()
         self.invocations: Counter[tuple[str, str]] = Counter()
         """By endpoint and variant."""
         self._kept: dict[tuple[str, str, Kind], dict[str, Resource]] = defaultdict(dict)
@@ -71,38 +83,59 @@ class Hosting:
         return servers[variant] if variant else next(iter(servers.values()))
 
     def log_lines(self, name: str) -> list[str]:
-        """Return what an endpoint's containers have printed."""
-        return list(self._log_lines[f"{LOG_GROUP}/{name}"])
+        """Return what the containers of an endpoint or a component have printed."""
+        return [*self._log_lines[f"{ENDPOINT_LOGS}/{name}"], *self._log_lines[f"{COMPONENT_LOGS}/{name}"]]
 
-    def run_until(self, name: str, *statuses: str, seconds: float = _PATIENCE) -> Endpoint:
-        """Move the clock through an endpoint's stages, and wait for its containers, until it is in a status."""
+    def run_until(self, name: str, *statuses: str, seconds: float = _PATIENCE) -> Resource:
+        """Move the clock through the stages of an endpoint or component, and wait for its containers.
+
+        Until it is in one of the statuses; raises AssertionError when nothing will bring it there.
+        """
         deadline = time.monotonic() + seconds
-        endpoint = self.endpoint(name)
-        while endpoint.status not in statuses:
-            timer = self.driver(name).next_due()
-            if timer is None and not self.driver(name).is_busy:
-                reason = endpoint.failure_reason or ""
-                raise AssertionError(f"{name} is {endpoint.status}, never {' or '.join(statuses)}. {reason}")
-            self._go_on(timer, self.driver(name), deadline)
-        return endpoint
+        course = self.course(name)
+        resource = course.resource
+        while resource.status not in statuses:
+            timer = course.next_due()
+            if timer is None and not course.is_busy and isinstance(self.clock, ManualClock):
+                reason = resource.failure_reason or ""
+                raise AssertionError(f"{name} is {resource.status}, never {' or '.join(statuses)}. {reason}")
+            self._go_on(timer, course, deadline)
+        return resource
 
     def run_until_gone(self, name: str, seconds: float = _PATIENCE) -> None:
-        """Move the clock until a deleted endpoint is gone, its containers too."""
+        """Move the clock until a deleted endpoint or component is gone, its containers too."""
         deadline = time.monotonic() + seconds
-        driver = self.driver(name)
-        while driver.endpoint.arn in self.drivers:
-            self._go_on(driver.next_due(), driver, deadline)
+        course = self.course(name)
+        while course in self.courses():
+            self._go_on(course.next_due(), course, deadline)
 
-    def _go_on(self, timer: Any, driver: EndpointDriver, deadline: float) -> None:
+    def step(self, name: str, seconds: float = _PATIENCE) -> None:
+        """Move the clock to the next stage of an endpoint or component, or wait for its container."""
+        course = self.course(name)
+        self._go_on(course.next_due(), course, time.monotonic() + seconds)
+
+    def wait_for_answers(self, name: str, seconds: float = _PATIENCE) -> None:
+        """Wait in real time until an asynchronous endpoint has answered whatever it was asked."""
+        backlog = self.backlog(self.endpoint(name))
+        self.simulator.wait_for(lambda: backlog.size == 0, seconds)
+
+    def course(self, name: str) -> Course:
+        """Return what moves the endpoint or the component of a name."""
+        for course in self.courses():
+            if course.resource.name == name:
+                return course
+        raise KeyError(name)
+
+    def _go_on(self, timer: Timer | None, course: Course, deadline: float) -> None:
         if isinstance(self.clock, ManualClock) and timer is not None:
             self.clock.advance_to(max(timer.due, self.clock.now()))
             return
-        endpoint = driver.endpoint
-        before = (endpoint.status, driver.is_busy, driver.next_due(), endpoint.arn in self.drivers)
-        self.simulator.wait_for(
-            lambda: before != (endpoint.status, driver.is_busy, driver.next_due(), endpoint.arn in self.drivers),
-            deadline - time.monotonic(),
-        )
+
+        def state() -> object:
+            return (course.resource.status, course.is_busy, course.next_due(), course in self.courses())
+
+        before = state()
+        self.simulator.wait_for(lambda: before != state(), deadline - time.monotonic())
 
     # For the operations
 
@@ -165,6 +198,38 @@ class Hosting:
 
     def require_empty(self, endpoint: Endpoint) -> None:
         """Raise ServiceError when components are on an endpoint."""
+        if names := [one.component.name for one in self.components_on(endpoint)]:
+            raise invalid(
+                f'Cannot delete endpoint "{endpoint.arn}" while inference components are on it: {", ".join(names)}.'
+            )
+
+    def components_on(self, endpoint: Endpoint) -> list[ComponentDriver]:
+        """Return the components of an endpoint, adapters too."""
+        return [one for one in list(self.components.values()) if one.component.endpoint_arn == endpoint.arn]
+
+    def component_driver(self, beside: Resource, name: str) -> ComponentDriver | None:
+        """Return a component of the account and region that another resource is in."""
+        arn = f"arn:aws:sagemaker:{beside.region}:{beside.account}:{COMPONENT.path}/{name.lower()}"
+        return self.components.get(arn)
+
+    def component_target(self, endpoint: Endpoint, name: str) -> tuple[ModelServer, str, Component | None]:
+        """Return where a request to a component goes, and the adapter it is for; raises ServiceError."""
+        driver = self.component_driver(endpoint, name)
+        if driver is None or driver.component.endpoint_arn != endpoint.arn:
+            raise refused(f"Inference Component {name} of account {endpoint.account} not found.")
+        adapter = driver.component if driver.component.base is not None else None
+        base = driver.base or driver
+        if driver.component.status in {"Creating", "Failed", "Deleting"}:
+            raise refused(f"Inference Component {name} is {driver.component.status} and cannot be invoked.")
+        if base.server is None:
+            self.metrics.no_capacity(base.component)
+            raise refused(
+                "Inference Component has no capacity to process this request. ApplicationAutoScaling may be "
+                "in-progress (if configured) or try to increase the capacity by invoking "
+                "UpdateInferenceComponentRuntimeConfig API."
+            )
+        self.metrics.invoked_component(driver.component)
+        return base.server, base.component.variant, adapter
 
     # For the course of things
 
@@ -189,7 +254,10 @@ class Hosting:
         return True
 
     def _held(self, type_name: str) -> int:
-        held = (one for driver in list(self.drivers.values()) for one in driver.held)
+        held = [one for driver in list(self.drivers.values()) for one in driver.held]
+        for driver in list(self.components.values()):
+            if driver.launch is not None and driver.launch.has_instances:
+                held += driver.launch.instances
         return sum(one.count for one in held if one.type_name == type_name)
 
     def used(self, account: str, region: str, type_name: str) -> int:
@@ -205,28 +273,73 @@ class Hosting:
         """Hand the end of a container over to the clock (on the thread that waited for it)."""
 
         def cleared() -> None:
-            for driver in list(self.drivers.values()):
+            for driver in self.courses():
                 driver.exited(server)
 
         if not self.simulator.closed:
             self.clock.post(cleared)
 
     def came_in_service(self, driver: EndpointDriver) -> None:
-        """Begin what an endpoint in service does by itself."""
+        """Have an endpoint that is in service work off its queue, and scale by its policies."""
+        has_components = bool(self.components_on(driver.endpoint))
+        for variant in driver.endpoint.variants:
+            self._watch(driver.endpoint, variant.name)
+            if has_components:
+                driver.fit_instances(variant.name)
+        self.backlog(driver.endpoint).work()
 
     def leaves_service(self, driver: EndpointDriver) -> None:
-        """End what an endpoint in service does by itself."""
+        """Have an endpoint scale no more: the service deregisters its variants."""
+        scaling.deregister(driver.endpoint)
+
+    def component_in_service(self, driver: ComponentDriver) -> None:
+        """Have a component scale by its policies."""
+        if driver.component.base is None:
+            self._watch(driver.component, None)
+
+    def _watch(self, resource: Resource, variant: str | None) -> None:
+        """Look at the policies of a resource from now on."""
+        key = (resource.arn, variant)
+        if key not in self._scalers:
+            self._scalers[key] = Scaler(self, resource, variant)
+            self.clock.after(self.timeline.evaluation, lambda: self._evaluate(key))
+
+    def _evaluate(self, key: tuple[str, str | None]) -> None:
+        scaler = self._scalers[key]
+        is_there = any(course.resource is scaler.resource for course in self.courses())
+        if not is_there or self.simulator.closed:
+            del self._scalers[key]
+            return
+        self.simulator.guarded(scaler.evaluate)
+        self.clock.after(self.timeline.evaluation, lambda: self._evaluate(key))
+
+    def scale(self, resource: Resource, variant: str | None, count: int) -> None:
+        """Give a variant or a component another number of instances or copies (an action)."""
+        if variant is None:
+            self.components[resource.arn].scale(count)
+        else:
+            self.drivers[resource.arn].scale({variant: count})
+
+    def backlog(self, endpoint: Endpoint) -> Backlog:
+        """Return the queue of an asynchronous endpoint."""
+        return self._backlogs.setdefault(endpoint.arn, Backlog(self.drivers[endpoint.arn]))
+
+    def servers_of(self, resource: Resource) -> list[ModelServer]:
+        """Return the containers of an endpoint or a component."""
+        return [one for course in self.courses() if course.resource is resource for one in course.containers()]
 
     def ringing(self, endpoint: Endpoint, alarms: list[str]) -> list[str]:
         """Return which of some alarms are in the state ALARM."""
-        return scaling.ringing(endpoint.account, endpoint.region, alarms)
+        return scaling.ringing(endpoint, self, alarms)
+
+    def forget_component(self, driver: ComponentDriver) -> None:
+        self.components.pop(driver.component.arn, None)
+        self.forget(driver.component)
 
     def forget_endpoint(self, driver: EndpointDriver) -> None:
         self.drivers.pop(driver.endpoint.arn, None)
+        self._backlogs.pop(driver.endpoint.arn, None)
         self.forget(driver.endpoint)
-
-    def count_invocation(self, endpoint: Endpoint) -> None:
-        """Note a request for the metrics of an endpoint."""
 
     def note(self, group: str, line: str) -> None:
         """Remember a line that a container printed."""
@@ -235,11 +348,16 @@ class Hosting:
 
     @property
     def is_busy(self) -> bool:
-        """Whether some container is about to begin or to end."""
-        return any(driver.is_busy for driver in list(self.drivers.values()))
+        """Whether some container is about to begin or to end, or works off a queue."""
+        works = any(backlog.working for backlog in list(self._backlogs.values()))
+        return works or any(driver.is_busy for driver in self.courses())
+
+    def courses(self) -> list[Course]:
+        """Return the courses of all endpoints and components."""
+        return [*self.drivers.values(), *self.components.values()]
 
     def close(self) -> None:
-        for driver in list(self.drivers.values()):
+        for driver in self.courses():
             driver.close()
 
     def endpoints(self, call: Call) -> dict[str, Resource]:

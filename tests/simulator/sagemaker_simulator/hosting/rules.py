@@ -136,8 +136,6 @@ def _key(_: Call, request: Request) -> Iterator[str]:
 
 def _deployment(_: Call, request: Request) -> Iterator[str]:
     policy = request.get("DeploymentConfig", {})
-    if "RollingUpdatePolicy" in policy:
-        yield "The simulator updates endpoints blue/green only."
     traffic = policy.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if traffic.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE":
         yield "The simulator sends the traffic over ALL_AT_ONCE only."
@@ -147,6 +145,51 @@ def _deployment(_: Call, request: Request) -> Iterator[str]:
         yield "Only one of BlueGreenUpdatePolicy and RollingUpdatePolicy can be specified."
 
 
+def _specification(_: Call, request: Request) -> Iterator[str]:
+    if "Specifications" in request:
+        yield "The simulator has components with one Specification only."
+    specification = request.get("Specification")
+    if specification is None:
+        if "EndpointName" in request:
+            yield "Specification is required."
+        return
+    container = specification.get("Container", {})
+    if "BaseInferenceComponentName" in specification:
+        yield from _adapter(request, specification)
+        return
+    if ("ModelName" in specification) == ("Image" in container):
+        yield "Specification needs either a ModelName or a Container with an Image."
+    if "ComputeResourceRequirements" not in specification:
+        yield "ComputeResourceRequirements is required for an inference component that is no adapter."
+    if "EndpointName" in request and "VariantName" not in request:
+        yield "VariantName is required for an inference component that is no adapter."
+    if "EndpointName" in request and "RuntimeConfig" not in request:
+        yield "RuntimeConfig is required for an inference component that is no adapter."
+    yield from _artifact(container)
+
+
+def _adapter(request: Request, specification: Request) -> Iterator[str]:
+    for name in ("ModelName", "ComputeResourceRequirements", "StartupParameters", "SchedulingConfig"):
+        if name in specification:
+            yield f"{name} is not supported for adapter inference components."
+    if "RuntimeConfig" in request:
+        yield "RuntimeConfig is not supported for adapter inference components."
+    container = specification.get("Container", {})
+    if "ArtifactUrl" not in container:
+        yield "ArtifactUrl is required for adapter inference components."
+    for name in ("Image", "Environment"):
+        if name in container:
+            yield f"{name} is not supported for adapter inference components."
+    yield from _artifact(container)
+
+
+def _artifact(container: Request) -> Iterator[str]:
+    uri = container.get("ArtifactUrl", "s3://one.tar.gz")
+    if not uri.startswith("s3://") or not uri.endswith(".tar.gz"):
+        yield f"ArtifactUrl must point to a single gzip compressed tar archive (.tar.gz suffix): {uri}"
+
+
 OF_MODELS: tuple[Rule, ...] = (_one_container, _container, _sources, _role, _tags)
 OF_CONFIGS: tuple[Rule, ...] = (_variants, _asynchronous, _key, _role, _tags)
+OF_COMPONENTS: tuple[Rule, ...] = (_specification, _tags)
 OF_ENDPOINTS: tuple[Rule, ...] = (_deployment, _tags)

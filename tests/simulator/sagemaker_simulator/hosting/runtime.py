@@ -49,7 +49,7 @@ class ModelError(ServiceError):
 
     def __init__(self, message: str, status: int, original: str, log: str) -> None:
         super().__init__("ModelError", message, 424)
-        self.members = {"OriginalStatusCode": status, "OriginalMessage": original, "LogStreamArn": log}
+        self.members: dict[str, Any] = {"OriginalStatusCode": status, "OriginalMessage": original, "LogStreamArn": log}
 
 
 def operation_of(path: str) -> str | None:
@@ -105,7 +105,7 @@ class Runtime:
             headers[ALIAS_HEADER] = component.name
         streams = call.operation == "InvokeEndpointWithResponseStream"
         seconds = self.hosting.streaming_seconds if streams else self.hosting.invocation_seconds
-        reply = self.ask(endpoint, server, headers, asked.body, seconds)
+        reply = self.ask(endpoint, server, variant, headers, asked.body, seconds)
         if streams:
             return _streamed(reply, variant)
         return reply.status, _headers_back(reply, variant), reply.content
@@ -144,12 +144,28 @@ class Runtime:
         return chosen.name
 
     def ask(
-        self, endpoint: Endpoint, server: ModelServer | None, headers: Mapping[str, str], body: bytes, seconds: float
+        self,
+        endpoint: Endpoint,
+        server: ModelServer | None,
+        variant: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        seconds: float,
     ) -> Reply:
-        """Send a body to a container's /invocations and return its good answer; raises ModelError."""
+        """Send a body to a container's /invocations and return its good answer; raises ServiceError."""
         if server is None or server.is_starting or (server.has_ended and not server.is_healthy):
             raise ServiceError("ServiceUnavailable", "The service is unavailable. Try your call again.", 503)
-        self.hosting.count_invocation(endpoint)
+        try:
+            reply = self._reply(endpoint, server, headers, body, seconds)
+        except ModelError as error:
+            self.hosting.metrics.answered(endpoint, variant, int(error.members["OriginalStatusCode"] or 500))
+            raise
+        self.hosting.metrics.answered(endpoint, variant, reply.status)
+        return reply
+
+    def _reply(
+        self, endpoint: Endpoint, server: ModelServer, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> Reply:
         try:
             reply = server.invoke("/invocations", headers, body, seconds)
         except TimeoutError:

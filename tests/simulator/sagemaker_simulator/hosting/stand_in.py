@@ -1,7 +1,7 @@
 """A server for tests that are not about the server: it starts at once, and does what its variables say.
 
 `STAND_IN_PING`: status of /ping. `STAND_IN_STATUS`: status of /invocations. `STAND_IN_SECONDS`: what an answer takes.
-`STAND_IN_HOST`: where it listens. `STAND_IN_EXIT`: exit at once with this status.
+`STAND_IN_NAME`: what it calls itself. `STAND_IN_HOST`: where it listens. `STAND_IN_EXIT`: exit at once with this.
 """
 
 # ruff: noqa: T201 - what it prints is its log
@@ -38,7 +38,13 @@ class Handler(BaseHTTPRequestHandler):
             self._register(body, url.query)
         elif url.path == "/invocations":
             time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
-            told = {"body": body.decode(errors="replace"), "headers": dict(self.headers), "adapters": ADAPTERS}
+            name = os.environ.get("STAND_IN_NAME", "")
+            told = {
+                "name": name,
+                "body": body.decode(errors="replace"),
+                "headers": dict(self.headers),
+                "adapters": ADAPTERS,
+            }
             self._answer(int(os.environ.get("STAND_IN_STATUS", "200")), json.dumps(told).encode())
         else:
             self._answer(404, b"not found")
@@ -77,7 +83,9 @@ def main() -> None:
     server = ThreadingHTTPServer((host, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"stand-in serves, started with {sys.argv[1:]}", flush=True)
+    server.daemon_threads = False
     server.serve_forever(0.05)
+    server.server_close()  # waits for the answers that are under way
     print("stand-in ends", flush=True)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_simulator.calls import Call
 
-from . import endpoint_configs, endpoints, models, tags, training_jobs
+from . import endpoint_configs, endpoints, inference_components, models, tags, training_jobs
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
@@ -21,5 +21,6 @@ OPERATIONS: dict[str, Operation] = {
     **models.OPERATIONS,
     **endpoint_configs.OPERATIONS,
     **endpoints.OPERATIONS,
+    **inference_components.OPERATIONS,
     **tags.OPERATIONS,
 }
