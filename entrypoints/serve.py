@@ -5,6 +5,7 @@ is answered, within the 30 seconds that SageMaker waits.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entrypoints.runtime import libraries, process
-from orchestrator.contract.environment import DEFAULT_ROOT
+from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
 
@@ -27,6 +28,8 @@ READERS = 4
 """Threads that read adapters."""
 END_SECONDS = 2.0
 """For the thread that draws, to end after all was answered."""
+PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+"""https://docs.aws.amazon.com/sagemaker/latest/dg/multi-container-create.html"""
 
 
 def main() -> int:
@@ -40,9 +43,11 @@ def main() -> int:
 def read_order(words: list[str]) -> ServerOrder:
     """Return the order in the model's folder of a container, which is started with the word "serve"; else on stdin."""
     in_container = words == ["serve"]
-    file = DEFAULT_ROOT / "model" / ORDER_FILE
-    content = file.read_bytes() if in_container else sys.stdin.buffer.read()
-    return ServerOrder.model_validate_json(content)
+    if not in_container:
+        return ServerOrder.model_validate_json(sys.stdin.buffer.read())
+    folder = Environment.from_variables().model
+    content = (folder / ORDER_FILE).read_bytes()
+    return ServerOrder.model_validate_json(content).read_from(folder)
 
 
 def serve(order: ServerOrder, unpacked: Path) -> int:
@@ -53,10 +58,15 @@ def serve(order: ServerOrder, unpacked: Path) -> int:
     state = State(order.root, order.token, order.most_waiting, order.deadline_seconds)
     loading = threading.Thread(target=load, args=(order, state, unpacked), name="loading", daemon=True)
     loading.start()
-    asyncio.run(listen(state, order.host, order.port))
+    asyncio.run(listen(state, order.host, port_of(order)))
     if state.worker is not None:
         state.worker.stop(END_SECONDS)
     return 1 if state.failure else 0
+
+
+def port_of(order: ServerOrder) -> int:
+    """Return the port to listen on: SageMaker names another one where several containers share a host."""
+    return int(os.environ.get(PORT_VARIABLE, order.port))
 
 
 def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
