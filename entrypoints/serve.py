@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entrypoints.runtime import libraries, process
-from orchestrator.contract.environment import DEFAULT_ROOT
+from orchestrator.contract.environment import Environment
 from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
 
@@ -39,9 +39,11 @@ def main() -> int:
 def read_order(words: list[str]) -> ServerOrder:
     """Return the order in the model's folder of a container, which is started with the word "serve"; else on stdin."""
     in_container = words == ["serve"]
-    file = DEFAULT_ROOT / "model" / ORDER_FILE
-    content = file.read_bytes() if in_container else sys.stdin.buffer.read()
-    return ServerOrder.model_validate_json(content)
+    if not in_container:
+        return ServerOrder.model_validate_json(sys.stdin.buffer.read())
+    folder = Environment.from_variables().model
+    content = (folder / ORDER_FILE).read_bytes()
+    return ServerOrder.model_validate_json(content).read_from(folder)
 
 
 def serve(order: ServerOrder, unpacked: Path) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +11,11 @@ ORDER_FILE = "server.json"
 BASE_MODEL_FOLDER = "base_model"
 ADAPTERS_FOLDER = "adapters"
 """In the folder of the model."""
+SOURCES_FOLDER = "additional-model-data-sources"
+"""Beside the folder of the model, in a container: SageMaker lays the further sources of a model there."""
+CODE_SOURCE = "code"
+"""The source that is the server's bundle; the base model's is BASE_MODEL_FOLDER."""
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - of a container, which only SageMaker reaches
 PORT = 8080
 """Of SageMaker's hosting contract."""
 LOCALHOST = "127.0.0.1"
@@ -42,3 +48,12 @@ class ServerOrder(BaseModel):
     """Of adapters that are kept in main memory."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
+
+    def read_from(self, folder: Path) -> Self:
+        """Return the order with its relative paths below `folder`, in which its file lies."""
+        base_folder = self.base_folder
+        if base_folder is not None:
+            base_folder = folder / base_folder
+        adapters = {name: folder / path for name, path in self.adapters.items()}
+        changes = {"base_folder": base_folder, "adapters": adapters, "root": folder / self.root}
+        return self.model_copy(update=changes)
