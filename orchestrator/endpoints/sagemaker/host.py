@@ -100,10 +100,12 @@ class SageMakerHost:
         """Wait until an endpoint is no longer created or updated, `seconds` at most, and describe it."""
         waited = 0.0
         while True:
-            self._advance(name)
-            described = self.describe(name)
-            if described.status not in _CHANGING or waited >= seconds:
-                return described
+            found = self._describer.require(name)
+            if found.status not in _CHANGING or waited >= seconds:
+                self._deployer.advance(found, self._plans.get(name))
+                described = self.describe(name)
+                if described.status not in _CHANGING or waited >= seconds:
+                    return described
             waited += self._pause()
 
     def describe(self, name: str) -> EndpointDescription:

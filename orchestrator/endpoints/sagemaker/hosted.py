@@ -119,13 +119,13 @@ class Hosted:
                 raise
 
     def update_component(self, request: Request) -> None:
-        """Give a component another specification. Idempotent."""
+        """Give a component another specification, or find that it is being given one. Idempotent."""
         name = request["InferenceComponentName"]
         try:
             self._call("update_inference_component", f"update the inference component {name}", request)
         except ConflictError:
             found = self.find(COMPONENT, name)
-            if found is None or model_of_component(found) != request["Specification"]["ModelName"]:
+            if found is None or status_of(found) != "Updating":
                 raise
 
     def set_instances(self, name: str, variant: str, count: int) -> None:

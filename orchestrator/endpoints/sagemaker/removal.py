@@ -10,7 +10,16 @@ from datetime import timedelta
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.description import Describer, Found, Now
-from orchestrator.endpoints.sagemaker.hosted import COMPONENT, CONFIG, ENDPOINT, MODEL, Hosted, Kind, configuration_of
+from orchestrator.endpoints.sagemaker.hosted import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    MODEL,
+    Hosted,
+    Kind,
+    Summary,
+    configuration_of,
+)
 from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.tags import ENDPOINT_TAG, Record
@@ -49,8 +58,8 @@ class Removal:
         self._scaler.delete_alarms(alarms_of(name))
         for kind in (CONFIG, MODEL):
             for left in self._of(kind, name):
-                if self._hosted.delete(kind, left):
-                    gone.append(f"{kind.noun} {left}")
+                if self._hosted.delete(kind, left.name):
+                    gone.append(f"{kind.noun} {left.name}")
         return gone
 
     def replaced(self, found: Found) -> Iterator[str]:
@@ -61,9 +70,10 @@ class Removal:
         models = self._models_of(found.record, used["ProductionVariants"][0].get("ModelName"))
         kept = {CONFIG: {used["EndpointConfigName"]}, MODEL: models}
         for kind in (CONFIG, MODEL):
-            for one in self._hosted.listed(kind, NameContains=name_part(found.record.name)):
-                is_older = one.created < used["CreationTime"]
-                if one.name in kept[kind] or not is_older or not self._belongs(one.arn, found.record.name):
+            own = self._of(kind, found.record.name)
+            newest = max((one.created for one in own if one.name in kept[kind]), default=None)
+            for one in own:  # what is newer belongs to a deployment that is under way
+                if newest is None or one.name in kept[kind] or one.created >= newest:
                     continue
                 if self._hosted.delete(kind, one.name):
                     yield f"{kind.noun} {one.name}"
@@ -131,13 +141,13 @@ class Removal:
             if not begun:
                 begun = self._begin_deleting(kind, name)
 
-    def _of(self, kind: Kind, endpoint: str) -> list[str]:
-        """Return the names of a kind that belong to an endpoint."""
-        listed = self._hosted.listed(kind, NameContains=name_part(endpoint))
-        return [one.name for one in listed if self._belongs(one.arn, endpoint)]
-
-    def _belongs(self, arn: str, endpoint: str) -> bool:
-        return self._hosted.tags(arn).get(ENDPOINT_TAG) == endpoint
+    def _of(self, kind: Kind, endpoint: str) -> list[Summary]:
+        """Return what of a kind belongs to an endpoint."""
+        own = []
+        for one in self._hosted.listed(kind, NameContains=name_part(endpoint)):
+            if self._hosted.tags(one.arn).get(ENDPOINT_TAG) == endpoint:
+                own.append(one)
+        return own
 
     def _used_by(self, endpoint: str) -> set[str]:
         """Return the names of the configurations and models that an endpoint has, or is being updated to."""

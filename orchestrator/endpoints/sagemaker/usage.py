@@ -13,6 +13,7 @@ from orchestrator.endpoints.sagemaker.scaling import METRICS
 
 _WINDOWS = ((timedelta(hours=3), 60), (timedelta(days=15), 3600))
 """How far back it is looked, and how exactly, in seconds; one-minute figures are kept for 15 days."""
+_SHORTEST = timedelta(minutes=1)
 _MOST_QUERIES = 500
 """Of one GetMetricData call."""
 
@@ -22,7 +23,8 @@ def last_used(aws: Aws, name: str, components: Sequence[str], since: datetime, n
     queries = _queries(name, components)
     for reach, period in _WINDOWS:
         start = max(since, now - reach)
-        latest = _latest(aws, queries, period, start, now)
+        end = max(now, start + _SHORTEST)  # this machine's clock may be behind
+        latest = _latest(aws, queries, period, start, end)
         if latest is not None:
             return min(latest + timedelta(seconds=period), now)  # a figure is of the seconds that follow its time
         if start == since:
@@ -30,7 +32,7 @@ def last_used(aws: Aws, name: str, components: Sequence[str], since: datetime, n
     return None
 
 
-def _latest(aws: Aws, queries: Sequence[Any], period: int, start: datetime, now: datetime) -> datetime | None:
+def _latest(aws: Aws, queries: Sequence[Any], period: int, start: datetime, end: datetime) -> datetime | None:
     latest: datetime | None = None
     for first in range(0, len(queries), _MOST_QUERIES):
         asked = []
@@ -39,7 +41,7 @@ def _latest(aws: Aws, queries: Sequence[Any], period: int, start: datetime, now:
         pages = (
             aws.client("cloudwatch")
             .get_paginator("get_metric_data")
-            .paginate(MetricDataQueries=asked, StartTime=start, EndTime=now)
+            .paginate(MetricDataQueries=asked, StartTime=start, EndTime=end)
         )
         with calling("read when the endpoint was called last"):
             for page in pages:
