@@ -5,6 +5,7 @@ is answered, within the 30 seconds that SageMaker waits.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 import threading
@@ -26,6 +27,8 @@ DRAIN_SECONDS = 25.0
 """SageMaker kills a container 30 seconds after SIGTERM."""
 READERS = 4
 """Threads that read adapters."""
+PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+"""https://docs.aws.amazon.com/sagemaker/latest/dg/multi-container-create.html"""
 
 
 def main() -> int:
@@ -54,10 +57,15 @@ def serve(order: ServerOrder, unpacked: Path) -> int:
     state = State(order.root, unpacked, order.token, order.most_waiting)
     loading = threading.Thread(target=load, args=(order, state), name="loading", daemon=True)
     loading.start()
-    asyncio.run(listen(state, order.host, order.port, DRAIN_SECONDS))
+    asyncio.run(listen(state, order.host, port_of(order), DRAIN_SECONDS))
     if state.worker is not None:
         state.worker.stop()
     return 1 if state.failure else 0
+
+
+def port_of(order: ServerOrder) -> int:
+    """Return the port to listen on: SageMaker names another one where several containers share a host."""
+    return int(os.environ.get(PORT_VARIABLE, order.port))
 
 
 def load(order: ServerOrder, state: "State") -> None:

@@ -261,9 +261,9 @@ def test_only_ended_jobs_are_deleted_and_their_names_are_free_when_they_are_gone
 
 
 def test_an_operation_that_is_not_built_yet_says_so(sagemaker: Any) -> None:
-    code, words = refused(sagemaker.delete_model, ModelName="m")
+    code, words = refused(sagemaker.describe_hub, HubName="hub")
     assert code == "UnknownOperationException"
-    assert "DeleteModel" in words
+    assert "DescribeHub" in words
 
 
 def test_every_request_is_recorded_as_it_came(simulator: SageMakerSimulator, sagemaker: Any) -> None:

@@ -19,6 +19,17 @@ from .faults import (
     throttling,
     unavailable,
 )
+from .hosting.faults import (
+    FailLaunch,
+    ServerDeath,
+    UnhealthyContainer,
+    hosting_internal_error,
+    insufficient_capacity,
+    model_download_timeout,
+    serving_image_failure,
+)
+from .hosting.server import STAND_IN
+from .hosting.timeline import HostingTimeline
 from .in_process import in_process, install
 from .rules import complaint
 from .server import SimulatorServer
@@ -36,19 +47,24 @@ from .training.job import TrainingJob
 from .training.timeline import Timeline
 
 __all__ = [
+    "STAND_IN",
     "Call",
     "Clock",
     "FailIn",
+    "FailLaunch",
     "Fault",
+    "HostingTimeline",
     "Image",
     "Interruption",
     "ManualClock",
     "RecordedCall",
     "SageMakerSimulator",
+    "ServerDeath",
     "SimulatorError",
     "SimulatorServer",
     "Timeline",
     "TrainingJob",
+    "UnhealthyContainer",
     "WallClock",
     "access_denied",
     "capacity_shortage",
@@ -58,14 +74,18 @@ __all__ = [
     "enforce_policies",
     "expired_token",
     "failed_health_check",
+    "hosting_internal_error",
     "image_pull_failure",
     "in_process",
     "install",
+    "insufficient_capacity",
     "internal_error",
     "internal_server_error",
     "lost_answer",
+    "model_download_timeout",
     "read_timeout",
     "refusal",
+    "serving_image_failure",
     "throttling",
     "unavailable",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore import handlers
@@ -13,6 +14,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from .calls import Call
 from .faults import Manner
 from .gate import NoAnswerError, pass_through
+from .hosting.runtime import SERVICE, Asked
 from .roles import account_of
 from .wire import Answer
 
@@ -40,7 +42,12 @@ class Hook:
         url = request.url
         try:
             answer = pass_through(
-                self.simulator, call, _body(request), lambda: _ask_moto(request), has_body=request.method != "HEAD"
+                self.simulator,
+                call,
+                _body(request),
+                lambda: _ask_moto(request),
+                has_body=request.method != "HEAD",
+                asked=_asked(request) if service == SERVICE else None,
             )
         except NoAnswerError as broken:
             error = ReadTimeoutError if broken.fault.manner is Manner.SILENCE else ConnectionClosedError
@@ -109,7 +116,17 @@ def _scope(request: AWSPreparedRequest) -> tuple[str | None, str]:
 
 def _body(request: AWSPreparedRequest) -> bytes:
     body = request.body
-    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+    if isinstance(body, str):
+        return body.encode()
+    return bytes(body) if isinstance(body, bytes | bytearray) else b""
+
+
+def _asked(request: AWSPreparedRequest) -> Asked:
+    """Return a request to the runtime API; its body may be a file."""
+    body = request.body
+    content = body.read() if hasattr(body, "read") else _body(request)
+    headers = {name: _text(value) for name, value in request.headers.items()}
+    return Asked(urlsplit(request.url).path, headers, content)
 
 
 def _text(header: str | bytes | None) -> str:

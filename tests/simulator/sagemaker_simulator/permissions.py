@@ -11,6 +11,7 @@ from typing import Any
 from . import principals
 from .calls import Call
 from .errors import ServiceError
+from .hosting.records import COMPONENT, ENDPOINT, KINDS
 from .policies import Access
 from .roles import SERVICE
 
@@ -28,6 +29,9 @@ _LOOKS = (
     "DescribeSubnets",
     "DescribeVpcs",
 )
+_ACTIONS = {"InvokeEndpointWithResponseStream": "InvokeEndpoint"}
+"""The operations whose permission is called otherwise."""
+_KINDS = {"CreateInferenceComponent": (COMPONENT, ENDPOINT), "InvokeEndpoint": (ENDPOINT, COMPONENT)}
 _ECR_ACTIONS = ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")
 
 
@@ -100,13 +104,29 @@ def missing_for_metrics(role_arn: str) -> str | None:
 
 def _needed(call: Call) -> Iterator[Access]:
     parameters = call.parameters
-    own = f"arn:aws:sagemaker:{call.region}:{call.account}:training-job/{parameters.get('TrainingJobName', '')}"
-    resource = parameters.get("ResourceArn") or (own if "TrainingJobName" in parameters else "*")
-    yield Access(f"sagemaker:{call.operation}", resource)
-    if call.operation.startswith("Create") and "RoleArn" in parameters:
-        yield Access("iam:PassRole", parameters["RoleArn"], {"iam:PassedToService": SERVICE})
+    resources = _resources(call)
+    for resource in resources:
+        yield Access(f"sagemaker:{_ACTIONS.get(call.operation, call.operation)}", resource)
+    role = parameters.get("RoleArn") or parameters.get("ExecutionRoleArn")
+    if call.operation.startswith("Create") and role is not None:
+        yield Access("iam:PassRole", role, {"iam:PassedToService": SERVICE})
     if call.operation.startswith("Create") and parameters.get("Tags"):
-        yield Access("sagemaker:AddTags", resource)
+        yield Access("sagemaker:AddTags", resources[0])
+
+
+def _resources(call: Call) -> list[str]:
+    """Return the ARNs that an action is authorised on: that of CreateEndpoint on its configuration too."""
+    parameters = call.parameters
+    here = f"arn:aws:sagemaker:{call.region}:{call.account}"
+    if "ResourceArn" in parameters:
+        return [parameters["ResourceArn"]]
+    if call.operation.startswith("List"):
+        return ["*"]
+    if "TrainingJobName" in parameters:
+        return [f"{here}:training-job/{parameters['TrainingJobName']}"]
+    kinds = _KINDS.get(call.operation, KINDS)
+    named = [kind.arn(call, parameters[f"{kind.field}Name"]) for kind in kinds if f"{kind.field}Name" in parameters]
+    return named or ["*"]
 
 
 def _missing(role_arn: str, needed: Iterable[Access]) -> str | None:

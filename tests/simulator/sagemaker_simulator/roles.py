@@ -1,10 +1,31 @@
 """Execution roles, as moto's IAM and STS know them: in this process, so that no permission is needed to look."""
 
 import json
+from typing import Protocol
 
 from .policies import Access, allows
 
 SERVICE = "sagemaker.amazonaws.com"
+
+
+class Actor(Protocol):
+    """What SageMaker assumes a role for: a job, or a model."""
+
+    @property
+    def role(self) -> str:
+        """ARN of the role."""
+
+    @property
+    def region(self) -> str:
+        """Where it acts."""
+
+    @property
+    def arn(self) -> str:
+        """Of the job or the model, which the trust of a role can ask for."""
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether its container has no network."""
 
 
 def account_of(access_key: str | None) -> str:

@@ -10,13 +10,13 @@ from .errors import ServiceError, invalid
 from .validation import validate
 
 _MAX_RUNTIME = 28 * 24 * 3600
-_IMAGE = re.compile(
+IMAGE = re.compile(
     r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/"
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})?"
 )
 # Families whose disk is in the machine: the service refuses a key for a volume that there is not.
-_LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\.")
-_REGION_OF_IMAGE = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.")
+LOCAL_DISK = re.compile(r"ml\.(p3dn|p4d|p4de|p5|p5e|p5en|p6-\w+|g4dn|g5|g6e?|g7e?|gr6|trn1n?|trn2|[cmr]\d\w*d)\.")
+REGION_OF_IMAGE = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.")
 _BUCKET = re.compile(r"(s3|https)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 Request = dict[str, Any]
@@ -50,17 +50,17 @@ def _needs_what_a_container_needs(_: Call, request: Request) -> Iterator[str]:
 def _algorithm(call: Call, request: Request) -> Iterator[str]:
     algorithm = request["AlgorithmSpecification"]
     image = algorithm.get("TrainingImage")
-    found = _REGION_OF_IMAGE.match(image or "")
+    found = REGION_OF_IMAGE.match(image or "")
     if found is not None and call.region and found[1] != call.region:
         yield f"The image {image} is in the region {found[1]}; it must be in that of the training job, {call.region}."
     if (image is None) == ("AlgorithmName" not in algorithm):
         yield "You must specify either TrainingImage or AlgorithmName, and not both."
     access = algorithm.get("TrainingImageConfig", {}).get("TrainingRepositoryAccessMode", "Platform")
-    if image is not None and access == "Platform" and not _IMAGE.fullmatch(image):
+    if image is not None and access == "Platform" and not IMAGE.fullmatch(image):
         yield f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry path."
     if access == "Vpc" and "VpcConfig" not in request:
         yield "TrainingRepositoryAccessMode Vpc needs a VpcConfig."
-    yield from _duplicates("metric name", (metric["Name"] for metric in algorithm.get("MetricDefinitions", [])))
+    yield from duplicates("metric name", (metric["Name"] for metric in algorithm.get("MetricDefinitions", [])))
     for metric in algorithm.get("MetricDefinitions", []):
         if not _is_pattern(metric["Regex"]):
             yield f"The regular expression of metric {metric['Name']} is invalid: {metric['Regex']}"
@@ -84,10 +84,10 @@ def _resources(_: Call, request: Request) -> Iterator[str]:
         yield "The simulator runs jobs with one InstanceType only."
     if resources.get("InstanceCount", 0) < 1:
         yield "InstanceCount must be at least 1."
-    if "VolumeKmsKeyId" in resources and _LOCAL_DISK.match(resources["InstanceType"]):
+    if "VolumeKmsKeyId" in resources and LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeKmsKeyId is not supported for {resources['InstanceType']}, whose storage is local."
     yield from _fixed_disk(resources)
-    if resources.get("VolumeSizeInGB", 0) < 1 and not _LOCAL_DISK.match(resources["InstanceType"]):
+    if resources.get("VolumeSizeInGB", 0) < 1 and not LOCAL_DISK.match(resources["InstanceType"]):
         yield f"VolumeSizeInGB must be at least 1 for {resources['InstanceType']}."
 
 
@@ -95,7 +95,7 @@ def _fixed_disk(resources: Request) -> Iterator[str]:
     """Yield a complaint about more disk than is built in; what fits is passed over, as the service does."""
     name = resources.get("InstanceType", "")
     asked = resources.get("VolumeSizeInGB", 0)
-    if not asked or not _LOCAL_DISK.match(name):
+    if not asked or not LOCAL_DISK.match(name):
         return
     from moto.ec2.models.instance_types import INSTANCE_TYPES
 
@@ -122,7 +122,7 @@ def _stopping(_: Call, request: Request) -> Iterator[str]:
 
 def _channels(_: Call, request: Request) -> Iterator[str]:
     channels = request.get("InputDataConfig", [])
-    yield from _duplicates("channel name", (channel["ChannelName"] for channel in channels))
+    yield from duplicates("channel name", (channel["ChannelName"] for channel in channels))
     for channel in channels:
         name, source = channel["ChannelName"], channel["DataSource"]
         if len(source) != 1:
@@ -167,7 +167,7 @@ def _tags(_: Call, request: Request) -> Iterator[str]:
 
 def tag_faults(tags: list[dict[str, str]]) -> Iterator[str]:
     """Yield what is wrong with tags beyond the model."""
-    yield from _duplicates("tag key", (tag["Key"] for tag in tags))
+    yield from duplicates("tag key", (tag["Key"] for tag in tags))
     if any(tag["Key"].lower().startswith("aws:") for tag in tags):
         yield "Tag keys that begin with aws: are reserved for system use."
 
@@ -185,7 +185,7 @@ _RULES = (
 )
 
 
-def _duplicates(what: str, names: Iterable[str]) -> Iterator[str]:
+def duplicates(what: str, names: Iterable[str]) -> Iterator[str]:
     for name, count in Counter(names).items():
         if count > 1:
             yield f"Duplicate {what}: {name}"

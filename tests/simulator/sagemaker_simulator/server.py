@@ -16,6 +16,8 @@ from werkzeug.serving import make_server
 from .calls import Call
 from .faults import Manner
 from .gate import NoAnswerError, pass_through
+from .hosting import runtime
+from .hosting.runtime import Asked
 from .roles import account_of
 from .wire import TARGET, Answer
 
@@ -28,6 +30,7 @@ _SCOPE = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/([^/]+)/aws4_request")
 # The services whose signing name is not what botocore's events call them.
 _NAMES = {"logs": "cloudwatch-logs", "monitoring": "cloudwatch"}
 
+_PHRASES = {one.value: one.phrase for one in HTTPStatus}
 _S3_BY_PARAMETER = {
     "uploads": {"POST": "CreateMultipartUpload", "GET": "ListMultipartUploads"},
     "uploadId": {
@@ -74,12 +77,13 @@ class Application:
                 body,
                 lambda: self._ask_moto(environ),
                 has_body=environ["REQUEST_METHOD"] != "HEAD",
+                asked=_asked(environ, body) if call.service == runtime.SERVICE else None,
             )
         except NoAnswerError as broken:
             self._break(environ, broken)
             raise ConnectionAbortedError from broken
         status, headers, content = answer or (404, {}, b"")
-        start_response(f"{status} {HTTPStatus(status).phrase}", list(headers.items()))
+        start_response(f"{status} {_PHRASES.get(status, '')}", list(headers.items()))
         return [content]
 
     def _ask_moto(self, environ: Environ) -> Answer:
@@ -159,13 +163,24 @@ def _call(environ: Environ, body: bytes) -> Call:
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     access_key, region, signing_name = scope.groups() if scope else (None, "us-east-1", "s3")
     target = environ.get("HTTP_X_AMZ_TARGET", "")
+    invoked = runtime.operation_of(environ["PATH_INFO"]) if signing_name == "sagemaker" else None
     if target.startswith(TARGET):
         service, operation = "sagemaker", target.removeprefix(TARGET)
+    elif invoked is not None:
+        service, operation = runtime.SERVICE, invoked
     else:
         service = _NAMES.get(signing_name, signing_name)
         operation = _operation(environ, body, target, service)
     token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN")
     return Call(service, operation, account_of(access_key), region, {}, access_key, token, len(body))
+
+
+def _asked(environ: Environ, body: bytes) -> Asked:
+    """Return a request to the runtime API."""
+    headers = {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    if environ.get("CONTENT_TYPE"):
+        headers["Content-Type"] = environ["CONTENT_TYPE"]
+    return Asked(environ["PATH_INFO"], headers, body)
 
 
 def _operation(environ: Environ, body: bytes, target: str, service: str) -> str:

@@ -16,7 +16,10 @@ from .calls import Call, Record, RecordedCall
 from .clock import Clock, ManualClock, WallClock
 from .errors import ServiceError
 from .faults import FaultPlan
+from .hosting.hosting import Hosting
+from .hosting.runtime import Asked
 from .operations import OPERATIONS
+from .roles import Actor
 from .training.container import Image
 from .training.driver import JobDriver
 from .training.faults import Interruption, JobFault
@@ -24,7 +27,7 @@ from .training.job import TrainingJob
 from .training.timeline import Timeline
 from .validation import LOADER, output_faults, validate
 from .waiting import Waiting
-from .wire import to_wire
+from .wire import Answer, to_wire
 
 USER_AGENT = "sagemaker-simulator"
 """Marks the simulator's own calls to S3 and CloudWatch, which are neither recorded nor given faults."""
@@ -52,7 +55,7 @@ class SageMakerSimulator(Waiting):
 
         Args:
             clock: `ManualClock` (the test's) unless told otherwise; `WallClock` runs by itself.
-            timeline: How long stages take; without waits on a clock that runs by itself.
+            timeline: How long stages of jobs take; without waits on a clock that runs by itself.
             images: How images are run, by URI; an image that is not there cannot be pulled. None: any image runs with
                 this interpreter.
             root_variable: Environment variable that tells the container where its /opt/ml is.
@@ -83,6 +86,8 @@ class SageMakerSimulator(Waiting):
         """How old a job has to be for lists to name it: what the service promises of its lists is not written down."""
         self.tags: dict[str, dict[str, str]] = {}
         self.creating = threading.Lock()
+        self.hosting = Hosting(self)
+        """Endpoints, and what a test may do to them."""
         self.errors: list[Exception] = []
         """What broke inside; `close` raises it."""
         self.closed = False
@@ -108,6 +113,7 @@ class SageMakerSimulator(Waiting):
         self.closed = True
         for driver in self._drivers.values():
             driver.close()
+        self.hosting.close()
         self.clock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.errors:
@@ -120,12 +126,13 @@ class SageMakerSimulator(Waiting):
         self._job_faults.append((job, fault))
 
     def require_faults_happened(self) -> None:
-        """Raise AssertionError when a planned fault has not happened, of a request or of a job."""
+        """Raise AssertionError when a planned fault has not happened, of a request, a job or an endpoint."""
         self.faults.require_used()
         waiting = [fault for _, fault in self._job_faults]
         for driver in self._drivers.values():
             waiting += driver.faults
-        assert not waiting, f"Planned faults did not befall any job: {waiting}."
+        waiting += [fault for _, fault in self.hosting.faults]
+        assert not waiting, f"Planned faults did not befall anything: {waiting}."
 
     def job(self, name: str) -> TrainingJob:
         """Return a job by name, of whatever account and region."""
@@ -166,6 +173,13 @@ class SageMakerSimulator(Waiting):
             raise SimulatorError(f"The answer of {call.operation} is not what the model says: {faults}")
         return answer
 
+    def invoke(self, call: Call, asked: Asked, recorded: RecordedCall) -> Answer:
+        """Carry out a call to the runtime API; raises ServiceError."""
+        if isinstance(self.clock, ManualClock) and (seconds := self.seconds_per_call.get(call.operation)):
+            self.clock.advance(seconds)
+        permissions.check_caller(call)
+        return self.hosting.runtime.answer(call, asked, recorded)
+
     # For the operations and the jobs
 
     def jobs(self, account: str, region: str) -> dict[str, TrainingJob]:
@@ -179,8 +193,8 @@ class SageMakerSimulator(Waiting):
         return self._drivers[id(job)]
 
     def is_any_working(self) -> bool:
-        """Whether some job's container works now."""
-        return any(driver.is_working for driver in list(self._drivers.values()))
+        """Whether some job's container works now, or that of an endpoint begins or ends."""
+        return self.hosting.is_busy or any(driver.is_working for driver in list(self._drivers.values()))
 
     def job_faults(self, name: str) -> list[JobFault]:
         """Return the faults meant for a new job, which are its own from now on."""
@@ -203,12 +217,12 @@ class SageMakerSimulator(Waiting):
     def image(self, uri: str) -> Image | None:
         return Image() if self.images is None else self.images.get(uri)
 
-    def trusts_service(self, job: TrainingJob) -> bool:
-        return not self.check_roles or roles.trusts_service(job.role, job.arn)
+    def trusts_service(self, actor: Actor) -> bool:
+        return not self.check_roles or roles.trusts_service(actor.role, actor.arn)
 
-    def client_for(self, job: TrainingJob, service: str) -> Any:
-        """Return a client that may do what the job's role may."""
-        of = (job.role, job.region, service)
+    def client_for(self, actor: Actor, service: str) -> Any:
+        """Return a client that may do what a job's or a model's role may."""
+        of = (actor.role, actor.region, service)
         with self._making_clients:
             if of not in self._clients:
                 self._clients[of] = self._client(*of)
@@ -220,11 +234,11 @@ class SageMakerSimulator(Waiting):
         config = Config(user_agent_extra=USER_AGENT, retries={"mode": "standard", "max_attempts": 3})
         return session.client(service, endpoint_url=self.endpoint, config=config)
 
-    def role_variables(self, job: TrainingJob) -> dict[str, str]:
+    def role_variables(self, actor: Actor) -> dict[str, str]:
         """Return the role's credentials as a container gets them; an isolated one gets none."""
-        if job.request.get("EnableNetworkIsolation"):
+        if actor.is_isolated:
             return {}
-        credentials = roles.assume(job.role, job.region)
+        credentials = roles.assume(actor.role, actor.region)
         variables = {name.upper(): value for name, value in credentials.items()}
         return variables | ({"AWS_ENDPOINT_URL": self.endpoint} if self.endpoint else {})
 

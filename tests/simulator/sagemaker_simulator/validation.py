@@ -16,6 +16,9 @@ from .errors import ServiceError, invalid
 # The patterns are Java's. Python has no \p{..}: \w stands for letters and digits (and allows the underscore too).
 _JAVA_CLASSES = {
     r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{ASCII}": r"[\x00-\x7f]",
+    r"\p{Print}": r"\x20-\x7e",
+    r"\z": r"\Z",
     r"\p{L}": r"\w",
     r"\p{N}": r"\d",
     r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
@@ -30,6 +33,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "timestamp": (int, float),
     "structure": dict,
     "map": dict,
+    "blob": bytes,
     "list": list,
 }
 
@@ -37,10 +41,10 @@ LOADER = Loader()
 """Remembers the models it has read, which is most of what making a client costs."""
 
 
-@lru_cache(maxsize=1)
-def service_model() -> ServiceModel:
-    """Return the model of the newest SageMaker API botocore knows."""
-    return ServiceModel(LOADER.load_service_model("sagemaker", "service-2"), "sagemaker")
+@lru_cache(maxsize=2)
+def service_model(service: str = "sagemaker") -> ServiceModel:
+    """Return the model of the newest SageMaker API botocore knows, or of its runtime API."""
+    return ServiceModel(LOADER.load_service_model(service, "service-2"), service)
 
 
 def operation_model(operation: str) -> OperationModel:
@@ -56,6 +60,11 @@ def validate(operation: str, parameters: dict[str, Any]) -> None:
     if faults:
         noun = "error" if len(faults) == 1 else "errors"
         raise invalid(f"{len(faults)} validation {noun} detected: {'; '.join(faults)}")
+
+
+def shape_faults(service: str, operation: str, parameters: dict[str, Any]) -> list[str]:
+    """Return what another service of SageMaker's would say to parameters."""
+    return list(_faults(service_model(service).operation_model(operation).input_shape, parameters, ""))
 
 
 def output_faults(operation: str, result: dict[str, Any]) -> list[str]:
@@ -106,7 +115,7 @@ def _limits(shape: Shape, value: Any, path: str) -> Iterator[str]:
 def _broken_constraints(shape: Shape, value: Any) -> Iterator[str]:
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     is_number = shape.type_name in {"integer", "long", "float", "double"}
-    size = value if is_number else len(value) if isinstance(value, str | list | dict) else None
+    size = value if is_number else len(value) if isinstance(value, str | bytes | list | dict) else None
     what = "value" if is_number else "length"
     if size is not None and low is not None and size < low:
         yield f"have {what} greater than or equal to {low}"

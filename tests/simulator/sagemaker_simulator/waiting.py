@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from .clock import Clock, ManualClock
 
 if TYPE_CHECKING:
+    from .hosting.hosting import Hosting
     from .training.driver import JobDriver
     from .training.job import TrainingJob
 
 _PATIENCE = 300.0  # seconds of real time, for a container that trains on a busy machine; what takes longer is broken
+
+
+_LONGEST_SLEEP = 2.0  # seconds of real time, while a container of an endpoint begins or ends
 
 
 class Waiting:
@@ -22,6 +26,7 @@ class Waiting:
     job: Callable[[str], "TrainingJob"]
     driver: Callable[["TrainingJob"], "JobDriver"]
     log_lines: Callable[[str], list[str]]
+    hosting: "Hosting"
     is_any_working: Callable[[], bool]
 
     def __init__(self) -> None:
@@ -71,8 +76,14 @@ class Waiting:
         """Stand in for a command's sleep: the clock moves on, and while a container works, real time passes too.
 
         A command that polls without a pause would move the clock by hours while a container does the work of a moment.
+        A server that loads its model takes seconds, which such a command has to spend too.
         """
-        if self.is_any_working():
+        if self.hosting.is_busy:
+            deadline = time.monotonic() + min(seconds, _LONGEST_SLEEP)
+            with self._news:
+                while self.hosting.is_busy and (left := deadline - time.monotonic()) > 0:
+                    self._news.wait(min(left, 0.05))
+        elif self.is_any_working():
             with self._news:
                 self._news.wait(0.02)  # seconds
         if isinstance(self.clock, ManualClock):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_simulator.calls import Call
 
-from . import tags, training_jobs
+from . import endpoint_configs, endpoints, inference_components, models, tags, training_jobs
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
@@ -18,5 +18,9 @@ Operation = Callable[["SageMakerSimulator", Call], dict[str, Any]]
 
 OPERATIONS: dict[str, Operation] = {
     **training_jobs.OPERATIONS,
+    **models.OPERATIONS,
+    **endpoint_configs.OPERATIONS,
+    **endpoints.OPERATIONS,
+    **inference_components.OPERATIONS,
     **tags.OPERATIONS,
 }

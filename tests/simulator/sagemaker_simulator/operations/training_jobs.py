@@ -1,6 +1,5 @@
 """The operations on training jobs."""
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -12,12 +11,10 @@ from sagemaker_simulator.training.driver import JobDriver
 from sagemaker_simulator.training.job import TrainingJob
 from sagemaker_simulator.training.storage import keys, split
 
-from .pages import page
+from .listing import listed
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
-
-_PAGE = 10  # the service's default
 
 
 def create_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
@@ -62,16 +59,9 @@ def stop_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str, 
 
 
 def list_training_jobs(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
-    asked = call.parameters
-    listed_until = simulator.clock.now() - timedelta(seconds=simulator.list_lag_seconds)
-    known = [job for job in simulator.jobs(call.account, call.region).values() if job.created <= listed_until]
-    jobs = sorted(known, key=_SORTS[asked.get("SortBy", "CreationTime")])
-    if asked.get("SortOrder", "Ascending") == "Descending":
-        jobs.reverse()
-    found, token = page([job for job in jobs if _is_asked_for(job, asked)], asked, default=_PAGE)
-    # The service takes a page first and applies StatusEquals to it: pages may be short, or empty with a NextToken.
-    matching = [job.summary() for job in found if asked.get("StatusEquals") in {None, job.status}]
-    return {"TrainingJobSummaries": matching} | token
+    known = simulator.jobs(call.account, call.region).values()
+    found, token = listed(simulator, known, call.parameters, "Ascending")
+    return {"TrainingJobSummaries": found} | token
 
 
 def delete_training_job(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
@@ -150,25 +140,6 @@ def _check_inputs(simulator: "SageMakerSimulator", job: TrainingJob) -> None:
             )
 
 
-def _is_asked_for(job: TrainingJob, asked: dict[str, Any]) -> bool:
-    bounds = {"CreationTime": job.created, "LastModifiedTime": job.modified or job.created}
-    for name, moment in bounds.items():
-        if f"{name}After" in asked and moment <= _moment(asked[f"{name}After"]):
-            return False
-        if f"{name}Before" in asked and moment >= _moment(asked[f"{name}Before"]):
-            return False
-    return str(asked.get("NameContains", "")).lower() in job.name.lower()
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-_SORTS = {
-    "Name": lambda job: job.name,
-    "CreationTime": lambda job: job.created,
-    "Status": lambda job: job.status,
-}
 OPERATIONS = {
     "CreateTrainingJob": create_training_job,
     "DescribeTrainingJob": describe_training_job,

@@ -83,7 +83,7 @@ class Attempt:
             on_line(line)
 
         try:
-            self.container = Container(image.command(algorithm, self.layout), variables, self.layout)
+            self.container = Container(image.command(algorithm, self.layout), variables, self.layout.root)
         except OSError as error:
             raise JobFailedError(f"AlgorithmError: {error}, exit code: 127") from error
         if self._sync is not None:

@@ -15,6 +15,9 @@ from .layout import Layout
 PROGRAMS = {"/usr/local/bin/start-job": Path(__file__).parents[4] / "containers" / "training" / "start.py"}
 """Python programs of the training image by their paths in it, and where they lie here."""
 
+SERVE = ("python", "-m", "entrypoints.serve")
+"""The entry of this project's inference image."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -23,7 +26,10 @@ class Image:
     python: str = sys.executable
     """Stands in for `python` and `python3`."""
     entrypoint: tuple[str, ...] = ()
-    """The image's own, for jobs that bring none; the service adds `train`."""
+    """The image's own, for jobs that bring none; the service adds `train`, or `serve` on an endpoint.
+
+    Empty, an image serves with `SERVE`.
+    """
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that are baked in."""
     toolkit: bool = True
@@ -38,17 +44,24 @@ class Image:
         if words[0] in PROGRAMS:
             start = [sys.executable, "-I", str(PROGRAMS[words[0]])]
             words = words[1:]
-        return [*start, self.python if words[0] in {"python", "python3"} else words[0], *words[1:]]
+        return [*start, *self._with_python(words)]
+
+    def serving_command(self) -> list[str]:
+        """Return the words of the process on an endpoint, for which requests have none of their own."""
+        return self._with_python([*(self.entrypoint or SERVE), "serve"])
+
+    def _with_python(self, words: list[str]) -> list[str]:
+        return [self.python if words[0] in {"python", "python3"} else words[0], *words[1:]]
 
 
 class Container:
     """One run. What it leaves behind, and whoever it started, ends with it."""
 
-    def __init__(self, command: list[str], variables: Mapping[str, str], layout: Layout) -> None:
+    def __init__(self, command: list[str], variables: Mapping[str, str], folder: Path) -> None:
         self._process = subprocess.Popen(
             command,
             env=dict(variables),
-            cwd=layout.root,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -99,6 +99,10 @@ class TrainingJob:
         return bool(self.request.get("EnableManagedSpotTraining"))
 
     @property
+    def is_isolated(self) -> bool:
+        return bool(self.request.get("EnableNetworkIsolation"))
+
+    @property
     def output(self) -> str:
         """Where all output goes, without a slash at the end."""
         return f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"

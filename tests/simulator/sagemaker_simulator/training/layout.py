@@ -18,6 +18,11 @@ _GROUP = "homogeneousCluster"
 _ML_PATH = re.compile(r"(?<![^:=])/opt/ml(?=[/:]|$)")
 
 
+def moved(text: str, root: Path) -> str:
+    """Return a text with its /opt/ml paths moved to a root: alone, or in a list like PYTHONPATH's."""
+    return _ML_PATH.sub(lambda _: str(root), text)
+
+
 class Layout:
     """An /opt/ml whose root is a folder of this machine."""
 
@@ -62,7 +67,7 @@ class Layout:
 
     def here(self, text: str) -> str:
         """Return a text with its /opt/ml paths moved to the root: alone, or in a list like PYTHONPATH's."""
-        return _ML_PATH.sub(lambda _: str(self.root), text)
+        return moved(text, self.root)
 
     def variables(self, *, toolkit: bool) -> dict[str, str]:
         """Return the variables the service sets, the job's own among them."""

@@ -14,8 +14,8 @@ from sagemaker_simulator import permissions
 from .job import TrainingJob
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-_AHEAD = timedelta(minutes=110)  # CloudWatch refuses events from more than two hours ahead
-_BEHIND = timedelta(days=13)  # and from more than fourteen days ago
+AHEAD = timedelta(minutes=110)  # CloudWatch refuses events from more than two hours ahead
+BEHIND = timedelta(days=13)  # and from more than fourteen days ago
 
 
 class LogStream:
@@ -34,11 +34,11 @@ class LogStream:
 
     def write(self, line: str) -> None:
         """Add a line, and read the job's metrics from it."""
-        at = min(max(self.now(), datetime.now(UTC) - _BEHIND), datetime.now(UTC) + _AHEAD)
+        at = min(max(self.now(), datetime.now(UTC) - BEHIND), datetime.now(UTC) + AHEAD)
         event = {"timestamp": int(at.timestamp() * 1000), "message": line or " "}  # an empty message is refused
         if self._is_there:
             names = {"logGroupName": GROUP, "logStreamName": self.name}
-            self._is_there = _is_allowed(lambda: self.logs.put_log_events(logEvents=[event], **names))
+            self._is_there = is_allowed(lambda: self.logs.put_log_events(logEvents=[event], **names))
         for name, pattern in self.metrics if self._has_metrics else ():
             if (value := _number(pattern.search(line))) is not None:
                 self.job.metrics[name] = (value, self.now())
@@ -46,13 +46,13 @@ class LogStream:
     def _create(self) -> bool:
         names = {"logGroupName": GROUP, "logStreamName": self.name}
         return (
-            _is_allowed(lambda: self.logs.create_log_group(logGroupName=GROUP))
-            and _is_allowed(lambda: self.logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self.name))
-            and _is_allowed(lambda: self.logs.create_log_stream(**names))
+            is_allowed(lambda: self.logs.create_log_group(logGroupName=GROUP))
+            and is_allowed(lambda: self.logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self.name))
+            and is_allowed(lambda: self.logs.create_log_stream(**names))
         )
 
 
-def _is_allowed(make: Callable[[], Any]) -> bool:
+def is_allowed(make: Callable[[], Any]) -> bool:
     """Return whether the role may; what is there already is as good as made."""
     try:
         make()

@@ -1,0 +1,52 @@
+"""How long each stage of an endpoint takes, in seconds on the simulator's clock."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class HostingTimeline:
+    """The stages until a container answers, and what endpoints do afterwards."""
+
+    provisioning: float = 120
+    """Instances are launched."""
+    downloading: float = 60
+    """Model data."""
+    image: float = 60
+    """The container image is pulled."""
+    shifting: float = 30
+    """Traffic goes over to the new instances of an update."""
+    scaling: float = 120
+    """Instances are added or given back."""
+    rolling_back: float = 60
+    deleting: float = 60
+    """From a deletion until the endpoint is gone; so long it is `Deleting`, and its name is taken."""
+    component: float = 60
+    """A component is placed, or taken away."""
+    adapter: float = 15
+    """An adapter's artifact is downloaded."""
+    restart: float = 30
+    """A container that has ended is started again."""
+    capacity_patience: float = 600
+    """A deployment that finds no instances fails after so long."""
+    capacity_retry: float = 60
+    evaluation: float = 60
+    """Alarms and scaling policies are looked at so often."""
+
+    @classmethod
+    def immediate(cls) -> "HostingTimeline":
+        """Return a timeline without any waiting, for a clock that runs by itself."""
+        return cls(
+            provisioning=0,
+            downloading=0,
+            image=0,
+            shifting=0,
+            scaling=0,
+            rolling_back=0,
+            deleting=0,
+            component=0,
+            adapter=0,
+            restart=0.1,
+            capacity_patience=0,
+            capacity_retry=0.1,
+            evaluation=0.2,
+        )
