@@ -99,7 +99,7 @@ NOT_IN_REGION_WORDS = (
 """How AWS says that a region, or a zone of it, has no instances of a type at all."""
 _EXISTS = r"already exist(s|ing)|in-progress (endpoint|inference component)|DELETE_IN_PROGRESS"
 """How SageMaker's hosting says that a name is taken, or that something of that name is being changed."""
-_MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
+_MISSING = r"not found|no scalable target|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off
 # (a table reads as one)

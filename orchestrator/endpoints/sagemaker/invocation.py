@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 900
 """Longest an instance may take."""
 _WAITING_SECONDS = 2400.0
 """Longest wait for an answer: an instance has to start first, if there is none."""
-_USES = ("adapters", "loras")
+_USES = ("adapters", "loras", "embeddings")
 """Fields of a body that name adapters."""
 
 
@@ -131,11 +131,14 @@ class Invoker:
             return Addressed(body, base)
         components = []
         for field in _USES:
-            uses = asked.get(field, [])
-            if not isinstance(uses, list):
+            uses = asked.get(field)
+            if not isinstance(uses, list):  # the server says what is wrong with it, of each use too
                 continue
-            for use in uses:
-                if isinstance(use, dict) and isinstance(use.get("name"), str):
+            for number, use in enumerate(uses):
+                if isinstance(use, str):
+                    uses[number] = self._component_of(name, use)
+                    components.append(uses[number])
+                elif isinstance(use, dict) and isinstance(use.get("name"), str):
                     use["name"] = self._component_of(name, use["name"])
                     components.append(use["name"])
         called = components[0] if len(components) == 1 else base
