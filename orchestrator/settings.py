@@ -40,8 +40,12 @@ class AwsSettings(BaseModel):
     """Bucket that jobs read and write."""
     role_arn: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
     """Execution role of jobs."""
+    endpoint_role_arn: str | None = Field(None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
+    """Execution role of endpoints."""
     submit_policy_arn: str | None = None
     """Policy to attach to whoever submits jobs."""
+    deploy_policy_arn: str | None = None
+    """Policy to attach to whoever deploys endpoints and asks them for images."""
     training_image: str
     """Container image of training jobs, with its tag or digest."""
     inference_image: str | None = None

@@ -7,6 +7,7 @@ policies want: step scaling by the alarms that name it, target tracking by the f
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .records import Component, Endpoint, Resource
@@ -204,7 +205,7 @@ def ringing(endpoint: Endpoint, hosting: "Hosting", alarms: list[str]) -> list[s
 
 def know_components() -> None:
     """Have moto's Application Auto Scaling know the copies of components, which it takes for a mistake."""
-    from moto.applicationautoscaling import models
+    from moto.applicationautoscaling import models, responses
 
     def are_valid(namespace: str, r_id: str, dimension: str) -> bool:
         is_component = dimension == COPIES_DIMENSION and namespace == "sagemaker"
@@ -214,3 +215,5 @@ def know_components() -> None:
         known = models._target_params_are_valid
         models._target_params_are_valid = are_valid
         models.knows_components = True
+        dimensions = [*responses.ScalableDimensionValueSet, SimpleNamespace(value=COPIES_DIMENSION)]
+        responses.ScalableDimensionValueSet = dimensions
