@@ -22,6 +22,8 @@ PING_BAR = 100.0
 REFUSAL_BAR = 50.0
 END_BAR = 25.0
 BATCH = 8
+MOST_WAITING = 64
+"""Images; the server's own default."""
 _ADAPTERS = 8
 
 
@@ -78,7 +80,7 @@ def overload(materials: Materials) -> Found:
     lasts = materials.number(60, 1)
     folders = materials.adapters(model, _ADAPTERS)
     names = {str(number): folder for number, folder in enumerate(folders)}
-    with Server(model, materials.folder, names) as server:
+    with Server(model, materials.folder, names, most_waiting=materials.number(MOST_WAITING, BATCH)) as server:
         capacity = asyncio.run(capacity_of(server, materials.number(4, 1)))
         seen = asyncio.run(flood(server, TIMES * capacity, lasts))
     counts = ", ".join(f"{count} with {status}" for status, count in sorted(seen.statuses.items()))

@@ -33,8 +33,9 @@ _ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 class Bare:
     """The server's engine without its queue."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, slots: int = SLOTS) -> None:
         self.model = model
+        self.slots = slots
         self.base = fresh(model.folder)
         self.denoiser = SlotNetwork(self.base.denoiser)
         self.encoders = {part: SlotNetwork(encoder) for part, encoder in self.base.text_encoders.items()}
@@ -49,7 +50,7 @@ class Bare:
         slot = Slot(rank, self._taken)
         self._taken += 1
         for part, network in {self.base.family.denoiser: self.denoiser, **self.encoders}.items():
-            network.put(slot, SLOTS, weights.parts.get(part, {}))
+            network.put(slot, self.slots, weights.parts.get(part, {}))
         return slot
 
     def sample(
