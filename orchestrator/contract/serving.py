@@ -53,5 +53,13 @@ class ServerOrder(BaseModel):
     """Adapters of each rank that can be drawn with at the same time."""
     memory_bytes: int = Field(2**31, ge=0)
     """Of adapters that are kept in main memory."""
+    slot_bytes: int = Field(2**32, ge=0)
+    """Of slots, on the device that draws."""
+    disk_bytes: int = Field(2**33, ge=0)
+    """Of archives of adapters that are kept unpacked."""
+    rows: int | None = Field(None, ge=2, le=1024)
+    """Rows of a batch at the base model's own size, an image with guidance has two; measured when left out."""
+    deadline_seconds: float = Field(55.0, gt=0, le=3600)
+    """That a request may take: SageMaker gives up after 60, with asynchronous endpoints after up to 3600."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
