@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.serving.materials import Materials
-from benchmarks.serving.ours import Ours, Seeds
+from benchmarks.serving.ours import EIGHT_ROWS, Ours, Seeds
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.theirs import AllResident, LoadUnload
 from benchmarks.serving.turns import Seconds, in_turns, medians, ratio
@@ -68,7 +68,7 @@ def mixed(materials: Materials) -> Found:
     rounds = materials.number(15, 1)
     for model in materials.measured:
         fresh_requests = Seeds()
-        with Ours(model) as ours, Ours(model) as untouched:
+        with Ours(model, rows=EIGHT_ROWS) as ours, Ours(model, rows=EIGHT_ROWS) as untouched:
             names = ours.register(materials.adapters(model, BATCH))
             variants = {
                 MIXED: lambda _, ours=ours, names=names, own=fresh_requests: ours.draw(own.requests(names)),

@@ -155,8 +155,6 @@ def completed(description: dict[str, Any]) -> dict[str, Any]:
     for name, definition in definitions.get("$defs", {}).items():
         components.setdefault(name, definition)
     for path, alternatives in _BODIES.items():
-        if path not in description["paths"]:
-            continue  # TODO
         operation = description["paths"][path]["post"]
         if "requestBody" not in operation:
             options = [schemas[one, "validation"] for one in alternatives]

@@ -21,6 +21,8 @@ MINUTES = 600.0
 """Deadline of requests that are measured without one, seconds."""
 SERIAL_ROWS = 2
 """Of a batch that has room for one guided image."""
+EIGHT_ROWS = 16
+"""Of a batch that has room for eight."""
 
 
 class Request(NamedTuple):
@@ -35,7 +37,7 @@ class Request(NamedTuple):
 class Ours:
     """A server without HTTP; its thread draws, and this one waits for it."""
 
-    def __init__(self, model: Model, *, slots: int = 16, memory: int = 2**31, serial: bool = False) -> None:
+    def __init__(self, model: Model, *, slots: int = 16, memory: int = 2**31, rows: int | None = None) -> None:
         self.model = model
         order = ServerOrder(
             base_model=model.name,
@@ -43,10 +45,9 @@ class Ours:
             root=model.folder,
             slots=slots,
             memory_bytes=memory,
+            rows=rows,
         )
         self.service, self.worker = assembled(order)
-        if serial:
-            self.worker.rows = lambda _: SERIAL_ROWS
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:

@@ -21,9 +21,11 @@ from safetensors.torch import save_file
 from benchmarks.serving.materials import Materials, fresh, tiny
 from benchmarks.serving.ours import Ours, Request, weights_of
 from benchmarks.serving.pictures import Bare
+from benchmarks.serving.process import TIMEOUT
 from benchmarks.serving.results import Figure, Found
-from entrypoints.serving.app import State, make_app
+from entrypoints.serving.app import make_app
 from entrypoints.serving.slots import Slot, SlotUse
+from entrypoints.serving.state import State
 from orchestrator.contract.adapter import LORA_FILE, AdapterManifest
 
 ROUNDED = 1
@@ -35,6 +37,8 @@ VERSIONS = 30
 NAMES = 12
 SEEDS = 4
 CLIENTS = 24
+CHANGES_EVERY = 0.05
+"""Seconds."""
 _STRONGER = 10
 """Times the weights of other rows' adapters: one adapter's picture must not be mistaken for another's."""
 
@@ -53,7 +57,7 @@ def base_weights(materials: Materials) -> Found:
                     ours.draw([Request(number, str(number % len(folders)))], steps=1)
                     continue
                 served = ours.read(folders[number % len(folders)])
-                ours.worker.slots.release(ours.worker.slots.hold(served.sha256, weights_of(served)))
+                ours.worker.slots.release(ours.worker.slots.hold(served.key, weights_of(served)))
             evictions.append(ours.worker.slots.evictions)
             changed = differing(ours)
         figures.append(Figure(what=f"tensors that differ in any bit, {model.name}", value=changed, bar=0))
@@ -163,7 +167,7 @@ def wrong_answers(materials: Materials) -> Found:
     size = sum(path.stat().st_size for path in next(iter(versions.values())).iterdir())
     names = Names()
     with Ours(model, slots=SLOTS, memory=KEPT * size) as ours:
-        state = State(materials.folder, materials.folder / "unpacked", most_waiting=10 * CLIENTS)
+        state = State(materials.folder, most_waiting=10 * CLIENTS)
         state.ready(ours.service, ours.worker)
         answers, changes = asyncio.run(fuzz(state, names, versions, count))
         evictions = ours.worker.slots.evictions
@@ -199,16 +203,13 @@ async def fuzz(
 ) -> tuple[list[Answered], int]:
     """Send requests and change names at the same time, through the server's routes; return answers and changes."""
     dice = random.Random(0)  # noqa: S311 - a trace
-    app = make_app(state)
-    if not any(getattr(route, "path", "") == "/adapters" for route in app.routes):
-        from entrypoints.serving.adapter_routes import add_adapter_routes
-        add_adapter_routes(app)
-    transport = httpx.ASGITransport(app=app)
+    transport = httpx.ASGITransport(app=make_app(state))
     answers: list[Answered] = []
     waiting = iter([asked_by(dice) for _ in range(count)])
     now = asyncio.get_running_loop().time
     changes = 0
-    async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=None) as client:  # noqa: S113
+    begun = asyncio.Event()
+    async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=TIMEOUT) as client:
 
         async def ask() -> None:
             for asked in waiting:
@@ -219,10 +220,8 @@ async def fuzz(
         async def change() -> None:
             nonlocal changes
             while len(answers) < count:
-                name = f"name-{dice.randrange(NAMES)}"
-                sha256 = dice.choice([*versions, None])
-                if sha256 is None and name not in names.history:
-                    continue
+                name = f"name-{changes if changes < NAMES else dice.randrange(NAMES)}"
+                sha256 = dice.choice([*versions, None] if changes >= NAMES else [*versions])
                 names.changes(name, sha256, now())
                 if sha256 is None:
                     await client.delete(f"/adapters/{name}")
@@ -231,9 +230,16 @@ async def fuzz(
                     answer.raise_for_status()
                 names.changed(name, now())
                 changes += 1
-                await asyncio.sleep(0.02)
+                if changes == NAMES:
+                    begun.set()
+                if changes >= NAMES:
+                    await asyncio.sleep(CHANGES_EVERY)
 
-        await asyncio.gather(change(), *(ask() for _ in range(CLIENTS)))
+        async def begin() -> None:
+            await begun.wait()
+            await asyncio.gather(*(ask() for _ in range(CLIENTS)))
+
+        await asyncio.gather(change(), begin())
     return answers, changes
 
 

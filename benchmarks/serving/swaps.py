@@ -34,7 +34,7 @@ def ready(materials: Materials) -> Found:
 
             def read_and_place(number: int, ours: Ours = ours, folders: Sequence = folders) -> None:
                 served = ours.read(folders[number])
-                ours.worker.slots.release(ours.worker.slots.hold(served.sha256, weights_of(served)))
+                ours.worker.slots.release(ours.worker.slots.hold(served.key, weights_of(served)))
 
             seconds = in_turns({LOAD: load_and_unload, READY: read_and_place}, rounds)
         times = ratio(seconds, LOAD, READY)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.serving.batches import EACH_LOADED, LOADED_BAR, RESIDENT, WARM
 from benchmarks.serving.materials import Materials
-from benchmarks.serving.ours import Ours, Request, Seeds
+from benchmarks.serving.ours import SERIAL_ROWS, Ours, Request, Seeds
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.theirs import AllResident, LoadUnload
 from benchmarks.serving.turns import in_turns, medians, percentile, ratio
@@ -90,7 +90,7 @@ def poisson(materials: Materials) -> Found:
     arrivals = materials.number(40, 3)
     figures = []
     notes = []
-    with Ours(model) as ours, Ours(model, serial=True) as serial:
+    with Ours(model) as ours, Ours(model, rows=SERIAL_ROWS) as serial:
         sides = {OURS: ours, SERIAL: serial}
         for side in sides.values():
             side.draw([Request(0, name) for name in side.register(folders)])
