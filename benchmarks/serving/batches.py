@@ -44,7 +44,7 @@ def eight(materials: Materials) -> Found:
                 EACH_LOADED: lambda _, side=loading, names=names, own=fresh_requests: side.draw(own.requests(names)),
                 RESIDENT: lambda _, side=resident, names=names, own=fresh_requests: side.draw(own.requests(names)),
             }
-            seconds = in_turns(variants, rounds)
+            seconds = in_turns(variants, rounds, warm_up=materials.number(1, 0))
         figures += compared(seconds, WARM, model.name, (EACH_LOADED, LOADED_BAR), (RESIDENT, RESIDENT_BAR))
         figures += compared(seconds, COLD, f"{model.name}, adapters on disk", (EACH_LOADED, None))
         notes.append(f"{model.name}, {model.steps} steps, {model.size} pixels, a request: {medians(seconds, BATCH)}.")

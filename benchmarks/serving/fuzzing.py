@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from schemathesis.generation import GenerationMode
 
 from benchmarks.serving.materials import Materials, Model
-from benchmarks.serving.process import HEADERS, Server, body
+from benchmarks.serving.process import HEADERS, Server, body, served
 from benchmarks.serving.results import Figure, Found
 from entrypoints.serving.adapter_routes import Registration
 from entrypoints.serving.bodies import JumpStartBody, OpenAiBody, OwnBody
@@ -43,7 +43,7 @@ def fuzzed(materials: Materials) -> Found:
     count = materials.number(5000, 20)
     (folder,) = materials.adapters(model, 1)
     sent = Sent()
-    with Server(model, materials.folder, {"one": folder}) as server, server.client() as client:
+    with served(materials, model, {"one": folder}) as server, server.client() as client:
         for number in range(materials.number(100, 3)):
             client.post("/invocations", json=body(model, number, "one")).raise_for_status()
         before = server.memory
@@ -53,7 +53,7 @@ def fuzzed(materials: Materials) -> Found:
         for operation in operations:
             each = math.ceil(count * share(operation) / total / 2)
             send(operation, GenerationMode.POSITIVE, max(1, each), server, sent)
-            if each:
+            if operation.body:
                 send(operation, GenerationMode.NEGATIVE, each, server, sent)
         is_well = client.post("/invocations", json=body(model, 1, "one")).is_success
         grown = (server.memory - before) / MIB

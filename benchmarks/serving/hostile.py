@@ -17,7 +17,7 @@ import httpx
 
 from benchmarks.serving.fuzzing import GROWTH_BAR, MEANT, MIB
 from benchmarks.serving.materials import Materials
-from benchmarks.serving.process import Server, body
+from benchmarks.serving.process import Server, body, served
 from benchmarks.serving.results import Figure, Found
 from orchestrator.contract.adapter import LORA_FILE, MANIFEST_FILE, AdapterManifest
 
@@ -37,16 +37,17 @@ def hostile(materials: Materials) -> Found:
     """Register each adapter, ask for a picture by it, and send each body; the server must refuse all and go on."""
     model = materials.smallest
     (good,) = materials.adapters(model, 1)
-    places = materials.folder / "hostile"
+    places = materials.root / "hostile"
     places.mkdir()
     mark = places / MARK
     adapters = hostile_adapters(places, mark)
     bodies = hostile_bodies()
     if materials.quick:
-        adapters = dict(list(adapters.items())[::6])
-        bodies = dict(list(bodies.items())[::6])
+        adapters = dict(list(adapters.items())[::10])
+        bodies = dict(list(bodies.items())[::10])
     said = Said()
-    with Server(model, places, {"good": good}) as server, server.client() as client:
+    passes = materials.number(PASSES, 1)
+    with served(materials, model, {"good": good}) as server, server.client() as client:
         for number in range(materials.number(100, 3)):
             client.post("/invocations", json=body(model, number, "good")).raise_for_status()
         before = server.memory
@@ -56,7 +57,7 @@ def hostile(materials: Materials) -> Found:
             shutil.copytree(good, folder)
             sources[name] = change(folder)
         sizes = []
-        for _ in range(PASSES):
+        for _ in range(passes):
             for name, source in sources.items():
                 said.note(name, post(server, "/adapters", as_bytes({"name": name, "src": str(source)})))
                 said.note(name, post(server, "/invocations", as_bytes(body(model, 1, name))), is_drawn_with=True)
@@ -65,7 +66,7 @@ def hostile(materials: Materials) -> Found:
                 said.note(name, post(server, "/invocations", as_bytes(content)))
                 said.check(client.post("/invocations", json=body(model, 1, "good")))
             sizes.append(server.memory)
-        first, again = ((after - start) / MIB for start, after in pairwise([before, *sizes]))
+        grown = [(after - start) / MIB for start, after in pairwise([before, *sizes])]
     counts = ", ".join(f"{number} with {status}" for status, number in sorted(said.statuses.items()))
     return Found(
         figures=(
@@ -73,11 +74,11 @@ def hostile(materials: Materials) -> Found:
             Figure(what="pictures by hostile adapters", value=len(said.drawn), bar=0),
             Figure(what="right requests that fail afterwards", value=said.failed, bar=0),
             Figure(what="code that ran", value=int(mark.exists()), bar=0),
-            Figure(what="growth", value=first, unit=" MiB", bar=GROWTH_BAR),
-            Figure(what="growth when all come again", value=again, unit=" MiB", bar=GROWTH_BAR),
+            Figure(what="growth", value=grown[0], unit=" MiB", bar=GROWTH_BAR),
+            Figure(what="growth when all come again", value=grown[-1], unit=" MiB", bar=GROWTH_BAR),
         ),
         notes=(
-            f"{len(adapters)} adapters, each registered and asked for, and {len(bodies)} bodies, {PASSES} times: {counts}; {said.closed}"
+            f"{len(adapters)} adapters, each registered and asked for, and {len(bodies)} bodies, {passes} times: {counts}; {said.closed}"
             " connections were closed while something too large was sent.",
             *(f"{kind}: {', '.join(names)}." for kind, names in (("Failed", said.bad), ("Drawn", said.drawn)) if names),
         ),
@@ -132,7 +133,7 @@ def hostile_adapters(places: Path, mark: Path) -> Mapping[str, Adapter]:
     """Return what is done to a good adapter, by the name that says it."""
     code = _CODE.format(path=str(mark)).encode()
     pickle = b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."  # protocol 0; runs when it is loaded
-    outside = places.parent / "outside"
+    outside = places.parents[1] / "outside"
     archives: dict[str, Adapter] = {
         "archive: a name that climbs": archive(entry("../climbed.json")),
         "archive: an absolute name": archive(entry("/tmp/absolute.json")),  # noqa: S108 - must not be written
@@ -202,7 +203,7 @@ def hostile_adapters(places: Path, mark: Path) -> Mapping[str, Adapter]:
     }
     places_elsewhere: dict[str, Adapter] = {
         "place: outside": lambda folder: Path(shutil.copytree(folder, outside, dirs_exist_ok=True)),
-        "place: a climbing path": lambda folder: folder / ".." / ".." / "outside",
+        "place: a climbing path": lambda folder: folder / ".." / ".." / ".." / "outside",
         "place: a file of the system": lambda _: Path("/etc/passwd"),
         "place: an address": lambda _: Path("https://example.com/adapter.tar.gz"),
         "place: a null byte": lambda folder: Path(f"{folder}\0.tar.gz"),

@@ -1,9 +1,10 @@
 """Base models and adapters to measure with, made once in a folder of their own."""
 
 import sys
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from safetensors import safe_open
@@ -41,10 +42,21 @@ class Materials:
 
     def __init__(self, folder: Path, *, quick: bool) -> None:
         self.folder = folder
+        self.root = folder / "served"
+        """Below which servers find their adapters."""
+        self.root.mkdir()
         self.quick = quick
         """Whether small numbers will do: to try a row out, or to test it."""
+        self.closing = ExitStack()
+        """Ends what rows share."""
         self._made: dict[str, list[Path]] = {}
         self._manifests: dict[str, AdapterManifest] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.close()
 
     def number(self, full: int, quick: int) -> int:
         """Return how many of something a row takes."""
@@ -95,7 +107,7 @@ class Materials:
 
     def _first(self, model: Model) -> Path:
         """Make the adapter whose layers and sizes all others have."""
-        folder = self.folder / f"adapters of {model.name}" / "0"
+        folder = self.root / f"adapters of {model.name}" / "0"
         folder.parent.mkdir()
         write_lora(folder, model.folder, 0, text=False, targets="all", rank=RANK)
         path = folder / LORA_FILE

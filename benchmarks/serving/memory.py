@@ -1,7 +1,7 @@
 """Whether a server grows with the adapters that come and go."""
 
 from benchmarks.serving.materials import Materials
-from benchmarks.serving.process import Server, body
+from benchmarks.serving.process import body, served
 from benchmarks.serving.results import Figure, Found
 
 SLOTS = 4
@@ -21,7 +21,7 @@ def growth(materials: Materials) -> Found:
     names = {str(number): folder for number, folder in enumerate(folders)}
     marks = {}
     with (
-        Server(model, materials.folder, names, slots=SLOTS, memory_bytes=KEPT * size) as server,
+        served(materials, model, names, slots=SLOTS, memory_bytes=KEPT * size) as server,
         server.client() as client,
     ):
         for swap in range(1, swaps + 1):

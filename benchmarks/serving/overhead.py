@@ -6,7 +6,7 @@ import httpx
 
 from benchmarks.serving.materials import Materials
 from benchmarks.serving.pictures import Bare
-from benchmarks.serving.process import Server, body
+from benchmarks.serving.process import body, served
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.turns import in_turns, medians
 from entrypoints.serving.slots import SlotUse
@@ -22,7 +22,7 @@ def overhead(materials: Materials) -> Found:
     (folder,) = materials.adapters(model, 1)
     engine = Bare(model)
     use = SlotUse(engine.load(folder), 1.0)
-    with Server(model, materials.folder, {"one": folder}) as server, server.client() as client:
+    with served(materials, model, {"one": folder}) as server, server.client() as client:
 
         def post(number: int) -> None:
             answer = client.post("/invocations", json=body(model, number, "one", num_inference_steps=STEPS))

@@ -11,7 +11,7 @@ from statistics import median
 import httpx
 
 from benchmarks.serving.materials import Materials
-from benchmarks.serving.process import Server, body
+from benchmarks.serving.process import Server, body, served
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.turns import percentile
 
@@ -22,8 +22,6 @@ PING_BAR = 100.0
 REFUSAL_BAR = 50.0
 END_BAR = 25.0
 BATCH = 8
-MOST_WAITING = 64
-"""Images; the server's own default."""
 _ADAPTERS = 8
 
 
@@ -80,7 +78,7 @@ def overload(materials: Materials) -> Found:
     lasts = materials.number(60, 1)
     folders = materials.adapters(model, _ADAPTERS)
     names = {str(number): folder for number, folder in enumerate(folders)}
-    with Server(model, materials.folder, names, most_waiting=materials.number(MOST_WAITING, BATCH)) as server:
+    with served(materials, model, names) as server:
         capacity = asyncio.run(capacity_of(server, materials.number(4, 1)))
         seen = asyncio.run(flood(server, TIMES * capacity, lasts))
     counts = ", ".join(f"{count} with {status}" for status, count in sorted(seen.statuses.items()))
@@ -154,7 +152,7 @@ def ending(materials: Materials) -> Found:
     seconds = []
     statuses: list[int] = []
     for number in range(rounds):
-        with Server(model, materials.folder, names) as server:
+        with Server(model, materials.root, names) as server:
             seen, took = asyncio.run(end(server, requests=8 * (number + 1)))
             statuses.append(server.child.wait())
         admitted += len(seen.drawn)

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from benchmarks.serving.materials import ROOT, Model
+from benchmarks.serving.materials import ROOT, Materials, Model
 from benchmarks.serving.ours import PROMPT
 from orchestrator.contract.events import Listening, Phase, parse
 from orchestrator.contract.serving import ServerOrder
@@ -48,6 +49,7 @@ class Server:
         self.child.stdin.close()
         self.events = self.child.stdout
         self.port = 0
+        self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         for line in self.events:
@@ -55,13 +57,17 @@ class Server:
             if isinstance(event, Listening):
                 self.port = event.port
             if isinstance(event, Phase) and event.name == _READY:
-                threading.Thread(target=self.events.read, daemon=True).start()  # so that it never waits for a reader
+                self._reader = threading.Thread(target=self.events.read, daemon=True)  # so that it never has to wait
+                self._reader.start()
                 return self
         raise RuntimeError(f"the server ended with {self.child.wait()} before it was ready")
 
     def __exit__(self, *_: object) -> None:
         self.child.kill()
         self.child.wait()
+        if self._reader is not None:
+            self._reader.join()
+        self.events.close()
 
     @property
     def url(self) -> str:
@@ -82,6 +88,26 @@ class Server:
         """Return a client with as many connections as it has requests."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         return httpx.AsyncClient(base_url=self.url, headers=HEADERS, timeout=TIMEOUT, limits=limits)
+
+
+_SHARED: dict[int, Server] = {}
+
+
+@contextmanager
+def served(materials: Materials, model: Model, adapters: Mapping[str, Path], **more: Any) -> Iterator[Server]:
+    """Start a server of a row's own; to try rows out they share one, since starting takes longer than the rest."""
+    if not materials.quick:
+        with Server(model, materials.root, adapters, **more) as server:
+            yield server
+        return
+    key = id(materials)
+    if key not in _SHARED:
+        _SHARED[key] = materials.closing.enter_context(Server(model, materials.root, {}))
+    server = _SHARED[key]
+    with server.client() as client:
+        for name, folder in adapters.items():
+            client.post("/adapters", json={"name": name, "src": str(folder)}).raise_for_status()
+    yield server
 
 
 def body(model: Model, seed: int, adapter: str | None = None, **parameters: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import random
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -143,8 +144,9 @@ class Names:
 def strong_adapters(materials: Materials, count: int) -> dict[str, Path]:
     """Return adapters that change pictures a lot, by their hashes."""
     found = {}
+    places = Path(tempfile.mkdtemp(dir=materials.root))
     for number, weak in enumerate(materials.adapters(materials.smallest, count)):
-        folder = materials.folder / "strong" / str(number)
+        folder = places / str(number)
         shutil.copytree(weak, folder)
         path = folder / LORA_FILE
         with safe_open(path, "pt") as file:
@@ -167,7 +169,7 @@ def wrong_answers(materials: Materials) -> Found:
     size = sum(path.stat().st_size for path in next(iter(versions.values())).iterdir())
     names = Names()
     with Ours(model, slots=SLOTS, memory=KEPT * size) as ours:
-        state = State(materials.folder, most_waiting=10 * CLIENTS)
+        state = State(materials.root, most_waiting=10 * CLIENTS)
         state.ready(ours.service, ours.worker)
         answers, changes = asyncio.run(fuzz(state, names, versions, count))
         evictions = ours.worker.slots.evictions

@@ -29,17 +29,18 @@ def zipf(materials: Materials) -> Found:
     figures = []
     notes = []
     pieces = materials.number(6, 1)
+    length = materials.number(PIECE, 4)
     count = materials.number(ADAPTERS, 6)
     for model in reversed(materials.measured):
         folders = materials.adapters(model, count)
-        trace = zipf_names(count, PIECE * (pieces + 1))
+        trace = zipf_names(count, length * pieces)
         loading = LoadUnload(model, folders)
         began = time.perf_counter()
         resident = AllResident(model, folders)
         preparing = time.perf_counter() - began
         fresh_requests = Seeds()
         requests = fresh_requests.requests(trace)
-        piece = [requests[PIECE * number :][:PIECE] for number in range(pieces + 1)]
+        piece = [requests[length * number :][:length] for number in range(pieces)]
         with Ours(model) as ours:
             ours.register(folders)
             variants = {
@@ -52,8 +53,8 @@ def zipf(materials: Materials) -> Found:
             times = ratio(seconds, other, WARM)
             figures.append(Figure(what=f"against {other}, {model.name}", value=times, unit="x", bar=bar, at_least=True))
         notes.append(
-            f"{model.name}, {model.steps} steps, {PIECE * pieces} requests for {len(set(trace))} of {count} adapters,"
-            f" a request: {medians(seconds, PIECE)}. Making all resident took diffusers {preparing:.0f} s beforehand;"
+            f"{model.name}, {model.steps} steps, {length * pieces} requests for {len(set(trace))} of {count} adapters,"
+            f" a request: {medians(seconds, length)}. Making all resident took diffusers {preparing:.0f} s beforehand;"
             " ours began with none in memory."
         )
     return Found(figures=tuple(figures), notes=tuple(notes))

@@ -1,5 +1,6 @@
 """The benchmark of the server: each row measures what it says, with small numbers, and the page shows all of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ from benchmarks.serving.rows import ROWS
 from benchmarks.serving.soundness import Alone, Answered, Asked, Names, is_wrong, strong_adapters
 from benchmarks.serving.traces import moments, zipf_names
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of diffusers, on the other side
 SOUND = {"parity", "batch", "base-weights", "wrong-answers", "ending", "hostile", "fuzzed"}
 """Rows whose bars do not depend on how fast the machine is."""
 
 
 @pytest.fixture(scope="module")
-def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
+def materials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Materials]:
     torch.set_num_threads(1)
-    return Materials(tmp_path_factory.mktemp("materials"), quick=True)
+    with Materials(tmp_path_factory.mktemp("materials"), quick=True) as materials:
+        yield materials
 
 
 @pytest.mark.parametrize("name", ROWS)
