@@ -68,7 +68,10 @@ async def ready(request: Request) -> Response:
     state = state_of(request)
     if not state.is_healthy:
         return Response(status_code=503)
-    state.require_room()
+    try:
+        state.require_room()
+    except Refused as error:
+        raise Refused(503, error.message, error.next_step, error.headers) from error
     return Response(status_code=200)
 
 

@@ -85,6 +85,7 @@ async def answered(
     try:
         asked = with_adapter(read(content), one_header(request, ADAPTER_HEADER))
         media_type = media_type_of(request.headers.get("accept"), asked)
+        asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:
         raise Refused(422, str(error), error.problems[0].fix) from error
     except ValueError as error:
