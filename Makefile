@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 OLD := .venv-compat
 
-.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill defaults results base-model clean
+.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill bench-serving defaults results base-model clean
 
 setup: $(VENV)/.dev
 
@@ -47,6 +47,9 @@ docs: setup
 
 bench: setup
 	$(RUN)/python -m benchmarks
+
+bench-serving: setup
+	$(RUN)/python -m benchmarks.serving
 
 bench-kill: setup
 	$(RUN)/python -m benchmarks.kill

@@ -65,7 +65,8 @@ class LatentDiffusion:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.denoiser.device
+        # diffusers' own property looks at every layer of the model, each time.
+        return next(self.denoiser.parameters()).device
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:

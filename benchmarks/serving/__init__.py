@@ -1,0 +1,1 @@
+"""The server beside plain diffusers and beside itself: speed, soundness, and what it does under load."""

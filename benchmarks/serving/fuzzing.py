@@ -1,0 +1,163 @@
+"""Requests made from the server's own OpenAPI description, right ones and wrong ones, by schemathesis."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from pydantic.json_schema import models_json_schema
+from schemathesis.generation import GenerationMode
+
+from benchmarks.serving.materials import Materials, Model
+from benchmarks.serving.process import HEADERS, Server, body, served
+from benchmarks.serving.results import Figure, Found
+from entrypoints.serving.adapter_routes import Registration
+from entrypoints.serving.bodies import JumpStartBody, OpenAiBody, OwnBody
+
+MEANT = (503, 504, 507)
+"""Statuses from 500 on that say what the server is doing, and not that it has failed."""
+GROWTH_BAR = 16.0
+MIB = 2**20
+_BODIES: Mapping[str, tuple[type, ...]] = {
+    "/invocations": (OwnBody, JumpStartBody),
+    "/v1/images/generations": (OpenAiBody,),
+    "/adapters": (Registration,),
+}
+_REFERENCE = "#/components/schemas/{model}"
+_LIMITS = {
+    "num_inference_steps": 2,
+    "width": 32,
+    "height": 32,
+    "num_images_per_prompt": 2,
+    "n": 2,
+}
+"""What a right request may ask for at most here: it would draw for minutes otherwise."""
+
+
+def fuzzed(materials: Materials) -> Found:
+    """Send requests to every operation of a server's process, and look at its answers and its memory."""
+    model = materials.smallest
+    count = materials.number(5000, 20)
+    (folder,) = materials.adapters(model, 1)
+    sent = Sent()
+    with served(materials, model, {"one": folder}) as server, server.client() as client:
+        for number in range(materials.number(100, 3)):
+            client.post("/invocations", json=body(model, number, "one")).raise_for_status()
+        before = server.memory
+        description = completed(client.get("/openapi.json").raise_for_status().json())
+        operations = [one.ok() for one in schemathesis.openapi.from_dict(description).get_all_operations()]
+        total = sum(share(operation) for operation in operations)
+        for operation in operations:
+            each = math.ceil(count * share(operation) / total / 2)
+            send(operation, GenerationMode.POSITIVE, max(1, each), server, sent)
+            if operation.body:
+                send(operation, GenerationMode.NEGATIVE, each, server, sent)
+        is_well = client.post("/invocations", json=body(model, 1, "one")).is_success
+        grown = (server.memory - before) / MIB
+    counts = ", ".join(f"{number} with {status}" for status, number in sorted(sent.statuses.items()))
+    return Found(
+        figures=(
+            Figure(what="answers of 500 and above that are not meant", value=sent.bad, bar=0),
+            Figure(what="requests without an answer", value=sent.lost, bar=0),
+            Figure(what="right requests that fail afterwards", value=int(not is_well), bar=0),
+            Figure(what="growth", value=grown, unit=" MiB", bar=GROWTH_BAR),
+        ),
+        notes=(
+            f"{sum(sent.statuses.values())} requests to {len(operations)} operations: {counts}. Half are made to fit"
+            " the description, half not to. Sizes, steps and numbers of images that fit are cut to small ones.",
+            *sent.examples,
+        ),
+    )
+
+
+class Sent:
+    """What came back."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.lost = 0
+        self.examples: list[str] = []
+        """Of what should not be, a few."""
+
+    @property
+    def bad(self) -> int:
+        """Answers that mean that the server has failed."""
+        return sum(number for status, number in self.statuses.items() if status >= 500 and status not in MEANT)  # noqa: PLR2004
+
+    def note(self, case: Any, answer: requests.Response) -> None:
+        """Note an answer."""
+        self.statuses[answer.status_code] += 1
+        if answer.status_code >= 500 and answer.status_code not in MEANT and len(self.examples) < 3:  # noqa: PLR2004
+            self.examples.append(f"{case.method} {case.path} {str(case.body)[:200]!r}: {answer.text[:100]!r}")
+
+
+def share(operation: Any) -> int:
+    """Return how much of all requests an operation gets: those with bodies most, and nothing where nothing varies."""
+    if operation.body:
+        return 5
+    return 1 if operation.path_parameters or operation.query else 0
+
+
+def send(operation: Any, mode: GenerationMode, count: int, server: Server, sent: Sent) -> None:
+    """Send so many requests to one operation."""
+    session = requests.Session()
+    session.headers.update(HEADERS)
+
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def one(case: Any) -> None:
+        case.body = harmless(case.body, server.model)
+        try:
+            answer = case.call(base_url=server.url, session=session, headers=HEADERS, timeout=60)
+        except requests.RequestException as error:
+            sent.lost += 1
+            sent.examples.append(f"{case.method} {case.path}: {error}"[:200])
+            return
+        sent.note(case, answer.response if hasattr(answer, "response") else answer)
+
+    one()
+
+
+def harmless(value: Any, model: Model) -> Any:
+    """Return a body with smaller numbers where they are right, so that it is drawn in no time."""
+    if isinstance(value, list):
+        return [harmless(one, model) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for name, one in value.items():
+        limit = _LIMITS.get(name)
+        is_number = isinstance(one, int | float) and not isinstance(one, bool)
+        if limit is not None and is_number and one > limit:
+            found[name] = type(one)(limit)
+        elif name == "size" and isinstance(one, str) and "x" in one:
+            found[name] = f"{model.size}x{model.size}"
+        else:
+            found[name] = harmless(one, model)
+    return found
+
+
+def completed(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description whose operations have the bodies that the server reads, where it names none."""
+    models = [one for alternatives in _BODIES.values() for one in alternatives]
+    schemas, definitions = models_json_schema([(one, "validation") for one in models], ref_template=_REFERENCE)
+    components = description.setdefault("components", {}).setdefault("schemas", {})
+    for name, definition in definitions.get("$defs", {}).items():
+        components.setdefault(name, definition)
+    for path, alternatives in _BODIES.items():
+        operation = description["paths"][path]["post"]
+        if "requestBody" not in operation:
+            options = [schemas[one, "validation"] for one in alternatives]
+            content = {"application/json": {"schema": {"anyOf": options}}}
+            operation["requestBody"] = {"required": True, "content": content}
+    return description
