@@ -108,7 +108,7 @@ class Settings(BaseModel):
 
     def require_writable(self) -> None:
         """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
-        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.sweeps, self.store):
+        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.images, self.sweeps, self.store):
             existing = _existing(folder)
             if not existing.is_dir():
                 raise _unusable(f"and {existing} is a file")
@@ -134,6 +134,11 @@ class Settings(BaseModel):
     def evaluations(self) -> Path:
         """One folder per evaluation of an adapter, by the name of its job."""
         return self.home / "evaluations"
+
+    @property
+    def images(self) -> Path:
+        """One folder per batch of images, by the name of its job."""
+        return self.home / "images"
 
     @property
     def sweeps(self) -> Path:
