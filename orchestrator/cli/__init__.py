@@ -4,6 +4,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
+from orchestrator.cli.batch import draw_batch
 from orchestrator.cli.completion import completion
 from orchestrator.cli.evaluate import evaluate
 from orchestrator.cli.infra import infra
@@ -27,6 +28,7 @@ cli.add_command(submit)
 cli.add_command(sweep)
 cli.add_command(adapters)
 cli.add_command(evaluate)
+cli.add_command(draw_batch)
 cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)

@@ -14,6 +14,7 @@ from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.jobs.heartbeat import Heartbeat, Silence
+from orchestrator.requests import Made
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 

@@ -1,4 +1,4 @@
-"""Plan a batch: from lines of a file to samples, and what the job reads. All that can be wrong is found here, unpaid."""
+"""Plan a batch: from lines of a file to samples, and what its job reads. What can be wrong is found here, unpaid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -294,26 +294,33 @@ def _is_id(text: str) -> bool:
 
 def _misfit(uses: Sequence[AdapterUse], adapters: Mapping[str, BatchAdapter]) -> str:
     """Return why adapters cannot draw together as they are asked to; empty when they can."""
-    found = [(use, adapters[use.name]) for use in uses if use.name in adapters]
-    hashes = []
-    for use, adapter in found:
-        kind = adapter.manifest.kind
-        name = printable(use.name)
-        if kind == CONTROLNET:
-            return f'"{name}" is a ControlNet, which follows a picture, and a batch shows none'
-        if kind not in ALONE | TOGETHER:
-            return f'"{name}" is of the kind "{kind}", which this version cannot draw with'
-        if use.weight != 1 and (kind == EMBEDDING or adapter.manifest.config.get("tuner") == "oft"):
-            return f'"{name}" has no strength other than 1'
-        hashes.append(adapter.manifest.files_sha256)
-        others = [other for _, other in found if other is not adapter and other.manifest.kind != EMBEDDING]
-        if kind in ALONE and others:
-            return f'"{name}" replaces or rotates weights (kind "{kind}"), and draws beside learned words only'
-    if len(set(hashes)) < len(hashes):
-        return "the same adapter is named twice; add the weights up"
-    words = [adapter.manifest.learned_word for _, adapter in found if adapter.manifest.kind in (EMBEDDING, PIVOTAL)]
+    found = [(use, adapters[use.name].manifest) for use in uses if use.name in adapters]
+    for use, manifest in found:
+        others = [other for _, other in found if other is not manifest and other.kind != EMBEDDING]
+        misfit = _misfit_of_one(use, manifest, alone=not others)
+        if misfit:
+            return misfit
+    hashes = {manifest.files_sha256 for _, manifest in found}
+    if len(hashes) < len(found):
+        return "the same adapter is named twice; add its weights up"
+    words = [manifest.learned_word for _, manifest in found if manifest.kind in (EMBEDDING, PIVOTAL)]
     if len(set(words)) < len(words):
         return "two of them have learned the same word"
+    return ""
+
+
+def _misfit_of_one(use: AdapterUse, manifest: AdapterManifest, *, alone: bool) -> str:
+    """Return why an adapter cannot draw as it is asked to, `alone` or beside others than learned words."""
+    kind = manifest.kind
+    name = printable(use.name)
+    if kind == CONTROLNET:
+        return f'"{name}" is a ControlNet, which follows a picture, and a batch shows none'
+    if kind not in ALONE | TOGETHER:
+        return f'"{name}" is of the kind "{kind}", which this version cannot draw with'
+    if use.weight != 1 and (kind == EMBEDDING or manifest.config.get("tuner") == "oft"):
+        return f'"{name}" has no strength other than 1'
+    if kind in ALONE and not alone:
+        return f'"{name}" is of the kind "{kind}", which draws beside learned words only'
     return ""
 
 

@@ -64,8 +64,7 @@ def read_batch(file: Path) -> list[Line]:
             continue
         line = Line(number, {name: value for name, value in values.items() if value is not None})
         found.append(line)
-        for problem in text_problems({line.where: values}):
-            problems.append(problem)
+        problems += text_problems({line.where: values})
     if problems:
         raise refused(file, problems)
     return found

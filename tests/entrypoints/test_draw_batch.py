@@ -329,7 +329,7 @@ def test_hosts_share_a_batch_without_a_disk_in_common(
             (prefix / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(environment.model / path, prefix / path)
         if name == "algo-1":
-            with pytest.raises(ValueError, match="index-2-of-2.json is missing"):
+            with pytest.raises(ValueError, match=r"index-2-of-2\.json is missing"):
                 DrawnImages.read(prefix)
     found = DrawnImages.read(prefix)
     assert found.hosts == 2
