@@ -1,6 +1,7 @@
 """A batch as it was asked for on the command line, checked before anything is stored or started."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,10 +44,12 @@ from orchestrator.specs.base_model import (
 from orchestrator.specs.batch_file import read_batch, refused
 from orchestrator.specs.job import JobSpec, job_name_of
 from orchestrator.storage.hash_cache import HashCache
+from orchestrator.targets.names import TargetName
 from orchestrator.targets.opening import open_targets
 
 _UNDONE = "Nothing was started"
 _SUFFIX = "-images"
+_FEW_PROCESSES = 4
 _CHOICES = ("steps", "guidance", "size", "scheduler", "seed", "n", "negative")
 """Options that are settings of lines which do not say them."""
 _OPTIONS = {
@@ -75,6 +78,8 @@ def ask_batch(file: Path, settings: Settings, given: Mapping[str, Any], scratch:
     Raises SpecError with everything that is wrong, JobError for an adapter that cannot be used.
     """
     path = typed_path(file)
+    if given["target"] == TargetName.LOCAL:
+        _require_processes(given["instances"])
     chosen = {name: given[name] for name in _CHOICES if given.get(name) is not None}
     problems = check_chosen(chosen)
     if problems:
@@ -104,6 +109,14 @@ def ask_batch(file: Path, settings: Settings, given: Mapping[str, Any], scratch:
     recipe = spec.recipe
     assert isinstance(recipe, BatchDrawing)  # noqa: S101 - of `_spec`
     return AskedBatch(recipe, spec, prepared, batch.samples)
+
+
+def _require_processes(count: int) -> None:
+    """Raise SpecError for more processes on this machine than can be of any use: each loads the base model."""
+    most = max(_FEW_PROCESSES, os.cpu_count() or 1)
+    if count > most:
+        message = f"--instances {count} would start {count} processes on this machine, each with the base model."
+        raise SpecError(f"{message} {_UNDONE}.", next_step=f"start {most} at most, or add --target sagemaker")
 
 
 class _Adapters:

@@ -90,7 +90,7 @@ def start_batch(file: Path, given: dict[str, Any]) -> int:
     from orchestrator.cli.asked_batch import ask_batch
     from orchestrator.settings import Settings, typed_path
 
-    target = given.pop("target")
+    target = given["target"]
     check_target(target, given)
     output = given.pop("output")
     folder = None if output is None else typed_path(output)

@@ -188,7 +188,9 @@ def batch_of(
             batch.problems.append(Problem(where=line.where, what=what))
             break
         drawn = _with_words(batch, line, checked.generation, used)
-        fields = {**drawn, "adapters": [_sample_adapter(use, adapters) for use in uses if use.name in adapters]}
+        if len(used) < len(uses):
+            continue
+        fields = {**drawn, "adapters": [_sample_adapter(use, adapters) for use in uses]}
         for name, seed in zip(checked.names, checked.seeds, strict=True):
             sample = Sample.of(base_model, {**fields, "seed": seed}, name)
             _add(batch, line, sample, names, ids)
