@@ -26,6 +26,7 @@ from orchestrator.contract.evaluation import (
     EvaluationPrompts,
 )
 from orchestrator.contract.evaluation_result import (
+    EVALUATION_FILE,
     AskedPrompt,
     ControlAgreement,
     DrawnWith,
@@ -356,14 +357,14 @@ def _publish(environment: Environment, result: EvaluationResult, samples: Sequen
     """Write the result to a draft folder and move it into place whole."""
     from entrypoints.evaluation.contact_sheet import contact_sheet
     from entrypoints.evaluation.samples import write_samples
-    from entrypoints.training.run import replace_folder
+    from entrypoints.runtime.folders import replace_folder
 
     draft = environment.model.with_name(".model.draft")
     shutil.rmtree(draft, ignore_errors=True)
     write_samples(draft / SAMPLES_FOLDER, samples)
     contact_sheet(result.title, samples).save(draft / CONTACT_SHEET_FILE, format="PNG")
     result.write(draft)
-    replace_folder(draft, environment.model)
+    replace_folder(draft, environment.model, EVALUATION_FILE)
 
 
 def _report(environment: Environment, result: EvaluationResult, seconds: float) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoints import train
 from entrypoints.runtime import libraries, process
+from entrypoints.runtime.hosts import hosts_of, processes_of_host
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
     EXIT_STOPPED,
-    RANKS_VARIABLE,
     STOP_GRACE_SECONDS,
     Environment,
     Hosts,
@@ -54,38 +54,6 @@ def run(environment: Environment, stop: StopFlag) -> None:
         train.run_recipe(environment, stop)
     else:
         run_together(environment, hosts, processes, stop)
-
-
-def processes_of_host() -> int:
-    """Return how many processes train on this host: one for each GPU, or as many as the variable says."""
-    import torch
-
-    from entrypoints.runtime.failures import TrainingError
-
-    chosen = os.environ.get(RANKS_VARIABLE)
-    if not chosen:
-        return max(1, torch.cuda.device_count())
-    if not chosen.isdecimal() or int(chosen) < 1:
-        raise TrainingError(
-            "settings",
-            f'{RANKS_VARIABLE} is "{chosen}", and must be a number of processes, from 1.',
-            "Correct or remove the variable, then submit again.",
-        )
-    return int(chosen)
-
-
-def hosts_of(environment: Environment) -> Hosts:
-    """Read the job's hosts. Raises TrainingError when their file is not as SageMaker describes it."""
-    from entrypoints.runtime.failures import TrainingError
-
-    try:
-        return environment.hosts()
-    except ValueError as error:
-        raise TrainingError(
-            "settings",
-            f"The list of hosts {environment.resource_config_file} cannot be read: {error}",
-            "SageMaker writes this file: try again with python -m orchestrator jobs retry JOB",
-        ) from error
 
 
 def run_together(

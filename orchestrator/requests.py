@@ -5,8 +5,10 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
+from orchestrator.contract.batch_result import DRAW_BATCH
 from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL
 from orchestrator.contract.evaluation_result import EVALUATE
 
@@ -159,10 +161,19 @@ def scorer_of(request: Request) -> str | None:
     return channel_uris(request).get(SCORER_CHANNEL)
 
 
-def is_evaluation(request: Request) -> bool:
-    """Return whether a job measures an adapter instead of training one, by its hyperparameters."""
+class Made(StrEnum):
+    """What a job leaves."""
+
+    ADAPTER = "adapter"
+    EVALUATION = "evaluation"
+    IMAGES = "images"
+
+
+def made_by(request: Request) -> Made:
+    """Return what a job makes, by its hyperparameters."""
     values: Mapping[str, str] = request.get("HyperParameters", {})
-    return values.get("recipe") == f'"{EVALUATE}"'
+    made = {f'"{EVALUATE}"': Made.EVALUATION, f'"{DRAW_BATCH}"': Made.IMAGES}
+    return made.get(values.get("recipe", ""), Made.ADAPTER)
 
 
 class Training(NamedTuple):

@@ -112,7 +112,8 @@ class Settings(BaseModel):
 
     def require_writable(self) -> None:
         """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
-        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.endpoints, self.sweeps, self.store):
+        folders = (self.home, self.jobs, self.adapters, self.evaluations, self.images, self.endpoints, self.sweeps, self.store)
+        for folder in folders:
             existing = _existing(folder)
             if not existing.is_dir():
                 raise _unusable(f"and {existing} is a file")
@@ -143,6 +144,11 @@ class Settings(BaseModel):
     def endpoints(self) -> Path:
         """One folder per endpoint of this machine."""
         return self.home / "endpoints"
+
+    @property
+    def images(self) -> Path:
+        """One folder per batch of images, by the name of its job."""
+        return self.home / "images"
 
     @property
     def sweeps(self) -> Path:

@@ -35,7 +35,7 @@ def load_adapter(base: BaseModel, folder: Path, weight: float = 1.0) -> AdapterM
             "The base model carries an adapter already, and would draw with a mixture of both.",
             "load the base model anew for each adapter",
         )
-    manifest = _manifest_of(folder)
+    manifest = manifest_of(folder)
     _load(base, folder, manifest, weight)
     base.adapters.append(manifest.files_sha256)
     return manifest
@@ -46,7 +46,7 @@ def load_embedding(base: BaseModel, folder: Path) -> None:
 
     Raises TrainingError("adapter") as `load_adapter` does, and for an adapter that is more than a word.
     """
-    manifest = _manifest_of(folder)
+    manifest = manifest_of(folder)
     if manifest.kind != EMBEDDING:
         raise TrainingError(
             "adapter",
@@ -56,7 +56,16 @@ def load_embedding(base: BaseModel, folder: Path) -> None:
     _load(base, folder, manifest, 1.0)
 
 
-def _manifest_of(folder: Path) -> AdapterManifest:
+def load_one_of_several(base: BaseModel, folder: Path, manifest: AdapterManifest, weight: float) -> None:
+    """Put an adapter into a base model beside others, which have to be active together then.
+
+    Raises TrainingError("adapter") as `load_adapter` does.
+    """
+    _load(base, folder, manifest, weight)
+    base.adapters.append(manifest.files_sha256)
+
+
+def manifest_of(folder: Path) -> AdapterManifest:
     """Return the manifest of an adapter; raises TrainingError("adapter")."""
     try:
         return AdapterManifest.read(folder)

@@ -120,6 +120,11 @@ def make_config(
     return config
 
 
+def name_of(manifest: AdapterManifest) -> str:
+    """Return what an adapter is called within a pipeline."""
+    return f"adapter-{manifest.files_sha256[:16]}"
+
+
 def load(
     base: BaseModel,
     folder: Path,
@@ -130,7 +135,7 @@ def load(
 
     diffusers only warns of a file without weights for a part.
     """
-    name = f"adapter-{manifest.files_sha256[:16]}"
+    name = name_of(manifest)
     base.pipeline.load_lora_weights(str(folder), adapter_name=name, **manifest.lora_loading)
     changed = base.pipeline.get_list_adapters()  # by part
     for part in manifest.parts or (base.family.denoiser,):  # manifests of earlier versions name none

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from entrypoints.models.loading import load_base_model, settings_sha256
 from entrypoints.models.precision import half_of
 from entrypoints.models.sampling import Drawing, require_steps
 from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.folders import replace_folder
 from entrypoints.runtime.machine import Machine, library_versions, this_machine
 from entrypoints.runtime.pictures import CaptionedImage, list_images, require_masks
 from entrypoints.runtime.ranks import Ranks
@@ -254,7 +254,7 @@ class Run:
         if extras is not None:
             extras(draft)
         complete = manifest.write(draft)
-        replace_folder(draft, model)
+        replace_folder(draft, model, MANIFEST_FILE)
         return complete
 
 
@@ -263,23 +263,3 @@ def device_of(ranks: Ranks) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", ranks.local_rank)
     return torch.device("cpu")
-
-
-def replace_folder(draft: Path, final: Path) -> None:
-    """Put a finished folder in its place, with one rename where that is possible.
-
-    SageMaker mounts `final`, and a mount cannot be replaced: it is filled file by file then, the manifest last, so that
-    an adapter without all its files has no manifest.
-    """
-    if not os.path.ismount(final):
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        return
-    for left in final.iterdir():  # of an earlier attempt in the same mount
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    manifest = draft / MANIFEST_FILE
-    for path in sorted(draft.iterdir()):
-        if path != manifest:
-            shutil.move(path, final / path.name)
-    shutil.move(manifest, final / MANIFEST_FILE)
-    draft.rmdir()

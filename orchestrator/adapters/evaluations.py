@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from orchestrator.adapters.registry import made_again
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.batch_result import DrawnImages
 from orchestrator.contract.evaluation_result import EVALUATION_FILE, MOST_BYTES, EvaluationResult
 from orchestrator.errors import JobError, MissingError, OrchestratorError
 from orchestrator.storage import Store
@@ -14,14 +15,16 @@ from orchestrator.storage.uris import folder_name
 
 
 class Outcome(NamedTuple):
-    """What lies in the folder that a job has filled: an adapter, or the evaluation of one."""
+    """What lies in the folder that a job has filled: an adapter, the evaluation of one, or images."""
 
     manifest: AdapterManifest | None = None
     """The manifest of the adapter; None when there is none that can be read."""
     problem: OrchestratorError | None = None
     """Why it cannot be used; None when all files are there with their sizes."""
     evaluation: EvaluationResult | None = None
-    """What was measured; None for a job that trains."""
+    """What was measured; None for a job that does not."""
+    images: DrawnImages | None = None
+    """What was drawn; None for a job that draws no batch."""
 
 
 def inspect_evaluation(store: Store, prefix: str, job: str) -> Outcome:

@@ -21,7 +21,6 @@ from orchestrator.contract.samples import INDEX_FILE, SAMPLES_FOLDER, parse_inde
 from orchestrator.errors import JobError, SpecError
 from orchestrator.planning.evaluation import (
     check_prompts,
-    evaluation_name,
     evaluation_settings,
     prepare_evaluation,
     require_dino,
@@ -31,7 +30,7 @@ from orchestrator.planning.held_out import REFERENCE_OPTION, Asked, HeldOut, pre
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.settings import Settings, typed_path
 from orchestrator.specs.evaluation_prompts import read_prompts, unrelated_prompts, usual_prompts
-from orchestrator.specs.job import JobSpec
+from orchestrator.specs.job import JobSpec, job_name_of
 from orchestrator.targets.opening import open_targets
 from orchestrator.terminal import printable
 
@@ -129,7 +128,7 @@ def _spec(
     given: dict[str, Any],
 ) -> tuple[JobSpec, Evaluation]:
     """Return the checked job; raises SpecError with all that is wrong with its settings."""
-    job: dict[str, Any] = {"name": evaluation_name(name), "inputs": {}, "scorer": given["scorer"]}
+    job: dict[str, Any] = {"name": job_name_of(name, "-evaluation", "adapter"), "inputs": {}, "scorer": given["scorer"]}
     job["compute"] = {option: given[option] for option in ("instance_type", "spot") if given[option]}
     job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
     try:

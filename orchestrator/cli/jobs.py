@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from orchestrator.errors import OrchestratorError
     from orchestrator.jobs.job import Job
     from orchestrator.targets.base import JobDescription, JobSummary, Target
     from orchestrator.targets.local.queue import Turn
@@ -212,7 +211,7 @@ def remove(
 ) -> None:
     """Delete a job that has ended, or that waits in the queue, and all its files except the adapter.
 
-    What an evaluation has measured and drawn is deleted with its job; the adapter that it measured stays.
+    What an evaluation has measured, and what a batch has drawn, is deleted with its job; adapters stay.
 
     With --adapter it asks first, or without a terminal requires --yes: an adapter cannot be brought back.
 
@@ -220,9 +219,8 @@ def remove(
     """
     job = _find(name, target)
     before = _description(job)
-    evaluates = before is not None and before.evaluates
-    if adapter and evaluates:
-        raise _no_own_adapter(job.name)
+    if adapter and before is not None:
+        _require_own_adapter(before)
     if adapter:
         _ask_to_delete(f"Delete {job.name} and its adapter?", yes=yes)
     job.remove(adapter=adapter)
@@ -284,24 +282,35 @@ def _description(job: "Job") -> "JobDescription | None":
 
 def _removed(name: str, before: "JobDescription | None", *, adapter: bool) -> str:
     """Return what was removed of a job in words, by what was known of it before."""
+    from orchestrator.requests import Made
     from orchestrator.targets.base import JobStatus
 
     if before is not None and before.status is JobStatus.QUEUED:
         return f"Took {name} out of the queue and removed it: it had not started."
     if adapter:
         return f"Removed {name} and its adapter."
-    if before is None or not before.evaluates or before.status is not JobStatus.COMPLETED:
+    if before is None or before.makes is Made.ADAPTER or before.status is not JobStatus.COMPLETED:
         return f"Removed {name}."
-    if before.output.startswith("file:"):
-        return f"Removed {name} and its evaluation: the figures and images that it left."
-    return printable(f"Removed {name}; its evaluation stays in {before.output}")
+    if not before.output.startswith("file:"):
+        verb = "stay" if before.makes is Made.IMAGES else "stays"
+        return printable(f"Removed {name}; its {before.makes} {verb} in {before.output}")
+    if before.makes is Made.IMAGES:
+        return f"Removed {name} and its images."
+    return f"Removed {name} and its evaluation: the figures and images that it left."
 
 
-def _no_own_adapter(name: str) -> "OrchestratorError":
+def _require_own_adapter(job: "JobDescription") -> None:
+    """Raise SpecError for a job that has used adapters and made none."""
     from orchestrator.errors import SpecError
+    from orchestrator.requests import Made
 
-    message = f"{name} is an evaluation: it has made no adapter, and does not delete the one that it measured."
-    return SpecError(f"{message} Nothing was deleted.", next_step=command("jobs", "remove", name))
+    used = {
+        Made.EVALUATION: "is an evaluation: it has made no adapter, and does not delete the one that it measured",
+        Made.IMAGES: "is a batch of images: it has made no adapter, and does not delete those that it drew with",
+    }
+    if job.makes in used:
+        message = f"{job.name} {used[job.makes]}."
+        raise SpecError(f"{message} Nothing was deleted.", next_step=command("jobs", "remove", job.name))
 
 
 def _ask_to_delete(question: str, *, yes: bool) -> None:

@@ -10,7 +10,7 @@ from orchestrator.jobs.job import Job, nothing_to_resume, starts_again
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
-from orchestrator.requests import is_evaluation, scorer_of
+from orchestrator.requests import Made, made_by, scorer_of
 from orchestrator.settings import Settings
 from orchestrator.storage.folder import location_of
 from orchestrator.storage.uris import s3_uri
@@ -108,7 +108,7 @@ def _placement_facts(plan: Plan, placement: Placement) -> list[tuple[str, str]]:
     instances = plan.request["ResourceConfig"]["InstanceCount"]
     stand_ins = ", ".join(_stand_ins(plan))
     storage = [("storage", _storage(placement))]
-    if is_evaluation(plan.request):  # it has no checkpoints, and its images are small
+    if made_by(plan.request) is not Made.ADAPTER:  # it has no checkpoints but its images
         storage = []
     return [
         ("instance", f"{instance} in {placement.region}"),

@@ -10,6 +10,7 @@ from orchestrator.adapters.evaluations import Outcome
 from orchestrator.adapters.registry import name_of
 from orchestrator.adapters.usage import example_controls, example_prompt, snippet
 from orchestrator.cli.evaluation_results import evaluation_facts, print_evaluation
+from orchestrator.cli.images_results import images_facts
 from orchestrator.cli.output import print_facts, print_json, print_table, say
 from orchestrator.contract.adapter import CONTACT_SHEET_FILE, AdapterManifest
 from orchestrator.contract.command_line import command
@@ -141,6 +142,8 @@ def job_json(
     values["metrics"] = {}
     if finished.evaluation is not None:
         values["evaluation"] = finished.evaluation.model_dump(mode="json")
+    if finished.images is not None:
+        values["images"] = [image.model_dump(mode="json") for image in finished.images.images]
     if manifest is None:
         return values
     adapter = location_of(description.output)
@@ -166,10 +169,12 @@ def _facts(job: Job, description: JobDescription, finished: Outcome) -> Facts:
     if description.status in ENDED_EARLY:
         facts.append(("next", _next_step(job, description)))
     if problem is not None:
-        facts.append(("evaluation" if description.evaluates else "adapter", problem.message))
+        facts.append((description.makes.value, problem.message))
         facts.append(("next", problem.next_step))
     elif finished.evaluation is not None:
         facts += evaluation_facts(location_of(description.output))
+    elif finished.images is not None:
+        facts += images_facts(location_of(description.output), finished.images)
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)

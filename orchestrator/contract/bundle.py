@@ -21,6 +21,7 @@ _LEFT_OUT = {
         "entrypoints/train.py",
         "entrypoints/launch.py",
         "entrypoints/evaluate.py",
+        "entrypoints/draw_batch.py",
         "entrypoints/recipes/",
         "entrypoints/training/",
     ),

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract import recipes
+from orchestrator.contract.batch_result import DRAW_BATCH
 from orchestrator.contract.datasets import DatasetKind
 from orchestrator.contract.evaluation_result import EVALUATE
 from orchestrator.contract.families import Family
@@ -57,7 +58,9 @@ class Recipe(BaseModel):
     entry: ClassVar[str] = "entrypoints.launch"
     """The module that its jobs start."""
     trains: ClassVar[bool] = True
-    """Whether its jobs make an adapter; those of an evaluation measure one."""
+    """Whether its jobs make an adapter; those of an evaluation measure one, and those of a batch draw with some."""
+    shares_images: ClassVar[bool] = False
+    """Whether all devices of a job draw its images together, each its share of them."""
 
     base_model: str = BUILTIN
     """Model to personalise: "builtin", a folder in the diffusers layout, or a Hugging Face id."""
@@ -288,11 +291,15 @@ def recipe_class(name: str) -> type[Recipe]:
 
 def settings_class(work: str) -> type[Recipe]:
     """Return the settings of a job, by the name of its recipe or of other work; raises ValueError as `recipe_class`."""
-    if work != EVALUATE:
-        return recipe_class(work)
-    from orchestrator.contract.evaluation import Evaluation  # which is made of a Recipe
+    if work == EVALUATE:
+        from orchestrator.contract.evaluation import Evaluation  # which is made of a Recipe
 
-    return Evaluation
+        return Evaluation
+    if work == DRAW_BATCH:
+        from orchestrator.contract.batch import BatchDrawing
+
+        return BatchDrawing
+    return recipe_class(work)
 
 
 def to_hyperparameters(recipe: Recipe) -> dict[str, str]:

@@ -14,6 +14,7 @@ from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.jobs.heartbeat import Heartbeat, Silence
+from orchestrator.requests import Made
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
@@ -65,7 +66,7 @@ class _Attempt(NamedTuple):
     """What the log says of the latest attempt."""
 
     progress: str
-    """Optimizer steps it did, or images that an evaluation drew, in words; empty when it did no step."""
+    """Optimizer steps it did, or images that an evaluation or a batch drew, in words; empty when it did no step."""
     failed: Failed | None
     """The failure it reported."""
     last_lines: list[str]
@@ -81,14 +82,14 @@ def explain(
     now: float | None = None,
 ) -> Explanation:
     """Explain a status by the log of the latest attempt, which is read once; `now` is in seconds since 1970."""
-    attempt = _read(log, evaluates=description.evaluates)
+    attempt = _read(log, draws=description.makes is not Made.ADAPTER)
     status, name, stage = description.status, description.name, description.stage
     evidence: tuple[str, ...] = ()
     match status:
         case JobStatus.FAILED | JobStatus.STOPPED:
             diagnosis = _diagnosis(description, attempt)
             why = _why_ended(description, diagnosis)
-            kept = _what_is_kept(attempt, checkpoint_step, evaluates=description.evaluates)
+            kept = _what_is_kept(attempt, checkpoint_step, draws=description.makes is not Made.ADAPTER)
             cause = f"{why} {kept}"
             next_step = _after_early_end(description, attempt, diagnosis)
             if status is JobStatus.FAILED:
@@ -126,7 +127,7 @@ def explain(
 
 
 def without_result(problem: OrchestratorError) -> Explanation:
-    """Explain a complete job whose adapter, or evaluation, cannot be used."""
+    """Explain a complete job whose adapter, evaluation or images cannot be used."""
     return Explanation(
         status=JobStatus.COMPLETED,
         cause=f"It is complete, but its result cannot be used. {problem.message}",
@@ -135,8 +136,8 @@ def without_result(problem: OrchestratorError) -> Explanation:
     )
 
 
-def _read(log: Iterable[str], *, evaluates: bool) -> _Attempt:
-    progress = "no image is drawn yet" if evaluates else ""
+def _read(log: Iterable[str], *, draws: bool) -> _Attempt:
+    progress = "no image is drawn yet" if draws else ""
     failed = None
     last_lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     heartbeat = Heartbeat()
@@ -149,7 +150,7 @@ def _read(log: Iterable[str], *, evaluates: bool) -> _Attempt:
                 progress = _done(step, of)
             case Resumed(step=step):
                 progress = _done(step)
-            case Item(done=done, of=of) if evaluates:
+            case Item(done=done, of=of) if draws:
                 progress = f"{done} of {counted(of, 'image')} are drawn"
             case Failed() as reported:
                 failed = reported
@@ -210,14 +211,14 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
     return "It failed without a reason."
 
 
-def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None, *, evaluates: bool) -> str:
+def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None, *, draws: bool) -> str:
     """Return how many steps are done, and where a retry starts if it can end otherwise."""
     steps = _steps_done(attempt, checkpoint_step)
     done = steps.capitalize()
     failed = attempt.failed
     if failed is not None and failed.kind in _SAME_AGAIN:
         return f"{done}. A retry would end in the same way."
-    if evaluates:
+    if draws:
         return f"{done}. A retry draws those that are missing."
     if checkpoint_step is None:
         return f"{done}. A retry starts from the beginning."

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from orchestrator.adapters.evaluations import Outcome, inspect_evaluation
+from orchestrator.adapters.images import inspect_images
 from orchestrator.adapters.registry import AGAIN, inspect, made_again
 from orchestrator.aws.instances import instances
 from orchestrator.contract.command_line import command
@@ -16,7 +17,7 @@ from orchestrator.jobs.explanation import Explanation, explain, without_result
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
 from orchestrator.planning.training_request import is_job_of
-from orchestrator.requests import Request, identity_of, is_evaluation
+from orchestrator.requests import Made, Request, identity_of, made_by
 from orchestrator.targets.base import BilledAttempt, JobDescription, JobStatus, Target, deleting
 
 _LIST = command("jobs", "list")
@@ -110,13 +111,15 @@ class Job:
             return explain(description, [error.message], checkpoint_step)
 
     def finished(self) -> Outcome:
-        """Look at the adapter or the evaluation of a complete job: what it says, or why it cannot be used."""
+        """Look at what a complete job made: what it says, or why it cannot be used."""
         store = self.target.store
         try:
             description = self.describe()
             prefix = store.name(description.output)
-            if description.evaluates:
+            if description.makes is Made.EVALUATION:
                 return inspect_evaluation(store, prefix, self.name)
+            if description.makes is Made.IMAGES:
+                return inspect_images(store, prefix, self.name)
             found = inspect(store, prefix)
         except OrchestratorError as error:
             return Outcome(problem=error)
@@ -194,7 +197,7 @@ def _restart(job: Job, request: Request, status: JobStatus) -> Submission:
 
 
 def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
-    if is_evaluation(request):  # nothing is lost: the images that it has drawn are kept
+    if made_by(request) is not Made.ADAPTER:  # nothing is lost: the images that it has drawn are kept
         return _start(job, request, lambda: job.target.resume(job.name, request))
     step = job.target.checkpoint_step(job.name)
     if step is None:

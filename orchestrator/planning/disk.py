@@ -39,6 +39,8 @@ class DiskUse(BaseModel):
 
 def disk_use(recipe: Recipe, size: ModelSize | None, inputs: int) -> DiskUse | None:
     """Return what a job with so many bytes of inputs writes at most, or None when the size of its model is unknown."""
+    if recipe.shares_images:  # with the checkpoints, and where they are published
+        return DiskUse(checkpoints=0, adapter=0, images=_COPIES_OF_RESULT * _image_bytes(recipe), inputs=inputs)
     result = result_bytes(recipe, size)
     if not result:
         return None

@@ -173,17 +173,18 @@ def work_of(recipe: Recipe, size: ModelSize | None) -> Work | None:
     )
 
 
-def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu) -> Duration | None:
+def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu, devices: int = 1) -> Duration | None:
     """Return how long a job runs on instances with a GPU, or None when its operations or the GPU's rate are unknown.
 
     That is the time to start the container, to download the model, for all steps and images, and to upload the result.
-    A step takes as long as its operations or as the start of its kernels, whichever is longer.
+    A step takes as long as its operations or as the start of its kernels, whichever is longer. Images are drawn by so
+    many `devices`, each its share.
     """
     peak = rate(gpu.name)
     work = work_of(recipe, size)
     if size is None or peak is None or work is None:
         return None
-    images = recipe.images_drawn
+    images = math.ceil(recipe.images_drawn / devices)
     in_a_batch = images_at_once(recipe.resolution, gpu=True)
     batches = math.ceil(images / in_a_batch)
     training_peak = peak.operations(_precision(recipe))

@@ -26,12 +26,11 @@ from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.settings import Settings
 from orchestrator.specs.base_model import Hub
-from orchestrator.specs.job import MAX_NAME, JobSpec
+from orchestrator.specs.job import JobSpec
 from orchestrator.storage.hash_cache import HashCache
 from orchestrator.storage.tree import Tree, tree_of_files, tree_of_folder
 
 _DATA = "data"
-_SUFFIX = "-evaluation"
 
 
 def evaluation_settings(
@@ -55,14 +54,6 @@ def evaluation_settings(
         "resolution": drawn.size,
         **given,
     }
-
-
-def evaluation_name(adapter: str) -> str:
-    """Return what the job of an adapter's evaluation is called, before its digits."""
-    characters = [character if character.isascii() and character.isalnum() else " " for character in adapter]
-    words = "".join(characters).split()
-    name = "-".join(words)[: MAX_NAME - len(_SUFFIX)].rstrip("-")
-    return f"{name or 'adapter'}{_SUFFIX}"
 
 
 def prepare_evaluation(

@@ -108,7 +108,10 @@ def _placed(
     model_size = size.of_source(spec.base_model)
     kept_bytes = recipe.keep_checkpoints * checkpoint_bytes(recipe, model_size)
     upload = upload_seconds(recipe, model_size)
-    expected = on_gpu(recipe, model_size, chosen.gpu)
+    devices = 1
+    if recipe.shares_images:
+        devices = compute.instance_count * chosen.gpus
+    expected = on_gpu(recipe, model_size, chosen.gpu, devices)
     seconds = _runtime(spec, chosen, region, expected, upload)
     likely_usd = None
     if expected is not None:

@@ -115,6 +115,8 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         scorer = spec.scorer.as_uri()
     if spec.recipe.trains:
         output = settings.adapters / (spec.name or job_name(spec, identity))
+    elif spec.recipe.shares_images:
+        output = settings.images / job_name(spec, identity)
     else:  # what is measured anew replaces nothing
         output = settings.evaluations / job_name(spec, identity)
     inputs = JobInputs(

@@ -117,6 +117,9 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
     if inputs.scorer is not None:
         uris[SCORER_CHANNEL] = inputs.scorer
     channels = [_channel(name, uri) for name, uri in uris.items()]
+    machines = {}
+    if spec.recipe.shares_images:  # on this machine as many processes
+        machines = {"ResourceConfig": {"InstanceCount": spec.compute.instance_count}}
     return {
         "TrainingJobName": job_name(spec, inputs.identity),
         "AlgorithmSpecification": {
@@ -129,6 +132,7 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
             "S3OutputPath": inputs.output,
             "CompressionType": "NONE",
         },
+        **machines,
         "Tags": [tag(IDENTITY_TAG, inputs.identity)],
     }
 

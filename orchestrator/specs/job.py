@@ -149,3 +149,14 @@ def is_name(text: str) -> bool:
     if len(text) > MAX_NAME:
         return False
     return _NAME.fullmatch(text) is not None
+
+
+def job_name_of(text: str, suffix: str, otherwise: str) -> str:
+    """Return the name of a job that is called after something, before its digits: "my dog" is "my-dog-evaluation".
+
+    `otherwise` takes the place of a text without a letter or digit that a name may have.
+    """
+    characters = [character if character.isascii() and character.isalnum() else " " for character in text]
+    words = "".join(characters).split()
+    name = "-".join(words)[: MAX_NAME - len(suffix)].rstrip("-")
+    return f"{name or otherwise}{suffix}"

@@ -97,7 +97,8 @@ def _result_of_job(entry: Entry, job: Job) -> JobResult:
     if description.status is not JobStatus.COMPLETED:
         explanation = job.explain()
         return result.model_copy(update={"why": explanation.cause, "next_step": explanation.next_step})
-    manifest, problem, _ = job.finished()
+    finished = job.finished()
+    manifest, problem = finished.manifest, finished.problem
     if problem is not None:
         return result.model_copy(update={"why": problem.message, "next_step": problem.next_step})
     found = {

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from orchestrator.errors import JobError, OrchestratorError
-from orchestrator.requests import Request
+from orchestrator.requests import Made, Request
 from orchestrator.storage import Store
 from orchestrator.targets.names import TargetName
 
@@ -112,9 +112,9 @@ class JobDescription(BaseModel):
     next_step: str | None = None
     """The next command or what to change, if the job itself says so."""
     output: str
-    """URI of its adapter, or of its evaluation."""
-    evaluates: bool = False
-    """Whether it measures an adapter instead of training one."""
+    """URI of its adapter, or of whatever else it makes."""
+    makes: Made = Made.ADAPTER
+    """What it makes: an adapter, the evaluation of one, or images."""
     scorer: str | None = None
     """URI of the CLIP that measures its figures; None for the base model's own."""
     region: str | None = None
@@ -153,7 +153,7 @@ class Target(Protocol):
     def discard(self, name: str, *, adapter: bool = False) -> None:
         """Delete an ended job and its files, with `adapter` its adapter too; raises JobError while it runs.
 
-        What an evaluation left on this machine is among its files; in a bucket it stays.
+        What an evaluation or a batch left on this machine is among its files; in a bucket it stays.
         """
 
     def describe(self, name: str) -> JobDescription:

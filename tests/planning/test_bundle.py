@@ -75,7 +75,12 @@ def changed(checkout: Path, *names: str) -> set[BundleKind]:
 
 def test_an_edit_of_the_server_changes_no_training_job_and_the_other_way_round(checkout: Path) -> None:
     assert changed(checkout, "entrypoints/serve.py", "entrypoints/serving/slots.py") == {BundleKind.SERVING}
-    training = ("entrypoints/train.py", "entrypoints/launch.py", "entrypoints/recipes/new.py")
+    training = (
+        "entrypoints/train.py",
+        "entrypoints/launch.py",
+        "entrypoints/draw_batch.py",
+        "entrypoints/recipes/new.py",
+    )
     assert changed(checkout, *training, "entrypoints/training/new.py") == {BundleKind.TRAINING}
     assert changed(checkout, "entrypoints/models/new.py") == set(BundleKind)
     assert changed(checkout, "orchestrator/contract/new.py") == set(BundleKind)

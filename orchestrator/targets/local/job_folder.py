@@ -29,6 +29,7 @@ from typing import IO, NamedTuple
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from orchestrator.contract.adapter import MANIFEST_FILE
+from orchestrator.contract.batch_result import index_file
 from orchestrator.contract.checkpoints import FILES as CHECKPOINT_FILES
 from orchestrator.contract.checkpoints import step_of
 from orchestrator.contract.command_line import command
@@ -36,7 +37,7 @@ from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Request, channel_uris, identity_of, is_evaluation, scorer_of
+from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.local.stored_request import require_usable
@@ -54,6 +55,14 @@ _DAMAGED = "Its state.json is missing or damaged, so it is not known how it ende
 _ASKED_TO_STOP = "It was asked to stop; its state.json is missing or damaged, so no more is known."
 _PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 """Those that limit the processors which torch uses."""
+
+
+_MANIFESTS = {
+    Made.ADAPTER: MANIFEST_FILE,
+    Made.EVALUATION: EVALUATION_FILE,
+    Made.IMAGES: index_file(0, 1),  # this machine is the only host
+}
+"""The file that is written last of what a job makes."""
 
 
 class AttemptState(BaseModel):
@@ -300,7 +309,7 @@ class JobFolder:
             failure_reason=outcome.reason,
             next_step=outcome.next_step,
             output=request["OutputDataConfig"]["S3OutputPath"],
-            evaluates=is_evaluation(request),
+            makes=made_by(request),
             scorer=scorer_of(request),
         )
 
@@ -357,7 +366,7 @@ class JobFolder:
     def _published(self) -> datetime | None:
         """Return when this job published its result; None when it did not, or another job's lies there."""
         try:
-            manifest = EVALUATION_FILE if is_evaluation(self.request()) else MANIFEST_FILE
+            manifest = _MANIFESTS[made_by(self.request())]
             owner = owner_file(self.output).read_text(encoding="utf-8")
             written = (self.output / manifest).stat().st_mtime
         except (OSError, ValueError):

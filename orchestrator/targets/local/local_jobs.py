@@ -109,7 +109,7 @@ class LocalJobs:
                 self._start_worker(job, lock, ticket)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended or queued job, its files and its evaluation, with `adapter` its adapter too.
+        """Delete an ended or queued job, its files, its evaluation or images, with `adapter` its adapter too.
 
         Raises JobError if it runs.
         """
@@ -120,6 +120,7 @@ class LocalJobs:
             if adapter:
                 withdraw(job.output, job)
             withdraw(self.settings.evaluations / job.name, job)
+            withdraw(self.settings.images / job.name, job)
             job.discard()
 
     def _leave_queue(self, job: JobFolder) -> None:

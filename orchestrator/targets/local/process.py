@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-from orchestrator.contract.environment import CACHE_VARIABLE, DEFAULT_ROOT, ROOT_VARIABLE
+from orchestrator.contract.environment import CACHE_VARIABLE, DEFAULT_ROOT, RANKS_VARIABLE, ROOT_VARIABLE
 from orchestrator.errors import JobError, MachineError
 from orchestrator.requests import BUNDLE_CHANNEL
 from orchestrator.settings import Settings
@@ -88,6 +88,9 @@ def _variables(launch: Launch) -> dict[str, str]:
         import_path.append(inherited)
     variables["PYTHONPATH"] = os.pathsep.join(import_path)
     variables["PYTHONDONTWRITEBYTECODE"] = "1"
+    resources = launch.request.get("ResourceConfig")
+    if resources is not None:  # of a job whose work processes share as instances do
+        variables[RANKS_VARIABLE] = str(resources["InstanceCount"])
     variables[ROOT_VARIABLE] = str(root)
     variables[CACHE_VARIABLE] = str(launch.cache)
     return variables

@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.contract.adapter import AdapterManifest
+from orchestrator.contract.batch_result import DrawnImages
 from orchestrator.contract.command_line import command
 from orchestrator.contract.evaluation_result import EvaluationResult
 from orchestrator.errors import JobError
-from orchestrator.requests import is_evaluation
+from orchestrator.requests import Made, made_by
 from orchestrator.storage import scratch_folder, sync_tree, write_atomically
 from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.job_folder import JobFolder, owner_file
+
+_Kind = AdapterManifest | EvaluationResult | DrawnImages
+_KINDS: dict[Made, type[_Kind]] = {
+    Made.ADAPTER: AdapterManifest,
+    Made.EVALUATION: EvaluationResult,
+    Made.IMAGES: DrawnImages,
+}
+"""What says of each thing that a job makes which files belong to it."""
 
 
 def reserve(adapter: Path, job: JobFolder) -> None:
@@ -30,7 +39,7 @@ def reserve(adapter: Path, job: JobFolder) -> None:
 
 
 def withdraw(adapter: Path, job: JobFolder) -> None:
-    """Delete the adapter of `job`, or its evaluation, and give up the folder; another job's stays."""
+    """Delete what `job` has made, and give up the folder; another job's stays."""
     if not owner_file(adapter).exists():
         return
     with _locked_owner(adapter) as file:
@@ -47,15 +56,11 @@ def publish(source: Path, adapter: Path, job: JobFolder) -> None:
 
     Raises JobError when it is damaged or another job owns the folder.
     """
-    what = "adapter"
-    kind: type[AdapterManifest | EvaluationResult] = AdapterManifest
-    if is_evaluation(job.request()):
-        what = "evaluation"
-        kind = EvaluationResult
-    damaged = _damage(source, kind)
+    made = made_by(job.request())
+    damaged = _damage(source, _KINDS[made])
     if damaged:
         retry = command("jobs", "retry", job.name)
-        raise JobError(f"The {what} is damaged: {damaged}.", next_step=retry)
+        raise JobError(f"The {made} that it made cannot be used: {damaged}.", next_step=retry)
     reserve(adapter, job)
     with scratch_folder(adapter.parent) as staging:
         copy = staging / "new"
@@ -106,8 +111,8 @@ def base_model_of(adapter: Path, jobs: Path) -> Path | None:
     return JobFolder(jobs / owner).base_model()
 
 
-def _damage(folder: Path, kind: type[AdapterManifest | EvaluationResult]) -> str:
-    """Return what is wrong with an adapter or an evaluation; empty when nothing is."""
+def _damage(folder: Path, kind: type[_Kind]) -> str:
+    """Return what is wrong with what a job made; empty when nothing is."""
     try:
         manifest = kind.read(folder)
         return ", ".join(manifest.damaged_files(folder))

@@ -20,7 +20,7 @@ from orchestrator.errors import AccountError, JobError, JobExistsError, Orchestr
 from orchestrator.requests import (
     IDENTITY_TAG,
     Request,
-    is_evaluation,
+    made_by,
     moved,
     renamed,
     scorer_of,
@@ -121,7 +121,7 @@ class SageMakerTarget:
             ended=latest.get("TrainingEndTime"),
             failure_reason=_reason(latest),
             output=output,
-            evaluates=is_evaluation(latest),
+            makes=made_by(latest),
             scorer=scorer_of(latest),
             region=self.aws.region,
             instance_type=resources.get("InstanceType"),

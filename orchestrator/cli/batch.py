@@ -1,0 +1,209 @@
+"""`draw-batch`: many images from a file of prompts, as a job."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.completion import folders
+from orchestrator.cli.job_options import check_target, turn_of, turn_options
+from orchestrator.cli.output import json_option, print_facts, print_json, say
+from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.contract.command_line import command
+from orchestrator.targets.names import TARGET_NAMES, TargetName
+
+if TYPE_CHECKING:
+    from orchestrator.cli.asked_batch import AskedBatch
+    from orchestrator.settings import Settings
+    from orchestrator.targets.base import Target
+
+_DRAWN = (
+    click.option("--n", "n", metavar="N", type=int, help="Images of each line, with one seed after another."),
+    click.option("--seed", type=int, help="Seed of the first image of a line; as the adapter's own when left out."),
+    click.option("--steps", type=int, help="Denoising steps; as the adapter's own when left out."),
+    click.option("--guidance", type=float, help="Guidance scale; as the adapter's own when left out."),
+    click.option("--size", metavar="PIXELS", type=int, help="Side of the square images; as the adapter's own."),
+    click.option("--scheduler", metavar="NAME", help="How steps are taken: ddim, dpm++, euler, ..."),
+    click.option("--negative", metavar="PROMPT", help="What not to draw."),
+)
+_JOB = (
+    click.option("--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to draw."),
+    click.option(
+        "--instances",
+        metavar="N",
+        type=int,
+        default=1,
+        help="Share the images among N instances; on this machine, N processes.",
+    ),
+    click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
+    click.option("--spot", is_flag=True, default=None, help="On SageMaker: spot instances."),
+    click.option("--max-usd", metavar="USD", help="On SageMaker: what the job may cost; sets its time limit."),
+    click.option("--restart", is_flag=True, help="Start the same job again from its beginning."),
+    click.option("--dry-run", is_flag=True, help="Show what would be started and start nothing."),
+    click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending."),
+    click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job."),
+)
+
+
+def batch_options(function: Any) -> Any:  # click's decorators take any function
+    """Decorate a command with what all lines of a batch share, and how its job is run."""
+    function = turn_options(function)
+    for option in reversed((*_DRAWN, *_JOB)):
+        function = option(function)
+    return function
+
+
+@click.command("draw-batch")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--adapter",
+    metavar="NAME[:WEIGHT]",
+    multiple=True,
+    help="Adapter of lines that name none, with its strength: dog:0.8; several add up.",
+)
+@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
+@click.option("-o", "output", metavar="DIR", shell_complete=folders, help="Collect the images there, with an index.")
+@batch_options
+@json_option
+def draw_batch(file: Path, **given: Any) -> int:
+    """Draw many images: each line of FILE is a prompt, or a JSON object with more.
+
+    Fields of a line: prompt, id, seed or seeds, n, negative, adapters (["dog:0.8", {"name": "ink", "weight": 0.5}]),
+    steps, guidance, size, scheduler.
+
+    A job that was stopped, or lost some of its instances, goes on when the command is typed again: images that are
+    drawn are kept.
+
+    \b
+    draw-batch prompts.txt --adapter dog -o images
+    draw-batch prompts.jsonl --target sagemaker --instances 4 --max-usd 20 -o images
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    return start_batch(file, given)
+
+
+def start_batch(file: Path, given: dict[str, Any]) -> int:
+    """Check a batch, start its job, collect its images where that was asked for, and return the exit code.
+
+    `given` are the options of `draw_batch`.
+    """
+    from orchestrator.cli.asked_batch import ask_batch
+    from orchestrator.settings import Settings, typed_path
+
+    target = given["target"]
+    check_target(target, given)
+    output = given.pop("output")
+    folder = None if output is None else typed_path(output)
+    dry_run = given.pop("dry_run")
+    yes = given.pop("yes")
+    start = Start(
+        resume=False,
+        restart=given.pop("restart"),
+        detach=given.pop("detach"),
+        as_json=given.pop("as_json"),
+        fallback=False,
+        wait_minutes=0,
+        queue=given.pop("queue"),
+        together=given.pop("together"),
+    )
+    turn_of(queue=start.queue, together=start.together)  # refuses both
+    settings = Settings.from_environment()
+    with TemporaryDirectory(prefix="orchestrator-") as temporary:
+        asked = ask_batch(file, settings, given, Path(temporary))
+        if target == TargetName.LOCAL:
+            return _draw_here(asked, settings, start, folder, dry_run=dry_run)
+        if dry_run:
+            if not start.as_json:
+                _show(asked)
+            show_without_calls(asked.spec, settings, asked.prepared, as_json=start.as_json)
+            return 0
+        return _draw_on_sagemaker(asked, settings, start, folder, yes=yes)
+
+
+def _draw_here(
+    asked: "AskedBatch",
+    settings: "Settings",
+    start: Start,
+    folder: Path | None,
+    *,
+    dry_run: bool,
+) -> int:
+    from orchestrator.adapters.images import require_own_folder
+    from orchestrator.cli.asked_batch import batch_facts
+    from orchestrator.cli.local_plan import expected_text
+    from orchestrator.cli.plans import NOT_STARTED
+    from orchestrator.planning.plan import plan_here, store_trees
+    from orchestrator.storage import FolderStore, folder_of
+    from orchestrator.targets.local.process import ProcessTarget
+
+    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
+    plan = plan_here(asked.spec, settings, asked.prepared)
+    name = plan.request["TrainingJobName"]
+    if folder is not None:
+        require_own_folder(folder, name)
+    warn(plan)
+    if dry_run and start.as_json:
+        print_json(plan.request)
+        return 0
+    if dry_run:
+        left = folder_of(plan.request["OutputDataConfig"]["S3OutputPath"])
+        expected = expected_text(asked.spec, target)
+        print_facts([("job", name), *batch_facts(asked), ("expected", expected), ("folder", str(left))])
+        say(NOT_STARTED, err=True)
+        return 0
+    settings.require_writable()
+    store_trees(plan, FolderStore(settings.store))
+    if not start.as_json and not target.has(name):
+        say(f"Expected duration: {expected_text(asked.spec, target)}", err=True)
+    code = begin(plan, target, start)
+    return _collected(code, target, name, folder)
+
+
+def _draw_on_sagemaker(
+    asked: "AskedBatch", settings: "Settings", start: Start, folder: Path | None, *, yes: bool
+) -> int:
+    from orchestrator.adapters.images import require_own_folder
+    from orchestrator.models.mirrored import NOT_ASKED
+    from orchestrator.planning.plan import plan_on_sagemaker
+    from orchestrator.targets.opening import open_target
+
+    account = settings.account()
+    # The name does not depend on what the account says of a mirrored model.
+    plan = plan_on_sagemaker(asked.spec, settings, account, asked.prepared, NOT_ASKED)
+    name = plan.request["TrainingJobName"]
+    if folder is not None:
+        require_own_folder(folder, name)
+    if not start.as_json:
+        _show(asked)
+    code = start_on_sagemaker(asked.spec, settings, account, asked.prepared, start, yes=yes)
+    return _collected(code, open_target(TargetName.SAGEMAKER, settings), name, folder)
+
+
+def _show(asked: "AskedBatch") -> None:
+    """Say what is drawn, beside the plan of its job."""
+    from orchestrator.cli.asked_batch import batch_facts
+
+    for label, value in batch_facts(asked):
+        say(f"{label}: {value}", err=True)
+
+
+def _collected(code: int, target: "Target", name: str, folder: Path | None) -> int:
+    """Collect the images of a job that is complete, and return the exit code."""
+    from orchestrator.adapters.images import collect
+    from orchestrator.jobs.job import Job
+    from orchestrator.targets.base import JobStatus
+
+    if folder is None or code != 0:
+        return code
+    job = Job(target, name)
+    description = job.describe()
+    if description.status is not JobStatus.COMPLETED:
+        wait = command("jobs", "wait", name)
+        say(f"Nothing is collected yet: {wait}  # then type this command again", err=True)
+        return code
+    finished = job.finished()
+    if finished.images is None or finished.problem is not None:
+        raise finished.problem or AssertionError(f"{name} is complete and says nothing of its images")
+    index = collect(target.store, target.store.name(description.output), finished.images, folder, name)
+    say(f"Images: {len(finished.images.images)} in {folder}, listed in {index}", err=True)
+    return code
