@@ -112,7 +112,16 @@ class Settings(BaseModel):
 
     def require_writable(self) -> None:
         """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
-        folders = (self.home, self.jobs, self.adapters, self.evaluations, self.images, self.endpoints, self.sweeps, self.store)
+        folders = (
+            self.home,
+            self.jobs,
+            self.adapters,
+            self.evaluations,
+            self.images,
+            self.endpoints,
+            self.sweeps,
+            self.store,
+        )
         for folder in folders:
             existing = _existing(folder)
             if not existing.is_dir():

@@ -77,9 +77,7 @@ def mixed(materials: Materials) -> Found:
             }
             seconds = in_turns(variants, rounds)
             drawn = ours.draw(fresh_requests.requests(names))
-        figures.append(
-            Figure(what=f"time, {model.name}", value=ratio(seconds, MIXED, BASE), unit="x", bar=MIXED_BAR)
-        )
+        figures.append(Figure(what=f"time, {model.name}", value=ratio(seconds, MIXED, BASE), unit="x", bar=MIXED_BAR))
         together = median(one.largest_batch for one in drawn)
         notes.append(f"{model.name}: {medians(seconds)}; {together:.0f} requests share a step.")
     return Found(figures=tuple(figures), notes=tuple(notes))

@@ -190,12 +190,8 @@ def hostile_adapters(places: Path, mark: Path) -> Mapping[str, Adapter]:
         "manifest: nested": manifest_text(b"[" * 100_000),
         "manifest: binary": manifest_text(bytes(range(256))),
         "manifest: 30 MB": manifest_text(b'{"recipe": "' + b"x" * 30_000_000 + b'"}'),
-        "manifest: a file elsewhere": manifest_value(
-            files={"../../../../etc/passwd": {"sha256": "0" * 64, "size": 1}}
-        ),
-        "manifest: another base model": manifest_value(
-            base_model={"id": "x", "fingerprint": "0" * 64, "family": "sd"}
-        ),
+        "manifest: a file elsewhere": manifest_value(files={"../../../../etc/passwd": {"sha256": "0" * 64, "size": 1}}),
+        "manifest: another base model": manifest_value(base_model={"id": "x", "fingerprint": "0" * 64, "family": "sd"}),
         "manifest: an unknown kind": manifest_value(kind="module"),
         "manifest: whole weights": manifest_value(kind="full", parts=["unet"]),
         "manifest: a word that it has not": manifest_value(kind="embedding", trigger="<x>"),

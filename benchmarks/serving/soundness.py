@@ -200,9 +200,7 @@ def others(statuses: Mapping[int, int]) -> int:
     return sum(number for status, number in statuses.items() if status not in expected)
 
 
-async def fuzz(
-    state: State, names: Names, versions: Mapping[str, Path], count: int
-) -> tuple[list[Answered], int]:
+async def fuzz(state: State, names: Names, versions: Mapping[str, Path], count: int) -> tuple[list[Answered], int]:
     """Send requests and change names at the same time, through the server's routes; return answers and changes."""
     dice = random.Random(0)  # noqa: S311 - a trace
     transport = httpx.ASGITransport(app=make_app(state))

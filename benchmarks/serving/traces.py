@@ -139,7 +139,9 @@ def poisson_figures(load: float, served: dict[str, list[Served]]) -> list[Figure
     """Return how ours compares at one rate of arrivals."""
     response = {name: mean(seconds for one in found for seconds in one.responses) for name, found in served.items()}
     throughput = {name: median(one.throughput for one in found) for name, found in served.items()}
-    waits = {name: percentile([seconds for one in found for seconds in one.waits], 0.99) for name, found in served.items()}
+    waits = {
+        name: percentile([seconds for one in found for seconds in one.waits], 0.99) for name, found in served.items()
+    }
     more = throughput[OURS] / throughput[SERIAL]
     slower = response[OURS] / response[SERIAL]
     longer = waits[OURS] / max(waits[SERIAL], 1e-9)
