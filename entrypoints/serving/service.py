@@ -159,7 +159,8 @@ class Service:
             require_drawable(name, weight, one)
             adapters.append(UsedAdapter(name, weight, one))
             if one.word is not None:
-                words[one.word.word] = one.word
+                other = words.setdefault(one.word.word, one.word)
+                require_same(other, one.word)
         loop = asyncio.get_running_loop()
         begin, shown = await loop.run_in_executor(self._decoders, self._pictures, wanted)
         controls = []
@@ -255,6 +256,16 @@ def require_map(control: generation.Control) -> None:
         f"This server computes no {control.kind} maps: that takes a network of its own.",
         'send the map itself, with "is_map": true',
     )
+
+
+def require_same(one: ServedWord, other: ServedWord) -> None:
+    """Raise TrainingError("prompt") for two words that are written alike."""
+    if one.sha256 != other.sha256:
+        raise TrainingError(
+            "prompt",
+            f'Two adapters of the request have each learned a word "{one.word}".',
+            "draw with one of them alone",
+        )
 
 
 def require_network(name: str, adapter: ServedAdapter) -> nn.Module:
