@@ -205,7 +205,11 @@ class Service:
             if failure is None:
                 raise unreadable(registered.name, error) from error
             kind = failure.kind if failure.kind in NO_ROOM else KIND
-            raise TrainingError(kind, failure.message, failure.next_step) from error
+            raise TrainingError(
+                kind,
+                failure.message,
+                failure.next_step,
+            ) from error
         self.metrics.load_seconds.labels("memory").observe(time.perf_counter() - opened)
         return adapter
 
@@ -231,7 +235,11 @@ def unreadable(name: str, error: Exception) -> TrainingError:
     )
 
 
-def require_drawable(name: str, weight: float, adapter: ServedAdapter) -> None:
+def require_drawable(
+    name: str,
+    weight: float,
+    adapter: ServedAdapter,
+) -> None:
     """Raise TrainingError("adapter") for a ControlNet, and for a weight that an adapter cannot have."""
     if adapter.network is not None:
         raise TrainingError(

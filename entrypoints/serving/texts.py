@@ -145,7 +145,12 @@ class TextReader:
         self._readers.move_to_end(key)
         return self._readers[key]
 
-    def _teach(self, tokenizer: CLIPTokenizer, word: str, vectors: int) -> None:
+    def _teach(
+        self,
+        tokenizer: CLIPTokenizer,
+        word: str,
+        vectors: int,
+    ) -> None:
         """Add a word to a tokenizer; raises TrainingError("token") when it knows it, or a part of it, already.
 
         It would be read by the rows that it has, and the words behind it by one another's.
@@ -154,4 +159,8 @@ class TextReader:
         first = add_word(self.base, tokenizer, word, vectors)
         if first != before or len(tokenizer) != before + vectors:
             message = f'The word "{word}" is one that this model, or another word of the request, has already.'
-            raise TrainingError("token", message, "draw with one of them alone")
+            raise TrainingError(
+                "token",
+                message,
+                "draw with one of them alone",
+            )
