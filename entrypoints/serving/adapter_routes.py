@@ -25,6 +25,8 @@ from orchestrator.contract.problem import problems_of
 
 ALIAS_HEADER = "X-Amzn-SageMaker-Adapter-Alias"
 """What messages call an adapter whose name is SageMaker's own."""
+MOST_BYTES = 2**16
+"""Of the body of a registration."""
 HASH_HEADER = "X-Orchestrator-Adapter-Sha256"
 """What was registered, in the answer."""
 
@@ -80,7 +82,7 @@ async def register(request: Request) -> Response:
 
 async def registration_of(request: Request) -> Registration:
     """Return what is to be registered; raises Refused(422)."""
-    content = await body_of(request)
+    content = await body_of(request, MOST_BYTES)
     values: Mapping[str, Any] = dict(request.query_params)
     try:
         if content:

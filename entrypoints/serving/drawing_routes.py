@@ -29,6 +29,8 @@ from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
 
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
+SMALL_BYTES = 2**16
+"""Of a body that is read at once; others are read beside what else the server answers."""
 LATE_SECONDS = 1.0
 """After its deadline, in which the thread that draws may still say itself that a request is late."""
 _OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
@@ -83,7 +85,11 @@ async def answered(
     state.require_room()  # before its body is read
     content = await body_of(request)
     try:
-        asked = with_adapter(read(content), one_header(request, ADAPTER_HEADER))
+        if len(content) > SMALL_BYTES:
+            asked = await asyncio.to_thread(read, content)
+        else:
+            asked = read(content)
+        asked = with_adapter(asked, one_header(request, ADAPTER_HEADER))
         media_type = media_type_of(request.headers.get("accept"), asked)
         asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:

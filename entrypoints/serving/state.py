@@ -224,16 +224,16 @@ async def require_token(request: Request) -> None:
         )
 
 
-async def body_of(request: Request) -> bytes:
+async def body_of(request: Request, most: int = MOST_BODY_BYTES) -> bytes:
     """Return the body of a request; raises Refused(413) before more than the limit is read."""
     parts = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > MOST_BODY_BYTES:
+        if size > most:
             raise Refused(
                 413,
-                f"The body is larger than {MOST_BODY_BYTES:,} bytes.",
+                f"The body is larger than {most:,} bytes.",
                 "send smaller pictures",
             )
         parts.append(part)
