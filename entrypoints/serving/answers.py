@@ -44,11 +44,13 @@ def media_type_of(accept: str | None, asked: Asked) -> str:
         wanted = entry.partition(";")[0].strip().lower()
         if wanted in FORMATS:
             return wanted
+        if wanted == EVENTS:
+            return EVENTS
         if wanted in (JSON, "*/*", "application/*"):
             return JSON
         if wanted == "image/*":
             return "image/png"
-    raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, *FORMATS])}")
+    raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, EVENTS, *FORMATS])}")
 
 
 def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn], media_type: str) -> Answer:

@@ -29,7 +29,8 @@ def make_app(state: State) -> FastAPI:
     app.add_exception_handler(Refused, refusal)
     app.add_exception_handler(HTTPException, refusal)
     app.add_middleware(Counted, state=state)
-    app.add_api_route("/ping", ping, methods=["GET", "POST"])
+    app.add_api_route("/ping", ping, methods=["GET"])
+    app.add_api_route("/ping", ping, methods=["POST"])
     app.add_api_route("/readyz", ready, methods=["GET"])
     app.add_api_route("/status", status, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"])
@@ -68,7 +69,10 @@ async def ready(request: Request) -> Response:
     state = state_of(request)
     if not state.is_healthy:
         return Response(status_code=503)
-    state.require_room()
+    try:
+        state.require_room()
+    except Refused as error:
+        raise Refused(503, error.message, error.next_step, error.headers) from error
     return Response(status_code=200)
 
 

@@ -93,6 +93,14 @@ class Parameters(BaseModel):
     """Images of each prompt."""
     strength: float | None = None
     """With `image`: the share of the steps that are taken."""
+    adapters: list[Any] = []
+    """As beside `parameters`: Hugging Face's client puts everything that it does not know in here."""
+    loras: list[Any] = []
+    """Another name of `adapters`."""
+    embeddings: list[Any] = []
+    """As beside `parameters`."""
+    controlnets: list[Any] = []
+    """As beside `parameters`."""
 
 
 class OwnBody(BaseModel):
@@ -161,7 +169,13 @@ class OpenAiBody(BaseModel):
     model: str | None = None
     """The name of an adapter; the base model when it is left out, or is none."""
     seed: Seed | None = None
-    """Of the first image: no part of OpenAI's own."""
+    """Of the first image: no part of OpenAI's own, as the three that follow."""
+    negative_prompt: str | None = None
+    """What not to draw."""
+    num_inference_steps: int | None = None
+    """Denoising steps."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance."""
     user: str | None = None
     """Ignored."""
     quality: str | None = None
@@ -224,7 +238,15 @@ def read_openai(content: bytes, defaults: Defaults) -> Asked:
         width = height = None
         if body.size not in (None, "auto"):
             width, height = map(int, str(body.size).split("x"))
-        parameters = Parameters(width=width, height=height, seed=body.seed, num_images_per_prompt=body.n)
+        parameters = Parameters(
+            width=width,
+            height=height,
+            seed=body.seed,
+            num_images_per_prompt=body.n,
+            negative_prompt=body.negative_prompt,
+            num_inference_steps=body.num_inference_steps,
+            guidance_scale=body.guidance_scale,
+        )
         adapters = []
         if body.model and body.model != defaults.base_model:
             adapters.append({"name": body.model})
@@ -259,10 +281,11 @@ def with_adapter(asked: Asked, name: str | None) -> Asked:
 
 def _of_own(body: OwnBody, defaults: Defaults) -> Asked:
     prompts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    within = body.parameters
     more: dict[str, Any] = {
-        "adapters": [*body.adapters, *body.loras],
-        "embeddings": body.embeddings,
-        "controls": body.controlnets,
+        "adapters": [*body.adapters, *body.loras, *within.adapters, *within.loras],
+        "embeddings": [*body.embeddings, *within.embeddings],
+        "controls": [*body.controlnets, *within.controlnets],
         "image": body.image,
         "mask": body.mask,
     }
@@ -312,7 +335,7 @@ def first_given(*values: Any) -> Any:
     return None
 
 
-def _body_schema(*models: type[BaseModel]) -> dict[str, Any]:
+def body_schema(*models: type[BaseModel]) -> dict[str, Any]:
     """Return what an operation of OpenAPI says of its JSON body: one of some models."""
     schemas = []
     for model in models:
@@ -335,6 +358,6 @@ def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _inlined(one, definitions) for key, one in value.items()}
 
 
-OWN_BODY = _body_schema(OwnBody, JumpStartBody)
-OPENAI_BODY = _body_schema(OpenAiBody)
+OWN_BODY = body_schema(OwnBody, JumpStartBody)
+OPENAI_BODY = body_schema(OpenAiBody)
 """For the server's own OpenAPI: bodies are read by this module, not by the framework."""

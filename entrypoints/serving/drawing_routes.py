@@ -31,7 +31,7 @@ ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
 LATE_SECONDS = 1.0
 """After its deadline, in which the thread that draws may still say itself that a request is late."""
-_OF_THE_REQUEST = ("control", "conditions", "image", "prompt")
+_OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
 """Kinds of failures of what a request brought along."""
 
 
@@ -85,6 +85,7 @@ async def answered(
     try:
         asked = with_adapter(read(content), one_header(request, ADAPTER_HEADER))
         media_type = media_type_of(request.headers.get("accept"), asked)
+        asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:
         raise Refused(422, str(error), error.problems[0].fix) from error
     except ValueError as error:
