@@ -1,13 +1,15 @@
 """The commands of endpoints where no server is needed: what they refuse and why, and what they plan."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from orchestrator.cli.durations import DURATION
+from orchestrator.contract.events import Failed, Listening, Phase, line_of
 from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served
+from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder
 from orchestrator.settings import Settings
 from tests.cli.run_here import Run, run_here
 
@@ -25,8 +27,6 @@ def plant(settings: Settings) -> Plant:
     """Make an endpoint whose command was interrupted before its server ran."""
 
     def make(name: str) -> None:
-        from datetime import UTC, datetime
-
         asked = Deployment(name=name, adapters=("dog",))
         served = Served(
             deployment=asked,
@@ -159,3 +159,92 @@ def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, se
     assert endpoint_names(context, parameter, "m") == ["mine"]
     assert endpoint_names(context, parameter, "x") == []
     assert adapter_lists(context, parameter, "cat,d") == ["cat,dog"]
+
+
+SERVING = (Listening(host="127.0.0.1", port=1), Phase(name="serving"))  # nobody listens on port 1
+
+
+@pytest.fixture
+def alive(plant: Plant, settings: Settings) -> Iterator[ServerFolder]:
+    """A server that seems to live: somebody holds its lock."""
+    plant("mine")
+    (server,) = EndpointFolder(settings.endpoints / "mine").servers()
+    with server.lock():
+        yield server
+
+
+def status_of(run: Run) -> str:
+    (listed,) = json.loads(run("endpoints", "list", "--json").output)
+    status: str = listed["status"]
+    return status
+
+
+def test_an_endpoint_that_starts_is_not_asked_and_not_collected(run: Run, alive: ServerFolder) -> None:
+    assert status_of(run) == "Creating"
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "mine is starting, and takes no requests yet" in said.errors
+    assert "There was nothing to delete" in run("endpoints", "gc").output
+    assert alive.exists()
+
+
+def test_a_server_that_does_not_answer_is_told_with_its_log(run: Run, alive: ServerFolder, settings: Settings) -> None:
+    alive.log.write_text("\n".join(map(line_of, SERVING)))
+    EndpointFolder(settings.endpoints / "mine").new_token()
+    assert status_of(run) == "InService"
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "does not answer on port 1" in said.errors
+    assert "endpoints logs mine" in said.errors
+    assert "listening on 127.0.0.1:1" in run("endpoints", "logs", "mine").output
+
+
+def test_an_endpoint_whose_token_is_gone_says_how_to_have_another(run: Run, alive: ServerFolder) -> None:
+    alive.log.write_text("\n".join(map(line_of, SERVING)))
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "The token of the endpoint mine is gone" in said.errors
+    assert "deploy mine --adapters dog" in said.errors
+
+
+def test_what_a_failed_server_said_is_printable_and_told_with_what_to_do(
+    run: Run, plant: Plant, settings: Settings
+) -> None:
+    plant("mine")
+    (server,) = EndpointFolder(settings.endpoints / "mine").servers()
+    server.log.write_text(line_of(Failed(kind="hub", message="no \x1b[31mnetwork")))
+    shown = run("endpoints", "show", "mine").output
+    assert "no \\x1b[31mnetwork" in shown
+    assert "--base-model FOLDER" in shown
+
+
+def test_an_endpoint_that_another_command_changes_is_left_alone_and_the_others_are_collected(
+    run: Run, plant: Plant, settings: Settings
+) -> None:
+    for name in ("mine", "other"):
+        plant(name)
+    with EndpointFolder(settings.endpoints / "mine").locked():
+        said = run("endpoints", "gc")
+    assert "Another command is changing the endpoint mine" in said.errors
+    assert "other: " in said.output
+    assert [entry["name"] for entry in json.loads(run("endpoints", "list", "--json").output)] == ["mine"]
+
+
+def test_what_an_interrupted_deletion_left_is_collected(run: Run, settings: Settings) -> None:
+    (settings.endpoints / ".gone-mine-00000000" / "servers").mkdir(parents=True)
+    assert ".gone-mine" in run("endpoints", "gc").output
+    assert list(settings.endpoints.iterdir()) == []
+
+
+def test_a_local_endpoint_is_not_scaled(run: Run, plant: Plant) -> None:
+    plant("mine")
+    said = run("endpoints", "scale", "mine", "1:4")
+    assert said.code == 9
+    assert "is one process on this machine" in said.errors
+
+
+def test_an_update_names_an_adapter_that_it_is_to_remove_and_has_not(run: Run, plant: Plant) -> None:
+    plant("mine")
+    said = run("endpoints", "update", "mine", "--remove", "dgo")
+    assert said.code == 2
+    assert 'mine has no adapter "dgo"; did you mean "dog"?' in said.errors
