@@ -17,6 +17,7 @@ import pytest
 
 from orchestrator.endpoints.deployment import Deployment, Lease
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
+from orchestrator.endpoints.local.calls import ServerCalls
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, ServerFolder
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.local.processes import Process
@@ -43,6 +44,14 @@ def process_of(settings: Settings, name: str = "mine") -> Process:
     state = answering.state()
     assert state is not None
     return state.process
+
+
+def running_port(settings: Settings) -> int:
+    answering = EndpointFolder(settings.endpoints / "mine").answering()
+    assert answering is not None
+    port = answering.progress().port
+    assert port is not None
+    return port
 
 
 def servers_of(settings: Settings) -> list[ServerFolder]:
@@ -105,6 +114,14 @@ def test_an_endpoint_is_deployed_once_and_its_adapters_change_without_a_restart(
     assert "runs already" in dict(same.facts)["status"]
     running.deploy(same)
     assert process_of(here) == process
+
+    # A command that is killed before it writes down what it has changed.
+    token_text = token.read_text()
+    (adapter,) = (here.endpoints / "mine" / "adapters").iterdir()
+    calls = ServerCalls("mine", running_port(here), token_text)
+    calls.json("POST", "/adapters", {"name": "left é/?", "src": str(adapter)})
+    running.deploy(same)
+    assert set(running.known_adapters("mine")) == {"dog"}
 
     changed = deployed(running, adapters=("cat",), slots=running.deployment("mine").slots, lease=LEASE)
     assert process_of(here) == process
