@@ -148,7 +148,7 @@ def test_durations_are_read_with_their_units(typed: str, seconds: int) -> None:
 def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, settings: Settings) -> None:
     import click
 
-    from orchestrator.cli.completion import adapter_lists, endpoint_names
+    from orchestrator.cli.completion import adapter_lists, adapters_of_endpoint, endpoint_names
     from orchestrator.cli.deploy import deploy
 
     plant("mine")
@@ -158,6 +158,9 @@ def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, se
     parameter = deploy.params[0]
     assert endpoint_names(context, parameter, "m") == ["mine"]
     assert endpoint_names(context, parameter, "x") == []
+    for endpoint, names in (("mine", ["dog"]), ("no such", []), (None, [])):
+        context.params["name"] = endpoint
+        assert adapters_of_endpoint(context, parameter, "d") == names
     assert adapter_lists(context, parameter, "cat,d") == ["cat,dog"]
 
 
