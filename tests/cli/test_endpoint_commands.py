@@ -1,13 +1,21 @@
 """The commands of endpoints where no server is needed: what they refuse and why, and what they plan."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
 
 import pytest
 
+from orchestrator.cli.deploying import Begin, begin
 from orchestrator.cli.durations import DURATION
-from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served
+from orchestrator.contract.events import Failed, Listening, Phase, line_of
+from orchestrator.endpoints.deployment import Deployment, Lease
+from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
+from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder
+from orchestrator.endpoints.names import HostName
+from orchestrator.errors import SpecError
 from orchestrator.settings import Settings
 from tests.cli.run_here import Run, run_here
 
@@ -25,8 +33,6 @@ def plant(settings: Settings) -> Plant:
     """Make an endpoint whose command was interrupted before its server ran."""
 
     def make(name: str) -> None:
-        from datetime import UTC, datetime
-
         asked = Deployment(name=name, adapters=("dog",))
         served = Served(
             deployment=asked,
@@ -148,7 +154,7 @@ def test_durations_are_read_with_their_units(typed: str, seconds: int) -> None:
 def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, settings: Settings) -> None:
     import click
 
-    from orchestrator.cli.completion import adapter_lists, endpoint_names
+    from orchestrator.cli.completion import adapter_lists, adapters_of_endpoint, endpoint_names
     from orchestrator.cli.deploy import deploy
 
     plant("mine")
@@ -158,4 +164,146 @@ def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, se
     parameter = deploy.params[0]
     assert endpoint_names(context, parameter, "m") == ["mine"]
     assert endpoint_names(context, parameter, "x") == []
+    for endpoint, names in (("mine", ["dog"]), ("no such", []), (None, [])):
+        context.params["name"] = endpoint
+        assert adapters_of_endpoint(context, parameter, "d") == names
     assert adapter_lists(context, parameter, "cat,d") == ["cat,dog"]
+
+
+SERVING = (Listening(host="127.0.0.1", port=1), Phase(name="serving"))  # nobody listens on port 1
+
+
+@pytest.fixture
+def alive(plant: Plant, settings: Settings) -> Iterator[ServerFolder]:
+    """A server that seems to live: somebody holds its lock."""
+    plant("mine")
+    (server,) = EndpointFolder(settings.endpoints / "mine").servers()
+    with server.lock():
+        yield server
+
+
+def status_of(run: Run) -> str:
+    (listed,) = json.loads(run("endpoints", "list", "--json").output)
+    status: str = listed["status"]
+    return status
+
+
+def test_an_endpoint_that_starts_is_not_asked_and_not_collected(run: Run, alive: ServerFolder) -> None:
+    assert status_of(run) == "Creating"
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "mine is starting, and takes no requests yet" in said.errors
+    assert "There was nothing to delete" in run("endpoints", "gc").output
+    assert alive.exists()
+
+
+def test_a_server_that_does_not_answer_is_told_with_its_log(run: Run, alive: ServerFolder, settings: Settings) -> None:
+    alive.log.write_text("\n".join(map(line_of, SERVING)))
+    EndpointFolder(settings.endpoints / "mine").new_token()
+    assert status_of(run) == "InService"
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "does not answer on port 1" in said.errors
+    assert "endpoints logs mine" in said.errors
+    assert "listening on 127.0.0.1:1" in run("endpoints", "logs", "mine").output
+
+
+def test_an_endpoint_whose_token_is_gone_says_how_to_have_another(run: Run, alive: ServerFolder) -> None:
+    alive.log.write_text("\n".join(map(line_of, SERVING)))
+    said = run("generate", "mine", *PROMPT)
+    assert said.code == 9
+    assert "The token of the endpoint mine is gone" in said.errors
+    assert "deploy mine --adapters dog" in said.errors
+
+
+def test_what_a_failed_server_said_is_printable_and_told_with_what_to_do(
+    run: Run, plant: Plant, settings: Settings
+) -> None:
+    plant("mine")
+    (server,) = EndpointFolder(settings.endpoints / "mine").servers()
+    server.log.write_text(line_of(Failed(kind="hub", message="no \x1b[31mnetwork")))
+    shown = run("endpoints", "show", "mine").output
+    assert "no \\x1b[31mnetwork" in shown
+    assert "--base-model FOLDER" in shown
+
+
+def test_an_endpoint_that_another_command_changes_is_left_alone_and_the_others_are_collected(
+    run: Run, plant: Plant, settings: Settings
+) -> None:
+    for name in ("mine", "other"):
+        plant(name)
+    with EndpointFolder(settings.endpoints / "mine").locked():
+        said = run("endpoints", "gc")
+    assert "Another command is changing the endpoint mine" in said.errors
+    assert "other: " in said.output
+    assert [entry["name"] for entry in json.loads(run("endpoints", "list", "--json").output)] == ["mine"]
+
+
+def test_what_an_interrupted_deletion_left_is_collected(run: Run, settings: Settings) -> None:
+    (settings.endpoints / ".gone-mine-00000000" / "servers").mkdir(parents=True)
+    assert ".gone-mine" in run("endpoints", "gc").output
+    assert list(settings.endpoints.iterdir()) == []
+
+
+def test_a_local_endpoint_is_not_scaled(run: Run, plant: Plant) -> None:
+    plant("mine")
+    said = run("endpoints", "scale", "mine", "1:4")
+    assert said.code == 9
+    assert "is one process on this machine" in said.errors
+
+
+def test_an_update_names_an_adapter_that_it_is_to_remove_and_has_not(run: Run, plant: Plant) -> None:
+    plant("mine")
+    said = run("endpoints", "update", "mine", "--remove", "dgo")
+    assert said.code == 2
+    assert 'mine has no adapter "dgo"; did you mean "dog"?' in said.errors
+
+
+class Paid:
+    """A host whose endpoints cost money, and what it was asked to deploy."""
+
+    name = HostName.SAGEMAKER
+
+    def __init__(self) -> None:
+        self.deployed: list[Deployment] = []
+
+    def plan(self, deployment: Deployment) -> "Paid":
+        self.deployment = deployment
+        return self
+
+    usd_per_hour = 1.5
+    facts = (("cost", "$1.50 an hour, $36.00 a day"),)
+
+    def deploy(self, plan: "Paid") -> EndpointDescription:
+        self.deployed.append(plan.deployment)
+        return EndpointDescription(
+            name="mine",
+            host=HostName.SAGEMAKER,
+            mode=plan.deployment.mode,
+            status=EndpointStatus.CREATING,
+            base_model="builtin",
+            adapters=(),
+            created=datetime.now(UTC),
+            lease=plan.deployment.lease,
+            usd_per_hour=self.usd_per_hour,
+        )
+
+
+def test_what_costs_money_is_shown_and_not_begun_unless_somebody_agrees_or_caps_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())  # no terminal
+    host: Any = Paid()
+    free = Deployment(name="mine", host=HostName.SAGEMAKER)
+    asked = Begin(dry_run=False, yes=False, detach=True, as_json=False)
+    with pytest.raises(SpecError) as raised:
+        begin(host, free, asked)
+    assert raised.value.next_step == "add --max-usd-per-day USD, or --yes"
+    assert "$36.00 a day" in capsys.readouterr().out
+    begin(host, free, asked._replace(dry_run=True))
+    assert host.deployed == []
+    begin(host, free, asked._replace(yes=True))
+    capped = free.model_copy(update={"lease": Lease(max_usd_per_day=40)})
+    begin(host, capped, asked)
+    assert host.deployed == [free, capped]
+    assert "$1.50 an hour, $36.00 a day" in capsys.readouterr().out
