@@ -99,8 +99,10 @@ class ModelServer:
 
     @property
     def is_busy(self) -> bool:
-        """Whether its process is about to begin or to end."""
-        return self.is_starting or (self.is_stopping and not self.has_ended)
+        """Whether its process is about to begin or to end; one that has had its real time to begin is not."""
+        patience = self.hosting.startup_patience
+        begins = self.is_starting and time.monotonic() < self.started_at + patience
+        return begins or (self.is_stopping and not self.has_ended)
 
     def fill(self) -> None:
         """Lay out /opt/ml and download the model data; raises LaunchFailedError."""
