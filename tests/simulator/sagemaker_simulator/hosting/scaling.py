@@ -7,7 +7,7 @@ policies want: step scaling by the alarms that name it, target tracking by the f
 import math
 from collections.abc import Iterator
 from datetime import timedelta
-from enum import Enum
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .records import Component, Endpoint, Resource
@@ -204,10 +204,16 @@ def ringing(endpoint: Endpoint, hosting: "Hosting", alarms: list[str]) -> list[s
 
 
 def know_components() -> None:
-    """Have moto's Application Auto Scaling know the copies of components, a dimension that it lacks."""
+    """Have moto's Application Auto Scaling know the copies of components, which it takes for a mistake."""
     from moto.applicationautoscaling import models, responses
 
-    known = {one.name: one.value for one in models.ScalableDimensionValueSet}
-    if COPIES_DIMENSION not in known.values():
-        more = Enum("ScalableDimensionValueSet", {**known, "SAGEMAKER_COPIES": COPIES_DIMENSION})
-        models.ScalableDimensionValueSet = responses.ScalableDimensionValueSet = more
+    def are_valid(namespace: str, r_id: str, dimension: str) -> bool:
+        is_component = dimension == COPIES_DIMENSION and namespace == "sagemaker"
+        return (is_component and r_id.startswith("inference-component/")) or known(namespace, r_id, dimension)
+
+    if not getattr(models, "knows_components", False):
+        known = models._target_params_are_valid
+        models._target_params_are_valid = are_valid
+        models.knows_components = True
+        dimensions = [*responses.ScalableDimensionValueSet, SimpleNamespace(value=COPIES_DIMENSION)]
+        responses.ScalableDimensionValueSet = dimensions
