@@ -13,6 +13,7 @@ from sagemaker_simulator import (
     SageMakerSimulator,
     ServerDeath,
     UnhealthyContainer,
+    access_denied,
     hosting_internal_error,
     insufficient_capacity,
     lost_answer,
@@ -168,3 +169,13 @@ def test_requests_to_an_endpoint_have_faults_like_those_of_jobs(
     simulator.faults.add(throttling(), "InvokeEndpoint", service="sagemaker-runtime")
     assert asked(b"in the end")["body"] == "in the end"
     assert simulator.requests.count("InvokeEndpoint", service="sagemaker-runtime") == 2
+
+
+def test_alarms_and_scaling_have_faults_too(simulator: SageMakerSimulator, waits: list[float]) -> None:
+    simulator.faults.add(access_denied("cloudwatch:DescribeAlarms"), "DescribeAlarms", service="cloudwatch")
+    with pytest.raises(ClientError, match="not authorized to perform: cloudwatch:DescribeAlarms") as refused:
+        boto3.client("cloudwatch").describe_alarms()
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+    simulator.faults.add(throttling(), "DescribeScalableTargets", service="application-autoscaling")
+    scaling = boto3.client("application-autoscaling")
+    assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
