@@ -176,6 +176,6 @@ def test_alarms_and_scaling_have_faults_too(simulator: SageMakerSimulator, waits
     with pytest.raises(ClientError, match="not authorized to perform: cloudwatch:DescribeAlarms") as refused:
         boto3.client("cloudwatch").describe_alarms()
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
-    simulator.faults.add(throttling(), "DescribeScalableTargets", service="application-autoscaling")
+    simulator.faults.add(throttling(), "DescribeScalableTargets", service="application-auto-scaling")
     scaling = boto3.client("application-autoscaling")
     assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []

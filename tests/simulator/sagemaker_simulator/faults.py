@@ -14,7 +14,7 @@ _QUERY_SERVICES = {"sts", "iam", "cloudformation", "sns", "autoscaling"}
 _JSON_SERVICES = {
     "sagemaker",
     "sagemaker-runtime",
-    "application-autoscaling",
+    "application-auto-scaling",
     "cloudwatch",
     "cloudwatch-logs",
     "ecr",
@@ -22,7 +22,7 @@ _JSON_SERVICES = {
 }
 SERVICES = _XML_SERVICES | _QUERY_SERVICES | _JSON_SERVICES
 """Those that can be given faults, as botocore's events call them."""
-_MODELS = {"cloudwatch-logs": "logs"}
+_MODELS = {"cloudwatch-logs": "logs", "application-auto-scaling": "application-autoscaling"}
 """Names of the models that are called otherwise than the events."""
 
 
