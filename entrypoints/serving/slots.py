@@ -155,7 +155,12 @@ class SlotLayer(nn.Module):
                 outputs.index_add_(0, one.rows, change)
         return outputs
 
-    def put(self, slot: Slot, slots: int, pair: LowRankPair | None) -> None:
+    def put(
+        self,
+        slot: Slot,
+        slots: int,
+        pair: LowRankPair | None,
+    ) -> None:
         """Write an adapter's weights into a slot, of which there are `slots` of its rank; None where it has none."""
         stack = self.stacks.get(slot.rank)
         if stack is None:
@@ -176,7 +181,12 @@ class SlotLayer(nn.Module):
         outputs, *inputs = weight.shape
         return Stack(weight.new_zeros(slots, rank, *inputs), weight.new_zeros(slots, outputs, rank))
 
-    def _convolved(self, inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def _convolved(
+        self,
+        inputs: Tensor,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
         """Return B of A convolved with each row: one group of channels for each slot."""
         layer = self.layer
         rows, channels, height, width = inputs.shape
@@ -193,7 +203,11 @@ class SlotLayer(nn.Module):
         return change.view(rows, -1, *narrow.shape[2:])
 
 
-def projected(inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def projected(
+    inputs: Tensor,
+    a: Tensor,
+    b: Tensor,
+) -> Tensor:
     """Return B A x of each row: inputs (rows, ..., inputs), a (slots, rank, inputs), b (slots, outputs, rank).
 
     There are as many slots as rows, or one for all of them.
@@ -204,6 +218,19 @@ def projected(inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return change.view(*inputs.shape[:-1], -1)
 
 
+def plain_layers(network: nn.Module) -> Mapping[str, nn.Linear | nn.Conv2d]:
+    """Return a network's own linear layers and convolutions by name, those that have slots by now included."""
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    wrapped: set[int] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, SlotLayer):
+            found[name] = module.layer
+            wrapped.add(id(module.layer))
+        elif isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in wrapped:
+            found[name] = module
+    return found
+
+
 @dataclass
 class SlotNetwork:
     """A network whose layers have slots, put there when the first adapter that changes them arrives."""
@@ -212,13 +239,31 @@ class SlotNetwork:
     routing: Routing = field(default_factory=Routing)
     layers: dict[str, SlotLayer] = field(default_factory=dict)
 
-    def put(self, slot: Slot, slots: int, pairs: Mapping[str, LowRankPair]) -> None:
+    def put(
+        self,
+        slot: Slot,
+        slots: int,
+        pairs: Mapping[str, LowRankPair],
+    ) -> None:
         """Write an adapter into a slot of every layer, by the layers' names; raises KeyError for one there is not."""
         for name in pairs:
             if name not in self.layers:
                 self.layers[name] = self._with_slots(name)
         for name, layer in self.layers.items():
             layer.put(slot, slots, pairs.get(name))
+
+    def growth(self, rank: int, pairs: Mapping[str, LowRankPair]) -> int:
+        """Return the bytes by which each slot of a rank grows for an adapter, whose layers may be new to it."""
+        growth = 0
+        for name, pair in pairs.items():
+            layer = self.layers.get(name)
+            if layer is not None and rank in layer.stacks:
+                continue
+            inputs = pair.a[0].numel()
+            outputs = len(pair.b)
+            weight = self.network.get_submodule(name).weight
+            growth += rank * (inputs + outputs) * weight.element_size()
+        return growth
 
     def _with_slots(self, name: str) -> SlotLayer:
         parent_name, _, child = name.rpartition(".")
