@@ -50,6 +50,7 @@ def create_model(sagemaker: Any, base_folder: Path, model: Path) -> None:
         base_model="tiny",
         base_folder=Path("..", SOURCES.name, BASE_MODEL_FOLDER),
         root=Path(".."),
+        rows=2,
         host=EVERYWHERE,
     )
     model.mkdir()
