@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 READERS = 4
 """Threads that read adapters."""
-END_SECONDS = 2.0
-"""For the thread that draws, to end after all was answered."""
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
 """https://docs.aws.amazon.com/sagemaker/latest/dg/multi-container-create.html"""
+END_SECONDS = 2.0
+"""For the thread that draws, to end after all was answered."""
 
 
 def main() -> int:

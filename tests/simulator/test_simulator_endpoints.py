@@ -7,17 +7,15 @@ from typing import Any
 
 import boto3
 import pytest
-from account import BUCKET, IMAGE, ROLE, furnish
+from account import BUCKET, IMAGE, ROLE
 from botocore.exceptions import ClientError
-from hosted import asked, config_request, create, model_request, serve
-from sagemaker_simulator import STAND_IN, SageMakerSimulator, in_process
+from hosted import asked, config_request, create, model_request, serve, stand_in_account
+from sagemaker_simulator import SageMakerSimulator
 
 
 @pytest.fixture
 def simulator(aws: None) -> Iterator[SageMakerSimulator]:
-    with SageMakerSimulator(images={IMAGE: STAND_IN}) as made, in_process(made):
-        furnish()
-        yield made
+    yield from stand_in_account()
 
 
 def described(sagemaker: Any) -> dict[str, Any]:

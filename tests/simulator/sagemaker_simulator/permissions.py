@@ -5,7 +5,7 @@ service does with the job's role without an API call that moto could see.
 https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createtrainingjob-perms
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import principals
@@ -43,10 +43,29 @@ def are_enforced() -> bool:
     return bool(ActionAuthenticatorMixin.request_count >= settings.INITIAL_NO_AUTH_ACTION_COUNT)
 
 
-def check_caller(call: Call) -> None:
-    """Raise AccessDeniedException when the caller may not do what a call asks for."""
+def check_caller(call: Call, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise AccessDeniedException when the caller may not do what a call asks for; `tags` are those of each ARN."""
     if not are_enforced():
         return
+    caller = _caller(call)
+    for access in _needed(call, tags):
+        if not principals.may(caller, access):
+            raise ServiceError(
+                "AccessDeniedException",
+                f"User: {caller.arn} is not authorized to perform: {access.action} on resource: {access.resource} "
+                f"because no identity-based policy allows the {access.action} action",
+            )
+
+
+def may_deregister(call: Call) -> bool:
+    """Return whether a caller may end the scaling of an endpoint, which its deletion does in the caller's name."""
+    context = {"application-autoscaling:service-namespace": "sagemaker"}
+    access = Access("application-autoscaling:DeregisterScalableTarget", "*", context)
+    return not are_enforced() or principals.may(_caller(call), access)
+
+
+def _caller(call: Call) -> principals.Principal:
+    """Return who makes a call; raises ServiceError when nobody knows."""
     from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
 
     headers = {"X-Amz-Security-Token": call.session_token} if call.session_token else {}
@@ -55,14 +74,7 @@ def check_caller(call: Call) -> None:
     except CreateAccessKeyFailure:
         message = "The security token included in the request is invalid."
         raise ServiceError("UnrecognizedClientException", message) from None
-    caller = principals.of_access_key(key)
-    for access in _needed(call):
-        if not principals.may(caller, access):
-            raise ServiceError(
-                "AccessDeniedException",
-                f"User: {key.arn} is not authorized to perform: {access.action} on resource: {access.resource} because "
-                f"no identity-based policy allows the {access.action} action",
-            )
+    return principals.of_access_key(key)
 
 
 def missing_for_image(role_arn: str, image: str) -> str | None:
@@ -102,16 +114,18 @@ def missing_for_metrics(role_arn: str) -> str | None:
     return _missing(role_arn, [Access("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": NAMESPACE})])
 
 
-def _needed(call: Call) -> Iterator[Access]:
+def _needed(call: Call, tags: Mapping[str, Mapping[str, str]]) -> Iterator[Access]:
     parameters = call.parameters
+    asked = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in parameters.get("Tags", [])}
     resources = _resources(call)
     for resource in resources:
-        yield Access(f"sagemaker:{_ACTIONS.get(call.operation, call.operation)}", resource)
+        own = {f"aws:ResourceTag/{key}": value for key, value in tags.get(resource, {}).items()}
+        yield Access(f"sagemaker:{_ACTIONS.get(call.operation, call.operation)}", resource, {**asked, **own})
     role = parameters.get("RoleArn") or parameters.get("ExecutionRoleArn")
     if call.operation.startswith("Create") and role is not None:
         yield Access("iam:PassRole", role, {"iam:PassedToService": SERVICE})
     if call.operation.startswith("Create") and parameters.get("Tags"):
-        yield Access("sagemaker:AddTags", resources[0])
+        yield Access("sagemaker:AddTags", resources[0], {**asked, "sagemaker:TaggingAction": call.operation})
 
 
 def _resources(call: Call) -> list[str]:

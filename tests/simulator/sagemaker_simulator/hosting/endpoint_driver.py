@@ -110,6 +110,7 @@ class EndpointDriver(Course):
             is_isolated=model.is_isolated,
             startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
             request={"EndpointName": self.endpoint.name},
+            vpc=model.request.get("VpcConfig"),
         )
 
     def _bake(self, policy: dict[str, Any]) -> None:

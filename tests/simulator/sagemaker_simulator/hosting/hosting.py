@@ -95,8 +95,10 @@ class Hosting:
         course = self.course(name)
         resource = course.resource
         while resource.status not in statuses:
-            timer = course.next_due()
-            if timer is None and not course.is_busy and isinstance(self.clock, ManualClock):
+            timer, is_busy = self._look(course)
+            if timer is None and not is_busy and isinstance(self.clock, ManualClock):
+                if resource.status in statuses:
+                    return resource
                 reason = resource.failure_reason or ""
                 raise AssertionError(f"{name} is {resource.status}, never {' or '.join(statuses)}. {reason}")
             self._go_on(timer, course, deadline)
@@ -107,12 +109,12 @@ class Hosting:
         deadline = time.monotonic() + seconds
         course = self.course(name)
         while course in self.courses():
-            self._go_on(course.next_due(), course, deadline)
+            self._go_on(self._look(course)[0], course, deadline)
 
     def step(self, name: str, seconds: float = _PATIENCE) -> None:
         """Move the clock to the next stage of an endpoint or component, or wait for its container."""
         course = self.course(name)
-        self._go_on(course.next_due(), course, time.monotonic() + seconds)
+        self._go_on(self._look(course)[0], course, time.monotonic() + seconds)
 
     def wait_for_answers(self, name: str, seconds: float = _PATIENCE) -> None:
         """Wait in real time until an asynchronous endpoint has answered whatever it was asked."""
@@ -125,6 +127,12 @@ class Hosting:
             if course.resource.name == name:
                 return course
         raise KeyError(name)
+
+    def _look(self, course: Course) -> tuple[Timer | None, bool]:
+        """Return what a course waits for, and whether for a process: between two actions, not within one."""
+        seen: list[tuple[Timer | None, bool]] = []
+        self.clock.run_now(lambda: seen.append((course.next_due(), course.is_busy)))
+        return seen[0]
 
     def _go_on(self, timer: Timer | None, course: Course, deadline: float) -> None:
         if isinstance(self.clock, ManualClock) and timer is not None:

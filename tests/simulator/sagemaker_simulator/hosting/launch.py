@@ -138,7 +138,7 @@ class Launch:
         if self.next is not None:
             return self.next
         waiting = [timer for timer in self._deadlines if not timer.cancelled]
-        if any(one.is_starting for one in self.servers) or not waiting:
+        if any(one.is_busy for one in self.servers) or not waiting:
             return None
         return min(waiting)
 
