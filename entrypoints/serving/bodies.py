@@ -7,7 +7,7 @@ OpenAI: https://platform.openai.com/docs/api-reference/images/create
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -46,6 +46,10 @@ class Defaults(NamedTuple):
     size: int
     base_model: str = ""
     """Its name, which OpenAI's clients may send as `model`."""
+
+
+DefaultsOf = Callable[[Sequence[str]], Defaults]
+"""From the names of a request's adapters to what it draws with that it does not say."""
 
 
 class Asked(NamedTuple):
@@ -219,18 +223,18 @@ def is_flat(value: Any) -> bool:
     return False
 
 
-def read_invocation(content: bytes, defaults: Defaults) -> Asked:
+def read_invocation(content: bytes, defaults_of: DefaultsOf) -> Asked:
     """Read a body of `/invocations`: ours has `inputs`, JumpStart's has `prompt`; raises BodyError."""
     value = parse(content)
     try:
         if "prompt" in value:
-            return _of_jumpstart(JumpStartBody.model_validate(value), defaults)
-        return _of_own(OwnBody.model_validate(value), defaults)
+            return _of_jumpstart(JumpStartBody.model_validate(value), defaults_of)
+        return _of_own(OwnBody.model_validate(value), defaults_of)
     except ValidationError as error:
         raise BodyError(list(problems_of(error))) from error
 
 
-def read_openai(content: bytes, defaults: Defaults) -> Asked:
+def read_openai(content: bytes, defaults_of: DefaultsOf) -> Asked:
     """Read a body of OpenAI's images; raises BodyError."""
     value = parse(content)
     try:
@@ -248,9 +252,9 @@ def read_openai(content: bytes, defaults: Defaults) -> Asked:
             guidance_scale=body.guidance_scale,
         )
         adapters = []
-        if body.model and body.model != defaults.base_model:
+        if body.model and body.model != defaults_of(()).base_model:
             adapters.append({"name": body.model})
-        generation = _generation([body.prompt], parameters, defaults, {"adapters": adapters})
+        generation = _generation([body.prompt], parameters, defaults_of, {"adapters": adapters})
         return Asked(generation, OPENAI, image_format=(body.output_format or "png").upper())
     except ValidationError as error:
         raise BodyError(list(problems_of(error))) from error
@@ -279,7 +283,7 @@ def with_adapter(asked: Asked, name: str | None) -> Asked:
     return asked._replace(generation=wanted.model_copy(update={"adapters": adapters}))
 
 
-def _of_own(body: OwnBody, defaults: Defaults) -> Asked:
+def _of_own(body: OwnBody, defaults_of: DefaultsOf) -> Asked:
     prompts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     within = body.parameters
     more: dict[str, Any] = {
@@ -289,18 +293,18 @@ def _of_own(body: OwnBody, defaults: Defaults) -> Asked:
         "image": body.image,
         "mask": body.mask,
     }
-    return Asked(_generation(prompts, body.parameters, defaults, more), OWN, body.stream)
+    return Asked(_generation(prompts, body.parameters, defaults_of, more), OWN, body.stream)
 
 
-def _of_jumpstart(body: JumpStartBody, defaults: Defaults) -> Asked:
+def _of_jumpstart(body: JumpStartBody, defaults_of: DefaultsOf) -> Asked:
     values = body.model_dump(exclude={"prompt", "batch_size"}, exclude_none=True)
-    return Asked(_generation([body.prompt], Parameters(**values), defaults, {}), JUMPSTART)
+    return Asked(_generation([body.prompt], Parameters(**values), defaults_of, {}), JUMPSTART)
 
 
 def _generation(
     prompts: list[str],
     parameters: Parameters,
-    defaults: Defaults,
+    defaults_of: DefaultsOf,
     more: Mapping[str, Any],
 ) -> Generation:
     """Return the generation of a body; raises ValidationError."""
@@ -312,6 +316,7 @@ def _generation(
     if first is None:
         first = secrets.randbelow(MAX_SEED)
     seeds = [(first + number) % (MAX_SEED + 1) for number in range(parameters.num_images_per_prompt)]
+    defaults = defaults_of(names_in(more.get("adapters", ())))
     values: dict[str, Any] = {
         "prompts": prompts,
         "negative_prompt": parameters.negative_prompt,
@@ -325,6 +330,15 @@ def _generation(
     if parameters.strength is not None:
         values["strength"] = parameters.strength
     return Generation.model_validate(values)
+
+
+def names_in(adapters: Sequence[Any]) -> list[str]:
+    """Return the names of a body's adapters, as far as there are some: they are checked later."""
+    names = []
+    for adapter in adapters:
+        if isinstance(adapter, dict) and isinstance(adapter.get("name"), str):
+            names.append(adapter["name"])
+    return names
 
 
 def first_given(*values: Any) -> Any:

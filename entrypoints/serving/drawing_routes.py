@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
@@ -19,6 +20,7 @@ from entrypoints.serving.bodies import (
     OWN_BODY,
     Asked,
     BodyError,
+    DefaultsOf,
     read_invocation,
     read_openai,
     with_adapter,
@@ -67,29 +69,31 @@ def add_drawing_routes(app: FastAPI) -> None:
 async def invocations(request: Request) -> Response:
     """Draw what a body of ours or JumpStart's asks for."""
     state = state_of(request)
-    return await answered(request, state, lambda content: read_invocation(content, state.service.defaults))
+    return await answered(request, state, read_invocation)
 
 
 async def openai_images(request: Request) -> Response:
     """Draw what a body of OpenAI's images asks for."""
     state = state_of(request)
-    return await answered(request, state, lambda content: read_openai(content, state.service.defaults))
+    return await answered(request, state, read_openai)
 
 
 async def answered(
     request: Request,
     state: State,
-    read: Callable[[bytes], Asked],
+    read: Callable[[bytes, DefaultsOf], Asked],
 ) -> Response:
     """Read a request, have it drawn and answer it; raises Refused."""
     state.require_room()  # before its body is read
     content = await body_of(request)
+    named = one_header(request, ADAPTER_HEADER)
+    defaults_of = partial(state.service.defaults_for, named)
     try:
         if len(content) > SMALL_BYTES:
-            asked = await asyncio.to_thread(read, content)
+            asked = await asyncio.to_thread(read, content, defaults_of)
         else:
-            asked = read(content)
-        asked = with_adapter(asked, one_header(request, ADAPTER_HEADER))
+            asked = read(content, defaults_of)
+        asked = with_adapter(asked, named)
         media_type = media_type_of(request.headers.get("accept"), asked)
         asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:

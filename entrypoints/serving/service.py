@@ -32,6 +32,7 @@ from entrypoints.serving.texts import ServedWord
 from entrypoints.serving.unpacked import UnpackedArchives
 from entrypoints.serving.worker import Drawn, ImageOrder
 from orchestrator.contract import generation
+from orchestrator.contract.adapter import AdapterManifest
 from orchestrator.contract.conditions import MAP_KINDS
 from orchestrator.contract.families import native_resolution
 from orchestrator.contract.generation import SCHEDULERS, Generation
@@ -118,6 +119,16 @@ def defaults_of(base: BaseModel) -> Defaults:
     return Defaults(50, guidance, size, base.reference.id)
 
 
+def of_recipe(manifest: AdapterManifest, defaults: Defaults) -> Defaults:
+    """Return what the recipe of an adapter drew with; the defaults where its manifest has no such number."""
+    return Defaults(
+        steps=int(manifest.number("inference_steps", defaults.steps)),
+        guidance=manifest.number("guidance_scale", defaults.guidance),
+        size=int(manifest.number("resolution", defaults.size)),
+        base_model=defaults.base_model,
+    )
+
+
 class Service:
     """What the server knows and holds beside the base model; its methods are for the thread of the event loop."""
 
@@ -136,6 +147,18 @@ class Service:
         self.disk = disk
         self.metrics = metrics or Metrics()
         self._decoders = ThreadPoolExecutor(DECODERS, "decoding")
+
+    def defaults_for(self, named: str | None, names: Sequence[str]) -> Defaults:
+        """Return what a request draws with that does not say: what the recipe of its first adapter drew with.
+
+        `named` is the adapter that SageMaker has named for it, `names` are those of its body.
+        """
+        first = [named] if named is not None else []
+        for name in [*first, *names]:
+            registered = self.library.find(name)
+            if registered is not None:
+                return of_recipe(registered.manifest, self.defaults)
+        return self.defaults
 
     async def prepare(self, wanted: Generation) -> Prepared:
         """Read what a request needs.

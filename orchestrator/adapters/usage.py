@@ -3,7 +3,6 @@
 A manifest may come from anywhere, so what goes into the lines is a number or a quoted text.
 """
 
-import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -40,25 +39,11 @@ def drawing_settings(manifest: AdapterManifest) -> DrawingSettings:
     if family is not None:
         size = family.resolution
     return DrawingSettings(
-        steps=int(_number(manifest, "inference_steps", 25)),
-        guidance=_number(manifest, "guidance_scale", 7.5),
-        size=int(_number(manifest, "resolution", size)),
-        seed=int(_number(manifest, "seed", 0)),
+        steps=int(manifest.number("inference_steps", 25)),
+        guidance=manifest.number("guidance_scale", 7.5),
+        size=int(manifest.number("resolution", size)),
+        seed=int(manifest.number("seed", 0)),
     )
-
-
-def _number(manifest: AdapterManifest, field: str, default: float) -> float:
-    """Return a number of the recipe; the default for whatever else stands there."""
-    value = manifest.config.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    try:
-        is_finite = math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
-        return default
-    if not is_finite:
-        return default
-    return value
 
 
 def own_word(manifest: AdapterManifest) -> NewWord | None:

@@ -6,6 +6,7 @@ clock: two runs of one job give the same bytes.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -256,6 +257,19 @@ class AdapterManifest(BaseModel):
             f"controlnet = ControlNetModel.from_pretrained({folder!r}, use_safetensors=True)",
             f"pipe = {family.control_pipeline}.from_pipe(pipe, controlnet=controlnet)",
         ]
+
+    def number(self, setting: str, default: float) -> float:
+        """Return a number among the recipe's settings; the default for whatever else stands there."""
+        value = self.config.get(setting)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return default
+        try:
+            is_finite = math.isfinite(value)
+        except OverflowError:  # an integer that no float holds
+            return default
+        if not is_finite:
+            return default
+        return value
 
     @property
     def bytes(self) -> int:

@@ -12,6 +12,7 @@ import tiny
 from asked_app import ROUNDED, Server, body, far, images_of, until
 from PIL import Image
 
+from entrypoints.serving.drawing_routes import ADAPTER_HEADER
 from entrypoints.serving.state import State
 from orchestrator.contract.adapter import AdapterManifest
 
@@ -37,6 +38,25 @@ def test_an_answer_names_seed_and_hash_of_what_it_was_drawn_with(server: Server,
     assert answer["adapters"] == [{"name": "dog", "weight": 0.7, "sha256": expected}]
     assert answer["images"][0]["seed"] == 1
     assert answer["images"][0]["generations"] == [1]
+
+
+@pytest.mark.parametrize("by_header", [False, True])
+def test_an_adapter_is_drawn_with_as_its_recipe_did_unless_the_request_says_otherwise(
+    server: Server, tmp_path: Path, by_header: bool
+) -> None:
+    config = {"inference_steps": 3, "guidance_scale": 2.0, "resolution": 2 * tiny.SIDE}
+    manifest = AdapterManifest.read(tmp_path / "dog")
+    manifest.model_copy(update={"config": config, "files": {}}).write(tmp_path / "dog")
+    server.state.service.library.register("dog", tmp_path / "dog")
+    named = {} if by_header else {"adapters": [{"name": "dog"}]}
+    headers = {ADAPTER_HEADER: "dog"} if by_header else {}
+    said = {"num_inference_steps": 3, "guidance_scale": 2.0, "width": 2 * tiny.SIDE}
+    plain = server.post("/invocations", body(**named), **headers)
+    spelled = server.post("/invocations", body(**named, parameters={"seed": 1, **said}), **headers)
+    assert images_of(plain) == images_of(spelled)
+    (png,) = images_of(plain)
+    with Image.open(BytesIO(png)) as image:
+        assert image.size == (2 * tiny.SIDE, 2 * tiny.SIDE)
 
 
 @pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])

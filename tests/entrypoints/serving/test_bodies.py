@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +20,12 @@ from entrypoints.serving.bodies import (
 from orchestrator.contract.generation import AdapterUse
 
 DEFAULTS = Defaults(steps=12, guidance=4.0, size=64)
+OF_DOG = Defaults(steps=30, guidance=2.0, size=96)
 PICTURE = base64.b64encode(b"a picture").decode()
+
+
+def defaults(adapters: Sequence[str]) -> Defaults:
+    return OF_DOG if adapters and adapters[0] == "dog" else DEFAULTS
 
 
 def own(**fields: Any) -> bytes:
@@ -28,9 +34,9 @@ def own(**fields: Any) -> bytes:
 
 def test_the_three_bodies_say_the_same() -> None:
     parameters = {"seed": 5, "width": 96, "num_images_per_prompt": 2}
-    ours = read_invocation(own(parameters=parameters), DEFAULTS)
-    theirs = read_invocation(json.dumps({"prompt": "a dog", **parameters}).encode(), DEFAULTS)
-    openai = read_openai(json.dumps({"prompt": "a dog", "seed": 5, "size": "96x96", "n": 2}).encode(), DEFAULTS)
+    ours = read_invocation(own(parameters=parameters), defaults)
+    theirs = read_invocation(json.dumps({"prompt": "a dog", **parameters}).encode(), defaults)
+    openai = read_openai(json.dumps({"prompt": "a dog", "seed": 5, "size": "96x96", "n": 2}).encode(), defaults)
     assert ours.generation == theirs.generation == openai.generation
     assert (ours.style, theirs.style, openai.style) == (OWN, JUMPSTART, OPENAI)
     assert ours.generation.seeds == (5, 6)
@@ -38,23 +44,37 @@ def test_the_three_bodies_say_the_same() -> None:
 
 
 def test_adapters_go_by_either_name_and_openais_model_is_one() -> None:
-    ours = read_invocation(own(adapters=[{"name": "dog", "weight": 0.5}], loras=[{"name": "ink"}]), DEFAULTS)
+    ours = read_invocation(own(adapters=[{"name": "dog", "weight": 0.5}], loras=[{"name": "ink"}]), defaults)
     assert ours.generation.adapters == (AdapterUse(name="dog", weight=0.5), AdapterUse(name="ink"))
-    openai = read_openai(b'{"prompt": "a dog", "model": "ink"}', DEFAULTS)
+    openai = read_openai(b'{"prompt": "a dog", "model": "ink"}', defaults)
     assert openai.generation.adapters == (AdapterUse(name="ink"),)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": "a dog", "adapters": [{"name": "dog"}, {"name": "ink"}]},
+        {"inputs": "a dog", "parameters": {"loras": [{"name": "dog"}]}},
+    ],
+)
+def test_what_a_request_does_not_say_is_as_the_recipe_of_its_first_adapter_has_it(body: dict[str, Any]) -> None:
+    asked = read_invocation(json.dumps(body).encode(), defaults).generation
+    assert (asked.steps, asked.guidance, asked.size) == OF_DOG[:3]
+    openai = read_openai(b'{"prompt": "a dog", "model": "dog", "num_inference_steps": 7}', defaults).generation
+    assert (openai.steps, openai.guidance, openai.size) == (7, *OF_DOG[1:3])
+
+
 def test_a_seed_that_is_left_out_is_another_each_time_and_is_told() -> None:
-    seeds = {read_invocation(own(), DEFAULTS).generation.seeds for _ in range(4)}
+    seeds = {read_invocation(own(), defaults).generation.seeds for _ in range(4)}
     assert len(seeds) > 1
 
 
 def test_an_image_to_begin_with_comes_with_its_mask() -> None:
-    asked = read_invocation(own(image=PICTURE, mask=PICTURE, parameters={"strength": 0.5}), DEFAULTS)
+    asked = read_invocation(own(image=PICTURE, mask=PICTURE, parameters={"strength": 0.5}), defaults)
     assert asked.generation.image == asked.generation.mask == b"a picture"
     assert asked.generation.strength == 0.5
     with pytest.raises(BodyError, match="none to begin with"):
-        read_invocation(own(mask=PICTURE), DEFAULTS)
+        read_invocation(own(mask=PICTURE), defaults)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +104,23 @@ def test_an_image_to_begin_with_comes_with_its_mask() -> None:
 )
 def test_what_is_wrong_with_a_body_is_named(content: bytes, named: str) -> None:
     with pytest.raises(BodyError) as caught:
-        read_invocation(content, DEFAULTS)
+        read_invocation(content, defaults)
     assert named in str(caught.value)
 
 
 @pytest.mark.parametrize(("field", "value"), [("response_format", "url"), ("size", "wide"), ("n", 0)])
 def test_what_is_wrong_with_openais_body_is_named(field: str, value: Any) -> None:
     with pytest.raises(BodyError) as caught:
-        read_openai(json.dumps({"prompt": "a dog", field: value}).encode(), DEFAULTS)
+        read_openai(json.dumps({"prompt": "a dog", field: value}).encode(), defaults)
     assert field in str(caught.value)
 
 
 @pytest.mark.parametrize("size", ["64", "64x64x64", "xauto", "٦٤x٦٤", "64x96"])
 def test_sizes_that_are_none_or_not_square_are_refused(size: str) -> None:
     with pytest.raises(BodyError):
-        read_openai(json.dumps({"prompt": "a dog", "size": size}).encode(), DEFAULTS)
+        read_openai(json.dumps({"prompt": "a dog", "size": size}).encode(), defaults)
 
 
 def test_a_scheduler_goes_by_its_name_or_its_class_in_diffusers() -> None:
     for name in ("euler", "EulerDiscreteScheduler"):
-        assert read_invocation(own(parameters={"scheduler": name}), DEFAULTS).generation.scheduler == "euler"
+        assert read_invocation(own(parameters={"scheduler": name}), defaults).generation.scheduler == "euler"
