@@ -31,7 +31,9 @@ def text_of(content: bytes) -> str:
 
 
 def test_what_was_not_chosen_is_left_to_the_server() -> None:
-    assert json.loads(Request.of({"prompts": ["a dog"], "steps": None}).body(3)) == {
+    assert json.loads(
+        Request.of({"prompts": ["a dog"], "steps": None, "seeds": [0, 1, 2]}).with_any_seeds().body()
+    ) == {
         "inputs": ["a dog"],
         "parameters": {"num_images_per_prompt": 3},
     }
