@@ -26,6 +26,7 @@ REFUSED = [
     ((*ASKED, "--guidance", "nan"), "--guidance: "),
     ((*ASKED, "--seed", "-1"), "--seed: "),
     ((*ASKED, "-n", "0"), "-n: "),
+    ((*ASKED, *ASKED, "-n", "33"), "66 images are asked for"),
     ((*ASKED, "--scheduler", "fast"), "--scheduler: "),
     ((*ASKED, "--adapter", "dgo:0.5"), 'did you mean "dog"?'),
     ((*ASKED, "--adapter", "dog:99"), "--adapter: "),
