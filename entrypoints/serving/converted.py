@@ -83,7 +83,8 @@ def of_dora(
         changes[part] = {}
         for layer, pair in pairs.items():
             weight = layers[layer].weight.detach().float().cpu()
-            directed = weight + (pair.b @ pair.a.flatten(1)).view_as(weight)
+            low_rank = pair.b @ pair.a.flatten(1)
+            directed = weight + low_rank.view_as(weight)
             length = of_part[layer].float().reshape(-1)
             if len(length) != len(weight) or not length.isfinite().all():
                 raise TrainingError(
@@ -91,10 +92,12 @@ def of_dora(
                     f"{name}: the lengths of {layer} are no {len(weight)} numbers.",
                     "export it again",
                 )
+            found_length = directed.flatten(1).norm(dim=1)
+            scale = length / found_length
             shape = [-1] + [1] * (weight.ndim - 1)
-            scale = length / directed.flatten(1).norm(dim=1)
             merged = directed * scale.view(shape)
-            changes[part][layer] = factors_of(f"{name}: {part}.{layer}", merged - weight)
+            change = merged - weight
+            changes[part][layer] = factors_of(f"{name}: {part}.{layer}", change)
     return measured(changes)
 
 
@@ -217,9 +220,12 @@ def factors_of(name: str, change: Tensor) -> LowRankPair:
         right = right_columns.T
     size = flat.norm()
     found = values.square().cumsum(0)
-    missed = (size.square() - found).clamp(min=0).sqrt()
-    enough = (missed <= TOLERANCE * size).nonzero()
-    rank = int(enough[0]) + 1 if len(enough) else RANKS[-1] + 1
+    missed_squares = size.square() - found
+    missed = missed_squares.clamp(min=0).sqrt()
+    enough = missed <= TOLERANCE * size
+    rank = RANKS[-1] + 1
+    if enough.any():
+        rank = int(enough.nonzero()[0]) + 1
     if rank > RANKS[-1]:
         raise TrainingError(
             KIND,
@@ -227,9 +233,10 @@ def factors_of(name: str, change: Tensor) -> LowRankPair:
             "train it with tuner=lora, or draw with it by: python -m orchestrator adapters draw",
         )
     root = values[:rank].sqrt()
-    a = (root[:, None] * right[:rank]).float().view(rank, *change.shape[1:])
-    b = (left[:, :rank] * root).float()
-    return LowRankPair(a, b)
+    a = root[:, None] * right[:rank]
+    b = left[:, :rank] * root
+    kernel = a.float().view(rank, *change.shape[1:])
+    return LowRankPair(kernel, b.float())
 
 
 def measured(parts: Mapping[str, Mapping[str, LowRankPair]]) -> LowRankWeights:

@@ -31,6 +31,8 @@ from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
 
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
+MOST_PIXELS = 2**26
+"""Of the images of a request: all of them are kept until the last one is drawn."""
 SMALL_BYTES = 2**16
 """Of a body that is read at once; others are read beside what else the server answers."""
 LATE_SECONDS = 1.0
@@ -106,6 +108,12 @@ async def answered(
         raise Refused(406, str(error)) from error
     wanted = asked.generation
     images = len(wanted.images)
+    if images * wanted.size**2 > MOST_PIXELS:
+        raise Refused(
+            422,
+            f"{images} images of {wanted.size}x{wanted.size} are more than {MOST_PIXELS:,} pixels.",
+            "ask for fewer or smaller images",
+        )
     state.require_room(images)
     admission: Admission | None = Admission(state, images, float(images * wanted.size**2 * wanted.steps))
     try:

@@ -26,9 +26,16 @@ class Engine:
         """Take a step of samples of one size, which may be at different ones, in one forward pass."""
         began = time.perf_counter()
         self._route(samples)
-        noisy = torch.cat([sample.noisy() for sample in samples])
-        times = torch.cat([sample.time.expand(sample.rows) for sample in samples])
-        conditions = joined([sample.request.conditions for sample in samples])
+        noisy_parts = []
+        time_parts = []
+        condition_parts = []
+        for sample in samples:
+            noisy_parts.append(sample.noisy())
+            time_parts.append(sample.time.expand(sample.rows))
+            condition_parts.append(sample.request.conditions)
+        noisy = torch.cat(noisy_parts)
+        times = torch.cat(time_parts)
+        conditions = joined(condition_parts)
         residuals = self._residuals(samples, noisy, times, conditions)
         prediction = self.base.predict(noisy, times, conditions, residuals)
         parts = prediction.split([sample.rows for sample in samples])
@@ -54,10 +61,6 @@ class Engine:
             self.denoiser.routing.set(routed, self.base.device)
             self._routed = routed
 
-    def forget_route(self) -> None:
-        """Gather the weights of slots anew: one of them was written."""
-        self._routed = None
-
     def _residuals(
         self,
         samples: Sequence[Sample],
@@ -78,46 +81,65 @@ class Engine:
                 acting.setdefault(id(control.network), []).append((number, control))
         total: Residuals | None = None
         for found in acting.values():
-            rows = []
+            rows: list[int] = []
             pictures = []
+            counts = []
             for number, control in found:
-                rows += range(starts[number], starts[number + 1])
-                pictures.append(control.condition.expand(samples[number].rows, -1, -1, -1))
+                count = samples[number].rows
+                first = starts[number]
+                rows += range(first, first + count)
+                pictures.append(control.condition.expand(count, -1, -1, -1))
+                counts.append(count)
             places = torch.tensor(rows, device=noisy.device)
+            picked: Conditions = {}
+            for name, tensor in conditions.items():
+                picked[name] = tensor.index_select(0, places)
+            _, first_control = found[0]
             added = self.base.residuals(
-                found[0][1].network,
+                first_control.network,
                 noisy.index_select(0, places),
                 times.index_select(0, places),
-                {name: tensor.index_select(0, places) for name, tensor in conditions.items()},
+                picked,
                 torch.cat(pictures),
             )
-            counts = [samples[number].rows for number, _ in found]
-            total = self._added(total, added, found, counts, places, len(noisy))
+            controls = [control for _, control in found]
+            total = self._added(total, added, controls, counts, places, len(noisy))
         return total
 
     def _added(
         self,
         total: Residuals | None,
         added: Residuals,
-        found: Sequence[tuple[int, Control]],
+        controls: Sequence[Control],
         counts: Sequence[int],
         places: Tensor,
         rows: int,
     ) -> Residuals:
-        """Return residuals with those of one ControlNet, scaled and masked by the control of each sample."""
+        """Return residuals with those of one ControlNet, scaled and masked by the control of each sample.
+
+        `counts` are the rows of each control, and `places` where all of these are among the `rows` of the batch.
+        """
+        before: Sequence[Tensor | None] = [None] * (len(added.down) + 1)
+        if total is not None:
+            before = [*total.down, total.middle]
         levels = []
-        for number, tensor in enumerate([*added.down, added.middle]):
+        for level, tensor in zip(before, [*added.down, added.middle], strict=True):
+            if level is None:
+                level = tensor.new_zeros(rows, *tensor.shape[1:])  # noqa: PLW2901
+            scaled = []
             parts = tensor.split(list(counts))
-            scaled = [control.scaled(part) for (_, control), part in zip(found, parts, strict=True)]
-            level = tensor.new_zeros(rows, *tensor.shape[1:])
-            if total is not None:
-                level = [*total.down, total.middle][number]
+            for control, part in zip(controls, parts, strict=True):
+                scaled.append(control.scaled(part))
             level.index_add_(0, places, torch.cat(scaled))
             levels.append(level)
-        return Residuals(levels[:-1], levels[-1])
+        *down, middle = levels
+        return Residuals(down, middle)
 
 
 def joined(conditions: Sequence[Conditions]) -> Conditions:
     """Return conditions of several samples as those of one batch."""
-    names = conditions[0]
-    return {name: torch.cat([one[name] for one in conditions]) for name in names}
+    batch: Conditions = {}
+    for name in conditions[0]:
+        parts = [one[name] for one in conditions]
+        batch[name] = torch.cat(parts)
+    return batch

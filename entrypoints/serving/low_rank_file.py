@@ -225,19 +225,21 @@ def _sides_of(
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
     for key, tensor in tensors.items():
         part, _, rest = key.partition(".")
-        match = _PROCESSOR.fullmatch(rest)
-        if match:
-            layer = f"{match['attention']}.{match['layer']}".replace("to_out", "to_out.0")
-        else:
-            match = _WEIGHT.fullmatch(rest)
-            layer = match["layer"] if match else ""
+        match = _PROCESSOR.fullmatch(rest) or _WEIGHT.fullmatch(rest)
         if match is None or part not in parts:
             raise TrainingError(
                 KIND,
                 f'{name} has "{key}", which is no part of a LoRA.',
                 "export it as a plain LoRA",
             )
-        found.setdefault(part, {}).setdefault(layer, {})[_SIDES[match["side"]]] = tensor
+        layer = match["layer"]
+        if match.re is _PROCESSOR:
+            attention = match["attention"]
+            layer = f"{attention}.{layer}".replace("to_out", "to_out.0")
+        side = _SIDES[match["side"]]
+        of_part = found.setdefault(part, {})
+        of_layer = of_part.setdefault(layer, {})
+        of_layer[side] = tensor
     return found
 
 

@@ -87,15 +87,24 @@ def passes_of(uses: Sequence[Sequence[SlotUse]], device: torch.device) -> list[P
             entries.setdefault((rank, number), []).append((row, use))
     passes = []
     for (rank, _), found in entries.items():
+        places = []
+        acting = []
+        for row, use in found:
+            places.append(row)
+            acting.append(use)
         rows = None
         if len(found) < len(uses):
-            rows = torch.tensor([row for row, _ in found], device=device)
-        acting = [use for _, use in found]
+            rows = torch.tensor(places, device=device)
         if len(set(acting)) == 1:
             acting = acting[:1]
-        slots = torch.tensor([use.slot.index for use in acting], device=device)
-        weights = torch.tensor([use.weight for use in acting], device=device)
-        passes.append(Pass(rank, rows, slots, weights.view(-1, 1, 1)))
+        indices = []
+        strengths = []
+        for use in acting:
+            indices.append(use.slot.index)
+            strengths.append(use.weight)
+        slots = torch.tensor(indices, device=device)
+        weights = torch.tensor(strengths, device=device).view(-1, 1, 1)
+        passes.append(Pass(rank, rows, slots, weights))
     return passes
 
 
@@ -147,8 +156,10 @@ class SlotLayer(nn.Module):
             if stack is None:  # none of them changes this layer
                 continue
             a, b = stack.of_rows(one)
-            picked = inputs if one.rows is None else inputs.index_select(0, one.rows)
-            change = self._convolved(picked, a, b) if isinstance(self.layer, nn.Conv2d) else projected(picked, a, b)
+            picked = inputs
+            if one.rows is not None:
+                picked = inputs.index_select(0, one.rows)
+            change = self._change(picked, a, b)
             if one.rows is None:
                 outputs += change
             else:
@@ -179,7 +190,20 @@ class SlotLayer(nn.Module):
     def _empty_stack(self, rank: int, slots: int) -> Stack:
         weight = self.layer.weight
         outputs, *inputs = weight.shape
-        return Stack(weight.new_zeros(slots, rank, *inputs), weight.new_zeros(slots, outputs, rank))
+        a = weight.new_zeros(slots, rank, *inputs)
+        b = weight.new_zeros(slots, outputs, rank)
+        return Stack(a, b)
+
+    def _change(
+        self,
+        inputs: Tensor,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
+        """Return B A of each row."""
+        if isinstance(self.layer, nn.Conv2d):
+            return self._convolved(inputs, a, b)
+        return projected(inputs, a, b)
 
     def _convolved(
         self,
@@ -191,9 +215,11 @@ class SlotLayer(nn.Module):
         layer = self.layer
         rows, channels, height, width = inputs.shape
         slots, rank = a.shape[:2]
+        grouped = inputs.reshape(rows // slots, slots * channels, height, width)
+        kernels = a.reshape(slots * rank, *a.shape[2:])
         narrow = nn.functional.conv2d(
-            inputs.reshape(rows // slots, slots * channels, height, width),
-            a.reshape(slots * rank, *a.shape[2:]),
+            grouped,
+            kernels,
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,

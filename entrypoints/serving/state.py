@@ -17,7 +17,7 @@ MOST_BODY_BYTES = 2**25
 """Of a request: a few pictures in base64."""
 DRAIN_SECONDS = 25.0
 """SageMaker kills a container 30 seconds after SIGTERM."""
-MOST_QUEUED_SECONDS = 20.0
+MOST_QUEUED_SECONDS = 15.0
 """Of work that may wait: what is admitted can still be drawn when the server is told to end."""
 STUCK_SECONDS = 120.0
 """Without a step of the thread that draws, after which the server calls itself unhealthy."""

@@ -17,8 +17,10 @@ from transformers import CLIPTokenizer
 
 from entrypoints.adapters.embedding import add_word
 from entrypoints.models.base import BaseModel, Conditions
+from entrypoints.models.tokens import tokenizers_of
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.slots import SlotNetwork, SlotUse
+from orchestrator.contract.text_length import length_problems
 from orchestrator.contract.words import NewWord, with_word
 
 MOST_KEPT = 256
@@ -104,6 +106,23 @@ class TextReader:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def warnings(self, request: TextRequest) -> list[str]:
+        """Return what of a request's texts the text encoders do not read, because it is too long.
+
+        Raises TrainingError("prompt") when a learned word is among it.
+        """
+        texts = [("inputs", request.prompt)]
+        if request.negative is not None and request.guided:
+            texts.append(("negative_prompt", request.negative))
+        words = [NewWord(word.word, len(next(iter(word.rows.values())))) for word in request.words]
+        warnings: set[str] = set()
+        for new_word in words or [None]:
+            found = length_problems(tokenizers_of(self.base), texts, new_word)
+            for problem in found.refused:
+                raise TrainingError("prompt", f"{problem.where} {problem.what}", problem.fix)
+            warnings |= {problem.render() for problem in found.warnings}
+        return sorted(warnings)
 
     def _encode(self, request: TextRequest) -> Conditions:
         reader = self._reader(request.words)

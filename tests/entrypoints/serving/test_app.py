@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,10 @@ def test_an_adapter_is_drawn_with_as_its_recipe_did_unless_the_request_says_othe
 
 @pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
 def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: str, kind: str) -> None:
-    answer = server.post("/invocations", body(), accept=accept)
+    answer = server.post("/invocations", body(adapters=[{"name": "dog"}]), accept=accept)
     assert answer.headers["content-type"] == accept
+    about = json.loads(answer.headers["x-orchestrator-image"])
+    assert (about["seed"], about["adapters"][0]["name"], about["generations"]) == (1, "dog", [1])
     with Image.open(BytesIO(answer.content)) as image:
         assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
 

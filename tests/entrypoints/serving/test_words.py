@@ -109,3 +109,15 @@ def test_rows_that_do_not_fit_or_are_no_numbers_are_refused(learned: Server, wor
         save_file({"<red>": rows}, folder / EMBEDDINGS_FILE)
         AdapterManifest.read(folder).write(folder)
         assert learned.post("/adapters", {"name": "evil", "src": folder.name}).status_code == 424
+
+
+def test_what_a_text_encoder_does_not_read_is_said_and_a_lost_word_is_refused(learned: Server) -> None:
+    long = "a photo of " + "dog " * 40
+    image = learned.post("/invocations", asked(long)).json()["images"][0]
+    assert "nothing reads" in image["warnings"][0]
+    as_bytes = learned.post("/invocations", asked(long), accept="image/png")
+    assert as_bytes.status_code == 200
+    lost = learned.post("/invocations", asked(f"{long} <toy>", "first"))
+    assert lost.status_code == 422
+    assert '"<toy>" is cut off' in lost.json()["error"]["message"]
+    assert "warnings" not in learned.post("/invocations", asked("<toy> dog", "first")).json()["images"][0]
