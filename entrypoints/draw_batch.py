@@ -61,6 +61,17 @@ class Worker(NamedTuple):
     """How many there are."""
     device: int
     """Its number on its host, which is that of its GPU too."""
+    processes: int
+    """How many there are on each host."""
+
+    @property
+    def host(self) -> "list[Worker]":
+        """All workers of its host."""
+        first = self.number - self.device
+        found = []
+        for device in range(self.processes):
+            found.append(Worker(first + device, self.workers, device, self.processes))
+        return found
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -87,32 +98,44 @@ def run(environment: Environment, stop: StopFlag) -> None:
     """
     processes = processes_of_host()
     hosts = hosts_of(environment)
-    workers = workers_of(hosts, processes)
+    first = Worker(hosts.number * processes, len(hosts.hosts) * processes, 0, processes)
+    workers = first.host
     stop.check()
     if len(workers) == 1:
-        draw_share(environment, workers[0], stop)
+        draw_share(environment, first, stop)
     else:
-        start_and_wait(workers, stop)
+        _base_folder(environment, _settings(environment))  # a model of the Hub is fetched, and its commit noted, once
+        draw_together(environment, workers, stop)
     publish(environment, hosts, workers)
 
 
-def workers_of(hosts: Hosts, processes: int) -> list[Worker]:
-    """Return the workers of this host, of which each has so many processes."""
-    first = hosts.number * processes
-    total = len(hosts.hosts) * processes
-    workers = []
-    for device in range(processes):
-        worker = Worker(first + device, total, device)
-        workers.append(worker)
-    return workers
+def draw_together(environment: Environment, workers: Sequence[Worker], stop: StopFlag) -> None:
+    """Have workers draw, each in a process of its own. One that is killed ends no other, and is started again.
 
-
-def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> None:
-    """Start a process for each worker and wait for all: one that is lost does not end the others.
-
-    Raises Stopped when they were asked to end, and TrainingError when one has failed. One that could has reported the
-    failure already, and then nothing is added to it.
+    Raises Stopped when they were asked to end, and TrainingError when one has failed, or is killed again before any
+    image is drawn. One that could has reported the failure already, and then nothing is added to it.
     """
+    folder = _kept_folder(environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = workers
+    while left:
+        before = set(folder.iterdir())
+        codes = start_and_wait(left, stop)
+        killed = []
+        for worker, code in zip(left, codes, strict=True):
+            has_drawn = set(folder.iterdir()) > before
+            if code < 0 and has_drawn and not stop.asked:
+                killed.append(worker)
+                emit(Warned(message=f"{_ending(worker, code)}. It is started again."))
+            elif code not in (0, EXIT_STOPPED) and not stop.asked:
+                raise _lost(worker, code)
+        if stop.asked or EXIT_STOPPED in codes:
+            raise Stopped
+        left = killed
+
+
+def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> list[int]:
+    """Start a process for each worker, wait for all, and return their exit codes; a request to end is passed on."""
     variables = {**os.environ, train.LAUNCHER_VARIABLE: str(os.getpid())}
     started = []
     for worker in workers:
@@ -136,23 +159,24 @@ def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> None:
     for one in started:
         codes.append(one.wait())
     stop.listen()
-    for worker, code in zip(workers, codes, strict=True):
-        if code not in (0, EXIT_STOPPED):
-            raise _lost(worker, code)
-    if EXIT_STOPPED in codes:
-        raise Stopped
+    return codes
+
+
+def _ending(worker: Worker, code: int) -> str:
+    """Return in words how a worker ended that has not drawn its share."""
+    ending = f"ended with exit code {code}"
+    if code < 0:
+        ending = f"was ended by {signal.Signals(-code).name}"
+    return f"Worker {worker.number + 1} of {worker.workers} {ending}"
 
 
 def _lost(worker: Worker, code: int) -> "TrainingError":
     """Return the failure for a worker that has not drawn its share."""
     from entrypoints.runtime.failures import TrainingError
 
-    ending = f"ended with exit code {code}"
-    if code < 0:
-        ending = f"was ended by {signal.Signals(-code).name}"
     return TrainingError(
         "lost-process",
-        f"Worker {worker.number + 1} of {worker.workers} {ending}; what it and the others have drawn is kept.",
+        f"{_ending(worker, code)}; what it and the others have drawn is kept.",
         "If the host was short of memory, start fewer workers. Draw what is missing with: "
         "python -m orchestrator jobs retry JOB",
     )
@@ -179,42 +203,60 @@ def draw_share(environment: Environment, worker: Worker, stop: StopFlag) -> None
     folder = _kept_folder(environment)
     folder.mkdir(parents=True, exist_ok=True)
     missing = []
-    done = 0
-    total = 0
     for batch in share_of(batches, worker.number, worker.workers):
-        total += len(batch)
-        if _is_drawn(batch, folder):
-            done += len(batch)
-        else:
+        if not _is_drawn(batch, folder):
             missing.append(batch)
 
     def load() -> "BaseModel":
         return _load(environment, settings, device)
 
     models = Combining(load, environment.channel(ADAPTERS_CHANNEL))
+    progress = Progress(folder, batches, worker)
     with advising_on_memory(settings.memory_advice):
         if missing:
             first = missing[0][0]
             base = models.base_with(first.adapters)
             _require_drawable(base, every.samples)
-        emit(Phase(name=_phase(worker), of=total))
-        if done:
-            emit(Item(done=done, of=total))
+        progress.begin()
         for batch in missing:
             stop.check()
             base = models.base_with(batch[0].adapters)
             images = _drawn(base, batch, stop)
             for sample, image in zip(batch, images, strict=True):
                 _keep(image, _kept(folder, sample))
-            done += len(batch)
-            emit(Item(done=done, of=total))
+            progress.tell()
 
 
-def _phase(worker: Worker) -> str:
-    """Return what a worker does, in words."""
-    if worker.workers == 1:
-        return "images"
-    return f"images of the first of {worker.workers} workers"
+class Progress:
+    """Tells how many images of a host are drawn, by all of its workers: the first one of all tells it."""
+
+    def __init__(self, folder: Path, batches: Sequence[Sequence[Sample]], worker: Worker) -> None:
+        self.folder = folder
+        self.worker = worker
+        self.names: set[str] = set()
+        for one in worker.host:
+            for batch in share_of(batches, one.number, one.workers):
+                self.names.update(_kept(folder, sample).name for sample in batch)
+
+    def begin(self) -> None:
+        """Tell that images are drawn from now on."""
+        name = "images"
+        hosts = self.worker.workers // self.worker.processes
+        if hosts > 1:
+            name = f"images of the first of {hosts} instances"
+        emit(Phase(name=name, of=len(self.names)))
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell how many there are; nothing before the first, and by a worker that does not report."""
+        if self.worker.number > 0:
+            return
+        done = 0
+        for entry in os.scandir(self.folder):
+            if entry.name in self.names:
+                done += 1
+        if done:
+            emit(Item(done=done, of=len(self.names)))
 
 
 def _drawn(base: "BaseModel", batch: Sequence[Sample], stop: StopFlag) -> "list[Image.Image]":
@@ -270,6 +312,8 @@ def publish(
         images=tuple(images),
     )
     index.write(draft)
+    if hosts.number == 0:  # the last images may be those of other workers than the one that has told of its own
+        emit(Item(done=len(images), of=len(images)))
     replace_folder(draft, environment.model, index.file)
 
 
