@@ -146,11 +146,11 @@ def test_a_line_says_what_the_command_and_its_adapter_do_not(
 @pytest.mark.usefixtures("monster")
 def test_a_text_file_has_a_prompt_a_line_and_a_plan_says_what_is_drawn(run: Run, write: Write) -> None:
     file = write(PROMPT, "", "# no prompt", f"{PROMPT} at sea\r", name="some words.txt")
-    said = run("draw-batch", file, "--adapter", "monster", "--n", "2", "--instances", "2", "--dry-run")
+    said = run("draw-batch", file, "--adapter", "monster", "-n", "2", "--instances", "2", "--dry-run")
     assert said.code == 0, said
     assert "4 images of 2 prompts" in said.output
     assert "some-words-images-" in said.output
-    there = run("draw-batch", file, "--adapter", "monster", "--n", "2", "--target", "sagemaker", "--dry-run")
+    there = run("draw-batch", file, "--adapter", "monster", "-n", "2", "--target", "sagemaker", "--dry-run")
     assert "4 images of 2 prompts" in there.errors
     assert "expected" in there.output
     assert "$" in there.output
@@ -244,7 +244,7 @@ def test_all_that_is_wrong_is_said_at_once_and_not_without_end(run: Run, write: 
 WRONG: Sequence[tuple[Sequence[str], str, str]] = (
     (("--steps", "0"), "--steps: ", "draw-batch --help"),
     (("--seed", "-1"), "a seed should be", "draw-batch --help"),
-    (("--n", "0"), "n should be", "draw-batch --help"),
+    (("-n", "0"), "n should be", "draw-batch --help"),
     (("--size", "65"), "--size: ", "draw-batch --help"),
     (("--scheduler", "none"), "--scheduler: ", "draw-batch --help"),
     (("--adapter", "none"), 'There is no adapter "none"', ""),
