@@ -35,6 +35,7 @@ from orchestrator.contract.digest import hash_file
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, DEFAULT_ROOT, EXIT_STOPPED, Environment, Hosts
 from orchestrator.contract.events import Item, Phase, Warned, emit, mute
 from orchestrator.contract.families import INDEX_FILE, family_in, is_hub_id
+from orchestrator.contract.generation import SchedulerName
 from orchestrator.contract.model_layout import files_sha256, weight_files
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import from_hyperparameters
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from entrypoints.models.base import BaseModel
+    from entrypoints.runtime.failures import TrainingError
 
 _MOST_WARNINGS = 5
 """Prompts that are warned of one by one."""
@@ -59,6 +61,17 @@ class Worker(NamedTuple):
     """How many there are."""
     device: int
     """Its number on its host, which is that of its GPU too."""
+    processes: int
+    """How many there are on each host."""
+
+    @property
+    def host(self) -> "list[Worker]":
+        """All workers of its host."""
+        first = self.number - self.device
+        found = []
+        for device in range(self.processes):
+            found.append(Worker(first + device, self.workers, device, self.processes))
+        return found
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -85,29 +98,53 @@ def run(environment: Environment, stop: StopFlag) -> None:
     """
     processes = processes_of_host()
     hosts = hosts_of(environment)
-    first = hosts.number * processes
-    workers = [Worker(first + number, processes * len(hosts.hosts), number) for number in range(processes)]
+    first = Worker(hosts.number * processes, len(hosts.hosts) * processes, 0, processes)
+    workers = first.host
     stop.check()
     if len(workers) == 1:
-        draw_share(environment, workers[0], stop)
+        draw_share(environment, first, stop)
     else:
-        start_and_wait(workers, stop)
+        _base_folder(environment, _settings(environment))  # a model of the Hub is fetched, and its commit noted, once
+        draw_together(environment, workers, stop)
     publish(environment, hosts, workers)
 
 
-def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> None:
-    """Start a process for each worker and wait for all: one that is lost does not end the others.
+def draw_together(environment: Environment, workers: Sequence[Worker], stop: StopFlag) -> None:
+    """Have workers draw, each in a process of its own. One that is killed ends no other, and is started again.
 
-    Raises Stopped when they were asked to end, and TrainingError when one has failed. One that could has reported the
-    failure already, and then nothing is added to it.
+    Raises Stopped when they were asked to end, and TrainingError when one has failed, or is killed again before any
+    image is drawn. One that could has reported the failure already, and then nothing is added to it.
     """
-    from entrypoints.runtime.failures import TrainingError
+    folder = _kept_folder(environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = workers
+    while left:
+        before = set(folder.iterdir())
+        codes = start_and_wait(left, stop)
+        killed = []
+        for worker, code in zip(left, codes, strict=True):
+            has_drawn = set(folder.iterdir()) > before
+            if code < 0 and has_drawn and not stop.asked:
+                killed.append(worker)
+                emit(Warned(message=f"{_ending(worker, code)}. It is started again."))
+            elif code not in (0, EXIT_STOPPED) and not stop.asked:
+                raise _lost(worker, code)
+        if stop.asked or EXIT_STOPPED in codes:
+            raise Stopped
+        left = killed
 
+
+def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> list[int]:
+    """Start a process for each worker, wait for all, and return their exit codes; a request to end is passed on."""
     variables = {**os.environ, train.LAUNCHER_VARIABLE: str(os.getpid())}
     started = []
     for worker in workers:
-        words = [sys.executable, "-u", "-m", "entrypoints.draw_batch", *map(str, worker)]
-        started.append(subprocess.Popen(words, env=variables))
+        arguments = map(str, worker)
+        process_of_worker = subprocess.Popen(
+            [sys.executable, "-u", "-m", "entrypoints.draw_batch", *arguments],
+            env=variables,
+        )
+        started.append(process_of_worker)
 
     def pass_on(*_: object) -> None:
         stop.asked = True
@@ -116,22 +153,30 @@ def start_and_wait(workers: Sequence[Worker], stop: StopFlag) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    if stop.asked:  # meanwhile
+    if stop.asked:  # before there was somebody to pass it on to
         pass_on()
-    codes = [one.wait() for one in started]
+    codes = []
+    for one in started:
+        codes.append(one.wait())
     stop.listen()
-    lost = [(worker, code) for worker, code in zip(workers, codes, strict=True) if code not in (0, EXIT_STOPPED)]
-    if not lost:
-        if EXIT_STOPPED in codes:
-            raise Stopped
-        return
-    worker, code = lost[0]
+    return codes
+
+
+def _ending(worker: Worker, code: int) -> str:
+    """Return in words how a worker ended that has not drawn its share."""
     ending = f"ended with exit code {code}"
     if code < 0:
         ending = f"was ended by {signal.Signals(-code).name}"
-    raise TrainingError(
+    return f"Worker {worker.number + 1} of {worker.workers} {ending}"
+
+
+def _lost(worker: Worker, code: int) -> "TrainingError":
+    """Return the failure for a worker that has not drawn its share."""
+    from entrypoints.runtime.failures import TrainingError
+
+    return TrainingError(
         "lost-process",
-        f"Worker {worker.number + 1} of {worker.workers} {ending}; what it and the others have drawn is kept.",
+        f"{_ending(worker, code)}; what it and the others have drawn is kept.",
         "If the host was short of memory, start fewer workers. Draw what is missing with: "
         "python -m orchestrator jobs retry JOB",
     )
@@ -147,45 +192,96 @@ def draw_share(environment: Environment, worker: Worker, stop: StopFlag) -> None
     emit(Phase(name="loading"))
     # Imported here because they import torch: it takes seconds, and must come after the settings.
     from entrypoints.adapters.combining import Combining
-    from entrypoints.models.sampling import Drawing, DrawRequest, draw_batch
     from entrypoints.runtime.failures import advising_on_memory
 
     libraries.quieten()
     process.resume_collector()
     settings = _settings(environment)
     device = _device(environment, worker)
-    every = BatchSamples.read(_channel(environment, SAMPLES_CHANNEL)).samples
-    batches = list(share_of(batches_of(every, gpu=device.type != "cpu"), worker.number, worker.workers))
-    folder = environment.checkpoints / IMAGES_FOLDER
+    every = BatchSamples.read(_channel(environment, SAMPLES_CHANNEL))
+    batches = batches_of(every.samples, gpu=device.type != "cpu")
+    folder = _kept_folder(environment)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [batch for batch in batches if not all(_is_whole(_kept(folder, sample), sample) for sample in batch)]
-    total = sum(map(len, batches))
-    done = total - sum(map(len, missing))
-    name = "images"
-    if worker.workers > 1:
-        name = f"images of the first of {worker.workers} workers"
-    models = Combining(lambda: _load(environment, settings, device), environment.channel(ADAPTERS_CHANNEL))
+    missing = []
+    for batch in share_of(batches, worker.number, worker.workers):
+        if not _is_drawn(batch, folder):
+            missing.append(batch)
+
+    def load() -> "BaseModel":
+        return _load(environment, settings, device)
+
+    models = Combining(load, environment.channel(ADAPTERS_CHANNEL))
+    progress = Progress(folder, batches, worker)
     with advising_on_memory(settings.memory_advice):
         if missing:
-            _require_drawable(models.base_with(missing[0][0].adapters), every)
-        emit(Phase(name=name, of=total))
-        if done:
-            emit(Item(done=done, of=total))
+            first = missing[0][0]
+            base = models.base_with(first.adapters)
+            _require_drawable(base, every.samples)
+        progress.begin()
         for batch in missing:
             stop.check()
-            first = batch[0]
-            base = models.base_with(first.adapters)
-            with _scheduled(base, first):
-                requests = [DrawRequest(sample.prompt, sample.seed) for sample in batch]
-                drawing = Drawing(first.steps, first.guidance, first.size, first.negative_prompt)
-                images = draw_batch(base, requests, drawing, stop.check)
+            base = models.base_with(batch[0].adapters)
+            images = _drawn(base, batch, stop)
             for sample, image in zip(batch, images, strict=True):
                 _keep(image, _kept(folder, sample))
-            done += len(batch)
-            emit(Item(done=done, of=total))
+            progress.tell()
 
 
-def publish(environment: Environment, hosts: Hosts, workers: Sequence[Worker]) -> None:
+class Progress:
+    """Tells how many images of a host are drawn, by all of its workers: the first one of all tells it."""
+
+    def __init__(self, folder: Path, batches: Sequence[Sequence[Sample]], worker: Worker) -> None:
+        self.folder = folder
+        self.worker = worker
+        self.names: set[str] = set()
+        for one in worker.host:
+            for batch in share_of(batches, one.number, one.workers):
+                self.names.update(_kept(folder, sample).name for sample in batch)
+
+    def begin(self) -> None:
+        """Tell that images are drawn from now on."""
+        name = "images"
+        hosts = self.worker.workers // self.worker.processes
+        if hosts > 1:
+            name = f"images of the first of {hosts} instances"
+        emit(Phase(name=name, of=len(self.names)))
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell how many there are; nothing before the first, and by a worker that does not report."""
+        if self.worker.number > 0:
+            return
+        done = 0
+        for entry in os.scandir(self.folder):
+            if entry.name in self.names:
+                done += 1
+        if done:
+            emit(Item(done=done, of=len(self.names)))
+
+
+def _drawn(base: "BaseModel", batch: Sequence[Sample], stop: StopFlag) -> "list[Image.Image]":
+    """Draw a batch by a base model that has its adapters."""
+    from entrypoints.models.sampling import Drawing, DrawRequest, draw_batch
+
+    first = batch[0]
+    drawing = Drawing(
+        steps=first.steps,
+        guidance=first.guidance,
+        size=first.size,
+        negative_prompt=first.negative_prompt,
+    )
+    requests = []
+    for sample in batch:
+        requests.append(DrawRequest(sample.prompt, sample.seed))
+    with _scheduled(base, first.scheduler):
+        return draw_batch(base, requests, drawing, stop.check)
+
+
+def publish(
+    environment: Environment,
+    hosts: Hosts,
+    workers: Sequence[Worker],
+) -> None:
     """Leave the images of this host's workers, with their index, in a folder that is moved into place whole."""
     import torch
 
@@ -193,6 +289,7 @@ def publish(environment: Environment, hosts: Hosts, workers: Sequence[Worker]) -
 
     every = BatchSamples.read(_channel(environment, SAMPLES_CHANNEL))
     batches = batches_of(every.samples, gpu=torch.cuda.is_available())
+    folder = _kept_folder(environment)
     draft = environment.model.with_name(".model.draft")
     shutil.rmtree(draft, ignore_errors=True)
     (draft / IMAGES_FOLDER).mkdir(parents=True)
@@ -200,19 +297,23 @@ def publish(environment: Environment, hosts: Hosts, workers: Sequence[Worker]) -
     for worker in workers:
         for batch in share_of(batches, worker.number, worker.workers):
             for sample in batch:
-                kept = _kept(environment.checkpoints / IMAGES_FOLDER, sample)
-                _copy(kept, draft / sample.file)
-                images.append(DrawnImage(**sample.model_dump(), digest=hash_file(draft / sample.file)))
+                path = draft / sample.file
+                _copy(_kept(folder, sample), path)
+                image = DrawnImage(**sample.model_dump(), digest=hash_file(path))
+                images.append(image)
+    settings = _settings(environment)
     index = HostIndex(
         host=hosts.number,
         hosts=len(hosts.hosts),
         total=len(every.samples),
         samples_sha256=every.sha256,
-        base_model=_reference(environment, _settings(environment)),
+        base_model=_reference(environment, settings),
         libraries=library_versions(),
         images=tuple(images),
     )
     index.write(draft)
+    if hosts.number == 0:  # the last images may be those of other workers than the one that has told of its own
+        emit(Item(done=len(images), of=len(images)))
     replace_folder(draft, environment.model, index.file)
 
 
@@ -291,9 +392,11 @@ def _require_drawable(base: "BaseModel", samples: Sequence[Sample]) -> None:
     """
     from entrypoints.models.sampling import require_steps
 
-    for steps, scheduler in sorted({(sample.steps, sample.scheduler or "") for sample in samples}):
-        one = next(sample for sample in samples if (sample.steps, sample.scheduler or "") == (steps, scheduler))
-        with _scheduled(base, one):
+    ways: dict[tuple[int, SchedulerName | None], None] = {}
+    for sample in samples:
+        ways[sample.steps, sample.scheduler] = None
+    for steps, scheduler in ways:
+        with _scheduled(base, scheduler):
             require_steps(base, steps, "steps=")
     if is_hub_id(base.reference.id):
         _warn_of_length(base, samples)
@@ -303,42 +406,61 @@ def _warn_of_length(base: "BaseModel", samples: Sequence[Sample]) -> None:
     """Warn of the first prompts whose ends the text encoder does not read."""
     from entrypoints.models.tokens import tokenizers_of
 
-    named = {sample.prompt: sample.name for sample in reversed(samples)}
-    texts = [(f"the prompt of {name}", prompt) for prompt, name in named.items()]
-    warnings = length_problems(tokenizers_of(base), texts, None).warnings
-    for problem in warnings[:_MOST_WARNINGS]:
+    named: dict[str, str] = {}
+    for sample in samples:
+        named.setdefault(sample.prompt, f"the prompt of {sample.name}")
+    texts = []
+    for prompt, name in named.items():
+        texts.append((name, prompt))
+    found = length_problems(tokenizers_of(base), texts, None)
+    for problem in found.warnings[:_MOST_WARNINGS]:
         emit(Warned(message=problem.render()))
-    more = len(warnings) - _MOST_WARNINGS
+    more = len(found.warnings) - _MOST_WARNINGS
     if more > 0:
-        emit(Warned(message=f"{counted(more, 'more prompt')}: longer than the text encoder reads"))
+        message = f"{counted(more, 'more prompt')}: longer than the text encoder reads"
+        emit(Warned(message=message))
 
 
 @contextmanager
-def _scheduled(base: "BaseModel", sample: Sample) -> Iterator[None]:
-    """Have a base model take the steps of a sample; its own scheduler is put back after that."""
+def _scheduled(base: "BaseModel", name: SchedulerName | None) -> Iterator[None]:
+    """Have a base model take steps by a scheduler; its own is put back after that."""
     from entrypoints.models.sampling import use_scheduler
 
     own = base.pipeline.scheduler
-    if sample.scheduler is not None:
-        use_scheduler(base, sample.scheduler)
+    if name is not None:
+        use_scheduler(base, name)
     try:
         yield
     finally:
         base.pipeline.scheduler = own
 
 
+def _kept_folder(environment: Environment) -> Path:
+    """Return where images are kept until their host leaves all of them."""
+    return environment.checkpoints / IMAGES_FOLDER
+
+
+def _is_drawn(batch: Sequence[Sample], folder: Path) -> bool:
+    """Whether all images of a batch are kept and whole: it is drawn as a whole, so that its images stay the same."""
+    for sample in batch:
+        path = _kept(folder, sample)
+        if not _is_whole(path, sample.size):
+            return False
+    return True
+
+
 def _kept(folder: Path, sample: Sample) -> Path:
-    """Return where an image is kept until its host leaves all of them."""
+    """Return where an image is kept."""
     return folder / f"{sample.id}.png"
 
 
-def _is_whole(path: Path, sample: Sample) -> bool:
-    """Whether an image is drawn. A copy of the checkpoints may be cut off."""
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether a file is an image. A copy of the checkpoints may be cut off."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            if image.format != "PNG" or image.size != (sample.size, sample.size):
+            if image.size != (size, size):
                 return False
             image.load()
     except (OSError, ValueError, SyntaxError):  # Pillow raises a SyntaxError for a broken PNG

@@ -47,27 +47,30 @@ class Combining:
         return self.load()
 
     def _put(self, base: BaseModel, adapters: Sequence[SampleAdapter]) -> None:
-        found = [(manifest_of(self._of(adapter)), adapter) for adapter in adapters]
-        self._kinds = {manifest.kind for manifest, _ in found}
+        """Put adapters into a base model that has none."""
         if len(adapters) == 1:
-            (alone,) = adapters
-            load_adapter(base, self._of(alone), alone.weight)
+            alone = adapters[0]
+            manifest = load_adapter(base, self._of(alone), alone.weight)
+            self._kinds.add(manifest.kind)
             return
         names = []
         weights = []
         words = []
-        for manifest, adapter in found:
+        for adapter in adapters:
+            folder = self._of(adapter)
+            manifest = manifest_of(folder)
+            self._kinds.add(manifest.kind)
             if manifest.kind == EMBEDDING:
-                words.append(adapter)
+                words.append(folder)
                 continue
-            load_one_of_several(base, self._of(adapter), manifest, adapter.weight)
+            load_one_of_several(base, folder, manifest, adapter.weight)
             if manifest.kind in (LORA, PIVOTAL):
                 names.append(lora.name_of(manifest))
                 weights.append(adapter.weight)
         if names:
             base.pipeline.set_adapters(names, adapter_weights=weights)
-        for word in words:  # last: full weights have the rows of their own vocabulary alone
-            load_embedding(base, self._of(word))
+        for folder in words:  # last: full weights have the rows of their own vocabulary alone
+            load_embedding(base, folder)
 
     def _of(self, adapter: SampleAdapter) -> Path:
         """Return the folder of an adapter."""

@@ -1,6 +1,7 @@
 """From an adapter's folder into a base model: checked against its manifest, then loaded by the module of its kind."""
 
 import math
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -61,7 +62,9 @@ def load_one_of_several(base: BaseModel, folder: Path, manifest: AdapterManifest
 
     Raises TrainingError("adapter") as `load_adapter` does.
     """
-    _load(base, folder, manifest, weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what is wanted
+        _load(base, folder, manifest, weight)
     base.adapters.append(manifest.files_sha256)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +21,13 @@ from orchestrator.contract.problem import Problem, problems_of
 from orchestrator.contract.recipe import BUILTIN
 from orchestrator.errors import JobError, SpecError
 from orchestrator.planning.batch import (
-    AskedLine,
     BatchAdapter,
     Usual,
     asked_lines,
     batch_of,
-    check_chosen,
     check_texts,
     prepare_batch,
-    unknown_adapters,
+    unusable_adapters,
 )
 from orchestrator.planning.evaluation import require_fit
 from orchestrator.planning.inputs import PreparedInputs
@@ -42,6 +40,8 @@ from orchestrator.specs.base_model import (
     parse_base_model,
 )
 from orchestrator.specs.batch_file import read_batch, refused
+from orchestrator.specs.batch_line import check_chosen
+from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec, job_name_of
 from orchestrator.storage.hash_cache import HashCache
 from orchestrator.targets.names import TargetName
@@ -50,6 +50,8 @@ from orchestrator.targets.opening import open_targets
 _UNDONE = "Nothing was started"
 _SUFFIX = "-images"
 _FEW_PROCESSES = 4
+_NAMED = 5
+"""Adapters that a plan names."""
 _CHOICES = ("steps", "guidance", "size", "scheduler", "seed", "n", "negative")
 """Options that are settings of lines which do not say them."""
 _OPTIONS = {
@@ -66,13 +68,17 @@ _OPTIONS = {
 class AskedBatch(NamedTuple):
     """A checked batch."""
 
-    settings: BatchDrawing
     spec: JobSpec
     prepared: PreparedInputs
     samples: Sequence[Sample]
 
 
-def ask_batch(file: Path, settings: Settings, given: Mapping[str, Any], scratch: Path) -> AskedBatch:
+def ask_batch(
+    file: Path,
+    settings: Settings,
+    given: Mapping[str, Any],
+    scratch: Path,
+) -> AskedBatch:
     """Check a batch: `given` are its options, and what its job reads is written to `scratch`.
 
     Raises SpecError with everything that is wrong, JobError for an adapter that cannot be used.
@@ -80,35 +86,55 @@ def ask_batch(file: Path, settings: Settings, given: Mapping[str, Any], scratch:
     path = typed_path(file)
     if given["target"] == TargetName.LOCAL:
         _require_processes(given["instances"])
-    chosen = {name: given[name] for name in _CHOICES if given.get(name) is not None}
-    problems = check_chosen(chosen)
-    if problems:
-        raise SpecError(f"The batch cannot be drawn as asked. {_UNDONE}.", problems=problems, next_step=_help())
-    asked, problems = asked_lines(read_batch(path), given["adapter"])
-    registry = Registry([target.store for target in open_targets(settings, print_warning)])
-    found = _Adapters(registry, scratch)
-    names = [use.name for line in asked for use in line.uses]
-    adapters = found.of(dict.fromkeys(names))
-    problems += unknown_adapters(asked, found.faults)
-    base = _base_of(found.chosen, given["base_model"])
-    problems += _of_other_bases(asked, found)
+    chosen = _chosen(given)
+    lines = read_batch(path)
+    asked, problems = asked_lines(lines, given["adapter"])
+    found = _Adapters(settings, scratch)
+    for _, uses in asked:
+        for use in uses:
+            found.look_for(use.name)
+    problems += unusable_adapters(asked, found.faults)
+    problems += unusable_adapters(asked, found.of_other_bases())
+    base = found.base(given["base_model"])
     usual = Usual(_drawn_by(base.name), chosen)
-    batch = batch_of(asked, adapters, usual, _identified(base, settings))
+    identified = _identified(base, settings)
+    batch = batch_of(asked, found.usable, usual, identified)
     problems += batch.problems
     if problems:
         raise refused(path, problems)
     spec = _spec(path, base, batch.samples, given)
+    adapters = list(found.usable.values())
     if adapters:
-        require_fit(spec, next(iter(adapters.values())).manifest, settings)
+        require_fit(spec, adapters[0].manifest, settings)
     too_long, warnings = check_texts(spec, batch)
     if too_long:
         raise refused(path, too_long)
     for warning in warnings:
         say(f"Warning: {warning.render()}", err=True)
-    prepared = prepare_batch(batch, list(adapters.values()), asked, scratch / "inputs")
-    recipe = spec.recipe
-    assert isinstance(recipe, BatchDrawing)  # noqa: S101 - of `_spec`
-    return AskedBatch(recipe, spec, prepared, batch.samples)
+    inputs = scratch / "inputs"
+    prepared = prepare_batch(batch, adapters, asked, inputs)
+    return AskedBatch(spec, prepared, batch.samples)
+
+
+def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were chosen for all lines; raises SpecError for those that cannot be."""
+    chosen = {}
+    for name in _CHOICES:
+        if given.get(name) is not None:
+            chosen[name] = given[name]
+    problems = check_chosen(chosen)
+    if problems:
+        raise _undrawable(problems)
+    return chosen
+
+
+def _undrawable(problems: Sequence[Problem]) -> SpecError:
+    """Return the error for options that do not fit."""
+    return SpecError(
+        f"The batch cannot be drawn as asked. {_UNDONE}.",
+        problems=problems,
+        next_step=command("draw-batch", "--help"),
+    )
 
 
 def _require_processes(count: int) -> None:
@@ -122,63 +148,70 @@ def _require_processes(count: int) -> None:
 class _Adapters:
     """The adapters that lines name: those that can be used, and why others cannot."""
 
-    def __init__(self, registry: Registry, scratch: Path) -> None:
-        self.registry = registry
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        stores = [target.store for target in open_targets(settings, print_warning)]
+        self.registry = Registry(stores)
         self.scratch = scratch
         self.chosen: dict[str, ChosenAdapter] = {}
+        self.usable: dict[str, BatchAdapter] = {}
         self.faults: dict[str, str] = {}
 
-    def of(self, names: Mapping[str, None]) -> dict[str, BatchAdapter]:
-        """Find adapters by name, or by the paths of their folders; what cannot be used is in `faults`."""
-        adapters = {}
-        for name in names:
-            try:
-                chosen = choose_adapter(name, self.registry, self.scratch)
-                require_unchanged(chosen)
-            except (JobError, SpecError) as error:
-                self.faults[name] = error.message.rstrip(".")
+    def look_for(self, name: str) -> None:
+        """Find an adapter by name, or by the path of its folder, unless it was looked for before."""
+        if name in self.usable or name in self.faults:
+            return
+        try:
+            chosen = choose_adapter(name, self.registry, self.scratch)
+            require_unchanged(chosen)
+        except (JobError, SpecError) as error:
+            self.faults[name] = error.message.rstrip(".")
+            return
+        self.chosen[name] = chosen
+        self.usable[name] = BatchAdapter(name, chosen.folder, chosen.manifest)
+
+    def of_other_bases(self) -> dict[str, str]:
+        """Return why adapters cannot be used that were trained on another base model than the first."""
+        faults: dict[str, str] = {}
+        first: ChosenAdapter | None = None
+        for name, chosen in self.chosen.items():
+            if first is None:
+                first = chosen
+            own = chosen.manifest.base_model
+            other = first.manifest.base_model
+            if own.fingerprint == other.fingerprint:
                 continue
-            self.chosen[name] = chosen
-            adapters[name] = BatchAdapter(name, chosen.folder, chosen.manifest)
-        return adapters
-
-
-def _base_of(chosen: Mapping[str, ChosenAdapter], named: str | None) -> ChosenBase:
-    """Return the base model of all images: the one that was named, or that of the adapters, or the built-in one."""
-    for adapter in chosen.values():
-        return base_of(adapter, named, _UNDONE)
-    name = named or BUILTIN
-    problems = base_model_problems(name, None)
-    if problems:
-        raise SpecError(f"The base model cannot be used. {_UNDONE}.", problems=problems, next_step=_help())
-    source = parse_base_model(name, None)
-    if isinstance(source, Hub):
-        return ChosenBase(name, None)
-    return ChosenBase(name, source.folder)
-
-
-def _of_other_bases(asked: Sequence[AskedLine], found: _Adapters) -> list[Problem]:
-    """Return the problems of adapters that were trained on another base model than the first."""
-    faults: dict[str, str] = {}
-    first: ChosenAdapter | None = None
-    for name, chosen in found.chosen.items():
-        first = first or chosen
-        own = chosen.manifest.base_model
-        other = first.manifest.base_model
-        if own.fingerprint != other.fingerprint:
             faults[name] = (
                 f'"{name}" was trained on "{own.id}", and "{first.name}" on "{other.id}", which has other weights; '
                 "a batch draws with one base model"
             )
-    return unknown_adapters(asked, faults)
+        return faults
+
+    def base(self, named: str | None) -> ChosenBase:
+        """Return the base model of all images: the one that was named, or the adapters', or else the built-in one."""
+        for chosen in self.chosen.values():
+            return base_of(chosen, named, _UNDONE)
+        name = named or BUILTIN
+        problems = base_model_problems(name, None)
+        if problems:
+            raise _undrawable(problems)
+        source = parse_base_model(name, None)
+        if isinstance(source, Hub):
+            return ChosenBase(name, None)
+        return ChosenBase(name, source.folder)
 
 
 def _drawn_by(base_model: str) -> DrawingSettings:
     """Return how images of a base model are drawn without an adapter."""
     fields = {"base_model": base_model, **native_settings(base_model)}
     family = known_family(base_model)
-    usual = BatchDrawing(**{**BatchDrawing.defaults(fields, family), **fields})
-    return DrawingSettings(usual.inference_steps, usual.guidance_scale, usual.resolution, usual.seed)
+    defaults = BatchDrawing.defaults(fields, family)
+    usual = BatchDrawing.model_validate({**defaults, **fields})
+    return DrawingSettings(
+        steps=usual.inference_steps,
+        guidance=usual.guidance_scale,
+        size=usual.resolution,
+        seed=usual.seed,
+    )
 
 
 def _identified(base: ChosenBase, settings: Settings) -> str:
@@ -186,7 +219,8 @@ def _identified(base: ChosenBase, settings: Settings) -> str:
     if base.folder is None:
         return f"{base.name}@{base.revision}"
     hashes = HashCache(settings.cache / "hashes")
-    return files_sha256(base.folder, weight_files(base.folder), hashes.digest)
+    files = weight_files(base.folder)
+    return files_sha256(base.folder, files, hashes.digest)
 
 
 def _spec(
@@ -196,62 +230,90 @@ def _spec(
     given: Mapping[str, Any],
 ) -> JobSpec:
     """Return the checked job; raises SpecError with all that is wrong with its settings."""
-    compute = {option: given[option] for option in ("instance_type", "spot") if given[option]}
-    job: dict[str, Any] = {"name": job_name_of(file.stem, _SUFFIX, "prompts"), "inputs": {}}
-    job["compute"] = {**compute, "instance_count": given["instances"]}
-    job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
-    side = max(sample.size for sample in samples)
-    # As many steps at the largest size as take the work of all images.
-    work = sum(sample.steps * sample.size**2 for sample in samples)
+    compute = {"instance_count": given["instances"]}
+    for option in ("instance_type", "spot"):
+        if given[option]:
+            compute[option] = given[option]
+    budget = {}
+    if given["max_usd"] is not None:
+        budget["max_usd"] = given["max_usd"]
     try:
-        recipe = BatchDrawing(
-            base_model=base.name,
-            base_revision=base.revision,
-            images=len(samples),
-            resolution=side,
-            inference_steps=math.ceil(work / (side**2 * len(samples))),
-            guidance_scale=max(sample.guidance for sample in samples),
+        return JobSpec(
+            recipe=_settings(base, samples),
+            inputs={},
+            name=job_name_of(file.stem, _SUFFIX, "prompts"),
+            compute=Compute.model_validate(compute),
+            budget=Budget.model_validate(budget),
         )
-        return JobSpec(recipe=recipe, **job)
     except ValidationError as error:
         problems = []
         for problem in problems_of(error):
             option = _OPTIONS.get(problem.where, problem.where)
-            problems.append(problem.model_copy(update={"where": option}))
-        message = f"The batch cannot be drawn as asked. {_UNDONE}."
-        raise SpecError(message, problems=problems, next_step=_help()) from error
+            at_option = problem.model_copy(update={"where": option})
+            problems.append(at_option)
+        raise _undrawable(problems) from error
+
+
+def _settings(base: ChosenBase, samples: Sequence[Sample]) -> BatchDrawing:
+    """Return the settings of the job: as many steps at the largest size as take the work of all images."""
+    size = 0
+    guidance = 0.0
+    work = 0
+    for sample in samples:
+        size = max(size, sample.size)
+        guidance = max(guidance, sample.guidance)
+        work += sample.steps * sample.size**2
+    steps = work / (size**2 * len(samples))
+    return BatchDrawing(
+        base_model=base.name,
+        base_revision=base.revision,
+        images=len(samples),
+        resolution=size,
+        inference_steps=math.ceil(steps),
+        guidance_scale=guidance,
+    )
 
 
 def batch_facts(asked: AskedBatch) -> list[tuple[str, str]]:
     """Return what a batch is going to draw."""
-    samples = asked.samples
-    sizes = sorted({sample.size for sample in samples})
-    steps = sorted({sample.steps for sample in samples})
-    used = sorted({adapter.name for sample in samples for adapter in sample.adapters})
-    prompts = len({sample.prompt for sample in samples})
-    processes = asked.spec.compute.instance_count
+    prompts = set()
+    sizes = set()
+    steps = set()
+    names = set()
+    for sample in asked.samples:
+        prompts.add(sample.prompt)
+        sizes.add(sample.size)
+        steps.add(sample.steps)
+        for adapter in sample.adapters:
+            names.add(adapter.name)
+    images = counted(len(asked.samples), "image")
     facts = [
-        ("drawn", f"{counted(len(samples), 'image')} of {counted(prompts, 'prompt')}"),
+        ("drawn", f"{images} of {counted(len(prompts), 'prompt')}"),
         ("images", f"{_span(sizes)} pixels, {_span(steps)} steps"),
-        ("adapters", _listed(used) or "none: the base model alone"),
-        ("base model", asked.settings.base_model),
+        ("adapters", _listed(sorted(names))),
+        ("base model", asked.spec.recipe.base_model),
     ]
-    if processes > 1:
-        facts.append(("instances", str(processes)))
+    instances = asked.spec.compute.instance_count
+    if instances > 1:
+        facts.append(("instances", str(instances)))
     return facts
 
 
-def _span(values: Sequence[int]) -> str:
-    if len(values) == 1:
-        return str(values[0])
-    return f"{values[0]} to {values[-1]}"
+def _span(values: Collection[int]) -> str:
+    """Return the lowest and the highest of some numbers."""
+    lowest = min(values)
+    highest = max(values)
+    if lowest == highest:
+        return str(lowest)
+    return f"{lowest} to {highest}"
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    more = len(names) - 5
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _help() -> str:
-    return command("draw-batch", "--help")
+    """Return the first few names, and how many more there are."""
+    if not names:
+        return "none: the base model alone"
+    shown = ", ".join(names[:_NAMED])
+    more = len(names) - _NAMED
+    if more > 0:
+        shown = f"{shown} and {more} more"
+    return shown

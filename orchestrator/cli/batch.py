@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.targets.base import Target
 
 _DRAWN = (
-    click.option("--n", "n", metavar="N", type=int, help="Images of each line, with one seed after another."),
+    click.option("-n", "n", metavar="N", type=int, help="Images of each line, with one seed after another."),
     click.option("--seed", type=int, help="Seed of the first image of a line; as the adapter's own when left out."),
     click.option("--steps", type=int, help="Denoising steps; as the adapter's own when left out."),
     click.option("--guidance", type=float, help="Guidance scale; as the adapter's own when left out."),

@@ -7,7 +7,6 @@ samples and the adapters are channels.
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,8 +57,9 @@ class BatchSamples(BaseModel):
     @cached_property
     def sha256(self) -> str:
         """Hash over the ids of all samples, and so over all that the images depend on."""
-        ids = "\n".join(sorted(sample.id for sample in self.samples))
-        return hashlib.sha256(ids.encode()).hexdigest()
+        ids = [sample.id for sample in self.samples]
+        text = "\n".join(sorted(ids))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class BatchDrawing(Recipe):
@@ -110,33 +110,54 @@ def batches_of(samples: Sequence[Sample], *, gpu: bool) -> list[Sequence[Sample]
     An image depends a little on the others of its batch, so batches depend on the samples alone, and never on how many
     workers there are or on what is drawn already.
     """
+    groups: dict[tuple[str, ...], list[Sample]] = {}
+    for sample in samples:
+        group = groups.setdefault(_drawn_alike(sample), [])
+        group.append(sample)
     batches: list[Sequence[Sample]] = []
-    in_order = sorted(samples, key=_order)
-    for key, alike in groupby(in_order, key=_order):
-        group = list(alike)
-        count = images_at_once(key[1], gpu=gpu)
+    for key in sorted(groups):
+        group = groups[key]
+        count = images_at_once(group[0].size, gpu=gpu)
         for start in range(0, len(group), count):
             batches.append(group[start : start + count])
     return batches
 
 
-def _order(sample: Sample) -> tuple[str, int, str]:
-    """Return what samples of a batch have in common: adapters, size, and how steps are taken."""
-    adapters = [f"{adapter.sha256} {adapter.weight!r}" for adapter in sample.adapters]
-    steps = (sample.steps, sample.guidance, sample.scheduler, sample.negative_prompt)
-    return "+".join(adapters), sample.size, repr(steps)
+def _drawn_alike(sample: Sample) -> tuple[str, ...]:
+    """Return what samples of a batch have in common: adapters first, which take long to load."""
+    adapters = ""
+    for adapter in sample.adapters:
+        adapters += f"{adapter.sha256} {adapter.weight!r} "
+    return (
+        adapters,
+        f"{sample.size}",
+        f"{sample.steps}",
+        f"{sample.guidance!r}",
+        f"{sample.scheduler}",
+        f"{sample.negative_prompt!r}",
+    )
 
 
-def share_of(batches: Sequence[Sequence[Sample]], worker: int, workers: int) -> Iterator[Sequence[Sample]]:
+def share_of(
+    batches: Sequence[Sequence[Sample]],
+    worker: int,
+    workers: int,
+) -> Iterator[Sequence[Sample]]:
     """Yield the batches of a worker, counted from 0: neighbours, so that it loads few adapters; of equal work for all.
 
     Each batch is in the share of one worker.
     """
-    costs = [sum(sample.steps * sample.size**2 for sample in batch) for batch in batches]
-    ends = [0]
-    for cost in costs:
-        ends.append(ends[-1] + cost)
-    for batch, (begin, end) in zip(batches, pairwise(ends), strict=True):
-        middle = begin + end
-        if middle * workers // (2 * ends[-1]) == worker:
+    total = sum(map(_work, batches))
+    before = 0
+    for batch in batches:
+        work = _work(batch)
+        middle = before + work / 2
+        before += work
+        if int(middle * workers / total) == worker:
             yield batch
+
+
+def _work(batch: Sequence[Sample]) -> int:
+    """Return the work of a batch: pixels times steps."""
+    first = batch[0]
+    return len(batch) * first.steps * first.size**2

@@ -140,26 +140,27 @@ class DrawnImages(_Part):
 
         Raises ValueError, with the reason, when one is missing or damaged, or they are not those of one batch.
         """
-        indexes = []
+        missing: set[str] = set()
+        images: dict[str, DrawnImage] = {}
+        first: HostIndex | None = None
         for name, text in sorted(texts.items()):
             index = HostIndex.model_validate_json(text)
             if index.file != name:
                 raise ValueError(f"{name} is the index of another host")
-            indexes.append(index)
-        if not indexes:
-            raise ValueError("there is no index of its images")
-        first = indexes[0]
-        missing = [index_file(host, first.hosts) for host in range(first.hosts)]
-        images: dict[str, DrawnImage] = {}
-        for index in indexes:
+            if first is None:
+                first = index
+                missing = {index_file(host, index.hosts) for host in range(index.hosts)}
             if (index.hosts, index.samples_sha256) != (first.hosts, first.samples_sha256):
-                raise ValueError(f"{index.file} belongs to another batch than {first.file}")
-            missing.remove(index.file)
+                raise ValueError(f"{name} belongs to another batch than {first.file}")
+            missing.discard(name)
             for image in index.images:
-                if images.setdefault(image.id, image) is not image:
+                if image.id in images:
                     raise ValueError(f"the image {image.id} is listed twice")
+                images[image.id] = image
+        if first is None:
+            raise ValueError("there is no index of its images")
         if missing:
-            raise ValueError(f"{', '.join(missing)} is missing: what those hosts drew is not there")
+            raise ValueError(f"{min(missing)} is missing: what that host drew is not there")
         if len(images) != first.total:
             raise ValueError(f"{len(images)} of {first.total} images are there")
         in_order = sorted(images.values(), key=lambda image: image.name)
@@ -173,7 +174,11 @@ class DrawnImages(_Part):
     @classmethod
     def read(cls, folder: Path) -> "DrawnImages":
         """Read the indexes of a folder; raises ValueError as `joined` does."""
-        return cls.joined({path.name: path.read_bytes() for path in folder.iterdir() if is_index(path.name)})
+        texts = {}
+        for path in folder.iterdir():
+            if is_index(path.name):
+                texts[path.name] = path.read_bytes()
+        return cls.joined(texts)
 
     @property
     def files(self) -> dict[str, FileDigest]:

@@ -21,48 +21,23 @@ from orchestrator.contract.evaluation_result import (
     Skipped,
     Space,
 )
-from orchestrator.contract.model_layout import files_sha256, weight_files
-from orchestrator.contract.recipe import recipe_class
 from orchestrator.contract.samples import SampleImage, SampleIndex
 from orchestrator.requests import channel_uris
-from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
+from orchestrator.resources import SAMPLE_IMAGES
 from orchestrator.settings import Settings
 from orchestrator.storage import folder_of
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.targets.local.publication import reserve
 from orchestrator.terminal import printable
+from tests.cli.made_adapter import make_adapter
 from tests.cli.run_here import Run, Said, run_here
-
-FINGERPRINT = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL))
 
 
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     assert settings.home
     return run_here(monkeypatch, capsys)
-
-
-def make_adapter(folder: Path, *, recipe: str = "dreambooth", base: str = "builtin", fingerprint: str = "") -> Path:
-    """Write an adapter whose weights nobody loads."""
-    folder.mkdir(parents=True)
-    (folder / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
-    values = {"dreambooth": {"instance_prompt": "a photo of a sks monster"}, "lora": {"trigger_word": "inkstyle"}}
-    config = recipe_class(recipe)(**values[recipe])
-    reference = BaseModelReference(id=base, fingerprint=fingerprint or FINGERPRINT, family="sd")
-    manifest = AdapterManifest(
-        kind="lora",
-        parts=("unet",),
-        recipe=recipe,
-        config={**config.model_dump(mode="json"), "base_model": base},
-        base_model=reference,
-        dataset_sha256="d",
-        bundle_sha256="b",
-        trigger=config.trigger,
-        libraries={},
-    )
-    manifest.write(folder)
-    return folder
 
 
 @pytest.fixture

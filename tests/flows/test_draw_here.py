@@ -170,6 +170,38 @@ def test_an_adapter_is_evaluated_as_a_job_and_the_same_command_finds_what_it_mea
     assert [one["name"] for one in json.loads(call("adapters", "list", "--json").stdout)] == ["dog"]
 
 
+def test_a_batch_is_drawn_by_two_processes_and_has_the_images_that_drawing_alone_has(
+    call: Call, home: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(home, tmp_path / "own")
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(own))
+    lines: list[dict[str, Any]] = [
+        {"prompt": PROMPT, "n": 2, "id": "with"},
+        {"prompt": PROMPT, "n": 2, "id": "without", "adapters": []},
+    ]
+    (here / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    words = ("draw-batch", "prompts.jsonl", "--adapter", "dog", "--seed", "4", "--steps", "3", "-o", "out")
+    said = call(*words, "--instances", "2")
+    assert said.returncode == 0, said.stderr
+    assert "4 images" in said.stderr  # of both
+    assert sorted(path.name for path in (here / "out").glob("*.png")) == [
+        "with-1.png",
+        "with-2.png",
+        "without-1.png",
+        "without-2.png",
+    ]
+    alone = call("adapters", "draw", "dog", PROMPT, "--seed", "4", "-n", "2", "--steps", "3", "-o", "alone.png")
+    assert alone.returncode == 0, alone.stderr
+    for number in (1, 2):
+        assert (here / "out" / f"with-{number}.png").read_bytes() == (here / f"alone-{number}.png").read_bytes()
+        assert pixels(here / "out" / f"with-{number}.png") != pixels(here / "out" / f"without-{number}.png")
+    (here / "out" / "with-1.png").unlink()
+    again = call(*words, "--json")
+    assert "was submitted before" in again.stderr
+    assert {image["name"] for image in json.loads(again.stdout)["images"]} >= {"with-1", "without-2"}
+    assert (here / "out" / "with-1.png").read_bytes() == (here / "alone-1.png").read_bytes()
+
+
 REFUSED = [
     (("no-such",), "There is no adapter"),
     (("./no-such",), "There is no folder"),

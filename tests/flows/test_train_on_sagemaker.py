@@ -87,9 +87,21 @@ def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
     assert evaluation["report"].startswith("s3://")
     assert {one["name"] for one in run("adapters", "list")} == {"mine", "word"}
 
+    draw_a_batch(run, tmp_path)
+    assert {one["name"] for one in run("adapters", "list")} == {"mine", "word"}
+
     # The same again is the same job: nothing is sent, nothing is made.
     puts = service.simulator.requests.count("PutObject", service="s3")
     again = run(*DREAMBOOTH, *ON_SAGEMAKER, "--name", "mine")
     assert (again["name"], again["status"]) == (first["name"], "Completed")
     assert service.simulator.requests.count("PutObject", service="s3") == puts
-    assert service.simulator.requests.count("CreateTrainingJob") == 3
+    assert service.simulator.requests.count("CreateTrainingJob") == 4
+
+
+def draw_a_batch(run: Run, folder: Path) -> None:
+    """Draw with the adapter in the bucket there, and collect the images."""
+    (folder / "lines.txt").write_text("a monster on a red background\na monster\n")
+    batch = ["draw-batch", str(folder / "lines.txt"), "--adapter", "mine", "--steps", "2", *ON_SAGEMAKER]
+    drawn = run(*batch, "-o", str(folder / "drawn"))
+    assert (drawn["status"], len(drawn["images"])) == ("Completed", 2), drawn
+    assert {path.name for path in (folder / "drawn").iterdir()} == {"00001.png", "00002.png", "index.json"}
