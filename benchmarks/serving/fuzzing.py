@@ -9,6 +9,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from pydantic.json_schema import models_json_schema
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from benchmarks.serving.materials import Materials, Model
@@ -48,7 +49,7 @@ def fuzzed(materials: Materials) -> Found:
             client.post("/invocations", json=body(model, number, "one")).raise_for_status()
         before = server.memory
         description = completed(client.get("/openapi.json").raise_for_status().json())
-        operations = [one.ok() for one in schemathesis.openapi.from_dict(description).get_all_operations()]
+        operations = operations_of(description)
         total = sum(share(operation) for operation in operations)
         for operation in operations:
             each = math.ceil(count * share(operation) / total / 2)
@@ -66,11 +67,23 @@ def fuzzed(materials: Materials) -> Found:
             Figure(what="growth", value=grown, unit=" MiB", bar=GROWTH_BAR),
         ),
         notes=(
-            f"{sum(sent.statuses.values())} requests to {len(operations)} operations: {counts}. Half are made to fit"
-            " the description, half not to. Sizes, steps and numbers of images that fit are cut to small ones.",
+            (
+                f"{sum(sent.statuses.values())} requests to {len(operations)} operations: {counts}. Half are made to"
+                " fit the description, half not to. Sizes, steps and numbers of images that fit are cut to small ones."
+            ),
             *sent.examples,
         ),
     )
+
+
+def operations_of(description: dict[str, Any]) -> list[Any]:
+    """Return the operations of a description; raises what is wrong with one."""
+    found = []
+    for result in schemathesis.openapi.from_dict(description).get_all_operations():
+        if not isinstance(result, Ok):
+            raise result.err()
+        found.append(result.ok())
+    return found
 
 
 class Sent:

@@ -184,12 +184,16 @@ def wrong_answers(materials: Materials) -> Found:
             Figure(what="answers other than a picture or an unknown name", value=others(statuses), bar=0),
         ),
         notes=(
-            f"{count} requests of {CLIENTS} clients for {NAMES} names: {counts}; meanwhile {changes} names were given"
-            f" to another of {len(versions)} adapters, or deleted. {SLOTS} slots, memory for {KEPT}: {reads} reads from"
-            f" disk, {evictions} evictions.",
-            "Each picture was compared with the one that an engine of its own draws alone with the adapters whose"
-            f" hashes the answer says, and each hash with what the name stood for meanwhile; pictures of two adapters"
-            f" differ by {alone.closest()} of 255 at least, right ones by {ROUNDED} at most.",
+            (
+                f"{count} requests of {CLIENTS} clients for {NAMES} names: {counts}; meanwhile {changes} names were"
+                f" given to another of {len(versions)} adapters, or deleted. {SLOTS} slots, memory for {KEPT}: {reads}"
+                f" reads from disk, {evictions} evictions."
+            ),
+            (
+                "Each picture was compared with the one that an engine of its own draws alone with the adapters whose"
+                f" hashes the answer says, and each hash with what the name stood for meanwhile; pictures of two"
+                f" adapters differ by {alone.closest()} of 255 at least, right ones by {ROUNDED} at most."
+            ),
         ),
     )
 
@@ -200,9 +204,7 @@ def others(statuses: Mapping[int, int]) -> int:
     return sum(number for status, number in statuses.items() if status not in expected)
 
 
-async def fuzz(
-    state: State, names: Names, versions: Mapping[str, Path], count: int
-) -> tuple[list[Answered], int]:
+async def fuzz(state: State, names: Names, versions: Mapping[str, Path], count: int) -> tuple[list[Answered], int]:
     """Send requests and change names at the same time, through the server's routes; return answers and changes."""
     dice = random.Random(0)  # noqa: S311 - a trace
     transport = httpx.ASGITransport(app=make_app(state))
