@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from entrypoints.runtime.failures import TrainingError, first_line
 from entrypoints.serving.archives import MOST_FILES, SUFFIXES
-from entrypoints.serving.bodies import BodyError, parse
+from entrypoints.serving.bodies import BodyError, body_schema, parse
 from entrypoints.serving.library import Registered
 from entrypoints.serving.service import NO_ROOM
 from entrypoints.serving.state import Refused, State, body_of, state_of
@@ -46,7 +46,9 @@ class Registration(BaseModel):
 
 def add_adapter_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
-    app.add_api_route("/adapters", register, methods=["POST"])
+    body = body_schema(Registration)
+    body["requestBody"]["required"] = False  # it may come as query parameters
+    app.add_api_route("/adapters", register, methods=["POST"], openapi_extra=body)
     app.add_api_route("/adapters", list_adapters, methods=["GET"])
     app.add_api_route("/adapters/{name:path}", show, methods=["GET"])
     app.add_api_route("/adapters/{name:path}", unregister, methods=["DELETE"])

@@ -335,7 +335,7 @@ def first_given(*values: Any) -> Any:
     return None
 
 
-def _body_schema(*models: type[BaseModel]) -> dict[str, Any]:
+def body_schema(*models: type[BaseModel]) -> dict[str, Any]:
     """Return what an operation of OpenAPI says of its JSON body: one of some models."""
     schemas = []
     for model in models:
@@ -358,6 +358,6 @@ def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _inlined(one, definitions) for key, one in value.items()}
 
 
-OWN_BODY = _body_schema(OwnBody, JumpStartBody)
-OPENAI_BODY = _body_schema(OpenAiBody)
+OWN_BODY = body_schema(OwnBody, JumpStartBody)
+OPENAI_BODY = body_schema(OpenAiBody)
 """For the server's own OpenAPI: bodies are read by this module, not by the framework."""

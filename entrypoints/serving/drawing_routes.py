@@ -31,7 +31,7 @@ ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
 LATE_SECONDS = 1.0
 """After its deadline, in which the thread that draws may still say itself that a request is late."""
-_OF_THE_REQUEST = ("control", "conditions", "image", "prompt")
+_OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
 """Kinds of failures of what a request brought along."""
 
 

@@ -3,10 +3,12 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from asked_app import STEPS, Server
 from made_adapters import fresh, write_finished
 
@@ -34,22 +36,37 @@ def finished(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.fixture
-def server(base_folder: Path, finished: Path, tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def running(base_folder: Path, finished: Path, root: Path) -> Iterator[Server]:
+    """Have a server whose adapters lie below `root`."""
     base = fresh(base_folder)
     denoiser = SlotNetwork(base.denoiser)
     encoders = {part: SlotNetwork(encoder) for part, encoder in base.text_encoders.items()}
     slots = SlotTable({base.family.denoiser: denoiser, **encoders}, SLOTS)
     library = Library()
     for name in ("dog", "ink"):
-        library.register(name, shutil.copytree(finished / name, tmp_path / name))
-    state = State(tmp_path)
+        library.register(name, shutil.copytree(finished / name, root / name))
+    state = State(root)
     worker = Worker(Engine(base, denoiser), TextReader(base, encoders), slots, lambda _: 16, state.metrics)
     with ThreadPoolExecutor(2) as readers:
-        disk = UnpackedArchives(tmp_path / "unpacked", 2**30)
+        disk = UnpackedArchives(root / "unpacked", 2**30)
         service = Service(base, library, MemoryCache(2**30, readers), disk, state.metrics)
         worker.start()
         service.defaults = Defaults(STEPS, 5.0, tiny.SIDE)
         state.ready(service, worker)
         yield Server(state)
         worker.stop()
+
+
+@pytest.fixture
+def server(base_folder: Path, finished: Path, tmp_path: Path) -> Iterator[Server]:
+    with running(base_folder, finished, tmp_path) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def lasting_server(base_folder: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that the tests of a module share."""
+    torch.set_num_threads(1)
+    with running(base_folder, finished, tmp_path_factory.mktemp("root")) as one:
+        yield one
