@@ -59,7 +59,11 @@ def serve(order: ServerOrder, unpacked: Path) -> int:
     return 1 if state.failure else 0
 
 
-def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
+def load(
+    order: ServerOrder,
+    state: "State",
+    unpacked: Path,
+) -> None:
     """Load the base model and make the server ready; a failure ends the server."""
     from entrypoints.runtime.failures import failure_of
 

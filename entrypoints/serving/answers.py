@@ -53,14 +53,20 @@ def media_type_of(accept: str | None, asked: Asked) -> str:
     raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, EVENTS, *FORMATS])}")
 
 
-def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn], media_type: str) -> Answer:
+def answer(
+    asked: Asked,
+    adapters: Sequence[UsedAdapter],
+    drawn: Sequence[Drawn],
+    media_type: str,
+) -> Answer:
     """Return the answer to a request; raises ValueError for several images in one of bytes."""
     described = describe(asked, adapters, drawn)
     if media_type in FORMATS:
         if len(drawn) != 1:
             raise ValueError(f"{len(drawn)} images do not go into one {media_type}; ask for {JSON}")
         about = {**described["images"][0], "adapters": described["adapters"]}
-        del about["prompt"]  # may be longer than headers may be
+        for long in ("prompt", "warnings"):  # may be longer than headers may be
+            about.pop(long, None)
         content = encoded(drawn[0].image, FORMATS[media_type])
         return Answer(content, media_type, {IMAGE_HEADER: json.dumps(about)})
     kind = asked.image_format
@@ -81,20 +87,26 @@ def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]
     return Answer(json.dumps(body).encode(), JSON, {})
 
 
-def describe(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]) -> dict[str, Any]:
+def describe(
+    asked: Asked,
+    adapters: Sequence[UsedAdapter],
+    drawn: Sequence[Drawn],
+) -> dict[str, Any]:
     """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds."""
     images = []
     for wanted, one in zip(asked.generation.images, drawn, strict=True):
-        images.append(
-            {
-                "prompt": wanted.prompt,
-                "seed": wanted.seed,
-                "seconds": round(one.seconds, 4),
-                "queued_seconds": round(one.waited, 4),
-                "largest_batch": one.largest_batch,
-                "generations": list(one.generations),
-            }
-        )
+        without_slots = [None] * (len(adapters) - len(one.generations))  # ControlNets, which come last
+        image: dict[str, Any] = {
+            "prompt": wanted.prompt,
+            "seed": wanted.seed,
+            "seconds": round(one.seconds, 4),
+            "queued_seconds": round(one.waited, 4),
+            "largest_batch": one.largest_batch,
+            "generations": [*one.generations, *without_slots],
+        }
+        if one.warnings:
+            image["warnings"] = list(one.warnings)
+        images.append(image)
     used = [{"name": use.name, "weight": use.weight, "sha256": use.served.sha256} for use in adapters]
     return {"images": images, "adapters": used}
 

@@ -29,6 +29,10 @@ from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
 
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
+MOST_PIXELS = 2**26
+"""Of the images of a request: all of them are kept until the last one is drawn."""
+SMALL_BYTES = 2**16
+"""Of a body that is read at once; others are read beside what else the server answers."""
 LATE_SECONDS = 1.0
 """After its deadline, in which the thread that draws may still say itself that a request is late."""
 _OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
@@ -83,15 +87,29 @@ async def answered(
     state.require_room()  # before its body is read
     content = await body_of(request)
     try:
-        asked = with_adapter(read(content), one_header(request, ADAPTER_HEADER))
+        if len(content) > SMALL_BYTES:
+            asked = await asyncio.to_thread(read, content)
+        else:
+            asked = read(content)
+        asked = with_adapter(asked, one_header(request, ADAPTER_HEADER))
         media_type = media_type_of(request.headers.get("accept"), asked)
         asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:
-        raise Refused(422, str(error), error.problems[0].fix) from error
+        raise Refused(
+            422,
+            str(error),
+            error.problems[0].fix,
+        ) from error
     except ValueError as error:
         raise Refused(406, str(error)) from error
     wanted = asked.generation
     images = len(wanted.images)
+    if images * wanted.size**2 > MOST_PIXELS:
+        raise Refused(
+            422,
+            f"{images} images of {wanted.size}x{wanted.size} are more than {MOST_PIXELS:,} pixels.",
+            "ask for fewer or smaller images",
+        )
     state.require_room(images)
     admission: Admission | None = Admission(state, images, float(images * wanted.size**2 * wanted.steps))
     try:
@@ -110,7 +128,13 @@ async def answered(
 class Drawing:
     """A request that is drawn."""
 
-    def __init__(self, request: Request, state: State, asked: Asked, prepared: Prepared) -> None:
+    def __init__(
+        self,
+        request: Request,
+        state: State,
+        asked: Asked,
+        prepared: Prepared,
+    ) -> None:
         self.request = request
         self.state = state
         self.asked = asked
@@ -124,12 +148,21 @@ class Drawing:
         self.orders: Sequence[ImageOrder] = ()
 
     @classmethod
-    async def begun(cls, request: Request, state: State, asked: Asked) -> "Drawing":
+    async def begun(
+        cls,
+        request: Request,
+        state: State,
+        asked: Asked,
+    ) -> "Drawing":
         """Read what a request needs and put its images into the queue; raises Refused."""
         try:
             prepared = await state.service.prepare(asked.generation)
         except UnknownAdapterError as error:
-            raise Refused(422, str(error), "GET /adapters lists those that there are") from error
+            raise Refused(
+                422,
+                str(error),
+                "GET /adapters lists those that there are",
+            ) from error
         except TrainingError as error:
             raise refused(error) from error
         drawing = cls(request, state, asked, prepared)
@@ -218,7 +251,12 @@ class Drawing:
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
             self.loop.call_soon_threadsafe(settle, self.futures[number], result)
 
-    def _shown(self, number: int, step: int, image: Image.Image) -> None:
+    def _shown(
+        self,
+        number: int,
+        step: int,
+        image: Image.Image,
+    ) -> None:
         """Hand over how an image looks; for the thread that draws."""
         picture = base64.b64encode(encoded(image, "JPEG")).decode("ascii")
         with suppress(RuntimeError):

@@ -49,6 +49,8 @@ class Drawn:
     """Of the slot of each of its adapters, in their order; None for a word, which needs no slot."""
     largest_batch: int
     """Images that shared a step with it, itself included, at most."""
+    warnings: Sequence[str] = ()
+    """What of its texts was not read."""
 
 
 @dataclass(eq=False)
@@ -100,6 +102,7 @@ class _Running:
     sample: Sample
     residents: Sequence[Resident]
     waited: float
+    warnings: Sequence[str]
     largest_batch: int = 0
 
 
@@ -224,6 +227,7 @@ class Worker:
                 uses.append(SlotUse(resident.slot, weight))
             hashes = tuple((adapter.key, weight) for adapter, weight in image.adapters)
             text = TextRequest(image.prompt, image.negative, image.is_guided, tuple(image.words), tuple(uses), hashes)
+            warnings = self.reader.warnings(text)
             request = SampleRequest(
                 self.reader.conditions(text),
                 image.seed,
@@ -241,7 +245,7 @@ class Worker:
             raise
         waited = time.monotonic() - image.ordered
         self.metrics.queue_seconds.observe(waited)
-        return _Running(image, sample, residents, waited)
+        return _Running(image, sample, residents, waited, warnings)
 
     def _hold(self, key: str, weights: LowRankWeights) -> Resident:
         """Hold an adapter in a slot."""
@@ -292,10 +296,21 @@ class Worker:
         try:
             if not torch.isfinite(sample.latents).all():
                 message = "The image came out as NaN or infinity, and there is nothing to show."
-                raise TrainingError("adapter", message, "give its adapters smaller weights, or less guidance")
+                raise TrainingError(
+                    "adapter",
+                    message,
+                    "give its adapters smaller weights, or less guidance",
+                )
             image = self.engine.decode(sample)
             generations = generations_of(running)
-            result = Drawn(image, sample.seconds, running.waited, generations, running.largest_batch)
+            result = Drawn(
+                image,
+                sample.seconds,
+                running.waited,
+                generations,
+                running.largest_batch,
+                running.warnings,
+            )
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
             result = error
         self._end(running, result)

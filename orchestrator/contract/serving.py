@@ -9,8 +9,14 @@ It says on stdout what becomes of it, as events: `Listening` with its port, `Pha
                     "waiting": images in the queue, "drawing": images that are drawn, "drawn": images in all,
                     "last_used": seconds since a request was last answered, or since the start; 0 while one is,
                     "adapters": how many are known}; 200 while it loads, too
-    POST /invocations, POST /v1/images/generations      draws
+    GET /metrics    figures for Prometheus
+    POST /invocations, POST /v1/images/generations      draws; with "stream": true, or Accept: text/event-stream, as
+                    server-sent events `preview`, then `result` or `error`
     POST /adapters {"name": ..., "src": folder or .tar.gz below `root`}, GET /adapters, GET and DELETE /adapters/NAME
+
+Refusals are {"error": {"message": ..., "code": status, "next": what to do}}: 422 for what a request says, 424 for an
+adapter that cannot be used, 413 and 406, 429 for a full queue and 503 while it loads or ends, both with Retry-After,
+504 for a request that is late, 507 for want of memory.
 """
 
 from collections.abc import Mapping

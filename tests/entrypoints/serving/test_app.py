@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def test_an_answer_names_seed_and_hash_of_what_it_was_drawn_with(server: Server,
 
 @pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
 def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: str, kind: str) -> None:
-    answer = server.post("/invocations", body(), accept=accept)
+    answer = server.post("/invocations", body(adapters=[{"name": "dog"}]), accept=accept)
     assert answer.headers["content-type"] == accept
+    about = json.loads(answer.headers["x-orchestrator-image"])
+    assert (about["seed"], about["adapters"][0]["name"], about["generations"]) == (1, "dog", [1])
     with Image.open(BytesIO(answer.content)) as image:
         assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
 
@@ -128,3 +131,28 @@ def test_status_is_told_while_the_base_model_is_loaded(tmp_path: Path) -> None:
     answer = Server(State(tmp_path)).run(lambda client: client.get("/status"))
     assert answer.status_code == 200
     assert answer.json()["phase"] == "loading"
+
+
+def test_a_negative_weight_takes_an_adapter_away(server: Server) -> None:
+    weights = (1.0, 0.0, -1.0, -1.5)
+    drawn = [images_of(server.post("/invocations", body(adapters=[{"name": "dog", "weight": one}]))) for one in weights]
+    assert far(drawn[1], images_of(server.post("/invocations", body()))) <= ROUNDED
+    for number, images in enumerate(drawn):
+        for other in drawn[:number]:
+            assert far(images, other) > ROUNDED
+
+
+def test_images_wait_while_the_slots_are_held_by_others_and_none_is_refused(server: Server) -> None:
+    server.state.drawing.slots.slots = 1
+    asked = [body(adapters=[{"name": name}]) for name in ("dog", "ink") * 3]
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:2]]
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    for answer, expected in zip(server.run(together), alone * 3, strict=True):
+        assert far(images_of(answer), expected) <= ROUNDED
+    assert len(server.state.drawing.slots) == 1
+    both = server.post("/invocations", body(adapters=[{"name": "dog"}, {"name": "ink"}]))
+    assert both.status_code == 507
+    assert "by this request alone" in both.json()["error"]["message"]

@@ -82,6 +82,7 @@ def test_a_control_network_is_loaded_once_whatever_it_is_called_and_is_named_in_
         ("edges", 0.5, sha256),
         ("other", 1.0, sha256),
     ]
+    assert answer["images"][0]["generations"] == [None, None]
     assert steered.state.service.cache.reads == reads
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,7 @@ def order(base_folder: Path, finished: Path, tmp_path: Path) -> ServerOrder:
     )
 
 
-@pytest.fixture
-def server(order: ServerOrder) -> Iterator[Process]:
-    process = Process(order)
-    yield process
-    process.close()
+REQUESTS = 6
 
 
 def asked(steps: int) -> dict[str, Any]:
@@ -36,26 +31,37 @@ def asked(steps: int) -> dict[str, Any]:
     return {"inputs": "a dog", "parameters": parameters, "adapters": [{"name": "dog"}]}
 
 
-def test_a_server_that_is_told_to_end_answers_what_it_has_admitted_and_takes_no_more(server: Process) -> None:
-    server.until(Listening)
-    with server.client() as client:
-        assert client.get("/ping").status_code in (200, 503)  # it listens while it loads
-        server.until_ready()
-        assert client.get("/ping").status_code == 200
+def test_a_server_that_is_told_to_end_answers_all_that_it_has_admitted_and_takes_no_more(order: ServerOrder) -> None:
+    server = Process(order.model_copy(update={"most_waiting": REQUESTS}))
+    try:
+        server.until(Listening)
+        with server.client() as client:
+            assert client.get("/ping").status_code in (200, 503)  # it listens while it loads
+            server.until_ready()
+            assert client.get("/ping").status_code == 200
         answers: list[httpx.Response] = []
-        slow = threading.Thread(target=lambda: answers.append(client.post("/invocations", json=asked(150))))
-        slow.start()
+
+        def ask() -> None:
+            with server.client() as client:
+                answers.append(client.post("/invocations", json=asked(60)))
+
+        threads = [threading.Thread(target=ask) for _ in range(REQUESTS)]
+        for thread in threads:
+            thread.start()
         with server.client() as other:
-            while '"drawing":1' not in other.get("/status").text:
+            while other.get("/status").json()["admitted"] < REQUESTS:
                 pass
             server.child.send_signal(signal.SIGTERM)
             while other.get("/ping").status_code == 200:
                 pass
             refused = other.post("/invocations", json=asked(1))
-        slow.join()
-    assert refused.status_code == 503
-    assert answers[0].status_code == 200
-    assert server.child.wait() == 0
+        for thread in threads:
+            thread.join()
+        assert refused.status_code == 503
+        assert [answer.status_code for answer in answers] == [200] * REQUESTS
+        assert server.child.wait() == 0
+    finally:
+        server.close()
 
 
 def test_a_base_model_that_cannot_be_loaded_ends_the_server_with_the_reason(order: ServerOrder, tmp_path: Path) -> None:
@@ -65,31 +71,6 @@ def test_a_base_model_that_cannot_be_loaded_ends_the_server_with_the_reason(orde
     try:
         assert "model_index.json" in process.until(Failed).message
         assert process.child.wait() == 1
-    finally:
-        process.close()
-
-
-def test_a_server_that_is_told_to_end_answers_all_of_a_full_queue(order: ServerOrder) -> None:
-    process = Process(order.model_copy(update={"most_waiting": 6}))
-    try:
-        process.until_ready()
-        answers: list[httpx.Response] = []
-
-        def ask() -> None:
-            with process.client() as client:
-                answers.append(client.post("/invocations", json=asked(60)))
-
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        with process.client() as client:
-            while client.get("/status").json()["admitted"] < 6:
-                pass
-            process.child.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 6
-        assert process.child.wait() == 0
     finally:
         process.close()
 
