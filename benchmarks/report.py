@@ -10,7 +10,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`, `make bench-kill`, `python -m benchmarks.watchdog` and `python -m benchmarks.beside_diffusers`.
+Written by `make bench`, `make bench-kill`, `make bench-serving`, `python -m benchmarks.watchdog` and
+`python -m benchmarks.beside_diffusers`.
 Ratios travel between machines, seconds do not.
 """
 

@@ -42,13 +42,12 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     libraries.quieten()
     kept = Kept(options.work)
-    with tempfile.TemporaryDirectory() as folder:
-        with Materials(Path(folder), quick=options.quick) as materials:
-            for name in options.rows:
-                row = measured(name, materials)
-                if not options.quick:
-                    kept.keep(row)
-                print("\n".join(lines_of(row)), flush=True)
+    with tempfile.TemporaryDirectory() as folder, Materials(Path(folder), quick=options.quick) as materials:
+        for name in options.rows:
+            row = measured(name, materials)
+            if not options.quick:
+                kept.keep(row)
+            print("\n".join(lines_of(row)), flush=True)
     rows = [row for row in map(kept.find, ROWS) if row is not None]
     if options.quick:
         return

@@ -78,8 +78,10 @@ def hostile(materials: Materials) -> Found:
             Figure(what="growth when all come again", value=grown[-1], unit=" MiB", bar=GROWTH_BAR),
         ),
         notes=(
-            f"{len(adapters)} adapters, each registered and asked for, and {len(bodies)} bodies, {passes} times: {counts}; {said.closed}"
-            " connections were closed while something too large was sent.",
+            (
+                f"{len(adapters)} adapters, each registered and asked for, and {len(bodies)} bodies, {passes} times:"
+                f" {counts}; {said.closed} connections were closed while something too large was sent."
+            ),
             *(f"{kind}: {', '.join(names)}." for kind, names in (("Failed", said.bad), ("Drawn", said.drawn)) if names),
         ),
     )
@@ -186,7 +188,7 @@ def hostile_adapters(places: Path, mark: Path) -> Mapping[str, Adapter]:
         "weights: a link to another file": linked(Path("/etc/passwd")),
     }
     manifests: dict[str, Adapter] = {
-        "manifest: none": lambda folder: (folder / MANIFEST_FILE).unlink() or folder,
+        "manifest: none": without_manifest,
         "manifest: nested": manifest_text(b"[" * 100_000),
         "manifest: binary": manifest_text(bytes(range(256))),
         "manifest: 30 MB": manifest_text(b'{"recipe": "' + b"x" * 30_000_000 + b'"}'),
@@ -304,6 +306,12 @@ def link(folder: Path, target: Path) -> Path:
     path = folder.with_name(f"{folder.name}-link")
     path.symlink_to(target, target_is_directory=True)
     return path
+
+
+def without_manifest(folder: Path) -> Path:
+    """Delete the manifest."""
+    (folder / MANIFEST_FILE).unlink()
+    return folder
 
 
 def manifest_text(content: bytes) -> Adapter:

@@ -48,6 +48,8 @@ class Ours:
             rows=rows,
         )
         self.service, self.worker = assembled(order)
+        self.names: list[str] = []
+        """Of the adapters that it knows."""
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -66,10 +68,10 @@ class Ours:
 
     def register(self, folders: Sequence[Path]) -> list[str]:
         """Know adapters by their numbers, and return these."""
-        names = [str(number) for number in range(len(folders))]
-        for name, folder in zip(names, folders, strict=True):
+        self.names = [str(number) for number in range(len(folders))]
+        for name, folder in zip(self.names, folders, strict=True):
             self.service.library.register(name, folder)
-        return names
+        return self.names
 
     def read(self, folder: Path) -> ServedAdapter:
         """Read an adapter from disk, past the cache."""

@@ -4,9 +4,9 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import httpx
 
@@ -42,7 +42,7 @@ class Seen:
     bad_pings: int = 0
 
 
-async def post(client: httpx.AsyncClient, asked: dict, seen: Seen) -> None:
+async def post(client: httpx.AsyncClient, asked: dict[str, Any], seen: Seen) -> None:
     """Send a request and note what became of it."""
     began = time.perf_counter()
     try:
@@ -92,12 +92,14 @@ def overload(materials: Materials) -> Found:
             Figure(what="admitted without a picture", value=unanswered(seen), bar=0),
         ),
         notes=(
-            f"{model.name}, {model.steps} steps: {capacity:.1f} pictures a second when {BATCH} requests wait at any"
-            f" time; then {TIMES * capacity:.0f} requests a second for {lasts} s. {sum(seen.statuses.values())} were"
-            f" answered: {counts}; {seen.lost} got no answer. /ping: {len(seen.pings)} times,"
-            f" {1000 * median(seen.pings):.1f} ms at p50, {1000 * max(seen.pings):.0f} ms at most. Refusals:"
-            f" {1000 * percentile(seen.refused, 0.5):.1f} ms at p50. Admitted requests took"
-            f" {percentile(seen.drawn, 0.5):.1f} s at p50 and {max(seen.drawn, default=0):.1f} s at most.",
+            (
+                f"{model.name}, {model.steps} steps: {capacity:.1f} pictures a second when {BATCH} requests wait at any"
+                f" time; then {TIMES * capacity:.0f} requests a second for {lasts} s. {sum(seen.statuses.values())}"
+                f" were answered: {counts}; {seen.lost} got no answer. /ping: {len(seen.pings)} times,"
+                f" {1000 * median(seen.pings):.1f} ms at p50, {1000 * max(seen.pings):.0f} ms at most. Refusals:"
+                f" {1000 * percentile(seen.refused, 0.5):.1f} ms at p50. Admitted requests took"
+                f" {percentile(seen.drawn, 0.5):.1f} s at p50 and {max(seen.drawn, default=0):.1f} s at most."
+            ),
             "The client, in this process, shares the two cores with the server.",
         ),
     )
@@ -165,9 +167,11 @@ def ending(materials: Materials) -> Found:
             Figure(what="seconds to the end, longest", value=max(seconds), unit=" s", bar=END_BAR),
         ),
         notes=(
-            f"{model.name}, {rounds} servers: SIGTERM when all requests were admitted, up to {8 * rounds} of them;"
-            f" {admitted} were admitted and all but {lost} drawn; the ends took"
-            f" {', '.join(f'{one:.1f} s' for one in seconds)}.",
+            (
+                f"{model.name}, {rounds} servers: SIGTERM when all requests were admitted, up to {8 * rounds} of them;"
+                f" {admitted} were admitted and all but {lost} drawn; the ends took"
+                f" {', '.join(f'{one:.1f} s' for one in seconds)}."
+            ),
         ),
     )
 
@@ -176,7 +180,7 @@ async def end(server: Server, requests: int) -> tuple[Seen, float]:
     """Order images, end the server when all are admitted, and return what became of them and how long it took."""
     seen = Seen()
     async with server.many() as client, server.many() as other:
-        tasks: Sequence = [
+        tasks = [
             asyncio.create_task(post(client, body(server.model, number, str(number % _ADAPTERS)), seen))
             for number in range(requests)
         ]

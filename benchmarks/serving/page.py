@@ -13,13 +13,14 @@ HEAD = """\
 | measure | | figure | bar | |
 | --- | --- | --- | --- | --- |"""
 INTRODUCTION = """\
-By `make bench-serving`, on the CPU with one torch thread, ours and what it is compared with in turns in one run, medians
-unless it says otherwise. The built-in model is drawn with by its defaults; the smallest one is a U-Net of two levels
-with random weights (`tests/entrypoints/tiny.py`), where almost all time is Python's. Adapters are LoRAs of rank 8 on all
-linear layers and convolutions. "Load and unload for each request" is plain diffusers: `load_lora_weights`, a call,
-`unload_lora_weights`; "all resident" is plain diffusers with all adapters loaded beforehand and `set_adapters` before
-each call. A serial server is ours with room for one image at a time. Ratios above 1 against a baseline are times as
-fast. On a GPU the cost of Python hides behind the device, and batches gain less: none of this says how much."""
+By `make bench-serving`, on the CPU with one torch thread, ours and what it is compared with in turns in one run,
+medians unless it says otherwise. The built-in model is drawn with by its defaults; the smallest one is a U-Net of
+two levels with random weights (`tests/entrypoints/tiny.py`), where almost all time is Python's. Adapters are LoRAs
+of rank 8 on all linear layers and convolutions. "Load and unload for each request" is plain diffusers:
+`load_lora_weights`, a call, `unload_lora_weights`; "all resident" is plain diffusers with all adapters loaded
+beforehand and `set_adapters` before each call. A serial server is ours with room for one image at a time. Ratios
+above 1 against a baseline are times as fast. On a GPU the cost of Python hides behind the device, and batches gain
+less: none of this says how much."""
 
 
 def section(rows: Sequence[Row]) -> str:

@@ -184,12 +184,16 @@ def wrong_answers(materials: Materials) -> Found:
             Figure(what="answers other than a picture or an unknown name", value=others(statuses), bar=0),
         ),
         notes=(
-            f"{count} requests of {CLIENTS} clients for {NAMES} names: {counts}; meanwhile {changes} names were given"
-            f" to another of {len(versions)} adapters, or deleted. {SLOTS} slots, memory for {KEPT}: {reads} reads from"
-            f" disk, {evictions} evictions.",
-            "Each picture was compared with the one that an engine of its own draws alone with the adapters whose"
-            f" hashes the answer says, and each hash with what the name stood for meanwhile; pictures of two adapters"
-            f" differ by {alone.closest()} of 255 at least, right ones by {ROUNDED} at most.",
+            (
+                f"{count} requests of {CLIENTS} clients for {NAMES} names: {counts}; meanwhile {changes} names were"
+                f" given to another of {len(versions)} adapters, or deleted. {SLOTS} slots, memory for {KEPT}: {reads}"
+                f" reads from disk, {evictions} evictions."
+            ),
+            (
+                "Each picture was compared with the one that an engine of its own draws alone with the adapters whose"
+                f" hashes the answer says, and each hash with what the name stood for meanwhile; pictures of two"
+                f" adapters differ by {alone.closest()} of 255 at least, right ones by {ROUNDED} at most."
+            ),
         ),
     )
 

@@ -1,6 +1,9 @@
 """What it costs to bring an adapter in, and to switch to one that is in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 from benchmarks.serving.materials import Materials, Model
@@ -8,36 +11,27 @@ from benchmarks.serving.ours import Ours, Request, weights_of
 from benchmarks.serving.pictures import Bare
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.theirs import Plain
-from benchmarks.serving.turns import in_turns, medians, ratio
+from benchmarks.serving.turns import Seconds, in_turns, medians, ratio
 from entrypoints.serving.slots import SlotUse
 
-LOAD, READY = "load_lora_weights and unload_lora_weights", "ours"
+LOAD, OURS = "load_lora_weights and unload_lora_weights", "ours"
+FIRST_STEP, LATER_STEP = "the first step after it", "a later step"
 READY_BAR = 15.0
 SWITCH_BAR = 1000.0
 REGISTERED = 500
 REGISTERED_BAR = 1.1
+RESIDENTS = 8
+LONG = 1000
+"""Steps of an image that is not drawn to its end."""
 
 
 def ready(materials: Materials) -> Found:
     """From an adapter on disk to one that the next step draws with."""
     figures = []
     notes = []
-    rounds = materials.number(25, 2)
     for model in materials.measured:
-        folders = materials.adapters(model, rounds + 1)
-        theirs = Plain(model)
-        with Ours(model, slots=4) as ours:
-
-            def load_and_unload(number: int, theirs: Plain = theirs, folders: Sequence = folders) -> None:
-                theirs.load(folders[number])
-                theirs.unload()
-
-            def read_and_place(number: int, ours: Ours = ours, folders: Sequence = folders) -> None:
-                served = ours.read(folders[number])
-                ours.worker.slots.release(ours.worker.slots.hold(served.key, weights_of(served)))
-
-            seconds = in_turns({LOAD: load_and_unload, READY: read_and_place}, rounds)
-        times = ratio(seconds, LOAD, READY)
+        seconds = ready_seconds(materials, model, materials.number(25, 2))
+        times = ratio(seconds, LOAD, OURS)
         figures.append(Figure(what=f"times as fast, {model.name}", value=times, unit="x", bar=READY_BAR, at_least=True))
         notes.append(f"{model.name}: {medians(seconds)}.")
     notes.append(
@@ -47,40 +41,39 @@ def ready(materials: Materials) -> Found:
     return Found(figures=tuple(figures), notes=tuple(notes))
 
 
+def ready_seconds(materials: Materials, model: Model, rounds: int) -> Seconds:
+    """Return the seconds that both take for an adapter that was not loaded before."""
+    folders = materials.adapters(model, rounds + 1)
+    theirs = Plain(model)
+
+    def load_and_unload(number: int) -> None:
+        theirs.load(folders[number])
+        theirs.unload()
+
+    with Ours(model, slots=4) as ours:
+        slots = ours.worker.slots
+
+        def read_and_place(number: int) -> None:
+            served = ours.read(folders[number])
+            slots.release(slots.hold(served.key, weights_of(served)))
+
+        return in_turns({LOAD: load_and_unload, OURS: read_and_place}, rounds)
+
+
 def switch(materials: Materials) -> Found:
     """From one adapter in a slot to another one, for a batch that is drawn."""
     figures = []
     notes = []
-    rounds = materials.number(25, 2)
     for model in materials.measured:
-        folders = materials.adapters(model, 8)
-        theirs = Plain(model)
-        ours = Bare(model)
-        slots = [ours.load(folder) for folder in folders]
-        samples = [ours.sample(0, [SlotUse(slot, 1.0)], steps=1000) for slot in slots]
-
-        def load_and_unload(number: int, theirs: Plain = theirs, folders: Sequence = folders) -> None:
-            theirs.load(folders[number % 8])
-            theirs.unload()
-
-        def route(number: int, ours: Bare = ours, samples: Sequence = samples) -> None:
-            ours.engine._route([samples[number % 8]])  # noqa: SLF001 - what a step does first
-
-        def step_after(number: int, ours: Bare = ours, samples: Sequence = samples) -> None:
-            ours.engine.step([samples[number % 8]])
-
-        def step_again(number: int, ours: Bare = ours, samples: Sequence = samples) -> None:
-            ours.engine.step([samples[number % 8]])
-
-        variants = {LOAD: load_and_unload, "ours": route, "first step": step_after, "later step": step_again}
-        seconds = in_turns(variants, rounds)
-        times = ratio(seconds, LOAD, "ours")
-        more = median(seconds["first step"]) - median(seconds["later step"])
+        seconds = switch_seconds(materials, model, materials.number(25, 2))
+        times = ratio(seconds, LOAD, OURS)
         figures.append(
             Figure(what=f"times as fast, {model.name}", value=times, unit="x", bar=SWITCH_BAR, at_least=True)
         )
-        gathering = median(seconds[LOAD]) / max(more, 1e-9)
-        figures.append(Figure(what=f"with gathering the weights, {model.name}", value=gathering, unit="x"))
+        gathering = median(seconds[FIRST_STEP]) - median(seconds[LATER_STEP])
+        if gathering > 0:
+            with_it = median(seconds[LOAD]) / (gathering + median(seconds[OURS]))
+            figures.append(Figure(what=f"with gathering the weights, {model.name}", value=with_it, unit="x"))
         notes.append(f"{model.name}: {medians(seconds)}.")
     notes.append(
         "A switch names the slots of the next batch. The first step after it gathers their weights, which later steps"
@@ -89,15 +82,36 @@ def switch(materials: Materials) -> Found:
     return Found(figures=tuple(figures), notes=tuple(notes))
 
 
+def switch_seconds(materials: Materials, model: Model, rounds: int) -> Seconds:
+    """Return the seconds of both, and of our steps after a switch."""
+    folders = materials.adapters(model, RESIDENTS)
+    theirs = Plain(model)
+    ours = Bare(model)
+    samples = [ours.sample(0, [SlotUse(ours.load(folder), 1.0)], steps=LONG) for folder in folders]
+
+    def load_and_unload(number: int) -> None:
+        theirs.load(folders[number % RESIDENTS])
+        theirs.unload()
+
+    def route(number: int) -> None:
+        ours.engine._route([samples[number % RESIDENTS]])  # noqa: SLF001 - what a step does first
+
+    def step(number: int) -> None:
+        ours.engine.step([samples[number % RESIDENTS]])
+
+    return in_turns({LOAD: load_and_unload, OURS: route, FIRST_STEP: step, LATER_STEP: step}, rounds)
+
+
 def registered(materials: Materials) -> Found:
     """A call with many adapters registered, read and in turn resident, against one."""
     figures = []
     notes = []
     count = materials.number(REGISTERED, 12)
+    many, one = f"{count} registered", "1 registered"
     for model in materials.measured:
         folders = materials.adapters(model, count)
-        seconds = calls(model, {f"{count} registered": folders, "1 registered": folders[:1]}, materials.number(15, 2))
-        times = ratio(seconds, f"{count} registered", "1 registered")
+        seconds = call_seconds(model, {many: folders, one: folders[:1]}, materials.number(15, 2))
+        times = ratio(seconds, many, one)
         figures.append(Figure(what=f"time of a call, {model.name}", value=times, unit="x", bar=REGISTERED_BAR))
         notes.append(f"{model.name}: {medians(seconds)}.")
     notes.append(
@@ -107,20 +121,19 @@ def registered(materials: Materials) -> Found:
     return Found(figures=tuple(figures), notes=tuple(notes))
 
 
-def calls(model: Model, libraries: dict[str, list], rounds: int) -> dict:
+def call_seconds(model: Model, libraries: Mapping[str, Sequence[Path]], rounds: int) -> Seconds:
     """Return the seconds of a call of servers that know different adapters."""
-    servers = {}
-    for name, folders in libraries.items():
-        ours = Ours(model).__enter__()
-        for number in ours.register(folders):
-            ours.draw([Request(0, number)], steps=1)
-        ours.draw([Request(0, "0")])
-        servers[name] = ours
-    variants = {}
-    for name, ours in servers.items():
-        variants[name] = lambda number, ours=ours: ours.draw([Request(number, "0")])
-    try:
-        return dict(in_turns(variants, rounds))
-    finally:
-        for ours in servers.values():
-            ours.__exit__()
+    with ExitStack() as servers:
+        variants = {}
+        for name, folders in libraries.items():
+            ours = servers.enter_context(Ours(model))
+            for number in ours.register(folders):
+                ours.draw([Request(0, number)], steps=1)
+            ours.draw([Request(0, "0")])
+            variants[name] = partial(call, ours)
+        return in_turns(variants, rounds)
+
+
+def call(ours: Ours, number: int) -> None:
+    """Draw an image with the first adapter."""
+    ours.draw([Request(number, "0")])

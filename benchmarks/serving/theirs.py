@@ -26,14 +26,14 @@ class Plain:
         """Draw with the adapters that are active."""
         model = self.model
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        (image,) = self.pipeline(
+        image: Image.Image = self.pipeline(
             request.prompt,
             num_inference_steps=model.steps,
             guidance_scale=model.guidance,
             height=model.size,
             width=model.size,
             generator=generator,
-        ).images
+        ).images[0]
         return image
 
     def load(self, folder: Path, name: str = LOADED) -> None:

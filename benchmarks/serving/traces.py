@@ -3,15 +3,16 @@
 import random
 import time
 from concurrent.futures import Future
+from functools import partial
 from statistics import mean, median
 from typing import NamedTuple
 
 from benchmarks.serving.batches import EACH_LOADED, LOADED_BAR, RESIDENT, WARM
-from benchmarks.serving.materials import Materials
+from benchmarks.serving.materials import Materials, Model
 from benchmarks.serving.ours import SERIAL_ROWS, Ours, Request, Seeds
 from benchmarks.serving.results import Figure, Found
 from benchmarks.serving.theirs import AllResident, LoadUnload
-from benchmarks.serving.turns import in_turns, medians, percentile, ratio
+from benchmarks.serving.turns import Seconds, in_turns, medians, percentile, ratio
 from entrypoints.serving.worker import Drawn
 
 ADAPTERS = 200
@@ -28,36 +29,59 @@ def zipf(materials: Materials) -> Found:
     """A trace of 200 adapters with Zipf's frequencies, all in line from the start, against both baselines."""
     figures = []
     notes = []
+    for model in reversed(materials.measured):
+        traced = zipf_seconds(materials, model)
+        for other, bar in ((EACH_LOADED, LOADED_BAR), (RESIDENT, RESIDENT_BAR)):
+            times = ratio(traced.seconds, other, WARM)
+            figures.append(Figure(what=f"against {other}, {model.name}", value=times, unit="x", bar=bar, at_least=True))
+        notes.append(
+            f"{model.name}, {model.steps} steps, {len(traced.trace)} requests for {len(set(traced.trace))} of"
+            f" {traced.adapters} adapters, a request: {medians(traced.seconds, traced.length)}. Making all resident"
+            f" took diffusers {traced.preparing:.0f} s beforehand; ours began with none in memory."
+        )
+    return Found(figures=tuple(figures), notes=tuple(notes))
+
+
+class Traced(NamedTuple):
+    """A trace that was drawn in pieces."""
+
+    trace: list[str]
+    """Adapters of its requests."""
+    adapters: int
+    """Adapters that there are."""
+    length: int
+    """Requests of a piece."""
+    seconds: Seconds
+    """Of each piece."""
+    preparing: float
+    """Seconds that making all resident took."""
+
+
+def zipf_seconds(materials: Materials, model: Model) -> Traced:
+    """Return the seconds of the pieces of a trace by each side."""
     pieces = materials.number(6, 1)
     length = materials.number(PIECE, 4)
     count = materials.number(ADAPTERS, 6)
-    for model in reversed(materials.measured):
-        folders = materials.adapters(model, count)
-        trace = zipf_names(count, length * pieces)
-        loading = LoadUnload(model, folders)
-        began = time.perf_counter()
-        resident = AllResident(model, folders)
-        preparing = time.perf_counter() - began
-        fresh_requests = Seeds()
-        requests = fresh_requests.requests(trace)
-        piece = [requests[length * number :][:length] for number in range(pieces)]
-        with Ours(model) as ours:
-            ours.register(folders)
-            variants = {
-                WARM: lambda number, ours=ours, piece=piece: ours.draw(piece[number]),
-                EACH_LOADED: lambda number, side=loading, piece=piece: side.draw(piece[number]),
-                RESIDENT: lambda number, side=resident, piece=piece: side.draw(piece[number]),
-            }
-            seconds = in_turns(variants, pieces, warm_up=0)
-        for other, bar in ((EACH_LOADED, LOADED_BAR), (RESIDENT, RESIDENT_BAR)):
-            times = ratio(seconds, other, WARM)
-            figures.append(Figure(what=f"against {other}, {model.name}", value=times, unit="x", bar=bar, at_least=True))
-        notes.append(
-            f"{model.name}, {model.steps} steps, {length * pieces} requests for {len(set(trace))} of {count} adapters,"
-            f" a request: {medians(seconds, length)}. Making all resident took diffusers {preparing:.0f} s beforehand;"
-            " ours began with none in memory."
-        )
-    return Found(figures=tuple(figures), notes=tuple(notes))
+    folders = materials.adapters(model, count)
+    trace = zipf_names(count, length * pieces)
+    requests = Seeds().requests(trace)
+    loading = LoadUnload(model, folders)
+    began = time.perf_counter()
+    resident = AllResident(model, folders)
+    preparing = time.perf_counter() - began
+
+    def piece(number: int) -> list[Request]:
+        return requests[length * number :][:length]
+
+    with Ours(model) as ours:
+        ours.register(folders)
+        variants = {
+            WARM: lambda number: ours.draw(piece(number)),
+            EACH_LOADED: lambda number: loading.draw(piece(number)),
+            RESIDENT: lambda number: resident.draw(piece(number)),
+        }
+        seconds = in_turns(variants, pieces, warm_up=0)
+    return Traced(trace, count, length, seconds, preparing)
 
 
 def zipf_names(count: int, requests: int) -> list[str]:
@@ -124,11 +148,15 @@ def serve(side: Ours, arrivals: list[float]) -> Served:
     """Order an image at each moment, in real time, and wait for all."""
     ordered: list[tuple[float, Future[Drawn]]] = []
     ended: dict[int, float] = {}
+
+    def note(number: int, _: "Future[Drawn]") -> None:
+        ended[number] = time.monotonic()
+
     began = time.monotonic()
     for number, moment in enumerate(arrivals):
         time.sleep(max(0.0, began + moment - time.monotonic()))
         (future,) = side.order([Request(number, str(number % 8))])
-        future.add_done_callback(lambda _, number=number: ended.__setitem__(number, time.monotonic()))
+        future.add_done_callback(partial(note, number))
         ordered.append((began + moment, future))
     waits = [future.result().waited for _, future in ordered]
     responses = [ended[number] - moment for number, (moment, _) in enumerate(ordered)]
