@@ -16,7 +16,7 @@ from orchestrator.endpoints.sagemaker.leases import why_expired
 from orchestrator.endpoints.sagemaker.names import base_component
 from orchestrator.endpoints.sagemaker.tags import ADAPTER_TAG, Record, read_record
 from orchestrator.endpoints.sagemaker.usage import last_used
-from orchestrator.errors import EndpointError, MissingError
+from orchestrator.errors import AccountError, EndpointError, MissingError, ServiceError
 from orchestrator.storage import Store
 
 Now = Callable[[], datetime]
@@ -82,9 +82,13 @@ class Describer:
         variants = config.get("ProductionVariants", [{}])
         instance_type = variants[0].get("InstanceType")
         running = _instances(described)
-        used = last_used(
-            self._aws, record.name, [one.name for one in components], described["CreationTime"], self._now()
-        )
+        lease = record.lease
+        used = None
+        try:
+            names = [one.name for one in components]
+            used = last_used(self._aws, record.name, names, described["CreationTime"], self._now())
+        except (AccountError, ServiceError):  # a description is worth more; who knows no use deletes nothing for it
+            lease = lease.model_copy(update={"idle_seconds": None})
         status, reason = self._state(found, components)
         return EndpointDescription(
             name=record.name,
@@ -96,7 +100,7 @@ class Describer:
             created=described["CreationTime"],
             lease=record.lease,
             last_used=used,
-            expired=why_expired(record.lease, described["CreationTime"], used, self._now()),
+            expired=why_expired(lease, described["CreationTime"], used, self._now()),
             failure_reason=reason,
             next_step=_next_step(record, status, reason, components),
             region=self._aws.region,

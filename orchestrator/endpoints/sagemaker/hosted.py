@@ -178,7 +178,8 @@ class Hosted:
         return self._aws.client("sagemaker")
 
     def _call(self, operation: str, doing: str, request: Request) -> Any:
-        with calling(doing, not_found=LIST):
+        not_found = "" if operation.startswith("create_") else LIST
+        with calling(doing, not_found=not_found):
             return getattr(self._client, operation)(**request)
 
     def _found_despite(self, kind: Kind, name: str, doubt: OrchestratorError) -> Any | None:

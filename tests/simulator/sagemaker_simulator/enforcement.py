@@ -77,11 +77,24 @@ def _accesses(response: Any, asked: Any, resource: str) -> Iterator[Access]:
         yield Access(asked._action, f"{here}:log-group:{group}:log-stream:{stream}")
     elif service == "ecr" and "repositoryName" in (about := json.loads(asked._body)):
         yield Access(asked._action, f"{here}:repository/{about['repositoryName']}")
+    elif service == "application-autoscaling":
+        about = json.loads(asked._body)
+        yield Access(asked._action, "*", {f"{service}:service-namespace": about.get("ServiceNamespace", "")})
+    elif service == "monitoring":  # policies call CloudWatch by its newer name
+        action = asked._action.replace(service, "cloudwatch")
+        alarms = [f"{here}:alarm:{name}" for name in _alarms(json.loads(asked._body))]
+        for alarm in alarms or ["*"]:
+            yield Access(action, alarm.replace(service, "cloudwatch"))
     elif service == "cloudformation":
         name = response.querystring.get("StackName", ["*"])[0]
         yield Access(asked._action, name if name.startswith("arn:") else f"{here}:stack/{name}/*")
     else:
         yield Access(asked._action)
+
+
+def _alarms(about: dict[str, Any]) -> list[str]:
+    """Return the names of the alarms that a call is about."""
+    return [*about.get("AlarmNames", []), *([about["AlarmName"]] if "AlarmName" in about else [])]
 
 
 def _of_s3(response: Any, asked: Any, resource: str) -> Iterator[Access]:

@@ -5,7 +5,7 @@ service does with the job's role without an API call that moto could see.
 https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createtrainingjob-perms
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import principals
@@ -43,8 +43,8 @@ def are_enforced() -> bool:
     return bool(ActionAuthenticatorMixin.request_count >= settings.INITIAL_NO_AUTH_ACTION_COUNT)
 
 
-def check_caller(call: Call) -> None:
-    """Raise AccessDeniedException when the caller may not do what a call asks for."""
+def check_caller(call: Call, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise AccessDeniedException when the caller may not do what a call asks for; `tags` are those of each ARN."""
     if not are_enforced():
         return
     from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
@@ -56,7 +56,7 @@ def check_caller(call: Call) -> None:
         message = "The security token included in the request is invalid."
         raise ServiceError("UnrecognizedClientException", message) from None
     caller = principals.of_access_key(key)
-    for access in _needed(call):
+    for access in _needed(call, tags):
         if not principals.may(caller, access):
             raise ServiceError(
                 "AccessDeniedException",
@@ -102,16 +102,18 @@ def missing_for_metrics(role_arn: str) -> str | None:
     return _missing(role_arn, [Access("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": NAMESPACE})])
 
 
-def _needed(call: Call) -> Iterator[Access]:
+def _needed(call: Call, tags: Mapping[str, Mapping[str, str]]) -> Iterator[Access]:
     parameters = call.parameters
+    asked = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in parameters.get("Tags", [])}
     resources = _resources(call)
     for resource in resources:
-        yield Access(f"sagemaker:{_ACTIONS.get(call.operation, call.operation)}", resource)
+        own = {f"aws:ResourceTag/{key}": value for key, value in tags.get(resource, {}).items()}
+        yield Access(f"sagemaker:{_ACTIONS.get(call.operation, call.operation)}", resource, {**asked, **own})
     role = parameters.get("RoleArn") or parameters.get("ExecutionRoleArn")
     if call.operation.startswith("Create") and role is not None:
         yield Access("iam:PassRole", role, {"iam:PassedToService": SERVICE})
     if call.operation.startswith("Create") and parameters.get("Tags"):
-        yield Access("sagemaker:AddTags", resources[0])
+        yield Access("sagemaker:AddTags", resources[0], {**asked, "sagemaker:TaggingAction": call.operation})
 
 
 def _resources(call: Call) -> list[str]:

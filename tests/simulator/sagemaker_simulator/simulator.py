@@ -163,7 +163,7 @@ class SageMakerSimulator(Waiting):
         """Carry out a call and return its answer as it goes over the wire; raises ServiceError."""
         if isinstance(self.clock, ManualClock) and (seconds := self.seconds_per_call.get(call.operation)):
             self.clock.advance(seconds)
-        permissions.check_caller(call)
+        permissions.check_caller(call, self.tags)
         validate(call.operation, call.parameters)
         if call.operation not in OPERATIONS:
             raise ServiceError("UnknownOperationException", f"The simulator does not know {call.operation} yet.", 501)
@@ -177,7 +177,7 @@ class SageMakerSimulator(Waiting):
         """Carry out a call to the runtime API; raises ServiceError."""
         if isinstance(self.clock, ManualClock) and (seconds := self.seconds_per_call.get(call.operation)):
             self.clock.advance(seconds)
-        permissions.check_caller(call)
+        permissions.check_caller(call, self.tags)
         return self.hosting.runtime.answer(call, asked, recorded)
 
     # For the operations and the jobs
