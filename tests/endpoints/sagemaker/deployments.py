@@ -41,6 +41,7 @@ def publish_adapter(
     base = {"id": "builtin", "fingerprint": "f", "family": family}
     manifest: dict[str, Any] = {
         "kind": kind,
+        "parts": ["unet"],
         "recipe": "lora",
         "config": {},
         "base_model": base,
