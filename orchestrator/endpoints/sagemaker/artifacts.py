@@ -67,7 +67,11 @@ def order_of(deployment: Deployment) -> ServerOrder:
     )
 
 
-def model_data(deployment: Deployment, adapters: Mapping[str, ServedAdapter], scratch: Path) -> Tree:
+def model_data(
+    deployment: Deployment,
+    adapters: Mapping[str, ServedAdapter],
+    scratch: Path,
+) -> Tree:
     """Return the tree that becomes `/opt/ml/model`: the order and the adapters that it names."""
     order = order_of(deployment)
     text = order.model_dump_json(indent=2)
@@ -93,7 +97,13 @@ def _packed(adapter: ServedAdapter) -> bytes:
     """Return the .tar.gz of an adapter. Weights do not compress, so nothing is; no byte depends on the clock."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", filename="", compresslevel=0, mtime=0) as compressed,
+        gzip.GzipFile(
+            fileobj=packed,
+            mode="wb",
+            filename="",
+            compresslevel=0,
+            mtime=0,
+        ) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as members,
     ):
         for file in sorted(adapter.files):

@@ -37,7 +37,13 @@ _CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING, EndpointStatus.DE
 class Deployer:
     """Creates and updates endpoints."""
 
-    def __init__(self, hosted: Hosted, scaler: Scaler, describer: Describer, removal: Removal) -> None:
+    def __init__(
+        self,
+        hosted: Hosted,
+        scaler: Scaler,
+        describer: Describer,
+        removal: Removal,
+    ) -> None:
         self._hosted = hosted
         self._scaler = scaler
         self._describer = describer

@@ -48,7 +48,13 @@ class Found(NamedTuple):
 class Describer:
     """Reads what there is of endpoints."""
 
-    def __init__(self, aws: Aws, hosted: Hosted, store: Store, now: Now) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        hosted: Hosted,
+        store: Store,
+        now: Now,
+    ) -> None:
         self._aws = aws
         self._hosted = hosted
         self._store = store
@@ -86,7 +92,13 @@ class Describer:
         used = None
         try:
             names = [one.name for one in components]
-            used = last_used(self._aws, record.name, names, described["CreationTime"], self._now())
+            used = last_used(
+                self._aws,
+                record.name,
+                names,
+                described["CreationTime"],
+                self._now(),
+            )
         except (AccountError, ServiceError):  # a description is worth more; who knows no use deletes nothing for it
             lease = lease.model_copy(update={"idle_seconds": None})
         status, reason = self._state(found, components)
@@ -100,9 +112,19 @@ class Describer:
             created=described["CreationTime"],
             lease=record.lease,
             last_used=used,
-            expired=why_expired(lease, described["CreationTime"], used, self._now()),
+            expired=why_expired(
+                lease,
+                described["CreationTime"],
+                used,
+                self._now(),
+            ),
             failure_reason=reason,
-            next_step=_next_step(record, status, reason, components),
+            next_step=_next_step(
+                record,
+                status,
+                reason,
+                components,
+            ),
             region=self._aws.region,
             instance_type=instance_type,
             instances=running,
@@ -133,7 +155,12 @@ class Describer:
             return EndpointStatus.CREATING, reason
         return EndpointStatus.IN_SERVICE, reason
 
-    def _adapters(self, record: Record, model: str | None, components: Sequence[Summary]) -> tuple[str, ...]:
+    def _adapters(
+        self,
+        record: Record,
+        model: str | None,
+        components: Sequence[Summary],
+    ) -> tuple[str, ...]:
         """Return the names of an endpoint's adapters, by its components or by the order that its server reads."""
         names = set()
         if record.mode is Mode.COMPONENTS:
@@ -161,7 +188,11 @@ def _instances(described: Any) -> int | None:
     return sum(known) if known else None
 
 
-def _usd_per_hour(instance_type: str | None, region: str, running: int | None) -> float | None:
+def _usd_per_hour(
+    instance_type: str | None,
+    region: str,
+    running: int | None,
+) -> float | None:
     known = instances().get(instance_type or "")
     listed = None if known is None else price(known, region)
     if listed is None or running is None:

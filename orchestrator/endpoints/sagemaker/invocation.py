@@ -46,13 +46,24 @@ class Addressed(NamedTuple):
 class Invoker:
     """Sends requests."""
 
-    def __init__(self, aws: Aws, hosted: Hosted, store: Store, pause: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        hosted: Hosted,
+        store: Store,
+        pause: Callable[[], float],
+    ) -> None:
         self._aws = aws
         self._hosted = hosted
         self._store = store
         self._pause = pause
 
-    def invoke(self, record: Record, body: bytes, accept: str) -> Answer:
+    def invoke(
+        self,
+        record: Record,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a body and return the answer; raises EndpointError for one that the server refuses."""
         if len(body) > LARGEST_BYTES and record.mode is not Mode.ASYNC:
             raise EndpointError(
@@ -63,7 +74,12 @@ class Invoker:
             return self._through_the_bucket(record.name, body, accept)
         if record.mode is Mode.COMPONENTS:
             addressed = self._addressed(record.name, body)
-            return self._at_once(record.name, addressed.body, accept, InferenceComponentName=addressed.component)
+            return self._at_once(
+                record.name,
+                addressed.body,
+                accept,
+                InferenceComponentName=addressed.component,
+            )
         return self._at_once(record.name, body, accept)
 
     def _at_once(self, name: str, body: bytes, accept: str, **component: str) -> Answer:
@@ -78,7 +94,12 @@ class Invoker:
             content = answer["Body"].read()
         return Answer(content, answer.get("ContentType", accept))
 
-    def _through_the_bucket(self, name: str, body: bytes, accept: str) -> Answer:
+    def _through_the_bucket(
+        self,
+        name: str,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a request, wait for what comes of it, and return that."""
         asked: dict[str, Any] = {"Body": body}
         if len(body) > _LARGEST_INLINE:

@@ -8,7 +8,12 @@ from orchestrator.endpoints.deployment import Lease
 _HOUR = 3600
 
 
-def why_expired(lease: Lease, created: datetime, used: datetime | None, now: datetime) -> str | None:
+def why_expired(
+    lease: Lease,
+    created: datetime,
+    used: datetime | None,
+    now: datetime,
+) -> str | None:
     """Return why an endpoint may be deleted; None while its lease lasts."""
     if lease.ttl_seconds is not None and now >= created + timedelta(seconds=lease.ttl_seconds):
         return f"it was to last {span(lease.ttl_seconds)}"

@@ -131,20 +131,18 @@ def plan_endpoint(
     hosting.require_affordable(deployment.most_instances, deployment.lease.max_usd_per_day)
     record = Record.of(deployment, owner()).model_copy(update={"base_model": base_model})
     context = Context(account=account, hosting=hosting, record=record)
-    sources = Sources(
-        model=s3_uri(account.bucket, artifacts.model.name),
-        base_model=artifacts.base_model_uri,
-        code=s3_uri(account.bucket, artifacts.code.name),
-        bytes=artifacts.model.bytes + artifacts.base_model_bytes + artifacts.code.bytes,
-    )
+    sources = _sources(artifacts, account)
     model = model_request(deployment, sources, context)
-    config = config_request(deployment, model, sources, context)
+    config = config_request(
+        deployment,
+        model,
+        sources,
+        context,
+    )
     components: list[Request] = []
     if deployment.mode is Mode.COMPONENTS:
         components.append(base_component_request(model, sources, context))
-        for adapter, tree in artifacts.archives.items():
-            uri = s3_uri(account.bucket, f"{tree.name}{ARCHIVE_FILE}")
-            components.append(adapter_component_request(adapter, artifacts.adapters[adapter], uri, record))
+        components += _adapter_components(artifacts, account, record)
     return EndpointPlan(
         deployment=deployment,
         record=record,
@@ -155,6 +153,28 @@ def plan_endpoint(
         components=tuple(components),
         trees=artifacts.stored,
     )
+
+
+def _sources(artifacts: Artifacts, account: AwsSettings) -> Sources:
+    return Sources(
+        model=s3_uri(account.bucket, artifacts.model.name),
+        base_model=artifacts.base_model_uri,
+        code=s3_uri(account.bucket, artifacts.code.name),
+        bytes=artifacts.model.bytes + artifacts.base_model_bytes + artifacts.code.bytes,
+    )
+
+
+def _adapter_components(
+    artifacts: Artifacts,
+    account: AwsSettings,
+    record: Record,
+) -> list[Request]:
+    requests = []
+    for adapter, tree in artifacts.archives.items():
+        uri = s3_uri(account.bucket, f"{tree.name}{ARCHIVE_FILE}")
+        sha256 = artifacts.adapters[adapter]
+        requests.append(adapter_component_request(adapter, sha256, uri, record))
+    return requests
 
 
 def _require_ready(account: AwsSettings) -> None:

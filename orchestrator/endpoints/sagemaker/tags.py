@@ -50,7 +50,11 @@ class Record(BaseModel):
     """When it ends by itself, and what it may cost."""
 
     @classmethod
-    def of(cls, deployment: Deployment, owner: str) -> Self:
+    def of(
+        cls,
+        deployment: Deployment,
+        owner: str,
+    ) -> Self:
         """Return the record of a deployment."""
         return cls(
             name=deployment.name,
@@ -80,7 +84,11 @@ class Record(BaseModel):
         return [tag(key, str(value)) for key, value in values.items()]
 
 
-def own_tags_of(name: str, owner: str, sha256: str) -> Tags:
+def own_tags_of(
+    name: str,
+    owner: str,
+    sha256: str,
+) -> Tags:
     """Return the tags of whatever is created for an endpoint."""
     return [tag(ENDPOINT_TAG, name), tag(OWNER_TAG, owner), tag(DEPLOYMENT_TAG, sha256)]
 
