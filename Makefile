@@ -11,7 +11,7 @@ setup: $(VENV)/.dev
 
 $(VENV)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable ".[train]"
+	$(PIP) --editable ".[serve]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train

@@ -19,16 +19,17 @@ from orchestrator.contract.events import Failed, Phase, emit
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
 
 if TYPE_CHECKING:
-    from entrypoints.serving.app import State
+    from entrypoints.serving.metrics import Metrics
     from entrypoints.serving.service import Service
+    from entrypoints.serving.state import State
     from entrypoints.serving.worker import Worker
 
-DRAIN_SECONDS = 25.0
-"""SageMaker kills a container 30 seconds after SIGTERM."""
 READERS = 4
 """Threads that read adapters."""
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
 """https://docs.aws.amazon.com/sagemaker/latest/dg/multi-container-create.html"""
+END_SECONDS = 2.0
+"""For the thread that draws, to end after all was answered."""
 
 
 def main() -> int:
@@ -51,15 +52,15 @@ def read_order(words: list[str]) -> ServerOrder:
 
 def serve(order: ServerOrder, unpacked: Path) -> int:
     """Listen, load the base model, and answer until a signal comes."""
-    from entrypoints.serving.app import State
     from entrypoints.serving.listening import listen
+    from entrypoints.serving.state import State
 
-    state = State(order.root, unpacked, order.token, order.most_waiting)
-    loading = threading.Thread(target=load, args=(order, state), name="loading", daemon=True)
+    state = State(order.root, order.token, order.most_waiting, order.deadline_seconds)
+    loading = threading.Thread(target=load, args=(order, state, unpacked), name="loading", daemon=True)
     loading.start()
-    asyncio.run(listen(state, order.host, port_of(order), DRAIN_SECONDS))
+    asyncio.run(listen(state, order.host, port_of(order)))
     if state.worker is not None:
-        state.worker.stop()
+        state.worker.stop(END_SECONDS)
     return 1 if state.failure else 0
 
 
@@ -68,7 +69,7 @@ def port_of(order: ServerOrder) -> int:
     return int(os.environ.get(PORT_VARIABLE, order.port))
 
 
-def load(order: ServerOrder, state: "State") -> None:
+def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
     """Load the base model and make the server ready; a failure ends the server."""
     from entrypoints.runtime.failures import failure_of
 
@@ -76,9 +77,9 @@ def load(order: ServerOrder, state: "State") -> None:
     libraries.quieten()
     process.resume_collector()
     try:
-        service, worker = assembled(order)
-        for name, folder in order.adapters.items():
-            service.library.register(name, folder)
+        service, worker = assembled(order, unpacked, state.metrics)
+        for name, place in order.adapters.items():
+            service.library.put(service.describe(name, place))
     except Exception as error:  # noqa: BLE001 - it is told, and ends the server
         failure = failure_of(error)
         state.failure = failure.message if failure else f"{type(error).__name__}: {error}"
@@ -89,8 +90,12 @@ def load(order: ServerOrder, state: "State") -> None:
     emit(Phase(name="serving"))
 
 
-def assembled(order: ServerOrder) -> "tuple[Service, Worker]":
-    """Return the parts of a server around its base model."""
+def assembled(
+    order: ServerOrder,
+    unpacked: Path | None = None,
+    metrics: "Metrics | None" = None,
+) -> "tuple[Service, Worker]":
+    """Return the parts of a server around its base model; archives of adapters are unpacked into a folder."""
     import torch
 
     from entrypoints.models.hub import fetch_from_hub
@@ -98,10 +103,12 @@ def assembled(order: ServerOrder) -> "tuple[Service, Worker]":
     from entrypoints.serving.cache import MemoryCache
     from entrypoints.serving.engine import Engine
     from entrypoints.serving.library import Library
+    from entrypoints.serving.profile import Profile, profiled
     from entrypoints.serving.residency import SlotTable
     from entrypoints.serving.service import Service
     from entrypoints.serving.slots import SlotNetwork
     from entrypoints.serving.texts import TextReader
+    from entrypoints.serving.unpacked import UnpackedArchives
     from entrypoints.serving.worker import Worker
 
     folder, revision = order.base_folder, order.base_revision
@@ -109,17 +116,19 @@ def assembled(order: ServerOrder) -> "tuple[Service, Worker]":
         folder, revision = fetch_from_hub(order.base_model, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base_model(folder, order.base_model, revision, device, with_clip=False)
+    cache: MemoryCache[Any] = MemoryCache(order.memory_bytes, ThreadPoolExecutor(READERS, "reading"))
+    disk = UnpackedArchives(unpacked or Path(tempfile.mkdtemp(prefix="adapters-")), order.disk_bytes)
+    service = Service(base, Library(), cache, disk, metrics)
+    size = service.defaults.size
+    profile = Profile(size, order.rows) if order.rows else profiled(base, size)
     denoiser = SlotNetwork(base.denoiser)
     encoders = {part: SlotNetwork(encoder) for part, encoder in base.text_encoders.items()}
-    slots = SlotTable({base.family.denoiser: denoiser, **encoders}, order.slots)
-    worker = Worker(Engine(base, denoiser), TextReader(base, encoders), slots, rows_at_once)
-    cache: MemoryCache[Any] = MemoryCache(order.memory_bytes, ThreadPoolExecutor(READERS, "reading"))
-    return Service(base, Library(), cache), worker
-
-
-def rows_at_once(size: int) -> int:
-    """Return how many rows of a batch are computed at once."""
-    return max(2, 16 * 64 * 64 // size**2)
+    networks = {base.family.denoiser: denoiser, **encoders}
+    slots = SlotTable(networks, order.slots, order.slot_bytes)
+    reader = TextReader(base, encoders)
+    worker = Worker(Engine(base, denoiser), reader, slots, profile.rows_at, metrics)
+    worker.seconds_per_work = profile.seconds_per_work
+    return service, worker
 
 
 if __name__ == "__main__":

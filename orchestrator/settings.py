@@ -112,7 +112,7 @@ class Settings(BaseModel):
 
     def require_writable(self) -> None:
         """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
-        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.sweeps, self.store):
+        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.endpoints, self.sweeps, self.store):
             existing = _existing(folder)
             if not existing.is_dir():
                 raise _unusable(f"and {existing} is a file")
@@ -138,6 +138,11 @@ class Settings(BaseModel):
     def evaluations(self) -> Path:
         """One folder per evaluation of an adapter, by the name of its job."""
         return self.home / "evaluations"
+
+    @property
+    def endpoints(self) -> Path:
+        """One folder per endpoint of this machine."""
+        return self.home / "endpoints"
 
     @property
     def sweeps(self) -> Path:

@@ -46,7 +46,7 @@ def require_controls(
         folder = folders[control.network]
         manifest = manifest_of(control.network, folder)
         if manifest is not None:
-            _require_kind(control, manifest)
+            require_kind(control, manifest)
         try:
             misfit = control_misfit(folder, base_folder)
         except ModelFileError as error:
@@ -82,7 +82,7 @@ def manifest_of(name: str, folder: Path) -> AdapterManifest | None:
     return manifest
 
 
-def _require_kind(control: generation.Control, manifest: AdapterManifest) -> None:
+def require_kind(control: generation.Control, manifest: AdapterManifest) -> None:
     """Raise TrainingError("control") for maps of a kind that a ControlNet was not trained on."""
     trained = manifest.config.get("conditions")
     if not isinstance(trained, list | tuple) or control.kind in trained:

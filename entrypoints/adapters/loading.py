@@ -100,14 +100,7 @@ def require_loadable(base: BaseModel, folder: Path, manifest: AdapterManifest) -
 
 def require_own_base(base: BaseModel, folder: Path, manifest: AdapterManifest) -> None:
     """Raise TrainingError("adapter") unless the files are whole and the base model is the one that they belong to."""
-    damaged = manifest.damaged_files(folder)
-    if damaged:
-        names = ", ".join(damaged)
-        raise TrainingError(
-            "adapter",
-            f"The adapter in {folder} is damaged: {names}.",
-            "fetch it again",
-        )
+    require_whole(folder, manifest)
     # The fingerprint is over the weights: two ids may name the same model, and one id two versions of it.
     expected = manifest.base_model
     if expected.fingerprint != base.reference.fingerprint:
@@ -122,5 +115,17 @@ def require_own_base(base: BaseModel, folder: Path, manifest: AdapterManifest) -
         raise TrainingError(
             "adapter",
             f"The adapter in {folder} changes {parts}, and its base model has no such parts.",
+            "fetch it again",
+        )
+
+
+def require_whole(folder: Path, manifest: AdapterManifest) -> None:
+    """Raise TrainingError("adapter") unless the files of an adapter are those of its manifest."""
+    damaged = manifest.damaged_files(folder)
+    if damaged:
+        names = ", ".join(damaged)
+        raise TrainingError(
+            "adapter",
+            f"The adapter in {folder} is damaged: {names}.",
             "fetch it again",
         )

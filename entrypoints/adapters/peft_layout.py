@@ -32,7 +32,7 @@ from orchestrator.contract.adapter import PEFT, PEFT_CONFIG_FILE, PEFT_FILE, Ada
 from orchestrator.contract.families import ATTENTION
 from orchestrator.contract.model_file import read_object
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 """Of each name in PEFT's files: the wrappers around the model that they were saved from."""
 
 
@@ -106,7 +106,7 @@ class PeftLayout(Injected):
             (target / PEFT_CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
             weights: dict[str, Tensor] = {}
             for name, weight in get_peft_model_state_dict(module).items():
-                weights[_PREFIX + name] = weight
+                weights[PREFIX + name] = weight
             save_weights(weights, target / PEFT_FILE, header)
 
 
@@ -129,7 +129,7 @@ def load(
         module.add_adapter(config, name)
         weights: dict[str, Tensor] = {}
         for saved_name, tensor in load_file(folder / part / PEFT_FILE, device=str(base.device)).items():
-            weights[saved_name.removeprefix(_PREFIX)] = tensor
+            weights[saved_name.removeprefix(PREFIX)] = tensor
         expected = set(get_peft_model_state_dict(module, adapter_name=name))
         if set(weights) != expected:
             raise ValueError(f"its weights of {part} are not those that its configuration describes")

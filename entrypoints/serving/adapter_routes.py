@@ -6,7 +6,7 @@ https://github.com/aws/model-hosting-container-standards
 
 import asyncio
 import json
-import secrets
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from entrypoints.runtime.failures import TrainingError
-from entrypoints.serving.app import Refused, State, body_of, state_of
-from entrypoints.serving.archives import unpack
-from entrypoints.serving.bodies import BodyError, parse
+from entrypoints.runtime.failures import TrainingError, first_line
+from entrypoints.serving.archives import MOST_FILES, SUFFIXES
+from entrypoints.serving.bodies import BodyError, body_schema, parse
 from entrypoints.serving.library import Registered
+from entrypoints.serving.service import NO_ROOM
+from entrypoints.serving.state import Refused, State, body_of, state_of
 from orchestrator.contract.problem import problems_of
 
 ALIAS_HEADER = "X-Amzn-SageMaker-Adapter-Alias"
 """What messages call an adapter whose name is SageMaker's own."""
-_ARCHIVES = (".tar.gz", ".tgz")
+HASH_HEADER = "X-Orchestrator-Adapter-Sha256"
+"""What was registered, in the answer."""
 
 
 class Registration(BaseModel):
@@ -34,7 +36,7 @@ class Registration(BaseModel):
 
     name: str = Field(min_length=1, max_length=1024)
     """What requests call it."""
-    src: str = Field(min_length=1, max_length=4096)
+    src: str = Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")
     """Folder or archive on this machine."""
     preload: bool = True
     """Whether it is read now, and not when the first request asks for it."""
@@ -44,25 +46,32 @@ class Registration(BaseModel):
 
 def add_adapter_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
-    app.add_api_route("/adapters", register, methods=["POST"])
+    body = body_schema(Registration)
+    body["requestBody"]["required"] = False  # it may come as query parameters
+    app.add_api_route("/adapters", register, methods=["POST"], openapi_extra=body)
     app.add_api_route("/adapters", list_adapters, methods=["GET"])
     app.add_api_route("/adapters/{name:path}", show, methods=["GET"])
     app.add_api_route("/adapters/{name:path}", unregister, methods=["DELETE"])
 
 
 async def register(request: Request) -> Response:
-    """Know an adapter by a name; one that had it before gives it up to new requests."""
+    """Know an adapter by a name; one that had it before gives it up to new requests.
+
+    When the new one cannot be read, the old one stays.
+    """
     state = state_of(request)
     wanted = await registration_of(request)
     called = request.headers.get(ALIAS_HEADER, wanted.name)
+    place = confined(state.root, wanted.src)
     try:
-        registered = await asyncio.to_thread(registered_as, state, wanted)
+        await asyncio.to_thread(require_plain, place)
+        registered = await asyncio.to_thread(state.service.describe, wanted.name, place)
         if wanted.preload:
             await state.service.read(registered)
     except TrainingError as error:
-        state.service.library.remove(wanted.name)
-        raise Refused(424, error.message, error.next_step) from error
-    return PlainTextResponse(f"Adapter {called} registered")
+        raise Refused(status_of(error), error.message, error.next_step) from error
+    state.service.library.put(registered)
+    return PlainTextResponse(f"Adapter {called} registered", headers={HASH_HEADER: registered.sha256})
 
 
 async def registration_of(request: Request) -> Registration:
@@ -80,20 +89,48 @@ async def registration_of(request: Request) -> Registration:
         raise Refused(422, problems, 'send {"name": ..., "src": ...}') from error
 
 
-def registered_as(state: State, wanted: Registration) -> Registered:
-    """Register an adapter from where it lies; raises TrainingError, and Refused for a place outside of the root."""
-    source = Path(wanted.src)
-    if not source.is_absolute():
-        source = state.root / source
-    resolved = source.resolve()
-    if not resolved.is_relative_to(state.root.resolve()):
-        raise Refused(403, f"Adapters lie below {state.root}.", "copy it there")
-    if resolved.name.endswith(_ARCHIVES):
-        folder = state.unpacked / secrets.token_hex(8)
-        folder.mkdir(parents=True)
-        unpack(resolved, folder)
-        resolved = folder
-    return state.service.library.register(wanted.name, resolved)
+def confined(root: Path, src: str) -> Path:
+    """Return where an adapter lies; raises Refused for a place outside of the root, and for one behind a link."""
+    plain_root = Path(os.path.abspath(root))  # noqa: PTH100 - follows no links
+    real_root = plain_root.resolve()
+    place = Path(os.path.abspath(plain_root / src))  # noqa: PTH100
+    for known in (plain_root, real_root):
+        if place != known and place.is_relative_to(known):
+            place = real_root / place.relative_to(known)
+            break
+    else:
+        raise Refused(403, f"Adapters lie below {root}.", "copy it there")
+    try:
+        is_there = place.exists()
+        is_behind_link = place.resolve() != place
+    except (OSError, RuntimeError) as error:  # names that are too long, links in a circle
+        raise Refused(422, f"There is no such place: {first_line(error)}", "name a folder or a .tar.gz") from error
+    if is_behind_link:
+        raise Refused(403, "Adapters are not followed through links.", "name the place itself")
+    if not is_there:
+        raise Refused(424, f"There is nothing at {place}.", "copy the adapter there first")
+    return place
+
+
+def require_plain(place: Path) -> None:
+    """Raise Refused(424) for what is neither a file nor a folder of plain files of the kinds that an adapter has."""
+    if place.is_file():
+        return
+    advice = "copy the adapter's own files alone, weights as safetensors"
+    if not place.is_dir():
+        raise Refused(424, f"{place.name} is neither a folder nor a file.", advice)
+    for number, path in enumerate(place.rglob("*")):
+        if number > MOST_FILES:
+            raise Refused(424, f"{place.name} has more than {MOST_FILES} files.", advice)
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise Refused(403, f"{path.name} is a link, or no plain file.", advice)
+        if path.is_file() and path.suffix not in SUFFIXES and not path.name.startswith("."):
+            raise Refused(424, f"{path.name} is no file of an adapter: it may hold code.", advice)
+
+
+def status_of(error: TrainingError) -> int:
+    """Return the status for an adapter that cannot be used: no room for it, or a fault of its own."""
+    return 507 if error.kind in NO_ROOM else 424
 
 
 async def list_adapters(request: Request) -> Response:
@@ -133,5 +170,5 @@ def described(state: State, registered: Registered) -> dict[str, Any]:
         "sha256": registered.sha256,
         "kind": manifest.kind,
         "trigger": manifest.trigger,
-        "in_memory": registered.sha256 in state.service.cache,
+        "in_memory": registered.key in state.service.cache,
     }

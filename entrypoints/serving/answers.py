@@ -14,6 +14,9 @@ from entrypoints.serving.service import UsedAdapter
 from entrypoints.serving.worker import Drawn
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
+IMAGE_HEADER = "X-Orchestrator-Image"
+"""What is said of an image that is answered as bytes, as JSON."""
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 """Media types of images, and what Pillow calls them."""
 QUALITY = 95
@@ -28,22 +31,26 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
-def media_type_of(accept: str | None, style: str) -> str:
+def media_type_of(accept: str | None, asked: Asked) -> str:
     """Return the first media type of an Accept header that can be answered with; raises ValueError for none.
 
     JumpStart's "application/json;jpeg" is JSON.
     """
-    if not accept or style == OPENAI:
+    if asked.preview:
+        return EVENTS
+    if not accept or asked.style == OPENAI:
         return JSON
     for entry in accept.split(","):
         wanted = entry.partition(";")[0].strip().lower()
         if wanted in FORMATS:
             return wanted
+        if wanted == EVENTS:
+            return EVENTS
         if wanted in (JSON, "*/*", "application/*"):
             return JSON
         if wanted == "image/*":
             return "image/png"
-    raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, *FORMATS])}")
+    raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, EVENTS, *FORMATS])}")
 
 
 def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn], media_type: str) -> Answer:
@@ -52,18 +59,25 @@ def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]
     if media_type in FORMATS:
         if len(drawn) != 1:
             raise ValueError(f"{len(drawn)} images do not go into one {media_type}; ask for {JSON}")
-        headers = {"X-Orchestrator-Image": json.dumps(described["images"][0])}
-        return Answer(encoded(drawn[0].image, FORMATS[media_type]), media_type, headers)
-    pictures = [base64.b64encode(encoded(one.image, "PNG")).decode("ascii") for one in drawn]
+        about = {**described["images"][0], "adapters": described["adapters"]}
+        del about["prompt"]  # may be longer than headers may be
+        content = encoded(drawn[0].image, FORMATS[media_type])
+        return Answer(content, media_type, {IMAGE_HEADER: json.dumps(about)})
+    kind = asked.image_format
+    pictures = []
+    for one in drawn:
+        content = encoded(one.image, kind)
+        pictures.append(base64.b64encode(content).decode("ascii"))
+    body = described
     if asked.style == OPENAI:
         data = [{"b64_json": picture} for picture in pictures]
-        body: dict[str, Any] = {"created": int(time.time()), "data": data}
+        body = {"created": int(time.time()), "data": data, **described}
     elif asked.style == JUMPSTART:
-        body = {"generated_images": pictures, "prompt": asked.generation.prompts[0]}
+        prompt = asked.generation.prompts[0]
+        body = {"generated_images": pictures, "prompt": prompt, **described}
     else:
         for image, picture in zip(described["images"], pictures, strict=True):
             image["image"] = picture
-        body = described
     return Answer(json.dumps(body).encode(), JSON, {})
 
 

@@ -6,6 +6,7 @@ and links is never followed: filters of `tarfile` have been escaped before.
 
 import re
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,38 +21,51 @@ SUFFIXES = (".safetensors", ".json", ".png", ".md", ".txt")
 """Of the files that an adapter may have: none of them is ever run."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _BLOCK = 2**20
+_MOST_DESCRIBED = 2**16
+"""Bytes of what an archive says of an entry, its long name for example: `tarfile` reads that into memory."""
 
 
-def unpack(archive: Path, folder: Path) -> None:
+class _Entry(tarfile.TarInfo):
+    """An entry whose description is small."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read what comes behind a header; `tarfile` calls this for each (see TarInfo in its source)."""
+        if not self.isreg() and self.size > _MOST_DESCRIBED:
+            raise TrainingError(KIND, f"It describes an entry in {self.size:,} bytes.", "pack the adapter again")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+
+def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> None:
     """Write the files of an archive into an empty folder; raises TrainingError("adapter") for one that is no adapter's.
 
     What was written until then stays: unpack into a folder that is thrown away.
     """
+    most = min(MOST_BYTES, most_bytes)
     try:
-        with tarfile.open(
-            archive, "r|gz"
-        ) as stream:  # one entry after the other, so that sizes are counted as they come
-            _write(stream, folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
+        # One entry after the other, so that sizes are counted as they come.
+        with tarfile.open(archive, "r|gz", tarinfo=_Entry) as stream:
+            _write(stream, folder, most)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise TrainingError(KIND, f"{archive.name} cannot be unpacked: {error}", "pack the adapter again") from error
 
 
-def _write(stream: tarfile.TarFile, folder: Path) -> None:
+def _write(stream: tarfile.TarFile, folder: Path, most: int) -> None:
     files = 0
-    left = MOST_BYTES
+    written = 0
     for entry in stream:
-        if entry.isdir():
+        files += 1  # folders too: an archive of nothing else would go on for ever
+        if entry.isdir() and files <= MOST_FILES:
             continue
-        files += 1
-        place = place_of(entry)
         if files > MOST_FILES:
             raise TrainingError(KIND, f"It has more than {MOST_FILES} files.", "pack the adapter's folder alone")
+        place = place_of(entry)
         source = stream.extractfile(entry)
         path = folder / place
         if source is None or path.exists():
             raise TrainingError(KIND, f'"{entry.name}" is there twice, or no file.', "pack the adapter again")
         path.parent.mkdir(parents=True, exist_ok=True)
-        left -= copy(source, path, left)
+        written += copy(source, path, most - written, most)
 
 
 def place_of(entry: tarfile.TarInfo) -> PurePosixPath:
@@ -69,13 +83,13 @@ def place_of(entry: tarfile.TarInfo) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def copy(source: IO[bytes], path: Path, most: int) -> int:
-    """Write what is read from `source` and return its bytes; raises TrainingError("adapter") above `most`."""
+def copy(source: IO[bytes], path: Path, left: int, most: int) -> int:
+    """Write what is read from `source` and return its bytes; raises TrainingError("adapter") above `left` of `most`."""
     size = 0
     with path.open("xb") as file:
         while block := source.read(_BLOCK):
             size += len(block)
-            if size > most:
-                raise TrainingError(KIND, f"It unpacks to more than {MOST_BYTES:,} bytes.", "check the archive")
+            if size > left:
+                raise TrainingError(KIND, f"It unpacks to more than {most:,} bytes.", "check the archive")
             file.write(block)
     return size

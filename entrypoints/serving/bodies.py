@@ -10,13 +10,21 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation, Prompt, SchedulerName, Seed
+from orchestrator.contract.generation import (
+    MAX_SEED,
+    MOST_ADAPTERS,
+    MOST_IMAGES,
+    SCHEDULERS,
+    AdapterUse,
+    Generation,
+    Prompt,
+    SchedulerName,
+    Seed,
+)
 from orchestrator.contract.problem import Problem, problems_of
 
-MOST_BODY_BYTES = 2**25
-"""Of a request: a few pictures in base64."""
 DEEPEST = 16
 """Levels of a JSON body; ours have six."""
 OWN, JUMPSTART, OPENAI = "hugging-face", "jumpstart", "openai"
@@ -36,6 +44,8 @@ class Defaults(NamedTuple):
     steps: int
     guidance: float
     size: int
+    base_model: str = ""
+    """Its name, which OpenAI's clients may send as `model`."""
 
 
 class Asked(NamedTuple):
@@ -46,6 +56,8 @@ class Asked(NamedTuple):
     """Whose body it was, and so what the answer looks like: OWN, JUMPSTART or OPENAI."""
     preview: bool = False
     """Whether an image is sent after each step."""
+    image_format: str = "PNG"
+    """Of images in JSON, as Pillow names it."""
 
 
 class Parameters(BaseModel):
@@ -65,12 +77,30 @@ class Parameters(BaseModel):
     """Pixels."""
     scheduler: SchedulerName | None = None
     """How steps are taken."""
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _by_class(cls, value: Any) -> Any:
+        """Return the name of a scheduler whose class in diffusers is given, as clients of Hugging Face do."""
+        for name, class_name in SCHEDULERS.items():
+            if value == class_name:
+                return name
+        return value
+
     seed: Seed | None = None
     """Of the first image; the others have those that follow. Drawn at random when left out."""
     num_images_per_prompt: int = Field(1, ge=1, le=MOST_IMAGES)
     """Images of each prompt."""
     strength: float | None = None
     """With `image`: the share of the steps that are taken."""
+    adapters: list[Any] = []
+    """As beside `parameters`: Hugging Face's client puts everything that it does not know in here."""
+    loras: list[Any] = []
+    """Another name of `adapters`."""
+    embeddings: list[Any] = []
+    """As beside `parameters`."""
+    controlnets: list[Any] = []
+    """As beside `parameters`."""
 
 
 class OwnBody(BaseModel):
@@ -139,7 +169,13 @@ class OpenAiBody(BaseModel):
     model: str | None = None
     """The name of an adapter; the base model when it is left out, or is none."""
     seed: Seed | None = None
-    """Of the first image: no part of OpenAI's own."""
+    """Of the first image: no part of OpenAI's own, as the three that follow."""
+    negative_prompt: str | None = None
+    """What not to draw."""
+    num_inference_steps: int | None = None
+    """Denoising steps."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance."""
     user: str | None = None
     """Ignored."""
     quality: str | None = None
@@ -148,6 +184,10 @@ class OpenAiBody(BaseModel):
     """Ignored."""
     output_format: Literal["png", "jpeg", "webp"] | None = None
     """Of the images."""
+    style: str | None = None
+    """Ignored."""
+    moderation: str | None = None
+    """Ignored."""
 
 
 def parse(content: bytes) -> Mapping[str, Any]:
@@ -198,20 +238,54 @@ def read_openai(content: bytes, defaults: Defaults) -> Asked:
         width = height = None
         if body.size not in (None, "auto"):
             width, height = map(int, str(body.size).split("x"))
-        parameters = Parameters(width=width, height=height, seed=body.seed, num_images_per_prompt=body.n)
-        adapters = [{"name": body.model}] if body.model else []
+        parameters = Parameters(
+            width=width,
+            height=height,
+            seed=body.seed,
+            num_images_per_prompt=body.n,
+            negative_prompt=body.negative_prompt,
+            num_inference_steps=body.num_inference_steps,
+            guidance_scale=body.guidance_scale,
+        )
+        adapters = []
+        if body.model and body.model != defaults.base_model:
+            adapters.append({"name": body.model})
         generation = _generation([body.prompt], parameters, defaults, {"adapters": adapters})
-        return Asked(generation, OPENAI)
+        return Asked(generation, OPENAI, image_format=(body.output_format or "png").upper())
     except ValidationError as error:
         raise BodyError(list(problems_of(error))) from error
 
 
+def with_adapter(asked: Asked, name: str | None) -> Asked:
+    """Return a request with the adapter that SageMaker named for it, beside those of its body.
+
+    Raises BodyError when the body is OpenAI's and names another one: it has room for one alone.
+    """
+    wanted = asked.generation
+    named = [use.name for use in wanted.adapters]
+    if name is None or name in named or name in wanted.embeddings:
+        return asked
+    if asked.style == OPENAI and named:
+        what = f'is "{named[0]}", and the request came for the adapter "{name}"'
+        raise BodyError([Problem(where="model", what=what, fix="leave the model out")])
+    try:
+        added = AdapterUse(name=name)
+        adapters = (added, *wanted.adapters)
+        if len(adapters) > MOST_ADAPTERS:
+            what = f"are {len(adapters)} with that of the request's header; at most {MOST_ADAPTERS} go together"
+            raise BodyError([Problem(where="adapters", what=what, fix="name fewer")])
+    except ValidationError as error:
+        raise BodyError(list(problems_of(error))) from error
+    return asked._replace(generation=wanted.model_copy(update={"adapters": adapters}))
+
+
 def _of_own(body: OwnBody, defaults: Defaults) -> Asked:
     prompts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    within = body.parameters
     more: dict[str, Any] = {
-        "adapters": [*body.adapters, *body.loras],
-        "embeddings": body.embeddings,
-        "controls": body.controlnets,
+        "adapters": [*body.adapters, *body.loras, *within.adapters, *within.loras],
+        "embeddings": [*body.embeddings, *within.embeddings],
+        "controls": [*body.controlnets, *within.controlnets],
         "image": body.image,
         "mask": body.mask,
     }
@@ -230,8 +304,9 @@ def _generation(
     more: Mapping[str, Any],
 ) -> Generation:
     """Return the generation of a body; raises ValidationError."""
-    if parameters.width and parameters.height and parameters.width != parameters.height:
-        fix = f"ask for {parameters.width}x{parameters.width}"
+    width, height = parameters.width, parameters.height
+    if width is not None and height is not None and width != height:
+        fix = f"ask for {width}x{width}"
         raise BodyError([Problem(where="height", what="is not the width, and images are square", fix=fix)])
     first = parameters.seed
     if first is None:
@@ -241,12 +316,48 @@ def _generation(
         "prompts": prompts,
         "negative_prompt": parameters.negative_prompt,
         "seeds": seeds,
-        "steps": parameters.num_inference_steps or defaults.steps,
-        "guidance": defaults.guidance if parameters.guidance_scale is None else parameters.guidance_scale,
-        "size": parameters.width or parameters.height or defaults.size,
+        "steps": first_given(parameters.num_inference_steps, defaults.steps),
+        "guidance": first_given(parameters.guidance_scale, defaults.guidance),
+        "size": first_given(width, height, defaults.size),
         "scheduler": parameters.scheduler,
         **more,
     }
     if parameters.strength is not None:
         values["strength"] = parameters.strength
     return Generation.model_validate(values)
+
+
+def first_given(*values: Any) -> Any:
+    """Return the first value that is not None."""
+    for value in values:
+        if value is not None:
+            return value
+    return None
+
+
+def body_schema(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return what an operation of OpenAPI says of its JSON body: one of some models."""
+    schemas = []
+    for model in models:
+        schema = model.model_json_schema()
+        definitions = schema.pop("$defs", {})
+        schemas.append(_inlined(schema, definitions))
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a JSON schema with its definitions in their places."""
+    if isinstance(value, list):
+        return [_inlined(one, definitions) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        name = value["$ref"].rpartition("/")[2]
+        return _inlined(definitions[name], definitions)
+    return {key: _inlined(one, definitions) for key, one in value.items()}
+
+
+OWN_BODY = body_schema(OwnBody, JumpStartBody)
+OPENAI_BODY = body_schema(OpenAiBody)
+"""For the server's own OpenAPI: bodies are read by this module, not by the framework."""

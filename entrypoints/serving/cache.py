@@ -31,6 +31,7 @@ class MemoryCache(Generic[Held]):
         self.readers = readers
         self.reads = 0
         self.hits = 0
+        self.evictions = 0
         self.bytes = 0
         self._lock = Lock()
         self._held: OrderedDict[str, Held] = OrderedDict()  # the least recently used first
@@ -69,6 +70,7 @@ class MemoryCache(Generic[Held]):
             while self.bytes > self.limit and len(self._held) > 1:
                 _, oldest = self._held.popitem(last=False)
                 self.bytes -= oldest.size
+                self.evictions += 1
         return value
 
     def _arrived(self, key: str) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from pydantic import ValidationError
-
 from entrypoints.runtime.failures import TrainingError, first_line
 from entrypoints.serving.low_rank_file import KIND
-from orchestrator.contract.adapter import AdapterManifest
+from entrypoints.serving.served import key_of
+from orchestrator.contract.adapter import MANIFEST_FILE, AdapterManifest
+
+MOST_MANIFEST_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -17,37 +18,58 @@ class Registered:
     """An adapter by its name."""
 
     name: str
-    folder: Path
+    place: Path
+    """The folder or the archive that it lies in."""
     manifest: AdapterManifest
 
     @property
     def sha256(self) -> str:
-        """Of its files: what is cached under it is the same whatever it is called."""
+        """Of its files."""
         return self.manifest.files_sha256
+
+    @property
+    def key(self) -> str:
+        """Under which it is cached."""
+        return key_of(self.manifest)
+
+
+def described(name: str, place: Path, folder: Path) -> Registered:
+    """Return an adapter by what its manifest says, which alone is read.
+
+    It lies in `place`, which is `folder` or the archive that was unpacked there. Raises TrainingError("adapter") when
+    it has no manifest that can be read.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        if path.stat().st_size > MOST_MANIFEST_BYTES:
+            raise TrainingError(KIND, f'The manifest of "{name}" is too large.', "fetch the adapter again")
+        manifest = AdapterManifest.read(folder)
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(
+            KIND,
+            f'"{name}" has no readable manifest: {first_line(error)}',
+            f"register an adapter of this program: a folder or .tar.gz with {MANIFEST_FILE}",
+        ) from error
+    return Registered(name, place, manifest)
 
 
 class Library:
-    """Names and folders; every method may be called by any thread."""
+    """Names and what they stand for; every method may be called by any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._known: dict[str, Registered] = {}
 
     def register(self, name: str, folder: Path) -> Registered:
-        """Know an adapter by a name; requests that have begun go on with what the name stood for.
-
-        Reads its manifest alone. Raises TrainingError("adapter") when it has none that can be read.
-        """
-        try:
-            manifest = AdapterManifest.read(folder)
-        except (OSError, ValidationError) as error:
-            raise TrainingError(
-                KIND, f'"{name}" has no readable manifest: {first_line(error)}', "fetch it again"
-            ) from error
-        registered = Registered(name, folder, manifest)
-        with self._lock:
-            self._known[name] = registered
+        """Know the adapter in a folder by a name; raises as `described` does."""
+        registered = described(name, folder, folder)
+        self.put(registered)
         return registered
+
+    def put(self, registered: Registered) -> None:
+        """Know an adapter by its name; requests that have begun go on with what the name stood for."""
+        with self._lock:
+            self._known[registered.name] = registered
 
     def find(self, name: str) -> Registered | None:
         """Return the adapter of a name."""
@@ -58,6 +80,10 @@ class Library:
         """Know a name no more; return what it stood for."""
         with self._lock:
             return self._known.pop(name, None)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._known)
 
     def everything(self) -> Sequence[Registered]:
         """Return all adapters, sorted by name."""

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from entrypoints.models.base import BaseModel, part_of
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.serving.slots import LowRankPair
+from entrypoints.serving.slots import RANKS, LowRankPair
+from orchestrator.contract.model_file import ModelFileError
+from orchestrator.contract.safetensors_header import FLOATS, read_header
 
 KIND = "adapter"
 """Of its failures."""
@@ -36,7 +38,12 @@ _SIDES = {
 _WEIGHT = re.compile(rf"(?P<layer>.+)\.(?P<side>{'|'.join(map(re.escape, _SIDES))})\.weight")
 _PROCESSOR = re.compile(r"(?P<attention>.+)\.processor\.(?P<layer>to_[qkv]|to_out)_(?P<side>lora\.(?:down|up))\.weight")
 """How diffusers named the layers of attention before its version 0.19."""
+_LENGTH = re.compile(r"(?P<part>\w+)\.(?P<layer>.+)\.lora_magnitude_vector(\.weight)?")
+"""Of DoRA, as PEFT names it."""
 _TEXT_MODEL = "text_model."
+MOST_TENSORS = 20_000
+MOST_ELEMENTS = 2**24
+"""Of an adapter, beside as many as its base model has."""
 
 
 class LowRankWeights(NamedTuple):
@@ -70,15 +77,27 @@ class Scale(NamedTuple):
 
 
 def read_low_rank(base: BaseModel, path: Path) -> LowRankWeights:
-    """Return the weights of a LoRA file, each with its scale in B.
+    """Return the weights of a LoRA file, each with its scale in B; raises TrainingError("adapter")."""
+    tensors, metadata = read_checked(base, path)
+    plain, lengths = separate_lengths(path.name, tensors, metadata)
+    if lengths:
+        raise TrainingError(KIND, f"{path.name} is a DoRA.", "convert it")
+    return low_rank_of(base, path.name, plain, metadata)
 
-    Raises TrainingError("adapter") for what no slot can hold: DoRA, half a pair, a layer that the base model has not,
-    or has in another shape. Nothing of a file is left out in silence.
+
+def low_rank_of(
+    base: BaseModel,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+) -> LowRankWeights:
+    """Return the weights of a LoRA, each with its scale in B.
+
+    Raises TrainingError("adapter") for what no slot can hold: half a pair, a layer that the base model has not, or has
+    in another shape. Nothing of a file is left out in silence.
     """
-    tensors, metadata = _read(path)
-    _require_plain(path.name, tensors, metadata)
-    named, alphas = base.pipeline.lora_state_dict(tensors, unet_config=base.denoiser.config)
-    sides = _sides_of(base, path.name, named)
+    named, alphas = base.pipeline.lora_state_dict(dict(tensors), unet_config=base.denoiser.config)
+    sides = _sides_of(base, name, named)
     parts: dict[str, dict[str, LowRankPair]] = {}
     size = 0
     for part, layers in sides.items():
@@ -86,27 +105,75 @@ def read_low_rank(base: BaseModel, path: Path) -> LowRankWeights:
         scale = _scale_of(part, metadata, alphas or {})
         parts[part] = {}
         for layer, found in layers.items():
-            pair = _pair_of(f"{path.name}: {part}.{layer}", found, scale, layer)
-            known = _known_name(network, layer)
-            _require_shape(f"{path.name}: {part}.{layer}", network, known, pair)
+            of_layer = f"{name}: {part}.{layer}"
+            pair = _pair_of(of_layer, found, scale, layer)
+            known = known_name(network, layer)
+            _require_shape(of_layer, network, known, pair)
             parts[part][known] = pair
             size += pair.a.nbytes + pair.b.nbytes
+    if not parts:
+        raise TrainingError(KIND, f"{name} holds no weights of a LoRA.", "export it again")
     return LowRankWeights(parts, size)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Return the tensors of a file, and what its metadata says of its layers."""
+def read_checked(base: BaseModel, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Return the tensors of a file, and what its metadata says of its layers; raises TrainingError("adapter")."""
+    require_readable_size(base, path)
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        described = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
-    return tensors, json.loads(described) if described else {}
+        text = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY, "{}")
+    described = json.loads(text)
+    if not isinstance(described, dict):
+        raise TrainingError(KIND, f"The metadata of {path.name} is no object.", "export it again")
+    return tensors, described
 
 
-def _require_plain(name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Raise TrainingError("adapter") for DoRA, whose lengths diffusers' reader drops with a warning."""
-    has_lengths = any("magnitude_vector" in key or "dora_scale" in key for key in tensors)
-    if has_lengths or any(key.endswith("use_dora") and value for key, value in metadata.items()):
-        raise TrainingError(KIND, f"{name} is a DoRA: its change is of no low rank.", "train it with tuner=lora")
+def require_readable_size(base: BaseModel, path: Path) -> None:
+    """Raise TrainingError("adapter") for a file that is larger than an adapter may be, by its header alone."""
+    try:
+        header = read_header(path)
+    except ModelFileError as error:
+        raise TrainingError(KIND, f"{path.name} {error.what}.", "fetch it again") from error
+    if len(header) > MOST_TENSORS:
+        raise TrainingError(KIND, f"{path.name} has {len(header)} tensors.", "export it as a plain LoRA")
+    elements = 0
+    for name, entry in header.items():
+        if entry.dtype not in FLOATS:
+            message = f"{path.name}: {name} is of the type {entry.dtype}, and no weights."
+            raise TrainingError(KIND, message, "export it in float16 or float32")
+        elements += math.prod(entry.shape)
+    most = MOST_ELEMENTS
+    for part in (base.family.denoiser, *base.family.text_encoders):
+        most += sum(parameter.numel() for parameter in part_of(base, part).parameters())
+    if elements > most:
+        raise TrainingError(KIND, f"{path.name} is larger than its base model.", "use a lower rank")
+
+
+def separate_lengths(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Return the tensors of a LoRA, and the lengths of DoRA by part and layer.
+
+    diffusers' reader would drop these with a warning. Raises TrainingError("adapter") where they are missing, or named
+    as kohya does.
+    """
+    plain: dict[str, Tensor] = {}
+    lengths: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = _LENGTH.fullmatch(key)
+        if match:
+            layer = match["layer"].removesuffix(".processor")
+            lengths.setdefault(match["part"], {})[layer] = tensor
+        elif "dora_scale" in key or "magnitude_vector" in key:
+            raise TrainingError(KIND, f'{name} is a DoRA of another program: "{key}".', "export it as a plain LoRA")
+        else:
+            plain[key] = tensor
+    is_dora = any(key.endswith("use_dora") and value for key, value in metadata.items())
+    if is_dora and not lengths:
+        raise TrainingError(KIND, f"{name} is a DoRA without its lengths.", "export it again")
+    return plain, lengths
 
 
 def _sides_of(
@@ -154,14 +221,17 @@ def _pair_of(name: str, sides: Mapping[str, Tensor], scale: Scale, layer: str) -
     a = sides[_A].float()
     b = sides[_B].float().flatten(1)
     rank = len(a)
+    if not 0 < rank <= RANKS[-1]:
+        raise TrainingError(KIND, f"{name} has rank {rank}.", f"use a rank from 1 to {RANKS[-1]}")
     if b.shape[1] != rank:
         raise TrainingError(KIND, f"{name} has matrices of rank {rank} and {b.shape[1]}.", "export it again")
+    b = b * scale.of(layer, rank)
     if not (a.isfinite().all() and b.isfinite().all()):
         raise TrainingError(KIND, f"{name} holds NaN or infinity.", "train it again")
-    return LowRankPair(a, b * scale.of(layer, rank))
+    return LowRankPair(a, b)
 
 
-def _known_name(network: nn.Module, layer: str) -> str:
+def known_name(network: nn.Module, layer: str) -> str:
     """Return the name of a layer in this version of its library: transformers 5 left "text_model." away."""
     names = {layer, layer.removeprefix(_TEXT_MODEL), _TEXT_MODEL + layer}
     for name in sorted(names):

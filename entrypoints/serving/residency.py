@@ -25,12 +25,24 @@ class Resident:
 class SlotTable:
     """The slots of all networks of a base model; it is used by the thread that draws."""
 
-    def __init__(self, networks: Mapping[str, SlotNetwork], slots: int) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, SlotNetwork],
+        slots: int,
+        memory_bytes: int = 2**33,
+    ) -> None:
         self.networks = networks
         """By part of the base model."""
         self.slots = slots
-        """Of each rank."""
+        """Of each rank, where memory suffices."""
+        self.memory_bytes = memory_bytes
+        """Of the slots of all ranks."""
+        self.bytes = 0
+        """That the slots take, full or empty."""
+        self.hits = 0
+        self.reads = 0
         self.evictions = 0
+        self._slots: dict[int, int] = {}  # of each rank that has some
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
         self._generation = 0
 
@@ -49,18 +61,21 @@ class SlotTable:
             for resident in self._residents.values():
                 is_other = resident.sha256 not in adapters
                 held += resident.slot.rank == rank and is_other and resident.holders > 0
-            if held and held + count > self.slots:
+            if held and held + count > self._slots.get(rank, self.slots):
                 return False
         return True
 
     def hold(self, sha256: str, weights: LowRankWeights) -> Resident:
         """Put an adapter into a slot, unless it is in one, and hold it there.
 
-        Raises TrainingError("memory") when all slots of its rank are held.
+        Raises TrainingError("memory") when all slots of its rank are held, or take more memory than they may.
         """
         resident = self._residents.get(sha256)
         if resident is None:
             resident = self._place(sha256, weights)
+            self.reads += 1
+        else:
+            self.hits += 1
         self._residents.move_to_end(sha256)
         resident.holders += 1
         return resident
@@ -78,23 +93,45 @@ class SlotTable:
 
     def _place(self, sha256: str, weights: LowRankWeights) -> Resident:
         rank = slot_rank(weights)
-        index = self._free_index(rank)
+        slots, growth = self._planned(rank, weights)
+        index = self._free_index(rank, slots)
         if index is None:
-            message = f"All {self.slots} slots for adapters of rank {rank} are in use by this request alone."
+            message = f"All {slots} slots for adapters of rank {rank} are in use by this request alone."
             raise TrainingError("memory", message, "draw with fewer adapters at once")
         slot = Slot(rank, index)
         for part, network in self.networks.items():
-            network.put(slot, self.slots, weights.parts.get(part, {}))
+            network.put(slot, slots, weights.parts.get(part, {}))
+        self._slots[rank] = slots
+        self.bytes += growth
         self._generation += 1
         resident = Resident(sha256, slot, self._generation)
         self._residents[sha256] = resident
         return resident
 
-    def _free_index(self, rank: int) -> int | None:
+    def _planned(self, rank: int, weights: LowRankWeights) -> tuple[int, int]:
+        """Return how many slots a rank has, and the bytes by which they grow for an adapter.
+
+        The first adapter of a rank decides how many: they take half of the memory that is left, so that other ranks
+        have some too. Raises TrainingError("memory") when there is too little for them.
+        """
+        of_one = 0
+        for part, network in self.networks.items():
+            of_one += network.growth(rank, weights.parts.get(part, {}))
+        left = self.memory_bytes - self.bytes
+        slots = self._slots.get(rank)
+        if slots is None:
+            slots = max(1, min(self.slots, left // 2 // max(1, of_one)))
+        growth = slots * of_one
+        if growth > left:
+            message = f"Slots for its layers at rank {rank} take {growth:,} bytes, and {left:,} are left."
+            raise TrainingError("memory", message, "start the server with more memory for slots, or use a lower rank")
+        return slots, growth
+
+    def _free_index(self, rank: int, slots: int) -> int | None:
         """Return a free slot of a rank, emptied if need be; None when all are held."""
         of_rank = [one for one in self._residents.values() if one.slot.rank == rank]
         taken = {one.slot.index for one in of_rank}
-        for index in range(self.slots):
+        for index in range(slots):
             if index not in taken:
                 return index
         for resident in of_rank:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from entrypoints.models.base import BaseModel, Conditions
 from entrypoints.models.control import Control
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from entrypoints.serving.slots import SlotUse
 
 
@@ -129,7 +130,7 @@ def start(base: BaseModel, request: SampleRequest, scheduler_class: Any = None) 
     """
     own = base.pipeline.scheduler
     scheduler = (scheduler_class or type(own)).from_config(own.config)
-    scheduler.set_timesteps(request.steps, device=base.device)
+    _set_steps(scheduler, request.steps, base.device)
     generator = torch.Generator("cpu").manual_seed(request.seed)
     options = options_of(scheduler, generator)
     side = request.size // base.pipeline.vae_scale_factor
@@ -150,6 +151,18 @@ def start(base: BaseModel, request: SampleRequest, scheduler_class: Any = None) 
     if begin.mask is not None and not skipped:  # nothing of the picture is left in what is drawn anew
         latents = noise * scheduler.init_noise_sigma
     return Sample(request, scheduler, times, options, latents, kept, noise)
+
+
+def _set_steps(scheduler: Any, steps: int, device: torch.device) -> None:
+    """Have a scheduler take so many steps; raises TrainingError("steps") when it cannot."""
+    try:
+        scheduler.set_timesteps(steps, device=device)
+    except Exception as error:  # a scheduler may raise anything
+        if failure_of(error):
+            raise
+        name = type(scheduler).__name__
+        message = f"{name} cannot draw in {steps} steps: {first_line(error)}"
+        raise TrainingError("steps", message, "ask for more steps, or another scheduler") from error
 
 
 def options_of(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

@@ -1,30 +1,46 @@
 """From a request that was read to orders for the thread that draws: adapters found and read, pictures decoded."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import diffusers
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from entrypoints.adapters.controls import read_picture
+from entrypoints.adapters.controls import Shown, read_picture, require_kind, shown_by
 from entrypoints.models.base import BaseModel
+from entrypoints.models.control import Control
+from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from entrypoints.runtime.pictures import crop_square
 from entrypoints.serving.bodies import Defaults
 from entrypoints.serving.cache import MemoryCache
-from entrypoints.serving.library import Library, Registered
+from entrypoints.serving.library import Library, Registered, described
+from entrypoints.serving.low_rank_file import KIND
+from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.sample import Begin
 from entrypoints.serving.served import ServedAdapter, read_adapter
 from entrypoints.serving.texts import ServedWord
+from entrypoints.serving.unpacked import UnpackedArchives
 from entrypoints.serving.worker import Drawn, ImageOrder
+from orchestrator.contract import generation
+from orchestrator.contract.conditions import MAP_KINDS
 from orchestrator.contract.families import native_resolution
 from orchestrator.contract.generation import SCHEDULERS, Generation
 from orchestrator.contract.recipe import BUILTIN
+
+DECODERS = 2
+"""Threads that decode pictures: so few that large ones do not fill the memory."""
+NO_ROOM = ("memory", "out-of-memory", "disk-full")
+"""Kinds of failures that say that the machine is too small."""
 
 
 class UnknownAdapterError(Exception):
@@ -51,6 +67,7 @@ class Prepared:
     generation: Generation
     adapters: Sequence[UsedAdapter]
     words: Sequence[ServedWord]
+    controls: Sequence[Control]
     begin: Begin | None
     scheduler: Any  # a class of diffusers, or None
 
@@ -58,9 +75,14 @@ class Prepared:
         self,
         deadline: float,
         done: Callable[[int, Drawn | Exception], None],
+        preview: Callable[[int, int, Image.Image], None] | None = None,
     ) -> list[ImageOrder]:
-        """Return an order for each image; `done` is told its number and what came of it."""
+        """Return an order for each image; `done` is told its number and what came of it.
+
+        `preview` is told its number, the steps that were taken, and how it looks then.
+        """
         wanted = self.generation
+        used = [(one.served, one.weight) for one in self.adapters if one.served.network is None]
         orders = []
         for number, asked in enumerate(wanted.images):
             orders.append(
@@ -72,11 +94,13 @@ class Prepared:
                     wanted.guidance,
                     wanted.size,
                     done=lambda result, number=number: done(number, result),
-                    adapters=[(used.served, used.weight) for used in self.adapters],
+                    adapters=used,
                     words=self.words,
+                    controls=self.controls,
                     begin=self.begin,
                     scheduler=self.scheduler,
                     deadline=deadline,
+                    preview=partial(preview, number) if preview else None,
                 )
             )
         return orders
@@ -89,18 +113,29 @@ def defaults_of(base: BaseModel) -> Defaults:
     """
     size = native_resolution(base.folder) or base.family.resolution
     if base.reference.id == BUILTIN:
-        return Defaults(steps=12, guidance=4.0, size=size)
-    return Defaults(steps=50, guidance=7.5 if base.family.name == "sd" else 5.0, size=size)
+        return Defaults(12, 4.0, size, BUILTIN)
+    guidance = 7.5 if base.family.name == "sd" else 5.0
+    return Defaults(50, guidance, size, base.reference.id)
 
 
 class Service:
     """What the server knows and holds beside the base model; its methods are for the thread of the event loop."""
 
-    def __init__(self, base: BaseModel, library: Library, cache: MemoryCache[ServedAdapter]) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        library: Library,
+        cache: MemoryCache[ServedAdapter],
+        disk: UnpackedArchives,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.base = base
         self.defaults = defaults_of(base)
         self.library = library
         self.cache = cache
+        self.disk = disk
+        self.metrics = metrics or Metrics()
+        self._decoders = ThreadPoolExecutor(DECODERS, "decoding")
 
     async def prepare(self, wanted: Generation) -> Prepared:
         """Read what a request needs.
@@ -109,18 +144,46 @@ class Service:
         """
         found = [(use.name, use.weight, self._find(use.name)) for use in wanted.adapters]
         found += [(name, 1.0, self._find(name)) for name in wanted.embeddings]
+        networks = [self._find(control.network) for control in wanted.controls]
+        for control, registered in zip(wanted.controls, networks, strict=True):
+            require_map(control)
+            require_kind(control, registered.manifest)
         # All are asked for before any is waited for.
         coming = [self.read(registered) for _, _, registered in found]
+        coming_networks = [self.read(registered) for registered in networks]
         served = await asyncio.gather(*coming)
+        served_networks = await asyncio.gather(*coming_networks)
         adapters = []
         words: dict[str, ServedWord] = {}
         for (name, weight, _), one in zip(found, served, strict=True):
+            require_drawable(name, weight, one)
             adapters.append(UsedAdapter(name, weight, one))
             if one.word is not None:
                 words[one.word.word] = one.word
-        begin = self._begin(wanted)
+        loop = asyncio.get_running_loop()
+        begin, shown = await loop.run_in_executor(self._decoders, self._pictures, wanted)
+        controls = []
+        for control, of_control, one in zip(wanted.controls, shown, served_networks, strict=True):
+            network = require_network(control.network, one)
+            controls.append(
+                Control(network, of_control.condition, control.scale, control.start, control.end, of_control.mask)
+            )
+            adapters.append(UsedAdapter(control.network, control.scale, one))
         scheduler = getattr(diffusers, SCHEDULERS[wanted.scheduler]) if wanted.scheduler else None
-        return Prepared(wanted, adapters, list(words.values()), begin, scheduler)
+        return Prepared(wanted, adapters, list(words.values()), controls, begin, scheduler)
+
+    def describe(self, name: str, place: Path) -> Registered:
+        """Return an adapter in a folder or an archive, by its manifest; raises TrainingError."""
+        try:
+            with self.disk.opened(place) as folder:
+                return described(name, place, folder)
+        except OSError as error:
+            raise unreadable(name, error) from error
+
+    def read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
+        """Return the promise of an adapter in memory."""
+        future = self.cache.get(registered.key, lambda: self._read(registered))
+        return asyncio.wrap_future(future)
 
     def _find(self, name: str) -> Registered:
         registered = self.library.find(name)
@@ -128,23 +191,81 @@ class Service:
             raise UnknownAdapterError(name, [one.name for one in self.library.everything()])
         return registered
 
-    def read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
-        """Return the promise of an adapter in memory."""
-        future = self.cache.get(
-            registered.sha256,
-            lambda: read_adapter(self.base, registered.folder, registered.manifest),
-        )
-        return asyncio.wrap_future(future)
+    def _read(self, registered: Registered) -> ServedAdapter:
+        """Read an adapter from disk; for the readers' threads."""
+        began = time.perf_counter()
+        try:
+            with self.disk.opened(registered.place) as folder:
+                opened = time.perf_counter()
+                self.metrics.load_seconds.labels("disk").observe(opened - began)
+                adapter = read_adapter(self.base, folder, registered.manifest)
+        except Exception as error:  # whatever libraries raise at files that others wrote
+            failure = failure_of(error)
+            if failure is None:
+                raise unreadable(registered.name, error) from error
+            kind = failure.kind if failure.kind in NO_ROOM else KIND
+            raise TrainingError(kind, failure.message, failure.next_step) from error
+        self.metrics.load_seconds.labels("memory").observe(time.perf_counter() - opened)
+        return adapter
 
-    def _begin(self, wanted: Generation) -> Begin | None:
+    def _pictures(self, wanted: Generation) -> tuple[Begin | None, Sequence[Shown]]:
+        """Decode the pictures of a request, which takes long for large ones."""
+        shown = shown_by(wanted, {}, self.base.device)
         if wanted.image is None:
-            return None
+            return None, shown
         picture = crop_square(read_picture(wanted.image, "the image"), wanted.size)
         mask = None
         if wanted.mask is not None:
             drawn = crop_square(read_picture(wanted.mask, "the mask").convert("L"), wanted.size)
             mask = latent_mask(drawn, self.base.pipeline.vae_scale_factor).to(self.base.device)
-        return Begin(picture, wanted.strength, mask)
+        return Begin(picture, wanted.strength, mask), shown
+
+
+def unreadable(name: str, error: Exception) -> TrainingError:
+    """Return the failure of an adapter that cannot be read."""
+    return TrainingError(
+        KIND,
+        f'The adapter "{name}" cannot be read: {first_line(error)}',
+        "fetch it again, and register it again",
+    )
+
+
+def require_drawable(name: str, weight: float, adapter: ServedAdapter) -> None:
+    """Raise TrainingError("adapter") for a ControlNet, and for a weight that an adapter cannot have."""
+    if adapter.network is not None:
+        raise TrainingError(
+            KIND,
+            f'"{name}" is a ControlNet, which follows a picture.',
+            'name it in "controlnets", with the picture',
+        )
+    if weight != 1 and not adapter.has_strength:
+        raise TrainingError(
+            KIND,
+            f'"{name}" changes lengths or angles of weights, and has no strength other than 1.',
+            "draw with it at weight 1",
+        )
+
+
+def require_map(control: generation.Control) -> None:
+    """Raise TrainingError("conditions") for a map that a network would have to compute: the server has none."""
+    if control.is_map or not MAP_KINDS[control.kind].needs_weights:
+        return
+    raise TrainingError(
+        "conditions",
+        f"This server computes no {control.kind} maps: that takes a network of its own.",
+        'send the map itself, with "is_map": true',
+    )
+
+
+def require_network(name: str, adapter: ServedAdapter) -> nn.Module:
+    """Return the network of a ControlNet; raises TrainingError("control") for an adapter of another kind."""
+    if adapter.network is None:
+        raise TrainingError(
+            "control",
+            f'"{name}" is no ControlNet.',
+            'name it in "adapters", and a ControlNet in "controlnets"',
+        )
+    return adapter.network
 
 
 def latent_mask(picture: Image.Image, scale: int) -> Tensor:

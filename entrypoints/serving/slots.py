@@ -204,6 +204,19 @@ def projected(inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return change.view(*inputs.shape[:-1], -1)
 
 
+def plain_layers(network: nn.Module) -> Mapping[str, nn.Linear | nn.Conv2d]:
+    """Return a network's own linear layers and convolutions by name, those that have slots by now included."""
+    found: dict[str, nn.Linear | nn.Conv2d] = {}
+    wrapped: set[int] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, SlotLayer):
+            found[name] = module.layer
+            wrapped.add(id(module.layer))
+        elif isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in wrapped:
+            found[name] = module
+    return found
+
+
 @dataclass
 class SlotNetwork:
     """A network whose layers have slots, put there when the first adapter that changes them arrives."""
@@ -219,6 +232,19 @@ class SlotNetwork:
                 self.layers[name] = self._with_slots(name)
         for name, layer in self.layers.items():
             layer.put(slot, slots, pairs.get(name))
+
+    def growth(self, rank: int, pairs: Mapping[str, LowRankPair]) -> int:
+        """Return the bytes by which each slot of a rank grows for an adapter, whose layers may be new to it."""
+        growth = 0
+        for name, pair in pairs.items():
+            layer = self.layers.get(name)
+            if layer is not None and rank in layer.stacks:
+                continue
+            inputs = pair.a[0].numel()
+            outputs = len(pair.b)
+            weight = self.network.get_submodule(name).weight
+            growth += rank * (inputs + outputs) * weight.element_size()
+        return growth
 
     def _with_slots(self, name: str) -> SlotLayer:
         parent_name, _, child = name.rpartition(".")

@@ -14,6 +14,8 @@ from entrypoints.models.control import Control
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.engine import Engine
 from entrypoints.serving.fairness import FairQueue
+from entrypoints.serving.low_rank_file import LowRankWeights
+from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.residency import Resident, SlotTable
 from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
 from entrypoints.serving.served import ServedAdapter
@@ -43,8 +45,8 @@ class Drawn:
     """That its steps took, each divided among the images that shared it."""
     waited: float
     """Seconds from its order to its first step."""
-    generations: Sequence[int]
-    """Of the slots of its adapters, in their order."""
+    generations: Sequence[int | None]
+    """Of the slot of each of its adapters, in their order; None for a word, which needs no slot."""
     largest_batch: int
     """Images that shared a step with it, itself included, at most."""
 
@@ -71,13 +73,13 @@ class ImageOrder:
     """In seconds of the monotonic clock."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     preview: Callable[[int, Image.Image], None] | None = None
-    """Is told after each step but the last how the image looks."""
+    """Is told after each step but the last how many were taken, and how the image looks then."""
     ordered: float = field(default_factory=time.monotonic)
 
     @property
     def flow(self) -> frozenset[str]:
         """Whose turn it waits for."""
-        return frozenset(adapter.sha256 for adapter, _ in self.adapters)
+        return frozenset(adapter.key for adapter, _ in self.adapters)
 
     @property
     def cost(self) -> float:
@@ -110,12 +112,16 @@ class Worker:
         reader: TextReader,
         slots: SlotTable,
         rows: Callable[[int], int],
+        metrics: Metrics | None = None,
     ) -> None:
         self.engine = engine
         self.reader = reader
         self.slots = slots
         self.rows = rows
         """From the side of images to how many rows of a batch are computed at once."""
+        self.metrics = metrics or Metrics()
+        self.seconds_per_work = 0.0
+        """Seconds for a pixel in a step, of late; 0 until something was measured."""
         self.progress = time.monotonic()
         """When the thread was last seen alive."""
         self._queue: FairQueue[ImageOrder] = FairQueue(QUANTUM)
@@ -128,12 +134,17 @@ class Worker:
         """Begin to draw."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Draw what was ordered and end; returns when that is done."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Draw what was ordered and end; returns when that is done, or has taken too long."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
 
     def order(self, images: Sequence[ImageOrder]) -> None:
         """Put images into the queue."""
@@ -199,7 +210,7 @@ class Worker:
         asked = 2 if image.is_guided else 1
         if group and taken + asked > self.rows(image.size):
             return False
-        return self.slots.could_hold({adapter.sha256: adapter.weights for adapter, _ in image.adapters})
+        return self.slots.could_hold({adapter.key: adapter.weights for adapter, _ in image.adapters})
 
     def _begin(self, image: ImageOrder) -> _Running:
         residents: list[Resident] = []
@@ -208,10 +219,10 @@ class Worker:
             for adapter, weight in image.adapters:
                 if adapter.weights is None:
                     continue
-                resident = self.slots.hold(adapter.sha256, adapter.weights)
+                resident = self._hold(adapter.key, adapter.weights)
                 residents.append(resident)
                 uses.append(SlotUse(resident.slot, weight))
-            hashes = tuple((adapter.sha256, weight) for adapter, weight in image.adapters)
+            hashes = tuple((adapter.key, weight) for adapter, weight in image.adapters)
             text = TextRequest(image.prompt, image.negative, image.is_guided, tuple(image.words), tuple(uses), hashes)
             request = SampleRequest(
                 self.reader.conditions(text),
@@ -228,7 +239,18 @@ class Worker:
             for resident in residents:
                 self.slots.release(resident)
             raise
-        return _Running(image, sample, residents, time.monotonic() - image.ordered)
+        waited = time.monotonic() - image.ordered
+        self.metrics.queue_seconds.observe(waited)
+        return _Running(image, sample, residents, waited)
+
+    def _hold(self, key: str, weights: LowRankWeights) -> Resident:
+        """Hold an adapter in a slot."""
+        if self.slots.holds(key):
+            return self.slots.hold(key, weights)
+        began = time.perf_counter()
+        resident = self.slots.hold(key, weights)
+        self.metrics.load_seconds.labels("slot").observe(time.perf_counter() - began)
+        return resident
 
     def _step(self) -> None:
         """Take one step of the group whose turn it is."""
@@ -236,18 +258,32 @@ class Worker:
             return
         size, group = next(iter(self._running.items()))
         self._running.move_to_end(size)
+        began = time.perf_counter()
         try:
             self.engine.step([running.sample for running in group])
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the images
             for running in list(group):
                 self._end(running, error)
             return
+        self._count(group, time.perf_counter() - began)
         for running in list(group):
             running.largest_batch = max(running.largest_batch, len(group))
             if running.sample.is_done:
                 self._finish(running)
             elif running.order.preview is not None:
-                running.order.preview(running.sample.step, self.engine.decode(running.sample))
+                self._show(running, running.order.preview)
+
+    def _count(self, group: Sequence[_Running], seconds: float) -> None:
+        """Count a step that was taken."""
+        used: set[str] = set()
+        for running in group:
+            used |= running.order.flow
+        self.metrics.batch_images.observe(len(group))
+        self.metrics.batch_adapters.observe(len(used))
+        self.metrics.step_seconds.observe(seconds)
+        per_work = seconds / sum(running.order.size**2 for running in group)
+        old = self.seconds_per_work or per_work
+        self.seconds_per_work = 0.9 * old + 0.1 * per_work
 
     def _finish(self, running: _Running) -> None:
         """Decode an image and hand it over."""
@@ -258,11 +294,18 @@ class Worker:
                 message = "The image came out as NaN or infinity, and there is nothing to show."
                 raise TrainingError("adapter", message, "give its adapters smaller weights, or less guidance")
             image = self.engine.decode(sample)
-            generations = [resident.generation for resident in running.residents]
+            generations = generations_of(running)
             result = Drawn(image, sample.seconds, running.waited, generations, running.largest_batch)
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
             result = error
         self._end(running, result)
+
+    def _show(self, running: _Running, preview: Callable[[int, Image.Image], None]) -> None:
+        """Hand over how an image looks by now."""
+        try:
+            preview(running.sample.step, self.engine.decode(running.sample))
+        except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
+            self._end(running, error)
 
     def _end(self, running: _Running, result: Drawn | Exception) -> None:
         group = self._running[running.order.size]
@@ -272,6 +315,15 @@ class Worker:
         for resident in running.residents:
             self.slots.release(resident)
         running.order.done(result)
+
+
+def generations_of(running: _Running) -> list[int | None]:
+    """Return the generation of the slot of each adapter; None for a word, which needs no slot."""
+    residents = iter(running.residents)
+    found: list[int | None] = []
+    for adapter, _ in running.order.adapters:
+        found.append(next(residents).generation if adapter.weights is not None else None)
+    return found
 
 
 def end_of(image: ImageOrder, now: float) -> Exception | None:

@@ -1,4 +1,17 @@
-"""What a server is told when it starts: its base model, its adapters, where it listens, how much it may hold."""
+"""What a server is told when it starts: its base model, its adapters, where it listens, how much it may hold.
+
+It says on stdout what becomes of it, as events: `Listening` with its port, `Phase("loading")`, `Phase("serving")`, and
+`Failed` before it ends because it cannot serve. Over HTTP, each request with `Authorization: Bearer TOKEN`:
+
+    GET /ping       200 when it serves, 503 while it loads, ends or is stuck; needs no token
+    GET /readyz     200 when another request would be taken
+    GET /status     {"phase": "loading" | "serving" | "ending", "admitted": requests that are being answered,
+                    "waiting": images in the queue, "drawing": images that are drawn, "drawn": images in all,
+                    "last_used": seconds since a request was last answered, or since the start; 0 while one is,
+                    "adapters": how many are known}; 200 while it loads, too
+    POST /invocations, POST /v1/images/generations      draws
+    POST /adapters {"name": ..., "src": folder or .tar.gz below `root`}, GET /adapters, GET and DELETE /adapters/NAME
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +59,14 @@ class ServerOrder(BaseModel):
     """Adapters of each rank that can be drawn with at the same time."""
     memory_bytes: int = Field(2**31, ge=0)
     """Of adapters that are kept in main memory."""
+    slot_bytes: int = Field(2**32, ge=0)
+    """Of slots, on the device that draws."""
+    disk_bytes: int = Field(2**33, ge=0)
+    """Of archives of adapters that are kept unpacked."""
+    rows: int | None = Field(None, ge=2, le=1024)
+    """Rows of a batch at the base model's own size, an image with guidance has two; measured when left out."""
+    deadline_seconds: float = Field(55.0, gt=0, le=3600)
+    """That a request may take: SageMaker gives up after 60, with asynchronous endpoints after up to 3600."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
 

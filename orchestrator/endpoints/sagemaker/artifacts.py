@@ -30,6 +30,10 @@ KIND = "endpoints"
 ARCHIVE_FILE = "adapter.tar.gz"
 _BASE_FOLDER = Path("..") / SOURCES_FOLDER / BASE_MODEL_FOLDER
 """From the folder of the model in a container."""
+ANSWER_SECONDS = 900
+"""Longest that an asynchronous endpoint may take for an answer."""
+_READING_SECONDS = 30.0
+"""Of them for the transport of request and answer."""
 _READABLE = 0o644
 
 
@@ -55,6 +59,9 @@ def order_of(deployment: Deployment) -> ServerOrder:
     if deployment.mode is not Mode.COMPONENTS:  # there SageMaker brings them, one by one
         for name in deployment.adapters:
             adapters[name] = Path(ADAPTERS_FOLDER) / name
+    deadline: dict[str, float] = {}
+    if deployment.mode is Mode.ASYNC:
+        deadline["deadline_seconds"] = ANSWER_SECONDS - _READING_SECONDS
     return ServerOrder(
         base_model=deployment.base_model,
         base_folder=_BASE_FOLDER,
@@ -64,6 +71,7 @@ def order_of(deployment: Deployment) -> ServerOrder:
         host=EVERYWHERE,
         slots=deployment.slots,
         most_waiting=deployment.most_waiting,
+        **deadline,
     )
 
 

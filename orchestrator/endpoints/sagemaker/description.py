@@ -5,14 +5,27 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from orchestrator.aws.client import Aws
 from orchestrator.aws.instances import instances, price
 from orchestrator.contract.command_line import command
-from orchestrator.contract.serving import ORDER_FILE
+from orchestrator.contract.serving import ORDER_FILE, ServerOrder
+from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
+from orchestrator.endpoints.leases import why_expired
 from orchestrator.endpoints.names import HostName, Mode
-from orchestrator.endpoints.sagemaker.hosted import COMPONENT, CONFIG, ENDPOINT, LIST, MODEL, Hosted, Summary
-from orchestrator.endpoints.sagemaker.leases import why_expired
+from orchestrator.endpoints.sagemaker.hosted import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    LIST,
+    MODEL,
+    Hosted,
+    Summary,
+    configuration_of,
+    model_of_component,
+)
 from orchestrator.endpoints.sagemaker.names import base_component
 from orchestrator.endpoints.sagemaker.tags import ADAPTER_TAG, Record, read_record
 from orchestrator.endpoints.sagemaker.usage import last_used
@@ -88,19 +101,20 @@ class Describer:
         variants = config.get("ProductionVariants", [{}])
         instance_type = variants[0].get("InstanceType")
         running = _instances(described)
-        lease = record.lease
+        created = described["CreationTime"]
         used = None
+        idle_since = None
         try:
-            names = [one.name for one in components]
             used = last_used(
                 self._aws,
                 record.name,
-                names,
-                described["CreationTime"],
+                [one.name for one in components],
+                created,
                 self._now(),
             )
+            idle_since = used or created
         except (AccountError, ServiceError):  # a description is worth more; who knows no use deletes nothing for it
-            lease = lease.model_copy(update={"idle_seconds": None})
+            pass
         status, reason = self._state(found, components)
         return EndpointDescription(
             name=record.name,
@@ -109,13 +123,13 @@ class Describer:
             status=status,
             base_model=record.base_model,
             adapters=self._adapters(record, variants[0].get("ModelName"), components),
-            created=described["CreationTime"],
+            created=created,
             lease=record.lease,
             last_used=used,
             expired=why_expired(
-                lease,
-                described["CreationTime"],
-                used,
+                record.lease,
+                created,
+                idle_since,
                 self._now(),
             ),
             failure_reason=reason,
@@ -171,15 +185,51 @@ class Describer:
             return tuple(sorted(names))
         if not record.adapters or model is None:
             return ()
+        order = self._order(model)
+        return () if order is None else tuple(order.adapters)
+
+    def deployment(self, found: Found) -> Deployment:
+        """Return what was asked for when an endpoint was deployed or changed last."""
+        record = found.record
+        config = self._hosted.find(CONFIG, configuration_of(found.described)) or {}
+        variant = config.get("ProductionVariants", [{}])[0]
+        components = self.components(record)
+        model = variant.get("ModelName")
+        if model is None and components:
+            base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
+            model = model_of_component(base)
+        order = None if model is None else self._order(model)
+        if order is None:
+            raise EndpointError(
+                f"What the endpoint {record.name} was made from is not in the bucket any more.",
+                next_step=command("deploy", record.name, "--help"),
+            )
+        return Deployment(
+            name=record.name,
+            host=HostName.SAGEMAKER,
+            mode=record.mode,
+            base_model=record.base_model,
+            base_revision=order.base_revision,
+            adapters=self._adapters(record, model, components),
+            instance_type=variant.get("InstanceType"),
+            fewest_instances=record.fewest,
+            most_instances=record.most,
+            slots=order.slots,
+            most_waiting=order.most_waiting,
+            lease=record.lease,
+        )
+
+    def _order(self, model: str) -> ServerOrder | None:
+        """Return the order that the servers of a model read; None when it is gone."""
         described = self._hosted.find(MODEL, model)
         if described is None:
-            return ()
+            return None
         uri = described["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
         try:
-            order = self._store.get_json(self._store.name(f"{uri}{ORDER_FILE}"))
-        except MissingError:
-            return ()
-        return tuple(order["adapters"])
+            text = self._store.get_bytes(self._store.name(f"{uri}{ORDER_FILE}"))
+            return ServerOrder.model_validate_json(text)
+        except (MissingError, ValidationError):
+            return None
 
 
 def _instances(described: Any) -> int | None:

@@ -150,6 +150,10 @@ class SageMakerHost:
             except OrchestratorError as error:
                 yield error
 
+    def deployment(self, name: str) -> Deployment:
+        """Return what was asked for when an endpoint was deployed or changed last."""
+        return self._describer.deployment(self._describer.require(name))
+
     def invoke(
         self,
         name: str,

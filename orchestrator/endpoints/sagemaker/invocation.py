@@ -13,6 +13,7 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.hosts import Answer
 from orchestrator.endpoints.names import Mode
+from orchestrator.endpoints.sagemaker.artifacts import ANSWER_SECONDS
 from orchestrator.endpoints.sagemaker.hosted import COMPONENT, LIST, Hosted
 from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component, hash_of
 from orchestrator.endpoints.sagemaker.tags import Record
@@ -26,8 +27,6 @@ _LARGEST_INLINE = 128_000
 """Bytes of a request that an asynchronous endpoint takes without the bucket."""
 LARGEST_BYTES = 6_291_456
 """Of a request, by the service's own model."""
-_ANSWER_SECONDS = 900
-"""Longest an instance may take."""
 _WAITING_SECONDS = 2400.0
 """Longest wait for an answer: an instance has to start first, if there is none."""
 _USES = ("adapters", "loras", "embeddings")
@@ -111,7 +110,7 @@ class Invoker:
                 EndpointName=name,
                 ContentType=_JSON,
                 Accept=accept,
-                InvocationTimeoutSeconds=_ANSWER_SECONDS,
+                InvocationTimeoutSeconds=ANSWER_SECONDS,
                 **asked,
             )
         waited = 0.0

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.leases import duration_text
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ARCHIVE_FILE
-from orchestrator.endpoints.sagemaker.leases import span
 from orchestrator.endpoints.sagemaker.requests import (
     Context,
     Sources,
@@ -191,9 +191,9 @@ def _ending(record: Record) -> str:
     """Return when an endpoint ends by itself, as text."""
     ends = []
     if record.lease.ttl_seconds is not None:
-        ends.append(f"{span(record.lease.ttl_seconds)} after its creation")
+        ends.append(f"{duration_text(record.lease.ttl_seconds)} after its creation")
     if record.lease.idle_seconds is not None:
-        ends.append(f"{span(record.lease.idle_seconds)} after its last request")
+        ends.append(f"{duration_text(record.lease.idle_seconds)} after its last request")
     if not ends:
         return f"never; billed until it is deleted: {command('endpoints', 'delete', record.name)}"
     return f"{' or '.join(ends)}, when somebody runs: {command('endpoints', 'gc')}"

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.endpoints.deployment import Lease
 from orchestrator.endpoints.hosts import EndpointDescription
+from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
 from orchestrator.errors import SpecError
 from tests.endpoints.sagemaker.deployments import deployment
@@ -35,7 +36,7 @@ def test_an_endpoint_lasts_as_long_as_it_was_to(host: SageMakerHost, service: Se
     assert host.collect() == []
     assert host.describe("dogs").expired is None
     service.sleep(HOUR)
-    assert host.describe("dogs").expired == "it was to last 2 hours"
+    assert host.describe("dogs").expired == "its time of 2h is over"
     assert "endpoint dogs" in host.collect()
     assert service.left() == {}
 
@@ -84,6 +85,19 @@ def test_any_machine_sees_what_another_has_deployed(
     assert (seen.name, seen.lease, seen.adapters, seen.base_model) == ("dogs", lease, ("dog",), "builtin")
     assert (seen.instances, seen.region) == (1, "eu-west-1")
     assert seen.usd_per_hour is not None
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_was_asked_for_can_be_asked_for_again_from_any_machine(
+    mode: Mode, host: SageMakerHost, make_host: Callable[[], SageMakerHost], publish: Callable[..., Any]
+) -> None:
+    publish("dog")
+    wanted = deployment(
+        mode, adapters=("dog",), slots=3, most_waiting=7, instance_type="ml.g5.xlarge", lease=Lease(ttl_seconds=7200)
+    )
+    host.deploy(host.plan(wanted))
+    host.wait_until_in_service("dogs", HOUR)
+    assert make_host().deployment("dogs") == wanted
 
 
 def test_a_lease_is_renewed_without_touching_the_instances(host: SageMakerHost, service: Service) -> None:

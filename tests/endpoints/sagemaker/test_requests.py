@@ -187,7 +187,7 @@ def test_a_plan_says_what_it_costs_and_when_it_ends(planning: SageMakerHost) -> 
     assert "an hour" in facts["price"]
     assert "a day" in facts["price"]
     assert facts["price at most"].startswith("2 instances: about $")
-    assert "2 hours after its creation or 30 minutes after its last request" in facts["ends"]
+    assert "2h after its creation or 30m after its last request" in facts["ends"]
     assert plan.usd_per_hour is not None
     assert 0.5 < plan.usd_per_hour < 2
     at_rest = planning.plan(deployment(Mode.ASYNC))

@@ -2,99 +2,18 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 import tiny
-from made_adapters import fresh, write_finished
+from asked_app import ROUNDED, Server, body, far, images_of, until
 from PIL import Image
 
-from entrypoints.serving.app import State, make_app
-from entrypoints.serving.bodies import Defaults
-from entrypoints.serving.cache import MemoryCache
-from entrypoints.serving.engine import Engine
-from entrypoints.serving.library import Library
-from entrypoints.serving.residency import SlotTable
-from entrypoints.serving.service import Service
-from entrypoints.serving.slots import SlotNetwork
-from entrypoints.serving.texts import TextReader
-from entrypoints.serving.worker import Worker
+from entrypoints.serving.state import State
 from orchestrator.contract.adapter import AdapterManifest
-
-STEPS = 2
-ROUNDED = 1
-Calls = Callable[[httpx.AsyncClient], Awaitable[Any]]
-
-
-class Server:
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.app = make_app(state)
-
-    def run(self, calls: Calls) -> Any:
-        async def within() -> Any:
-            transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-                return await calls(client)
-
-        return asyncio.run(within())
-
-    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
-        async def call(client: httpx.AsyncClient) -> httpx.Response:
-            return await client.post(path, json=body, headers=headers)
-
-        answer: httpx.Response = self.run(call)
-        return answer
-
-
-@pytest.fixture
-def server(base_folder: Path, tmp_path: Path) -> Iterator[Server]:
-    base = fresh(base_folder)
-    denoiser = SlotNetwork(base.denoiser)
-    encoders = {part: SlotNetwork(encoder) for part, encoder in base.text_encoders.items()}
-    slots = SlotTable({base.family.denoiser: denoiser, **encoders}, 4)
-    worker = Worker(Engine(base, denoiser), TextReader(base, encoders), slots, lambda _: 16)
-    library = Library()
-    for seed, name in enumerate(("dog", "ink")):
-        library.register(name, write_finished(tmp_path / name, base_folder, seed))
-    with ThreadPoolExecutor(2) as readers:
-        service = Service(base, library, MemoryCache(2**30, readers))
-        worker.start()
-        service.defaults = Defaults(STEPS, 5.0, tiny.SIDE)
-        state = State(tmp_path, tmp_path / "unpacked")
-        state.ready(service, worker)
-        yield Server(state)
-        worker.stop()
-
-
-def images_of(answer: httpx.Response) -> list[bytes]:
-    assert answer.status_code == 200, answer.text
-    return [base64.b64decode(one["image"]) for one in answer.json()["images"]]
-
-
-def far(one: list[bytes], other: list[bytes]) -> int:
-    """Return the largest difference of two answers' first images, of 255: another batch rounds differently."""
-    pixels = []
-    for images in (one, other):
-        with Image.open(BytesIO(images[0])) as image:
-            pixels.append(np.asarray(image, dtype=int))
-    return int(np.abs(pixels[0] - pixels[1]).max())
-
-
-async def until(happens: Callable[[], bool]) -> None:
-    """Return when something has happened in the thread that draws, which no event tells of."""
-    while not happens():  # noqa: ASYNC110
-        await asyncio.sleep(0)
-
-
-def body(seed: int = 1, **fields: Any) -> dict[str, Any]:
-    return {"inputs": "a photo of a dog", "parameters": {"seed": seed}, **fields}
 
 
 def test_requests_with_different_adapters_get_their_own_images_at_the_same_time(server: Server) -> None:
@@ -141,7 +60,7 @@ def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -
     [
         ({"inputs": "x", "parameters": {"num_inference_step": 1}}, 422, "num_inference_step"),
         ({"inputs": "x", "adapters": [{"name": "dgo"}]}, 422, 'Did you mean "dog"'),
-        ({"inputs": "x", "image": base64.b64encode(b"no picture").decode()}, 424, "cannot be decoded"),
+        ({"inputs": "x", "image": base64.b64encode(b"no picture").decode()}, 422, "cannot be decoded"),
     ],
 )
 def test_what_a_client_did_wrong_is_said_with_its_status(
@@ -187,3 +106,25 @@ def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
 
     server.run(leave)
     assert server.post("/invocations", body()).status_code == 200
+
+
+def test_status_says_what_was_drawn_and_for_how_long_nothing_was(server: Server) -> None:
+    async def statuses(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        before = (await client.get("/status")).json()
+        task = asyncio.create_task(client.post("/invocations", json=body(parameters={"num_images_per_prompt": 3})))
+        await until(lambda: server.state.admitted)
+        meanwhile = (await client.get("/status")).json()
+        await task
+        return [before, meanwhile, (await client.get("/status")).json()]
+
+    before, meanwhile, after = server.run(statuses)
+    assert (before["phase"], before["adapters"], before["drawn"]) == ("serving", 2, 0)
+    assert (meanwhile["admitted"], meanwhile["last_used"]) == (1, 0)
+    assert (after["admitted"], after["drawn"]) == (0, 3)
+    assert 0 <= after["last_used"] < before["last_used"] + 60
+
+
+def test_status_is_told_while_the_base_model_is_loaded(tmp_path: Path) -> None:
+    answer = Server(State(tmp_path)).run(lambda client: client.get("/status"))
+    assert answer.status_code == 200
+    assert answer.json()["phase"] == "loading"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from entrypoints.adapters.embedding import Embedding
 from entrypoints.models.base import BaseModel
+from entrypoints.models.control import Control
 from entrypoints.serving.engine import Engine
 from entrypoints.serving.low_rank_file import read_low_rank
 from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
@@ -241,3 +242,80 @@ def test_each_scheduler_takes_the_steps_that_it_takes_in_diffusers(base_folder: 
     own, other = server.sample(PROMPT, 3, steps=6, scheduler=scheduler), server.sample(PROMPT, 4, steps=5)
     drawn, _ = server.draw(own, other)
     assert largest(drawn, expected) <= CLOSE
+
+
+def shown(seed: int) -> Tensor:
+    """Return a condition map of noise."""
+    return torch.rand(1, 3, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+def steered_by_diffusers(model: Path, controls: list[Control], prepare: Callable[[Any], None], **more: Any) -> Tensor:
+    """Draw with the ControlNet pipeline of plain diffusers; `image` makes it the one of image to image."""
+    plain = DiffusionPipeline.from_pretrained(model)
+    prepare(plain)
+    of_image = "Img2Img" if "image" in more else ""
+    name = type(plain).__name__.replace("Pipeline", f"ControlNet{of_image}Pipeline")
+    pipeline = getattr(diffusers, name).from_pipe(plain, controlnet=[one.network for one in controls])
+    maps = [one.condition for one in controls]
+    return asked_of(
+        pipeline,
+        steps=4,
+        height=tiny.SIDE,
+        width=tiny.SIDE,
+        controlnet_conditioning_scale=[one.scale for one in controls],
+        control_guidance_start=[one.start for one in controls],
+        control_guidance_end=[one.end for one in controls],
+        **({**more, "control_image": maps} if of_image else {"image": maps}),
+    )
+
+
+def test_controls_steer_as_in_diffusers_alone_and_beside_other_adapters_and_controls(
+    family_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_lora(tmp_path / "a", family_folder, 1, text=False, targets="all", rank=3)
+
+    def prepare(pipeline: Any) -> None:
+        pipeline.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name="a")
+
+    server = Server(family_folder)
+    adapter = SlotUse(server.load(folder), 1.0)
+    first, second = (tiny.control_network(fresh(family_folder), seed) for seed in (0, 1))
+    for network in (first, second):
+        for weight in network.parameters():
+            weight.data *= 0.5  # stronger ones amplify the rounding of another order of sums
+    picture = Image.effect_noise((tiny.SIDE, tiny.SIDE), 60).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    one = [Control(first, shown(0), 0.7)]
+    two = [Control(first, shown(1), 1.0, 0.0, 0.5), Control(second, shown(2), 0.8, 0.25, 1.0)]
+    expected = [
+        steered_by_diffusers(family_folder, one, prepare),
+        steered_by_diffusers(family_folder, two, lambda _: None),
+        steered_by_diffusers(family_folder, one, lambda _: None, image=picture, strength=0.6),
+        by_diffusers(family_folder, PROMPT, 3, lambda _: None, steps=4),
+    ]
+    asked: list[tuple[tuple[SlotUse, ...], dict[str, Any]]] = [
+        ((adapter,), {"controls": one}),
+        ((), {"controls": two}),
+        ((), {"controls": one, "begin": Begin(picture, 0.6)}),
+        ((), {}),
+    ]
+    alone = []
+    for uses, more in asked:
+        alone += server.draw(server.sample(PROMPT, 3, *uses, steps=4, **more))
+    together = server.draw(*(server.sample(PROMPT, 3, *uses, steps=4, **more) for uses, more in asked))
+    for number, picture_of_diffusers in enumerate(expected):
+        assert largest(alone[number], picture_of_diffusers) <= CLOSE, number
+        assert largest(together[number], picture_of_diffusers) <= CLOSE, number
+    assert largest(alone[1], expected[3]) > 100 * CLOSE
+
+
+def test_a_control_acts_where_its_mask_lets_it_whoever_shares_the_batch(base_folder: Path) -> None:
+    server = Server(base_folder)
+    network = tiny.control_network(server.base)
+    left = torch.ones(1, 1, tiny.SIDE, tiny.SIDE)
+    left[..., tiny.SIDE // 2 :] = 0
+    masks = (None, left, torch.zeros_like(left))
+    samples = [server.sample(PROMPT, 3, controls=[Control(network, shown(0), mask=mask)]) for mask in masks]
+    everywhere, half, nowhere, plain = server.draw(*samples, server.sample(PROMPT, 3))
+    assert largest(nowhere, plain) <= CLOSE
+    assert largest(half, plain) > 100 * CLOSE
+    assert largest(half, everywhere) > 100 * CLOSE

@@ -1,10 +1,6 @@
 """The server as a process: it listens at once, answers, and ends without losing what it has admitted."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,64 +9,18 @@ from typing import Any
 import httpx
 import pytest
 import tiny
-from made_adapters import write_finished
+from server_process import ROOT, TOKEN, Process
 
-from orchestrator.contract.events import Failed, Listening, Phase, parse
+from orchestrator.contract.bundle import BundleKind, bundle_files
+from orchestrator.contract.events import Failed, Listening
 from orchestrator.contract.serving import ServerOrder
-
-ROOT = Path(__file__).parents[3]
-TOKEN = "a-token-of-this-test"  # noqa: S105
-
-
-class Process:
-    """A server, and what it has said."""
-
-    def __init__(self, order: ServerOrder) -> None:
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "entrypoints.serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.write(order.model_dump_json())
-        self.child.stdin.close()
-        self.lines = iter(self.child.stdout)
-        self.port = 0
-
-    def close(self) -> int:
-        """End it, if it has not ended by itself, and return its status."""
-        assert self.child.stdout is not None
-        self.child.stdout.close()
-        self.child.kill()
-        return self.child.wait()
-
-    def until(self, kind: type[Any]) -> Any:
-        """Return the next event of a kind."""
-        for line in self.lines:
-            event = parse(line)
-            if isinstance(event, Listening):
-                self.port = event.port
-            if isinstance(event, kind):
-                return event
-        raise AssertionError(f"it ended without {kind.__name__}")
-
-    def until_ready(self) -> None:
-        while self.until(Phase).name != "serving":
-            pass
-
-    def client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60)
 
 
 @pytest.fixture
-def order(base_folder: Path, tmp_path: Path) -> ServerOrder:
-    dog = write_finished(tmp_path / "dog", base_folder, 1)
+def order(base_folder: Path, finished: Path, tmp_path: Path) -> ServerOrder:
+    dog = finished / "dog"
     return ServerOrder(
-        base_model="tiny", base_folder=base_folder, adapters={"dog": dog}, root=tmp_path, port=0, token=TOKEN
+        base_model="tiny", base_folder=base_folder, adapters={"dog": dog}, root=tmp_path, port=0, token=TOKEN, rows=8
     )
 
 
@@ -112,7 +62,50 @@ def test_a_base_model_that_cannot_be_loaded_ends_the_server_with_the_reason(orde
     empty = tmp_path / "empty"
     empty.mkdir()
     process = Process(order.model_copy(update={"base_folder": empty}))
-    assert "empty" in json.dumps(process.until(Failed).model_dump(mode="json"))
-    status = process.child.wait()
-    process.close()
-    assert status == 1
+    try:
+        assert "model_index.json" in process.until(Failed).message
+        assert process.child.wait() == 1
+    finally:
+        process.close()
+
+
+def test_a_server_that_is_told_to_end_answers_all_of_a_full_queue(order: ServerOrder) -> None:
+    process = Process(order.model_copy(update={"most_waiting": 6}))
+    try:
+        process.until_ready()
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            with process.client() as client:
+                answers.append(client.post("/invocations", json=asked(60)))
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        with process.client() as client:
+            while client.get("/status").json()["admitted"] < 6:
+                pass
+            process.child.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert process.child.wait() == 0
+    finally:
+        process.close()
+
+
+def test_the_serving_bundle_alone_starts_the_server(order: ServerOrder, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    for name, source in bundle_files(BundleKind.SERVING, ROOT / "orchestrator", ROOT / "entrypoints").items():
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        (bundle / name).write_bytes(source.read_bytes())
+    process = Process(order.model_copy(update={"rows": None}), bundle)  # the batch is measured
+    try:
+        process.until_ready()
+        with process.client() as client:
+            answer = client.post("/invocations", json=asked(2))
+            assert answer.status_code == 200
+            process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait() == 0
+    finally:
+        process.close()

@@ -1,0 +1,265 @@
+"""Requests for images: let in or refused at once, drawn by the thread that draws, answered whole or step by step."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from PIL import Image
+
+from entrypoints.runtime.failures import TrainingError, failure_of
+from entrypoints.serving.answers import EVENTS, JSON, Answer, answer, encoded, media_type_of
+from entrypoints.serving.bodies import (
+    OPENAI_BODY,
+    OWN_BODY,
+    Asked,
+    BodyError,
+    read_invocation,
+    read_openai,
+    with_adapter,
+)
+from entrypoints.serving.service import NO_ROOM, Prepared, UnknownAdapterError
+from entrypoints.serving.state import Admission, Refused, State, body_of, one_header, state_of
+from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
+
+ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
+"""Names the adapter of a request that SageMaker routed to an adapter component."""
+LATE_SECONDS = 1.0
+"""After its deadline, in which the thread that draws may still say itself that a request is late."""
+_OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
+"""Kinds of failures of what a request brought along."""
+
+
+class Preview(NamedTuple):
+    """An image that is not finished."""
+
+    number: int
+    """Of the image in its request."""
+    step: int
+    """Steps that were taken."""
+    picture: str
+    """JPEG, in base64."""
+
+
+def add_drawing_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
+    app.add_api_route(
+        "/invocations",
+        invocations,
+        methods=["POST"],
+        openapi_extra=OWN_BODY,
+    )
+    app.add_api_route(
+        "/v1/images/generations",
+        openai_images,
+        methods=["POST"],
+        openapi_extra=OPENAI_BODY,
+    )
+
+
+async def invocations(request: Request) -> Response:
+    """Draw what a body of ours or JumpStart's asks for."""
+    state = state_of(request)
+    return await answered(request, state, lambda content: read_invocation(content, state.service.defaults))
+
+
+async def openai_images(request: Request) -> Response:
+    """Draw what a body of OpenAI's images asks for."""
+    state = state_of(request)
+    return await answered(request, state, lambda content: read_openai(content, state.service.defaults))
+
+
+async def answered(
+    request: Request,
+    state: State,
+    read: Callable[[bytes], Asked],
+) -> Response:
+    """Read a request, have it drawn and answer it; raises Refused."""
+    state.require_room()  # before its body is read
+    content = await body_of(request)
+    try:
+        asked = with_adapter(read(content), one_header(request, ADAPTER_HEADER))
+        media_type = media_type_of(request.headers.get("accept"), asked)
+        asked = asked._replace(preview=media_type == EVENTS)
+    except BodyError as error:
+        raise Refused(422, str(error), error.problems[0].fix) from error
+    except ValueError as error:
+        raise Refused(406, str(error)) from error
+    wanted = asked.generation
+    images = len(wanted.images)
+    state.require_room(images)
+    admission: Admission | None = Admission(state, images, float(images * wanted.size**2 * wanted.steps))
+    try:
+        drawing = await Drawing.begun(request, state, asked)
+        if media_type == EVENTS:
+            stream = StreamingResponse(drawing.events(admission), media_type=EVENTS)
+            admission = None
+            return stream
+        made = await drawing.answer(media_type)
+    finally:
+        if admission is not None:
+            admission.end()
+    return Response(made.content, media_type=made.media_type, headers=made.headers)
+
+
+class Drawing:
+    """A request that is drawn."""
+
+    def __init__(self, request: Request, state: State, asked: Asked, prepared: Prepared) -> None:
+        self.request = request
+        self.state = state
+        self.asked = asked
+        self.prepared = prepared
+        self.loop = asyncio.get_running_loop()
+        self.deadline = time.monotonic() + state.deadline_seconds
+        self.futures: list[asyncio.Future[Drawn]] = []
+        for _ in asked.generation.images:
+            self.futures.append(self.loop.create_future())
+        self.previews: asyncio.Queue[Preview] = asyncio.Queue()
+        self.orders: Sequence[ImageOrder] = ()
+
+    @classmethod
+    async def begun(cls, request: Request, state: State, asked: Asked) -> "Drawing":
+        """Read what a request needs and put its images into the queue; raises Refused."""
+        try:
+            prepared = await state.service.prepare(asked.generation)
+        except UnknownAdapterError as error:
+            raise Refused(422, str(error), "GET /adapters lists those that there are") from error
+        except TrainingError as error:
+            raise refused(error) from error
+        drawing = cls(request, state, asked, prepared)
+        preview = drawing._shown if asked.preview else None
+        drawing.orders = prepared.orders(drawing.deadline, drawing._done, preview)
+        state.drawing.order(drawing.orders)
+        return drawing
+
+    async def answer(self, media_type: str) -> Answer:
+        """Return the answer when all is drawn; raises Refused."""
+        watcher = asyncio.create_task(until_gone(self.request))
+        closing: asyncio.Future[None] = self.loop.create_future()
+        self.state.closing.add(closing)
+        everything = asyncio.gather(*self.futures)
+        left = self.deadline + LATE_SECONDS - time.monotonic()
+        try:
+            await asyncio.wait(
+                [everything, watcher, closing],
+                timeout=left,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not everything.done():
+                everything.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                raise self._reason(watcher, closing)
+            drawn = everything.result()
+        except Expired as error:
+            raise late() from error
+        except TrainingError as error:
+            raise refused(error) from error
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            raise refused(failure) from error
+        finally:
+            watcher.cancel()
+            self.state.closing.discard(closing)
+            self.end()
+        self.state.drawn += len(drawn)
+        self.state.metrics.images.inc(len(drawn))
+        try:
+            return await asyncio.to_thread(answer, self.asked, self.prepared.adapters, drawn, media_type)
+        except ValueError as error:
+            raise Refused(406, str(error)) from error
+
+    async def events(self, admission: Admission) -> AsyncIterator[bytes]:
+        """Yield server-sent events: `preview` for each step of each image, then `result`, or `error`."""
+        result = asyncio.create_task(self.answer(JSON))
+        try:
+            while not result.done() or not self.previews.empty():
+                coming = asyncio.create_task(self.previews.get())
+                await asyncio.wait([result, coming], return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    coming.cancel()
+                    continue
+                yield event("preview", json.dumps(coming.result()._asdict()))
+            try:
+                made = result.result()
+            except Refused as error:
+                described = {"message": error.message, "code": error.status, "next": error.next_step}
+                yield event("error", json.dumps({"error": described}))
+            else:
+                yield event("result", made.content.decode())
+        finally:
+            result.cancel()
+            self.end()
+            admission.end()
+
+    def end(self) -> None:
+        """Have nothing more drawn."""
+        for order in self.orders:
+            order.cancelled.set()
+        for future in self.futures:
+            future.cancel()
+
+    def _reason(self, watcher: "asyncio.Task[None]", closing: "asyncio.Future[None]") -> Refused:
+        """Return why a request is given up."""
+        if watcher.done():
+            return Refused(499, "Nobody waits for the answer.")
+        if closing.done():
+            return Refused(503, "The server ended before all was drawn.", "send it again", {"Retry-After": "5"})
+        return late()
+
+    def _done(self, number: int, result: Drawn | Exception) -> None:
+        """Hand over an image; for the thread that draws."""
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            self.loop.call_soon_threadsafe(settle, self.futures[number], result)
+
+    def _shown(self, number: int, step: int, image: Image.Image) -> None:
+        """Hand over how an image looks; for the thread that draws."""
+        picture = base64.b64encode(encoded(image, "JPEG")).decode("ascii")
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.previews.put_nowait, Preview(number, step, picture))
+
+
+def event(kind: str, data: str) -> bytes:
+    """Return a server-sent event: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+def late() -> Refused:
+    """Return the refusal of a request whose deadline has passed."""
+    return Refused(504, "The images were not ready in time.", "ask for fewer steps, or later")
+
+
+def refused(error: TrainingError) -> Refused:
+    """Return the answer to a failure: of the request itself, of its adapters, or for want of room."""
+    status = 424
+    if error.kind in NO_ROOM:
+        status = 507
+    elif error.kind in _OF_THE_REQUEST:
+        status = 422
+    return Refused(status, error.message, error.next_step)
+
+
+def settle(future: "asyncio.Future[Drawn]", result: Drawn | Exception) -> None:
+    """Give a future its result, unless nobody waits for it any more."""
+    if future.done():
+        return
+    if isinstance(result, Cancelled):
+        future.cancel()
+    elif isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+async def until_gone(request: Request) -> None:
+    """Return when the client has closed its connection; its body was read."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
