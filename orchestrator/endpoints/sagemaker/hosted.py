@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
-from orchestrator.endpoints.sagemaker.tags import DEPLOYMENT_TAG, ENDPOINT_TAG, Tags
+from orchestrator.endpoints.sagemaker.tags import DEPLOYMENT_TAG, Tags
 from orchestrator.errors import (
     AccountError,
     ConflictError,
@@ -20,7 +20,7 @@ from orchestrator.errors import (
     OrchestratorError,
     ServiceError,
 )
-from orchestrator.requests import Request
+from orchestrator.requests import ENDPOINT_TAG, Request
 
 LIST = command("endpoints", "list")
 _LOOKS = 3

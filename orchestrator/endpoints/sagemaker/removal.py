@@ -22,8 +22,9 @@ from orchestrator.endpoints.sagemaker.hosted import (
 )
 from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
 from orchestrator.endpoints.sagemaker.scaler import Scaler
-from orchestrator.endpoints.sagemaker.tags import ENDPOINT_TAG, Record
+from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import ConflictError, EndpointError
+from orchestrator.requests import ENDPOINT_TAG
 
 _YOUNG = timedelta(hours=1)
 """What is younger may belong to a deployment that is under way."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.names import VARIANT, base_component, error_alarm, wake_alarm
-from orchestrator.endpoints.sagemaker.tags import ENDPOINT_TAG, Record
-from orchestrator.requests import Request, tag
+from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.requests import ENDPOINT_TAG, Request, tag
 
 METRICS = "AWS/SageMaker"
 TRACKING_POLICY = "orchestrator-tracking"

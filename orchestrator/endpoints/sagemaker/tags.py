@@ -7,10 +7,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestrator.endpoints.deployment import Deployment, Lease
 from orchestrator.endpoints.names import Mode
-from orchestrator.requests import OWNER_TAG, tag
+from orchestrator.requests import ENDPOINT_TAG, OWNER_TAG, tag
 
-ENDPOINT_TAG = "orchestrator:endpoint"
-"""Name of the endpoint: on everything that is created for it."""
 DEPLOYMENT_TAG = "orchestrator:deployment"
 """Hash of what was created."""
 ADAPTER_TAG = "orchestrator:adapter"
