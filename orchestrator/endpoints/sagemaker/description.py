@@ -1,5 +1,6 @@
 """What is known of an endpoint, from its tags and from what the service says of it."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from orchestrator.aws.client import Aws
+from orchestrator.aws.errors import CAPACITY_WORDS
 from orchestrator.aws.instances import instances, price
 from orchestrator.contract.command_line import command
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
@@ -82,6 +84,11 @@ class Describer:
         if record is None:
             raise EndpointError(
                 f"The endpoint {name} was not deployed with orchestrator; it was left as it is.",
+                next_step=LIST,
+            )
+        if record.name != name:
+            raise EndpointError(
+                f'There is an endpoint "{record.name}"; names of endpoints differ in more than capital letters.',
                 next_step=LIST,
             )
         return Found(described, record)
@@ -257,6 +264,9 @@ def _next_step(
     components: Sequence[Summary],
 ) -> str | None:
     """Return the next command for an endpoint that failed or is incomplete."""
+    if status is EndpointStatus.FAILED and re.search(CAPACITY_WORDS, reason or "", re.IGNORECASE):
+        delete = command("endpoints", "delete", record.name)
+        return f"{delete}  # then deploy it again, with another --instance-type or later"
     if status is EndpointStatus.FAILED:
         logs, delete = command("endpoints", "logs", record.name), command("endpoints", "delete", record.name)
         return f"{logs}  # says why; then: {delete}"

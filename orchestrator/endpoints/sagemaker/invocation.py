@@ -7,6 +7,7 @@ API_runtime_InvokeEndpointAsync.html
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
@@ -15,7 +16,7 @@ from orchestrator.endpoints.hosts import Answer
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ANSWER_SECONDS
 from orchestrator.endpoints.sagemaker.hosted import COMPONENT, LIST, Hosted
-from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component, hash_of
+from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component
 from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import EndpointError, MissingError
 from orchestrator.storage import Store
@@ -102,8 +103,8 @@ class Invoker:
         """Send a request, wait for what comes of it, and return that."""
         asked: dict[str, Any] = {"Body": body}
         if len(body) > _LARGEST_INLINE:
-            key = f"{REQUESTS_PREFIX}{name}/{hash_of(body.decode())}.json"
-            self._store.put_json(key, json.loads(body))
+            key = f"{REQUESTS_PREFIX}{name}/{sha256(body).hexdigest()}.json"
+            self._store.put_json(key, _parsed(name, body))
             asked = {"InputLocation": self._store.uri(key)}
         with calling(f"ask the endpoint {name}", not_found=LIST):
             answer = self._runtime.invoke_endpoint_async(
@@ -117,7 +118,7 @@ class Invoker:
         while waited <= _WAITING_SECONDS:
             content = self._written(answer["OutputLocation"])
             if content is not None:
-                return Answer(content, accept)
+                return Answer(content, accept.partition(",")[0].partition(";")[0])
             failure = self._written(answer.get("FailureLocation", ""))
             if failure is not None:
                 raise _refused(name, failure)
@@ -183,6 +184,16 @@ class Invoker:
     @property
     def _runtime(self) -> Any:
         return self._aws.client("sagemaker-runtime")
+
+
+def _parsed(name: str, body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise EndpointError(
+            f"The request to the endpoint {name} is not JSON. Nothing was sent.",
+            next_step=command("generate", "--help"),
+        ) from error
 
 
 def _refused(name: str, failure: bytes) -> EndpointError:

@@ -59,7 +59,7 @@ class Record(BaseModel):
             owner=owner,
             mode=deployment.mode,
             base_model=deployment.base_model,
-            adapters=len(deployment.adapters),
+            adapters=len(set(deployment.adapters)),
             fewest=deployment.fewest_instances,
             most=deployment.most_instances,
             lease=deployment.lease,
