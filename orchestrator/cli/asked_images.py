@@ -89,8 +89,7 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
     problems += found
     seeds, found = seeds_of(typed.seed or 0, typed.number)
     problems += found
-    if typed.seed is not None:
-        values["seeds"] = seeds
+    values["seeds"] = seeds
     if not typed.prompts:
         what = "says what to draw, and is missing"
         problems.append(
@@ -109,6 +108,8 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
             problems=problems,
             next_step=_next_step(problems, endpoint),
         )
+    if typed.seed is None:
+        return request.with_any_seeds()
     return request
 
 

@@ -82,6 +82,20 @@ def endpoint_names(_context: click.Context, _parameter: click.Parameter, incompl
     return _beginning(incomplete, names)
 
 
+def adapters_of_endpoint(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the adapters that begin so, of the endpoint of this machine that was typed before."""
+    names: list[str] = []
+    with _silently():
+        from orchestrator.endpoints.local.host import LocalHost
+        from orchestrator.settings import Settings
+
+        host = LocalHost(Settings.from_environment())
+        endpoint = context.params.get("name")
+        if endpoint is not None:
+            names = list(host.deployment(endpoint).adapters)
+    return _beginning(incomplete, names)
+
+
 def adapter_lists(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of this machine's adapters for the last word of a list that is separated by commas."""
     before, comma, last = incomplete.rpartition(",")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.completion import adapter_lists
+from orchestrator.cli.completion import adapter_lists, adapters_of_endpoint
 from orchestrator.cli.endpoint_options import (
     INSTANCES,
     deployment_of,
@@ -117,7 +117,9 @@ def logs(
 @endpoints.command()
 @endpoint_argument
 @click.option("--add", metavar="A,B", multiple=True, shell_complete=adapter_lists, help="Adapters that it learns.")
-@click.option("--remove", metavar="A,B", multiple=True, help="Adapters that it forgets.")
+@click.option(
+    "--remove", metavar="A,B", multiple=True, shell_complete=adapters_of_endpoint, help="Adapters that it forgets."
+)
 @deployment_options
 @json_option
 def update(

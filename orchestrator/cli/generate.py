@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.completion import adapters_of_endpoint
 from orchestrator.cli.endpoint_options import endpoint_argument
 from orchestrator.cli.output import json_option
 
@@ -15,10 +16,16 @@ _OPTIONS = (
         "adapters",
         metavar="NAME[:WEIGHT]",
         multiple=True,
+        shell_complete=adapters_of_endpoint,
         help=f"An adapter of the endpoint, and its strength (1 when left out){_MANY}",
     ),
     click.option(
-        "--embedding", "embeddings", metavar="NAME", multiple=True, help=f"A learned word that the prompt uses{_MANY}"
+        "--embedding",
+        "embeddings",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=adapters_of_endpoint,
+        help=f"A learned word that the prompt uses{_MANY}",
     ),
     click.option(
         "--control",

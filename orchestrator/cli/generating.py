@@ -34,10 +34,10 @@ def generate_images(
     """Have an endpoint draw, and print which files were written."""
     chosen, endpoint = _ready(name, host)
     request = request_of(typed, endpoint)
-    count = len(request.generation.prompts) * typed.number
+    count = len(request.generation.images)
     files = image_files(typed.output, name, count)
     require_free(files, force=typed.force)
-    answered = _draw(chosen, name, request, typed.number)
+    answered = _draw(chosen, name, request)
     drawn = counted(len(answered.images), "image")
     if len(answered.images) != count:
         raise EndpointError(
@@ -49,14 +49,9 @@ def generate_images(
     _print(answered, files, as_json=as_json)
 
 
-def _draw(
-    host: Host,
-    name: str,
-    request: Request,
-    count: int,
-) -> Answered:
-    """Return what an endpoint draws: `count` images of each prompt."""
-    body = request.body(count)
+def _draw(host: Host, name: str, request: Request) -> Answered:
+    """Return what an endpoint draws."""
+    body = request.body()
     answer = invoke_patiently(host, name, body, JSON, time.sleep)
     return read_answer(answer)
 
@@ -87,7 +82,7 @@ def draw_grid(
     require_free([file], force=typed.force)
 
     def row_of(request: Request) -> Row:
-        answered = _draw(chosen, name, request, typed.number)
+        answered = _draw(chosen, name, request)
         return _by_prompt(answered.images)
 
     with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as pool:  # the endpoint draws them together

@@ -37,24 +37,27 @@ class Request(NamedTuple):
         generation = Generation.model_validate({**_STAND_INS, **chosen})
         return cls(generation, frozenset(chosen))
 
-    def body(self, count: int = 1) -> bytes:
-        """Return the body of `/invocations`; `count` is the number of seeds where they are the server's to choose."""
+    def with_any_seeds(self) -> "Request":
+        """Return the request for as many images, whose seeds the server chooses."""
+        return self._replace(chosen=self.chosen - {"seeds"})
+
+    def body(self) -> bytes:
+        """Return the body of `/invocations`."""
         wanted = self.generation
-        parameters: dict[str, Any] = {"num_images_per_prompt": count}
-        if "seeds" in self.chosen:
-            parameters = {"seed": wanted.seeds[0], "num_images_per_prompt": len(wanted.seeds)}
-        named = {
-            "negative_prompt": wanted.negative_prompt,
-            "num_inference_steps": wanted.steps,
-            "guidance_scale": wanted.guidance,
-            "width": wanted.size,
-            "height": wanted.size,
-            "scheduler": wanted.scheduler,
-            "strength": wanted.strength,
+        values = wanted.model_dump(include=set(self.chosen - {"image", "mask", "controls"}))
+        size = values.get("size")
+        parameters = {
+            "num_images_per_prompt": len(wanted.seeds),
+            "seed": values.get("seeds", (None,))[0],
+            "negative_prompt": values.get("negative_prompt"),
+            "num_inference_steps": values.get("steps"),
+            "guidance_scale": values.get("guidance"),
+            "width": size,
+            "height": size,
+            "scheduler": values.get("scheduler"),
+            "strength": values.get("strength"),
         }
-        for name, value in named.items():
-            if _FIELDS.get(name, name) in self.chosen:
-                parameters[name] = value
+        parameters = {name: value for name, value in parameters.items() if value is not None}
         body: dict[str, Any] = {"inputs": list(wanted.prompts), "parameters": parameters}
         if wanted.adapters:
             body["adapters"] = [use.model_dump() for use in wanted.adapters]
@@ -66,10 +69,6 @@ class Request(NamedTuple):
             if picture is not None:
                 body[name] = _text_of(picture)
         return json.dumps(body, ensure_ascii=False).encode()
-
-
-_FIELDS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "width": "size", "height": "size"}
-"""Field of a generation of each parameter that is called otherwise."""
 
 
 def _control_body(control: Control) -> dict[str, Any]:

@@ -3,13 +3,19 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
 
 import pytest
 
+from orchestrator.cli.deploying import Begin, begin
 from orchestrator.cli.durations import DURATION
 from orchestrator.contract.events import Failed, Listening, Phase, line_of
-from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.deployment import Deployment, Lease
+from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder
+from orchestrator.endpoints.names import HostName
+from orchestrator.errors import SpecError
 from orchestrator.settings import Settings
 from tests.cli.run_here import Run, run_here
 
@@ -148,7 +154,7 @@ def test_durations_are_read_with_their_units(typed: str, seconds: int) -> None:
 def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, settings: Settings) -> None:
     import click
 
-    from orchestrator.cli.completion import adapter_lists, endpoint_names
+    from orchestrator.cli.completion import adapter_lists, adapters_of_endpoint, endpoint_names
     from orchestrator.cli.deploy import deploy
 
     plant("mine")
@@ -158,6 +164,9 @@ def test_names_of_endpoints_and_lists_of_adapters_are_completed(plant: Plant, se
     parameter = deploy.params[0]
     assert endpoint_names(context, parameter, "m") == ["mine"]
     assert endpoint_names(context, parameter, "x") == []
+    for endpoint, names in (("mine", ["dog"]), ("no such", []), (None, [])):
+        context.params["name"] = endpoint
+        assert adapters_of_endpoint(context, parameter, "d") == names
     assert adapter_lists(context, parameter, "cat,d") == ["cat,dog"]
 
 
@@ -248,3 +257,53 @@ def test_an_update_names_an_adapter_that_it_is_to_remove_and_has_not(run: Run, p
     said = run("endpoints", "update", "mine", "--remove", "dgo")
     assert said.code == 2
     assert 'mine has no adapter "dgo"; did you mean "dog"?' in said.errors
+
+
+class Paid:
+    """A host whose endpoints cost money, and what it was asked to deploy."""
+
+    name = HostName.SAGEMAKER
+
+    def __init__(self) -> None:
+        self.deployed: list[Deployment] = []
+
+    def plan(self, deployment: Deployment) -> "Paid":
+        self.deployment = deployment
+        return self
+
+    usd_per_hour = 1.5
+    facts = (("cost", "$1.50 an hour, $36.00 a day"),)
+
+    def deploy(self, plan: "Paid") -> EndpointDescription:
+        self.deployed.append(plan.deployment)
+        return EndpointDescription(
+            name="mine",
+            host=HostName.SAGEMAKER,
+            mode=plan.deployment.mode,
+            status=EndpointStatus.CREATING,
+            base_model="builtin",
+            adapters=(),
+            created=datetime.now(UTC),
+            lease=plan.deployment.lease,
+            usd_per_hour=self.usd_per_hour,
+        )
+
+
+def test_what_costs_money_is_shown_and_not_begun_unless_somebody_agrees_or_caps_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())  # no terminal
+    host: Any = Paid()
+    free = Deployment(name="mine", host=HostName.SAGEMAKER)
+    asked = Begin(dry_run=False, yes=False, detach=True, as_json=False)
+    with pytest.raises(SpecError) as raised:
+        begin(host, free, asked)
+    assert raised.value.next_step == "add --max-usd-per-day USD, or --yes"
+    assert "$36.00 a day" in capsys.readouterr().out
+    begin(host, free, asked._replace(dry_run=True))
+    assert host.deployed == []
+    begin(host, free, asked._replace(yes=True))
+    capped = free.model_copy(update={"lease": Lease(max_usd_per_day=40)})
+    begin(host, capped, asked)
+    assert host.deployed == [free, capped]
+    assert "$1.50 an hour, $36.00 a day" in capsys.readouterr().out

@@ -17,12 +17,17 @@ import pytest
 
 from orchestrator.endpoints.deployment import Deployment, Lease
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
+from orchestrator.endpoints.local.calls import ServerCalls
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, ServerFolder
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.local.processes import Process
 from orchestrator.errors import EndpointError, OrchestratorError, SpecError
 from orchestrator.settings import Settings
+from orchestrator.storage import S3Store
 from tests.endpoints.made import publish_loras
+from tests.storage.conftest import ACCOUNT, BUCKET, aws, store, wire
+
+__all__ = ["aws", "store", "wire"]  # fixtures of a bucket on moto
 
 WAIT_SECONDS = 120.0
 LEASE = Lease(ttl_seconds=3600)
@@ -43,6 +48,14 @@ def process_of(settings: Settings, name: str = "mine") -> Process:
     state = answering.state()
     assert state is not None
     return state.process
+
+
+def running_port(settings: Settings) -> int:
+    answering = EndpointFolder(settings.endpoints / "mine").answering()
+    assert answering is not None
+    port = answering.progress().port
+    assert port is not None
+    return port
 
 
 def servers_of(settings: Settings) -> list[ServerFolder]:
@@ -106,12 +119,38 @@ def test_an_endpoint_is_deployed_once_and_its_adapters_change_without_a_restart(
     running.deploy(same)
     assert process_of(here) == process
 
+    # A command that is killed before it writes down what it has changed.
+    token_text = token.read_text()
+    (adapter,) = (here.endpoints / "mine" / "adapters").iterdir()
+    calls = ServerCalls("mine", running_port(here), token_text)
+    calls.json("POST", "/adapters", {"name": "left é/?", "src": str(adapter)})
+    running.deploy(same)
+    assert set(running.known_adapters("mine")) == {"dog"}
+
     changed = deployed(running, adapters=("cat",), slots=running.deployment("mine").slots, lease=LEASE)
     assert process_of(here) == process
     assert changed.adapters == ("cat",)
     assert set(running.known_adapters("mine")) == {"cat"}
     assert changed.lease.ttl_seconds == 3600
     assert len(list((here.endpoints / "mine" / "adapters").iterdir())) == 1  # the other's files are gone
+
+
+def test_an_adapter_of_the_account_is_fetched_into_the_endpoint_and_learned(
+    running: LocalHost, published: Path, store: S3Store, aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (published / "adapters" / "cat").iterdir():
+        key = f"adapters/cloud/cloud-0123456789/output/model/{file.name}"
+        aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+    account = {"REGION": "us-east-1", "ACCOUNT_ID": ACCOUNT, "BUCKET": BUCKET}
+    account["ROLE_ARN"] = f"arn:aws:iam::{ACCOUNT}:role/ours"
+    account["TRAINING_IMAGE"] = "image"
+    for name, value in account.items():
+        monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    process = process_of(running.settings)
+    found = deployed(running, adapters=("dog", "cloud"), slots=running.deployment("mine").slots)
+    assert found.adapters == ("cloud", "dog")
+    assert process_of(running.settings) == process
+    assert running.invoke("mine", BODY, "image/png").media_type == "image/png"
 
 
 def test_an_update_that_fails_leaves_the_endpoint_as_it_was_and_says_why(

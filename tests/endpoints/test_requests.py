@@ -2,7 +2,9 @@
 
 import base64
 import json
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
 
@@ -29,7 +31,9 @@ def text_of(content: bytes) -> str:
 
 
 def test_what_was_not_chosen_is_left_to_the_server() -> None:
-    assert json.loads(Request.of({"prompts": ["a dog"], "steps": None}).body(3)) == {
+    assert json.loads(
+        Request.of({"prompts": ["a dog"], "steps": None, "seeds": [0, 1, 2]}).with_any_seeds().body()
+    ) == {
         "inputs": ["a dog"],
         "parameters": {"num_images_per_prompt": 3},
     }
@@ -151,6 +155,55 @@ def test_a_port_on_which_nobody_listens_is_an_error_with_what_to_look_at() -> No
         with pytest.raises(EndpointError, match="does not answer") as raised:
             ServerCalls("mine", bound.getsockname()[1], "token").call("GET", "/ping")
     assert "endpoints logs mine" in raised.value.next_step
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server that gives one answer to everything."""
+
+    status = 200
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Retry-After", "7")
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+REFUSALS = {
+    "in our words": (
+        429,
+        b'{"error": {"message": "9 images wait.", "next": "try later"}}',
+        "9 images wait.",
+        "try later",
+    ),
+    "without what to do": (503, b'{"error": {"message": "It ends."}}', "It ends.", "endpoints show mine"),
+    "in other words": (500, b'{"error": "Internal"}', "status 500", "endpoints show mine"),
+    "a list": (500, b"[1]", "status 500", "endpoints show mine"),
+    "no JSON": (502, b"<html>", "status 502", "endpoints show mine"),
+    "deep JSON": (502, b"[" * 100_000, "status 502", "endpoints show mine"),
+}
+
+
+@pytest.mark.parametrize(("status", "content", "message", "next_step"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_passed_on_in_the_words_of_the_server(
+    status: int, content: bytes, message: str, next_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answering, "status", status)
+    monkeypatch.setattr(Answering, "content", content)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(EndpointError) as raised:
+            ServerCalls("mine", server.server_port, "token").call("GET", "/status")
+        server.shutdown()
+        thread.join()
+    assert message in raised.value.message
+    assert raised.value.next_step.endswith(next_step)
+    assert raised.value.retry_after == 7
 
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

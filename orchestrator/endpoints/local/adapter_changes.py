@@ -13,16 +13,17 @@ _NOT_FOUND = 404
 def change_adapters(endpoint: EndpointFolder, server: ServerFolder, wanted: Served) -> None:
     """Have a server learn and forget adapters until it has those that are wanted; idempotent.
 
-    Raises EndpointError for a server that does not serve yet, and for an adapter that it refuses.
+    The server is asked what it has: a command may have been killed before it wrote down what it changed. Raises
+    EndpointError for a server that does not serve yet, and for an adapter that it refuses.
     """
     progress = server.progress()
     token = endpoint.token()
     if not progress.serves or progress.port is None or token is None:
+        if server.served() == wanted:
+            return
         message = f"The endpoint {endpoint.name} is being started, and cannot be changed meanwhile."
-        raise EndpointError(
-            message,
-            next_step=command("endpoints", "show", endpoint.name),
-        )
+        next_step = command("endpoints", "show", endpoint.name)
+        raise EndpointError(message, next_step=next_step)
     calls = ServerCalls(endpoint.name, progress.port, token)
     known = known_adapters(calls)
     for name, sha256 in wanted.adapters.items():

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from orchestrator.contract.command_line import command
@@ -68,8 +69,8 @@ class ServerCalls:
             headers["Content-Type"] = _JSON
         try:
             connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            content = response.read(MOST_ANSWER_BYTES + 1)
+            with connection.getresponse() as response:
+                content = response.read(MOST_ANSWER_BYTES + 1)
         except TimeoutError as error:
             message = f"The endpoint {self.name} has not answered within {seconds:g} seconds."
             raise EndpointError(
@@ -117,14 +118,12 @@ class ServerCalls:
         headers: Mapping[str, str],
     ) -> RefusedError:
         """Return the error for an answer: the server's own words, and what it says to do next."""
-        said: Mapping[str, Any] = {}
-        try:
-            value = json.loads(content)
-            said = value["error"]
+        message = f"it answers with the status {status}"
+        next_step = command("endpoints", "show", self.name)
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # it is not one of ours that answers
+            said = json.loads(content)["error"]
             message = str(said["message"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            message = f"it answers with the status {status}"
-        next_step = str(said.get("next") or command("endpoints", "show", self.name))
+            next_step = str(said.get("next") or next_step)
         try:
             retry_after = float(headers["retry-after"])
         except (KeyError, ValueError):

@@ -100,7 +100,7 @@ class LocalHost:
             wanted = _served(plan.deployment, plan.base, plan.adapters, created)
             if server is None or _is_to_be_replaced(endpoint, server, wanted):
                 server = start_server(endpoint, wanted, self.settings)
-            elif server.served() != wanted:
+            else:
                 change_adapters(endpoint, server, wanted)
             tidy(endpoint, server)
         return self.describe(endpoint.name)
