@@ -5,6 +5,7 @@ OrchestratorError
 ├── DatasetError     the person who chose the images
 ├── JobError         the person who manages jobs: a job failed, is missing, or conflicts with another
 │   └── JobExistsError
+├── EndpointError    the person who manages endpoints: one failed, is missing, or refuses a request
 ├── MachineError     the person who owns this machine: disk, memory, missing packages
 ├── HubError         the person with the Hugging Face account: not signed in, terms of a model not accepted
 ├── AccountError     the person who owns the AWS account
@@ -95,6 +96,9 @@ class EndpointError(OrchestratorError):
     """An endpoint failed, does not exist, or refuses a request."""
 
     exit_code = 9
+
+    retry_after: float | None = None
+    """Seconds after which the same request may be taken; None when waiting does not help."""
 
 
 class MachineError(OrchestratorError):

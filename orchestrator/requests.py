@@ -3,6 +3,7 @@
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ Request = dict[str, Any]
 IDENTITY_TAG = "orchestrator:identity"
 RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
+ENDPOINT_TAG = "orchestrator:endpoint"
+"""Name of an endpoint: on everything that is created for it."""
 BUNDLE_CHANNEL = "code"
 NO_PROFILER = {"ProfilerConfig": {"DisableProfiler": True}}
 """Of every request: the profiler is on by default, samples the machine and writes to the bucket."""
@@ -65,6 +68,8 @@ _SENT: _Members = {
 }
 """The members that we send, in their structures; tags, which a description lacks, are not among them."""
 _RESERVED_TAG = "aws:"
+_NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
+_TAG_CHARACTERS = 256
 
 
 def sent_members(described: Any) -> Request:
@@ -74,6 +79,12 @@ def sent_members(described: Any) -> Request:
     """
     request: Request = _only(described, _SENT)
     return request
+
+
+def tag(key: str, value: str) -> dict[str, str]:
+    """Return a tag as requests carry it, with the characters that the service allows."""
+    allowed = _NO_TAG_CHARACTER.sub("-", value)
+    return {"Key": key, "Value": allowed[:_TAG_CHARACTERS]}
 
 
 def own_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -40,8 +40,12 @@ class AwsSettings(BaseModel):
     """Bucket that jobs read and write."""
     role_arn: str = Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
     """Execution role of jobs."""
+    endpoint_role_arn: str | None = Field(None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
+    """Execution role of endpoints."""
     submit_policy_arn: str | None = None
     """Policy to attach to whoever submits jobs."""
+    deploy_policy_arn: str | None = None
+    """Policy to attach to whoever deploys endpoints and asks them for images."""
     training_image: str
     """Container image of training jobs, with its tag or digest."""
     inference_image: str | None = None
@@ -108,7 +112,7 @@ class Settings(BaseModel):
 
     def require_writable(self) -> None:
         """Raise MachineError unless this process may write to the folders; those that do not exist will be created."""
-        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.sweeps, self.store):
+        for folder in (self.home, self.jobs, self.adapters, self.evaluations, self.endpoints, self.sweeps, self.store):
             existing = _existing(folder)
             if not existing.is_dir():
                 raise _unusable(f"and {existing} is a file")
@@ -134,6 +138,11 @@ class Settings(BaseModel):
     def evaluations(self) -> Path:
         """One folder per evaluation of an adapter, by the name of its job."""
         return self.home / "evaluations"
+
+    @property
+    def endpoints(self) -> Path:
+        """One folder per endpoint of this machine."""
+        return self.home / "endpoints"
 
     @property
     def sweeps(self) -> Path:

@@ -55,6 +55,7 @@ def imported_by(*words: str) -> set[str]:
     [
         *(("--help",), ("submit", "--help"), ("sweep", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")),
         *(("infra", "up", "--help"), ("models", "mirror", "--help"), ("evaluate", "--help")),
+        *(("deploy", "--help"), ("endpoints", "--help"), ("endpoints", "update", "--help"), ("generate", "--help")),
     ],
 )
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from orchestrator.errors import (
     CapacityError,
     ConflictError,
     CredentialsError,
+    EndpointError,
     LostAnswerError,
     MachineError,
     MissingError,
@@ -64,6 +65,8 @@ _SET_REGION = "export AWS_REGION=us-east-1  (the region to train in, or that of 
 _LATER = "try again in a minute"
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
 _INFRA = command("infra", "show")
+_SCALE = command("endpoints", "scale", "NAME")
+_ENDPOINT_LOGS = command("endpoints", "logs", "NAME")
 _INVALID = "ValidationException ValidationError"
 _S3_ACTIONS = {
     "CompleteMultipartUpload": "PutObject",
@@ -94,7 +97,9 @@ NOT_IN_REGION_WORDS = (
     r"|instance type.{0,60} not supported in .{0,40}availability zone"
 )
 """How AWS says that a region, or a zone of it, has no instances of a type at all."""
-_MISSING = r"not found|does not exist|doesn't exist|could not find|no s3 objects found"
+_EXISTS = r"already exist(s|ing)|in-progress (endpoint|inference component)|DELETE_IN_PROGRESS"
+"""How SageMaker's hosting says that a name is taken, or that something of that name is being changed."""
+_MISSING = r"not found|no scalable target|does not exist|doesn't exist|could not find|no s3 objects found"
 
 # fmt: off
 # (a table reads as one)
@@ -174,13 +179,20 @@ TABLE = (
         CapacityError, "AWS has no such instances available now", "try again later, or use another instance type",
         CAPACITY_WORDS),
     Row(
+        _INVALID,
+        ServiceError, "the endpoint has no instance now; a request like this one has it start one",
+        "try again in a few minutes", "has no capacity to process"),
+    Row(
+        _INVALID,
+        ConflictError, "it already exists, or is being changed", "look at what exists, then try again", _EXISTS),
+    Row(
         "400", CredentialsError, "AWS refused without saying why; most often the session has expired",
         "aws sts get-caller-identity  (it says why)", "^bad request$"),
     Row("NoSuchBucket", MissingError, "the bucket does not exist", command("infra", "up")),
     Row(
         "NoSuchKey NoSuchUpload NoSuchVersion NoSuchEntity ResourceNotFound ResourceNotFoundException"
         " RepositoryNotFoundException ImageNotFoundException StackNotFoundException ChangeSetNotFound"
-        " ChangeSetNotFoundException NotFoundException NotFound 404",
+        " ChangeSetNotFoundException ObjectNotFoundException NotFoundException NotFound 404",
         MissingError, "it does not exist", _INFRA),
     Row(_INVALID, MissingError, "it does not exist", _INFRA, _MISSING),
     Row(
@@ -188,13 +200,38 @@ TABLE = (
         " RepositoryAlreadyExistsException ImageAlreadyExistsException BucketAlreadyExists"
         " BucketAlreadyOwnedByYou PreconditionFailed ConditionalRequestConflict ConflictException"
         " OperationAborted InvalidChangeSetStatus InvalidChangeSetStatusException TokenAlreadyExistsException"
-        " OperationInProgressException 409 412",
+        " OperationInProgressException ConcurrentUpdateException ResourceConflict 409 412",
         ConflictError, "it already exists, or somebody else is changing it", "look at what exists, then try again"),
     Row(
         f"{_INVALID} ParamValidationError InvalidParameterException InvalidParameterValue InvalidParameter"
         " InvalidParameterCombination InvalidInput MalformedPolicyDocument MissingParameter InvalidRequest"
         " InvalidBucketName InvalidArgument InvalidRequestException EntityTooLarge",
         SpecError, "AWS does not accept the request", "fix what it names and try again"),
+    Row(
+        "413 RequestEntityTooLarge RequestEntityTooLargeException",
+        SpecError, "the request is larger than the service takes",
+        "send smaller pictures, or deploy with --mode async"),
+    Row(
+        "ModelError 424",
+        EndpointError, "the server has too many images waiting", f"try again in a minute, or: {_SCALE}",
+        r"error \(429\)"),
+    Row(
+        "ModelError 424",
+        EndpointError, "the server does not accept the request", "fix what it names and try again",
+        r"error \(4(00|06|13|22)\)"),
+    Row(
+        "ModelError 424",
+        EndpointError, "the server cannot use the adapter", _ENDPOINT_LOGS, r"error \((424|507)\)"),
+    Row(
+        "ModelError 424",
+        EndpointError, "the server did not answer within a minute",
+        "ask for fewer images or steps, or deploy with --mode async", r"timed out|error \(504\)"),
+    Row("ModelError 424", EndpointError, "the server takes no requests now", _LATER, r"error \(503\)"),
+    Row("ModelError 424", EndpointError, "the server failed", _ENDPOINT_LOGS),
+    Row("ModelNotReadyException", ServiceError, "the endpoint is not ready", _LATER),
+    Row(
+        "FailedResourceAccessException",
+        AccessError, "Application Auto Scaling may not see to the alarms of the endpoint", _INFRA),
     Row(
         "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException"
         " SlowDown TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded"
@@ -223,7 +260,8 @@ TABLE = (
         ServiceError, "no answer came", _LATER),
     Row(
         "InternalError InternalFailure InternalServerError InternalServerException InternalException"
-        " ServerException ServiceUnavailable ServiceUnavailableException ServiceFailure 500 502 503 504",
+        " ServerException ServiceUnavailable ServiceUnavailableException ServiceFailure InternalServiceException"
+        " InternalServiceError InternalServiceFault InternalDependencyException 500 502 503 504 530",
         ServiceError, "the service itself failed", "try again in a minute; see https://health.aws.amazon.com"),
     Row("MissingDependencyException", MachineError, "a package is missing", "pip install 'botocore[crt]'"),
 )

@@ -5,7 +5,10 @@ import click
 from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
 from orchestrator.cli.completion import completion
+from orchestrator.cli.deploy import deploy
+from orchestrator.cli.endpoints import endpoints
 from orchestrator.cli.evaluate import evaluate
+from orchestrator.cli.generate import generate
 from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.models import models
@@ -27,6 +30,9 @@ cli.add_command(submit)
 cli.add_command(sweep)
 cli.add_command(adapters)
 cli.add_command(evaluate)
+cli.add_command(deploy)
+cli.add_command(endpoints)
+cli.add_command(generate)
 cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)

@@ -1,4 +1,4 @@
-"""`completion`: how a shell completes commands, and the names of jobs, adapters, recipes and fields.
+"""`completion`: how a shell completes commands, and the names of jobs, adapters, endpoints, recipes and fields.
 
 Names are those of this machine: completing asks no service.
 """
@@ -69,6 +69,37 @@ def adapter_names(_context: click.Context, _parameter: click.Parameter, incomple
         for manifest in Settings.from_environment().adapters.glob(f"*/{MANIFEST_FILE}"):
             names.append(manifest.parent.name)
     return _beginning(incomplete, sorted(names))
+
+
+def endpoint_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of this machine's endpoints that begin so."""
+    names: list[str] = []
+    with _silently():
+        from orchestrator.endpoints.local.host import LocalHost
+        from orchestrator.settings import Settings
+
+        names = LocalHost(Settings.from_environment()).names()
+    return _beginning(incomplete, names)
+
+
+def adapters_of_endpoint(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the adapters that begin so, of the endpoint of this machine that was typed before."""
+    names: list[str] = []
+    with _silently():
+        from orchestrator.endpoints.local.host import LocalHost
+        from orchestrator.settings import Settings
+
+        host = LocalHost(Settings.from_environment())
+        endpoint = context.params.get("name")
+        if endpoint is not None:
+            names = list(host.deployment(endpoint).adapters)
+    return _beginning(incomplete, names)
+
+
+def adapter_lists(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of this machine's adapters for the last word of a list that is separated by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in adapter_names(context, parameter, last)]
 
 
 def recipe_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -1,20 +1,17 @@
 """What `--control` says: which picture the images follow, by which ControlNet, how far, when and where."""
 
-import base64
 import re
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from orchestrator.contract.conditions import MAP_KINDS
-from orchestrator.contract.generation import MAX_SIZE, Control
+from orchestrator.contract.generation import Control
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
-from orchestrator.datasets.decoding import MAX_SCALE, decode, read_file
-from orchestrator.datasets.findings import Defect, UnusableError, unusable
-from orchestrator.errors import MachineError
+from orchestrator.datasets.findings import UnusableError
+from orchestrator.datasets.sent_pictures import encoded_picture
 from orchestrator.settings import typed_path
 from orchestrator.terminal import printable
 
@@ -111,7 +108,7 @@ def _pictures(words: Words, size: int) -> tuple[dict[str, bytes], list[Problem]]
     for name, path in paths.items():
         encoded[name] = _STAND_IN
         try:
-            encoded[name] = _encoded(path, size)
+            encoded[name] = encoded_picture(path, size, "steer", GRAMMAR)
         except UnusableError as error:
             for defect in error.defects:
                 what = printable(f'the {name} "{path}" {defect.what}')
@@ -138,40 +135,6 @@ def _unknown_options(words: Words) -> list[Problem]:
             what = f'{words.kind} has no option "{name}"'
             problems.append(Problem(where=words.where, what=what, fix=did_you_mean(name, known)))
     return problems
-
-
-def _encoded(path: str, size: int) -> bytes:
-    """Return a picture as PNG in base64, upright, in sRGB and without metadata; raises UnusableError."""
-    if not path:
-        raise unusable("names no file", f"write {GRAMMAR}")
-    data = read_file(_file(path))
-    side = min(max(size, MAX_SCALE), MAX_SIZE)
-    resolution = -(-side // MAX_SCALE)  # what is decoded has at most MAX_SCALE times as much
-    smallest = -(-resolution // 2)
-    too_small = Defect(f"too small to steer images of {side}x{side}", f"use one of {smallest} pixels or more a side")
-    decoded = decode(data, resolution=resolution, too_small=too_small)
-    png = BytesIO()
-    decoded.image.save(png, format="PNG")
-    return base64.b64encode(png.getvalue())
-
-
-def _file(path: str) -> Path:
-    """Return the file of a path that was typed; raises UnusableError where there is none."""
-    try:
-        file = typed_path(path)
-        is_folder = file.is_dir()
-        exists = file.exists()
-    except MachineError as error:
-        raise unusable(f"cannot be found: {error.message.rstrip('.')}", error.next_step) from error
-    except OSError as error:
-        raise unusable(f"cannot be read: {error.strerror}", "check the path and its permissions") from error
-    if is_folder:
-        raise unusable("is a folder, not a picture", "name a picture in it")
-    if not exists:
-        raise unusable("is not there", "check the path")
-    if not file.is_file():
-        raise unusable("is no file", "name a picture")
-    return file
 
 
 def controls_of(

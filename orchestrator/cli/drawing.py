@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -14,21 +14,20 @@ from orchestrator.adapters.usage import drawing_settings
 from orchestrator.cli.chosen_adapter import ChosenAdapter, base_of, choose_adapter
 from orchestrator.cli.combination import Combination
 from orchestrator.cli.controls import OPTION, controls_of
+from orchestrator.cli.image_files import image_files, require_free, seeds_of, write_image
 from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
 from orchestrator.contract.drawing import DrawOrder
 from orchestrator.contract.events import Event, Item, Warned
-from orchestrator.contract.generation import MAX_SEED, MOST_IMAGES, Generation
-from orchestrator.contract.problem import Problem, problems_of
+from orchestrator.contract.generation import Generation
+from orchestrator.contract.problem import problems_of
 from orchestrator.contract.words import occurrences
-from orchestrator.errors import MachineError, SpecError
+from orchestrator.errors import SpecError
 from orchestrator.planning.bundle import bundle_tree
-from orchestrator.settings import typed_path
-from orchestrator.storage import FolderStore, folder_of, write_atomically
+from orchestrator.storage import FolderStore, folder_of
 from orchestrator.targets.local.drawing import draw
 
-_PNG = ".png"
 _FIELDS = {
     "prompts": "PROMPT",
     "negative_prompt": "--negative",
@@ -71,8 +70,8 @@ def draw_images(
         chosen = choose_adapter(adapter, registry, scratch)
         order = _order(chosen, given, registry, scratch)
         images = order.generation.images
-        files = _files(output, chosen.name, len(images))
-        _require_free(files, force=force)
+        files = image_files(output, chosen.name, len(images))
+        require_free(files, force=force)
         for word in order.words:
             if not any(occurrences(images[0].prompt, word)):
                 say(f'Warning: The prompt lacks "{word.text}", the word that shows what was learned.', err=True)
@@ -83,7 +82,7 @@ def draw_images(
         draw(order, folder_of(code), drawn, _reporter(quiet=as_json))
         for number, file in enumerate(files):
             image = drawn / order.file(number)
-            _write(file, image.read_bytes(), force=force)
+            write_image(file, image.read_bytes(), force=force)
     _print(chosen, order, files, as_json=as_json)
 
 
@@ -95,7 +94,7 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
     size = typed.get("size", settings.size)
     combination = Combination(chosen, registry, scratch)
     controls, map_weights, problems = controls_of(typed.get("control", ()), size, combination.name_of)
-    seeds, out_of_range = _seeds(typed.get("seed", settings.seed), typed.get("count", 1))
+    seeds, out_of_range = seeds_of(typed.get("seed", settings.seed), typed.get("count", 1))
     problems = [*out_of_range, *problems, *combination.problems(typed)]
     values: dict[str, Any] = {
         "prompts": [typed["prompt"]],
@@ -127,70 +126,6 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
         base_folder=base.folder,
         base_revision=base.revision,
     )
-
-
-def _seeds(first: int, count: int) -> tuple[list[int], list[Problem]]:
-    """Return the seed of each image, or what is wrong with those that were asked for."""
-    last = first + count - 1
-    problem = None
-    if not 1 <= count <= MOST_IMAGES:
-        problem = Problem(where="-n", what=f"should be from 1 to {MOST_IMAGES}, not {count}")
-    elif not 0 <= first <= MAX_SEED:
-        problem = Problem(where="--seed", what=f"should be from 0 to {MAX_SEED}, not {first}")
-    elif last > MAX_SEED:
-        what = f"the last image would have the seed {last}; the highest is {MAX_SEED}"
-        problem = Problem(where="--seed", what=what)
-    if problem is not None:
-        return [0], [problem]
-    return list(range(first, first + count)), []
-
-
-def _files(named: str | None, name: str, count: int) -> list[Path]:
-    """Return the file of each image: the one that was named, or with numbers for several, or files in a folder.
-
-    Raises SpecError for a file that is no PNG, and as `typed_path` does.
-    """
-    named = named or f"{name}{_PNG}"
-    output = typed_path(named)
-    is_folder = named.endswith("/") or output.is_dir() or not output.suffix
-    if is_folder:
-        output = output / f"{name}{_PNG}"
-    if output.suffix.lower() != _PNG:
-        better = output.with_suffix(_PNG)
-        raise SpecError(f"{output} is not a PNG file.", next_step=f"name it {better}, or a folder")
-    if count == 1:
-        return [output]
-    files = []
-    for number in range(1, count + 1):
-        numbered = f"{output.stem}-{number}{output.suffix}"
-        files.append(output.with_name(numbered))
-    return files
-
-
-def _require_free(files: Sequence[Path], *, force: bool) -> None:
-    """Make the folder of the files; raises MachineError when they cannot be written, or one exists and must be kept."""
-    folder = files[0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):  # on a read-only disk, permissions tell nothing
-            pass
-    except OSError as error:
-        message = f"No image can be written into {folder}: {error.strerror}. Nothing was drawn."
-        raise MachineError(message, next_step="name another place with -o") from error
-    for file in files:
-        may_be_written = force or not file.exists()
-        if file.is_dir() or not may_be_written:
-            next_step = "name another file with -o, or add --force"
-            raise MachineError(f"{file} exists; nothing was drawn.", next_step=next_step)
-
-
-def _write(file: Path, content: bytes, *, force: bool) -> None:
-    """Write an image; without `force` a file that came to be meanwhile is kept."""
-    if force:
-        write_atomically(file, content)
-        return
-    with file.open("xb") as new:
-        new.write(content)
 
 
 def _reporter(*, quiet: bool) -> Callable[[Event], None]:

@@ -153,7 +153,7 @@ def _refuse(typed: Sequence[str], where: str, next_step: str) -> None:
         raise SpecError(f"{flags} can only be given for {where}; nothing was started.", next_step=next_step)
 
 
-def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
+def ask_to_spend(question: str, *, yes: bool, capped: bool, what: str = "A job", cap: str = "--max-usd") -> None:
     """Ask before money is spent; without a terminal, require a cap (`capped`) instead. Raises SpecError or Exit."""
     from orchestrator.errors import SpecError
 
@@ -164,8 +164,8 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool) -> None:
             click.echo("Nothing was started.", err=True)
             raise click.exceptions.Exit(1)
     elif not capped:
-        message = "A job that may cost money without a cap has to be confirmed, and there is no terminal to ask on."
-        raise SpecError(f"{message} Nothing was started.", next_step="add --max-usd USD, or --yes")
+        message = f"{what} that may cost money without a cap has to be confirmed, and there is no terminal to ask on."
+        raise SpecError(f"{message} Nothing was started.", next_step=f"add {cap} USD, or --yes")
 
 
 def spec_fields(what: str, given: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:

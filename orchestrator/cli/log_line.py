@@ -12,6 +12,7 @@ from orchestrator.contract.events import (
     Event,
     Failed,
     Item,
+    Listening,
     Metrics,
     Phase,
     Resumed,
@@ -76,10 +77,10 @@ def _words(event: Event, located: Callable[[str], str]) -> str:
             text = f"image: {located(path)}"
         case Metrics(values=values):
             text = _figures(values)
-        case Warned(message=message):
-            text = f"Warning: {message}"
-        case Failed():
-            text = _failure(event)
+        case Listening(host=host, port=port):
+            text = f"listening on {host}:{port}"
+        case Warned() | Failed():
+            text = _fault(event)
     return text
 
 
@@ -98,7 +99,9 @@ def _figures(values: dict[str, float]) -> str:
     return "  ".join(words)
 
 
-def _failure(event: Failed) -> str:
+def _fault(event: Warned | Failed) -> str:
+    if isinstance(event, Warned):
+        return f"Warning: {event.message}"
     text = f"Error: {event.message}"
     if event.next_step:
         text = f"{text} Next: {event.next_step}"

@@ -76,8 +76,10 @@ class EndpointDescription(BaseModel):
 class DeploymentPlan(Protocol):
     """All that a deployment will create, before anything is."""
 
-    deployment: Deployment
-    """What was asked for."""
+    @property
+    def deployment(self) -> Deployment:
+        """What was asked for."""
+        ...
 
     @property
     def facts(self) -> Sequence[tuple[str, str]]:
@@ -118,6 +120,10 @@ class Host(Protocol):
 
     def summaries(self) -> Iterator[EndpointDescription | OrchestratorError]:
         """Yield every endpoint; an error for an unreadable one."""
+
+    def deployment(self, name: str) -> Deployment:
+        """Return what was asked for when an endpoint was deployed or changed last."""
+        ...
 
     def invoke(self, name: str, body: bytes, accept: str) -> Answer:
         """Send a body of `/invocations` and return the answer."""

@@ -21,6 +21,11 @@ factors, and the shares below, come from counting the tensors that autograd keep
 2.1 and of the built-in model (`tests/planning/test_memory.py` counts again). They were not measured on a GPU, whose
 allocator and kernels add to them: the error band is therefore wide, and wider upwards.
 
+A server trains nothing:
+
+    serving     = weights + slots + drawing + 1 GiB, with slots = 4 bytes x slots x SLOT_RANK x a LoRA of rank 1,
+                  4 GiB at most
+
 Main memory holds the model once, in float32, before it moves to its GPU; a second copy comes when the first has moved.
 Checkpoints and adapters are written tensor by tensor, so that what is trained takes no main memory
 (`entrypoints/adapters/weights.py`).
@@ -33,9 +38,11 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import Gpu, Instance
 from orchestrator.contract.drawing import images_at_once
+from orchestrator.contract.families import ATTENTION
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.mixins import Optimised
 from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.serving import ServerOrder
 
 BAND = (0.8, 1.3)
 """Lower and upper end of the error band, as multiples of the estimate."""
@@ -46,6 +53,8 @@ _RESNET = 11.5
 _TRANSFORMER = 28.5
 _TEXT = 34.0
 _KEPT_CHECKPOINTED = 0.27  # block borders, mostly in float32, and the inside of one block at a time
+SLOT_RANK = 64
+"""Rank that is counted for each slot of a server."""
 _DECODER_TENSORS = 3  # widest tensors that are alive together
 _VOCABULARY = 49_408  # of CLIP: rows of the tables of embeddings
 _OVERHEAD = 1.0 * GIB
@@ -116,6 +125,32 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
         "overhead": _OVERHEAD,
     }
     total = parts["weights"] + _most_at_once(recipe, parts) + _OVERHEAD
+    return _estimated(parts, total, 4.0 * (model + scorer))
+
+
+def serving_estimate(size: ModelSize | None, slots: int, resolution: int) -> MemoryEstimate | None:
+    """Return the memory of a server on one GPU, or None when the size of its model is unknown.
+
+    Its weights are float32, each slot is counted as a LoRA of attention with rank SLOT_RANK, and images are decoded as
+    training draws them.
+    """
+    if size is None:
+        return None
+    model = size.denoiser + size.vae + size.text_encoders
+    rank_one = size.denoiser_lora[ATTENTION] + size.text_lora[ATTENTION]
+    most_slots = float(ServerOrder.model_fields["slot_bytes"].default)
+    pixels = images_at_once(resolution, gpu=True) * resolution**2
+    parts = {
+        "weights": 4.0 * model,
+        "slots": min(4.0 * slots * SLOT_RANK * rank_one, most_slots),
+        "drawing": 4.0 * _DECODER_TENSORS * size.decoder_channels * pixels,
+        "overhead": _OVERHEAD,
+    }
+    return _estimated(parts, sum(parts.values()), 4.0 * model)
+
+
+def _estimated(parts: Mapping[str, float], total: float, in_main: float) -> MemoryEstimate:
+    """Return an estimate of these terms, in bytes; `in_main` are those of the models in main memory."""
     low, high = BAND
     rounded = {name: _gib(part) for name, part in parts.items()}
     return MemoryEstimate(
@@ -123,7 +158,7 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
         low_gib=_gib(total * low),
         high_gib=_gib(total * high),
         parts=rounded,
-        main_gib=_gib(4.0 * (model + scorer) + _MAIN_OVERHEAD),
+        main_gib=_gib(in_main + _MAIN_OVERHEAD),
     )
 
 

@@ -29,6 +29,7 @@ from orchestrator.requests import (
     RECIPE_TAG,
     Request,
     channel_uris,
+    tag,
 )
 from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
 from orchestrator.specs.base_model import Folder
@@ -37,8 +38,6 @@ from orchestrator.storage.uris import s3_uri
 
 _DIGITS = 10
 """How much of the identity a job's name holds."""
-_NO_TAG_CHARACTER = re.compile(r"[^\w .:/=+@-]")
-_TAG_CHARACTERS = 256
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -130,7 +129,7 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
             "S3OutputPath": inputs.output,
             "CompressionType": "NONE",
         },
-        "Tags": [_tag(IDENTITY_TAG, inputs.identity)],
+        "Tags": [tag(IDENTITY_TAG, inputs.identity)],
     }
 
 
@@ -162,8 +161,8 @@ def _sagemaker_request(
         isolated = inputs.base_model is not None  # else the job has to reach the Hub
     tags = [
         *request["Tags"],
-        _tag(RECIPE_TAG, spec.recipe.recipe_name()),
-        _tag(OWNER_TAG, context.owner),
+        tag(RECIPE_TAG, spec.recipe.recipe_name()),
+        tag(OWNER_TAG, context.owner),
     ]
     whole = {
         **request,
@@ -270,11 +269,6 @@ def _key(field: str, account: AwsSettings) -> Request:
     if not account.kms_key_arn:
         return {}
     return {field: account.kms_key_arn}
-
-
-def _tag(key: str, value: str) -> Request:
-    allowed = _NO_TAG_CHARACTER.sub("-", value)
-    return {"Key": key, "Value": allowed[:_TAG_CHARACTERS]}
 
 
 def _channel(name: str, uri: str) -> Request:

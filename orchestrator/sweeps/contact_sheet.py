@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.contract.figures import MEASURES, Measure
 from orchestrator.contract.lettering import CODES, Room
+from orchestrator.contract.plurals import counted
 from orchestrator.contract.samples import CELL
 from orchestrator.sweeps.layout import (
     FIRST_BLOCK,
@@ -15,7 +16,6 @@ from orchestrator.sweeps.layout import (
     GUTTER,
     HEAD_LINE,
     HEAD_SIZE,
-    HEAD_TOP,
     LABEL_WIDTH,
     MARGIN,
     PITCH,
@@ -68,10 +68,12 @@ def render_contact_sheet(columns: Sequence[Column]) -> Image.Image:
     """Lay the images of one or more adapters out side by side; no pixel of a cell is changed."""
     labels = labels_of_rows(columns)
     blocks = make_blocks(columns)
-    layout = make_layout(blocks, len(labels))
+    has_real = bool(columns[0].samples.real)
+    layout = make_layout(blocks, len(labels), has_real=has_real)
     sheet = _Sheet(layout)
     sheet.add_title(columns)
-    sheet.add_real_pictures(columns[0])
+    if has_real:
+        sheet.add_real_pictures(columns[0])
     for number, block in enumerate(blocks):
         sheet.add_head(number, block)
         for row, text in enumerate(labels):
@@ -108,7 +110,11 @@ class _Sheet:
         if any(column.title != title for column in columns):
             title = title.partition(":")[0]  # the recipe: the subjects differ
         fields = " and ".join(columns[0].settings)
-        words = f"{len(columns)} adapters that differ in {fields}; the best figures are green"
+        words = counted(len(columns), "adapter")
+        if fields:
+            words += f" that differ in {fields}"
+        if any(column.metrics for column in columns):
+            words += "; the best figures are green"
         shown, most = self.layout.shown, self.layout.most
         if shown < most:
             words += f"; the first {shown} of {most} images of each prompt"
@@ -299,7 +305,7 @@ class _Sheet:
         right = left + self.layout.block_width
         area = (
             left - GUTTER // 2,
-            HEAD_TOP - GAP,
+            self.layout.head_top - GAP,
             right + GUTTER // 2,
             self.layout.height - MARGIN // 2,
         )

@@ -85,6 +85,8 @@ class Layout(NamedTuple):
     """Of every block."""
     heads: Sequence[Sequence[HeadLine]]
     """The lines above each block."""
+    head_top: int
+    """Top of these lines."""
     first_row: int
     """Top of the first prompt's images."""
     foot_top: int
@@ -212,8 +214,11 @@ def _longer_rows(one: Rows, other: Rows) -> Rows:
     return rows
 
 
-def make_layout(blocks: Sequence[Block], rows: int) -> Layout:
-    """Return the positions of some blocks with so many prompts: as many images of each as the page has room for."""
+def make_layout(blocks: Sequence[Block], rows: int, *, has_real: bool = True) -> Layout:
+    """Return the positions of some blocks with so many prompts: as many images of each as the page has room for.
+
+    `has_real` is whether there are training pictures, which have a row of their own.
+    """
     most = max(_longest_row(block) for block in blocks)
     room = (WIDEST - FIRST_BLOCK) // len(blocks) - GUTTER
     room = max(room, NARROWEST)
@@ -223,12 +228,14 @@ def make_layout(blocks: Sequence[Block], rows: int) -> Layout:
 
     heads = [_head_lines(block.settings, block_width) for block in blocks]
     most_lines = max(len(lines) for lines in heads)
-    first_row = HEAD_TOP + most_lines * HEAD_LINE + 2 * GAP
+    head_top = HEAD_TOP if has_real else REAL_TOP
+    first_row = head_top + most_lines * HEAD_LINE + 2 * GAP
     return Layout(
         shown=shown,
         most=most,
         block_width=block_width,
         heads=heads,
+        head_top=head_top,
         first_row=first_row,
         foot_top=first_row + rows * PITCH + 2 * GAP,
     )

@@ -57,7 +57,7 @@ def _started(bundle: Path, folder: Path, stderr: IO[bytes]) -> "subprocess.Popen
     """Start the process that draws."""
     return subprocess.Popen(
         [sys.executable, "-m", "entrypoints.draw"],
-        env={**os.environ, **_variables(bundle, folder)},
+        env={**os.environ, **variables_of(bundle, folder)},
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -99,8 +99,8 @@ def _crashed(code: int, failed: Failed | None, stderr: IO[bytes]) -> JobError:
     return JobError(f"Nothing could be drawn: {why}.\n{text}".rstrip(), next_step=next_step)
 
 
-def _variables(bundle: Path, folder: Path) -> dict[str, str]:
-    """Return the environment variables of the process that draws."""
+def variables_of(bundle: Path, folder: Path) -> dict[str, str]:
+    """Return the environment variables of a process that runs the code of a bundle and whose root is `folder`."""
     import_path = [str(bundle)]
     inherited = os.environ.get("PYTHONPATH")
     if inherited:

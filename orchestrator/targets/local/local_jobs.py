@@ -6,7 +6,6 @@ A launcher starts, stops and kills the training.
 import fcntl
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -19,11 +18,11 @@ from typing import IO
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
 from orchestrator.requests import Request, moved, scorer_of, training_of
-from orchestrator.resources import PACKAGE
 from orchestrator.settings import Settings, free_bytes
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
 from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
+from orchestrator.targets.local.detached import blocked_ctrl_c, import_path
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import require_free, reserve, withdraw
@@ -346,9 +345,9 @@ class LocalJobs:
             str(ticket.path),
             self.turn,
         ]
-        environment = {**os.environ, "PYTHONPATH": _import_path()}
+        environment = {**os.environ, "PYTHONPATH": import_path()}
         errors = job.path / "worker.txt"
-        with errors.open("w", encoding="utf-8") as stderr, _held(lock, ticket.file) as held, _blocked_ctrl_c():
+        with errors.open("w", encoding="utf-8") as stderr, _held(lock, ticket.file) as held, blocked_ctrl_c():
             started = subprocess.run(
                 [*worker, *map(str, held)],
                 env=environment,
@@ -419,15 +418,6 @@ def _opened_log(job: JobFolder) -> IO[bytes]:
         raise JobError(message, next_step="check what lies there, and its permissions") from error
 
 
-def _import_path() -> str:
-    """Return the worker's PYTHONPATH: this package first, whatever else is installed."""
-    folders = [str(PACKAGE.parent)]
-    inherited = os.environ.get("PYTHONPATH")
-    if inherited:
-        folders.append(inherited)
-    return os.pathsep.join(folders)
-
-
 @contextmanager
 def _held(*files: IO[str]) -> Iterator[tuple[int, ...]]:
     """Yield descriptors of locked files for a child, none of which its own stdin, stdout or stderr replaces.
@@ -442,13 +432,3 @@ def _held(*files: IO[str]) -> Iterator[tuple[int, ...]]:
     finally:
         for descriptor in held:
             os.close(descriptor)
-
-
-@contextmanager
-def _blocked_ctrl_c() -> Iterator[None]:
-    """Delay a Ctrl-C while it would leave behind a job that was never started."""
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

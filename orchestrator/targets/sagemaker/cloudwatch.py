@@ -18,9 +18,10 @@ _READ = "read the job's log"
 class LogStream:
     """One log stream, which can be read to its current end again and again."""
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: Any, name: str, group: str = LOG_GROUP) -> None:
         self.client = client
         self.name = name
+        self.group = group
         self._token = ""
         self._latest = 0
         """Timestamp (ms) of the newest line that was yielded."""
@@ -55,7 +56,7 @@ class LogStream:
     def _get(self, position: dict[str, Any]) -> Any:
         with calling(_READ):
             return self.client.get_log_events(
-                logGroupName=LOG_GROUP,
+                logGroupName=self.group,
                 logStreamName=self.name,
                 startFromHead=True,
                 **position,

@@ -1,0 +1,196 @@
+"""Bring an account to what a plan says, step by step; each step finds what an earlier attempt has done.
+
+A new endpoint takes minutes. What needs it in service (components, the range that it scales in, the deletion of what
+it had before) follows then, in `advance`, which can be called as often as one likes.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from orchestrator.contract.command_line import command
+from orchestrator.endpoints.hosts import EndpointStatus
+from orchestrator.endpoints.names import Mode
+from orchestrator.endpoints.sagemaker.description import Describer, Found
+from orchestrator.endpoints.sagemaker.hosted import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    MODEL,
+    Hosted,
+    Summary,
+    configuration_of,
+    model_of_component,
+)
+from orchestrator.endpoints.sagemaker.names import VARIANT, base_component, error_alarm, wake_alarm
+from orchestrator.endpoints.sagemaker.plan import EndpointPlan
+from orchestrator.endpoints.sagemaker.removal import Removal
+from orchestrator.endpoints.sagemaker.requests import update_request
+from orchestrator.endpoints.sagemaker.scaler import Scaler
+from orchestrator.endpoints.sagemaker.scaling import scales
+from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.errors import AccountError, EndpointError, MissingError, SpecError
+from orchestrator.requests import Request
+
+_CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
+
+
+class Deployer:
+    """Creates and updates endpoints."""
+
+    def __init__(
+        self,
+        hosted: Hosted,
+        scaler: Scaler,
+        describer: Describer,
+        removal: Removal,
+    ) -> None:
+        self._hosted = hosted
+        self._scaler = scaler
+        self._describer = describer
+        self._removal = removal
+
+    def begin(self, plan: EndpointPlan, store_trees: Callable[[], None]) -> None:
+        """Create an endpoint, or begin to update the one of that name. Idempotent.
+
+        Raises EndpointError while it is being changed, and for one of another program or another mode.
+        """
+        name = plan.deployment.name
+        found = self._describer.find(name)
+        if found is not None:
+            _require_changeable(found, plan)
+        store_trees()
+        try:
+            self._hosted.create(MODEL, plan.model)
+            self._hosted.create(CONFIG, plan.config)
+            if found is None:
+                self._hosted.create(ENDPOINT, plan.endpoint)
+        except (AccountError, SpecError):
+            if found is None:
+                self._take_back(plan)
+            raise
+        if found is None:
+            return
+        if configuration_of(found.described) != plan.config["EndpointConfigName"]:
+            self._update(plan, found)
+        self._hosted.add_tags(found.described["EndpointArn"], plan.record.tags())
+
+    def advance(self, found: Found, plan: EndpointPlan | None) -> None:
+        """Do what can be done only once an endpoint is in service; without a plan, as far as its tags say what."""
+        if found.status is not EndpointStatus.IN_SERVICE:
+            return
+        if found.record.mode is Mode.COMPONENTS:
+            if plan is not None and not self._components(found, plan):
+                return
+            if plan is None and not self._base_is_ready(found.record):
+                return
+        self.scale(found)
+        self._removal.delete_replaced(found)
+        self._scaler.delete_alarms([error_alarm(found.record.name)])  # an update has ended, if there was one
+
+    def scale(self, found: Found) -> None:
+        """Bring the number of instances of an endpoint in service to what its record says. Idempotent."""
+        record = found.record
+        if record.fewest and record.mode is not Mode.REALTIME:  # it needs no waking
+            self._scaler.delete_alarms([wake_alarm(record.name)])
+        if scales(record):
+            self._scaler.scale(record)
+            return
+        self._scaler.stop(record)
+        if record.mode is Mode.COMPONENTS:
+            component = self._hosted.find(COMPONENT, base_component(record.name)) or {}
+            if component.get("RuntimeConfig", {}).get("DesiredCopyCount") not in {None, record.most}:
+                self._hosted.set_copies(base_component(record.name), record.most)
+            return
+        if _desired(found.described) not in {None, record.most}:
+            self._hosted.set_instances(record.name, VARIANT, record.most)
+
+    def _update(self, plan: EndpointPlan, found: Found) -> None:
+        self._scaler.watch_for_errors(plan.record)
+        request = update_request(
+            plan.deployment.name,
+            plan.config["EndpointConfigName"],
+            plan.deployment.mode,
+            scales=scales(found.record) and scales(plan.record),
+        )
+        self._hosted.update_endpoint(request)
+
+    def _take_back(self, plan: EndpointPlan) -> None:
+        """Delete what was created before the refusal of an endpoint, unless somebody else has it in use by now."""
+        try:
+            if self._hosted.find(ENDPOINT, plan.deployment.name) is None:
+                self._hosted.delete(CONFIG, plan.config["EndpointConfigName"])
+                self._hosted.delete(MODEL, plan.model["ModelName"])
+        except (AccountError, SpecError, MissingError):  # it is not billed, and `gc` finds it
+            pass
+
+    def _components(self, found: Found, plan: EndpointPlan) -> bool:
+        """Bring the components to those of the plan, as far as it goes now; return whether all of them are there."""
+        base, *adapters = plan.components
+        existing = {one.name: one for one in self._hosted.components_of(found.record.name)}
+        if not self._base(base, existing):
+            return False
+        wanted = {request["InferenceComponentName"] for request in adapters}
+        for request in adapters:
+            if request["InferenceComponentName"] not in existing:
+                self._hosted.create(COMPONENT, request)
+        now = {one.name: one for one in self._hosted.components_of(found.record.name)}
+        if not _are_ready(wanted, now):
+            return False
+        for name in now.keys() - wanted - {base["InferenceComponentName"]}:  # what is replaced, or not wanted any more
+            self._removal.component(name)
+        return True
+
+    def _base(self, request: Request, existing: dict[str, Summary]) -> bool:
+        """Bring the base model's component to that of the plan; return whether it is in service."""
+        name = request["InferenceComponentName"]
+        if name not in existing:
+            self._hosted.create(COMPONENT, request)
+            return False
+        if existing[name].status != "InService":
+            return False
+        described = self._hosted.find(COMPONENT, name) or {}
+        if model_of_component(described) == request["Specification"]["ModelName"]:
+            return True
+        changed = {"InferenceComponentName": name, "Specification": request["Specification"]}
+        self._hosted.update_component(changed)
+        return False
+
+    def _base_is_ready(self, record: Record) -> bool:
+        found = self._hosted.find(COMPONENT, base_component(record.name))
+        return found is not None and found["InferenceComponentStatus"] == "InService"
+
+
+def _require_changeable(found: Found, plan: EndpointPlan) -> None:
+    """Raise EndpointError for an endpoint that cannot become what is planned, or not now."""
+    name = plan.deployment.name
+    if found.status is EndpointStatus.DELETING:
+        raise EndpointError(
+            f"The endpoint {name} is being deleted, which takes a few minutes; nothing was done.",
+            next_step="deploy it again then",
+        )
+    if found.record.mode is not plan.deployment.mode:
+        raise EndpointError(
+            f"The endpoint {name} has the mode {found.record.mode}, which an update cannot change.",
+            next_step=command("endpoints", "delete", name),
+        )
+    is_same = configuration_of(found.described) == plan.config["EndpointConfigName"]
+    if found.status in _CHANGING and not is_same:
+        raise EndpointError(
+            f"The endpoint {name} is being changed ({found.described['EndpointStatus']}); nothing was done.",
+            next_step=f"{command('endpoints', 'show', name)}  # and deploy again when that has ended",
+        )
+    if found.status is EndpointStatus.FAILED:
+        reason = found.described.get("FailureReason") or "no reason was given"
+        raise EndpointError(
+            f"The endpoint {name} failed, and cannot be updated: {reason}",
+            next_step=command("endpoints", "delete", name),
+        )
+
+
+def _are_ready(wanted: Iterable[str], existing: dict[str, Summary]) -> bool:
+    return all(name in existing and existing[name].status == "InService" for name in wanted)
+
+
+def _desired(described: Any) -> int | None:
+    variants = described.get("ProductionVariants", [])
+    return variants[0].get("DesiredInstanceCount") if variants else None

@@ -1,0 +1,173 @@
+"""Delete endpoints, in the order that leaves nothing behind, and what interrupted deployments have left.
+
+What makes instances goes first, then what runs on them, then what they were made from. Whatever the order is cut off
+at, the next call finds the rest by its tags.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from orchestrator.contract.command_line import command
+from orchestrator.endpoints.names import Mode
+from orchestrator.endpoints.sagemaker.description import Describer, Found, Now
+from orchestrator.endpoints.sagemaker.hosted import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    MODEL,
+    Hosted,
+    Kind,
+    Summary,
+    configuration_of,
+)
+from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
+from orchestrator.endpoints.sagemaker.scaler import Scaler
+from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.errors import ConflictError, EndpointError
+from orchestrator.requests import ENDPOINT_TAG
+
+_YOUNG = timedelta(hours=1)
+"""What is younger may belong to a deployment that is under way."""
+_DELETING_SECONDS = 1800.0
+"""Longest wait for something that is being changed or deleted."""
+
+
+class Removal:
+    """Deletes what belongs to endpoints."""
+
+    def __init__(
+        self,
+        hosted: Hosted,
+        scaler: Scaler,
+        describer: Describer,
+        now: Now,
+        pause: Callable[[], float],
+    ) -> None:
+        self._hosted = hosted
+        self._scaler = scaler
+        self._describer = describer
+        self._now = now
+        self._pause = pause
+        """Waits, and returns the seconds that it has waited."""
+
+    def delete(self, name: str) -> list[str]:
+        """Delete an endpoint and everything that was created for it; return what is gone. Idempotent."""
+        found = self._describer.find(name)
+        gone = []
+        if found is not None:
+            gone += self._stop(found)
+        self._scaler.delete_alarms(alarms_of(name))
+        for kind in (CONFIG, MODEL):
+            for left in self._of(kind, name):
+                if self._hosted.delete(kind, left.name):
+                    gone.append(f"{kind.noun} {left.name}")
+        return gone
+
+    def delete_replaced(self, found: Found) -> None:
+        """Delete configurations and models that were in use before an update."""
+        used = self._hosted.find(CONFIG, configuration_of(found.described))
+        if used is None:
+            return
+        models = self._models_of(found.record, used["ProductionVariants"][0].get("ModelName"))
+        kept = {CONFIG: {used["EndpointConfigName"]}, MODEL: models}
+        for kind in (CONFIG, MODEL):
+            own = self._of(kind, found.record.name)
+            newest = max((one.created for one in own if one.name in kept[kind]), default=None)
+            for one in own:  # what is newer belongs to a deployment that is under way
+                if newest is None or one.name in kept[kind] or one.created >= newest:
+                    continue
+                self._hosted.delete(kind, one.name)
+
+    def leftovers(self) -> Iterator[str]:
+        """Delete what is of no endpoint, or of none of an endpoint's configurations, and yield what it was."""
+        used: dict[str, set[str]] = {}
+        for kind in (CONFIG, MODEL):
+            for one in self._hosted.listed(kind):
+                if not is_hashed(one.name) or self._now() - one.created < _YOUNG:
+                    continue
+                endpoint = self._hosted.tags(one.arn).get(ENDPOINT_TAG)
+                if endpoint is None:
+                    continue
+                if endpoint not in used:
+                    used[endpoint] = self._used_by(endpoint)
+                if one.name not in used[endpoint] and self._hosted.delete(kind, one.name):
+                    yield f"{kind.noun} {one.name}"
+        for alarm in self._scaler.alarms():
+            endpoint = endpoint_of_alarm(alarm)
+            if endpoint is not None and self._hosted.find(ENDPOINT, endpoint) is None:
+                self._scaler.delete_alarms([alarm])
+                yield f"alarm {alarm}"
+
+    def component(self, name: str) -> None:
+        """Delete a component and wait until it is gone."""
+        self._until_gone(COMPONENT, name)
+
+    def _stop(self, found: Found) -> list[str]:
+        """Delete what is billed of an endpoint and wait until it is gone."""
+        record = found.record
+        gone = []
+        self._scaler.stop(record)
+        if record.mode is Mode.COMPONENTS:
+            base = base_component(record.name)
+            names = [one.name for one in self._hosted.components_of(record.name)]
+            adapters = [name for name in names if name != base]
+            for name in adapters:
+                self._begin_deleting(COMPONENT, name)
+            for name in (*adapters, *(name for name in names if name == base)):  # adapters hang on their base
+                self._until_gone(COMPONENT, name)
+                gone.append(f"inference component {name}")
+        self._until_gone(ENDPOINT, record.name)
+        return [*gone, f"endpoint {record.name}"]
+
+    def _begin_deleting(self, kind: Kind, name: str) -> bool:
+        """Begin to delete something; return whether it is gone or on its way, and not being changed just now."""
+        try:
+            self._hosted.delete(kind, name)
+        except ConflictError:
+            return False
+        return True
+
+    def _until_gone(self, kind: Kind, name: str) -> None:
+        """Delete something and wait until it is gone; what is being changed is deleted when that has ended."""
+        waited = 0.0
+        begun = self._begin_deleting(kind, name)
+        while self._hosted.find(kind, name) is not None:
+            if waited > _DELETING_SECONDS:
+                raise EndpointError(
+                    f"The {kind.noun} {name} is still being changed or deleted; the rest is not deleted yet.",
+                    next_step=command("endpoints", "gc"),
+                )
+            waited += self._pause()
+            if not begun:
+                begun = self._begin_deleting(kind, name)
+
+    def _of(self, kind: Kind, endpoint: str) -> list[Summary]:
+        """Return what of a kind belongs to an endpoint."""
+        own = []
+        for one in self._hosted.listed(kind, NameContains=name_part(endpoint)):
+            if self._hosted.tags(one.arn).get(ENDPOINT_TAG) == endpoint:
+                own.append(one)
+        return own
+
+    def _used_by(self, endpoint: str) -> set[str]:
+        """Return the names of the configurations and models that an endpoint has, or is being updated to."""
+        described = self._hosted.find(ENDPOINT, endpoint)
+        if described is None:
+            return set()
+        names = set()
+        for config_name in (described["EndpointConfigName"], configuration_of(described)):
+            names.add(config_name)
+            config = self._hosted.find(CONFIG, config_name) or {}
+            for variant in config.get("ProductionVariants", []):
+                names.add(variant.get("ModelName", ""))
+        for one in self._hosted.components_of(endpoint):
+            described = self._hosted.find(COMPONENT, one.name) or {}
+            names.add(described.get("Specification", {}).get("ModelName", ""))
+        return names
+
+    def _models_of(self, record: Record, of_variant: str | None) -> set[str]:
+        """Return the names of the models that an endpoint uses."""
+        if of_variant is not None:
+            return {of_variant}
+        base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
+        return {base.get("Specification", {}).get("ModelName", "")}
