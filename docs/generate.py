@@ -281,7 +281,7 @@ def _error_row(row: aws_errors.Row) -> str:
 
 def permissions_page() -> str:
     """Return who may do what, and the step that cannot be done without it."""
-    grants = yaml.safe_load(NEEDS.read_text())["grants"]
+    stated = yaml.safe_load(NEEDS.read_text())
     return "\n".join(
         [
             _NOTICE,
@@ -289,7 +289,11 @@ def permissions_page() -> str:
             "What `infra/stack.yaml` grants, and nothing else. Each line is a test: the action is taken away, and",
             "the step that is named fails. The last column leads to AWS's documentation where nothing else says that",
             "its service asks for the action. Whoever makes the stack (`infra up`, `infra down`) needs far more.\n",
-            *(_grant_section(grant) for grant in grants),
+            *(_grant_section(grant) for grant in stated["grants"]),
+            "# Endpoints\n",
+            "A test deploys, calls, scales and deletes endpoints of each mode, and insists that what is granted for",
+            "them is what is asked for then.\n",
+            *(_endpoint_section(grant) for grant in stated["endpoints"]),
         ]
     )
 
@@ -299,6 +303,15 @@ def _grant_section(grant: dict[str, Any]) -> str:
     head = "| action | step that needs it | what for | documented |\n| --- | --- | --- | --- |"
     rows = [_need_row(action, about) for action, about in grant["actions"].items()]
     return "\n".join([title, head, *rows]) + "\n"
+
+
+def _endpoint_section(grant: dict[str, Any]) -> str:
+    title = f"## {grant['who']}\n\n`{grant['resource']}` of the template.\n"
+    rows = ["| action | what for | documented |", "| --- | --- | --- |"]
+    for action, about in grant["actions"].items():
+        source = f"[AWS]({about['documented']})" if "documented" in about else ""
+        rows.append(f"| `{action}` | {about['for']} | {source} |")
+    return "\n".join([title, *rows]) + "\n"
 
 
 def _need_row(action: str, about: dict[str, Any]) -> str:

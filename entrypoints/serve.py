@@ -69,11 +69,7 @@ def port_of(order: ServerOrder) -> int:
     return int(os.environ.get(PORT_VARIABLE, order.port))
 
 
-def load(
-    order: ServerOrder,
-    state: "State",
-    unpacked: Path,
-) -> None:
+def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
     """Load the base model and make the server ready; a failure ends the server."""
     from entrypoints.runtime.failures import failure_of
 

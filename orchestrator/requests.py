@@ -18,6 +18,8 @@ Request = dict[str, Any]
 IDENTITY_TAG = "orchestrator:identity"
 RECIPE_TAG = "orchestrator:recipe"
 OWNER_TAG = "orchestrator:owner"
+ENDPOINT_TAG = "orchestrator:endpoint"
+"""Name of an endpoint: on everything that is created for it."""
 BUNDLE_CHANNEL = "code"
 NO_PROFILER = {"ProfilerConfig": {"DisableProfiler": True}}
 """Of every request: the profiler is on by default, samples the machine and writes to the bucket."""

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.aws.client import Aws, calling
 from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.contract.command_line import command
-from orchestrator.errors import AccountError, JobError, MachineError, MissingError, SpecError
+from orchestrator.errors import AccountError, EndpointError, JobError, MachineError, MissingError, SpecError
 from orchestrator.infra.emptying import adapter_names, empty
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.infra.training_image import image_tag
+from orchestrator.requests import ENDPOINT_TAG
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import write_atomically
@@ -173,8 +174,8 @@ def down(
 ) -> Removal:
     """Empty the bucket, delete the stack and forget it on this machine. Idempotent.
 
-    Waits for jobs that are stopping: they still write to the bucket. Raises JobError while jobs run, and AccountError
-    when the bucket holds adapters and `delete_adapters` is False.
+    Waits for jobs that are stopping: they still write to the bucket. Raises JobError while jobs run, EndpointError
+    while there are endpoints, and AccountError when the bucket holds adapters and `delete_adapters` is False.
     """
     stack = Stack(aws, name)
     if stack.status() is None:
@@ -183,6 +184,7 @@ def down(
     outputs = stack.outputs()
     made_log_group = stack.parameters().get("LogGroup") == "make"
     _require_no_jobs(aws, outputs.get("RoleArn", ""))
+    _require_no_endpoints(aws)
     _wait_for_stopping(aws, outputs.get("RoleArn", ""), report, pause)
     deleted = 0
     if "Bucket" in outputs:
@@ -232,6 +234,24 @@ def _require_no_jobs(aws: Aws, role_arn: str) -> None:
         raise JobError(
             f"Jobs that use this stack are running: {names}. Nothing was deleted.",
             next_step=command("jobs", "stop", ours[0]),
+        )
+
+
+def _require_no_endpoints(aws: Aws) -> None:
+    """Raise EndpointError while this program has endpoints in the region: they would go on being billed."""
+    client = aws.client("sagemaker")
+    names = []
+    with calling("look for endpoints"):
+        for page in client.get_paginator("list_endpoints").paginate():
+            for listed in page["Endpoints"]:
+                tags = client.list_tags(ResourceArn=listed["EndpointArn"])["Tags"]
+                if any(tag["Key"] == ENDPOINT_TAG for tag in tags):
+                    names.append(listed["EndpointName"])
+    if names:
+        some = ", ".join(names[:_SHOWN])
+        raise EndpointError(
+            f"Endpoints are billed until they are deleted, and need this stack: {some}. Nothing was deleted.",
+            next_step=command("endpoints", "delete", names[0]),
         )
 
 

@@ -131,7 +131,11 @@ def _is_enough(one: Instance, memory: MemoryEstimate | None) -> bool:
     return memory.fit(one.gpu) is Fit.FITS and memory.fits_main(one)
 
 
-def _refusal(where: str, what: str, fix: str) -> SpecError:
+def _refusal(
+    where: str,
+    what: str,
+    fix: str,
+) -> SpecError:
     return SpecError(
         "The endpoint cannot be deployed; nothing was created.",
         problems=[Problem(where=where, what=what, fix=fix)],

@@ -23,7 +23,8 @@ allocator and kernels add to them: the error band is therefore wide, and wider u
 
 A server trains nothing:
 
-    serving     = weights + slots + drawing + 1 GiB, with slots = 4 bytes x slots x SLOT_RANK x a LoRA of rank 1
+    serving     = weights + slots + drawing + 1 GiB, with slots = 4 bytes x slots x SLOT_RANK x a LoRA of rank 1,
+                  4 GiB at most
 
 Main memory holds the model once, in float32, before it moves to its GPU; a second copy comes when the first has moved.
 Checkpoints and adapters are written tensor by tensor, so that what is trained takes no main memory
@@ -41,6 +42,7 @@ from orchestrator.contract.families import ATTENTION
 from orchestrator.contract.footprint import Footprint, ModelSize
 from orchestrator.contract.mixins import Optimised
 from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.serving import ServerOrder
 
 BAND = (0.8, 1.3)
 """Lower and upper end of the error band, as multiples of the estimate."""
@@ -136,10 +138,11 @@ def serving_estimate(size: ModelSize | None, slots: int, resolution: int) -> Mem
         return None
     model = size.denoiser + size.vae + size.text_encoders
     rank_one = size.denoiser_lora[ATTENTION] + size.text_lora[ATTENTION]
+    most_slots = float(ServerOrder.model_fields["slot_bytes"].default)
     pixels = images_at_once(resolution, gpu=True) * resolution**2
     parts = {
         "weights": 4.0 * model,
-        "slots": 4.0 * slots * SLOT_RANK * rank_one,
+        "slots": min(4.0 * slots * SLOT_RANK * rank_one, most_slots),
         "drawing": 4.0 * _DECODER_TENSORS * size.decoder_channels * pixels,
         "overhead": _OVERHEAD,
     }

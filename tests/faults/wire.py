@@ -61,8 +61,8 @@ class Wire:
 
     def refusal(self, status: int, code: str, message: str) -> Answer:
         """An error as the services of this client's protocol write it."""
-        if self._protocol == "json":
-            body = json.dumps({"__type": code, "message": message})
+        if self._protocol in {"json", "rest-json"}:
+            body = json.dumps({"__type": code, "code": code, "message": message})
         else:
             inner = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
             error = f"<Error>{inner}</Error>"
@@ -71,7 +71,9 @@ class Wire:
 
     def done(self, result: str) -> Answer:
         """The emptiest answer there is; `result` is the element a query service puts around it."""
-        body = {"json": "{}", "rest-xml": "<Result/>"}.get(self._protocol, f"<Response><{result}/></Response>")
+        body = {"json": "{}", "rest-json": "{}", "rest-xml": "<Result/>"}.get(
+            self._protocol, f"<Response><{result}/></Response>"
+        )
         return lambda request: response(200, "" if request.method == "HEAD" else body)
 
     def _answer(self, event_name: str, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:

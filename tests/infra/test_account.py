@@ -13,7 +13,7 @@ from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 
 from orchestrator.aws.client import Aws
-from orchestrator.errors import AccountError, JobError, MissingError, SpecError
+from orchestrator.errors import AccountError, EndpointError, JobError, MissingError, SpecError
 from orchestrator.infra import account as infra
 from orchestrator.infra import emptying
 from orchestrator.infra.stack import StackEvent
@@ -209,6 +209,29 @@ def test_down_refuses_while_jobs_run(aws: Aws, settings: Settings) -> None:
     assert infra.down(aws, settings, report=Reported()).removed
 
 
+def test_down_refuses_while_an_endpoint_is_billed(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    sagemaker = aws.client("sagemaker")
+    sagemaker.create_model(ModelName="m", ExecutionRoleArn=account.role_arn, PrimaryContainer={"Image": "i"})
+    variant = {
+        "VariantName": "v",
+        "ModelName": "m",
+        "InstanceType": "ml.g4dn.xlarge",
+        "InitialInstanceCount": 1,
+        "InitialVariantWeight": 1.0,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="theirs", EndpointConfigName="c")
+    sagemaker.create_endpoint(
+        EndpointName="dogs", EndpointConfigName="c", Tags=[{"Key": "orchestrator:endpoint", "Value": "dogs"}]
+    )
+    with pytest.raises(EndpointError, match="need this stack: dogs") as caught:
+        infra.down(aws, settings, report=Reported())
+    assert caught.value.next_step.endswith("endpoints delete dogs")
+    sagemaker.delete_endpoint(EndpointName="dogs")
+    assert infra.down(aws, settings, report=Reported()).removed
+
+
 def test_down_waits_until_a_job_that_is_stopping_has_written_its_last(aws: Aws, settings: Settings) -> None:
     account, _ = up(aws, settings)
     job = training_job(aws, account, "Stopping")
@@ -338,22 +361,38 @@ def test_nothing_is_allowed_wholesale(template: dict[str, Any]) -> None:
             only = (
                 "ecr:GetAuthorizationToken",
                 "cloudwatch:PutMetricData",
-                "sagemaker:ListTrainingJobs",
+                "cloudwatch:DescribeAlarms",
+                "cloudwatch:GetMetricData",
+                "sagemaker:List",
                 "ec2:Describe",
             )
+            if "Condition" in statement:  # it has no narrower resource, and a service that it is about
+                only = (*only, "application-autoscaling:")
             assert all(action.startswith(only) for action in actions)
 
 
-def test_the_role_can_be_taken_on_by_this_accounts_jobs_only(template: dict[str, Any]) -> None:
-    [trust] = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+@pytest.mark.parametrize("role", ["JobRole", "EndpointRole"])
+def test_a_role_can_be_taken_on_for_this_account_only(template: dict[str, Any], role: str) -> None:
+    [trust] = template["Resources"][role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     keys = {key for condition in trust["Condition"].values() for key in condition}
     assert keys == {"aws:SourceAccount", "aws:SourceArn"}
 
 
-def test_the_role_is_handed_to_the_service_alone(template: dict[str, Any]) -> None:
-    [passed] = [one for one in statements(template) if one["Action"] == "iam:PassRole"]
-    assert passed["Resource"] == "JobRole.Arn"
-    assert passed["Condition"]["StringEquals"] == {"iam:PassedToService": "sagemaker.amazonaws.com"}
+def test_roles_are_handed_to_the_service_alone(template: dict[str, Any]) -> None:
+    passed = [one for one in statements(template) if one["Action"] == "iam:PassRole"]
+    assert {one["Resource"] for one in passed} == {"JobRole.Arn", "EndpointRole.Arn"}
+    for one in passed:
+        assert one["Condition"]["StringEquals"] == {"iam:PassedToService": "sagemaker.amazonaws.com"}
+
+
+def test_what_may_be_changed_of_endpoints_carries_the_tag_of_this_program(template: dict[str, Any]) -> None:
+    for statement in template["Resources"]["DeployPolicy"]["Properties"]["PolicyDocument"]["Statement"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        changing = ("Create", "Update", "Delete", "Invoke", "AddTags")
+        if any(action.startswith("sagemaker:") and action[10:].startswith(changing) for action in actions):
+            [(operator, key)] = statement["Condition"].items()
+            assert operator == "Null"
+            assert set(key.values()) == {"false"}
 
 
 def test_images_are_scanned_and_cannot_be_replaced(template: dict[str, Any]) -> None:

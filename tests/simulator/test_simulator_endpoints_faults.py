@@ -179,3 +179,34 @@ def test_alarms_and_scaling_have_faults_too(simulator: SageMakerSimulator, waits
     simulator.faults.add(throttling(), "DescribeScalableTargets", service="application-auto-scaling")
     scaling = boto3.client("application-autoscaling")
     assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+
+
+def test_a_container_that_does_not_end_when_asked_is_killed(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    serve(simulator, sagemaker, environment={"STAND_IN_STUBBORN": "1"})
+    server = simulator.hosting.server("endpoint")
+    sagemaker.delete_endpoint(EndpointName="endpoint")
+    simulator.clock.advance(29)
+    assert not server.has_ended
+    simulator.clock.advance(31)
+    simulator.hosting.run_until_gone("endpoint")
+    assert server.exit_status == 128 + 9
+
+
+def test_an_endpoint_shows_a_status_that_it_does_not_reach(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    serve(simulator, sagemaker)
+    simulator.hosting.show("endpoint", "SystemUpdating")
+    assert sagemaker.describe_endpoint(EndpointName="endpoint")["EndpointStatus"] == "SystemUpdating"
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        sagemaker.delete_endpoint(EndpointName="endpoint")
+
+
+def test_names_are_taken_until_a_deletion_is_over(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    serve(simulator, sagemaker)
+    sagemaker.delete_endpoint(EndpointName="endpoint")
+    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
+        sagemaker.create_endpoint(EndpointName="endpoint", EndpointConfigName="config")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        sagemaker.delete_endpoint(EndpointName="endpoint")
+    simulator.hosting.run_until_gone("endpoint")
+    sagemaker.create_endpoint(EndpointName="endpoint", EndpointConfigName="config")
+    simulator.hosting.run_until("endpoint", "InService")

@@ -152,6 +152,23 @@ def test_without_a_policy_for_it_nothing_wakes_an_endpoint(simulator: SageMakerS
     assert simulator.hosting.backlog(simulator.hosting.endpoint("endpoint")).size == 1
 
 
+def test_a_request_that_waited_too_long_for_an_instance_is_a_failure(
+    simulator: SageMakerSimulator, sagemaker: Any
+) -> None:
+    serve_asynchronously(simulator, sagemaker)
+    none = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 0}]
+    sagemaker.update_endpoint_weights_and_capacities(EndpointName="endpoint", DesiredWeightsAndCapacities=none)
+    simulator.hosting.run_until("endpoint", "InService")
+    expired, patient = send(Body=b"one", RequestTTLSeconds=60), send(Body=b"two")
+    simulator.clock.advance(120)
+    one = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 1}]
+    sagemaker.update_endpoint_weights_and_capacities(EndpointName="endpoint", DesiredWeightsAndCapacities=one)
+    simulator.hosting.run_until("endpoint", "InService")
+    simulator.hosting.wait_for_answers("endpoint")
+    assert "expired" in stored(expired["FailureLocation"])
+    assert "two" in stored(patient["OutputLocation"])
+
+
 def test_many_requests_a_minute_start_another_instance(simulator: SageMakerSimulator, sagemaker: Any) -> None:
     serve(simulator, sagemaker)
     scaling = boto3.client("application-autoscaling")

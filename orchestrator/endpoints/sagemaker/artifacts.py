@@ -30,6 +30,10 @@ KIND = "endpoints"
 ARCHIVE_FILE = "adapter.tar.gz"
 _BASE_FOLDER = Path("..") / SOURCES_FOLDER / BASE_MODEL_FOLDER
 """From the folder of the model in a container."""
+ANSWER_SECONDS = 900
+"""Longest that an asynchronous endpoint may take for an answer."""
+_READING_SECONDS = 30.0
+"""Of them for the transport of request and answer."""
 _READABLE = 0o644
 
 
@@ -55,6 +59,9 @@ def order_of(deployment: Deployment) -> ServerOrder:
     if deployment.mode is not Mode.COMPONENTS:  # there SageMaker brings them, one by one
         for name in deployment.adapters:
             adapters[name] = Path(ADAPTERS_FOLDER) / name
+    deadline: dict[str, float] = {}
+    if deployment.mode is Mode.ASYNC:
+        deadline["deadline_seconds"] = ANSWER_SECONDS - _READING_SECONDS
     return ServerOrder(
         base_model=deployment.base_model,
         base_folder=_BASE_FOLDER,
@@ -64,10 +71,15 @@ def order_of(deployment: Deployment) -> ServerOrder:
         host=EVERYWHERE,
         slots=deployment.slots,
         most_waiting=deployment.most_waiting,
+        **deadline,
     )
 
 
-def model_data(deployment: Deployment, adapters: Mapping[str, ServedAdapter], scratch: Path) -> Tree:
+def model_data(
+    deployment: Deployment,
+    adapters: Mapping[str, ServedAdapter],
+    scratch: Path,
+) -> Tree:
     """Return the tree that becomes `/opt/ml/model`: the order and the adapters that it names."""
     order = order_of(deployment)
     text = order.model_dump_json(indent=2)
@@ -93,7 +105,13 @@ def _packed(adapter: ServedAdapter) -> bytes:
     """Return the .tar.gz of an adapter. Weights do not compress, so nothing is; no byte depends on the clock."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", filename="", compresslevel=0, mtime=0) as compressed,
+        gzip.GzipFile(
+            fileobj=packed,
+            mode="wb",
+            filename="",
+            compresslevel=0,
+            mtime=0,
+        ) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as members,
     ):
         for file in sorted(adapter.files):

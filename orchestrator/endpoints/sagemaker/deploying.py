@@ -21,7 +21,7 @@ from orchestrator.endpoints.sagemaker.hosted import (
     configuration_of,
     model_of_component,
 )
-from orchestrator.endpoints.sagemaker.names import VARIANT, base_component
+from orchestrator.endpoints.sagemaker.names import VARIANT, base_component, error_alarm, wake_alarm
 from orchestrator.endpoints.sagemaker.plan import EndpointPlan
 from orchestrator.endpoints.sagemaker.removal import Removal
 from orchestrator.endpoints.sagemaker.requests import update_request
@@ -31,13 +31,19 @@ from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import AccountError, EndpointError, MissingError, SpecError
 from orchestrator.requests import Request
 
-_CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING, EndpointStatus.DELETING)
+_CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 
 
 class Deployer:
     """Creates and updates endpoints."""
 
-    def __init__(self, hosted: Hosted, scaler: Scaler, describer: Describer, removal: Removal) -> None:
+    def __init__(
+        self,
+        hosted: Hosted,
+        scaler: Scaler,
+        describer: Describer,
+        removal: Removal,
+    ) -> None:
         self._hosted = hosted
         self._scaler = scaler
         self._describer = describer
@@ -78,12 +84,14 @@ class Deployer:
             if plan is None and not self._base_is_ready(found.record):
                 return
         self.scale(found)
-        for _ in self._removal.replaced(found):
-            pass
+        self._removal.delete_replaced(found)
+        self._scaler.delete_alarms([error_alarm(found.record.name)])  # an update has ended, if there was one
 
     def scale(self, found: Found) -> None:
         """Bring the number of instances of an endpoint in service to what its record says. Idempotent."""
         record = found.record
+        if record.fewest and record.mode is not Mode.REALTIME:  # it needs no waking
+            self._scaler.delete_alarms([wake_alarm(record.name)])
         if scales(record):
             self._scaler.scale(record)
             return
@@ -155,6 +163,11 @@ class Deployer:
 def _require_changeable(found: Found, plan: EndpointPlan) -> None:
     """Raise EndpointError for an endpoint that cannot become what is planned, or not now."""
     name = plan.deployment.name
+    if found.status is EndpointStatus.DELETING:
+        raise EndpointError(
+            f"The endpoint {name} is being deleted, which takes a few minutes; nothing was done.",
+            next_step="deploy it again then",
+        )
     if found.record.mode is not plan.deployment.mode:
         raise EndpointError(
             f"The endpoint {name} has the mode {found.record.mode}, which an update cannot change.",

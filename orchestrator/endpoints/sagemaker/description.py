@@ -1,22 +1,37 @@
 """What is known of an endpoint, from its tags and from what the service says of it."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from orchestrator.aws.client import Aws
+from orchestrator.aws.errors import CAPACITY_WORDS
 from orchestrator.aws.instances import instances, price
 from orchestrator.contract.command_line import command
-from orchestrator.contract.serving import ORDER_FILE
+from orchestrator.contract.serving import ORDER_FILE, ServerOrder
+from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
+from orchestrator.endpoints.leases import why_expired
 from orchestrator.endpoints.names import HostName, Mode
-from orchestrator.endpoints.sagemaker.hosted import COMPONENT, CONFIG, ENDPOINT, LIST, MODEL, Hosted, Summary
-from orchestrator.endpoints.sagemaker.leases import why_expired
+from orchestrator.endpoints.sagemaker.hosted import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    LIST,
+    MODEL,
+    Hosted,
+    Summary,
+    configuration_of,
+    model_of_component,
+)
 from orchestrator.endpoints.sagemaker.names import base_component
 from orchestrator.endpoints.sagemaker.tags import ADAPTER_TAG, Record, read_record
 from orchestrator.endpoints.sagemaker.usage import last_used
-from orchestrator.errors import EndpointError, MissingError
+from orchestrator.errors import AccountError, EndpointError, MissingError, ServiceError
 from orchestrator.storage import Store
 
 Now = Callable[[], datetime]
@@ -48,7 +63,13 @@ class Found(NamedTuple):
 class Describer:
     """Reads what there is of endpoints."""
 
-    def __init__(self, aws: Aws, hosted: Hosted, store: Store, now: Now) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        hosted: Hosted,
+        store: Store,
+        now: Now,
+    ) -> None:
         self._aws = aws
         self._hosted = hosted
         self._store = store
@@ -63,6 +84,11 @@ class Describer:
         if record is None:
             raise EndpointError(
                 f"The endpoint {name} was not deployed with orchestrator; it was left as it is.",
+                next_step=LIST,
+            )
+        if record.name != name:
+            raise EndpointError(
+                f'There is an endpoint "{record.name}"; names of endpoints differ in more than capital letters.',
                 next_step=LIST,
             )
         return Found(described, record)
@@ -82,9 +108,20 @@ class Describer:
         variants = config.get("ProductionVariants", [{}])
         instance_type = variants[0].get("InstanceType")
         running = _instances(described)
-        used = last_used(
-            self._aws, record.name, [one.name for one in components], described["CreationTime"], self._now()
-        )
+        created = described["CreationTime"]
+        used = None
+        idle_since = None
+        try:
+            used = last_used(
+                self._aws,
+                record.name,
+                [one.name for one in components],
+                created,
+                self._now(),
+            )
+            idle_since = used or created
+        except (AccountError, ServiceError):  # a description is worth more; who knows no use deletes nothing for it
+            pass
         status, reason = self._state(found, components)
         return EndpointDescription(
             name=record.name,
@@ -93,12 +130,22 @@ class Describer:
             status=status,
             base_model=record.base_model,
             adapters=self._adapters(record, variants[0].get("ModelName"), components),
-            created=described["CreationTime"],
+            created=created,
             lease=record.lease,
             last_used=used,
-            expired=why_expired(record.lease, described["CreationTime"], used, self._now()),
+            expired=why_expired(
+                record.lease,
+                created,
+                idle_since,
+                self._now(),
+            ),
             failure_reason=reason,
-            next_step=_next_step(record, status, reason, components),
+            next_step=_next_step(
+                record,
+                status,
+                reason,
+                components,
+            ),
             region=self._aws.region,
             instance_type=instance_type,
             instances=running,
@@ -129,7 +176,12 @@ class Describer:
             return EndpointStatus.CREATING, reason
         return EndpointStatus.IN_SERVICE, reason
 
-    def _adapters(self, record: Record, model: str | None, components: Sequence[Summary]) -> tuple[str, ...]:
+    def _adapters(
+        self,
+        record: Record,
+        model: str | None,
+        components: Sequence[Summary],
+    ) -> tuple[str, ...]:
         """Return the names of an endpoint's adapters, by its components or by the order that its server reads."""
         names = set()
         if record.mode is Mode.COMPONENTS:
@@ -140,15 +192,51 @@ class Describer:
             return tuple(sorted(names))
         if not record.adapters or model is None:
             return ()
+        order = self._order(model)
+        return () if order is None else tuple(order.adapters)
+
+    def deployment(self, found: Found) -> Deployment:
+        """Return what was asked for when an endpoint was deployed or changed last."""
+        record = found.record
+        config = self._hosted.find(CONFIG, configuration_of(found.described)) or {}
+        variant = config.get("ProductionVariants", [{}])[0]
+        components = self.components(record)
+        model = variant.get("ModelName")
+        if model is None and components:
+            base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
+            model = model_of_component(base)
+        order = None if model is None else self._order(model)
+        if order is None:
+            raise EndpointError(
+                f"What the endpoint {record.name} was made from is not in the bucket any more.",
+                next_step=command("deploy", record.name, "--help"),
+            )
+        return Deployment(
+            name=record.name,
+            host=HostName.SAGEMAKER,
+            mode=record.mode,
+            base_model=record.base_model,
+            base_revision=order.base_revision,
+            adapters=self._adapters(record, model, components),
+            instance_type=variant.get("InstanceType"),
+            fewest_instances=record.fewest,
+            most_instances=record.most,
+            slots=order.slots,
+            most_waiting=order.most_waiting,
+            lease=record.lease,
+        )
+
+    def _order(self, model: str) -> ServerOrder | None:
+        """Return the order that the servers of a model read; None when it is gone."""
         described = self._hosted.find(MODEL, model)
         if described is None:
-            return ()
+            return None
         uri = described["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
         try:
-            order = self._store.get_json(self._store.name(f"{uri}{ORDER_FILE}"))
-        except MissingError:
-            return ()
-        return tuple(order["adapters"])
+            text = self._store.get_bytes(self._store.name(f"{uri}{ORDER_FILE}"))
+            return ServerOrder.model_validate_json(text)
+        except (MissingError, ValidationError):
+            return None
 
 
 def _instances(described: Any) -> int | None:
@@ -157,7 +245,11 @@ def _instances(described: Any) -> int | None:
     return sum(known) if known else None
 
 
-def _usd_per_hour(instance_type: str | None, region: str, running: int | None) -> float | None:
+def _usd_per_hour(
+    instance_type: str | None,
+    region: str,
+    running: int | None,
+) -> float | None:
     known = instances().get(instance_type or "")
     listed = None if known is None else price(known, region)
     if listed is None or running is None:
@@ -172,6 +264,9 @@ def _next_step(
     components: Sequence[Summary],
 ) -> str | None:
     """Return the next command for an endpoint that failed or is incomplete."""
+    if status is EndpointStatus.FAILED and re.search(CAPACITY_WORDS, reason or "", re.IGNORECASE):
+        delete = command("endpoints", "delete", record.name)
+        return f"{delete}  # then deploy it again, with another --instance-type or later"
     if status is EndpointStatus.FAILED:
         logs, delete = command("endpoints", "logs", record.name), command("endpoints", "delete", record.name)
         return f"{logs}  # says why; then: {delete}"

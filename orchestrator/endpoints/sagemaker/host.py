@@ -54,14 +54,40 @@ class SageMakerHost:
         self._settings = settings
         self._account = settings.account()
         self._aws = Aws(self._account.region)
-        self._store: Store = S3Store(self._aws, self._account.bucket, self._account.account_id, progress=progress)
+        self._store: Store = S3Store(
+            self._aws,
+            self._account.bucket,
+            self._account.account_id,
+            progress=progress,
+        )
         self._sleep = sleep
         self._hosted = Hosted(self._aws)
         self._scaler = Scaler(self._aws)
-        self._describer = Describer(self._aws, self._hosted, self._store, now)
-        self._removal = Removal(self._hosted, self._scaler, self._describer, now, self._pause)
-        self._deployer = Deployer(self._hosted, self._scaler, self._describer, self._removal)
-        self._invoker = Invoker(self._aws, self._hosted, self._store, self._pause)
+        self._describer = Describer(
+            self._aws,
+            self._hosted,
+            self._store,
+            now,
+        )
+        self._removal = Removal(
+            self._hosted,
+            self._scaler,
+            self._describer,
+            now,
+            self._pause,
+        )
+        self._deployer = Deployer(
+            self._hosted,
+            self._scaler,
+            self._describer,
+            self._removal,
+        )
+        self._invoker = Invoker(
+            self._aws,
+            self._hosted,
+            self._store,
+            self._pause,
+        )
         self._plans: dict[str, EndpointPlan] = {}
         """Of deployments that this process has begun."""
         self._records: dict[str, Record] = {}
@@ -124,13 +150,27 @@ class SageMakerHost:
             except OrchestratorError as error:
                 yield error
 
-    def invoke(self, name: str, body: bytes, accept: str) -> Answer:
+    def deployment(self, name: str) -> Deployment:
+        """Return what was asked for when an endpoint was deployed or changed last."""
+        return self._describer.deployment(self._describer.require(name))
+
+    def invoke(
+        self,
+        name: str,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a body of `/invocations` and return the answer."""
         if name not in self._records:
             self._records[name] = self._describer.require(name).record
         return self._invoker.invoke(self._records[name], body, accept)
 
-    def scale(self, name: str, fewest: int, most: int) -> None:
+    def scale(
+        self,
+        name: str,
+        fewest: int,
+        most: int,
+    ) -> None:
         """Change the numbers of instances of an endpoint in service; raises SpecError beyond what its lease allows."""
         found = self._describer.require(name)
         if found.status is not EndpointStatus.IN_SERVICE:
@@ -162,7 +202,12 @@ class SageMakerHost:
         """Yield what its servers logged; with `follow`, go on until interrupted."""
         found = self._describer.require(name)
         pause = self._pause if follow else None
-        yield from log_lines(self._aws, found.record, found.described["CreationTime"], pause)
+        yield from log_lines(
+            self._aws,
+            found.record,
+            found.described["CreationTime"],
+            pause,
+        )
 
     def _advance(self, name: str) -> None:
         found = self._describer.find(name)
@@ -179,7 +224,12 @@ class SageMakerHost:
         memory = serving_estimate(size.of_source(source), deployment.slots, resolution)
         return find_hosting(memory, deployment.instance_type, self._account.region)
 
-    def _require_scalable(self, found: Found, fewest: int, most: int) -> None:
+    def _require_scalable(
+        self,
+        found: Found,
+        fewest: int,
+        most: int,
+    ) -> None:
         """Raise SpecError for numbers that the endpoint's mode, its configuration or its lease does not allow."""
         record = found.record
         what = ""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
-from orchestrator.endpoints.sagemaker.tags import DEPLOYMENT_TAG, ENDPOINT_TAG, Tags
+from orchestrator.endpoints.sagemaker.tags import DEPLOYMENT_TAG, Tags
 from orchestrator.errors import (
     AccountError,
     ConflictError,
@@ -20,7 +20,7 @@ from orchestrator.errors import (
     OrchestratorError,
     ServiceError,
 )
-from orchestrator.requests import Request
+from orchestrator.requests import ENDPOINT_TAG, Request
 
 LIST = command("endpoints", "list")
 _LOOKS = 3
@@ -45,10 +45,30 @@ class Kind(NamedTuple):
         return f"{self.name.removesuffix('Name')}Arn"
 
 
-MODEL = Kind("model", "model", "ModelName", "Models")
-CONFIG = Kind("endpoint configuration", "endpoint_config", "EndpointConfigName", "EndpointConfigs")
-ENDPOINT = Kind("endpoint", "endpoint", "EndpointName", "Endpoints")
-COMPONENT = Kind("inference component", "inference_component", "InferenceComponentName", "InferenceComponents")
+MODEL = Kind(
+    "model",
+    "model",
+    "ModelName",
+    "Models",
+)
+CONFIG = Kind(
+    "endpoint configuration",
+    "endpoint_config",
+    "EndpointConfigName",
+    "EndpointConfigs",
+)
+ENDPOINT = Kind(
+    "endpoint",
+    "endpoint",
+    "EndpointName",
+    "Endpoints",
+)
+COMPONENT = Kind(
+    "inference component",
+    "inference_component",
+    "InferenceComponentName",
+    "InferenceComponents",
+)
 
 
 class Summary(NamedTuple):
@@ -128,7 +148,12 @@ class Hosted:
             if found is None or status_of(found) != "Updating":
                 raise
 
-    def set_instances(self, name: str, variant: str, count: int) -> None:
+    def set_instances(
+        self,
+        name: str,
+        variant: str,
+        count: int,
+    ) -> None:
         """Give a variant a number of instances. Idempotent."""
         wanted = [{"VariantName": variant, "DesiredInstanceCount": count}]
         request = {"EndpointName": name, "DesiredWeightsAndCapacities": wanted}
@@ -167,7 +192,12 @@ class Hosted:
         with calling(f"list what is hosted ({kind.noun})"):
             for page in pages:
                 for one in page[kind.summaries]:
-                    yield Summary(one[kind.name], one[kind.arn], one["CreationTime"], status_of(one))
+                    yield Summary(
+                        one[kind.name],
+                        one[kind.arn],
+                        one["CreationTime"],
+                        status_of(one),
+                    )
 
     def components_of(self, endpoint: str) -> list[Summary]:
         """Return the components of an endpoint, the oldest first."""
@@ -177,11 +207,22 @@ class Hosted:
     def _client(self) -> Any:
         return self._aws.client("sagemaker")
 
-    def _call(self, operation: str, doing: str, request: Request) -> Any:
-        with calling(doing, not_found=LIST):
+    def _call(
+        self,
+        operation: str,
+        doing: str,
+        request: Request,
+    ) -> Any:
+        not_found = "" if operation.startswith("create_") else LIST
+        with calling(doing, not_found=not_found):
             return getattr(self._client, operation)(**request)
 
-    def _found_despite(self, kind: Kind, name: str, doubt: OrchestratorError) -> Any | None:
+    def _found_despite(
+        self,
+        kind: Kind,
+        name: str,
+        doubt: OrchestratorError,
+    ) -> Any | None:
         """Look for something that may have been created; when that fails too, raise both errors."""
         try:
             return self.find(kind, name)
@@ -191,7 +232,12 @@ class Hosted:
                 next_step=f"{error.next_step}; then deploy again: nothing is created twice",
             ) from error
 
-    def _require_same(self, kind: Kind, request: Request, doubt: OrchestratorError) -> None:
+    def _require_same(
+        self,
+        kind: Kind,
+        request: Request,
+        doubt: OrchestratorError,
+    ) -> None:
         """Raise EndpointError unless what has the name was created by the same request."""
         name = request[kind.name]
         found = self._found_despite(kind, name, doubt)

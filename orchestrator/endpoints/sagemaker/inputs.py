@@ -26,7 +26,12 @@ from orchestrator.storage.uris import s3_uri
 class Inputs:
     """What deployments read, on this machine and in the bucket."""
 
-    def __init__(self, settings: Settings, account: AwsSettings, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        account: AwsSettings,
+        store: Store,
+    ) -> None:
         self._settings = settings
         self._account = account
         self._store = store

@@ -7,14 +7,16 @@ API_runtime_InvokeEndpointAsync.html
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.hosts import Answer
 from orchestrator.endpoints.names import Mode
+from orchestrator.endpoints.sagemaker.artifacts import ANSWER_SECONDS
 from orchestrator.endpoints.sagemaker.hosted import COMPONENT, LIST, Hosted
-from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component, hash_of
+from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component
 from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import EndpointError, MissingError
 from orchestrator.storage import Store
@@ -26,8 +28,6 @@ _LARGEST_INLINE = 128_000
 """Bytes of a request that an asynchronous endpoint takes without the bucket."""
 LARGEST_BYTES = 6_291_456
 """Of a request, by the service's own model."""
-_ANSWER_SECONDS = 900
-"""Longest an instance may take."""
 _WAITING_SECONDS = 2400.0
 """Longest wait for an answer: an instance has to start first, if there is none."""
 _USES = ("adapters", "loras", "embeddings")
@@ -46,13 +46,24 @@ class Addressed(NamedTuple):
 class Invoker:
     """Sends requests."""
 
-    def __init__(self, aws: Aws, hosted: Hosted, store: Store, pause: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        aws: Aws,
+        hosted: Hosted,
+        store: Store,
+        pause: Callable[[], float],
+    ) -> None:
         self._aws = aws
         self._hosted = hosted
         self._store = store
         self._pause = pause
 
-    def invoke(self, record: Record, body: bytes, accept: str) -> Answer:
+    def invoke(
+        self,
+        record: Record,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a body and return the answer; raises EndpointError for one that the server refuses."""
         if len(body) > LARGEST_BYTES and record.mode is not Mode.ASYNC:
             raise EndpointError(
@@ -63,7 +74,12 @@ class Invoker:
             return self._through_the_bucket(record.name, body, accept)
         if record.mode is Mode.COMPONENTS:
             addressed = self._addressed(record.name, body)
-            return self._at_once(record.name, addressed.body, accept, InferenceComponentName=addressed.component)
+            return self._at_once(
+                record.name,
+                addressed.body,
+                accept,
+                InferenceComponentName=addressed.component,
+            )
         return self._at_once(record.name, body, accept)
 
     def _at_once(self, name: str, body: bytes, accept: str, **component: str) -> Answer:
@@ -78,26 +94,31 @@ class Invoker:
             content = answer["Body"].read()
         return Answer(content, answer.get("ContentType", accept))
 
-    def _through_the_bucket(self, name: str, body: bytes, accept: str) -> Answer:
+    def _through_the_bucket(
+        self,
+        name: str,
+        body: bytes,
+        accept: str,
+    ) -> Answer:
         """Send a request, wait for what comes of it, and return that."""
         asked: dict[str, Any] = {"Body": body}
         if len(body) > _LARGEST_INLINE:
-            key = f"{REQUESTS_PREFIX}{name}/{hash_of(body.decode())}.json"
-            self._store.put_json(key, json.loads(body))
+            key = f"{REQUESTS_PREFIX}{name}/{sha256(body).hexdigest()}.json"
+            self._store.put_json(key, _parsed(name, body))
             asked = {"InputLocation": self._store.uri(key)}
         with calling(f"ask the endpoint {name}", not_found=LIST):
             answer = self._runtime.invoke_endpoint_async(
                 EndpointName=name,
                 ContentType=_JSON,
                 Accept=accept,
-                InvocationTimeoutSeconds=_ANSWER_SECONDS,
+                InvocationTimeoutSeconds=ANSWER_SECONDS,
                 **asked,
             )
         waited = 0.0
         while waited <= _WAITING_SECONDS:
             content = self._written(answer["OutputLocation"])
             if content is not None:
-                return Answer(content, accept)
+                return Answer(content, accept.partition(",")[0].partition(";")[0])
             failure = self._written(answer.get("FailureLocation", ""))
             if failure is not None:
                 raise _refused(name, failure)
@@ -163,6 +184,16 @@ class Invoker:
     @property
     def _runtime(self) -> Any:
         return self._aws.client("sagemaker-runtime")
+
+
+def _parsed(name: str, body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise EndpointError(
+            f"The request to the endpoint {name} is not JSON. Nothing was sent.",
+            next_step=command("generate", "--help"),
+        ) from error
 
 
 def _refused(name: str, failure: bytes) -> EndpointError:

@@ -43,7 +43,11 @@ def log_lines(
         pause()
 
 
-def _streams(aws: Aws, group: str, created: datetime) -> list[str]:
+def _streams(
+    aws: Aws,
+    group: str,
+    created: datetime,
+) -> list[str]:
     """Return the names of the streams of an endpoint, without those of one that had its name before."""
     pages = aws.client("logs").get_paginator("describe_log_streams").paginate(logGroupName=group)
     since = int(created.timestamp() * 1000)  # ms

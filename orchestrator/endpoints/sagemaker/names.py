@@ -52,7 +52,11 @@ def adapter_prefix(endpoint: str, adapter: str) -> str:
     return f"{_shortened(words, LONGEST - 2 * _DIGITS - 2)}-{digits}"
 
 
-def adapter_component(endpoint: str, adapter: str, sha256: str) -> str:
+def adapter_component(
+    endpoint: str,
+    adapter: str,
+    sha256: str,
+) -> str:
     """Return the name of the component of an adapter with that content."""
     return f"{adapter_prefix(endpoint, adapter)}-{sha256[:_DIGITS]}"
 

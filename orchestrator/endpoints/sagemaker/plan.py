@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.leases import duration_text
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ARCHIVE_FILE
-from orchestrator.endpoints.sagemaker.leases import span
 from orchestrator.endpoints.sagemaker.requests import (
     Context,
     Sources,
@@ -131,20 +131,18 @@ def plan_endpoint(
     hosting.require_affordable(deployment.most_instances, deployment.lease.max_usd_per_day)
     record = Record.of(deployment, owner()).model_copy(update={"base_model": base_model})
     context = Context(account=account, hosting=hosting, record=record)
-    sources = Sources(
-        model=s3_uri(account.bucket, artifacts.model.name),
-        base_model=artifacts.base_model_uri,
-        code=s3_uri(account.bucket, artifacts.code.name),
-        bytes=artifacts.model.bytes + artifacts.base_model_bytes + artifacts.code.bytes,
-    )
+    sources = _sources(artifacts, account)
     model = model_request(deployment, sources, context)
-    config = config_request(deployment, model, sources, context)
+    config = config_request(
+        deployment,
+        model,
+        sources,
+        context,
+    )
     components: list[Request] = []
     if deployment.mode is Mode.COMPONENTS:
         components.append(base_component_request(model, sources, context))
-        for adapter, tree in artifacts.archives.items():
-            uri = s3_uri(account.bucket, f"{tree.name}{ARCHIVE_FILE}")
-            components.append(adapter_component_request(adapter, artifacts.adapters[adapter], uri, record))
+        components += _adapter_components(artifacts, account, record)
     return EndpointPlan(
         deployment=deployment,
         record=record,
@@ -155,6 +153,28 @@ def plan_endpoint(
         components=tuple(components),
         trees=artifacts.stored,
     )
+
+
+def _sources(artifacts: Artifacts, account: AwsSettings) -> Sources:
+    return Sources(
+        model=s3_uri(account.bucket, artifacts.model.name),
+        base_model=artifacts.base_model_uri,
+        code=s3_uri(account.bucket, artifacts.code.name),
+        bytes=artifacts.model.bytes + artifacts.base_model_bytes + artifacts.code.bytes,
+    )
+
+
+def _adapter_components(
+    artifacts: Artifacts,
+    account: AwsSettings,
+    record: Record,
+) -> list[Request]:
+    requests = []
+    for adapter, tree in artifacts.archives.items():
+        uri = s3_uri(account.bucket, f"{tree.name}{ARCHIVE_FILE}")
+        sha256 = artifacts.adapters[adapter]
+        requests.append(adapter_component_request(adapter, sha256, uri, record))
+    return requests
 
 
 def _require_ready(account: AwsSettings) -> None:
@@ -171,9 +191,9 @@ def _ending(record: Record) -> str:
     """Return when an endpoint ends by itself, as text."""
     ends = []
     if record.lease.ttl_seconds is not None:
-        ends.append(f"{span(record.lease.ttl_seconds)} after its creation")
+        ends.append(f"{duration_text(record.lease.ttl_seconds)} after its creation")
     if record.lease.idle_seconds is not None:
-        ends.append(f"{span(record.lease.idle_seconds)} after its last request")
+        ends.append(f"{duration_text(record.lease.idle_seconds)} after its last request")
     if not ends:
         return f"never; billed until it is deleted: {command('endpoints', 'delete', record.name)}"
     return f"{' or '.join(ends)}, when somebody runs: {command('endpoints', 'gc')}"

@@ -22,8 +22,9 @@ from orchestrator.endpoints.sagemaker.hosted import (
 )
 from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
 from orchestrator.endpoints.sagemaker.scaler import Scaler
-from orchestrator.endpoints.sagemaker.tags import ENDPOINT_TAG, Record
+from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import ConflictError, EndpointError
+from orchestrator.requests import ENDPOINT_TAG
 
 _YOUNG = timedelta(hours=1)
 """What is younger may belong to a deployment that is under way."""
@@ -62,8 +63,8 @@ class Removal:
                     gone.append(f"{kind.noun} {left.name}")
         return gone
 
-    def replaced(self, found: Found) -> Iterator[str]:
-        """Delete configurations and models that were in use before an update, and yield their names."""
+    def delete_replaced(self, found: Found) -> None:
+        """Delete configurations and models that were in use before an update."""
         used = self._hosted.find(CONFIG, configuration_of(found.described))
         if used is None:
             return
@@ -75,8 +76,7 @@ class Removal:
             for one in own:  # what is newer belongs to a deployment that is under way
                 if newest is None or one.name in kept[kind] or one.created >= newest:
                     continue
-                if self._hosted.delete(kind, one.name):
-                    yield f"{kind.noun} {one.name}"
+                self._hosted.delete(kind, one.name)
 
     def leftovers(self) -> Iterator[str]:
         """Delete what is of no endpoint, or of none of an endpoint's configurations, and yield what it was."""

@@ -72,7 +72,11 @@ class Context(BaseModel):
     """What the tags will say."""
 
 
-def model_request(deployment: Deployment, sources: Sources, context: Context) -> Request:
+def model_request(
+    deployment: Deployment,
+    sources: Sources,
+    context: Context,
+) -> Request:
     """Return the CreateModel request: an image, and what it reads, which SageMaker brings before it starts.
 
     Nothing is fetched by the container, which therefore needs no network.
@@ -93,10 +97,20 @@ def model_request(deployment: Deployment, sources: Sources, context: Context) ->
         "EnableNetworkIsolation": True,
         **_network(account),
     }
-    return _named("ModelName", deployment.name, request, context)
+    return _named(
+        "ModelName",
+        deployment.name,
+        request,
+        context,
+    )
 
 
-def config_request(deployment: Deployment, model: Request, sources: Sources, context: Context) -> Request:
+def config_request(
+    deployment: Deployment,
+    model: Request,
+    sources: Sources,
+    context: Context,
+) -> Request:
     """Return the CreateEndpointConfig request of an endpoint with that model."""
     variant: Request = {
         "VariantName": VARIANT,
@@ -115,7 +129,12 @@ def config_request(deployment: Deployment, model: Request, sources: Sources, con
         request["ExecutionRoleArn"] = context.account.endpoint_role_arn
         request["EnableNetworkIsolation"] = True
         request |= _network(context.account)
-        return _named("EndpointConfigName", deployment.name, request, context)
+        return _named(
+            "EndpointConfigName",
+            deployment.name,
+            request,
+            context,
+        )
     variant["ModelName"] = model["ModelName"]
     variant["InitialVariantWeight"] = 1.0
     variant |= _startup(sources)
@@ -123,7 +142,12 @@ def config_request(deployment: Deployment, model: Request, sources: Sources, con
         variant["RoutingConfig"] = {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
     else:
         request["AsyncInferenceConfig"] = _asynchronous(context.account.bucket, deployment.name)
-    return _named("EndpointConfigName", deployment.name, request, context)
+    return _named(
+        "EndpointConfigName",
+        deployment.name,
+        request,
+        context,
+    )
 
 
 def endpoint_request(config: Request, context: Context) -> Request:
@@ -135,7 +159,13 @@ def endpoint_request(config: Request, context: Context) -> Request:
     }
 
 
-def update_request(endpoint: str, config: str, mode: Mode, *, scales: bool) -> Request:
+def update_request(
+    endpoint: str,
+    config: str,
+    mode: Mode,
+    *,
+    scales: bool,
+) -> Request:
     """Return the UpdateEndpoint request: new instances beside the old ones, which come back when the new ones fail.
 
     Endpoints with components have theirs replaced one by one. An endpoint that scales keeps its number of instances.
@@ -166,7 +196,11 @@ def update_request(endpoint: str, config: str, mode: Mode, *, scales: bool) -> R
     }
 
 
-def base_component_request(model: Request, sources: Sources, context: Context) -> Request:
+def base_component_request(
+    model: Request,
+    sources: Sources,
+    context: Context,
+) -> Request:
     """Return the CreateInferenceComponent request of the base model: one copy on each instance, with all its GPUs."""
     record = context.record
     instance = context.hosting.instance
@@ -188,7 +222,12 @@ def base_component_request(model: Request, sources: Sources, context: Context) -
     }
 
 
-def adapter_component_request(adapter: str, sha256: str, archive: str, record: Record) -> Request:
+def adapter_component_request(
+    adapter: str,
+    sha256: str,
+    archive: str,
+    record: Record,
+) -> Request:
     """Return the CreateInferenceComponent request of an adapter, which is loaded into each copy of the base model."""
     return {
         "InferenceComponentName": adapter_component(record.name, adapter, sha256),
@@ -201,7 +240,12 @@ def adapter_component_request(adapter: str, sha256: str, archive: str, record: R
     }
 
 
-def _named(field: str, endpoint: str, request: Request, context: Context) -> Request:
+def _named(
+    field: str,
+    endpoint: str,
+    request: Request,
+    context: Context,
+) -> Request:
     """Return a request with a name that follows from its content, and with tags."""
     digest = hash_of({"endpoint": endpoint, **request})
     tags = own_tags_of(endpoint, context.record.owner, digest)

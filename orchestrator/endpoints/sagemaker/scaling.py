@@ -11,8 +11,8 @@ from typing import Any
 
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.names import VARIANT, base_component, error_alarm, wake_alarm
-from orchestrator.endpoints.sagemaker.tags import ENDPOINT_TAG, Record
-from orchestrator.requests import Request, tag
+from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.requests import ENDPOINT_TAG, Request, tag
 
 METRICS = "AWS/SageMaker"
 TRACKING_POLICY = "orchestrator-tracking"
@@ -109,7 +109,12 @@ def wake_alarm_request(record: Record, policy_arn: str) -> Request:
         metric, statistic = "NoCapacityInvocationFailures", "Sum"
         dimensions = {"InferenceComponentName": base_component(record.name)}
     return {
-        **_alarm(record, metric, dimensions, threshold=1.0),
+        **_alarm(
+            record,
+            metric,
+            dimensions,
+            threshold=1.0,
+        ),
         "AlarmName": wake_alarm(record.name),
         "AlarmDescription": f"Starts an instance of the endpoint {record.name} when it is called and has none.",
         "AlarmActions": [policy_arn],
@@ -121,14 +126,25 @@ def error_alarm_request(record: Record) -> Request:
     """Return the PutMetricAlarm request for server errors, which undo an update."""
     dimensions = {"EndpointName": record.name, "VariantName": VARIANT}
     return {
-        **_alarm(record, "Invocation5XXErrors", dimensions, threshold=float(_ERRORS)),
+        **_alarm(
+            record,
+            "Invocation5XXErrors",
+            dimensions,
+            threshold=float(_ERRORS),
+        ),
         "AlarmName": error_alarm(record.name),
         "AlarmDescription": f"Undoes an update of the endpoint {record.name} after which its server fails.",
         "Statistic": "Sum",
     }
 
 
-def _alarm(record: Record, metric: str, dimensions: Mapping[str, str], *, threshold: float) -> Request:
+def _alarm(
+    record: Record,
+    metric: str,
+    dimensions: Mapping[str, str],
+    *,
+    threshold: float,
+) -> Request:
     return {
         "Namespace": METRICS,
         "MetricName": metric,

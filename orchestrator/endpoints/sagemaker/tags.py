@@ -7,10 +7,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestrator.endpoints.deployment import Deployment, Lease
 from orchestrator.endpoints.names import Mode
-from orchestrator.requests import OWNER_TAG, tag
+from orchestrator.requests import ENDPOINT_TAG, OWNER_TAG, tag
 
-ENDPOINT_TAG = "orchestrator:endpoint"
-"""Name of the endpoint: on everything that is created for it."""
 DEPLOYMENT_TAG = "orchestrator:deployment"
 """Hash of what was created."""
 ADAPTER_TAG = "orchestrator:adapter"
@@ -50,14 +48,18 @@ class Record(BaseModel):
     """When it ends by itself, and what it may cost."""
 
     @classmethod
-    def of(cls, deployment: Deployment, owner: str) -> Self:
+    def of(
+        cls,
+        deployment: Deployment,
+        owner: str,
+    ) -> Self:
         """Return the record of a deployment."""
         return cls(
             name=deployment.name,
             owner=owner,
             mode=deployment.mode,
             base_model=deployment.base_model,
-            adapters=len(deployment.adapters),
+            adapters=len(set(deployment.adapters)),
             fewest=deployment.fewest_instances,
             most=deployment.most_instances,
             lease=deployment.lease,
@@ -80,7 +82,11 @@ class Record(BaseModel):
         return [tag(key, str(value)) for key, value in values.items()]
 
 
-def own_tags_of(name: str, owner: str, sha256: str) -> Tags:
+def own_tags_of(
+    name: str,
+    owner: str,
+    sha256: str,
+) -> Tags:
     """Return the tags of whatever is created for an endpoint."""
     return [tag(ENDPOINT_TAG, name), tag(OWNER_TAG, owner), tag(DEPLOYMENT_TAG, sha256)]
 

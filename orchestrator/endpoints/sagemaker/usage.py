@@ -18,13 +18,25 @@ _MOST_QUERIES = 500
 """Of one GetMetricData call."""
 
 
-def last_used(aws: Aws, name: str, components: Sequence[str], since: datetime, now: datetime) -> datetime | None:
+def last_used(
+    aws: Aws,
+    name: str,
+    components: Sequence[str],
+    since: datetime,
+    now: datetime,
+) -> datetime | None:
     """Return when an endpoint was called last; None when it was not since its creation, or for 15 days."""
     queries = _queries(name, components)
     for reach, period in _WINDOWS:
         start = max(since, now - reach)
         end = max(now, start + _SHORTEST)  # this machine's clock may be behind
-        latest = _latest(aws, queries, period, start, end)
+        latest = _latest(
+            aws,
+            queries,
+            period,
+            start,
+            end,
+        )
         if latest is not None:
             return min(latest + timedelta(seconds=period), now)  # a figure is of the seconds that follow its time
         if start == since:
@@ -32,7 +44,13 @@ def last_used(aws: Aws, name: str, components: Sequence[str], since: datetime, n
     return None
 
 
-def _latest(aws: Aws, queries: Sequence[Any], period: int, start: datetime, end: datetime) -> datetime | None:
+def _latest(
+    aws: Aws,
+    queries: Sequence[Any],
+    period: int,
+    start: datetime,
+    end: datetime,
+) -> datetime | None:
     latest: datetime | None = None
     for first in range(0, len(queries), _MOST_QUERIES):
         asked = []

@@ -1,6 +1,6 @@
 """An account with a bucket, and a host whose calls a test can look at and disturb."""
 
-import json
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,13 @@ from moto import mock_aws
 from sagemaker_simulator.validation import LOADER
 
 from orchestrator.aws import client as aws_module
-from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.bundle import BundleKind
-from orchestrator.contract.digest import hash_file
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
 from orchestrator.models.tree import model_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
-from tests.endpoints.sagemaker.deployments import ACCOUNT, REGION
+from tests.endpoints.sagemaker.deployments import ACCOUNT, REGION, publish_adapter
 from tests.endpoints.sagemaker.service import Service
 
 
@@ -75,25 +73,4 @@ def host(make_host: Callable[[], SageMakerHost]) -> SageMakerHost:
 def publish(settings: Settings) -> Callable[..., Path]:
     """Publish an adapter on this machine."""
 
-    def publish(name: str, content: bytes = b"weights", *, family: str = "sd", kind: str = "lora") -> Path:
-        folder = settings.adapters / name
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / "pytorch_lora_weights.safetensors"
-        weights.write_bytes(content)
-        digest = hash_file(weights)
-        base = {"id": "builtin", "fingerprint": "f", "family": family}
-        manifest: dict[str, Any] = {
-            "kind": kind,
-            "recipe": "lora",
-            "config": {},
-            "base_model": base,
-            "dataset_sha256": "d",
-            "trigger": None,
-            "bundle_sha256": "b",
-            "libraries": {},
-            "files": {weights.name: digest.model_dump()},
-        }
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
-        return folder
-
-    return publish
+    return functools.partial(publish_adapter, settings)

@@ -1,10 +1,14 @@
 """What the tests of this folder deploy, and where."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.adapter import MANIFEST_FILE
+from orchestrator.contract.digest import hash_file
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.names import HostName, Mode
-from orchestrator.settings import AwsSettings
+from orchestrator.settings import AwsSettings, Settings
 
 REGION = "eu-west-1"
 ACCOUNT = AwsSettings(
@@ -23,3 +27,29 @@ def deployment(mode: Mode = Mode.REALTIME, **fields: Any) -> Deployment:
     if mode is not Mode.REALTIME:
         fields.setdefault("fewest_instances", 0)
     return Deployment(**{"name": "dogs", "host": HostName.SAGEMAKER, "mode": mode, **fields})
+
+
+def publish_adapter(
+    settings: Settings, name: str, content: bytes = b"weights", *, family: str = "sd", kind: str = "lora"
+) -> Path:
+    """Publish an adapter on this machine."""
+    folder = settings.adapters / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / "pytorch_lora_weights.safetensors"
+    weights.write_bytes(content)
+    digest = hash_file(weights)
+    base = {"id": "builtin", "fingerprint": "f", "family": family}
+    manifest: dict[str, Any] = {
+        "kind": kind,
+        "parts": ["unet"],
+        "recipe": "lora",
+        "config": {},
+        "base_model": base,
+        "dataset_sha256": "d",
+        "trigger": None,
+        "bundle_sha256": "b",
+        "libraries": {},
+        "files": {weights.name: digest.model_dump()},
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    return folder

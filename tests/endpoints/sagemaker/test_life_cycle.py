@@ -172,3 +172,51 @@ def test_an_endpoint_that_is_created_just_now_is_deleted_as_soon_as_that_goes(
     host.delete("dogs")
     assert service.left() == {}
     assert service.calls.count("DeleteEndpoint") > 1, "the first was refused"
+
+
+def test_an_endpoint_that_is_being_deleted_is_not_taken_for_one_that_is_there(
+    host: SageMakerHost, service: Service
+) -> None:
+    plan = host.plan(deployment())
+    host.deploy(plan)
+    host.wait_until_in_service("dogs", HOUR)
+    service.things["Endpoint"]["dogs"] |= {"EndpointStatus": "Deleting", "until": None}
+    with pytest.raises(EndpointError, match="is being deleted"):
+        host.deploy(plan)
+
+
+def test_a_name_that_differs_in_capital_letters_alone_is_refused(host: SageMakerHost, service: Service) -> None:
+    host.deploy(host.plan(deployment()))
+    service.things["Endpoint"]["Dogs"] = service.things["Endpoint"]["dogs"]  # as the service finds it
+    with pytest.raises(EndpointError, match='There is an endpoint "dogs"'):
+        host.deploy(host.plan(deployment(name="Dogs")))
+
+
+def test_an_endpoint_without_capacity_says_what_else_to_try(host: SageMakerHost, service: Service) -> None:
+    host.deploy(host.plan(deployment()))
+    reason = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
+    service.things["Endpoint"]["dogs"] |= {"EndpointStatus": "Failed", "FailureReason": reason, "until": None}
+    assert "--instance-type" in (host.describe("dogs").next_step or "")
+
+
+def test_an_adapter_that_is_named_twice_is_one(host: SageMakerHost, publish: Publish) -> None:
+    publish("dog")
+    host.deploy(host.plan(deployment(Mode.COMPONENTS, adapters=("dog", "dog"))))
+    described = host.wait_until_in_service("dogs", HOUR)
+    assert (described.adapters, described.next_step) == (("dog",), None)
+
+
+def test_alarms_last_as_long_as_they_are_needed(host: SageMakerHost, service: Service) -> None:
+    def alarms() -> list[str]:
+        found = host._aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        return sorted(one["AlarmName"].removeprefix("orchestrator-endpoint-") for one in found)
+
+    host.deploy(host.plan(deployment(Mode.ASYNC)))
+    host.wait_until_in_service("dogs", HOUR)
+    assert alarms() == ["wake-dogs"]
+    host.deploy(host.plan(deployment(Mode.ASYNC, slots=3)))
+    assert alarms() == ["errors-dogs", "wake-dogs"]
+    host.wait_until_in_service("dogs", HOUR)
+    assert alarms() == ["wake-dogs"]
+    host.scale("dogs", 1, 1)
+    assert alarms() == []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import boto3
 import pytest
 
 from orchestrator.endpoints.deployment import Deployment
@@ -94,7 +95,7 @@ def test_whatever_is_lost_the_next_try_ends_where_an_undisturbed_one_does(
             service.sleep(HOUR)
             case.walk(host)
             service.sleep(HOUR)
-            assert service.state() == wanted, f"{deed} at call {number}, {call}"
+            assert state(service) == wanted, f"{deed} at call {number}, {call}"
             assert service.most_alive <= 1
     assert happened == {"died", "ended well"}
 
@@ -118,7 +119,7 @@ def test_gc_finds_what_a_deployment_that_died_anywhere_has_left(
         if service.things["Endpoint"]:
             host.delete("dogs")
         host.collect()
-        assert service.left() == {}, f"died after {call}"
+        assert (service.left(), alarms()) == ({}, []), f"died after {call}"
 
 
 def _undisturbed(case: Case, host: SageMakerHost, service: Service) -> tuple[list[str], Any]:
@@ -128,7 +129,7 @@ def _undisturbed(case: Case, host: SageMakerHost, service: Service) -> tuple[lis
     case.walk(host)
     calls = list(service.calls)
     service.sleep(HOUR)
-    return calls, service.state()
+    return calls, state(service)
 
 
 def _disturbed(case: Case, host: SageMakerHost) -> str:
@@ -148,3 +149,13 @@ def begin_again(service: Service) -> None:
         things.clear()
     for values in (service.tags, service.scaled, service.calls, service.arranged):
         values.clear()
+    boto3.client("cloudwatch").delete_alarms(AlarmNames=alarms())
+
+
+def state(service: Service) -> Any:
+    """Return everything there is."""
+    return service.state(), alarms()
+
+
+def alarms() -> list[str]:
+    return sorted(one["AlarmName"] for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"])

@@ -1,6 +1,5 @@
 """Endpoints on the simulator: requests that it takes, servers that it starts from them, images that come back."""
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +9,11 @@ from typing import Any
 import boto3
 import pytest
 from account import BUCKET, IMAGE, ROLE, furnish, use_default_session
+from click.testing import CliRunner
 from moto import mock_aws
 from sagemaker_simulator import STAND_IN, Image, SageMakerSimulator, in_process
 
+from orchestrator.cli import cli
 from orchestrator.endpoints.hosts import EndpointStatus
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
@@ -60,24 +61,37 @@ def left(simulator: SageMakerSimulator) -> list[str]:
     return names + [one["ResourceId"] for one in targets]
 
 
-def test_an_endpoint_of_the_builtin_model_draws_with_an_adapter_and_goes(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+def run(*words: str) -> Any:
+    """Give a command and return what it prints as JSON; raises its error."""
+    return json.loads(CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).stdout)
+
+
+def test_the_commands_deploy_draw_with_an_adapter_scale_and_delete(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings.adapters.mkdir(parents=True)
     write_finished(settings.adapters / "dog", BUILTIN_MODEL, 1)
     with account(settings, monkeypatch, SERVER) as simulator:
+        simulator.seconds_per_call["DescribeEndpoint"] = 30  # a client that polls lets time go by
+        monkeypatch.setattr("orchestrator.endpoints.sagemaker.host.POLL_SECONDS", 0.0)
+        words = ["deploy", "dogs", "--host", "sagemaker", "--adapters", "dog", "--max-usd-per-day", "80", "--ttl", "8h"]
+        plan = run(*words, "--dry-run")
+        assert (left(simulator), plan["facts"]["quota"]) == ([], "ml.g4dn.xlarge for endpoint usage")
+        deployed = run(*words, "--yes")
+        assert deployed["status"] == "InService", simulator.hosting.log_lines("dogs")
+        assert [one["name"] for one in run("endpoints", "list")] == ["dogs"]
+        picture = tmp_path / "out.png"
+        drawing = ["generate", "dogs", "--prompt", "a dog", "--adapter", "dog:0.8", "--seed", "1", "--steps", "2"]
+        CliRunner().invoke(cli, [*drawing, "-o", str(picture)], catch_exceptions=False)
+        assert picture.read_bytes().startswith(b"\x89PNG")
         host = host_of(simulator, settings)
-        host.deploy(host.plan(deployment(adapters=("dog",))))
-        described = host.wait_until_in_service("dogs", HOUR)
-        assert described.status is EndpointStatus.IN_SERVICE, simulator.hosting.log_lines("dogs")
-        body = json.dumps({**ASKED, "adapters": [{"name": "dog"}]}).encode()
-        answer = json.loads(host.invoke("dogs", body, "application/json").content)
-        assert base64.b64decode(answer["images"][0]["image"]).startswith(b"\x89PNG")
-        assert [one["name"] for one in answer["adapters"]] == ["dog"]
         with pytest.raises(EndpointError, match=r"does not accept the request.*nobody"):
-            host.invoke("dogs", body.replace(b'"dog"', b'"nobody"'), "application/json")
+            host.invoke("dogs", json.dumps({**ASKED, "adapters": [{"name": "nobody"}]}).encode(), "image/png")
         assert any("serving" in line for line in host.log_lines("dogs", follow=False))
-        host.delete("dogs")
+        run("endpoints", "scale", "dogs", "1:2")
+        shown = run("endpoints", "show", "dogs")
+        assert (shown["adapters"], shown["lease"]["ttl_seconds"]) == (["dog"], 8 * 3600)
+        run("endpoints", "delete", "dogs")
         assert left(simulator) == []
 
 
