@@ -60,6 +60,15 @@ class Found(NamedTuple):
         return _STATUSES.get(text) or EndpointStatus(text)
 
 
+class Use(NamedTuple):
+    """When an endpoint was called."""
+
+    last: datetime | None
+    """The last time; None when it was not, and when that is not known."""
+    idle_since: datetime | None
+    """The last time, or its creation; None when it is not known: nothing is deleted for that."""
+
+
 class Describer:
     """Reads what there is of endpoints."""
 
@@ -109,19 +118,7 @@ class Describer:
         instance_type = variants[0].get("InstanceType")
         running = _instances(described)
         created = described["CreationTime"]
-        used = None
-        idle_since = None
-        try:
-            used = last_used(
-                self._aws,
-                record.name,
-                [one.name for one in components],
-                created,
-                self._now(),
-            )
-            idle_since = used or created
-        except (AccountError, ServiceError):  # a description is worth more; who knows no use deletes nothing for it
-            pass
+        use = self._use(found, components)
         status, reason = self._state(found, components)
         return EndpointDescription(
             name=record.name,
@@ -132,11 +129,11 @@ class Describer:
             adapters=self._adapters(record, variants[0].get("ModelName"), components),
             created=created,
             lease=record.lease,
-            last_used=used,
+            last_used=use.last,
             expired=why_expired(
                 record.lease,
                 created,
-                idle_since,
+                use.idle_since,
                 self._now(),
             ),
             failure_reason=reason,
@@ -151,6 +148,22 @@ class Describer:
             instances=running,
             usd_per_hour=_usd_per_hour(instance_type, self._aws.region, running),
         )
+
+    def _use(self, found: Found, components: Sequence[Summary]) -> "Use":
+        """Return when an endpoint was called; a description is worth more than an error of CloudWatch's."""
+        created = found.described["CreationTime"]
+        names = [one.name for one in components]
+        try:
+            used = last_used(
+                self._aws,
+                found.record.name,
+                names,
+                created,
+                self._now(),
+            )
+        except (AccountError, ServiceError):
+            return Use(None, None)
+        return Use(used, used or created)
 
     def components(self, record: Record) -> list[Summary]:
         """Return the inference components of an endpoint; none in other modes."""

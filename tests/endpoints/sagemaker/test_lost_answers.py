@@ -51,8 +51,8 @@ class Case(NamedTuple):
 
 CASES = {
     **{f"deploy {mode}": Case(mode, False, "deploy") for mode in Mode},
-    **{f"update {mode}": Case(mode, True, "update") for mode in Mode},
-    **{f"scale {mode}": Case(mode, True, "grow") for mode in Mode},
+    **{f"update {mode}": Case(mode, True, "update") for mode in (Mode.REALTIME, Mode.COMPONENTS)},
+    **{f"scale {mode}": Case(mode, True, "grow") for mode in (Mode.ASYNC, Mode.COMPONENTS)},
     **{f"delete {mode}": Case(mode, True, "delete") for mode in Mode},
 }
 
