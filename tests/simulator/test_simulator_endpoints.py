@@ -253,6 +253,30 @@ def test_a_variant_gets_more_instances_and_fewer(simulator: SageMakerSimulator, 
         sagemaker.update_endpoint_weights_and_capacities(EndpointName="endpoint", DesiredWeightsAndCapacities=none)
 
 
+def test_variants_get_requests_by_their_weights_and_by_name(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    request = config_request()
+    for name, weight in (("much", 3.0), ("little", 1.0)):
+        sagemaker.create_model(**model_request(name, environment={"STAND_IN_NAME": name}))
+        variant = {**request["ProductionVariants"][0], "VariantName": name, "ModelName": name}
+        request["ProductionVariants"].append({**variant, "InitialVariantWeight": weight})
+    del request["ProductionVariants"][0]
+    sagemaker.create_endpoint_config(**request)
+    sagemaker.create_endpoint(EndpointName="endpoint", EndpointConfigName="config")
+    simulator.hosting.run_until("endpoint", "InService")
+    names = [asked()["name"] for _ in range(8)]
+    assert (names.count("much"), names.count("little")) == (6, 2)
+    assert asked(TargetVariant="little")["name"] == "little"
+
+
+def test_an_update_can_keep_the_number_of_instances(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    serve(simulator, sagemaker, InitialInstanceCount=3)
+    sagemaker.create_endpoint_config(**config_request("new"))
+    for retain, count in ((True, 3), (False, 1)):
+        sagemaker.update_endpoint(EndpointName="endpoint", EndpointConfigName="new", RetainAllVariantProperties=retain)
+        simulator.hosting.run_until("endpoint", "InService")
+        assert described(sagemaker)["ProductionVariants"][0]["CurrentInstanceCount"] == count
+
+
 def test_what_the_runtime_api_refuses(simulator: SageMakerSimulator, sagemaker: Any) -> None:
     serve(simulator, sagemaker)
     with pytest.raises(ClientError, match="TargetModel is not supported"):

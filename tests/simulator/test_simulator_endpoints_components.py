@@ -11,7 +11,7 @@ import pytest
 from account import BUCKET, ROLE
 from botocore.exceptions import ClientError
 from hosted import asked, config_request, model_request, stand_in_account
-from sagemaker_simulator import FailLaunch, SageMakerSimulator, insufficient_capacity
+from sagemaker_simulator import FailLaunch, SageMakerSimulator, insufficient_capacity, model_download_timeout
 
 SCALABLE = {
     "ServiceNamespace": "sagemaker",
@@ -210,6 +210,13 @@ def test_components_that_are_to_fail_do(simulator: SageMakerSimulator, sagemaker
     create_base(sagemaker, copies=2)
     simulator.hosting.run_until("base", "Failed")
     assert "InsufficientInstanceCapacity" in described(sagemaker, "base")["FailureReason"]
+    sagemaker.delete_inference_component(InferenceComponentName="base")
+    simulator.hosting.run_until_gone("base")
+    simulator.hosting.inject(model_download_timeout(), "base")
+    sagemaker.delete_model(ModelName="model")
+    create_base(sagemaker)
+    simulator.hosting.run_until("base", "Failed")
+    assert "timed out" in described(sagemaker, "base")["FailureReason"]
     sagemaker.delete_inference_component(InferenceComponentName="base")
     simulator.hosting.run_until_gone("base")
     create_base(sagemaker, "other")

@@ -53,7 +53,7 @@ class Launch:
         if self.instances:
             self._then("Provisioning", timeline.provisioning, lambda: self._provision(timeline.capacity_patience))
         else:
-            self._then("Provisioning", 0, self._download)
+            self._then("Downloading", timeline.downloading, self._download)
 
     def _provision(self, patience: float) -> None:
         timeline = self.hosting.timeline

@@ -68,8 +68,8 @@ class Order:
     is_isolated: bool = False
     startup_seconds: float = STARTUP_SECONDS
     """How long its health check may fail."""
-    request: Mapping[str, Any] = field(default_factory=dict)
-    """The names by which faults are meant for it."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By which faults are meant for it: the endpoint's, and the component's."""
     vpc: Mapping[str, Any] | None = None
     """Subnets and security groups that it is put into."""
 
@@ -219,9 +219,7 @@ class ModelServer:
                 self.answered += 1
 
     def _take_death(self) -> bool:
-        death = self.hosting.take_fault(
-            ServerDeath, self.order.request, lambda one: self.answered >= one.after_requests
-        )
+        death = self.hosting.take_fault(ServerDeath, self.order.names, lambda one: self.answered >= one.after_requests)
         return death is not None
 
     def terminate(self) -> None:
