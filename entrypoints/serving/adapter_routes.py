@@ -69,7 +69,11 @@ async def register(request: Request) -> Response:
         if wanted.preload:
             await state.service.read(registered)
     except TrainingError as error:
-        raise Refused(status_of(error), error.message, error.next_step) from error
+        raise Refused(
+            status_of(error),
+            error.message,
+            error.next_step,
+        ) from error
     state.service.library.put(registered)
     return PlainTextResponse(f"Adapter {called} registered", headers={HASH_HEADER: registered.sha256})
 
@@ -86,7 +90,11 @@ async def registration_of(request: Request) -> Registration:
         raise Refused(422, str(error)) from error
     except ValidationError as error:
         problems = "; ".join(problem.render() for problem in problems_of(error))
-        raise Refused(422, problems, 'send {"name": ..., "src": ...}') from error
+        raise Refused(
+            422,
+            problems,
+            'send {"name": ..., "src": ...}',
+        ) from error
 
 
 def confined(root: Path, src: str) -> Path:
@@ -99,16 +107,32 @@ def confined(root: Path, src: str) -> Path:
             place = real_root / place.relative_to(known)
             break
     else:
-        raise Refused(403, f"Adapters lie below {root}.", "copy it there")
+        raise Refused(
+            403,
+            f"Adapters lie below {root}.",
+            "copy it there",
+        )
     try:
         is_there = place.exists()
         is_behind_link = place.resolve() != place
     except (OSError, RuntimeError) as error:  # names that are too long, links in a circle
-        raise Refused(422, f"There is no such place: {first_line(error)}", "name a folder or a .tar.gz") from error
+        raise Refused(
+            422,
+            f"There is no such place: {first_line(error)}",
+            "name a folder or a .tar.gz",
+        ) from error
     if is_behind_link:
-        raise Refused(403, "Adapters are not followed through links.", "name the place itself")
+        raise Refused(
+            403,
+            "Adapters are not followed through links.",
+            "name the place itself",
+        )
     if not is_there:
-        raise Refused(424, f"There is nothing at {place}.", "copy the adapter there first")
+        raise Refused(
+            424,
+            f"There is nothing at {place}.",
+            "copy the adapter there first",
+        )
     return place
 
 
@@ -118,14 +142,30 @@ def require_plain(place: Path) -> None:
         return
     advice = "copy the adapter's own files alone, weights as safetensors"
     if not place.is_dir():
-        raise Refused(424, f"{place.name} is neither a folder nor a file.", advice)
+        raise Refused(
+            424,
+            f"{place.name} is neither a folder nor a file.",
+            advice,
+        )
     for number, path in enumerate(place.rglob("*")):
         if number > MOST_FILES:
-            raise Refused(424, f"{place.name} has more than {MOST_FILES} files.", advice)
+            raise Refused(
+                424,
+                f"{place.name} has more than {MOST_FILES} files.",
+                advice,
+            )
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise Refused(403, f"{path.name} is a link, or no plain file.", advice)
+            raise Refused(
+                403,
+                f"{path.name} is a link, or no plain file.",
+                advice,
+            )
         if path.is_file() and path.suffix not in SUFFIXES and not path.name.startswith("."):
-            raise Refused(424, f"{path.name} is no file of an adapter: it may hold code.", advice)
+            raise Refused(
+                424,
+                f"{path.name} is no file of an adapter: it may hold code.",
+                advice,
+            )
 
 
 def status_of(error: TrainingError) -> int:
@@ -158,7 +198,11 @@ def require_known(state: State, name: str) -> Registered:
     """Return the adapter of a name; raises Refused(404)."""
     registered = state.service.library.find(name)
     if registered is None:
-        raise Refused(404, f"There is no adapter {json.dumps(name)}.", "GET /adapters lists those that there are")
+        raise Refused(
+            404,
+            f"There is no adapter {json.dumps(name)}.",
+            "GET /adapters lists those that there are",
+        )
     return registered
 
 

@@ -53,7 +53,12 @@ def media_type_of(accept: str | None, asked: Asked) -> str:
     raise ValueError(f"cannot answer with {accept}; ask for {', '.join([JSON, EVENTS, *FORMATS])}")
 
 
-def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn], media_type: str) -> Answer:
+def answer(
+    asked: Asked,
+    adapters: Sequence[UsedAdapter],
+    drawn: Sequence[Drawn],
+    media_type: str,
+) -> Answer:
     """Return the answer to a request; raises ValueError for several images in one of bytes."""
     described = describe(asked, adapters, drawn)
     if media_type in FORMATS:
@@ -81,7 +86,11 @@ def answer(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]
     return Answer(json.dumps(body).encode(), JSON, {})
 
 
-def describe(asked: Asked, adapters: Sequence[UsedAdapter], drawn: Sequence[Drawn]) -> dict[str, Any]:
+def describe(
+    asked: Asked,
+    adapters: Sequence[UsedAdapter],
+    drawn: Sequence[Drawn],
+) -> dict[str, Any]:
     """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds."""
     images = []
     for wanted, one in zip(asked.generation.images, drawn, strict=True):

@@ -46,7 +46,12 @@ class Counted:
         self.app = app
         self.state = state
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         """Pass a request on."""
 
         async def counted(message: Message) -> None:
@@ -72,7 +77,12 @@ async def ready(request: Request) -> Response:
     try:
         state.require_room()
     except Refused as error:
-        raise Refused(503, error.message, error.next_step, error.headers) from error
+        raise Refused(
+            503,
+            error.message,
+            error.next_step,
+            error.headers,
+        ) from error
     return Response(status_code=200)
 
 

@@ -31,12 +31,20 @@ class _Entry(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         """Read what comes behind a header; `tarfile` calls this for each (see TarInfo in its source)."""
         if not self.isreg() and self.size > _MOST_DESCRIBED:
-            raise TrainingError(KIND, f"It describes an entry in {self.size:,} bytes.", "pack the adapter again")
+            raise TrainingError(
+                KIND,
+                f"It describes an entry in {self.size:,} bytes.",
+                "pack the adapter again",
+            )
         found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return found
 
 
-def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+def unpack(
+    archive: Path,
+    folder: Path,
+    most_bytes: int = MOST_BYTES,
+) -> None:
     """Write the files of an archive into an empty folder; raises TrainingError("adapter") for one that is no adapter's.
 
     What was written until then stays: unpack into a folder that is thrown away.
@@ -47,10 +55,18 @@ def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         with tarfile.open(archive, "r|gz", tarinfo=_Entry) as stream:
             _write(stream, folder, most)
     except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise TrainingError(KIND, f"{archive.name} cannot be unpacked: {error}", "pack the adapter again") from error
+        raise TrainingError(
+            KIND,
+            f"{archive.name} cannot be unpacked: {error}",
+            "pack the adapter again",
+        ) from error
 
 
-def _write(stream: tarfile.TarFile, folder: Path, most: int) -> None:
+def _write(
+    stream: tarfile.TarFile,
+    folder: Path,
+    most: int,
+) -> None:
     files = 0
     written = 0
     for entry in stream:
@@ -58,12 +74,20 @@ def _write(stream: tarfile.TarFile, folder: Path, most: int) -> None:
         if entry.isdir() and files <= MOST_FILES:
             continue
         if files > MOST_FILES:
-            raise TrainingError(KIND, f"It has more than {MOST_FILES} files.", "pack the adapter's folder alone")
+            raise TrainingError(
+                KIND,
+                f"It has more than {MOST_FILES} files.",
+                "pack the adapter's folder alone",
+            )
         place = place_of(entry)
         source = stream.extractfile(entry)
         path = folder / place
         if source is None or path.exists():
-            raise TrainingError(KIND, f'"{entry.name}" is there twice, or no file.', "pack the adapter again")
+            raise TrainingError(
+                KIND,
+                f'"{entry.name}" is there twice, or no file.',
+                "pack the adapter again",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         written += copy(source, path, most - written, most)
 
@@ -75,21 +99,36 @@ def place_of(entry: tarfile.TarInfo) -> PurePosixPath:
     is_plain = entry.isreg() and not place.is_absolute() and 0 < len(parts) <= DEEPEST
     if not is_plain or not all(_NAME.fullmatch(part) for part in parts):
         raise TrainingError(
-            KIND, f"{entry.name!r} is no plain file with a plain name.", "pack the adapter's files alone"
+            KIND,
+            f"{entry.name!r} is no plain file with a plain name.",
+            "pack the adapter's files alone",
         )
     if place.suffix not in SUFFIXES:
         allowed = ", ".join(SUFFIXES)
-        raise TrainingError(KIND, f"{entry.name!r} is none of {allowed}.", "pack the adapter's files alone")
+        raise TrainingError(
+            KIND,
+            f"{entry.name!r} is none of {allowed}.",
+            "pack the adapter's files alone",
+        )
     return PurePosixPath(*parts)
 
 
-def copy(source: IO[bytes], path: Path, left: int, most: int) -> int:
+def copy(
+    source: IO[bytes],
+    path: Path,
+    left: int,
+    most: int,
+) -> int:
     """Write what is read from `source` and return its bytes; raises TrainingError("adapter") above `left` of `most`."""
     size = 0
     with path.open("xb") as file:
         while block := source.read(_BLOCK):
             size += len(block)
             if size > left:
-                raise TrainingError(KIND, f"It unpacks to more than {most:,} bytes.", "check the archive")
+                raise TrainingError(
+                    KIND,
+                    f"It unpacks to more than {most:,} bytes.",
+                    "check the archive",
+                )
             file.write(block)
     return size

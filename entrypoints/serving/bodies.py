@@ -162,7 +162,7 @@ class OpenAiBody(BaseModel):
     """What to draw."""
     n: int = Field(1, ge=1, le=MOST_IMAGES)
     """Images."""
-    size: str | None = Field(None, pattern=r"auto|\d{2,4}x\d{2,4}")
+    size: str | None = Field(None, pattern=r"^(auto|[0-9]{2,4}x[0-9]{2,4})$")
     """Width x height in pixels."""
     response_format: Literal["b64_json"] = "b64_json"
     """Images come in the answer: this server hands out no addresses."""

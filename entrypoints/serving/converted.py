@@ -75,7 +75,11 @@ def of_dora(
         layers = plain_layers(part_of(base, part))
         of_part = lengths.get(part, {})
         if set(of_part) != set(pairs):
-            raise TrainingError(KIND, f"{name}: not every layer of {part} has lengths.", "export it again")
+            raise TrainingError(
+                KIND,
+                f"{name}: not every layer of {part} has lengths.",
+                "export it again",
+            )
         changes[part] = {}
         for layer, pair in pairs.items():
             weight = layers[layer].weight.detach().float().cpu()
@@ -83,7 +87,9 @@ def of_dora(
             length = of_part[layer].float().reshape(-1)
             if len(length) != len(weight) or not length.isfinite().all():
                 raise TrainingError(
-                    KIND, f"{name}: the lengths of {layer} are no {len(weight)} numbers.", "export it again"
+                    KIND,
+                    f"{name}: the lengths of {layer} are no {len(weight)} numbers.",
+                    "export it again",
                 )
             shape = [-1] + [1] * (weight.ndim - 1)
             scale = length / directed.flatten(1).norm(dim=1)
@@ -112,7 +118,11 @@ def read_peft(
         for name, tensor in load_file(path).items():
             tensors[name.removeprefix(PREFIX)] = tensor.float()
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise TrainingError(KIND, f"Its weights of {part} hold NaN or infinity.", "train it again")
+            raise TrainingError(
+                KIND,
+                f"Its weights of {part} hold NaN or infinity.",
+                "train it again",
+            )
         changes[part] = {}
         for layer, change in changes_of(part_of(base, part), config, tensors):
             changes[part][layer] = factors_of(f"{part}.{layer}", change)
@@ -128,13 +138,25 @@ def require_known(part: str, config: PeftConfig) -> None:
         if field in _READ_FIELDS | _OF_NO_CHANGE or value == getattr(usual, field, None):
             continue
         message = f'The configuration of {part} sets "{field}", which this server does not know.'
-        raise TrainingError(KIND, message, "train it with a recipe of this program")
+        raise TrainingError(
+            KIND,
+            message,
+            "train it with a recipe of this program",
+        )
     values: Any = config
     sizes = [values.r, getattr(values, "oft_block_size", 0)]
     if not all(isinstance(size, int) and 0 <= size <= _MOST_RANK for size in sizes):
-        raise TrainingError(KIND, f"The configuration of {part} has ranks of {sizes}.", f"use at most {_MOST_RANK}")
+        raise TrainingError(
+            KIND,
+            f"The configuration of {part} has ranks of {sizes}.",
+            f"use at most {_MOST_RANK}",
+        )
     if isinstance(values.target_modules, str):  # an expression that others wrote may take for ever to match
-        raise TrainingError(KIND, f"The configuration of {part} names no list of layers.", "name each layer")
+        raise TrainingError(
+            KIND,
+            f"The configuration of {part} names no list of layers.",
+            "name each layer",
+        )
 
 
 def changes_of(
@@ -150,7 +172,11 @@ def changes_of(
     inject_adapter_in_model(config, copies)
     expected = set(get_peft_model_state_dict(copies))
     if set(tensors) != expected or not expected:
-        raise TrainingError(KIND, "Its weights are not those that its configuration describes.", "export it again")
+        raise TrainingError(
+            KIND,
+            "Its weights are not those that its configuration describes.",
+            "export it again",
+        )
     set_peft_model_state_dict(copies, dict(tensors))
     for name, layer in copies.named_modules():
         if not isinstance(layer, BaseTunerLayer):

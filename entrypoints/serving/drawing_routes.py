@@ -87,7 +87,11 @@ async def answered(
         media_type = media_type_of(request.headers.get("accept"), asked)
         asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:
-        raise Refused(422, str(error), error.problems[0].fix) from error
+        raise Refused(
+            422,
+            str(error),
+            error.problems[0].fix,
+        ) from error
     except ValueError as error:
         raise Refused(406, str(error)) from error
     wanted = asked.generation
@@ -110,7 +114,13 @@ async def answered(
 class Drawing:
     """A request that is drawn."""
 
-    def __init__(self, request: Request, state: State, asked: Asked, prepared: Prepared) -> None:
+    def __init__(
+        self,
+        request: Request,
+        state: State,
+        asked: Asked,
+        prepared: Prepared,
+    ) -> None:
         self.request = request
         self.state = state
         self.asked = asked
@@ -124,12 +134,21 @@ class Drawing:
         self.orders: Sequence[ImageOrder] = ()
 
     @classmethod
-    async def begun(cls, request: Request, state: State, asked: Asked) -> "Drawing":
+    async def begun(
+        cls,
+        request: Request,
+        state: State,
+        asked: Asked,
+    ) -> "Drawing":
         """Read what a request needs and put its images into the queue; raises Refused."""
         try:
             prepared = await state.service.prepare(asked.generation)
         except UnknownAdapterError as error:
-            raise Refused(422, str(error), "GET /adapters lists those that there are") from error
+            raise Refused(
+                422,
+                str(error),
+                "GET /adapters lists those that there are",
+            ) from error
         except TrainingError as error:
             raise refused(error) from error
         drawing = cls(request, state, asked, prepared)
@@ -218,7 +237,12 @@ class Drawing:
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
             self.loop.call_soon_threadsafe(settle, self.futures[number], result)
 
-    def _shown(self, number: int, step: int, image: Image.Image) -> None:
+    def _shown(
+        self,
+        number: int,
+        step: int,
+        image: Image.Image,
+    ) -> None:
         """Hand over how an image looks; for the thread that draws."""
         picture = base64.b64encode(encoded(image, "JPEG")).decode("ascii")
         with suppress(RuntimeError):

@@ -30,7 +30,12 @@ class FairQueue(Generic[Item]):
     def __len__(self) -> int:
         return sum(len(line.items) for line in self._lines.values())
 
-    def add(self, flow: Hashable, item: Item, cost: float) -> None:
+    def add(
+        self,
+        flow: Hashable,
+        item: Item,
+        cost: float,
+    ) -> None:
         """Put a request at the end of its flow's line."""
         line = self._lines.get(flow)
         if line is None:

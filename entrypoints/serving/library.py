@@ -33,7 +33,11 @@ class Registered:
         return key_of(self.manifest)
 
 
-def described(name: str, place: Path, folder: Path) -> Registered:
+def described(
+    name: str,
+    place: Path,
+    folder: Path,
+) -> Registered:
     """Return an adapter by what its manifest says, which alone is read.
 
     It lies in `place`, which is `folder` or the archive that was unpacked there. Raises TrainingError("adapter") when
@@ -42,7 +46,11 @@ def described(name: str, place: Path, folder: Path) -> Registered:
     path = folder / MANIFEST_FILE
     try:
         if path.stat().st_size > MOST_MANIFEST_BYTES:
-            raise TrainingError(KIND, f'The manifest of "{name}" is too large.', "fetch the adapter again")
+            raise TrainingError(
+                KIND,
+                f'The manifest of "{name}" is too large.',
+                "fetch the adapter again",
+            )
         manifest = AdapterManifest.read(folder)
     except (OSError, ValueError, RecursionError) as error:
         raise TrainingError(

@@ -33,7 +33,11 @@ class Draining(uvicorn.Server):
         self.state.draining = True
 
 
-async def listen(state: State, host: str, port: int) -> None:
+async def listen(
+    state: State,
+    host: str,
+    port: int,
+) -> None:
     """Answer requests until a signal has come and all is answered, or loading the base model has failed."""
     config = uvicorn.Config(
         make_app(state),

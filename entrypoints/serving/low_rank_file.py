@@ -81,7 +81,11 @@ def read_low_rank(base: BaseModel, path: Path) -> LowRankWeights:
     tensors, metadata = read_checked(base, path)
     plain, lengths = separate_lengths(path.name, tensors, metadata)
     if lengths:
-        raise TrainingError(KIND, f"{path.name} is a DoRA.", "convert it")
+        raise TrainingError(
+            KIND,
+            f"{path.name} is a DoRA.",
+            "convert it",
+        )
     return low_rank_of(base, path.name, plain, metadata)
 
 
@@ -112,7 +116,11 @@ def low_rank_of(
             parts[part][known] = pair
             size += pair.a.nbytes + pair.b.nbytes
     if not parts:
-        raise TrainingError(KIND, f"{name} holds no weights of a LoRA.", "export it again")
+        raise TrainingError(
+            KIND,
+            f"{name} holds no weights of a LoRA.",
+            "export it again",
+        )
     return LowRankWeights(parts, size)
 
 
@@ -124,7 +132,11 @@ def read_checked(base: BaseModel, path: Path) -> tuple[dict[str, Tensor], Mappin
         text = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY, "{}")
     described = json.loads(text)
     if not isinstance(described, dict):
-        raise TrainingError(KIND, f"The metadata of {path.name} is no object.", "export it again")
+        raise TrainingError(
+            KIND,
+            f"The metadata of {path.name} is no object.",
+            "export it again",
+        )
     return tensors, described
 
 
@@ -133,20 +145,36 @@ def require_readable_size(base: BaseModel, path: Path) -> None:
     try:
         header = read_header(path)
     except ModelFileError as error:
-        raise TrainingError(KIND, f"{path.name} {error.what}.", "fetch it again") from error
+        raise TrainingError(
+            KIND,
+            f"{path.name} {error.what}.",
+            "fetch it again",
+        ) from error
     if len(header) > MOST_TENSORS:
-        raise TrainingError(KIND, f"{path.name} has {len(header)} tensors.", "export it as a plain LoRA")
+        raise TrainingError(
+            KIND,
+            f"{path.name} has {len(header)} tensors.",
+            "export it as a plain LoRA",
+        )
     elements = 0
     for name, entry in header.items():
         if entry.dtype not in FLOATS:
             message = f"{path.name}: {name} is of the type {entry.dtype}, and no weights."
-            raise TrainingError(KIND, message, "export it in float16 or float32")
+            raise TrainingError(
+                KIND,
+                message,
+                "export it in float16 or float32",
+            )
         elements += math.prod(entry.shape)
     most = MOST_ELEMENTS
     for part in (base.family.denoiser, *base.family.text_encoders):
         most += sum(parameter.numel() for parameter in part_of(base, part).parameters())
     if elements > most:
-        raise TrainingError(KIND, f"{path.name} is larger than its base model.", "use a lower rank")
+        raise TrainingError(
+            KIND,
+            f"{path.name} is larger than its base model.",
+            "use a lower rank",
+        )
 
 
 def separate_lengths(
@@ -167,17 +195,27 @@ def separate_lengths(
             layer = match["layer"].removesuffix(".processor")
             lengths.setdefault(match["part"], {})[layer] = tensor
         elif "dora_scale" in key or "magnitude_vector" in key:
-            raise TrainingError(KIND, f'{name} is a DoRA of another program: "{key}".', "export it as a plain LoRA")
+            raise TrainingError(
+                KIND,
+                f'{name} is a DoRA of another program: "{key}".',
+                "export it as a plain LoRA",
+            )
         else:
             plain[key] = tensor
     is_dora = any(key.endswith("use_dora") and value for key, value in metadata.items())
     if is_dora and not lengths:
-        raise TrainingError(KIND, f"{name} is a DoRA without its lengths.", "export it again")
+        raise TrainingError(
+            KIND,
+            f"{name} is a DoRA without its lengths.",
+            "export it again",
+        )
     return plain, lengths
 
 
 def _sides_of(
-    base: BaseModel, name: str, tensors: Mapping[str, Tensor]
+    base: BaseModel,
+    name: str,
+    tensors: Mapping[str, Tensor],
 ) -> Mapping[str, Mapping[str, Mapping[str, Tensor]]]:
     """Return tensors by part, layer and side; raises TrainingError("adapter") for what is none of a LoRA's."""
     parts = {base.family.denoiser, *base.family.text_encoders}
@@ -191,12 +229,20 @@ def _sides_of(
             match = _WEIGHT.fullmatch(rest)
             layer = match["layer"] if match else ""
         if match is None or part not in parts:
-            raise TrainingError(KIND, f'{name} has "{key}", which is no part of a LoRA.', "export it as a plain LoRA")
+            raise TrainingError(
+                KIND,
+                f'{name} has "{key}", which is no part of a LoRA.',
+                "export it as a plain LoRA",
+            )
         found.setdefault(part, {}).setdefault(layer, {})[_SIDES[match["side"]]] = tensor
     return found
 
 
-def _scale_of(part: str, metadata: Mapping[str, Any], alphas: Mapping[str, float]) -> Scale:
+def _scale_of(
+    part: str,
+    metadata: Mapping[str, Any],
+    alphas: Mapping[str, float],
+) -> Scale:
     """Return the scale of a part's layers, which the metadata says, or the alphas of kohya's files."""
     alpha = metadata.get(f"{part}.lora_alpha")
     if alpha is not None:
@@ -214,20 +260,41 @@ def _scale_of(part: str, metadata: Mapping[str, Any], alphas: Mapping[str, float
 _SUFFIX = re.compile(rf"(\.({'|'.join(map(re.escape, _SIDES))}))?\.(weight|alpha)$|\.alpha$")
 
 
-def _pair_of(name: str, sides: Mapping[str, Tensor], scale: Scale, layer: str) -> LowRankPair:
+def _pair_of(
+    name: str,
+    sides: Mapping[str, Tensor],
+    scale: Scale,
+    layer: str,
+) -> LowRankPair:
     """Return A and scaled B in float32; raises TrainingError("adapter") unless both are there, fit and are numbers."""
     if set(sides) != {_A, _B}:
-        raise TrainingError(KIND, f"{name} has one matrix of the two.", "export it again")
+        raise TrainingError(
+            KIND,
+            f"{name} has one matrix of the two.",
+            "export it again",
+        )
     a = sides[_A].float()
     b = sides[_B].float().flatten(1)
     rank = len(a)
     if not 0 < rank <= RANKS[-1]:
-        raise TrainingError(KIND, f"{name} has rank {rank}.", f"use a rank from 1 to {RANKS[-1]}")
+        raise TrainingError(
+            KIND,
+            f"{name} has rank {rank}.",
+            f"use a rank from 1 to {RANKS[-1]}",
+        )
     if b.shape[1] != rank:
-        raise TrainingError(KIND, f"{name} has matrices of rank {rank} and {b.shape[1]}.", "export it again")
+        raise TrainingError(
+            KIND,
+            f"{name} has matrices of rank {rank} and {b.shape[1]}.",
+            "export it again",
+        )
     b = b * scale.of(layer, rank)
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise TrainingError(KIND, f"{name} holds NaN or infinity.", "train it again")
+        raise TrainingError(
+            KIND,
+            f"{name} holds NaN or infinity.",
+            "train it again",
+        )
     return LowRankPair(a, b)
 
 
@@ -243,15 +310,28 @@ def known_name(network: nn.Module, layer: str) -> str:
     return layer
 
 
-def _require_shape(name: str, network: nn.Module, layer: str, pair: LowRankPair) -> None:
+def _require_shape(
+    name: str,
+    network: nn.Module,
+    layer: str,
+    pair: LowRankPair,
+) -> None:
     """Raise TrainingError("adapter") unless the base model has this layer in the shape of the pair."""
     try:
         found = network.get_submodule(layer)
     except AttributeError as error:
-        raise TrainingError(KIND, f"{name}: the base model has no such layer.", "name its own base model") from error
+        raise TrainingError(
+            KIND,
+            f"{name}: the base model has no such layer.",
+            "name its own base model",
+        ) from error
     weight = getattr(found, "weight", None)
     expected = (len(pair.b), *pair.a.shape[1:])
     if not isinstance(weight, Tensor) or tuple(weight.shape) != expected:
         has = "none" if weight is None else "x".join(map(str, weight.shape))
         wants = "x".join(map(str, expected))
-        raise TrainingError(KIND, f"{name} is for weights of {wants}; the base model has {has}.", "name its own model")
+        raise TrainingError(
+            KIND,
+            f"{name} is for weights of {wants}; the base model has {has}.",
+            "name its own model",
+        )

@@ -45,7 +45,11 @@ class Profile:
 
 
 @torch.no_grad()
-def profiled(base: BaseModel, size: int, clock: Callable[[], float] = time.perf_counter) -> Profile:
+def profiled(
+    base: BaseModel,
+    size: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Profile:
     """Measure a denoising step of growing batches, until one is slower for each row, or time or memory is short."""
     conditions = base.encode_prompts([""])
     side = size // base.pipeline.vae_scale_factor

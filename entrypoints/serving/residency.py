@@ -97,7 +97,11 @@ class SlotTable:
         index = self._free_index(rank, slots)
         if index is None:
             message = f"All {slots} slots for adapters of rank {rank} are in use by this request alone."
-            raise TrainingError("memory", message, "draw with fewer adapters at once")
+            raise TrainingError(
+                "memory",
+                message,
+                "draw with fewer adapters at once",
+            )
         slot = Slot(rank, index)
         for part, network in self.networks.items():
             network.put(slot, slots, weights.parts.get(part, {}))
@@ -124,7 +128,11 @@ class SlotTable:
         growth = slots * of_one
         if growth > left:
             message = f"Slots for its layers at rank {rank} take {growth:,} bytes, and {left:,} are left."
-            raise TrainingError("memory", message, "start the server with more memory for slots, or use a lower rank")
+            raise TrainingError(
+                "memory",
+                message,
+                "start the server with more memory for slots, or use a lower rank",
+            )
         return slots, growth
 
     def _free_index(self, rank: int, slots: int) -> int | None:

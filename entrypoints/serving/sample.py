@@ -123,7 +123,11 @@ class Sample:
 
 
 @torch.no_grad()
-def start(base: BaseModel, request: SampleRequest, scheduler_class: Any = None) -> Sample:
+def start(
+    base: BaseModel,
+    request: SampleRequest,
+    scheduler_class: Any = None,
+) -> Sample:
     """Return an image before its first step, with the noise that diffusers' pipelines draw for this seed.
 
     `scheduler_class` is one of diffusers; the base model's own when left out.
@@ -153,7 +157,11 @@ def start(base: BaseModel, request: SampleRequest, scheduler_class: Any = None) 
     return Sample(request, scheduler, times, options, latents, kept, noise)
 
 
-def _set_steps(scheduler: Any, steps: int, device: torch.device) -> None:
+def _set_steps(
+    scheduler: Any,
+    steps: int,
+    device: torch.device,
+) -> None:
     """Have a scheduler take so many steps; raises TrainingError("steps") when it cannot."""
     try:
         scheduler.set_timesteps(steps, device=device)
@@ -162,7 +170,11 @@ def _set_steps(scheduler: Any, steps: int, device: torch.device) -> None:
             raise
         name = type(scheduler).__name__
         message = f"{name} cannot draw in {steps} steps: {first_line(error)}"
-        raise TrainingError("steps", message, "ask for more steps, or another scheduler") from error
+        raise TrainingError(
+            "steps",
+            message,
+            "ask for more steps, or another scheduler",
+        ) from error
 
 
 def options_of(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

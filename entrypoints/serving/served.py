@@ -60,7 +60,11 @@ class ServedAdapter:
         return total
 
 
-def read_adapter(base: BaseModel, folder: Path, manifest: AdapterManifest) -> ServedAdapter:
+def read_adapter(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+) -> ServedAdapter:
     """Read an adapter whose manifest is known.
 
     Raises TrainingError("adapter") when files are missing or changed, when it belongs to another base model, or when it
@@ -102,7 +106,11 @@ def key_of(manifest: AdapterManifest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_network(base: BaseModel, folder: Path, manifest: AdapterManifest) -> nn.Module:
+def read_network(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+) -> nn.Module:
     """Return a ControlNet; raises TrainingError("adapter") for one that does not fit the base model."""
     try:
         misfit = control_misfit(folder, base.folder)
@@ -110,7 +118,11 @@ def read_network(base: BaseModel, folder: Path, manifest: AdapterManifest) -> nn
         misfit = f"cannot be read: its config.json {error.what}"
     if misfit is not None:
         message = f"The ControlNet {misfit}."
-        raise TrainingError(KIND, message, "name a ControlNet that was made for this base model")
+        raise TrainingError(
+            KIND,
+            message,
+            "name a ControlNet that was made for this base model",
+        )
     return load_network(base, manifest.title, folder)
 
 
@@ -123,7 +135,11 @@ def refuse(manifest: AdapterManifest) -> NoReturn:
     )
 
 
-def read_word(base: BaseModel, folder: Path, manifest: AdapterManifest) -> ServedWord:
+def read_word(
+    base: BaseModel,
+    folder: Path,
+    manifest: AdapterManifest,
+) -> ServedWord:
     """Return the word of an adapter, with its rows in each text encoder.
 
     Raises TrainingError("adapter") unless the rows are as wide as the encoders' and are numbers.
@@ -133,7 +149,11 @@ def read_word(base: BaseModel, folder: Path, manifest: AdapterManifest) -> Serve
     rows: dict[str, Tensor] = {}
     for part, key in embedding_keys(base, word).items():
         if key not in tensors:
-            raise TrainingError(KIND, f"{EMBEDDINGS_FILE} has no rows for {part}.", "fetch the adapter again")
+            raise TrainingError(
+                KIND,
+                f"{EMBEDDINGS_FILE} has no rows for {part}.",
+                "fetch the adapter again",
+            )
         rows[part] = tensors[key].float()
     require_rows(base, rows)
     return ServedWord(word, manifest.files_sha256, rows)
@@ -144,6 +164,14 @@ def require_rows(base: BaseModel, rows: Mapping[str, Tensor]) -> None:
     for part, of_part in rows.items():
         width = base.text_encoders[part].get_input_embeddings().weight.shape[1]
         if of_part.ndim != 2 or of_part.shape[1] != width:  # noqa: PLR2004 - vectors and width
-            raise TrainingError(KIND, f"Its word has rows of another width than {part}.", "name its own base model")
+            raise TrainingError(
+                KIND,
+                f"Its word has rows of another width than {part}.",
+                "name its own base model",
+            )
         if not of_part.isfinite().all():
-            raise TrainingError(KIND, "Its word holds NaN or infinity.", "train it again")
+            raise TrainingError(
+                KIND,
+                "Its word holds NaN or infinity.",
+                "train it again",
+            )

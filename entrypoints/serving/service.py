@@ -159,7 +159,8 @@ class Service:
             require_drawable(name, weight, one)
             adapters.append(UsedAdapter(name, weight, one))
             if one.word is not None:
-                words[one.word.word] = one.word
+                other = words.setdefault(one.word.word, one.word)
+                require_same(other, one.word)
         loop = asyncio.get_running_loop()
         begin, shown = await loop.run_in_executor(self._decoders, self._pictures, wanted)
         controls = []
@@ -204,7 +205,11 @@ class Service:
             if failure is None:
                 raise unreadable(registered.name, error) from error
             kind = failure.kind if failure.kind in NO_ROOM else KIND
-            raise TrainingError(kind, failure.message, failure.next_step) from error
+            raise TrainingError(
+                kind,
+                failure.message,
+                failure.next_step,
+            ) from error
         self.metrics.load_seconds.labels("memory").observe(time.perf_counter() - opened)
         return adapter
 
@@ -230,7 +235,11 @@ def unreadable(name: str, error: Exception) -> TrainingError:
     )
 
 
-def require_drawable(name: str, weight: float, adapter: ServedAdapter) -> None:
+def require_drawable(
+    name: str,
+    weight: float,
+    adapter: ServedAdapter,
+) -> None:
     """Raise TrainingError("adapter") for a ControlNet, and for a weight that an adapter cannot have."""
     if adapter.network is not None:
         raise TrainingError(
@@ -255,6 +264,16 @@ def require_map(control: generation.Control) -> None:
         f"This server computes no {control.kind} maps: that takes a network of its own.",
         'send the map itself, with "is_map": true',
     )
+
+
+def require_same(one: ServedWord, other: ServedWord) -> None:
+    """Raise TrainingError("prompt") for two words that are written alike."""
+    if one.sha256 != other.sha256:
+        raise TrainingError(
+            "prompt",
+            f'Two adapters of the request have each learned a word "{one.word}".',
+            "draw with one of them alone",
+        )
 
 
 def require_network(name: str, adapter: ServedAdapter) -> nn.Module:

@@ -155,7 +155,12 @@ class SlotLayer(nn.Module):
                 outputs.index_add_(0, one.rows, change)
         return outputs
 
-    def put(self, slot: Slot, slots: int, pair: LowRankPair | None) -> None:
+    def put(
+        self,
+        slot: Slot,
+        slots: int,
+        pair: LowRankPair | None,
+    ) -> None:
         """Write an adapter's weights into a slot, of which there are `slots` of its rank; None where it has none."""
         stack = self.stacks.get(slot.rank)
         if stack is None:
@@ -176,7 +181,12 @@ class SlotLayer(nn.Module):
         outputs, *inputs = weight.shape
         return Stack(weight.new_zeros(slots, rank, *inputs), weight.new_zeros(slots, outputs, rank))
 
-    def _convolved(self, inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def _convolved(
+        self,
+        inputs: Tensor,
+        a: Tensor,
+        b: Tensor,
+    ) -> Tensor:
         """Return B of A convolved with each row: one group of channels for each slot."""
         layer = self.layer
         rows, channels, height, width = inputs.shape
@@ -193,7 +203,11 @@ class SlotLayer(nn.Module):
         return change.view(rows, -1, *narrow.shape[2:])
 
 
-def projected(inputs: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def projected(
+    inputs: Tensor,
+    a: Tensor,
+    b: Tensor,
+) -> Tensor:
     """Return B A x of each row: inputs (rows, ..., inputs), a (slots, rank, inputs), b (slots, outputs, rank).
 
     There are as many slots as rows, or one for all of them.
@@ -225,7 +239,12 @@ class SlotNetwork:
     routing: Routing = field(default_factory=Routing)
     layers: dict[str, SlotLayer] = field(default_factory=dict)
 
-    def put(self, slot: Slot, slots: int, pairs: Mapping[str, LowRankPair]) -> None:
+    def put(
+        self,
+        slot: Slot,
+        slots: int,
+        pairs: Mapping[str, LowRankPair],
+    ) -> None:
         """Write an adapter into a slot of every layer, by the layers' names; raises KeyError for one there is not."""
         for name in pairs:
             if name not in self.layers:

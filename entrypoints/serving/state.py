@@ -91,14 +91,24 @@ class State:
     def service(self) -> Service:
         """What is known and held; raises Refused(503) while the base model is loaded."""
         if self._service is None:
-            raise Refused(503, _LOADING, "try again", _SOON)
+            raise Refused(
+                503,
+                _LOADING,
+                "try again",
+                _SOON,
+            )
         return self._service
 
     @property
     def drawing(self) -> Worker:
         """The thread that draws; raises Refused(503) while the base model is loaded."""
         if self.worker is None:
-            raise Refused(503, _LOADING, "try again", _SOON)
+            raise Refused(
+                503,
+                _LOADING,
+                "try again",
+                _SOON,
+            )
         return self.worker
 
     def close(self) -> None:
@@ -143,7 +153,12 @@ class State:
     def require_room(self, images: int = 1) -> None:
         """Raise Refused when the server ends, or its queue is full; with the seconds after which it should not be."""
         if self.draining:
-            raise Refused(503, "This server is ending, and takes no more requests.", "try again", _SOON)
+            raise Refused(
+                503,
+                "This server is ending, and takes no more requests.",
+                "try again",
+                _SOON,
+            )
         waiting = self.waiting
         seconds = self.queued_seconds
         if waiting + images <= self.most_waiting and (not waiting or seconds <= MOST_QUEUED_SECONDS):
@@ -153,13 +168,23 @@ class State:
             message = f"{waiting} images wait already, about {seconds:.0f} seconds of work."
         else:
             message = f"{images} images are more than may wait: {self.most_waiting}."
-        raise Refused(429, message, "try again later, with fewer images", {"Retry-After": str(delay)})
+        raise Refused(
+            429,
+            message,
+            "try again later, with fewer images",
+            {"Retry-After": str(delay)},
+        )
 
 
 class Admission:
     """A request's share of the queue, from when it is let in until it is answered."""
 
-    def __init__(self, state: State, images: int, work: float) -> None:
+    def __init__(
+        self,
+        state: State,
+        images: int,
+        work: float,
+    ) -> None:
         self.state = state
         self.images = images
         self.work = work
@@ -192,7 +217,11 @@ async def require_token(request: Request) -> None:
         return
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
     if not hmac.compare_digest(given.encode(), expected.encode()):
-        raise Refused(401, "This server asks for its token.", "send Authorization: Bearer TOKEN")
+        raise Refused(
+            401,
+            "This server asks for its token.",
+            "send Authorization: Bearer TOKEN",
+        )
 
 
 async def body_of(request: Request) -> bytes:
@@ -202,7 +231,11 @@ async def body_of(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MOST_BODY_BYTES:
-            raise Refused(413, f"The body is larger than {MOST_BODY_BYTES:,} bytes.", "send smaller pictures")
+            raise Refused(
+                413,
+                f"The body is larger than {MOST_BODY_BYTES:,} bytes.",
+                "send smaller pictures",
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -211,5 +244,9 @@ def one_header(request: Request, name: str) -> str | None:
     """Return the value of a header; raises Refused(422) when it is there twice with two values."""
     values: Sequence[str] = sorted(set(request.headers.getlist(name)))
     if len(values) > 1:
-        raise Refused(422, f"The header {name} is there with {len(values)} values.", "send it once")
+        raise Refused(
+            422,
+            f"The header {name} is there with {len(values)} values.",
+            "send it once",
+        )
     return values[0] if values else None

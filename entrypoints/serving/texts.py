@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from entrypoints.adapters.embedding import add_word
 from entrypoints.models.base import BaseModel, Conditions
+from entrypoints.runtime.failures import TrainingError
 from entrypoints.serving.slots import SlotNetwork, SlotUse
+from orchestrator.contract.words import NewWord, with_word
 
 MOST_KEPT = 256
 """Encoded prompts."""
@@ -56,9 +59,11 @@ class TextRequest:
 class WordRows(nn.Module):
     """A token embedding that reads the rows behind its last one from the words of the request that is encoded."""
 
-    def __init__(self, known: nn.Embedding) -> None:
+    def __init__(self, known: nn.Embedding, first: int) -> None:
         super().__init__()
         self.known = known
+        self.first = first
+        """Id of the first row of a request: the tokenizer knows none from there on."""
         self.rows: Tensor | None = None
 
     @property
@@ -70,10 +75,9 @@ class WordRows(nn.Module):
         """Embed token ids: (batch, tokens) to (batch, tokens, width)."""
         if self.rows is None:
             return self.known(ids)
-        first = self.known.num_embeddings
-        is_new = ids >= first
+        is_new = ids >= self.first
         known = self.known(ids.masked_fill(is_new, 0))
-        new = nn.functional.embedding((ids - first).clamp(min=0), self.rows.to(known))
+        new = nn.functional.embedding((ids - self.first).clamp(min=0), self.rows.to(known))
         return torch.where(is_new.unsqueeze(-1), new, known)
 
 
@@ -84,8 +88,8 @@ class TextReader:
         self.base = base
         self.encoders = encoders
         self.embeddings: dict[str, WordRows] = {}
-        for part, encoder in base.text_encoders.items():
-            self.embeddings[part] = WordRows(encoder.get_input_embeddings())
+        for (part, encoder), tokenizer in zip(base.text_encoders.items(), base.tokenizers, strict=True):
+            self.embeddings[part] = WordRows(encoder.get_input_embeddings(), len(tokenizer))
             encoder.set_input_embeddings(self.embeddings[part])
         self._kept: OrderedDict[tuple[Any, ...], Conditions] = OrderedDict()
         self._readers: OrderedDict[tuple[tuple[str, int], ...], BaseModel] = OrderedDict()
@@ -103,6 +107,11 @@ class TextReader:
 
     def _encode(self, request: TextRequest) -> Conditions:
         reader = self._reader(request.words)
+        prompt, negative = request.prompt, request.negative
+        for word in request.words:  # in any other spelling it would not be read as the word
+            new_word = NewWord(word.word, 1)
+            prompt = with_word(prompt, new_word)
+            negative = None if negative is None else with_word(negative, new_word)
         for network in self.encoders.values():
             network.routing.set_all(request.slots, self.base.device)
         for part, embedding in self.embeddings.items():
@@ -110,8 +119,8 @@ class TextReader:
             embedding.rows = torch.cat(rows) if rows else None
         try:
             if request.guided:
-                return reader.encode_guided([request.prompt], request.negative)
-            return reader.encode_prompts([request.prompt])
+                return reader.encode_guided([prompt], negative)
+            return reader.encode_prompts([prompt])
         finally:
             for embedding in self.embeddings.values():
                 embedding.rows = None
@@ -128,10 +137,30 @@ class TextReader:
             for name, tokenizer in zip(self.base.family.tokenizers, self.base.tokenizers, strict=True):
                 own = deepcopy(tokenizer)
                 for word, vectors in key:
-                    add_word(self.base, own, word, vectors)
+                    self._teach(own, word, vectors)
                 setattr(pipeline, name, own)
             self._readers[key] = replace(self.base, pipeline=pipeline)
             if len(self._readers) > MOST_READERS:
                 self._readers.popitem(last=False)
         self._readers.move_to_end(key)
         return self._readers[key]
+
+    def _teach(
+        self,
+        tokenizer: CLIPTokenizer,
+        word: str,
+        vectors: int,
+    ) -> None:
+        """Add a word to a tokenizer; raises TrainingError("token") when it knows it, or a part of it, already.
+
+        It would be read by the rows that it has, and the words behind it by one another's.
+        """
+        before = len(tokenizer)
+        first = add_word(self.base, tokenizer, word, vectors)
+        if first != before or len(tokenizer) != before + vectors:
+            message = f'The word "{word}" is one that this model, or another word of the request, has already.'
+            raise TrainingError(
+                "token",
+                message,
+                "draw with one of them alone",
+            )

@@ -292,7 +292,11 @@ class Worker:
         try:
             if not torch.isfinite(sample.latents).all():
                 message = "The image came out as NaN or infinity, and there is nothing to show."
-                raise TrainingError("adapter", message, "give its adapters smaller weights, or less guidance")
+                raise TrainingError(
+                    "adapter",
+                    message,
+                    "give its adapters smaller weights, or less guidance",
+                )
             image = self.engine.decode(sample)
             generations = generations_of(running)
             result = Drawn(image, sample.seconds, running.waited, generations, running.largest_batch)

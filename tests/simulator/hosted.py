@@ -1,11 +1,12 @@
 """The smallest requests for an endpoint, and one that is in service."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
-from account import BUCKET, IMAGE, ROLE, Request
-from sagemaker_simulator import SageMakerSimulator
+from account import BUCKET, IMAGE, ROLE, Request, furnish
+from sagemaker_simulator import STAND_IN, SageMakerSimulator, in_process
 
 SCALABLE = {
     "ServiceNamespace": "sagemaker",
@@ -13,6 +14,13 @@ SCALABLE = {
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
 }
 ASYNCHRONOUS = {"OutputConfig": {"S3OutputPath": f"s3://{BUCKET}/answers", "S3FailurePath": f"s3://{BUCKET}/failures"}}
+
+
+def stand_in_account() -> Iterator[SageMakerSimulator]:
+    """Yield a simulator in a furnished account, whose endpoints run a server that stands in."""
+    with SageMakerSimulator(images={IMAGE: STAND_IN}) as made, in_process(made):
+        furnish()
+        yield made
 
 
 def model_request(name: str = "model", *, environment: dict[str, str] | None = None, **container: Any) -> Request:

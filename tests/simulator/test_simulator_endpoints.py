@@ -7,17 +7,15 @@ from typing import Any
 
 import boto3
 import pytest
-from account import BUCKET, IMAGE, ROLE, furnish
+from account import BUCKET, IMAGE, ROLE
 from botocore.exceptions import ClientError
-from hosted import asked, config_request, create, model_request, serve
-from sagemaker_simulator import STAND_IN, SageMakerSimulator, in_process
+from hosted import asked, config_request, create, model_request, serve, stand_in_account
+from sagemaker_simulator import SageMakerSimulator
 
 
 @pytest.fixture
 def simulator(aws: None) -> Iterator[SageMakerSimulator]:
-    with SageMakerSimulator(images={IMAGE: STAND_IN}) as made, in_process(made):
-        furnish()
-        yield made
+    yield from stand_in_account()
 
 
 def described(sagemaker: Any) -> dict[str, Any]:
@@ -253,6 +251,30 @@ def test_a_variant_gets_more_instances_and_fewer(simulator: SageMakerSimulator, 
     with pytest.raises(ClientError, match="must be greater than or equal to 1"):
         none = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 0}]
         sagemaker.update_endpoint_weights_and_capacities(EndpointName="endpoint", DesiredWeightsAndCapacities=none)
+
+
+def test_variants_get_requests_by_their_weights_and_by_name(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    request = config_request()
+    for name, weight in (("much", 3.0), ("little", 1.0)):
+        sagemaker.create_model(**model_request(name, environment={"STAND_IN_NAME": name}))
+        variant = {**request["ProductionVariants"][0], "VariantName": name, "ModelName": name}
+        request["ProductionVariants"].append({**variant, "InitialVariantWeight": weight})
+    del request["ProductionVariants"][0]
+    sagemaker.create_endpoint_config(**request)
+    sagemaker.create_endpoint(EndpointName="endpoint", EndpointConfigName="config")
+    simulator.hosting.run_until("endpoint", "InService")
+    names = [asked()["name"] for _ in range(8)]
+    assert (names.count("much"), names.count("little")) == (6, 2)
+    assert asked(TargetVariant="little")["name"] == "little"
+
+
+def test_an_update_can_keep_the_number_of_instances(simulator: SageMakerSimulator, sagemaker: Any) -> None:
+    serve(simulator, sagemaker, InitialInstanceCount=3)
+    sagemaker.create_endpoint_config(**config_request("new"))
+    for retain, count in ((True, 3), (False, 1)):
+        sagemaker.update_endpoint(EndpointName="endpoint", EndpointConfigName="new", RetainAllVariantProperties=retain)
+        simulator.hosting.run_until("endpoint", "InService")
+        assert described(sagemaker)["ProductionVariants"][0]["CurrentInstanceCount"] == count
 
 
 def test_what_the_runtime_api_refuses(simulator: SageMakerSimulator, sagemaker: Any) -> None:

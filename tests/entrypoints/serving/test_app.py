@@ -128,3 +128,28 @@ def test_status_is_told_while_the_base_model_is_loaded(tmp_path: Path) -> None:
     answer = Server(State(tmp_path)).run(lambda client: client.get("/status"))
     assert answer.status_code == 200
     assert answer.json()["phase"] == "loading"
+
+
+def test_a_negative_weight_takes_an_adapter_away(server: Server) -> None:
+    weights = (1.0, 0.0, -1.0, -1.5)
+    drawn = [images_of(server.post("/invocations", body(adapters=[{"name": "dog", "weight": one}]))) for one in weights]
+    assert far(drawn[1], images_of(server.post("/invocations", body()))) <= ROUNDED
+    for number, images in enumerate(drawn):
+        for other in drawn[:number]:
+            assert far(images, other) > ROUNDED
+
+
+def test_images_wait_while_the_slots_are_held_by_others_and_none_is_refused(server: Server) -> None:
+    server.state.drawing.slots.slots = 1
+    asked = [body(adapters=[{"name": name}]) for name in ("dog", "ink") * 3]
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:2]]
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    for answer, expected in zip(server.run(together), alone * 3, strict=True):
+        assert far(images_of(answer), expected) <= ROUNDED
+    assert len(server.state.drawing.slots) == 1
+    both = server.post("/invocations", body(adapters=[{"name": "dog"}, {"name": "ink"}]))
+    assert both.status_code == 507
+    assert "by this request alone" in both.json()["error"]["message"]

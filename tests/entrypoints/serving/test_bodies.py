@@ -93,3 +93,14 @@ def test_what_is_wrong_with_openais_body_is_named(field: str, value: Any) -> Non
     with pytest.raises(BodyError) as caught:
         read_openai(json.dumps({"prompt": "a dog", field: value}).encode(), DEFAULTS)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["64", "64x64x64", "xauto", "٦٤x٦٤", "64x96"])
+def test_sizes_that_are_none_or_not_square_are_refused(size: str) -> None:
+    with pytest.raises(BodyError):
+        read_openai(json.dumps({"prompt": "a dog", "size": size}).encode(), DEFAULTS)
+
+
+def test_a_scheduler_goes_by_its_name_or_its_class_in_diffusers() -> None:
+    for name in ("euler", "EulerDiscreteScheduler"):
+        assert read_invocation(own(parameters={"scheduler": name}), DEFAULTS).generation.scheduler == "euler"

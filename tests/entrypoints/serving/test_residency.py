@@ -84,3 +84,21 @@ def test_whatever_comes_and_goes_each_holder_sees_its_own_adapter(moves: list[tu
 def rank_share(resident: Resident) -> float:
     """`added` divides by two rows of A; adapters of twelve have six times as many."""
     return 1.0 if resident.slot.rank == 8 else 6.0
+
+
+def test_slots_take_no_more_memory_than_they_may_and_leave_some_for_other_ranks() -> None:
+    network = nn.ModuleDict({"layer": nn.Linear(INPUTS, INPUTS, bias=False)})
+    nn.init.zeros_(network["layer"].weight)
+    of_one = 8 * 2 * INPUTS * 4  # rank, A and B, four bytes each
+    slots = SlotTable({"unet": SlotNetwork(network)}, 100, 20 * of_one)
+    first = slots.hold("a", weights(1))
+    assert slots.bytes == 10 * of_one
+    for number in range(9):
+        slots.hold(f"other {number}", weights(2))
+    with pytest.raises(TrainingError, match="All 10 slots"):
+        slots.hold("one more", weights(3))
+    slots.hold("wide", weights(4, rank=12))
+    assert slots.bytes == (10 + 2 * 2) * of_one
+    with pytest.raises(TrainingError, match="bytes, and"):
+        slots.hold("widest", weights(5, rank=200))
+    assert added(slots, first) == 1

@@ -10,11 +10,19 @@ from xml.sax.saxutils import escape
 from .validation import LOADER
 
 _XML_SERVICES = {"s3"}
-_QUERY_SERVICES = {"sts", "iam", "cloudformation", "sns", "cloudwatch", "autoscaling"}
-_JSON_SERVICES = {"sagemaker", "sagemaker-runtime", "application-autoscaling", "cloudwatch-logs", "ecr", "kms"}
+_QUERY_SERVICES = {"sts", "iam", "cloudformation", "sns", "autoscaling"}
+_JSON_SERVICES = {
+    "sagemaker",
+    "sagemaker-runtime",
+    "application-auto-scaling",
+    "cloudwatch",
+    "cloudwatch-logs",
+    "ecr",
+    "kms",
+}
 SERVICES = _XML_SERVICES | _QUERY_SERVICES | _JSON_SERVICES
 """Those that can be given faults, as botocore's events call them."""
-_MODELS = {"cloudwatch-logs": "logs"}
+_MODELS = {"cloudwatch-logs": "logs", "application-auto-scaling": "application-autoscaling"}
 """Names of the models that are called otherwise than the events."""
 
 

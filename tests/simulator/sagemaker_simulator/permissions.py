@@ -47,14 +47,7 @@ def check_caller(call: Call, tags: Mapping[str, Mapping[str, str]]) -> None:
     """Raise AccessDeniedException when the caller may not do what a call asks for; `tags` are those of each ARN."""
     if not are_enforced():
         return
-    from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
-
-    headers = {"X-Amz-Security-Token": call.session_token} if call.session_token else {}
-    try:
-        key = create_access_key(call.account, "aws", call.access_key or "", headers)
-    except CreateAccessKeyFailure:
-        message = "The security token included in the request is invalid."
-        raise ServiceError("UnrecognizedClientException", message) from None
+    key = _key(call)
     caller = principals.of_access_key(key)
     for access in _needed(call, tags):
         if not principals.may(caller, access):
@@ -63,6 +56,25 @@ def check_caller(call: Call, tags: Mapping[str, Mapping[str, str]]) -> None:
                 f"User: {key.arn} is not authorized to perform: {access.action} on resource: {access.resource} because "
                 f"no identity-based policy allows the {access.action} action",
             )
+
+
+def may_deregister(call: Call) -> bool:
+    """Return whether a caller may end the scaling of an endpoint, which its deletion does in the caller's name."""
+    context = {"application-autoscaling:service-namespace": "sagemaker"}
+    access = Access("application-autoscaling:DeregisterScalableTarget", "*", context)
+    return not are_enforced() or principals.may(principals.of_access_key(_key(call)), access)
+
+
+def _key(call: Call) -> Any:
+    """Return moto's access key of whoever makes a call; raises ServiceError when nobody knows it."""
+    from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
+
+    headers = {"X-Amz-Security-Token": call.session_token} if call.session_token else {}
+    try:
+        return create_access_key(call.account, "aws", call.access_key or "", headers)
+    except CreateAccessKeyFailure:
+        message = "The security token included in the request is invalid."
+        raise ServiceError("UnrecognizedClientException", message) from None
 
 
 def missing_for_image(role_arn: str, image: str) -> str | None:

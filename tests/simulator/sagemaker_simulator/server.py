@@ -28,7 +28,11 @@ Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 _SCOPE = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/([^/]+)/aws4_request")
 # The services whose signing name is not what botocore's events call them.
-_NAMES = {"logs": "cloudwatch-logs", "monitoring": "cloudwatch"}
+_NAMES = {
+    "logs": "cloudwatch-logs",
+    "monitoring": "cloudwatch",
+    "application-autoscaling": "application-auto-scaling",
+}
 
 _PHRASES = {one.value: one.phrase for one in HTTPStatus}
 _S3_BY_PARAMETER = {

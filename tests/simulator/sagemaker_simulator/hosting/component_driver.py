@@ -150,7 +150,8 @@ class ComponentDriver(Course):
             log_stream=f"{component.variant}/{instance_id()}",
             is_isolated=isolated,
             startup_seconds=startup.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
-            request={"InferenceComponentName": component.name, "EndpointName": component.endpoint_name},
+            names={"InferenceComponentName": component.name, "EndpointName": component.endpoint_name},
+            vpc=endpoint.config.request.get("VpcConfig") if endpoint.config is not None else None,
         )
 
     def _take_over(self) -> None:

@@ -109,7 +109,8 @@ class EndpointDriver(Course):
             log_stream=f"{variant['VariantName']}/{instance_id()}",
             is_isolated=model.is_isolated,
             startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
-            request={"EndpointName": self.endpoint.name},
+            names={"EndpointName": self.endpoint.name},
+            vpc=model.request.get("VpcConfig"),
         )
 
     def _bake(self, policy: dict[str, Any]) -> None:

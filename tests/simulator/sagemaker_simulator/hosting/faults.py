@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STAGES = ("Provisioning", "Downloading", "Image", "Health", "Adapter")
+STAGES = ("Provisioning", "Downloading", "Image", "Adapter")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sagemaker_simulator.calls import Call
 from sagemaker_simulator.clock import ManualClock, Timer, WallClock
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 
 _Kind = TypeVar("_Kind")
 _PATIENCE = 300.0  # seconds of real time, for a server that loads a model on a busy machine
+
+
+class Stand(NamedTuple):
+    """Where a course stands."""
+
+    status: str | None
+    is_busy: bool
+    timer: Timer | None
+    is_there: bool
 
 
 class Hosting:
@@ -93,26 +102,29 @@ class Hosting:
         """
         deadline = time.monotonic() + seconds
         course = self.course(name)
-        resource = course.resource
-        while resource.status not in statuses:
-            timer = course.next_due()
-            if timer is None and not course.is_busy and isinstance(self.clock, ManualClock):
-                reason = resource.failure_reason or ""
-                raise AssertionError(f"{name} is {resource.status}, never {' or '.join(statuses)}. {reason}")
-            self._go_on(timer, course, deadline)
-        return resource
+        while (seen := self._look(course)).status not in statuses:
+            if seen.timer is None and not seen.is_busy and isinstance(self.clock, ManualClock):
+                reason = course.resource.failure_reason or ""
+                raise AssertionError(f"{name} is {seen.status}, never {' or '.join(statuses)}. {reason}")
+            self._go_on(seen, course, deadline)
+        return course.resource
 
     def run_until_gone(self, name: str, seconds: float = _PATIENCE) -> None:
         """Move the clock until a deleted endpoint or component is gone, its containers too."""
         deadline = time.monotonic() + seconds
         course = self.course(name)
-        while course in self.courses():
-            self._go_on(course.next_due(), course, deadline)
+        while (seen := self._look(course)).is_there:
+            self._go_on(seen, course, deadline)
+
+    def show(self, name: str, status: str, reason: str | None = None) -> None:
+        """Make an endpoint or component show a status, for clients that have to know them all; its course goes on."""
+        self.course(name).resource.enter(status, self.clock.now(), reason)
+        self.simulator.changed()
 
     def step(self, name: str, seconds: float = _PATIENCE) -> None:
         """Move the clock to the next stage of an endpoint or component, or wait for its container."""
         course = self.course(name)
-        self._go_on(course.next_due(), course, time.monotonic() + seconds)
+        self._go_on(self._look(course), course, time.monotonic() + seconds)
 
     def wait_for_answers(self, name: str, seconds: float = _PATIENCE) -> None:
         """Wait in real time until an asynchronous endpoint has answered whatever it was asked."""
@@ -126,16 +138,22 @@ class Hosting:
                 return course
         raise KeyError(name)
 
-    def _go_on(self, timer: Timer | None, course: Course, deadline: float) -> None:
-        if isinstance(self.clock, ManualClock) and timer is not None:
-            self.clock.advance_to(max(timer.due, self.clock.now()))
+    def _look(self, course: Course) -> Stand:
+        """Return where a course stands: between two actions, not within one."""
+        seen: list[Stand] = []
+        self.clock.run_now(lambda: seen.append(self._stand(course)))
+        return seen[0]
+
+    def _stand(self, course: Course) -> Stand:
+        is_there = course in self.courses()
+        return Stand(course.resource.status, course.is_busy, course.next_due(), is_there)
+
+    def _go_on(self, seen: Stand, course: Course, deadline: float) -> None:
+        """Move the clock to what a course waits for, or wait until it stands otherwise than it was seen."""
+        if isinstance(self.clock, ManualClock) and seen.timer is not None:
+            self.clock.advance_to(max(seen.timer.due, self.clock.now()))
             return
-
-        def state() -> object:
-            return (course.resource.status, course.is_busy, course.next_due(), course in self.courses())
-
-        before = state()
-        self.simulator.wait_for(lambda: before != state(), deadline - time.monotonic())
+        self.simulator.wait_for(lambda: self._stand(course) != seen, deadline - time.monotonic())
 
     # For the operations
 

@@ -53,7 +53,7 @@ class Launch:
         if self.instances:
             self._then("Provisioning", timeline.provisioning, lambda: self._provision(timeline.capacity_patience))
         else:
-            self._then("Provisioning", 0, self._download)
+            self._then("Downloading", timeline.downloading, self._download)
 
     def _provision(self, patience: float) -> None:
         timeline = self.hosting.timeline
@@ -138,7 +138,7 @@ class Launch:
         if self.next is not None:
             return self.next
         waiting = [timer for timer in self._deadlines if not timer.cancelled]
-        if any(one.is_starting for one in self.servers) or not waiting:
+        if any(one.is_busy for one in self.servers) or not waiting:
             return None
         return min(waiting)
 

@@ -174,7 +174,7 @@ class Endpoint(Resource):
                 answer["AsyncInferenceConfig"] = shown.request["AsyncInferenceConfig"]
         if self.variants:
             answer["ProductionVariants"] = [one.summary(self.created) for one in self.variants]
-        if self.pending is not None:
+        if self.pending is not None and self.status != "Failed":
             answer["PendingDeploymentSummary"] = self._pending(self.pending)
         if self.last_deployment is not None:
             answer["LastDeploymentConfig"] = self.last_deployment

@@ -94,8 +94,9 @@ def _variants(_: Call, request: Request) -> Iterator[str]:
         yield "ExecutionRoleArn is required when a variant has no ModelName."
     if with_model == {True} and "ExecutionRoleArn" in request:
         yield "ExecutionRoleArn is supported only when no variant has a ModelName."
-    if "ShadowProductionVariants" in request:
-        yield "The simulator has no shadow variants."
+    for name in ("ShadowProductionVariants", "DataCaptureConfig", "ExplainerConfig", "CrossRegionTrafficConfig"):
+        if name in request:
+            yield f"The simulator does not support {name}."
     for one in variants:
         yield from _variant(one)
 
@@ -124,6 +125,8 @@ def _asynchronous(_: Call, request: Request) -> Iterator[str]:
         yield "An asynchronous endpoint can have one production variant only."
     if "ModelName" not in request["ProductionVariants"][0]:
         yield "An asynchronous endpoint cannot host inference components."
+    if "NotificationConfig" in request["AsyncInferenceConfig"]["OutputConfig"]:
+        yield "The simulator sends no notifications."
     if "S3OutputPath" not in request["AsyncInferenceConfig"]["OutputConfig"]:
         yield "S3OutputPath is required in OutputConfig."
 

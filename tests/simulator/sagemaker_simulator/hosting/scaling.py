@@ -51,13 +51,13 @@ class Scaler:
         if isinstance(self.resource, Component):
             return self.resource.desired_copies
         if isinstance(self.resource, Endpoint):
-            return next(one.desired for one in self.resource.variants if one.name == self.variant)
+            return next((one.desired for one in self.resource.variants if one.name == self.variant), 0)
         raise TypeError(self.resource)
 
     def evaluate(self) -> None:
         """Scale, if the policies say so and nothing else is being done."""
         target = target_of(self.resource, self._dimension, self._id)
-        if target is None or self.resource.status != "InService":
+        if target is None or self.resource.status != "InService" or not self._is_there():
             return
         wanted = self.count
         for policy in self._policies():
@@ -71,6 +71,11 @@ class Scaler:
         wanted = max(target.min_capacity, min(target.max_capacity, wanted))
         if wanted != self.count:
             self.hosting.scale(self.resource, self.variant, wanted)
+
+    def _is_there(self) -> bool:
+        """Return whether an update has left the variant."""
+        variants = self.resource.variants if isinstance(self.resource, Endpoint) else []
+        return self.variant is None or self.variant in {one.name for one in variants}
 
     def _policies(self) -> list[Any]:
         from moto.applicationautoscaling.models import applicationautoscaling_backends

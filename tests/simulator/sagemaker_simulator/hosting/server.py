@@ -68,7 +68,10 @@ class Order:
     is_isolated: bool = False
     startup_seconds: float = STARTUP_SECONDS
     """How long its health check may fail."""
-    request: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By which faults are meant for it: the endpoint's, and the component's."""
+    vpc: Mapping[str, Any] | None = None
+    """Subnets and security groups that it is put into."""
 
     @property
     def image(self) -> str:
@@ -99,11 +102,15 @@ class ModelServer:
 
     @property
     def is_busy(self) -> bool:
-        """Whether its process is about to begin or to end."""
-        return self.is_starting or (self.is_stopping and not self.has_ended)
+        """Whether its process is about to begin or to end; one that has had its real time to begin is not."""
+        patience = self.hosting.startup_patience
+        begins = self.is_starting and time.monotonic() < self.started_at + patience
+        return begins or (self.is_stopping and not self.has_ended)
 
     def fill(self) -> None:
         """Lay out /opt/ml and download the model data; raises LaunchFailedError."""
+        if action := self._missing_to_connect():
+            raise LaunchFailedError(f"The role {self.order.role} is not authorized to perform: {action}")
         self.layout.make()
         s3 = self.hosting.simulator.client_for(self.order, "s3")
         try:
@@ -115,6 +122,13 @@ class ModelServer:
                 "that there is an object located at the URL and that the role passed to CreateModel "
                 f'"{self.order.role}" has permissions to download the object.'
             ) from error
+
+    def _missing_to_connect(self) -> str | None:
+        """Return an action that the role lacks for the subnets."""
+        order = self.order
+        if order.vpc is None:
+            return None
+        return permissions.missing_for_vpc(order.role, order.region, dict(order.vpc))
 
     def start(self, on_healthy: Callable[[], None], on_exit: Callable[[], None]) -> None:
         """Start the process; the two are called on threads of their own. Raises LaunchFailedError."""
@@ -205,9 +219,7 @@ class ModelServer:
                 self.answered += 1
 
     def _take_death(self) -> bool:
-        death = self.hosting.take_fault(
-            ServerDeath, self.order.request, lambda one: self.answered >= one.after_requests
-        )
+        death = self.hosting.take_fault(ServerDeath, self.order.names, lambda one: self.answered >= one.after_requests)
         return death is not None
 
     def terminate(self) -> None:

@@ -2,6 +2,7 @@
 
 `STAND_IN_PING`: status of /ping. `STAND_IN_STATUS`: status of /invocations. `STAND_IN_SECONDS`: what an answer takes.
 `STAND_IN_NAME`: what it calls itself. `STAND_IN_HOST`: where it listens. `STAND_IN_EXIT`: exit at once with this.
+`STAND_IN_ADAPTERS`: status of POST /adapters. `STAND_IN_STUBBORN`: takes no notice of SIGTERM.
 """
 
 # ruff: noqa: T201 - what it prints is its log
@@ -56,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _register(self, body: bytes, query: str) -> None:
         values = json.loads(body) if body else {name: found[0] for name, found in parse_qs(query).items()}
+        if "STAND_IN_ADAPTERS" in os.environ:
+            self._answer(int(os.environ["STAND_IN_ADAPTERS"]), b"no room")
+            return
         if not Path(values["src"]).exists():
             self._answer(424, f"{values['src']} does not exist".encode())
             return
@@ -81,7 +85,10 @@ def main() -> None:
         sys.exit(int(os.environ["STAND_IN_EXIT"]))
     host = os.environ.get("STAND_IN_HOST", "0.0.0.0")  # noqa: S104 - as in a container
     server = ThreadingHTTPServer((host, int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler)
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    stubborn = "STAND_IN_STUBBORN" in os.environ
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: threading.Thread(target=server.shutdown).start()
+    )
     print(f"stand-in serves, started with {sys.argv[1:]}", flush=True)
     server.daemon_threads = False
     server.serve_forever(0.05)

@@ -8,6 +8,8 @@ from sagemaker_simulator.errors import invalid, limit_exceeded
 from sagemaker_simulator.hosting.endpoint_driver import EndpointDriver
 from sagemaker_simulator.hosting.records import CONFIG, ENDPOINT, MODEL, Endpoint, EndpointConfig
 from sagemaker_simulator.hosting.rules import OF_ENDPOINTS, check
+from sagemaker_simulator.hosting.scaling import variant_target
+from sagemaker_simulator.permissions import may_deregister
 
 from .listing import listed
 
@@ -86,6 +88,13 @@ def update_weights_and_capacities(simulator: "SageMakerSimulator", call: Call) -
 def delete_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
     endpoint = _free(simulator, call)
     simulator.hosting.require_empty(endpoint)
+    scales = any(variant_target(endpoint, one.name) is not None for one in endpoint.variants)
+    if scales and not may_deregister(call):
+        raise invalid(
+            "An Application AutoScaling scalable target exists for a variant being deleted, and the IAM identity used "
+            "to invoke DeleteEndpoint does not have application-autoscaling:DeregisterScalableTarget permission to "
+            "deregister the scalable target."
+        )
     simulator.clock.run_now(simulator.hosting.drivers[endpoint.arn].delete)
     return {}
 
