@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.digest import FileDigest, tree_sha256
+from orchestrator.contract.digest import FileDigest, hash_file, tree_sha256
 from orchestrator.contract.serving import (
     ADAPTERS_FOLDER,
     BASE_MODEL_FOLDER,
@@ -85,12 +85,15 @@ def model_data(
     text = order.model_dump_json(indent=2)
     path = scratch / hash_of(text) / ORDER_FILE
     write_atomically(path, text)
+    files = {ORDER_FILE: hash_file(path)}
     sources = {ORDER_FILE: path}
     for name in order.adapters:
         adapter = adapters[name]
-        for file in adapter.files:
-            sources[f"{ADAPTERS_FOLDER}/{name}/{file}"] = adapter.folder / file
-    return tree_of_files(KIND, sources)
+        for file, digest in adapter.files.items():
+            place = f"{ADAPTERS_FOLDER}/{name}/{file}"
+            files[place] = digest
+            sources[place] = adapter.folder / file
+    return Tree(kind=KIND, files=files, sources=sources)
 
 
 def archive(adapter: ServedAdapter, scratch: Path) -> Tree:

@@ -1,12 +1,15 @@
 """Find what a deployment names: its base model, and its adapters, which are brought to this machine."""
 
-from orchestrator.adapters.registry import Registry
-from orchestrator.contract.adapter import CONTROLNET, FULL, MANIFEST_FILE, AdapterManifest
+from collections.abc import Iterable
+
+from orchestrator.adapters.registry import Adapter, Registry
+from orchestrator.contract.adapter import CONTROLNET, FULL, MANIFEST_FILE
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file
 from orchestrator.contract.problem import Problem
 from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.local.planning import find_adapters, find_base
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ServedAdapter, archive, model_data
 from orchestrator.endpoints.sagemaker.names import hash_of
@@ -17,9 +20,10 @@ from orchestrator.models.mirrored import MirroredModel
 from orchestrator.models.tree import model_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.specs.base_model import Folder, Hub, base_model_problems, known_family, parse_base_model
+from orchestrator.specs.base_model import Folder, Hub, parse_base_model
 from orchestrator.storage import FolderStore, Store, folder_of
 from orchestrator.storage.hash_cache import HashCache
+from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
 
 
@@ -39,56 +43,54 @@ class Inputs:
         self._scratch = settings.cache / "endpoints"
 
     def gather(self, deployment: Deployment) -> Artifacts:
-        """Return the files of an endpoint as trees; raises SpecError, JobError or a store's error for what is amiss."""
-        _require_base_model(deployment)
-        manifests: dict[str, AdapterManifest] = {}
-        adapters = {name: self._adapter(name, manifests) for name in deployment.adapters}
-        _require_servable(deployment, manifests)
+        """Return the files of an endpoint as trees; raises EndpointError, SpecError or a store's error."""
+        base = find_base(deployment, self._settings)
+        found = find_adapters(
+            deployment,
+            base,
+            self._registry,
+            _ignore,
+        )
+        _require_servable(deployment, found.values())
+        adapters = {name: self._fetched(adapter) for name, adapter in found.items()}
         named = deployment.model_copy(update={"base_model": base_model_name(deployment)})
-        model = model_data(named, adapters, self._scratch)
-        code = bundle_tree(BundleKind.SERVING)
         archives = {}
         hashes = {}
         if deployment.mode is Mode.COMPONENTS:
             for name, adapter in adapters.items():
                 archives[name] = archive(adapter, self._scratch)
                 hashes[name] = adapter.sha256
-        source = parse_base_model(deployment.base_model, deployment.base_revision)
-        if isinstance(source, Hub):
-            copy = self._mirrored(source)
-            return Artifacts(
-                model=model,
-                base_model=None,
-                base_model_uri=copy.uri,
-                base_model_bytes=copy.bytes,
-                code=code,
-                archives=archives,
-                adapters=hashes,
-            )
-        tree = model_tree(source.folder, HashCache(self._settings.cache / "hashes").digest)
+        tree, uri, size = self._base_model(deployment)
         return Artifacts(
-            model=model,
+            model=model_data(named, adapters, self._scratch),
             base_model=tree,
-            base_model_uri=s3_uri(self._account.bucket, tree.name),
-            base_model_bytes=tree.bytes,
-            code=code,
+            base_model_uri=uri,
+            base_model_bytes=size,
+            code=bundle_tree(BundleKind.SERVING),
             archives=archives,
             adapters=hashes,
         )
 
-    def _adapter(self, name: str, manifests: dict[str, AdapterManifest]) -> ServedAdapter:
-        """Return an adapter with its files on this machine, verified, and note its manifest."""
-        found = self._registry.verified(self._registry.find(name, _ignore))
-        found.require_complete()
-        manifests[name] = found.manifest
-        if found.uri.startswith("file:"):
-            folder = folder_of(found.uri)
+    def _base_model(self, deployment: Deployment) -> tuple[Tree | None, str, int]:
+        """Return the tree of a base model on this machine, or None for a copy in the bucket; its URI; its bytes."""
+        source = parse_base_model(deployment.base_model, deployment.base_revision)
+        if isinstance(source, Hub):
+            copy = self._mirrored(source)
+            return None, copy.uri, copy.bytes
+        hashes = HashCache(self._settings.cache / "hashes")
+        tree = model_tree(source.folder, hashes.digest)
+        return tree, s3_uri(self._account.bucket, tree.name), tree.bytes
+
+    def _fetched(self, adapter: Adapter) -> ServedAdapter:
+        """Return an adapter with its files on this machine, verified."""
+        if adapter.uri.startswith("file:"):
+            folder = folder_of(adapter.uri)
         else:
-            folder = self._scratch / "adapters" / hash_of(f"{found.uri} {found.published.isoformat()}")
+            folder = self._scratch / "adapters" / hash_of(f"{adapter.uri} {adapter.published.isoformat()}")
             if not folder.exists():
-                self._registry.pull(found, folder)
-        files = {**found.manifest.files, MANIFEST_FILE: hash_file(folder / MANIFEST_FILE)}
-        return ServedAdapter(name, folder, files)
+                self._registry.pull(adapter, folder)
+        files = {**adapter.manifest.files, MANIFEST_FILE: hash_file(folder / MANIFEST_FILE)}
+        return ServedAdapter(adapter.name, folder, files)
 
     def _mirrored(self, source: Hub) -> MirroredModel:
         copy = find_mirrored(self._store, source.id, source.revision)
@@ -108,30 +110,18 @@ def base_model_name(deployment: Deployment) -> str:
     return deployment.base_model
 
 
-def _require_base_model(deployment: Deployment) -> None:
-    problems = base_model_problems(deployment.base_model, deployment.base_revision)
-    if problems:
-        raise SpecError(
-            "The base model cannot be deployed; nothing was created.",
-            problems=problems,
-            next_step="name another one with --base-model",
-        )
-
-
-def _require_servable(deployment: Deployment, manifests: dict[str, AdapterManifest]) -> None:
-    """Raise SpecError for adapters that the server would refuse, once it is paid for."""
-    family = known_family(deployment.base_model)
+def _require_servable(deployment: Deployment, adapters: Iterable[Adapter]) -> None:
+    """Raise SpecError for adapters of kinds that the server would refuse, once it is paid for."""
     problems = []
-    for name, manifest in manifests.items():
+    for adapter in adapters:
+        kind = adapter.manifest.kind
         what = None
-        if family is not None and manifest.base_model.family != family.name:
-            what = f"{name} was trained on a {manifest.base_model.family} model, and the base model is {family.name}"
-        elif manifest.kind == FULL:
-            what = f"{name} is a whole model; deploy it as --base-model instead"
-        elif manifest.kind == CONTROLNET and deployment.mode is Mode.COMPONENTS:
-            what = f"{name} is a ControlNet, which SageMaker does not take as an adapter component"
+        if kind == FULL:
+            what = "is a whole model; deploy it as --base-model instead"
+        elif kind == CONTROLNET and deployment.mode is Mode.COMPONENTS:
+            what = "is a ControlNet, which SageMaker does not take as an adapter component"
         if what is not None:
-            problems.append(Problem(where="adapters", what=what))
+            problems.append(Problem(where=adapter.name, what=what))
     if problems:
         raise SpecError(
             "These adapters cannot be deployed; nothing was created.",

@@ -5,7 +5,7 @@ API_runtime_InvokeEndpointAsync.html
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -41,6 +41,17 @@ class Addressed(NamedTuple):
     """The body, in which adapters have the names of their components."""
     component: str
     """The component that it is sent to."""
+    names: Mapping[str, str] = {}
+    """By the names of components: those of their adapters."""
+
+    def named_back(self, answer: Answer) -> Answer:
+        """Return an answer in which adapters have their own names again; pictures name none."""
+        if not answer.media_type.startswith(_JSON):
+            return answer
+        content = answer.content
+        for component, adapter in self.names.items():
+            content = content.replace(f'"{component}"'.encode(), json.dumps(adapter).encode())
+        return answer._replace(content=content)
 
 
 class Invoker:
@@ -74,12 +85,13 @@ class Invoker:
             return self._through_the_bucket(record.name, body, accept)
         if record.mode is Mode.COMPONENTS:
             addressed = self._addressed(record.name, body)
-            return self._at_once(
+            answer = self._at_once(
                 record.name,
                 addressed.body,
                 accept,
                 InferenceComponentName=addressed.component,
             )
+            return addressed.named_back(answer)
         return self._at_once(record.name, body, accept)
 
     def _at_once(self, name: str, body: bytes, accept: str, **component: str) -> Answer:
@@ -146,24 +158,26 @@ class Invoker:
         base = base_component(name)
         try:
             asked = json.loads(body)
-        except ValueError:  # the server says what is wrong with it
+        except (ValueError, RecursionError):  # the server says what is wrong with it
             return Addressed(body, base)
         if not isinstance(asked, dict):
             return Addressed(body, base)
-        components = []
+        names: dict[str, str] = {}
         for field in _USES:
             uses = asked.get(field)
             if not isinstance(uses, list):  # the server says what is wrong with it, of each use too
                 continue
             for number, use in enumerate(uses):
-                if isinstance(use, str):
-                    uses[number] = self._component_of(name, use)
-                    components.append(uses[number])
-                elif isinstance(use, dict) and isinstance(use.get("name"), str):
-                    use["name"] = self._component_of(name, use["name"])
-                    components.append(use["name"])
-        called = components[0] if len(components) == 1 else base
-        return Addressed(json.dumps(asked).encode(), called)
+                adapter = use.get("name") if isinstance(use, dict) else use
+                if not isinstance(adapter, str):
+                    continue
+                component = self._component_of(name, adapter)
+                names[component] = adapter
+                uses[number] = {**use, "name": component} if isinstance(use, dict) else component
+        called = base
+        if len(names) == 1:
+            (called,) = names
+        return Addressed(json.dumps(asked).encode(), called, names)
 
     def _component_of(self, name: str, adapter: str) -> str:
         """Return the newest component of an adapter that is in service; raises EndpointError without one."""
@@ -189,7 +203,7 @@ class Invoker:
 def _parsed(name: str, body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EndpointError(
             f"The request to the endpoint {name} is not JSON. Nothing was sent.",
             next_step=command("generate", "--help"),

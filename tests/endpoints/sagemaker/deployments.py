@@ -6,8 +6,10 @@ from typing import Any
 
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.digest import hash_file
+from orchestrator.contract.model_layout import files_sha256, weight_files
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.names import HostName, Mode
+from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
 
 REGION = "eu-west-1"
@@ -38,7 +40,8 @@ def publish_adapter(
     weights = folder / "pytorch_lora_weights.safetensors"
     weights.write_bytes(content)
     digest = hash_file(weights)
-    base = {"id": "builtin", "fingerprint": "f", "family": family}
+    fingerprint = files_sha256(BUILTIN_MODEL, weight_files(BUILTIN_MODEL)) if family == "sd" else "f"
+    base = {"id": "builtin", "fingerprint": fingerprint, "family": family}
     manifest: dict[str, Any] = {
         "kind": kind,
         "parts": ["unet"],

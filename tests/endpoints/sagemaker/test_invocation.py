@@ -67,6 +67,20 @@ def test_a_component_is_called_by_what_the_request_names(
         assert f'"{name}"'.encode() not in request.body, "the server knows components, and not our names"
 
 
+def test_an_answer_calls_adapters_by_their_own_names(host: SageMakerHost, called: Callable[[Mode], Wire]) -> None:
+    wire = called(Mode.COMPONENTS)
+
+    def told(request: Any) -> Any:
+        uses = json.loads(request.body)["adapters"]
+        return response(200, json.dumps({"adapters": uses}), **{"content-type": "application/json"})
+
+    wire.answer("InvokeEndpoint", told)
+    uses = [{"name": "dog", "weight": 0.5}, {"name": "cat", "weight": 1}]
+    answer = host.invoke("dogs", asked(*uses), "application/json")
+    assert json.loads(answer.content)["adapters"] == uses
+    wire.require_used()
+
+
 def test_an_adapter_that_an_endpoint_lacks_is_named(host: SageMakerHost, called: Callable[[Mode], Wire]) -> None:
     called(Mode.COMPONENTS)
     with pytest.raises(EndpointError, match='has no adapter "bird"'):

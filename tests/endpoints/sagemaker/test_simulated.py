@@ -12,6 +12,7 @@ from account import BUCKET, IMAGE, ROLE, furnish, use_default_session
 from click.testing import CliRunner
 from moto import mock_aws
 from sagemaker_simulator import STAND_IN, Image, SageMakerSimulator, in_process
+from sagemaker_simulator.hosting.faults import insufficient_capacity, serving_image_failure
 
 from orchestrator.cli import cli
 from orchestrator.endpoints.hosts import EndpointStatus
@@ -121,3 +122,38 @@ def test_what_no_server_accepts_is_refused_before_it_is_sent(
         host.wait_until_in_service("dogs", HOUR)
         with pytest.raises(EndpointError, match="SageMaker takes 6,291,456"):
             host.invoke("dogs", bytes(7 * 2**20), "image/png")
+
+
+def test_an_endpoint_without_capacity_fails_says_so_and_is_deleted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with account(settings, monkeypatch, STAND_IN) as simulator:
+        simulator.hosting.inject(insufficient_capacity())
+        host = host_of(simulator, settings)
+        host.deploy(host.plan(deployment()))
+        described = host.wait_until_in_service("dogs", HOUR)
+        assert described.status is EndpointStatus.FAILED
+        assert "--instance-type" in (described.next_step or ""), described.failure_reason
+        host.delete("dogs")
+        assert left(simulator) == []
+        assert simulator.hosting.faults == []
+
+
+def test_an_update_whose_server_never_serves_is_undone_and_says_why(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with account(settings, monkeypatch, STAND_IN) as simulator:
+        host = host_of(simulator, settings)
+        host.deploy(host.plan(deployment()))
+        before = host.wait_until_in_service("dogs", HOUR)
+        simulator.hosting.inject(serving_image_failure(), "dogs")
+        host.deploy(host.plan(deployment(slots=3)))
+        undone = host.wait_until_in_service("dogs", HOUR)
+        assert (before.failure_reason, undone.status) == (None, EndpointStatus.IN_SERVICE)
+        assert undone.failure_reason
+        assert host.deployment("dogs").slots == deployment().slots
+        host.deploy(host.plan(deployment(slots=3)))
+        assert host.wait_until_in_service("dogs", HOUR).failure_reason is None
+        assert host.deployment("dogs").slots == 3
+        host.delete("dogs")
+        assert left(simulator) == []
