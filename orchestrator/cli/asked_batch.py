@@ -167,7 +167,7 @@ class _Adapters:
             self.faults[name] = error.message.rstrip(".")
             return
         self.chosen[name] = chosen
-        self.usable[name] = BatchAdapter(name, chosen.folder, chosen.manifest)
+        self.usable[name] = BatchAdapter.of(name, chosen.folder, chosen.manifest)
 
     def of_other_bases(self) -> dict[str, str]:
         """Return why adapters cannot be used that were trained on another base model than the first."""

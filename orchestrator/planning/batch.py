@@ -35,11 +35,13 @@ class BatchAdapter(NamedTuple):
     folder: Path
     """Where its files are on this machine."""
     manifest: AdapterManifest
+    word: NewWord | None
+    """The word that a prompt has to hold; None when any prompt shows what was learned."""
 
-    @property
-    def word(self) -> NewWord | None:
-        """The word that a prompt has to hold; None when any prompt shows what was learned."""
-        return own_word(self.manifest)
+    @classmethod
+    def of(cls, name: str, folder: Path, manifest: AdapterManifest) -> "BatchAdapter":
+        """Return an adapter with its word."""
+        return cls(name, folder, manifest, own_word(manifest))
 
 
 class AskedLine(NamedTuple):
@@ -299,13 +301,9 @@ def check_texts(spec: JobSpec, batch: Batch) -> tuple[list[Problem], list[Proble
     cut_off: list[Problem] = []
     tokenizers = tokenizers_for(spec)
     for word, texts in batch.texts.items():
-        public = []
-        for where, text in texts.items():
-            if not holds_secret(text):  # it is refused elsewhere, and no message may repeat it
-                public.append((where, text))
-        lengths = length_problems(tokenizers, public, word)
-        refused += lengths.refused
-        cut_off += lengths.warnings
+        lengths = length_problems(tokenizers, texts.items(), word)
+        refused += _public(lengths.refused, texts)
+        cut_off += _public(lengths.warnings, texts)
     warnings = cut_off[:_MOST_WARNINGS]
     more = len(cut_off) - len(warnings)
     if more > 0:
@@ -322,3 +320,12 @@ def check_texts(spec: JobSpec, batch: Batch) -> tuple[list[Problem], list[Proble
         )
         warnings.append(lacks)
     return refused, warnings
+
+
+def _public(problems: Sequence[Problem], texts: Mapping[str, str]) -> list[Problem]:
+    """Return problems without those of texts that look like secrets: these are refused elsewhere, and not repeated."""
+    kept = []
+    for problem in problems:
+        if not holds_secret(texts[problem.where]):
+            kept.append(problem)
+    return kept

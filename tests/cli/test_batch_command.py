@@ -313,7 +313,7 @@ def test_prompts_that_show_little_are_warned_of_by_their_lines(run: Run, write: 
 @pytest.mark.usefixtures("monster")
 def test_a_secret_in_a_line_does_not_go_to_an_account(run: Run, write: Write) -> None:
     keys = "AKIAIOSFODNN7EXAMPLE wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-    file = write({"prompt": PROMPT}, {"prompt": PROMPT, "negative": keys})
+    file = write({"prompt": PROMPT}, {"prompt": PROMPT, "negative": f"{'red ' * 90}{keys}"})  # nor into a warning
     said = run("draw-batch", file, "--adapter", "monster", "--target", "sagemaker", "--dry-run")
     assert said.code == 2
     assert "line 2.negative: looks like" in said.errors

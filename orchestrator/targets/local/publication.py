@@ -59,8 +59,9 @@ def publish(source: Path, adapter: Path, job: JobFolder) -> None:
     made = made_by(job.request())
     damaged = _damage(source, _KINDS[made])
     if damaged:
+        verb = "are" if made is Made.IMAGES else "is"
         retry = command("jobs", "retry", job.name)
-        raise JobError(f"The {made} that it made cannot be used: {damaged}.", next_step=retry)
+        raise JobError(f"The {made} {verb} damaged: {damaged}.", next_step=retry)
     reserve(adapter, job)
     with scratch_folder(adapter.parent) as staging:
         copy = staging / "new"
