@@ -21,7 +21,7 @@ from benchmarks.serving.process import Server, body, served
 from benchmarks.serving.results import Figure, Found
 from orchestrator.contract.adapter import LORA_FILE, MANIFEST_FILE, AdapterManifest
 
-PASSES = 2
+PASSES = 3
 MARK = "code-ran"
 """Name of the file that code in an adapter would write."""
 _CODE = "import pathlib; pathlib.Path({path!r}).touch()"
@@ -75,7 +75,7 @@ def hostile(materials: Materials) -> Found:
             Figure(what="right requests that fail afterwards", value=said.failed, bar=0),
             Figure(what="code that ran", value=int(mark.exists()), bar=0),
             Figure(what="growth", value=grown[0], unit=" MiB", bar=GROWTH_BAR),
-            Figure(what="growth when all come again", value=grown[-1], unit=" MiB", bar=GROWTH_BAR),
+            Figure(what="growth when all come for the last time", value=grown[-1], unit=" MiB", bar=GROWTH_BAR),
         ),
         notes=(
             (
