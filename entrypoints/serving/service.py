@@ -166,12 +166,27 @@ class Service:
         controls = []
         for control, of_control, one in zip(wanted.controls, shown, served_networks, strict=True):
             network = require_network(control.network, one)
-            controls.append(
-                Control(network, of_control.condition, control.scale, control.start, control.end, of_control.mask)
+            steering = Control(
+                network,
+                of_control.condition,
+                control.scale,
+                control.start,
+                control.end,
+                of_control.mask,
             )
+            controls.append(steering)
             adapters.append(UsedAdapter(control.network, control.scale, one))
-        scheduler = getattr(diffusers, SCHEDULERS[wanted.scheduler]) if wanted.scheduler else None
-        return Prepared(wanted, adapters, list(words.values()), controls, begin, scheduler)
+        scheduler = None
+        if wanted.scheduler is not None:
+            scheduler = getattr(diffusers, SCHEDULERS[wanted.scheduler])
+        return Prepared(
+            wanted,
+            adapters,
+            list(words.values()),
+            controls,
+            begin,
+            scheduler,
+        )
 
     def describe(self, name: str, place: Path) -> Registered:
         """Return an adapter in a folder or an archive, by its manifest; raises TrainingError."""
