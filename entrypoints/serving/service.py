@@ -142,17 +142,26 @@ class Service:
 
         Raises UnknownAdapterError, and TrainingError for an adapter or a picture that cannot be used.
         """
-        found = [(use.name, use.weight, self._find(use.name)) for use in wanted.adapters]
-        found += [(name, 1.0, self._find(name)) for name in wanted.embeddings]
-        networks = [self._find(control.network) for control in wanted.controls]
-        for control, registered in zip(wanted.controls, networks, strict=True):
+        found = []
+        for use in wanted.adapters:
+            found.append((use.name, use.weight, self._find(use.name)))
+        for name in wanted.embeddings:
+            found.append((name, 1.0, self._find(name)))
+        networks = []
+        for control in wanted.controls:
+            registered = self._find(control.network)
             require_map(control)
             require_kind(control, registered.manifest)
+            networks.append(registered)
         # All are asked for before any is waited for.
-        coming = [self.read(registered) for _, _, registered in found]
-        coming_networks = [self.read(registered) for registered in networks]
-        served = await asyncio.gather(*coming)
-        served_networks = await asyncio.gather(*coming_networks)
+        coming = []
+        for _, _, registered in found:
+            coming.append(self.read(registered))
+        for registered in networks:
+            coming.append(self.read(registered))
+        everything = await asyncio.gather(*coming)
+        served = everything[: len(found)]
+        served_networks = everything[len(found) :]
         adapters = []
         words: dict[str, ServedWord] = {}
         for (name, weight, _), one in zip(found, served, strict=True):
@@ -197,14 +206,15 @@ class Service:
             raise unreadable(name, error) from error
 
     def read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
-        """Return the promise of an adapter in memory."""
+        """Return the promise of an adapter in memory; who gives up waiting takes it from nobody else who waits."""
         future = self.cache.get(registered.key, lambda: self._read(registered))
-        return asyncio.wrap_future(future)
+        return asyncio.shield(asyncio.wrap_future(future))
 
     def _find(self, name: str) -> Registered:
         registered = self.library.find(name)
         if registered is None:
-            raise UnknownAdapterError(name, [one.name for one in self.library.everything()])
+            known = [one.name for one in self.library.everything()]
+            raise UnknownAdapterError(name, known)
         return registered
 
     def _read(self, registered: Registered) -> ServedAdapter:

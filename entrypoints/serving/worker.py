@@ -315,7 +315,10 @@ class Worker:
         self.metrics.batch_images.observe(len(group))
         self.metrics.batch_adapters.observe(len(used))
         self.metrics.step_seconds.observe(seconds)
-        per_work = seconds / sum(running.order.size**2 for running in group)
+        pixels = 0
+        for running in group:
+            pixels += running.order.size**2
+        per_work = seconds / pixels
         old = self.seconds_per_work or per_work
         self.seconds_per_work = 0.9 * old + 0.1 * per_work
 
