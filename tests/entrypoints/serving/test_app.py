@@ -99,6 +99,11 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
     assert server.post("/invocations", body()).status_code == 401
     assert server.post("/invocations", body(), authorization="Bearer wrong").status_code == 401
     assert server.post("/invocations", body(), authorization="Bearer secret").status_code == 200
+    routes = {route.path for route in server.app.routes}
+    assert {"/ping", "/status", "/metrics", "/adapters", "/openapi.json"} <= routes
+    for path in routes - {"/ping"}:
+        answers = [server.ask(method, path) for method in ("GET", "POST", "DELETE")]
+        assert {answer.status_code for answer in answers} <= {401, 405}, path
     assert server.run(lambda client: client.get("/ping")).status_code == 200
 
 
