@@ -71,7 +71,7 @@ def port_of(order: ServerOrder) -> int:
 
 def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
     """Load the base model and make the server ready; a failure ends the server."""
-    from entrypoints.runtime.failures import failure_of
+    from entrypoints.runtime.failures import TrainingError, failure_of
 
     emit(Phase(name="loading"))
     libraries.quieten()
@@ -81,9 +81,9 @@ def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
         for name, place in order.adapters.items():
             service.library.put(service.describe(name, place))
     except Exception as error:  # noqa: BLE001 - it is told, and ends the server
-        failure = failure_of(error)
-        state.failure = failure.message if failure else f"{type(error).__name__}: {error}"
-        emit(Failed(kind=failure.kind if failure else "bug", message=state.failure))
+        failure = failure_of(error) or TrainingError("bug", f"{type(error).__name__}: {error}")
+        state.failure = failure.message
+        emit(Failed(kind=failure.kind, message=failure.message, next_step=failure.next_step))
         return
     worker.start()
     state.ready(service, worker)

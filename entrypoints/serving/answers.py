@@ -107,7 +107,15 @@ def describe(
         if one.warnings:
             image["warnings"] = list(one.warnings)
         images.append(image)
-    used = [{"name": use.name, "weight": use.weight, "sha256": use.served.sha256} for use in adapters]
+    used = []
+    for use in adapters:
+        used.append(
+            {
+                "name": use.name,
+                "weight": use.weight,
+                "sha256": use.served.sha256,
+            }
+        )
     return {"images": images, "adapters": used}
 
 

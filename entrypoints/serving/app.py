@@ -22,7 +22,7 @@ def make_app(state: State) -> FastAPI:
         title="orchestrator",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,  # its own route asks for no token
         dependencies=[Depends(require_token)],
     )
     app.state.server = state
@@ -34,6 +34,7 @@ def make_app(state: State) -> FastAPI:
     app.add_api_route("/readyz", ready, methods=["GET"])
     app.add_api_route("/status", status, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"])
+    app.add_api_route("/openapi.json", description, methods=["GET"], include_in_schema=False)
     add_drawing_routes(app)
     add_adapter_routes(app)
     return app
@@ -107,6 +108,11 @@ async def metrics(request: Request) -> Response:
     """Return all figures for Prometheus."""
     state = state_of(request)
     return Response(state.metrics.exposed(state), media_type=MEDIA_TYPE)
+
+
+async def description(request: Request) -> Response:
+    """Return what can be asked for, as OpenAPI."""
+    return JSONResponse(request.app.openapi())
 
 
 async def refusal(_: Request, error: Exception) -> Response:

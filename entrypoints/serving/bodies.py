@@ -209,15 +209,18 @@ def parse(content: bytes) -> Mapping[str, Any]:
 
 def is_flat(value: Any) -> bool:
     """Whether a JSON value is nested at most DEEPEST levels deep."""
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
                 below += one.values()
-            elif isinstance(one, list):
+            else:
                 below += one
-        level = [one for one in below if isinstance(one, dict | list)]
+        level = []
+        for one in below:
+            if isinstance(one, dict | list):
+                level.append(one)
         if not level:
             return True
     return False
@@ -255,7 +258,8 @@ def read_openai(content: bytes, defaults_of: DefaultsOf) -> Asked:
         if body.model and body.model != defaults_of(()).base_model:
             adapters.append({"name": body.model})
         generation = _generation([body.prompt], parameters, defaults_of, {"adapters": adapters})
-        return Asked(generation, OPENAI, image_format=(body.output_format or "png").upper())
+        kind = body.output_format or "png"
+        return Asked(generation, OPENAI, image_format=kind.upper())
     except ValidationError as error:
         raise BodyError(list(problems_of(error))) from error
 
@@ -293,12 +297,15 @@ def _of_own(body: OwnBody, defaults_of: DefaultsOf) -> Asked:
         "image": body.image,
         "mask": body.mask,
     }
-    return Asked(_generation(prompts, body.parameters, defaults_of, more), OWN, body.stream)
+    generation = _generation(prompts, within, defaults_of, more)
+    return Asked(generation, OWN, body.stream)
 
 
 def _of_jumpstart(body: JumpStartBody, defaults_of: DefaultsOf) -> Asked:
     values = body.model_dump(exclude={"prompt", "batch_size"}, exclude_none=True)
-    return Asked(_generation([body.prompt], Parameters(**values), defaults_of, {}), JUMPSTART)
+    parameters = Parameters(**values)
+    generation = _generation([body.prompt], parameters, defaults_of, {})
+    return Asked(generation, JUMPSTART)
 
 
 def _generation(
@@ -315,7 +322,10 @@ def _generation(
     first = parameters.seed
     if first is None:
         first = secrets.randbelow(MAX_SEED)
-    seeds = [(first + number) % (MAX_SEED + 1) for number in range(parameters.num_images_per_prompt)]
+    seeds = []
+    for number in range(parameters.num_images_per_prompt):
+        seed = (first + number) % (MAX_SEED + 1)
+        seeds.append(seed)
     defaults = defaults_of(names_in(more.get("adapters", ())))
     values: dict[str, Any] = {
         "prompts": prompts,

@@ -49,7 +49,8 @@ class FairQueue(Generic[Item]):
         """
         passed_over = 0
         while self._lines and passed_over < len(self._lines):
-            flow, line = next(iter(self._lines.items()))
+            flow = next(iter(self._lines))
+            line = self._lines[flow]
             item, cost = line.items[0]
             if not fits(item):
                 self._lines.move_to_end(flow)
@@ -65,7 +66,9 @@ class FairQueue(Generic[Item]):
             line.saved -= cost
             if not line.items:
                 del self._lines[flow]  # who has nothing to do saves nothing
-            elif line.saved < line.items[0][1]:
+                return item
+            _, next_cost = line.items[0]
+            if line.saved < next_cost:
                 self._lines.move_to_end(flow)
             return item
         return None
@@ -74,8 +77,13 @@ class FairQueue(Generic[Item]):
         """Take out every request that is gone and return them."""
         removed: list[Item] = []
         for flow, line in list(self._lines.items()):
-            removed += [item for item, _ in line.items if is_gone(item)]
-            line.items = deque(entry for entry in line.items if not is_gone(entry[0]))
-            if not line.items:
+            kept: deque[tuple[Item, float]] = deque()
+            for item, cost in line.items:
+                if is_gone(item):
+                    removed.append(item)
+                else:
+                    kept.append((item, cost))
+            line.items = kept
+            if not kept:
                 del self._lines[flow]
         return removed

@@ -52,15 +52,17 @@ class SlotTable:
         Adapters that would not fit into an empty table are said to fit: `hold` refuses them with a reason.
         """
         wanted: dict[int, int] = {}
-        for sha256, weights in adapters.items():
+        for weights in adapters.values():
             if weights is not None:
-                rank = self._residents[sha256].slot.rank if sha256 in self._residents else slot_rank(weights)
+                rank = slot_rank(weights)
                 wanted[rank] = wanted.get(rank, 0) + 1
         for rank, count in wanted.items():
             held = 0
             for resident in self._residents.values():
+                is_of_rank = resident.slot.rank == rank
                 is_other = resident.sha256 not in adapters
-                held += resident.slot.rank == rank and is_other and resident.holders > 0
+                if is_of_rank and is_other and resident.holders:
+                    held += 1
             if held and held + count > self._slots.get(rank, self.slots):
                 return False
         return True

@@ -141,12 +141,16 @@ def start(
     shape = (1, base.denoiser.config.in_channels, side, side)
     begin = request.begin
     if begin is None:
-        latents = torch.randn(shape, generator=generator).to(base.device) * scheduler.init_noise_sigma
+        noise = torch.randn(shape, generator=generator).to(base.device)
+        latents = noise * scheduler.init_noise_sigma
         return Sample(request, scheduler, scheduler.timesteps, options, latents)
     (moments,) = base.encode_images([begin.picture])
-    kept = (moments[0] + moments[1] * torch.randn(shape[1:], generator=generator).to(base.device)).unsqueeze(0)
+    mean, deviation = moments
+    drawn = torch.randn(shape[1:], generator=generator).to(base.device)
+    kept = (mean + deviation * drawn).unsqueeze(0)
     noise = torch.randn(shape, generator=generator).to(base.device)
-    skipped = request.steps - max(1, min(request.steps, int(request.steps * begin.strength)))
+    taken = int(request.steps * begin.strength)
+    skipped = request.steps - max(1, min(request.steps, taken))
     first = skipped * scheduler.order
     times = scheduler.timesteps[first:]
     if hasattr(scheduler, "set_begin_index"):  # those that count their steps

@@ -165,17 +165,26 @@ class Service:
 
         Raises UnknownAdapterError, and TrainingError for an adapter or a picture that cannot be used.
         """
-        found = [(use.name, use.weight, self._find(use.name)) for use in wanted.adapters]
-        found += [(name, 1.0, self._find(name)) for name in wanted.embeddings]
-        networks = [self._find(control.network) for control in wanted.controls]
-        for control, registered in zip(wanted.controls, networks, strict=True):
+        found = []
+        for use in wanted.adapters:
+            found.append((use.name, use.weight, self._find(use.name)))
+        for name in wanted.embeddings:
+            found.append((name, 1.0, self._find(name)))
+        networks = []
+        for control in wanted.controls:
+            registered = self._find(control.network)
             require_map(control)
             require_kind(control, registered.manifest)
+            networks.append(registered)
         # All are asked for before any is waited for.
-        coming = [self.read(registered) for _, _, registered in found]
-        coming_networks = [self.read(registered) for registered in networks]
-        served = await asyncio.gather(*coming)
-        served_networks = await asyncio.gather(*coming_networks)
+        coming = []
+        for _, _, registered in found:
+            coming.append(self.read(registered))
+        for registered in networks:
+            coming.append(self.read(registered))
+        everything = await asyncio.gather(*coming)
+        served = everything[: len(found)]
+        served_networks = everything[len(found) :]
         adapters = []
         words: dict[str, ServedWord] = {}
         for (name, weight, _), one in zip(found, served, strict=True):
@@ -189,12 +198,27 @@ class Service:
         controls = []
         for control, of_control, one in zip(wanted.controls, shown, served_networks, strict=True):
             network = require_network(control.network, one)
-            controls.append(
-                Control(network, of_control.condition, control.scale, control.start, control.end, of_control.mask)
+            steering = Control(
+                network,
+                of_control.condition,
+                control.scale,
+                control.start,
+                control.end,
+                of_control.mask,
             )
+            controls.append(steering)
             adapters.append(UsedAdapter(control.network, control.scale, one))
-        scheduler = getattr(diffusers, SCHEDULERS[wanted.scheduler]) if wanted.scheduler else None
-        return Prepared(wanted, adapters, list(words.values()), controls, begin, scheduler)
+        scheduler = None
+        if wanted.scheduler is not None:
+            scheduler = getattr(diffusers, SCHEDULERS[wanted.scheduler])
+        return Prepared(
+            wanted,
+            adapters,
+            list(words.values()),
+            controls,
+            begin,
+            scheduler,
+        )
 
     def describe(self, name: str, place: Path) -> Registered:
         """Return an adapter in a folder or an archive, by its manifest; raises TrainingError."""
@@ -205,14 +229,15 @@ class Service:
             raise unreadable(name, error) from error
 
     def read(self, registered: Registered) -> "asyncio.Future[ServedAdapter]":
-        """Return the promise of an adapter in memory."""
+        """Return the promise of an adapter in memory; who gives up waiting takes it from nobody else who waits."""
         future = self.cache.get(registered.key, lambda: self._read(registered))
-        return asyncio.wrap_future(future)
+        return asyncio.shield(asyncio.wrap_future(future))
 
     def _find(self, name: str) -> Registered:
         registered = self.library.find(name)
         if registered is None:
-            raise UnknownAdapterError(name, [one.name for one in self.library.everything()])
+            known = [one.name for one in self.library.everything()]
+            raise UnknownAdapterError(name, known)
         return registered
 
     def _read(self, registered: Registered) -> ServedAdapter:

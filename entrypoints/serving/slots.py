@@ -84,27 +84,28 @@ def passes_of(uses: Sequence[Sequence[SlotUse]], device: torch.device) -> list[P
             rank = use.slot.rank
             number = counts.get(rank, 0)
             counts[rank] = number + 1
-            entries.setdefault((rank, number), []).append((row, use))
+            of_pass = entries.setdefault((rank, number), [])
+            of_pass.append((row, use))
     passes = []
     for (rank, _), found in entries.items():
         places = []
-        acting = []
+        indices = []
+        strengths = []
         for row, use in found:
             places.append(row)
-            acting.append(use)
+            indices.append(use.slot.index)
+            strengths.append(use.weight)
         rows = None
         if len(found) < len(uses):
             rows = torch.tensor(places, device=device)
-        if len(set(acting)) == 1:
-            acting = acting[:1]
-        indices = []
-        strengths = []
-        for use in acting:
-            indices.append(use.slot.index)
-            strengths.append(use.weight)
+        acting = {use for _, use in found}
+        if len(acting) == 1:  # one for all rows
+            del indices[1:]
+            del strengths[1:]
         slots = torch.tensor(indices, device=device)
-        weights = torch.tensor(strengths, device=device).view(-1, 1, 1)
-        passes.append(Pass(rank, rows, slots, weights))
+        weights = torch.tensor(strengths, device=device)
+        one = Pass(rank, rows, slots, weights.view(-1, 1, 1))
+        passes.append(one)
     return passes
 
 
@@ -123,8 +124,9 @@ class Stack:
         """Return A and w B of each slot of a pass."""
         if self.gathered is None or self.gathered[0] is not one:
             a = self.a.index_select(0, one.slots)
-            b = self.b.index_select(0, one.slots) * one.weights.to(self.b.dtype)
-            self.gathered = (one, a, b)
+            b = self.b.index_select(0, one.slots)
+            weights = one.weights.to(b.dtype)
+            self.gathered = (one, a, b * weights)
         _, a, b = self.gathered
         return a, b
 
@@ -180,12 +182,14 @@ class SlotLayer(nn.Module):
             stack = self._empty_stack(slot.rank, slots)
             self.stacks[slot.rank] = stack
         stack.gathered = None
-        stack.a[slot.index].zero_()
-        stack.b[slot.index].zero_()
+        a = stack.a[slot.index]
+        b = stack.b[slot.index]
+        a.zero_()
+        b.zero_()
         if pair is not None:
             rank = len(pair.a)
-            stack.a[slot.index, :rank].copy_(pair.a)
-            stack.b[slot.index, :, :rank].copy_(pair.b)
+            a[:rank].copy_(pair.a)
+            b[:, :rank].copy_(pair.b)
 
     def _empty_stack(self, rank: int, slots: int) -> Stack:
         weight = self.layer.weight

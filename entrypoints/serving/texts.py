@@ -38,6 +38,12 @@ class ServedWord(NamedTuple):
     rows: Mapping[str, Tensor]
     """(vectors, width) for each text encoder."""
 
+    @property
+    def vectors(self) -> int:
+        """Tokens that it is."""
+        first, *_ = self.rows.values()
+        return len(first)
+
 
 @dataclass(frozen=True)
 class TextRequest:
@@ -78,8 +84,10 @@ class WordRows(nn.Module):
         if self.rows is None:
             return self.known(ids)
         is_new = ids >= self.first
-        known = self.known(ids.masked_fill(is_new, 0))
-        new = nn.functional.embedding((ids - self.first).clamp(min=0), self.rows.to(known))
+        known_ids = ids.masked_fill(is_new, 0)
+        known = self.known(known_ids)
+        places = (ids - self.first).clamp(min=0)
+        new = nn.functional.embedding(places, self.rows.to(known))
         return torch.where(is_new.unsqueeze(-1), new, known)
 
 
@@ -90,9 +98,12 @@ class TextReader:
         self.base = base
         self.encoders = encoders
         self.embeddings: dict[str, WordRows] = {}
-        for (part, encoder), tokenizer in zip(base.text_encoders.items(), base.tokenizers, strict=True):
-            self.embeddings[part] = WordRows(encoder.get_input_embeddings(), len(tokenizer))
-            encoder.set_input_embeddings(self.embeddings[part])
+        for part, tokenizer in zip(base.text_encoders, base.tokenizers, strict=True):
+            encoder = base.text_encoders[part]
+            own = encoder.get_input_embeddings()
+            embedding = WordRows(own, len(tokenizer))
+            encoder.set_input_embeddings(embedding)
+            self.embeddings[part] = embedding
         self._kept: OrderedDict[tuple[Any, ...], Conditions] = OrderedDict()
         self._readers: OrderedDict[tuple[tuple[str, int], ...], BaseModel] = OrderedDict()
 
@@ -115,22 +126,29 @@ class TextReader:
         texts = [("inputs", request.prompt)]
         if request.negative is not None and request.guided:
             texts.append(("negative_prompt", request.negative))
-        words = [NewWord(word.word, len(next(iter(word.rows.values())))) for word in request.words]
-        warnings: set[str] = set()
+        words: list[NewWord | None] = []
+        for word in request.words:
+            words.append(NewWord(word.word, word.vectors))
+        tokenizers = tokenizers_of(self.base)
+        warnings = set()
         for new_word in words or [None]:
-            found = length_problems(tokenizers_of(self.base), texts, new_word)
+            found = length_problems(tokenizers, texts, new_word)
             for problem in found.refused:
-                raise TrainingError("prompt", f"{problem.where} {problem.what}", problem.fix)
-            warnings |= {problem.render() for problem in found.warnings}
+                message = f"{problem.where} {problem.what}"
+                raise TrainingError("prompt", message, problem.fix)
+            for problem in found.warnings:
+                warnings.add(problem.render())
         return sorted(warnings)
 
     def _encode(self, request: TextRequest) -> Conditions:
         reader = self._reader(request.words)
-        prompt, negative = request.prompt, request.negative
+        prompt = request.prompt
+        negative = request.negative
         for word in request.words:  # in any other spelling it would not be read as the word
-            new_word = NewWord(word.word, 1)
+            new_word = NewWord(word.word, word.vectors)
             prompt = with_word(prompt, new_word)
-            negative = None if negative is None else with_word(negative, new_word)
+            if negative is not None:
+                negative = with_word(negative, new_word)
         for network in self.encoders.values():
             network.routing.set_all(request.slots, self.base.device)
         for part, embedding in self.embeddings.items():
@@ -150,10 +168,11 @@ class TextReader:
         """Return the base model with tokenizers that know some words; its networks are those of the base model."""
         if not words:
             return self.base
-        key = tuple((word.word, len(next(iter(word.rows.values())))) for word in words)
+        key = tuple((word.word, word.vectors) for word in words)
         if key not in self._readers:
+            names = self.base.family.tokenizers
             pipeline = copy(self.base.pipeline)
-            for name, tokenizer in zip(self.base.family.tokenizers, self.base.tokenizers, strict=True):
+            for name, tokenizer in zip(names, self.base.tokenizers, strict=True):
                 own = deepcopy(tokenizer)
                 for word, vectors in key:
                     self._teach(own, word, vectors)

@@ -24,6 +24,8 @@ from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
 
 IDLE_SECONDS = 0.5
 """Between two looks for orders that nobody waits for any more, while there is nothing to draw."""
+PATIENCE_SECONDS = 5.0
+"""That an image may wait for rows or slots which others take in turn, before these wait for it."""
 QUANTUM = 8 * 64 * 64 * 20
 """Pixels times steps that an adapter's requests may cost in a turn: those of eight small images."""
 
@@ -129,6 +131,7 @@ class Worker:
         """When the thread was last seen alive."""
         self._queue: FairQueue[ImageOrder] = FairQueue(QUANTUM)
         self._running: OrderedDict[int, list[_Running]] = OrderedDict()  # by side; the next one to step comes first
+        self._first: ImageOrder | None = None  # that has waited so long that no other may begin before it
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="drawing", daemon=True)
@@ -186,6 +189,8 @@ class Worker:
         with self._changed:
             gone = self._queue.remove(lambda image: end_of(image, now) is not None)
         for image in gone:
+            if image is self._first:
+                self._first = None
             image.done(end_of(image, now) or Cancelled())
         for group in list(self._running.values()):
             for running in list(group):
@@ -200,6 +205,7 @@ class Worker:
                 image = self._queue.take(self._fits)
             if image is None:
                 return
+            self._first = None
             try:
                 running = self._begin(image)
             except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
@@ -208,12 +214,29 @@ class Worker:
             self._running.setdefault(image.size, []).append(running)
 
     def _fits(self, image: ImageOrder) -> bool:
-        group = self._running.get(image.size, [])
-        taken = sum(running.sample.rows for running in group)
-        asked = 2 if image.is_guided else 1
-        if group and taken + asked > self.rows(image.size):
+        """Whether an image can begin now; no other may when one has waited too long for rows or slots to be free."""
+        if self._first is not None and image is not self._first:
             return False
-        return self.slots.could_hold({adapter.key: adapter.weights for adapter, _ in image.adapters})
+        if self._has_rows(image) and self._has_slots(image):
+            return True
+        if time.monotonic() - image.ordered >= PATIENCE_SECONDS:
+            self._first = image
+        return False
+
+    def _has_rows(self, image: ImageOrder) -> bool:
+        group = self._running.get(image.size, [])
+        if not group:
+            return True
+        rows = 2 if image.is_guided else 1
+        for running in group:
+            rows += running.sample.rows
+        return rows <= self.rows(image.size)
+
+    def _has_slots(self, image: ImageOrder) -> bool:
+        wanted: dict[str, LowRankWeights | None] = {}
+        for adapter, _ in image.adapters:
+            wanted[adapter.key] = adapter.weights
+        return self.slots.could_hold(wanted)
 
     def _begin(self, image: ImageOrder) -> _Running:
         residents: list[Resident] = []
@@ -225,8 +248,15 @@ class Worker:
                 resident = self._hold(adapter.key, adapter.weights)
                 residents.append(resident)
                 uses.append(SlotUse(resident.slot, weight))
-            hashes = tuple((adapter.key, weight) for adapter, weight in image.adapters)
-            text = TextRequest(image.prompt, image.negative, image.is_guided, tuple(image.words), tuple(uses), hashes)
+            used = tuple((adapter.key, weight) for adapter, weight in image.adapters)
+            text = TextRequest(
+                image.prompt,
+                image.negative,
+                image.is_guided,
+                tuple(image.words),
+                tuple(uses),
+                used,
+            )
             warnings = self.reader.warnings(text)
             request = SampleRequest(
                 self.reader.conditions(text),
@@ -285,7 +315,10 @@ class Worker:
         self.metrics.batch_images.observe(len(group))
         self.metrics.batch_adapters.observe(len(used))
         self.metrics.step_seconds.observe(seconds)
-        per_work = seconds / sum(running.order.size**2 for running in group)
+        pixels = 0
+        for running in group:
+            pixels += running.order.size**2
+        per_work = seconds / pixels
         old = self.seconds_per_work or per_work
         self.seconds_per_work = 0.9 * old + 0.1 * per_work
 

@@ -18,6 +18,7 @@ from sagemaker_simulator import SageMakerSimulator, SimulatorServer, faults, in_
 from orchestrator import __version__, errors
 from orchestrator.aws.client import Aws
 from orchestrator.cli import cli
+from orchestrator.contract.bundle import BundleKind, bundle_files
 from orchestrator.contract.digest import hash_files
 from orchestrator.infra import training_image as images
 from orchestrator.resources import ENTRYPOINTS, PACKAGE, TRAINING_IMAGE
@@ -320,11 +321,9 @@ def pinned() -> set[str]:
 
 
 def test_the_image_has_everything_the_code_of_a_job_imports() -> None:
-    folders = [ENTRYPOINTS, PACKAGE / "contract"]
     imported = {
         name.partition(".")[0]
-        for folder in folders
-        for path in folder.rglob("*.py")
+        for path in bundle_files(BundleKind.TRAINING, PACKAGE, ENTRYPOINTS).values()
         for node in ast.walk(ast.parse(path.read_text()))
         for name in _imported(node)
     }

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,26 @@ def test_archives_make_room_on_disk_and_are_unpacked_again_when_asked_for(server
     server.state.service.cache._held.clear()
     drawn_with(server, "dog")
     assert (disk.reads, disk.evictions) == (4, 2)
+
+
+def test_an_adapter_that_many_ask_for_is_read_once_and_who_gives_up_takes_it_from_nobody(server: Server) -> None:
+    service = server.state.service
+    registered = service.library.find("dog")
+    assert registered is not None
+    busy = threading.Event()
+    for _ in range(2):  # all readers
+        service.cache.readers.submit(busy.wait)
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        gives_up = service.read(registered)
+        asked = [
+            asyncio.create_task(client.post("/invocations", json=body(adapters=[{"name": "dog"}]))) for _ in range(4)
+        ]
+        await until(lambda: service.cache.hits == 4)
+        gives_up.cancel()
+        await asyncio.sleep(0)
+        busy.set()
+        return await asyncio.gather(*asked)
+
+    assert all(images_of(answer) for answer in server.run(together))
+    assert service.cache.reads == 1

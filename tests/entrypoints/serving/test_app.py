@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import tiny
 from asked_app import ROUNDED, Server, body, far, images_of, until
 from PIL import Image
 
+from entrypoints.serving import worker
 from entrypoints.serving.drawing_routes import ADAPTER_HEADER
 from entrypoints.serving.state import State
 from orchestrator.contract.adapter import AdapterManifest
@@ -117,6 +119,11 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
     assert server.post("/invocations", body()).status_code == 401
     assert server.post("/invocations", body(), authorization="Bearer wrong").status_code == 401
     assert server.post("/invocations", body(), authorization="Bearer secret").status_code == 200
+    routes = {route.path for route in server.app.routes}
+    assert {"/ping", "/status", "/metrics", "/adapters", "/openapi.json"} <= routes
+    for path in routes - {"/ping"}:
+        answers = [server.ask(method, path) for method in ("GET", "POST", "DELETE")]
+        assert {answer.status_code for answer in answers} <= {401, 405}, path
     assert server.run(lambda client: client.get("/ping")).status_code == 200
 
 
@@ -176,3 +183,31 @@ def test_images_wait_while_the_slots_are_held_by_others_and_none_is_refused(serv
     both = server.post("/invocations", body(adapters=[{"name": "dog"}, {"name": "ink"}]))
     assert both.status_code == 507
     assert "by this request alone" in both.json()["error"]["message"]
+
+
+def test_who_needs_more_slots_than_are_free_is_not_kept_waiting_by_those_who_need_fewer(
+    server: Server, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.0)
+    shutil.copytree(finished / "sea", server.state.root / "sea")
+    assert server.post("/adapters", {"name": "sea", "src": "sea"}).status_code == 200
+    server.state.drawing.slots.slots = 2
+    ended: list[str] = []
+
+    async def ask(client: httpx.AsyncClient, steps: int, *names: str) -> None:
+        adapters = [{"name": name} for name in names]
+        parameters = {"seed": 1, "num_inference_steps": steps}
+        images_of(await client.post("/invocations", json=body(adapters=adapters, parameters=parameters)))
+        ended.append("+".join(names))
+
+    async def calls(client: httpx.AsyncClient) -> None:
+        drawing = server.state.drawing
+        first = asyncio.create_task(ask(client, 60, "sea"))
+        await until(lambda: drawing.drawing)
+        both = asyncio.create_task(ask(client, 2, "dog", "ink"))
+        await until(lambda: drawing.waiting)
+        again = asyncio.create_task(ask(client, 2, "sea"))  # its slot is there already
+        await asyncio.gather(first, both, again)
+
+    server.run(calls)
+    assert ended == ["sea", "dog+ink", "sea"]

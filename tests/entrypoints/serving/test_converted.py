@@ -100,6 +100,19 @@ def test_a_relative_of_lora_draws_in_a_slot_what_it_draws_in_the_base_model(
     assert adapter.has_strength == (kind in ("lokr", "loha"))
 
 
+@pytest.mark.parametrize("kind", ["dora", "lokr"])
+def test_convolutions_are_converted_too(base_folder: Path, tmp_path: Path, kind: str) -> None:
+    manifest = written(tmp_path / "a", base_folder, kind, targets="all")
+    merged = fresh(base_folder)
+    load_adapter(merged, tmp_path / "a")
+    expected = picture(merged, None)
+    base = fresh(base_folder)
+    adapter = read_adapter(base, tmp_path / "a", manifest)
+    assert adapter.weights is not None
+    assert any(pair.a.ndim == 4 for pair in adapter.weights.parts["unet"].values())
+    assert far(picture(base, adapter), expected) <= CLOSE
+
+
 def test_what_has_a_strength_draws_at_half_of_it_what_it_draws_in_the_base_model(
     base_folder: Path, tmp_path: Path
 ) -> None:
