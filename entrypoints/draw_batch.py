@@ -109,7 +109,11 @@ def run(environment: Environment, stop: StopFlag) -> None:
     publish(environment, hosts, workers)
 
 
-def draw_together(environment: Environment, workers: Sequence[Worker], stop: StopFlag) -> None:
+def draw_together(
+    environment: Environment,
+    workers: Sequence[Worker],
+    stop: StopFlag,
+) -> None:
     """Have workers draw, each in a process of its own. One that is killed ends no other, and is started again.
 
     Raises Stopped when they were asked to end, and TrainingError when one has failed, or is killed again before any
@@ -230,7 +234,12 @@ def draw_share(environment: Environment, worker: Worker, stop: StopFlag) -> None
 class Progress:
     """Tells how many images of a host are drawn, by all of its workers: the first one of all tells it."""
 
-    def __init__(self, folder: Path, batches: Sequence[Sequence[Sample]], worker: Worker) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batches: Sequence[Sequence[Sample]],
+        worker: Worker,
+    ) -> None:
         self.folder = folder
         self.worker = worker
         self.names: set[str] = set()
@@ -259,7 +268,11 @@ class Progress:
             emit(Item(done=done, of=len(self.names)))
 
 
-def _drawn(base: "BaseModel", batch: Sequence[Sample], stop: StopFlag) -> "list[Image.Image]":
+def _drawn(
+    base: "BaseModel",
+    batch: Sequence[Sample],
+    stop: StopFlag,
+) -> "list[Image.Image]":
     """Draw a batch by a base model that has its adapters."""
     from entrypoints.models.sampling import Drawing, DrawRequest, draw_batch
 
@@ -366,7 +379,11 @@ def _base_folder(environment: Environment, settings: BatchDrawing) -> tuple[Path
     return fetch_pinned(settings.base_model, settings.base_revision, environment.checkpoints)
 
 
-def _load(environment: Environment, settings: BatchDrawing, device: "torch.device") -> "BaseModel":
+def _load(
+    environment: Environment,
+    settings: BatchDrawing,
+    device: "torch.device",
+) -> "BaseModel":
     """Load the base model, without any adapter."""
     from entrypoints.models.loading import load_base_model
 

@@ -56,7 +56,12 @@ def serve(order: ServerOrder, unpacked: Path) -> int:
     from entrypoints.serving.state import State
 
     state = State(order.root, order.token, order.most_waiting, order.deadline_seconds)
-    loading = threading.Thread(target=load, args=(order, state, unpacked), name="loading", daemon=True)
+    loading = threading.Thread(
+        target=load,
+        args=(order, state, unpacked),
+        name="loading",
+        daemon=True,
+    )
     loading.start()
     asyncio.run(listen(state, order.host, port_of(order)))
     if state.worker is not None:

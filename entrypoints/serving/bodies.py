@@ -199,11 +199,35 @@ def parse(content: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BodyError([Problem(where="body", what=f"is no JSON: {error}", fix="send a JSON object")]) from error
+        raise BodyError(
+            [
+                Problem(
+                    where="body",
+                    what=f"is no JSON: {error}",
+                    fix="send a JSON object",
+                )
+            ]
+        ) from error
     if not isinstance(value, dict):
-        raise BodyError([Problem(where="body", what="is no JSON object", fix='send {"inputs": "what to draw"}')])
+        raise BodyError(
+            [
+                Problem(
+                    where="body",
+                    what="is no JSON object",
+                    fix='send {"inputs": "what to draw"}',
+                )
+            ]
+        )
     if not is_flat(value):
-        raise BodyError([Problem(where="body", what=f"is nested more than {DEEPEST} levels deep", fix="flatten it")])
+        raise BodyError(
+            [
+                Problem(
+                    where="body",
+                    what=f"is nested more than {DEEPEST} levels deep",
+                    fix="flatten it",
+                )
+            ]
+        )
     return value
 
 
@@ -318,7 +342,15 @@ def _generation(
     width, height = parameters.width, parameters.height
     if width is not None and height is not None and width != height:
         fix = f"ask for {width}x{width}"
-        raise BodyError([Problem(where="height", what="is not the width, and images are square", fix=fix)])
+        raise BodyError(
+            [
+                Problem(
+                    where="height",
+                    what="is not the width, and images are square",
+                    fix=fix,
+                )
+            ]
+        )
     first = parameters.seed
     if first is None:
         first = secrets.randbelow(MAX_SEED)

@@ -115,7 +115,11 @@ async def answered(
             "ask for fewer or smaller images",
         )
     state.require_room(images)
-    admission: Admission | None = Admission(state, images, float(images * wanted.size**2 * wanted.steps))
+    admission: Admission | None = Admission(
+        state,
+        images,
+        float(images * wanted.size**2 * wanted.steps),
+    )
     try:
         drawing = await Drawing.begun(request, state, asked)
         if media_type == EVENTS:
@@ -208,7 +212,13 @@ class Drawing:
         self.state.drawn += len(drawn)
         self.state.metrics.images.inc(len(drawn))
         try:
-            return await asyncio.to_thread(answer, self.asked, self.prepared.adapters, drawn, media_type)
+            return await asyncio.to_thread(
+                answer,
+                self.asked,
+                self.prepared.adapters,
+                drawn,
+                media_type,
+            )
         except ValueError as error:
             raise Refused(406, str(error)) from error
 
@@ -242,12 +252,21 @@ class Drawing:
         for future in self.futures:
             future.cancel()
 
-    def _reason(self, watcher: "asyncio.Task[None]", closing: "asyncio.Future[None]") -> Refused:
+    def _reason(
+        self,
+        watcher: "asyncio.Task[None]",
+        closing: "asyncio.Future[None]",
+    ) -> Refused:
         """Return why a request is given up."""
         if watcher.done():
             return Refused(499, "Nobody waits for the answer.")
         if closing.done():
-            return Refused(503, "The server ended before all was drawn.", "send it again", {"Retry-After": "5"})
+            return Refused(
+                503,
+                "The server ended before all was drawn.",
+                "send it again",
+                {"Retry-After": "5"},
+            )
         return late()
 
     def _done(self, number: int, result: Drawn | Exception) -> None:

@@ -90,16 +90,40 @@ class _Observed(Collector):
         state = self.state
         worker = state.worker
         yield GaugeMetricFamily(_PREFIX + "queue_images", "Images that wait.", state.waiting)
-        yield GaugeMetricFamily(_PREFIX + "admitted_requests", "Requests that are being answered.", state.admitted)
+        yield GaugeMetricFamily(
+            _PREFIX + "admitted_requests",
+            "Requests that are being answered.",
+            state.admitted,
+        )
         if worker is None:
             return
         service = state.service
-        yield GaugeMetricFamily(_PREFIX + "drawing_images", "Images that are drawn.", worker.drawing)
-        yield GaugeMetricFamily(_PREFIX + "adapters", "Adapters that are known.", len(service.library))
+        yield GaugeMetricFamily(
+            _PREFIX + "drawing_images",
+            "Images that are drawn.",
+            worker.drawing,
+        )
+        yield GaugeMetricFamily(
+            _PREFIX + "adapters",
+            "Adapters that are known.",
+            len(service.library),
+        )
         tiers = {"slot": worker.slots, "memory": service.cache, "disk": service.disk}
-        hits = CounterMetricFamily(_PREFIX + "adapter_hits", "Adapters that were found.", labels=["tier"])
-        reads = CounterMetricFamily(_PREFIX + "adapter_reads", "Adapters that were brought in.", labels=["tier"])
-        evictions = CounterMetricFamily(_PREFIX + "evictions", "Adapters that made room.", labels=["tier"])
+        hits = CounterMetricFamily(
+            _PREFIX + "adapter_hits",
+            "Adapters that were found.",
+            labels=["tier"],
+        )
+        reads = CounterMetricFamily(
+            _PREFIX + "adapter_reads",
+            "Adapters that were brought in.",
+            labels=["tier"],
+        )
+        evictions = CounterMetricFamily(
+            _PREFIX + "evictions",
+            "Adapters that made room.",
+            labels=["tier"],
+        )
         for name, tier in tiers.items():
             hits.add_metric([name], tier.hits)
             reads.add_metric([name], tier.reads)

@@ -348,7 +348,11 @@ class Worker:
             result = error
         self._end(running, result)
 
-    def _show(self, running: _Running, preview: Callable[[int, Image.Image], None]) -> None:
+    def _show(
+        self,
+        running: _Running,
+        preview: Callable[[int, Image.Image], None],
+    ) -> None:
         """Hand over how an image looks by now."""
         try:
             preview(running.sample.step, self.engine.decode(running.sample))

@@ -7,7 +7,12 @@ from orchestrator.endpoints.deployment import Lease
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
-def why_expired(lease: Lease, created: datetime, last_used: datetime | None, now: datetime) -> str | None:
+def why_expired(
+    lease: Lease,
+    created: datetime,
+    last_used: datetime | None,
+    now: datetime,
+) -> str | None:
     """Return why an endpoint may be deleted; None while its lease lasts.
 
     `last_used` is None where that is not known: nobody may call an endpoint idle that does not say so.

@@ -10,7 +10,11 @@ from orchestrator.errors import EndpointError
 _NOT_FOUND = 404
 
 
-def change_adapters(endpoint: EndpointFolder, server: ServerFolder, wanted: Served) -> None:
+def change_adapters(
+    endpoint: EndpointFolder,
+    server: ServerFolder,
+    wanted: Served,
+) -> None:
     """Have a server learn and forget adapters until it has those that are wanted; idempotent.
 
     The server is asked what it has: a command may have been killed before it wrote down what it changed. Raises

@@ -120,7 +120,12 @@ class ServerCalls:
         """Return the error for an answer: the server's own words, and what it says to do next."""
         message = f"it answers with the status {status}"
         next_step = command("endpoints", "show", self.name)
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # it is not one of ours that answers
+        with suppress(
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+        ):  # it is not one of ours that answers
             said = json.loads(content)["error"]
             message = str(said["message"])
             next_step = str(said.get("next") or next_step)

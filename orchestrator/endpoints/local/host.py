@@ -326,7 +326,11 @@ def _served(
     )
 
 
-def _is_to_be_replaced(endpoint: EndpointFolder, server: ServerFolder, wanted: Served) -> bool:
+def _is_to_be_replaced(
+    endpoint: EndpointFolder,
+    server: ServerFolder,
+    wanted: Served,
+) -> bool:
     """Return whether a server cannot become what is wanted; without the token nobody can tell it anything."""
     is_lost = endpoint.token() is None
     return is_lost or server.served().needs_another_server(wanted)

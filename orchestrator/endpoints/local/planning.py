@@ -161,7 +161,11 @@ def find_adapters(
     return found
 
 
-def _misfit(adapter: Adapter, deployment: Deployment, base: BaseModel) -> Problem | None:
+def _misfit(
+    adapter: Adapter,
+    deployment: Deployment,
+    base: BaseModel,
+) -> Problem | None:
     """Return how the base model is not the one that an adapter was trained on; None when it is, or cannot be known."""
     trained_on = adapter.manifest.base_model
     if base.sha256 is None:

@@ -17,7 +17,11 @@ from orchestrator.targets.local.detached import blocked_ctrl_c, import_path
 _SUPERVISOR = "orchestrator.endpoints.local.supervisor"
 
 
-def start_server(endpoint: EndpointFolder, served: Served, settings: Settings) -> ServerFolder:
+def start_server(
+    endpoint: EndpointFolder,
+    served: Served,
+    settings: Settings,
+) -> ServerFolder:
     """Start another server, which replaces the one that runs once it serves, and return it.
 
     Raises MachineError when no process can be started.

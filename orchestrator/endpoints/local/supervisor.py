@@ -111,7 +111,11 @@ class Supervisor:
             child.terminate()
 
 
-def last_used(endpoint: EndpointFolder, server: ServerFolder, now: datetime) -> datetime | None:
+def last_used(
+    endpoint: EndpointFolder,
+    server: ServerFolder,
+    now: datetime,
+) -> datetime | None:
     """Return when a server was called last; None when it does not say."""
     port = server.progress().port
     token = endpoint.token()

@@ -171,7 +171,11 @@ class Describer:
             return []
         return self._hosted.components_of(record.name)
 
-    def _state(self, found: Found, components: Sequence[Summary]) -> tuple[EndpointStatus, str | None]:
+    def _state(
+        self,
+        found: Found,
+        components: Sequence[Summary],
+    ) -> tuple[EndpointStatus, str | None]:
         """Return the status of an endpoint with its components, and why it failed."""
         reason = found.described.get("FailureReason") or None
         if found.status is not EndpointStatus.IN_SERVICE or found.record.mode is not Mode.COMPONENTS:
@@ -281,7 +285,18 @@ def _next_step(
         delete = command("endpoints", "delete", record.name)
         return f"{delete}  # then deploy it again, with another --instance-type or later"
     if status is EndpointStatus.FAILED:
-        logs, delete = command("endpoints", "logs", record.name), command("endpoints", "delete", record.name)
+        logs, delete = (
+            command(
+                "endpoints",
+                "logs",
+                record.name,
+            ),
+            command(
+                "endpoints",
+                "delete",
+                record.name,
+            ),
+        )
         return f"{logs}  # says why; then: {delete}"
     if status is EndpointStatus.IN_SERVICE and reason is not None:  # an update was undone
         return command("endpoints", "logs", record.name)

@@ -109,7 +109,11 @@ class Hosted:
     def find(self, kind: Kind, name: str) -> Any | None:
         """Return the description of something, or None when there is none."""
         try:
-            return self._call(f"describe_{kind.operation}", f"look at the {kind.noun} {name}", {kind.name: name})
+            return self._call(
+                f"describe_{kind.operation}",
+                f"look at the {kind.noun} {name}",
+                {kind.name: name},
+            )
         except MissingError:
             return None
 
@@ -119,7 +123,11 @@ class Hosted:
         Raises ConflictError for an endpoint or a component that is being changed, which cannot be deleted yet.
         """
         try:
-            self._call(f"delete_{kind.operation}", f"delete the {kind.noun} {name}", {kind.name: name})
+            self._call(
+                f"delete_{kind.operation}",
+                f"delete the {kind.noun} {name}",
+                {kind.name: name},
+            )
         except MissingError:
             return False
         except ConflictError:
@@ -142,7 +150,11 @@ class Hosted:
         """Give a component another specification, or find that it is being given one. Idempotent."""
         name = request["InferenceComponentName"]
         try:
-            self._call("update_inference_component", f"update the inference component {name}", request)
+            self._call(
+                "update_inference_component",
+                f"update the inference component {name}",
+                request,
+            )
         except ConflictError:
             found = self.find(COMPONENT, name)
             if found is None or status_of(found) != "Updating":
@@ -162,7 +174,11 @@ class Hosted:
     def set_copies(self, name: str, count: int) -> None:
         """Give a component a number of copies. Idempotent."""
         request = {"InferenceComponentName": name, "DesiredRuntimeConfig": {"CopyCount": count}}
-        self._call("update_inference_component_runtime_config", f"scale the inference component {name}", request)
+        self._call(
+            "update_inference_component_runtime_config",
+            f"scale the inference component {name}",
+            request,
+        )
 
     def tags(self, arn: str) -> dict[str, str]:
         """Return the tags of something; none when it is gone meanwhile."""
