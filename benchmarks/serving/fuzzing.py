@@ -44,10 +44,12 @@ def fuzzed(materials: Materials) -> Found:
         operations = operations_of(description)
         total = sum(share(operation) for operation in operations)
         for operation in operations:
-            each = math.ceil(count * share(operation) / total / 2)
-            send(operation, GenerationMode.POSITIVE, max(1, each), server, sent)
+            own = count * share(operation) / total
             if operation.body:
-                send(operation, GenerationMode.NEGATIVE, each, server, sent)
+                send(operation, GenerationMode.POSITIVE, math.ceil(own / 2), server, sent)
+                send(operation, GenerationMode.NEGATIVE, math.ceil(own / 2), server, sent)
+            else:
+                send(operation, GenerationMode.POSITIVE, max(1, math.ceil(own)), server, sent)
         is_well = client.post("/invocations", json=body(model, 1, "one")).is_success
         grown = (server.memory - before) / MIB
     counts = ", ".join(f"{number} with {status}" for status, number in sorted(sent.statuses.items()))
