@@ -76,8 +76,9 @@ def switch(materials: Materials) -> Found:
             figures.append(Figure(what=f"with gathering the weights, {model.name}", value=with_it, unit="x"))
         notes.append(f"{model.name}: {medians(seconds)}.")
     notes.append(
-        f"A switch names the slots of the next batch; {RESIDENTS} in a row, divided by as many. The first step after it gathers their weights, which later steps"
-        " find gathered; that is in the second figure, and part of every call that is measured below."
+        f"A switch names the slots of the next batch; {RESIDENTS} in a row, divided by as many. The first step after it"
+        " gathers their weights, which later steps find gathered; that is in the second figure, and part of every call"
+        " that is measured below."
     )
     return Found(figures=tuple(figures), notes=tuple(notes))
 
