@@ -153,13 +153,16 @@ def ending(materials: Materials) -> Found:
     admitted = 0
     seconds = []
     statuses: list[int] = []
+    answers: Counter[int] = Counter()
     for number in range(rounds):
         with Server(model, materials.root, names) as server:
             seen, took = asyncio.run(end(server, requests=8 * (number + 1)))
             statuses.append(server.child.wait())
         admitted += len(seen.drawn)
         lost += unanswered(seen)
+        answers += seen.statuses
         seconds.append(took)
+    counts = ", ".join(f"{status}: {count}" for status, count in sorted(answers.items()))
     return Found(
         figures=(
             Figure(what="admitted requests lost", value=lost, bar=0),
@@ -169,7 +172,7 @@ def ending(materials: Materials) -> Found:
         notes=(
             (
                 f"{model.name}, {rounds} servers: SIGTERM when all requests were admitted, up to {8 * rounds} of them;"
-                f" {admitted} were admitted and all but {lost} drawn; the ends took"
+                f" {admitted + lost} were admitted, and answered with {counts}; the ends took"
                 f" {', '.join(f'{one:.1f} s' for one in seconds)}."
             ),
         ),

@@ -76,8 +76,9 @@ def switch(materials: Materials) -> Found:
             figures.append(Figure(what=f"with gathering the weights, {model.name}", value=with_it, unit="x"))
         notes.append(f"{model.name}: {medians(seconds)}.")
     notes.append(
-        "A switch names the slots of the next batch. The first step after it gathers their weights, which later steps"
-        " find gathered; that is in the second figure, and part of every call that is measured below."
+        f"A switch names the slots of the next batch; {RESIDENTS} in a row, divided by as many. The first step after it"
+        " gathers their weights, which later steps find gathered; that is in the second figure, and part of every call"
+        " that is measured below."
     )
     return Found(figures=tuple(figures), notes=tuple(notes))
 
@@ -93,13 +94,15 @@ def switch_seconds(materials: Materials, model: Model, rounds: int) -> Seconds:
         theirs.load(folders[number % RESIDENTS])
         theirs.unload()
 
-    def route(number: int) -> None:
-        ours.engine._route([samples[number % RESIDENTS]])  # noqa: SLF001 - what a step does first
+    def route(_: int) -> None:
+        for sample in samples:
+            ours.engine._route([sample])  # noqa: SLF001 - what a step does first
 
     def step(number: int) -> None:
         ours.engine.step([samples[number % RESIDENTS]])
 
-    return in_turns({LOAD: load_and_unload, OURS: route, FIRST_STEP: step, LATER_STEP: step}, rounds)
+    seconds = in_turns({LOAD: load_and_unload, OURS: route, FIRST_STEP: step, LATER_STEP: step}, rounds)
+    return {**seconds, OURS: [one / RESIDENTS for one in seconds[OURS]]}
 
 
 def registered(materials: Materials) -> Found:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
@@ -53,6 +54,8 @@ async def listen(
     server = Draining(config, state)
     ending = asyncio.create_task(end_when_done(server, state))
     with config.bind_socket() as bound:
+        # An answer goes out in two writes. asyncio sees to this itself only for sockets that name their protocol.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         emit(Listening(host=host, port=bound.getsockname()[1]))
         await server.serve(sockets=[bound])
     ending.cancel()

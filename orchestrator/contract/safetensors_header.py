@@ -32,6 +32,8 @@ _BITS = {
 }
 """Type of a tensor's elements to their size."""
 
+_AT_ONCE = 64
+"""Tensors that are validated together, which takes a fraction of the time."""
 _MOST_DIMENSIONS = 16  # more would take long to multiply; models have five at most
 Natural = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
@@ -75,8 +77,9 @@ def _parse(content: bytes, data_bytes: int) -> Header:
     try:
         fields = parse_object(content)
         fields.pop(METADATA, None)
-        for name, value in fields.items():  # up to the first fault: a hostile header may have a million
-            entries |= _ENTRY.validate_python({name: value})
+        items = list(fields.items())
+        for start in range(0, len(items), _AT_ONCE):  # up to the first fault: a hostile header may have a million
+            entries |= _ENTRY.validate_python(dict(items[start : start + _AT_ONCE]))
     except ValidationError as error:
         first = problems_of(error, whole="")[0].render()
         raise ModelFileError(f"has a damaged header: {first}") from error
