@@ -21,6 +21,9 @@ _STARTING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 _HOURS = 24
 _TWO_MINUTES = 120
 
+_UNFINISHED = "Scaling and components are set up only once it is in service: then type the same command again."
+"""Of an endpoint on SageMaker for which nobody waits; one that may scale to zero is billed until then."""
+
 Facts = list[tuple[str, str]]
 """Labels and values."""
 
@@ -69,16 +72,18 @@ def begin(host: Host, deployment: Deployment, how: Begin) -> None:
     found = host.deploy(plan)
     if not how.detach:
         found = _wait(host, found)
+    elif found.host is not HostName.LOCAL:
+        say(_UNFINISHED, err=True)
     show(found, as_json=how.as_json)
 
 
 def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:
     """Wait until an endpoint is in service; raises EndpointError when it fails or takes too long."""
     if found.status in _STARTING:
-        say(
-            f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer.",
-            err=True,
-        )
+        waits = f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer."
+        if found.host is not HostName.LOCAL:
+            waits = f"{waits} {_UNFINISHED}"
+        say(waits, err=True)
     seconds = _WAIT_SECONDS[found.host]
     found = host.wait_until_in_service(found.name, seconds)
     logs = command(

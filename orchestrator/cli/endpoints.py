@@ -165,7 +165,7 @@ def _changed(
             hint = did_you_mean(name, adapters)
             message = f'{known.name} has no adapter "{name}"; {hint}'.rstrip("; ")
             raise SpecError(
-                f"{message} Nothing was changed.",
+                f"Nothing was changed: {message}",
                 next_step=command("endpoints", "show", known.name),
             )
     values["adapters"] = [name for name in dict.fromkeys(adapters) if name not in remove]
@@ -219,10 +219,19 @@ def delete(name: str, host: str | None, as_json: bool) -> None:
 @json_option
 def gc(host: str | None, as_json: bool) -> None:
     """Delete the endpoints whose time is over (--ttl, --idle), and what interrupted commands left."""
+    from orchestrator.errors import OrchestratorError
+
     gone: list[str] = []
+    failed = []
     for one in hosts(host):
-        gone += one.collect()
-    _print_gone(gone, as_json=as_json)
+        try:
+            gone += one.collect()
+        except OrchestratorError as error:
+            failed.append(error)
+    if gone or not failed:
+        _print_gone(gone, as_json=as_json)
+    if failed:
+        raise failed[0]
 
 
 def _print_gone(gone: "Sequence[str]", *, as_json: bool) -> None:

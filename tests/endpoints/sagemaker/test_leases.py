@@ -11,7 +11,7 @@ from orchestrator.endpoints.deployment import Lease
 from orchestrator.endpoints.hosts import EndpointDescription
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
-from orchestrator.errors import SpecError
+from orchestrator.errors import EndpointError, OrchestratorError, SpecError
 from tests.endpoints.sagemaker.deployments import deployment
 from tests.endpoints.sagemaker.service import Crash, Service
 
@@ -133,3 +133,37 @@ def test_what_a_young_deployment_has_made_is_not_taken_from_it(host: SageMakerHo
     service.sleep(2 * HOUR)
     assert len(host.collect()) == 2
     assert service.left() == {}
+
+
+def test_an_endpoint_that_takes_long_to_start_is_not_idle_before_anybody_could_call_it(
+    host: SageMakerHost, service: Service
+) -> None:
+    host.deploy(host.plan(deployment(lease=Lease(idle_seconds=600))))
+    service.things["Endpoint"]["dogs"]["until"] = service.now + timedelta(minutes=20)
+    service.sleep(HOUR / 4)
+    assert host.collect() == []
+    service.sleep(HOUR / 4)
+    assert host.collect() == [], "it has come in service just now"
+    service.sleep(HOUR / 4)
+    assert "endpoint dogs" in host.collect()
+
+
+def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
+    host: SageMakerHost, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("birds", "cats", "dogs"):
+        up(host, name=name, lease=Lease(ttl_seconds=60))
+    service.sleep(HOUR)
+    delete = host._removal.delete
+    reported: list[OrchestratorError] = []
+
+    def refuse(name: str) -> list[str]:
+        if name == "birds":
+            raise EndpointError("The endpoint birds is still being changed.", next_step="wait")
+        return delete(name)
+
+    monkeypatch.setattr(host._removal, "delete", refuse)
+    monkeypatch.setattr(host, "_report", reported.append)
+    host.collect()
+    assert list(service.things["Endpoint"]) == ["birds"]
+    assert "birds" in reported[0].message

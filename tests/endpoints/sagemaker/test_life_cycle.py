@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.endpoints.finding import find_endpoint
 from orchestrator.endpoints.hosts import EndpointStatus
+from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
 from orchestrator.errors import EndpointError, QuotaError
+from orchestrator.settings import Settings
 from tests.endpoints.sagemaker.deployments import deployment
 from tests.endpoints.sagemaker.service import Refusal, Service
 
@@ -136,6 +139,27 @@ def test_a_refused_endpoint_leaves_nothing(host: SageMakerHost, service: Service
     with pytest.raises(QuotaError, match="for endpoint usage"):
         host.deploy(host.plan(deployment()))
     assert service.left() == {}
+
+
+def test_why_an_endpoint_was_refused_is_not_hidden_by_a_fault_while_its_parts_are_deleted(
+    host: SageMakerHost, service: Service
+) -> None:
+    service.refused["CreateEndpoint"] = Refusal("ResourceLimitExceeded", "The limit is 0 Instances.")
+    service.refused["DeleteModel"] = Refusal("ServiceUnavailable", "Later.")
+    with pytest.raises(QuotaError):
+        host.deploy(host.plan(deployment()))
+
+
+def test_an_endpoint_of_another_program_is_not_called_missing(
+    host: SageMakerHost, service: Service, settings: Settings
+) -> None:
+    host.deploy(host.plan(deployment()))
+    for tags in service.tags.values():
+        tags.clear()
+    with pytest.raises(EndpointError, match="not deployed with orchestrator"):
+        find_endpoint("dogs", [LocalHost(settings), host])
+    with pytest.raises(EndpointError, match='There is no endpoint "cats"; nothing is deployed'):
+        find_endpoint("cats", [LocalHost(settings), host])
 
 
 def test_a_mode_cannot_be_changed_by_an_update(host: SageMakerHost, service: Service) -> None:
