@@ -119,6 +119,12 @@ def test_scaling_keeps_to_what_the_lease_allows(host: SageMakerHost, service: Se
     assert service.state() == before
 
 
+def test_an_endpoint_with_components_grows_no_further_than_its_configuration(host: SageMakerHost) -> None:
+    up(host, mode=Mode.COMPONENTS, most_instances=2)
+    with pytest.raises(SpecError, match="deployed for 2 instances at most"):
+        host.scale("dogs", 1, 3)
+
+
 def test_what_a_young_deployment_has_made_is_not_taken_from_it(host: SageMakerHost, service: Service) -> None:
     plan = host.plan(deployment())
     host.deploy(plan)
