@@ -9,11 +9,13 @@ import click
 from orchestrator.cli.job_options import ask_to_spend
 from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.contract.command_line import command
+from orchestrator.contract.plurals import counted
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.hosts import DeploymentPlan, EndpointDescription, EndpointStatus, Host
 from orchestrator.endpoints.leases import duration_text
 from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError
+from orchestrator.planning.hosting import find_hosting
 
 _WAIT_SECONDS = {HostName.LOCAL: 1800.0, HostName.SAGEMAKER: 3600.0}
 """A large model has to be fetched, and on SageMaker also the image."""
@@ -75,6 +77,26 @@ def begin(host: Host, deployment: Deployment, how: Begin) -> None:
     elif found.host is not HostName.LOCAL:
         say(_UNFINISHED, err=True)
     show(found, as_json=how.as_json)
+
+
+def ask_to_grow(found: EndpointDescription, most: int, *, yes: bool) -> None:
+    """Ask before an endpoint may have more instances than run now, with what they cost; raises SpecError or Exit."""
+    running = found.instances or 0
+    if found.host is HostName.LOCAL or most <= running:
+        return
+    price = counted(most, "instance")
+    if found.instance_type is not None and found.region is not None:
+        hosting = find_hosting(None, found.instance_type, found.region)
+        price = hosting.price_of(most)
+    limit = command("endpoints", "update", found.name, "--max-usd-per-day")
+    capped = found.lease.max_usd_per_day is not None
+    ask_to_spend(
+        f"At most {price}. Scale it?",
+        yes=yes,
+        capped=capped,
+        what="An endpoint",
+        cap=f"a limit with {limit}",
+    )
 
 
 def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:

@@ -179,18 +179,23 @@ def _changed(
     type=INSTANCES,
     metavar="MIN:MAX",
 )
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before money is spent.")
 @json_option
 def scale(
     name: str,
     host: str | None,
     instances: tuple[int, int],
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Change the numbers of instances that an endpoint scales between. SageMaker only."""
+    from orchestrator.cli.deploying import ask_to_grow
     from orchestrator.cli.deploying import show as show_endpoint
 
-    chosen, _ = find(name, host)
-    chosen.scale(name, *instances)
+    chosen, found = find(name, host)
+    fewest, most = instances
+    ask_to_grow(found, most, yes=yes)
+    chosen.scale(name, fewest, most)
     show_endpoint(chosen.describe(name), as_json=as_json)
 
 

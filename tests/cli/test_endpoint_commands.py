@@ -314,6 +314,23 @@ def test_what_costs_money_is_shown_and_not_begun_unless_somebody_agrees_or_caps_
     assert "$1.50 an hour, $36.00 a day" in capsys.readouterr().out
 
 
+def test_an_endpoint_does_not_grow_unless_somebody_agrees_or_caps_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())  # no terminal
+    host: Any = Paid()
+    found = host.deploy(host.plan(Deployment(name="mine", host=HostName.SAGEMAKER)))
+    of_two = {"instances": 2, "instance_type": "ml.g5.xlarge", "region": "us-east-1"}
+    host.describe = lambda _: found.model_copy(update=of_two)
+    scaled = []
+    host.scale = lambda *words: scaled.append(words)
+    monkeypatch.setattr(opening, "open_hosts", lambda *_: [host])
+    said = run("endpoints", "scale", "mine", "1:3")
+    assert (said.code, scaled) == (2, [])
+    assert "endpoints update mine --max-usd-per-day USD, or --yes" in said.errors
+    for words in (("1:2",), ("1:3", "--yes")):
+        assert run("endpoints", "scale", "mine", *words).code == 0
+    assert scaled == [("mine", 1, 2), ("mine", 1, 3)]
+
+
 class Unreachable:
     """A host whose account cannot be asked."""
 
