@@ -9,7 +9,6 @@ import pytest
 
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
-from orchestrator.endpoints.sagemaker.invocation import LARGEST_BYTES
 from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component
 from orchestrator.errors import EndpointError
 from tests.endpoints.sagemaker.deployments import ACCOUNT, deployment
@@ -80,13 +79,6 @@ def test_an_answer_calls_adapters_by_their_own_names(host: SageMakerHost, called
     answer = host.invoke("dogs", asked(*uses), "application/json")
     assert json.loads(answer.content)["adapters"] == uses
     wire.require_used()
-
-
-def test_what_is_larger_than_the_service_takes_is_not_sent(host: SageMakerHost, called: Callable[[Mode], Wire]) -> None:
-    wire = called(Mode.REALTIME)
-    with pytest.raises(EndpointError, match="Nothing was sent"):
-        host.invoke("dogs", asked(padding="x" * LARGEST_BYTES), "image/png")
-    assert wire.requests == []
 
 
 def test_an_adapter_that_an_endpoint_lacks_is_named(host: SageMakerHost, called: Callable[[Mode], Wire]) -> None:
