@@ -9,17 +9,22 @@ import click
 from orchestrator.cli.job_options import ask_to_spend
 from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.contract.command_line import command
+from orchestrator.contract.plurals import counted
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.hosts import DeploymentPlan, EndpointDescription, EndpointStatus, Host
 from orchestrator.endpoints.leases import duration_text
 from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError
+from orchestrator.planning.hosting import find_hosting
 
 _WAIT_SECONDS = {HostName.LOCAL: 1800.0, HostName.SAGEMAKER: 3600.0}
 """A large model has to be fetched, and on SageMaker also the image."""
 _STARTING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 _HOURS = 24
 _TWO_MINUTES = 120
+
+_UNFINISHED = "Scaling and components are set up only once it is in service: then type the same command again."
+"""Of an endpoint on SageMaker for which nobody waits; one that may scale to zero is billed until then."""
 
 Facts = list[tuple[str, str]]
 """Labels and values."""
@@ -69,16 +74,38 @@ def begin(host: Host, deployment: Deployment, how: Begin) -> None:
     found = host.deploy(plan)
     if not how.detach:
         found = _wait(host, found)
+    elif found.host is not HostName.LOCAL:
+        say(_UNFINISHED, err=True)
     show(found, as_json=how.as_json)
+
+
+def ask_to_grow(found: EndpointDescription, most: int, *, yes: bool) -> None:
+    """Ask before an endpoint may have more instances than run now, with what they cost; raises SpecError or Exit."""
+    running = found.instances or 0
+    if found.host is HostName.LOCAL or most <= running:
+        return
+    price = counted(most, "instance")
+    if found.instance_type is not None and found.region is not None:
+        hosting = find_hosting(None, found.instance_type, found.region)
+        price = hosting.price_of(most)
+    limit = command("endpoints", "update", found.name, "--max-usd-per-day")
+    capped = found.lease.max_usd_per_day is not None
+    ask_to_spend(
+        f"At most {price}. Scale it?",
+        yes=yes,
+        capped=capped,
+        what="An endpoint",
+        cap=f"a limit with {limit}",
+    )
 
 
 def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:
     """Wait until an endpoint is in service; raises EndpointError when it fails or takes too long."""
     if found.status in _STARTING:
-        say(
-            f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer.",
-            err=True,
-        )
+        waits = f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer."
+        if found.host is not HostName.LOCAL:
+            waits = f"{waits} {_UNFINISHED}"
+        say(waits, err=True)
     seconds = _WAIT_SECONDS[found.host]
     found = host.wait_until_in_service(found.name, seconds)
     logs = command(

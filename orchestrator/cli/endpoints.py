@@ -165,7 +165,7 @@ def _changed(
             hint = did_you_mean(name, adapters)
             message = f'{known.name} has no adapter "{name}"; {hint}'.rstrip("; ")
             raise SpecError(
-                f"{message} Nothing was changed.",
+                f"Nothing was changed: {message}",
                 next_step=command("endpoints", "show", known.name),
             )
     values["adapters"] = [name for name in dict.fromkeys(adapters) if name not in remove]
@@ -179,18 +179,23 @@ def _changed(
     type=INSTANCES,
     metavar="MIN:MAX",
 )
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before money is spent.")
 @json_option
 def scale(
     name: str,
     host: str | None,
     instances: tuple[int, int],
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Change the numbers of instances that an endpoint scales between. SageMaker only."""
+    from orchestrator.cli.deploying import ask_to_grow
     from orchestrator.cli.deploying import show as show_endpoint
 
-    chosen, _ = find(name, host)
-    chosen.scale(name, *instances)
+    chosen, found = find(name, host)
+    fewest, most = instances
+    ask_to_grow(found, most, yes=yes)
+    chosen.scale(name, fewest, most)
     show_endpoint(chosen.describe(name), as_json=as_json)
 
 
@@ -219,10 +224,19 @@ def delete(name: str, host: str | None, as_json: bool) -> None:
 @json_option
 def gc(host: str | None, as_json: bool) -> None:
     """Delete the endpoints whose time is over (--ttl, --idle), and what interrupted commands left."""
+    from orchestrator.errors import OrchestratorError
+
     gone: list[str] = []
+    failed = []
     for one in hosts(host):
-        gone += one.collect()
-    _print_gone(gone, as_json=as_json)
+        try:
+            gone += one.collect()
+        except OrchestratorError as error:
+            failed.append(error)
+    if gone or not failed:
+        _print_gone(gone, as_json=as_json)
+    if failed:
+        raise failed[0]
 
 
 def _print_gone(gone: "Sequence[str]", *, as_json: bool) -> None:

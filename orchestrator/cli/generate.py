@@ -82,7 +82,7 @@ def generate(name: str, host: str | None, as_json: bool, grid: bool, batch: str 
     depends on, and one that is there is not drawn again: run an interrupted batch again, and it goes on.
     generate mine --batch prompts.jsonl -o images/
 
-    `draw-batch` draws such a file as a job, without an endpoint and on several instances.
+    `draw-batch` draws a file as a job, without an endpoint and on several instances; fields are those of its help.
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.cli.asked_images import Typed
     from orchestrator.cli.generating import draw_batch, draw_grid, generate_images

@@ -105,7 +105,7 @@ def read_lines(path: Path) -> list[Line]:
         try:
             lines.append(_line(text))
         except ValidationError as error:
-            found = problems_of(error, Line.model_fields)
+            found = problems_of(error, Line.model_fields, whole="the line")
             problems += [problem.model_copy(update={"where": f"line {number}: {problem.where}"}) for problem in found]
         except (ValueError, RecursionError):
             problems.append(

@@ -8,22 +8,26 @@ from orchestrator.endpoints.hosts import EndpointDescription, Host
 from orchestrator.errors import EndpointError, OrchestratorError
 
 
-def no_endpoint(name: str, known: Iterable[str]) -> EndpointError:
+class NoEndpointError(EndpointError):
+    """No endpoint has the name."""
+
+
+def no_endpoint(name: str, known: Iterable[str]) -> NoEndpointError:
     """Return the error for a name that no endpoint has, with the closest name."""
     message = f'There is no endpoint "{name}"'
     names = sorted(known)
     hint = did_you_mean(name, names)
     if hint:
-        return EndpointError(
+        return NoEndpointError(
             f"{message}; {hint}",
             next_step=command("endpoints", "list"),
         )
     if names:
-        return EndpointError(
+        return NoEndpointError(
             f"{message}.",
             next_step=command("endpoints", "list"),
         )
-    return EndpointError(
+    return NoEndpointError(
         f"{message}; nothing is deployed.",
         next_step=command("deploy", name),
     )
@@ -41,7 +45,7 @@ def find_endpoint(name: str, hosts: Sequence[Host]) -> tuple[Host, EndpointDescr
         except OrchestratorError as error:
             refusals.append(error)
     for refusal in refusals:
-        if len(refusals) == 1 or not isinstance(refusal, EndpointError):
+        if len(refusals) == 1 or not isinstance(refusal, NoEndpointError):
             raise refusal
     known = []
     for host in hosts:

@@ -43,10 +43,10 @@ def _open_local(settings: Settings, report: Report) -> Host:
     return LocalHost(settings, report)
 
 
-def _open_sagemaker(settings: Settings, _report: Report) -> Host:
+def _open_sagemaker(settings: Settings, report: Report) -> Host:
     settings.account()
     kind = pkgutil.resolve_name(_SAGEMAKER)
-    host: Host = kind(settings)
+    host: Host = kind(settings, report=report)
     return host
 
 

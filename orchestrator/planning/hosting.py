@@ -137,7 +137,7 @@ def _refusal(
     fix: str,
 ) -> SpecError:
     return SpecError(
-        "The endpoint cannot be deployed; nothing was created.",
+        "The endpoint cannot have these instances; nothing was created or changed.",
         problems=[Problem(where=where, what=what, fix=fix)],
-        next_step="change what is named above and deploy again",
+        next_step="change what is named above and try again",
     )

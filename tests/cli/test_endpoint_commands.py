@@ -11,11 +11,13 @@ import pytest
 from orchestrator.cli.deploying import Begin, begin
 from orchestrator.cli.durations import DURATION
 from orchestrator.contract.events import Failed, Listening, Phase, line_of
+from orchestrator.endpoints import opening
 from orchestrator.endpoints.deployment import Deployment, Lease
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder
+from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.names import HostName
-from orchestrator.errors import SpecError
+from orchestrator.errors import AccountError, SpecError
 from orchestrator.settings import Settings
 from tests.cli.run_here import Run, run_here
 
@@ -257,6 +259,8 @@ def test_an_update_names_an_adapter_that_it_is_to_remove_and_has_not(run: Run, p
     said = run("endpoints", "update", "mine", "--remove", "dgo")
     assert said.code == 2
     assert 'mine has no adapter "dgo"; did you mean "dog"?' in said.errors
+    other = run("endpoints", "update", "mine", "--remove", "ink").errors
+    assert "choose from: dog\n" in other
 
 
 class Paid:
@@ -303,7 +307,43 @@ def test_what_costs_money_is_shown_and_not_begun_unless_somebody_agrees_or_caps_
     begin(host, free, asked._replace(dry_run=True))
     assert host.deployed == []
     begin(host, free, asked._replace(yes=True))
+    assert "type the same command again" in capsys.readouterr().err
     capped = free.model_copy(update={"lease": Lease(max_usd_per_day=40)})
     begin(host, capped, asked)
     assert host.deployed == [free, capped]
     assert "$1.50 an hour, $36.00 a day" in capsys.readouterr().out
+
+
+def test_an_endpoint_does_not_grow_unless_somebody_agrees_or_caps_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())  # no terminal
+    host: Any = Paid()
+    found = host.deploy(host.plan(Deployment(name="mine", host=HostName.SAGEMAKER)))
+    of_two = {"instances": 2, "instance_type": "ml.g5.xlarge", "region": "us-east-1"}
+    host.describe = lambda _: found.model_copy(update=of_two)
+    scaled = []
+    host.scale = lambda *words: scaled.append(words)
+    monkeypatch.setattr(opening, "open_hosts", lambda *_: [host])
+    said = run("endpoints", "scale", "mine", "1:3")
+    assert (said.code, scaled) == (2, [])
+    assert "endpoints update mine --max-usd-per-day USD, or --yes" in said.errors
+    for words in (("1:2",), ("1:3", "--yes")):
+        assert run("endpoints", "scale", "mine", *words).code == 0
+    assert scaled == [("mine", 1, 2), ("mine", 1, 3)]
+
+
+class Unreachable:
+    """A host whose account cannot be asked."""
+
+    def collect(self) -> list[str]:
+        raise AccountError("AWS does not answer.", next_step="try again")
+
+
+def test_what_was_deleted_here_is_told_although_the_account_cannot_be_asked(
+    run: Run, plant: Plant, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("mine")
+    hosts = [LocalHost(settings), Unreachable()]
+    monkeypatch.setattr(opening, "open_hosts", lambda *_: hosts)
+    said = run("endpoints", "gc")
+    assert "deleted: mine: " in said.output
+    assert (said.code, "AWS does not answer." in said.errors) == (6, True)

@@ -85,7 +85,7 @@ def test_an_adapter_that_was_trained_again_is_drawn_with_again_and_equal_lines_o
 
 WRONG = {
     "no JSON": ("{", "line 2"),
-    "a list": ("[1]", "line 2"),
+    "a list": ("[1]", "line 2: the line"),
     "no prompt": ("{}", "line 2: prompt"),
     "an unknown field": ('{"prompt": "x", "promt": "y"}', "promt"),
     "a wrong size": ('{"prompt": "x", "size": 65}', "size"),

@@ -123,6 +123,9 @@ def test_whoever_deploys_changes_no_endpoint_of_another_program(endpoints: Endpo
         "update": lambda: sagemaker.update_endpoint(EndpointName="theirs", EndpointConfigName="x"),
         "tag": lambda: sagemaker.add_tags(ResourceArn=arn, Tags=[tag]),
         "alarm": lambda: endpoints.host._aws.client("cloudwatch").delete_alarms(AlarmNames=["theirs"]),
+        "alarm of a service that scales": lambda: endpoints.host._aws.client("cloudwatch").delete_alarms(
+            AlarmNames=["TargetTracking-service/theirs-AlarmHigh-1"]
+        ),
         "replace": lambda: endpoints.host._aws.client("s3").put_object(
             Bucket=endpoints.account.bucket, Key="endpoints/x", Body=b"mine"
         ),

@@ -28,7 +28,7 @@ from orchestrator.endpoints.sagemaker.requests import update_request
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.scaling import scales
 from orchestrator.endpoints.sagemaker.tags import Record
-from orchestrator.errors import AccountError, EndpointError, MissingError, SpecError
+from orchestrator.errors import AccountError, EndpointError, OrchestratorError, SpecError
 from orchestrator.requests import Request
 
 _CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
@@ -120,7 +120,7 @@ class Deployer:
             if self._hosted.find(ENDPOINT, plan.deployment.name) is None:
                 self._hosted.delete(CONFIG, plan.config["EndpointConfigName"])
                 self._hosted.delete(MODEL, plan.model["ModelName"])
-        except (AccountError, SpecError, MissingError):  # it is not billed, and `gc` finds it
+        except OrchestratorError:  # why it was refused matters more; nothing of it is billed, and `gc` finds it
             pass
 
     def _components(self, found: Found, plan: EndpointPlan) -> bool:

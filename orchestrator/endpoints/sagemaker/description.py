@@ -14,6 +14,7 @@ from orchestrator.aws.instances import instances, price
 from orchestrator.contract.command_line import command
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
 from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.finding import NoEndpointError
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
 from orchestrator.endpoints.leases import why_expired
 from orchestrator.endpoints.names import HostName, Mode
@@ -66,7 +67,7 @@ class Use(NamedTuple):
     last: datetime | None
     """The last time; None when it was not, and when that is not known."""
     idle_since: datetime | None
-    """The last time, or its creation; None when it is not known: nothing is deleted for that."""
+    """The last time, or when it came in service; None before that and when it is not known: it is not deleted then."""
 
 
 class Describer:
@@ -106,7 +107,7 @@ class Describer:
         """Return an endpoint; raises EndpointError when there is none."""
         found = self.find(name)
         if found is None:
-            raise EndpointError(f'There is no endpoint "{name}" in {self._aws.region}.', next_step=LIST)
+            raise NoEndpointError(f'There is no endpoint "{name}" in {self._aws.region}.', next_step=LIST)
         return found
 
     def describe(self, found: Found) -> EndpointDescription:
@@ -163,7 +164,10 @@ class Describer:
             )
         except (AccountError, ServiceError):
             return Use(None, None)
-        return Use(used, used or created)
+        if found.status in (EndpointStatus.CREATING, EndpointStatus.UPDATING):  # nobody can be expected to call it
+            return Use(used, None)
+        served = found.described["LastModifiedTime"]  # when it came in service, or was changed last
+        return Use(used, max(used or created, served))
 
     def components(self, record: Record) -> list[Summary]:
         """Return the inference components of an endpoint; none in other modes."""

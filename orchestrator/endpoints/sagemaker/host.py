@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from orchestrator.adapters.registry import Report
 from orchestrator.aws.client import Aws
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.deployment import Deployment
@@ -37,6 +38,10 @@ _RESOLUTION = 512
 _CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 
 
+def _ignore(error: OrchestratorError) -> None:
+    """Report nothing."""
+
+
 class SageMakerHost:
     """Runs endpoints on instances of the account."""
 
@@ -47,6 +52,7 @@ class SageMakerHost:
         settings: Settings,
         progress: Progress | None = None,
         *,
+        report: Report = _ignore,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -60,15 +66,11 @@ class SageMakerHost:
             self._account.account_id,
             progress=progress,
         )
+        self._report = report
         self._sleep = sleep
         self._hosted = Hosted(self._aws)
         self._scaler = Scaler(self._aws)
-        self._describer = Describer(
-            self._aws,
-            self._hosted,
-            self._store,
-            now,
-        )
+        self._describer = Describer(self._aws, self._hosted, self._store, now)
         self._removal = Removal(
             self._hosted,
             self._scaler,
@@ -193,8 +195,15 @@ class SageMakerHost:
         """Delete endpoints whose lease has ended, and what deployments that were interrupted left; return both."""
         gone: list[str] = []
         for one in self.summaries():
-            if isinstance(one, EndpointDescription) and one.expired and one.status is not EndpointStatus.DELETING:
+            if isinstance(one, OrchestratorError):
+                self._report(one)
+                continue
+            if not one.expired or one.status is EndpointStatus.DELETING:
+                continue
+            try:
                 gone += self.delete(one.name)
+            except OrchestratorError as error:  # the others are billed as long as they are there
+                self._report(error)
         gone += self._removal.leftovers()
         return gone
 

@@ -101,6 +101,7 @@ class Service:
             return
         thing[field] = "InService"
         thing["until"] = None
+        thing["LastModifiedTime"] = self.now
         if pending := thing.pop("PendingDeploymentSummary", None):
             thing["EndpointConfigName"] = pending["EndpointConfigName"]
         if pending := thing.pop("pending", None):

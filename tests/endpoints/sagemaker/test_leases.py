@@ -11,7 +11,7 @@ from orchestrator.endpoints.deployment import Lease
 from orchestrator.endpoints.hosts import EndpointDescription
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
-from orchestrator.errors import SpecError
+from orchestrator.errors import EndpointError, OrchestratorError, SpecError
 from tests.endpoints.sagemaker.deployments import deployment
 from tests.endpoints.sagemaker.service import Crash, Service
 
@@ -111,12 +111,18 @@ def test_a_lease_is_renewed_without_touching_the_instances(host: SageMakerHost, 
 def test_scaling_keeps_to_what_the_lease_allows(host: SageMakerHost, service: Service) -> None:
     up(host, lease=Lease(max_usd_per_day=50))
     before = service.state()
-    with pytest.raises(SpecError, match="cannot be deployed"):
+    with pytest.raises(SpecError, match="nothing was created or changed"):
         host.scale("dogs", 1, 50)
     for fewest, most in ((0, 2), (3, 2), (0, 0)):
         with pytest.raises(SpecError, match="cannot be scaled"):
             host.scale("dogs", fewest, most)
     assert service.state() == before
+
+
+def test_an_endpoint_with_components_grows_no_further_than_its_configuration(host: SageMakerHost) -> None:
+    up(host, mode=Mode.COMPONENTS, most_instances=2)
+    with pytest.raises(SpecError, match="deployed for 2 instances at most"):
+        host.scale("dogs", 1, 3)
 
 
 def test_what_a_young_deployment_has_made_is_not_taken_from_it(host: SageMakerHost, service: Service) -> None:
@@ -133,3 +139,37 @@ def test_what_a_young_deployment_has_made_is_not_taken_from_it(host: SageMakerHo
     service.sleep(2 * HOUR)
     assert len(host.collect()) == 2
     assert service.left() == {}
+
+
+def test_an_endpoint_that_takes_long_to_start_is_not_idle_before_anybody_could_call_it(
+    host: SageMakerHost, service: Service
+) -> None:
+    host.deploy(host.plan(deployment(lease=Lease(idle_seconds=600))))
+    service.things["Endpoint"]["dogs"]["until"] = service.now + timedelta(minutes=20)
+    service.sleep(HOUR / 4)
+    assert host.collect() == []
+    service.sleep(HOUR / 4)
+    assert host.collect() == [], "it has come in service just now"
+    service.sleep(HOUR / 4)
+    assert "endpoint dogs" in host.collect()
+
+
+def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
+    host: SageMakerHost, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("birds", "cats", "dogs"):
+        up(host, name=name, lease=Lease(ttl_seconds=60))
+    service.sleep(HOUR)
+    delete = host._removal.delete
+    reported: list[OrchestratorError] = []
+
+    def refuse(name: str) -> list[str]:
+        if name == "birds":
+            raise EndpointError("The endpoint birds is still being changed.", next_step="wait")
+        return delete(name)
+
+    monkeypatch.setattr(host._removal, "delete", refuse)
+    monkeypatch.setattr(host, "_report", reported.append)
+    host.collect()
+    assert list(service.things["Endpoint"]) == ["birds"]
+    assert "birds" in reported[0].message

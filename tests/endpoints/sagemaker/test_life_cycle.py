@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.endpoints.finding import find_endpoint
 from orchestrator.endpoints.hosts import EndpointStatus
+from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
-from orchestrator.errors import EndpointError, QuotaError
+from orchestrator.errors import AccessError, EndpointError, QuotaError
+from orchestrator.settings import Settings
 from tests.endpoints.sagemaker.deployments import deployment
 from tests.endpoints.sagemaker.service import Refusal, Service
 
@@ -65,6 +68,22 @@ def test_an_update_swaps_the_configuration_and_leaves_nothing_of_the_old_one(
     assert [len(names) for names in second.values()] == [1, 1, 1]
     assert second["Model"] != first["Model"]
     assert service.things["Endpoint"]["dogs"]["EndpointConfigName"] == second["EndpointConfig"][0]
+
+
+def test_what_another_deployment_is_about_to_use_is_not_taken_for_replaced(
+    host: SageMakerHost, make_host: Callable[[], SageMakerHost], service: Service
+) -> None:
+    host.deploy(host.plan(deployment()))
+    host.wait_until_in_service("dogs", HOUR)
+    service.sleep(HOUR)
+    another = make_host()
+    service.refused["UpdateEndpoint"] = Refusal("AccessDeniedException", "not yet")
+    with pytest.raises(AccessError):
+        another.deploy(another.plan(deployment(slots=4)))
+    before = service.left()
+    assert [len(names) for names in before.values()] == [2, 2, 1]
+    host.wait_until_in_service("dogs", HOUR)
+    assert service.left() == before
 
 
 def test_an_update_is_undone_by_an_alarm_on_server_errors(host: SageMakerHost, service: Service) -> None:
@@ -136,6 +155,27 @@ def test_a_refused_endpoint_leaves_nothing(host: SageMakerHost, service: Service
     with pytest.raises(QuotaError, match="for endpoint usage"):
         host.deploy(host.plan(deployment()))
     assert service.left() == {}
+
+
+def test_why_an_endpoint_was_refused_is_not_hidden_by_a_fault_while_its_parts_are_deleted(
+    host: SageMakerHost, service: Service
+) -> None:
+    service.refused["CreateEndpoint"] = Refusal("ResourceLimitExceeded", "The limit is 0 Instances.")
+    service.refused["DeleteModel"] = Refusal("ServiceUnavailable", "Later.")
+    with pytest.raises(QuotaError):
+        host.deploy(host.plan(deployment()))
+
+
+def test_an_endpoint_of_another_program_is_not_called_missing(
+    host: SageMakerHost, service: Service, settings: Settings
+) -> None:
+    host.deploy(host.plan(deployment()))
+    for tags in service.tags.values():
+        tags.clear()
+    with pytest.raises(EndpointError, match="not deployed with orchestrator"):
+        find_endpoint("dogs", [LocalHost(settings), host])
+    with pytest.raises(EndpointError, match='There is no endpoint "cats"; nothing is deployed'):
+        find_endpoint("cats", [LocalHost(settings), host])
 
 
 def test_a_mode_cannot_be_changed_by_an_update(host: SageMakerHost, service: Service) -> None:
