@@ -12,11 +12,12 @@ import httpx
 import pytest
 import tiny
 from asked_app import ROUNDED, Server, body, far, images_of, until
+from fastapi import Request
 from PIL import Image
 
 from entrypoints.serving import worker
 from entrypoints.serving.drawing_routes import ADAPTER_HEADER
-from entrypoints.serving.state import State
+from entrypoints.serving.state import Refused, State, require_token
 from orchestrator.contract.adapter import AdapterManifest
 
 
@@ -125,6 +126,30 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
         answers = [server.ask(method, path) for method in ("GET", "POST", "DELETE")]
         assert {answer.status_code for answer in answers} <= {401, 405}, path
     assert server.run(lambda client: client.get("/ping")).status_code == 200
+
+
+def test_the_token_is_asked_for_by_the_path_that_is_routed(server: Server) -> None:
+    server.state.token = "secret"  # noqa: S105
+    # Whoever makes an URL of a request leaves tabs away, or takes the host for a part of the path.
+    scope = {"type": "http", "path": "/\tping", "headers": [], "app": server.app, "query_string": b""}
+    request = Request(scope)
+    assert request.url.path == "/ping"
+    with pytest.raises(Refused):
+        asyncio.run(require_token(request))
+
+
+def test_who_goes_away_before_its_body_is_read_is_no_fault_of_the_server(server: Server) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [], "query_string": b""}
+    sent = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server.app(scope, receive, send))
+    assert sent[0]["status"] == 499
 
 
 def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
