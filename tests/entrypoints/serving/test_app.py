@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import shutil
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,39 @@ def test_who_goes_away_before_its_body_is_read_is_no_fault_of_the_server(server:
 
     asyncio.run(server.app(scope, receive, send))
     assert sent[0]["status"] == 499
+
+
+def test_an_image_that_cannot_be_drawn_ends_no_other_of_its_batch(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = server.state.drawing.engine
+    step = engine.step
+    sizes = []
+
+    def failing(samples: Any) -> None:
+        sizes.append(len(samples))
+        if any(sample.request.seed == 13 and sample.step for sample in samples):
+            raise ValueError("of this image alone")
+        step(samples)
+
+    async def together(client: httpx.AsyncClient) -> list[Any]:
+        calls = [client.post("/invocations", json=body(seed)) for seed in (1, 13, 2)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    alone = images_of(server.post("/invocations", body(1)))
+    monkeypatch.setattr(engine, "step", failing)
+    monkeypatch.setattr(server.state.drawing, "_admit", once_all_wait(server.state.drawing, 3))
+    first, faulty, other = server.run(together)
+    assert max(sizes) == 3
+    assert isinstance(faulty, ValueError)
+    assert far(images_of(first), alone) <= ROUNDED
+    assert images_of(other)
+
+
+def once_all_wait(drawing: worker.Worker, images: int) -> Callable[[], None]:
+    """Return what begins images only when so many of them wait, so that they share each step."""
+    admit = drawing._admit
+    return lambda: admit() if drawing.waiting >= images else None
 
 
 def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:
