@@ -54,7 +54,7 @@ def unpack(
         # One entry after the other, so that sizes are counted as they come.
         with tarfile.open(archive, "r|gz", tarinfo=_Entry) as stream:
             _write(stream, folder, most)
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, RecursionError, ValueError) as error:
         raise TrainingError(
             KIND,
             f"{archive.name} cannot be unpacked: {error}",

@@ -110,6 +110,12 @@ def read_peft(
 
     Raises TrainingError("adapter").
     """
+    if not manifest.parts:
+        raise TrainingError(
+            KIND,
+            "Its manifest names no part of the base model.",
+            "export it again",
+        )
     changes: dict[str, dict[str, LowRankPair]] = {}
     has_strength = True
     for part in manifest.parts:

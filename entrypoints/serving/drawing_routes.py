@@ -26,7 +26,7 @@ from entrypoints.serving.bodies import (
     with_adapter,
 )
 from entrypoints.serving.service import NO_ROOM, Prepared, UnknownAdapterError
-from entrypoints.serving.state import Admission, Refused, State, body_of, one_header, state_of
+from entrypoints.serving.state import Admission, Refused, State, body_of, gone, one_header, state_of
 from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
 
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
@@ -35,6 +35,8 @@ MOST_PIXELS = 2**26
 """Of the images of a request: all of them are kept until the last one is drawn."""
 SMALL_BYTES = 2**16
 """Of a body that is read at once; others are read beside what else the server answers."""
+MOST_PREVIEWS = 128
+"""That wait for a client; the oldest ones go where it reads slowly."""
 LATE_SECONDS = 1.0
 """After its deadline, in which the thread that draws may still say itself that a request is late."""
 _OF_THE_REQUEST = ("control", "conditions", "image", "prompt", "steps")
@@ -152,7 +154,7 @@ class Drawing:
         self.futures: list[asyncio.Future[Drawn]] = []
         for _ in asked.generation.images:
             self.futures.append(self.loop.create_future())
-        self.previews: asyncio.Queue[Preview] = asyncio.Queue()
+        self.previews: asyncio.Queue[Preview] = asyncio.Queue(MOST_PREVIEWS)
         self.orders: Sequence[ImageOrder] = ()
 
     @classmethod
@@ -225,6 +227,8 @@ class Drawing:
     async def events(self, admission: Admission) -> AsyncIterator[bytes]:
         """Yield server-sent events: `preview` for each step of each image, then `result`, or `error`."""
         result = asyncio.create_task(self.answer(JSON))
+        # A client that does not read keeps its own answer waiting, and no other request.
+        result.add_done_callback(lambda _: admission.end())
         try:
             while not result.done() or not self.previews.empty():
                 coming = asyncio.create_task(self.previews.get())
@@ -259,7 +263,7 @@ class Drawing:
     ) -> Refused:
         """Return why a request is given up."""
         if watcher.done():
-            return Refused(499, "Nobody waits for the answer.")
+            return gone()
         if closing.done():
             return Refused(
                 503,
@@ -283,7 +287,14 @@ class Drawing:
         """Hand over how an image looks; for the thread that draws."""
         picture = base64.b64encode(encoded(image, "JPEG")).decode("ascii")
         with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.previews.put_nowait, Preview(number, step, picture))
+            self.loop.call_soon_threadsafe(offer, self.previews, Preview(number, step, picture))
+
+
+def offer(previews: "asyncio.Queue[Preview]", preview: Preview) -> None:
+    """Put a preview into a queue, whose oldest one makes room."""
+    if previews.full():
+        previews.get_nowait()
+    previews.put_nowait(preview)
 
 
 def event(kind: str, data: str) -> bytes:

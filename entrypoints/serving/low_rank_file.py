@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from entrypoints.models.base import BaseModel, part_of
 from entrypoints.runtime.failures import TrainingError
-from entrypoints.serving.slots import RANKS, LowRankPair
+from entrypoints.serving.slots import RANKS, LowRankPair, plain_layers
 from orchestrator.contract.model_file import ModelFileError
 from orchestrator.contract.safetensors_header import FLOATS, read_header
 
@@ -106,7 +106,8 @@ def low_rank_of(
     parts: dict[str, dict[str, LowRankPair]] = {}
     size = 0
     for part, layers in sides.items():
-        modules = dict(part_of(base, part).named_modules())
+        # Slots act on linear layers and convolutions: an embedding or a norm may have the same shape.
+        modules = plain_layers(part_of(base, part))
         scale = _scale_of(part, metadata, alphas or {})
         parts[part] = {}
         for layer, found in layers.items():

@@ -81,7 +81,7 @@ def read_adapter(
         return ServedAdapter(key, sha256, None, None, network)
     weights = None
     word = None
-    has_strength = True
+    has_strength = False  # of a word alone
     if manifest.kind in (LORA, PIVOTAL):
         weights, has_strength = read_lora(base, folder / LORA_FILE)
     if manifest.kind == PEFT:
@@ -160,7 +160,15 @@ def read_word(
 
 
 def require_rows(base: BaseModel, rows: Mapping[str, Tensor]) -> None:
-    """Raise TrainingError("adapter") unless rows fit the text encoders and are numbers."""
+    """Raise TrainingError("adapter") unless rows fit the text encoders and are numbers, as many in each of them."""
+    counts = {len(of_part) for of_part in rows.values() if of_part.ndim}
+    most = min(encoder.config.max_position_embeddings for encoder in base.text_encoders.values())
+    if len(counts) > 1 or not 0 < max(counts, default=0) <= most:
+        raise TrainingError(
+            KIND,
+            f"Its word has {sorted(counts)} vectors; text encoders read from 1 to {most}, as many in each.",
+            "train it with fewer vectors",
+        )
     for part, of_part in rows.items():
         width = base.text_encoders[part].get_input_embeddings().weight.shape[1]
         if of_part.ndim != 2 or of_part.shape[1] != width:  # noqa: PLR2004 - vectors and width

@@ -298,7 +298,7 @@ def require_drawable(
     if weight != 1 and not adapter.has_strength:
         raise TrainingError(
             KIND,
-            f'"{name}" changes lengths or angles of weights, and has no strength other than 1.',
+            f'"{name}" is a learned word, or changes lengths or angles of weights: it has no strength other than 1.',
             "draw with it at weight 1",
         )
 

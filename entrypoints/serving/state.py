@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.service import Service
@@ -213,7 +214,7 @@ def state_of(request: Request) -> State:
 async def require_token(request: Request) -> None:
     """Raise Refused(401) for a request without the server's token."""
     expected = state_of(request).token
-    if expected is None or request.url.path == "/ping":
+    if expected is None or request.scope["path"] == "/ping":  # as it is routed; an URL may be made of other headers
         return
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
     if not hmac.compare_digest(given.encode(), expected.encode()):
@@ -228,16 +229,24 @@ async def body_of(request: Request, most: int = MOST_BODY_BYTES) -> bytes:
     """Return the body of a request; raises Refused(413) before more than the limit is read."""
     parts = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise Refused(
-                413,
-                f"The body is larger than {most:,} bytes.",
-                "send smaller pictures",
-            )
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise Refused(
+                    413,
+                    f"The body is larger than {most:,} bytes.",
+                    "send smaller pictures",
+                )
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise gone() from error
     return b"".join(parts)
+
+
+def gone() -> Refused:
+    """Return the answer to a client that has closed its connection."""
+    return Refused(499, "Nobody waits for the answer.")
 
 
 def one_header(request: Request, name: str) -> str | None:

@@ -293,13 +293,39 @@ class Worker:
         size, group = next(iter(self._running.items()))
         self._running.move_to_end(size)
         began = time.perf_counter()
+        taken = [running.sample.step for running in group]
         try:
             self.engine.step([running.sample for running in group])
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the images
-            for running in list(group):
-                self._end(running, error)
+            self._step_alone(list(group), taken, error)
             return
         self._count(group, time.perf_counter() - began)
+        self._stepped(group)
+
+    def _step_alone(
+        self,
+        group: Sequence[_Running],
+        taken: Sequence[int],
+        error: Exception,
+    ) -> None:
+        """Take a step that has failed for a group once more, for each image alone: the fault may be that of one.
+
+        `taken` are the steps that each had taken before; those that have taken this one are left as they are.
+        """
+        for running, before in zip(group, taken, strict=True):
+            if len(group) == 1:
+                self._end(running, error)
+                return
+            if running.sample.step == before:
+                try:
+                    self.engine.step([running.sample])
+                except Exception as own:  # noqa: BLE001
+                    self._end(running, own)
+                    continue
+            self._stepped([running])
+
+    def _stepped(self, group: Sequence[_Running]) -> None:
+        """Finish or show the images that have taken a step together."""
         for running in list(group):
             running.largest_batch = max(running.largest_batch, len(group))
             if running.sample.is_done:

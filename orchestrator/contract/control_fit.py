@@ -18,8 +18,12 @@ _SHARED: Mapping[str, Any] = {
     "cross_attention_dim": 1280,
     "block_out_channels": _CHANNELS,
     "layers_per_block": 2,
+    "conditioning_channels": 3,
 }
-"""What a ControlNet has in common with its U-Net, and what diffusers takes where a configuration is silent."""
+"""What a ControlNet has in common with its U-Net, and what diffusers takes where a configuration is silent.
+
+A U-Net says nothing of the last one: pictures have three channels.
+"""
 
 
 def control_misfit(control: Path, base: Path) -> str | None:

@@ -68,7 +68,8 @@ def test_everything_that_was_chosen_is_sent_and_read_by_the_server_as_it_was_mea
         "mask": picture,
     }
     request = Request.of(values)
-    asked = read_invocation(request.body(), Defaults(steps=99, guidance=9, size=999 - 999 % 8))
+    defaults = Defaults(steps=99, guidance=9, size=999 - 999 % 8)
+    asked = read_invocation(request.body(), lambda _: defaults)
     assert asked.generation == request.generation
 
 

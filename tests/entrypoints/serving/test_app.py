@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import shutil
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import httpx
 import pytest
 import tiny
 from asked_app import ROUNDED, Server, body, far, images_of, until
+from fastapi import Request
 from PIL import Image
 
 from entrypoints.serving import worker
 from entrypoints.serving.drawing_routes import ADAPTER_HEADER
-from entrypoints.serving.state import State
+from entrypoints.serving.state import Refused, State, require_token
 from orchestrator.contract.adapter import AdapterManifest
 
 
@@ -125,6 +127,63 @@ def test_only_ping_answers_without_the_token(server: Server) -> None:
         answers = [server.ask(method, path) for method in ("GET", "POST", "DELETE")]
         assert {answer.status_code for answer in answers} <= {401, 405}, path
     assert server.run(lambda client: client.get("/ping")).status_code == 200
+
+
+def test_the_token_is_asked_for_by_the_path_that_is_routed(server: Server) -> None:
+    server.state.token = "secret"  # noqa: S105
+    # Whoever makes an URL of a request leaves tabs away, or takes the host for a part of the path.
+    scope = {"type": "http", "path": "/\tping", "headers": [], "app": server.app, "query_string": b""}
+    request = Request(scope)
+    assert request.url.path == "/ping"
+    with pytest.raises(Refused):
+        asyncio.run(require_token(request))
+
+
+def test_who_goes_away_before_its_body_is_read_is_no_fault_of_the_server(server: Server) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [], "query_string": b""}
+    sent = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server.app(scope, receive, send))
+    assert sent[0]["status"] == 499
+
+
+def test_an_image_that_cannot_be_drawn_ends_no_other_of_its_batch(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = server.state.drawing.engine
+    step = engine.step
+    sizes = []
+
+    def failing(samples: Any) -> None:
+        sizes.append(len(samples))
+        if any(sample.request.seed == 13 and sample.step for sample in samples):
+            raise ValueError("of this image alone")
+        step(samples)
+
+    async def together(client: httpx.AsyncClient) -> list[Any]:
+        calls = [client.post("/invocations", json=body(seed)) for seed in (1, 13, 2)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    alone = images_of(server.post("/invocations", body(1)))
+    monkeypatch.setattr(engine, "step", failing)
+    monkeypatch.setattr(server.state.drawing, "_admit", once_all_wait(server.state.drawing, 3))
+    first, faulty, other = server.run(together)
+    assert max(sizes) == 3
+    assert isinstance(faulty, ValueError)
+    assert far(images_of(first), alone) <= ROUNDED
+    assert images_of(other)
+
+
+def once_all_wait(drawing: worker.Worker, images: int) -> Callable[[], None]:
+    """Return what begins images only when so many of them wait, so that they share each step."""
+    admit = drawing._admit
+    return lambda: admit() if drawing.waiting >= images else None
 
 
 def test_who_goes_away_is_drawn_for_no_longer(server: Server) -> None:

@@ -1,6 +1,7 @@
 """Requests that follow pictures: which ControlNet with which map, and what is refused."""
 
 import base64
+import json
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_controls_that_cannot_be_followed_are_refused(
     answer = steered.post("/invocations", body(**fields))
     assert answer.status_code == status, answer.text
     assert named in answer.json()["error"]["message"]
+
+
+def test_a_control_network_that_reads_no_pictures_in_colour_is_refused(server: Server, edges: Path) -> None:
+    grey = shutil.copytree(edges, server.state.root / "grey")
+    config = json.loads((grey / "config.json").read_text())
+    (grey / "config.json").write_text(json.dumps({**config, "conditioning_channels": 1}))
+    AdapterManifest.read(grey).write(grey)
+    answer = server.post("/adapters", {"name": "grey", "src": "grey"})
+    assert answer.status_code == 424
+    assert "conditioning_channels 1" in answer.json()["error"]["message"]
 
 
 def test_a_control_network_for_another_base_model_is_refused(server: Server, edges: Path, sdxl_folder: Path) -> None:

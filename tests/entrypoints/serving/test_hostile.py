@@ -23,6 +23,10 @@ from torch import Tensor
 from orchestrator.contract.adapter import LORA_FILE, MANIFEST_FILE, AdapterManifest
 
 METADATA = "lora_adapter_metadata"
+NORM = "unet.down_blocks.0.resnets.0.norm1"
+ON_NORM = torch.zeros(8, 2)
+TABLE = "text_encoder.embeddings.token_embedding.known"
+"""Layers of other kinds, with weights in a shape that fits them."""
 Tensors = dict[str, Tensor]
 
 
@@ -85,6 +89,14 @@ WEIGHTS: dict[str, Callable[[Path], None]] = {
     "half a pair": changed(lambda tensors: tensors.pop(first(tensors))),
     "unknown layer": changed(lambda tensors: tensors.update({"unet.no.such.lora_A.weight": torch.zeros(2, 4)})),
     "unknown part": changed(lambda tensors: tensors.update({"vae.decoder.lora_A.weight": torch.zeros(2, 4)})),
+    "a layer that is a norm": changed(
+        lambda tensors: tensors.update({f"{NORM}.lora_A.weight": torch.zeros(2), f"{NORM}.lora_B.weight": ON_NORM})
+    ),
+    "a layer that is an embedding": changed(
+        lambda tensors: tensors.update(
+            {f"{TABLE}.lora_A.weight": torch.zeros(2, 16), f"{TABLE}.lora_B.weight": torch.zeros(211, 2)}
+        )
+    ),
     "no name of a LoRA": changed(lambda tensors: tensors.update({"__class__": torch.zeros(2, 4)})),
     "nothing": changed(lambda tensors: tensors.clear()),
     "a huge rank": changed(
@@ -149,6 +161,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "a network that it is not": manifest_with(kind="controlnet"),
     "the layout of another library": manifest_with(kind="peft", parts=["unet"]),
     "parts to climb by": manifest_with(kind="peft", parts=["../sea"]),
+    "no parts": manifest_with(kind="peft", parts=[]),
     "a newer format": manifest_with(format=99),
 }
 
@@ -181,6 +194,15 @@ def folders(path: Path) -> None:
             archive.addfile(info)
 
 
+def descriptions(path: Path) -> None:
+    """Write an archive in which each entry only describes the next one."""
+    info = tarfile.TarInfo("x.json")
+    info.type = tarfile.XHDTYPE
+    content = b"13 path=x.js\n"
+    info.size = len(content)
+    path.write_bytes(gzip.compress(2000 * (info.tobuf() + content.ljust(tarfile.BLOCKSIZE, b"\0"))))
+
+
 def code(path: Path) -> None:
     with tarfile.open(path, "w:gz") as archive:
         content = b"import os"
@@ -192,6 +214,7 @@ def code(path: Path) -> None:
 ARCHIVES: dict[str, Callable[[Path], Any]] = {
     "a bomb in a header": bomb,
     "folders without end": folders,
+    "descriptions without end": descriptions,
     "code": code,
     "zeros": lambda path: path.write_bytes(gzip.compress(bytes(100_000))),
     "no archive": lambda path: path.write_bytes(b"PK\x03\x04 and more"),

@@ -199,3 +199,36 @@ def test_a_server_that_loads_refuses_requests_until_it_is_ready(server: Server, 
     assert service is not None
     server.state.ready(service, worker)
     assert server.ask("GET", "/ping").status_code == 200
+
+
+def test_a_client_that_does_not_read_its_stream_keeps_no_other_waiting(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing_routes, "MOST_PREVIEWS", 2)
+    content = json.dumps({**body(parameters={"num_inference_steps": 8}), "stream": True}).encode()
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [], "query_string": b""}
+    sent: list[bytes] = []
+
+    async def calls(_: httpx.AsyncClient) -> None:
+        unread = asyncio.Event()
+        parts = [{"type": "http.request", "body": content}]
+
+        async def receive() -> Any:
+            if not parts:
+                await asyncio.Event().wait()
+            return parts.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+            if message.get("body"):
+                await unread.wait()
+
+        task = asyncio.create_task(server.app(scope, receive, send))
+        async with asyncio.timeout(30):
+            await until(lambda: server.state.drawn == 1 and server.state.admitted == 0)
+        unread.set()
+        await task
+
+    server.run(calls)
+    kinds = [kind for kind, _ in events_of(b"".join(sent).decode())]
+    assert kinds == ["preview", "preview", "preview", "result"]

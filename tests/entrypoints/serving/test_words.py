@@ -121,3 +121,21 @@ def test_what_a_text_encoder_does_not_read_is_said_and_a_lost_word_is_refused(le
     assert lost.status_code == 422
     assert '"<toy>" is cut off' in lost.json()["error"]["message"]
     assert "warnings" not in learned.post("/invocations", asked("<toy> dog", "first")).json()["images"][0]
+
+
+@pytest.mark.parametrize("vectors", [0, 3000])
+def test_a_word_that_no_text_encoder_can_read_is_refused(learned: Server, vectors: int) -> None:
+    folder = learned.state.root / "other"
+    ((key, rows),) = load_file(folder / EMBEDDINGS_FILE).items()
+    save_file({key: torch.zeros(vectors, rows.shape[1])}, folder / EMBEDDINGS_FILE)
+    AdapterManifest.read(folder).write(folder)
+    answer = learned.post("/adapters", {"name": "other", "src": "other"})
+    assert answer.status_code == 424
+    assert f"[{vectors}] vectors" in answer.json()["error"]["message"]
+
+
+def test_a_word_has_no_strength(learned: Server) -> None:
+    asked_in_part = body(adapters=[{"name": "first", "weight": 0.5}])
+    answer = learned.post("/invocations", asked_in_part)
+    assert answer.status_code == 424
+    assert "no strength other than 1" in answer.json()["error"]["message"]
