@@ -35,7 +35,7 @@ from benchmarks.training_steps import (  # noqa: E402
     run_loop,
     with_pefts_layers,
 )
-from entrypoints.train import SETTINGS, quieten  # noqa: E402
+from entrypoints.runtime.libraries import SETTINGS, quieten  # noqa: E402
 from orchestrator.contract.recipe import recipe_names  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL  # noqa: E402
 

@@ -23,8 +23,8 @@ from entrypoints.evaluation.held_out import held_out_pictures
 from entrypoints.evaluation.spaces import CLIP, EFFICIENTNET, load_spaces
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
+from entrypoints.runtime.libraries import quieten
 from entrypoints.runtime.pictures import crop_square, list_images, read_image
-from entrypoints.train import quieten
 from orchestrator.contract.conditions import CANNY
 from orchestrator.contract.evaluation import FIRST_SEED, Way, ways_of
 from orchestrator.contract.evaluation_result import ControlAgreement, Estimate, Figure

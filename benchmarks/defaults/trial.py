@@ -17,6 +17,7 @@ from benchmarks.defaults.grid import CLASS_SEEDS, EVALUATION_SEEDS, Trial
 from benchmarks.defaults.results import ClassLook, Grid, Moment, Result, Workplace
 from benchmarks.defaults.subjects import SUBJECTS
 from entrypoints import train
+from entrypoints.runtime import libraries
 from entrypoints.runtime.stop import StopFlag
 from orchestrator.contract.environment import Environment
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
@@ -45,7 +46,7 @@ class Order(BaseModel):
 
 def main() -> None:
     """Carry out the order on stdin."""
-    train.apply_settings()
+    libraries.apply_settings()
     train.end_with_launcher()
     order = Order.model_validate_json(sys.stdin.buffer.read())
     result = run(order.trial, order.workplace)

@@ -44,6 +44,12 @@ Uses = Sequence[tuple[str, float]]
 Launch = Callable[..., subprocess.Popen[str]]
 
 
+@pytest.fixture(autouse=True)
+def _log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put back what is told: in some tests all workers are this process, and only the first one reports."""
+    monkeypatch.setattr("orchestrator.contract.events._muted", False)
+
+
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
     """Folder of the adapters that are drawn with, by their names."""
@@ -211,9 +217,8 @@ def test_batches_and_shares_hold_each_sample_once_whatever_the_number_of_workers
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_leaves_the_same_bytes(
-    drawn: Environment, lay_out: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    drawn: Environment, lay_out: Job, tmp_path: Path, workers: int
 ) -> None:
-    monkeypatch.setattr("orchestrator.contract.events._muted", False)  # put back: all workers are this process
     environment = lay_out(tmp_path / "job")
     every = Worker(0, workers, 0, workers).host
     for worker in reversed(every):
