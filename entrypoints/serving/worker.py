@@ -179,9 +179,23 @@ class Worker:
                     return
                 if nothing:
                     self._changed.wait(IDLE_SECONDS)
-            self._drop_gone()
-            self._admit()
-            self._step()
+            try:
+                self._drop_gone()
+                self._admit()
+                self._step()
+            except Exception as error:  # noqa: BLE001 - a bug: it is told to all, and ends no thread that others wait for
+                self._end_all(error)
+
+    def _end_all(self, error: Exception) -> None:
+        """End all images, those in the queue included."""
+        with self._changed:
+            queued = self._queue.remove(lambda _: True)
+        self._first = None
+        for image in queued:
+            image.done(error)
+        for group in list(self._running.values()):
+            for running in list(group):
+                self._end(running, error)
 
     def _drop_gone(self) -> None:
         """End images whose deadline has passed, or that nobody waits for."""

@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import queue
 import threading
 from typing import Any
 
 import httpx
 import pytest
+import tiny
 from asked_app import STEPS, Server, body, images_of, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from entrypoints.serving import drawing_routes, listening
 from entrypoints.serving.listening import end_when_done
-from entrypoints.serving.worker import Worker
+from entrypoints.serving.low_rank_file import LowRankWeights
+from entrypoints.serving.served import ServedAdapter
+from entrypoints.serving.worker import ImageOrder, Worker
 
 
 def figures(server: Server) -> dict[str, float]:
@@ -57,6 +61,16 @@ def events_of(text: str) -> list[tuple[str, Any]]:
         kind, data = block.split("\n")
         found.append((kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return found
+
+
+def test_an_image_that_cannot_even_wait_ends_with_the_error_and_the_thread_draws_on(server: Server) -> None:
+    """Its adapter has weights for no part of the model, which no adapter that was registered has."""
+    broken = ServedAdapter("none", "none", LowRankWeights({}, 0), None)
+    told: queue.Queue[Any] = queue.Queue()
+    order = ImageOrder("a dog", None, 1, STEPS, 5.0, tiny.SIDE, told.put, [(broken, 1.0)])
+    server.state.drawing.order([order])
+    assert isinstance(told.get(timeout=30), ValueError)
+    assert images_of(server.post("/invocations", body()))
 
 
 @pytest.mark.parametrize("accepts", [False, True])
