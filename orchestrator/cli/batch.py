@@ -9,7 +9,7 @@ import click
 from orchestrator.cli.completion import folders
 from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
-from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.cli.starting import Start, begin, chosen_start, show_without_calls, start_on_sagemaker, warn
 from orchestrator.contract.command_line import command
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
@@ -96,17 +96,7 @@ def start_batch(file: Path, given: dict[str, Any]) -> int:
     folder = None if output is None else typed_path(output)
     dry_run = given.pop("dry_run")
     yes = given.pop("yes")
-    start = Start(
-        resume=False,
-        restart=given.pop("restart"),
-        detach=given.pop("detach"),
-        as_json=given.pop("as_json"),
-        fallback=False,
-        wait_minutes=0,
-        queue=given.pop("queue"),
-        together=given.pop("together"),
-    )
-    turn_of(queue=start.queue, together=start.together)  # refuses both
+    start = chosen_start(given)
     settings = Settings.from_environment()
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         asked = ask_batch(file, settings, given, Path(temporary))

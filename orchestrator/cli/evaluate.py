@@ -10,7 +10,7 @@ from orchestrator.cli.adapter_options import adapter_options
 from orchestrator.cli.completion import folders
 from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
-from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.cli.starting import Start, begin, chosen_start, show_without_calls, start_on_sagemaker, warn
 from orchestrator.contract.plurals import counted
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
@@ -77,17 +77,7 @@ def evaluate(adapter: str, *, target: str, dry_run: bool, yes: bool, **given: An
     from orchestrator.settings import Settings
 
     check_target(target, given)
-    start = Start(
-        resume=False,
-        restart=given.pop("restart"),
-        detach=given.pop("detach"),
-        as_json=given.pop("as_json"),
-        fallback=False,
-        wait_minutes=0,
-        queue=given.pop("queue"),
-        together=given.pop("together"),
-    )
-    turn_of(queue=start.queue, together=start.together)  # refuses both
+    start = chosen_start(given)
     settings = Settings.from_environment()
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         asked = ask(adapter, settings, given, Path(temporary))

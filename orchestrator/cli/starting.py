@@ -1,8 +1,8 @@
 """From a planned job to a running one: what it warns of, what it costs, and how it is watched."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.cli.job_options import ask_to_spend
+from orchestrator.cli.job_options import ask_to_spend, turn_of
 from orchestrator.cli.output import say
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ class Start(NamedTuple):
     wait_minutes: int
     queue: bool
     together: bool
+
+
+def chosen_start(given: dict[str, Any]) -> Start:
+    """Take the options of how a job that trains nothing is started and shown; raises UsageError for two turns."""
+    start = Start(
+        resume=False,
+        restart=given.pop("restart"),
+        detach=given.pop("detach"),
+        as_json=given.pop("as_json"),
+        fallback=False,
+        wait_minutes=0,
+        queue=given.pop("queue"),
+        together=given.pop("together"),
+    )
+    turn_of(queue=start.queue, together=start.together)
+    return start
 
 
 def show_without_calls(

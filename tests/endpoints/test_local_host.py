@@ -160,7 +160,7 @@ def test_an_update_that_fails_leaves_the_endpoint_as_it_was_and_says_why(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     after = deployed(running, base_model="nobody/no-such-model")
     assert (after.status, after.base_model, after.adapters) == (EndpointStatus.IN_SERVICE, "builtin", ("dog",))
-    assert "could not be changed" in str(after.failure_reason)
+    assert "update failed" in str(after.failure_reason)
     assert "no-such-model" in str(after.failure_reason)
     assert process_of(running.settings) == process
     assert running.invoke("mine", BODY, "image/png").media_type == "image/png"

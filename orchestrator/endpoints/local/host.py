@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO
 
 from orchestrator.adapters.registry import Adapter, Registry, Report
 from orchestrator.contract.command_line import command
@@ -13,12 +12,13 @@ from orchestrator.endpoints.commands import deploy_command
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.finding import no_endpoint
 from orchestrator.endpoints.hosts import Answer, DeploymentPlan, EndpointDescription, EndpointStatus
+from orchestrator.endpoints.inputs import BaseModel, find_adapters, find_base
 from orchestrator.endpoints.leases import why_expired
 from orchestrator.endpoints.local.adapter_changes import change_adapters, changes_between, known_adapters
 from orchestrator.endpoints.local.calls import ServerCalls
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder, left_behind
 from orchestrator.endpoints.local.outcome import outcome_of
-from orchestrator.endpoints.local.planning import BaseModel, LocalPlan, find_adapters, find_base, require_machine
+from orchestrator.endpoints.local.planning import LocalPlan, require_machine
 from orchestrator.endpoints.local.removal import collect, end_all, tidy
 from orchestrator.endpoints.local.starting import start_server
 from orchestrator.endpoints.local.supervisor import last_used
@@ -26,6 +26,7 @@ from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError, OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.storage.names import is_folder_name
+from orchestrator.targets.local.detached import printed_lines
 from orchestrator.targets.opening import open_targets
 
 STOP_SECONDS = 30.0
@@ -254,7 +255,7 @@ class LocalHost:
         except FileNotFoundError:
             return
         with log:
-            yield from _lines(log, server, follow=follow)
+            yield from printed_lines(log, lambda: follow and server.is_alive())
 
     def _calls(self, name: str) -> ServerCalls:
         """Return how to call an endpoint; raises EndpointError for one that does not answer now."""
@@ -343,17 +344,3 @@ def _living(endpoint: EndpointFolder) -> ServerFolder | None:
         if server.is_alive() and not is_ending:
             return server
     return None
-
-
-def _lines(log: IO[bytes], server: ServerFolder, *, follow: bool) -> Iterator[str]:
-    open_line = b""
-    while True:
-        goes_on = follow and server.is_alive()  # before reading, so that the last lines are not missed
-        while chunk := log.readline():
-            open_line += chunk
-            if chunk.endswith(b"\n"):
-                yield open_line.decode(errors="replace").rstrip("\n")
-                open_line = b""
-        if not goes_on:
-            return
-        time.sleep(_POLL_SECONDS)

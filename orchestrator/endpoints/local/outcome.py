@@ -40,7 +40,7 @@ def outcome_of(newest: ServerFolder, *, is_update: bool) -> Outcome:
         return Outcome(EndpointStatus.UPDATING if is_update else EndpointStatus.CREATING)
     ended = _ended(newest, progress)
     if is_update:
-        reason = f"It could not be changed to what was asked for, and goes on as it was. {ended.reason}"
+        reason = f"The update failed, and the server from before it still runs. {ended.reason}"
         return Outcome(EndpointStatus.IN_SERVICE, reason, ended.next_step)
     return ended
 

@@ -9,7 +9,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file
 from orchestrator.contract.problem import Problem
 from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.local.planning import find_adapters, find_base
+from orchestrator.endpoints.inputs import find_adapters, find_base
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ServedAdapter, archive, model_data
 from orchestrator.endpoints.sagemaker.names import hash_of

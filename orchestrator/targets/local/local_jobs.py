@@ -22,7 +22,7 @@ from orchestrator.settings import Settings, free_bytes
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
 from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
-from orchestrator.targets.local.detached import blocked_ctrl_c, import_path
+from orchestrator.targets.local.detached import blocked_ctrl_c, import_path, printed_lines
 from orchestrator.targets.local.job_folder import JobFolder
 from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import require_free, reserve, withdraw
@@ -249,17 +249,7 @@ class LocalJobs:
                 start = state.log_start
         with _opened_log(job) as log:
             log.seek(start)
-            open_line = b""
-            while True:
-                running = follow and job.is_running()  # before reading, so that the last lines are not missed
-                while chunk := log.readline():
-                    open_line += chunk
-                    if chunk.endswith(b"\n"):
-                        yield open_line.decode(errors="replace").rstrip("\n")
-                        open_line = b""
-                if not running:
-                    return
-                time.sleep(_POLL_SECONDS)
+            yield from printed_lines(log, lambda: follow and job.is_running())
 
     def wait_for_end(self, name: str, seconds: float) -> bool:
         """Wait until the job has ended, `seconds` at most; return whether it has."""
