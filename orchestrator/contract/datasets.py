@@ -21,6 +21,19 @@ IMAGES = "images"
 """The input that holds training pictures."""
 
 
+class Fewest(BaseModel):
+    """How many images a kind of data set should have, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int
+    """Fewer than these are warned of."""
+    otherwise: str
+    """What training does with fewer."""
+    advice: str
+    """What to do about it."""
+
+
 class DatasetKind(BaseModel):
     """One kind of data set."""
 
@@ -36,15 +49,30 @@ class DatasetKind(BaseModel):
     """Whether every picture needs a caption."""
     has_conditions: bool = False
     """Whether a picture may have a condition picture in CONDITIONS_FOLDER."""
+    fewest: Fewest | None = None
+    """How many images it should have; None where none are learned from, or others say it."""
 
 
-SUBJECT_PHOTOS = DatasetKind(name="subject photos", inputs={IMAGES: TRAINING_CHANNEL})
+SUBJECT_PHOTOS = DatasetKind(
+    name="subject photos",
+    inputs={IMAGES: TRAINING_CHANNEL},
+    fewest=Fewest(
+        images=3,  # DreamBooth's authors use 3 to 5, https://arxiv.org/abs/2208.12242
+        otherwise="training learns the background and the pose too",
+        advice="add some that show the same subject elsewhere; 4 to 20 are common",
+    ),
+)
 """A handful of pictures of one subject, captioned or not."""
 CAPTIONED_SET = DatasetKind(
     name="captioned images",
     inputs={IMAGES: TRAINING_CHANNEL},
     sample="style",
     needs_captions=True,
+    fewest=Fewest(
+        images=5,
+        otherwise="the adapter learns them by heart, and draws them whatever the prompt says",
+        advice="add others of the same style or domain; 20 to some hundred are common",
+    ),
 )
 """Pictures of a style, a domain or many concepts, each with a caption."""
 CONDITION_PAIRS = DatasetKind(

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.contract.datasets import Fewest
 from orchestrator.contract.plurals import counted
 from orchestrator.datasets.findings import Defect, Findings, Remarks
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FEWEST = 3  # DreamBooth's authors use 3 to 5, https://arxiv.org/abs/2208.12242
 THUMBNAIL = (64, 64)  # averages noise away
 LEAST_DEVIATION = 3.0  # of 255, of each channel; a foggy photo has 8 and more
 DARK = 16
@@ -33,12 +33,10 @@ def content_remarks(image: "Image.Image") -> Remarks:
     return [Defect(what, "remove it, or copy it again from the original")]
 
 
-def warn_of_few(folder: Path, count: int, findings: Findings) -> None:
-    """Warn of fewer images than a subject can be learned from."""
-    if count >= FEWEST:
+def warn_of_few(folder: Path, count: int, fewest: Fewest, findings: Findings) -> None:
+    """Warn of fewer images than can be learned from."""
+    if count >= fewest.images:
         return
     verb = "is" if count == 1 else "are"
-    what = f"there {verb} only {counted(count, 'image')}: training learns the background and the pose too"
-    findings.warn(
-        f"{folder.resolve().name}/", what, "add some that show the same subject elsewhere; 4 to 20 are common"
-    )
+    what = f"there {verb} only {counted(count, 'image')}: {fewest.otherwise}"
+    findings.warn(f"{folder.resolve().name}/", what, fewest.advice)

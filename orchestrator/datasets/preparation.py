@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, IMAGES
+from orchestrator.contract.datasets import CAPTIONS_FILE, CONDITIONS_FOLDER, IMAGES, SUBJECT_PHOTOS, Fewest
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.problem import Problem
 from orchestrator.datasets.captions import Captions, read_captions
@@ -41,7 +41,7 @@ def prepare(
     resolution: int,
     with_conditions: bool = False,
     masked: bool = False,
-    of_subject: bool = True,
+    fewest: Fewest | None = SUBJECT_PHOTOS.fewest,
     option: str = IMAGES_OPTION,
 ) -> Dataset:
     """Check every file of `folder` and write what training gets of it to an empty `destination`.
@@ -59,8 +59,8 @@ def prepare(
     training needs none of them. Equal folders give equal bytes.
 
     With conditions, each image needs a picture of its own name in `conditions/`, which is prepared in the same way and
-    gets the number of its image. `of_subject` tells whether the images are all that a subject is learned from; `option`
-    is the one that named the folder, for messages.
+    gets the number of its image. `fewest` is how many images should be there, if that matters; `option` is the one that
+    named the folder, for messages.
 
     On any failure the destination is left empty. Raises DatasetError with every problem of every file, and MachineError
     when writing fails.
@@ -72,7 +72,7 @@ def prepare(
         message = f"{printable(str(destination))} is not empty."
         raise DatasetError(message, next_step="name an empty folder")
     try:
-        wanted = _Wanted(resolution, with_conditions, masked, of_subject, option)
+        wanted = _Wanted(resolution, with_conditions, masked, fewest, option)
         return _prepare(folder, destination, wanted)
     except BaseException:
         _empty(destination)
@@ -85,7 +85,7 @@ class _Wanted(NamedTuple):
     resolution: int
     with_conditions: bool
     masked: bool
-    of_subject: bool
+    fewest: Fewest | None
     option: str
 
 
@@ -101,7 +101,7 @@ def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
     images: list[InspectedImage] = []
     hashes: list[ImageHash] = []
     lines: list[str] = []
-    told = _Told(of_subject=wanted.of_subject)
+    told = _Told(wanted.fewest)
     for number, name in enumerate(listing.images, start=1):
         source = _read(folder / name, resolution, findings)
         if source is None:
@@ -125,8 +125,8 @@ def _prepare(folder: Path, destination: Path, wanted: _Wanted) -> Dataset:
     names = [str(image.file) for image in images]
     duplicates = find_duplicates(hashes)
     warn_of_duplicates(names, duplicates, findings)
-    if wanted.of_subject:
-        warn_of_few(folder, len(listing.all_images), findings)
+    if wanted.fewest is not None:
+        warn_of_few(folder, len(listing.all_images), wanted.fewest, findings)
     masks.report_missing()
     _require_no_problems(folder, findings)
     _write_rows(lines, destination)
@@ -167,8 +167,8 @@ def _write_rows(lines: Sequence[str], destination: Path) -> None:
 class _Told:
     """What a job is told of its images: by the names of the prepared files, as those of a person's reveal too much."""
 
-    def __init__(self, *, of_subject: bool) -> None:
-        self._of_subject = of_subject
+    def __init__(self, fewest: Fewest | None) -> None:
+        self._fewest = fewest
         self._names: list[str] = []
         self._findings = Findings()
 
@@ -180,8 +180,8 @@ class _Told:
     def problems(self, duplicates: Sequence[Duplicate]) -> tuple[Problem, ...]:
         """Return what was found, of all images together too."""
         warn_of_duplicates(self._names, duplicates, self._findings)
-        if self._of_subject:
-            warn_of_few(Path(IMAGES), len(self._names), self._findings)
+        if self._fewest is not None:
+            warn_of_few(Path(IMAGES), len(self._names), self._fewest, self._findings)
         return self._findings.warnings
 
 

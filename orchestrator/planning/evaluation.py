@@ -90,7 +90,7 @@ def prepare_evaluation(
             reference,
             folder,
             resolution=settings.resolution,
-            of_subject=False,
+            fewest=None,
             option=REFERENCE_OPTION,
         )
     except OrchestratorError as error:

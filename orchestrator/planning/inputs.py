@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator import datasets
 from orchestrator.contract.conditions import GIVEN
-from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES, SUBJECT_PHOTOS
+from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES
 from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
@@ -74,7 +74,7 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
             resolution=recipe.resolution,
             with_conditions=recipe.reads_conditions,
             masked=reads_masks(recipe),
-            of_subject=recipe.dataset == SUBJECT_PHOTOS,
+            fewest=recipe.dataset.fewest,
         )
     except OrchestratorError as error:
         return PreparedInputs(error=error)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageChops, ImageOps
 
 from orchestrator import datasets
+from orchestrator.contract.datasets import CAPTIONED_SET
 from orchestrator.datasets.similarity import find_duplicates, hash_image
 from orchestrator.errors import DatasetError
 from orchestrator.resources import ASSETS
@@ -212,7 +213,11 @@ def test_remarks_about_the_photos_of_a_subject_are_not_made_of_other_sets(
 ) -> None:
     folder.add("a.png", draw(1))
     assert "only 1 image" in datasets.prepare(folder.path, tmp_path / "one", resolution=64).warnings[0].what
-    other = datasets.prepare(folder.path, tmp_path / "other", resolution=64, of_subject=False)
+    style = datasets.prepare(folder.path, tmp_path / "style", resolution=64, fewest=CAPTIONED_SET.fewest)
+    assert [warning.what for warning in style.warnings] == [
+        "there is only 1 image: the adapter learns them by heart, and draws them whatever the prompt says"
+    ]
+    other = datasets.prepare(folder.path, tmp_path / "other", resolution=64, fewest=None)
     assert (other.warnings, other.told) == ((), ())
 
 
