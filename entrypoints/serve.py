@@ -80,7 +80,6 @@ def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
 
     emit(Phase(name="loading"))
     libraries.quieten()
-    process.resume_collector()
     try:
         service, worker = assembled(order, unpacked, state.metrics)
         for name, place in order.adapters.items():
@@ -90,6 +89,8 @@ def load(order: ServerOrder, state: "State", unpacked: Path) -> None:
         state.failure = failure.message
         emit(Failed(kind=failure.kind, message=failure.message, next_step=failure.next_step))
         return
+    # Not before all is imported and loaded: a look through these objects stops all threads for half a second.
+    process.resume_collector()
     worker.start()
     state.ready(service, worker)
     emit(Phase(name="serving"))

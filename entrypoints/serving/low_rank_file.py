@@ -226,7 +226,7 @@ def _sides_of(
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
     for key, tensor in tensors.items():
         part, _, rest = key.partition(".")
-        match = _PROCESSOR.fullmatch(rest) or _WEIGHT.fullmatch(rest)
+        match = _WEIGHT.fullmatch(rest) or _PROCESSOR.fullmatch(rest)
         if match is None or part not in parts:
             raise TrainingError(
                 KIND,
@@ -294,7 +294,9 @@ def _pair_of(
             f"{name} has matrices of rank {rank} and {b.shape[1]}.",
             "export it again",
         )
-    b = b * scale.of(layer, rank)
+    factor = scale.of(layer, rank)
+    if factor != 1:
+        b = b * factor
     if not (is_finite(a) and is_finite(b)):
         raise TrainingError(
             KIND,

@@ -5,9 +5,10 @@ outputs, rank). A row with slot s and weight w gets W x + w B[s] A[s] x (LoRA, a
 different adapters: Punica, arXiv 2310.18547, sec. 3). The weights W of the model are never written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -184,12 +185,14 @@ class SlotLayer(nn.Module):
         stack.gathered = None
         a = stack.a[slot.index]
         b = stack.b[slot.index]
-        a.zero_()
-        b.zero_()
+        rank = 0
         if pair is not None:
             rank = len(pair.a)
             a[:rank].copy_(pair.a)
             b[:, :rank].copy_(pair.b)
+        if rank < slot.rank:  # what the last adapter left there
+            a[rank:].zero_()
+            b[:, rank:].zero_()
 
     def _empty_stack(self, rank: int, slots: int) -> Stack:
         weight = self.layer.weight
@@ -248,8 +251,18 @@ def projected(
     return change.view(*inputs.shape[:-1], -1)
 
 
+_PLAIN_LAYERS: MutableMapping[nn.Module, Mapping[str, nn.Linear | nn.Conv2d]] = WeakKeyDictionary()
+
+
 def plain_layers(network: nn.Module) -> Mapping[str, nn.Linear | nn.Conv2d]:
-    """Return a network's own linear layers and convolutions by name, those that have slots by now included."""
+    """Return a network's own linear layers and convolutions by name, those that have slots by now included.
+
+    They are looked for once in a network: slots change neither their names nor themselves, and a walk through all
+    modules takes a tenth of the time in which an adapter is read.
+    """
+    known = _PLAIN_LAYERS.get(network)
+    if known is not None:
+        return known
     found: dict[str, nn.Linear | nn.Conv2d] = {}
     wrapped: set[int] = set()
     for name, module in network.named_modules():
@@ -258,6 +271,7 @@ def plain_layers(network: nn.Module) -> Mapping[str, nn.Linear | nn.Conv2d]:
             wrapped.add(id(module.layer))
         elif isinstance(module, nn.Linear | nn.Conv2d) and id(module) not in wrapped:
             found[name] = module
+    _PLAIN_LAYERS[network] = found
     return found
 
 
