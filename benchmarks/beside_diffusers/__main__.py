@@ -50,29 +50,33 @@ class Trainings:
         """Train in turns, in each round with another seed."""
         for seed in range(rounds):
             for case in self.comparison.cases:
-                for side in self.sides:
-                    if case.by_default and side is not self.sides[0]:
-                        continue
+                for side in self.sides_of(case):
                     figures = train(side, self.task(case, side, "round", seed))
                     self.figures.setdefault((case.name, side.name), []).append(figures)
                     print(seed, case.name, side.name, figures, flush=True)
 
-    def judge(self, rounds: int, images: int) -> dict[tuple[str, int], dict[str, str]]:
-        """Return the quality of what the results draw, by side and seed."""
+    def judge(self, rounds: int, images: int) -> dict[tuple[str, str, int], dict[str, str]]:
+        """Return the quality of what the results draw, by case, side and seed."""
         keys = []
         files = []
         for case in self.comparison.cases:
             if not case.is_judged:
                 continue
-            for side in self.sides:
+            for side in self.sides_of(case):
                 asked_as = "" if side is self.sides[0] else self.comparison.asked_as
                 for seed in range(rounds):
-                    keys.append((side.name, seed))
+                    keys.append((case.name, side.name, seed))
                     file = side.weights(self.task(case, side, "round", seed))
                     files.append([str(file), asked_as])
         words = ["quality", self.comparison.recipe, str(images), json.dumps(files)]
         rows = json.loads(in_process(words).splitlines()[-1])
         return dict(zip(keys, rows, strict=True))
+
+    def sides_of(self, case: Case) -> Sequence[Side]:
+        """Return who trains a case."""
+        if case.by_default:
+            return self.sides[:1]
+        return self.sides
 
     def kill(self) -> dict[tuple[str, str], Resumption]:
         """Return what comes of kills."""

@@ -158,7 +158,7 @@ TEXTUAL_INVERSION = Comparison(
     asked_as="a <subject>",  # most of its prompts have an article
     cases=(
         Case("prepared pictures", PREPARED, is_judged=True, is_killed=True),
-        Case("prepared, our defaults", PREPARED, by_default=True),
+        Case("prepared, our defaults", PREPARED, by_default=True, is_judged=True),
     ),
 )
 CONTROLNET = Comparison(

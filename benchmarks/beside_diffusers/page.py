@@ -37,8 +37,8 @@ class Measured(NamedTuple):
     """Images of each prompt, for quality."""
     figures: Mapping[tuple[str, str], Sequence[Figures]]
     """What trainings took, by case and side, one a round."""
-    quality: Mapping[tuple[str, int], Mapping[str, str]]
-    """What the results draw, by side and seed of the training."""
+    quality: Mapping[tuple[str, str, int], Mapping[str, str]]
+    """What the results draw, by case, side and seed of the training."""
     kills: Mapping[tuple[str, str], Resumption]
     """What came of kills, by case and side."""
 
@@ -128,14 +128,14 @@ def ratios_table(sides: Sequence[str], medians: Mapping[tuple[str, str], Figures
     return table(["", *COLUMNS], rows)
 
 
-def quality_table(quality: Mapping[tuple[str, int], Mapping[str, str]]) -> str:
+def quality_table(quality: Mapping[tuple[str, str, int], Mapping[str, str]]) -> str:
     """Return what the results draw."""
     columns: list[str] = []
     rows = []
-    for (side, seed), figures in quality.items():
+    for (case, side, seed), figures in quality.items():
         columns = list(figures)
-        rows.append([side, str(seed), *figures.values()])
-    return table(["", "seed", *columns], rows)
+        rows.append([case, side, str(seed), *figures.values()])
+    return table(["", "", "seed", *columns], rows)
 
 
 def kills_table(kills: Mapping[tuple[str, str], Resumption]) -> str:
@@ -182,14 +182,14 @@ to tell later whether maps are obeyed; no setting makes it fewer, and they are p
 it draws eight every 100 steps.""",
 }
 _SUBJECT = """\
-What the files of "prepared pictures" draw in plain diffusers: the recipe's eight evaluation prompts, which no training
+What the files draw in plain diffusers: the recipe's eight evaluation prompts, which no training
 has seen, {images} of each, measured by the functions of `evaluate` (docs/metrics.md). Gap closed: 0 is the base model,
 1 real pictures. Drift on unrelated prompts: less is better."""
 _QUALITY = {
     "dreambooth": _SUBJECT,
     "textual-inversion": f"{_SUBJECT} Each side's word is asked for as it was trained: with an article for the script.",
     "controlnet": """\
-What the files of "layouts with their edges" draw in plain diffusers: {held_out} layouts that no training has seen,
+What the files draw in plain diffusers: {held_out} layouts that no training has seen,
 {images} of each, by their captions and edges; measured by the functions of `evaluate` (docs/metrics.md).""",
 }
 _KILLS = """\
