@@ -356,6 +356,11 @@ def _raise_quota(message: str, name: str, region: str) -> str:
     if not name:
         return "raise the quota at https://console.aws.amazon.com/servicequotas"
     wanted = sum(int(number) for number in re.findall(r"(?:utilization of|delta of) (\d+)", message))
+    return raise_quota(name, wanted, region)
+
+
+def raise_quota(name: str, wanted: int, region: str) -> str:
+    """Return the command that requests a higher quota of SageMaker, by its name in the Service Quotas console."""
     where = f" --region {region}" if region else ""
     query = shlex.quote(f"Quotas[?QuotaName=='{name}'].QuotaCode")
     code = f"aws service-quotas list-service-quotas --service-code sagemaker --query {query} --output text{where}"

@@ -23,7 +23,7 @@ _STARTING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 _HOURS = 24
 _TWO_MINUTES = 120
 
-_UNFINISHED = "Scaling and components are set up only once it is in service: then type the same command again."
+_UNFINISHED = f"Scaling and components are set up only once it is in service: then run {command('endpoints', 'gc')}"
 """Of an endpoint on SageMaker for which nobody waits; one that may scale to zero is billed until then."""
 
 Facts = list[tuple[str, str]]
@@ -49,9 +49,15 @@ class Begin(NamedTuple):
         )
 
 
-def begin(host: Host, deployment: Deployment, how: Begin) -> None:
+def begin(
+    host: Host,
+    deployment: Deployment,
+    how: Begin,
+    *,
+    keeps_base: bool = False,
+) -> None:
     """Plan a deployment, show it, ask before money is spent, deploy it, and wait until it is in service."""
-    plan = host.plan(deployment)
+    plan = host.plan(deployment, keeps_base=keeps_base)
     if how.dry_run:
         _show_plan(plan, as_json=how.as_json)
         if not how.as_json:

@@ -141,13 +141,20 @@ def update(
     from orchestrator.cli.deploying import Begin, begin
 
     chosen, _ = find(name, host)
+    fields = fields_of(given)
     changed = _changed(
         chosen.deployment(name),
-        fields_of(given),
+        fields,
         listed(add),
         listed(remove),
     )
-    begin(chosen, changed, Begin.of(given, as_json=as_json))
+    is_same_base = not {"base_model", "base_revision"} & fields.keys()
+    begin(
+        chosen,
+        changed,
+        Begin.of(given, as_json=as_json),
+        keeps_base=is_same_base,
+    )
 
 
 def _changed(
@@ -201,8 +208,14 @@ def scale(
 
 @endpoints.command()
 @endpoint_argument
+@click.option("--keep-logs", is_flag=True, help="On SageMaker: leave what its servers logged in CloudWatch.")
 @json_option
-def delete(name: str, host: str | None, as_json: bool) -> None:
+def delete(
+    name: str,
+    host: str | None,
+    keep_logs: bool,
+    as_json: bool,
+) -> None:
     """Delete an endpoint and everything that was created for it; requests that it has admitted are answered first."""
     from orchestrator.endpoints.local.host import LocalHost
     from orchestrator.errors import EndpointError
@@ -214,7 +227,8 @@ def delete(name: str, host: str | None, as_json: bool) -> None:
         if not damaged:
             raise
         chosen = damaged[0]
-    _print_gone(chosen.delete(name), as_json=as_json)
+    gone = chosen.delete(name, keep_logs=keep_logs)
+    _print_gone(gone, as_json=as_json)
 
 
 @endpoints.command()
@@ -223,20 +237,45 @@ def delete(name: str, host: str | None, as_json: bool) -> None:
 )
 @json_option
 def gc(host: str | None, as_json: bool) -> None:
-    """Delete the endpoints whose time is over (--ttl, --idle), and what interrupted commands left."""
+    """Delete the endpoints whose time is over (--ttl, --idle), and what interrupted commands left; finish deployments.
+
+    An endpoint of SageMaker for which nobody waited (--detach, Ctrl-C) gets its components and its scaling here, a
+    step each time; one that failed before it ever served is deleted after three hours.
+    """
     from orchestrator.errors import OrchestratorError
 
     gone: list[str] = []
+    advanced: list[EndpointDescription] = []
     failed = []
     for one in hosts(host):
         try:
             gone += one.collect()
+            advanced += one.finish()
         except OrchestratorError as error:
             failed.append(error)
-    if gone or not failed:
-        _print_gone(gone, as_json=as_json)
+    if gone or advanced or not failed:
+        _print_collected(gone, advanced, as_json=as_json)
     if failed:
         raise failed[0]
+
+
+def _print_collected(
+    gone: "Sequence[str]",
+    advanced: "Sequence[EndpointDescription]",
+    *,
+    as_json: bool,
+) -> None:
+    finished = [one.name for one in advanced if one.finished]
+    waiting = [one for one in advanced if not one.finished]
+    if as_json:
+        print_json({"deleted": list(gone), "finished": finished, "unfinished": [one.name for one in waiting]})
+        return
+    if gone or not advanced:
+        _print_gone(gone, as_json=False)
+    for name in finished:
+        say(f"finished: endpoint {name}")
+    for one in waiting:
+        say(f"not finished yet: endpoint {one.name}, {one.status.value}; {one.next_step}")
 
 
 def _print_gone(gone: "Sequence[str]", *, as_json: bool) -> None:

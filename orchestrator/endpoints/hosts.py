@@ -57,6 +57,8 @@ class EndpointDescription(BaseModel):
     """When it was called last, as far as the host knows."""
     expired: str | None = None
     """Why `endpoints gc` would delete it; None while its lease lasts."""
+    finished: bool = True
+    """Whether all that was asked for was set up; `endpoints gc` goes on with what nobody waited for."""
     failure_reason: str | None = None
     """What happened and why, if it failed."""
     next_step: str | None = None
@@ -106,8 +108,11 @@ class Host(Protocol):
     name: HostName
     """Its name, as `--host` takes it."""
 
-    def plan(self, deployment: Deployment) -> DeploymentPlan:
-        """Check a deployment and return what it will create; creates nothing."""
+    def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> DeploymentPlan:
+        """Check a deployment and return what it will create; creates nothing.
+
+        With `keeps_base` its base model is the one that the endpoint of that name has, wherever its files are.
+        """
 
     def deploy(self, plan: DeploymentPlan) -> EndpointDescription:
         """Create an endpoint, or update the one of that name to what is asked for; returns once that has begun."""
@@ -131,11 +136,18 @@ class Host(Protocol):
     def scale(self, name: str, fewest: int, most: int) -> None:
         """Change the numbers of instances."""
 
-    def delete(self, name: str) -> Sequence[str]:
-        """Delete an endpoint and everything that was created for it; return what is gone."""
+    def delete(self, name: str, *, keep_logs: bool = False) -> Sequence[str]:
+        """Delete an endpoint and everything that was created for it; return what is gone.
+
+        With `keep_logs` what its servers logged stays, where the host keeps that apart from the endpoint.
+        """
 
     def collect(self) -> Sequence[str]:
         """Delete endpoints whose lease has ended, and what deployments that were interrupted left; return both."""
+
+    def finish(self) -> Sequence[EndpointDescription]:
+        """Go on with deployments that nobody waited for, as far as it goes now; return where each of them stands."""
+        ...
 
     def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
         """Yield what its server logged; with `follow`, go on until interrupted."""

@@ -4,8 +4,7 @@ Its tag is derived from the files it is built from, and the registry's tags are 
 """
 
 import base64
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +14,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file, tree_sha256
 from orchestrator.errors import AccessError, AccountError, ConflictError, MissingError
 from orchestrator.infra.docker import COMMAND, Docker, Listener
+from orchestrator.infra.registry import RegistryImage, describe_image, parse_image
 from orchestrator.resources import TRAINING_IMAGE
 from orchestrator.settings import AwsSettings
 
@@ -22,10 +22,6 @@ PLATFORM = "linux/amd64"
 """Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
 _SOURCES = ("Dockerfile", "requirements.txt", "start.py")
 _UP = command("infra", "up")
-_ECR = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"
-    r"/(?P<repository>[^:@]+)(?::(?P<tag>[^:@]+)|@(?P<digest>.+))"
-)
 _DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -42,33 +38,6 @@ class Image(BaseModel):
     """False when the registry already had it, and for a build only."""
     warning: str = ""
     """Why SageMaker may refuse it."""
-
-
-class _Registered(NamedTuple):
-    """The parts of an image's name in an ECR registry."""
-
-    account: str
-    """Twelve digits."""
-    region: str
-    """AWS region."""
-    repository: str
-    """Name of the repository."""
-    tag: str | None
-    """Tag; None for an image that is named by its digest."""
-    digest: str | None
-    """Digest; None for an image that is named by its tag."""
-
-    @property
-    def query(self) -> dict[str, Any]:
-        """The arguments of DescribeImages."""
-        image_id = {"imageDigest": self.digest}
-        if self.tag:
-            image_id = {"imageTag": self.tag}
-        return {
-            "registryId": self.account,
-            "repositoryName": self.repository,
-            "imageIds": [image_id],
-        }
 
 
 def image_tag() -> str:
@@ -109,7 +78,7 @@ def publish(
     if registered.tag != image_tag():
         message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
         raise AccountError(message, next_step=_UP)
-    if _describe(aws, registered) is not None:
+    if describe_image(aws, registered) is not None:
         return Image(image=name, built=False, pushed=False)
     docker = Docker(report, again=again)
     docker.require_engine()
@@ -119,7 +88,7 @@ def publish(
         docker.push(name, password)
     except ConflictError:  # somebody else pushed it meanwhile; the same name is the same image
         return Image(image=name, built=True, pushed=False)
-    pushed = _describe(aws, registered)
+    pushed = describe_image(aws, registered)
     return Image(image=name, built=True, pushed=True, warning=_format_warning(pushed))
 
 
@@ -132,7 +101,7 @@ def is_missing(aws: Aws, account: AwsSettings) -> bool:
     if registered is None:
         return False
     try:
-        return _describe(aws, registered) is None
+        return describe_image(aws, registered) is None
     except AccessError:
         return False
 
@@ -159,31 +128,15 @@ def require_image(aws: Aws, account: AwsSettings) -> None:
         raise AccountError(message, next_step=f"{_UP} && {COMMAND}  # by the account's owner; everybody else: {show}")
 
 
-def _registered(account: AwsSettings) -> _Registered | None:
+def _registered(account: AwsSettings) -> RegistryImage | None:
     """Return the image's name in the account's own registry, or None for an image in another registry."""
-    match = _ECR.fullmatch(account.training_image)
-    if match is None:
+    image = parse_image(account.training_image)
+    if image is None or image.account != account.account_id or image.region != account.region:
         return None
-    if match["account"] != account.account_id or match["region"] != account.region:
-        return None
-    return _Registered(**match.groupdict())
+    return image
 
 
-def _describe(aws: Aws, image: _Registered) -> dict[str, Any] | None:
-    """Return the registry's details of an image, or None without it; raises MissingError without the repository."""
-    client = aws.client("ecr")
-    version = image.tag or image.digest
-    try:
-        with calling(f"look for the image {image.repository}:{version}", not_found=_UP):
-            found: dict[str, Any] = client.describe_images(**image.query)["imageDetails"][0]
-    except MissingError as error:
-        if error.code == "ImageNotFoundException":
-            return None
-        raise
-    return found
-
-
-def _password(aws: Aws, image: _Registered) -> str:
+def _password(aws: Aws, image: RegistryImage) -> str:
     """Return the password for the registry, which is good for twelve hours."""
     client = aws.client("ecr")
     try:

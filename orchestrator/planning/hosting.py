@@ -103,7 +103,7 @@ def _requested(name: str, memory: MemoryEstimate | None) -> Instance:
         raise _refusal("instance_type", str(error), "leave it out to have one chosen") from error
     if memory is not None and memory.fit(chosen.gpu) is Fit.DOES_NOT_FIT:
         what = f"{chosen.describe()} is too small: the server is estimated to take {memory.describe()}"
-        raise _refusal("instance_type", what, "leave it out, or use fewer slots")
+        raise _refusal("instance_type", what, "name a larger one with --instance-type, or use fewer slots")
     return chosen
 
 

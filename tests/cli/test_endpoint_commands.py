@@ -271,7 +271,7 @@ class Paid:
     def __init__(self) -> None:
         self.deployed: list[Deployment] = []
 
-    def plan(self, deployment: Deployment) -> "Paid":
+    def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> "Paid":  # noqa: ARG002
         self.deployment = deployment
         return self
 
@@ -307,7 +307,7 @@ def test_what_costs_money_is_shown_and_not_begun_unless_somebody_agrees_or_caps_
     begin(host, free, asked._replace(dry_run=True))
     assert host.deployed == []
     begin(host, free, asked._replace(yes=True))
-    assert "type the same command again" in capsys.readouterr().err
+    assert "endpoints gc" in capsys.readouterr().err
     capped = free.model_copy(update={"lease": Lease(max_usd_per_day=40)})
     begin(host, capped, asked)
     assert host.deployed == [free, capped]

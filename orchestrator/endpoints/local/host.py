@@ -55,8 +55,8 @@ class LocalHost:
         self.report = report
         self.stop_seconds = stop_seconds
 
-    def plan(self, deployment: Deployment) -> LocalPlan:
-        """Check a deployment and return what it starts; starts nothing."""
+    def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> LocalPlan:  # noqa: ARG002
+        """Check a deployment and return what it starts; starts nothing. Base models are read here in any case."""
         require_machine()
         base = find_base(deployment, self.settings)
         registry = self._registry()
@@ -215,14 +215,18 @@ class LocalHost:
                 next_step=command("deploy", name, "--host", "sagemaker", "--dry-run"),
             )
 
-    def delete(self, name: str) -> Sequence[str]:
-        """End the servers of an endpoint and delete its folder; return what is gone."""
+    def delete(self, name: str, *, keep_logs: bool = False) -> Sequence[str]:  # noqa: ARG002
+        """End the servers of an endpoint and delete its folder, in which its logs are too; return what is gone."""
         endpoint = self._endpoint(name)
         self.settings.require_writable()
         with endpoint.locked(self.stop_seconds):
             gone = end_all(endpoint.servers(), _DELETED, self.stop_seconds)
             endpoint.remove()
         return [*gone, f"folder {endpoint.path}"]
+
+    def finish(self) -> Sequence[EndpointDescription]:
+        """Return none: a server on this machine needs nobody to wait for it."""
+        return ()
 
     def collect(self) -> Sequence[str]:
         """Delete endpoints whose lease has ended, and what interrupted commands left; return both."""

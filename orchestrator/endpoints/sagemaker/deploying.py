@@ -1,15 +1,17 @@
 """Bring an account to what a plan says, step by step; each step finds what an earlier attempt has done.
 
 A new endpoint takes minutes. What needs it in service (components, the range that it scales in, the deletion of what
-it had before) follows then, in `advance`, which can be called as often as one likes.
+it had before) follows then, in `advance`, which any machine can call as often as it likes: the blueprint in the bucket
+says what is wanted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.hosts import EndpointStatus
 from orchestrator.endpoints.names import Mode
+from orchestrator.endpoints.sagemaker.blueprint import Blueprints
 from orchestrator.endpoints.sagemaker.description import Describer, Found
 from orchestrator.endpoints.sagemaker.hosted import (
     COMPONENT,
@@ -20,14 +22,15 @@ from orchestrator.endpoints.sagemaker.hosted import (
     Summary,
     configuration_of,
     model_of_component,
+    status_of,
 )
 from orchestrator.endpoints.sagemaker.names import VARIANT, base_component, error_alarm, wake_alarm
 from orchestrator.endpoints.sagemaker.plan import EndpointPlan
+from orchestrator.endpoints.sagemaker.preconditions import Preconditions
 from orchestrator.endpoints.sagemaker.removal import Removal
 from orchestrator.endpoints.sagemaker.requests import update_request
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.scaling import scales
-from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import AccountError, EndpointError, OrchestratorError, SpecError
 from orchestrator.requests import Request
 
@@ -43,11 +46,15 @@ class Deployer:
         scaler: Scaler,
         describer: Describer,
         removal: Removal,
+        blueprints: Blueprints,
+        preconditions: Preconditions,
     ) -> None:
         self._hosted = hosted
         self._scaler = scaler
         self._describer = describer
         self._removal = removal
+        self._blueprints = blueprints
+        self._preconditions = preconditions
 
     def begin(self, plan: EndpointPlan, store_trees: Callable[[], None]) -> None:
         """Create an endpoint, or begin to update the one of that name. Idempotent.
@@ -58,7 +65,11 @@ class Deployer:
         found = self._describer.find(name)
         if found is not None:
             _require_changeable(found, plan)
+        starts_instances = found is None or configuration_of(found.described) != plan.config["EndpointConfigName"]
+        if starts_instances:
+            self._preconditions.check(plan)
         store_trees()
+        self._blueprints.keep(plan.blueprint)
         try:
             self._hosted.create(MODEL, plan.model)
             self._hosted.create(CONFIG, plan.config)
@@ -73,19 +84,34 @@ class Deployer:
         if configuration_of(found.described) != plan.config["EndpointConfigName"]:
             self._update(plan, found)
         self._hosted.add_tags(found.described["EndpointArn"], plan.record.tags())
-
-    def advance(self, found: Found, plan: EndpointPlan | None) -> None:
-        """Do what can be done only once an endpoint is in service; without a plan, as far as its tags say what."""
-        if found.status is not EndpointStatus.IN_SERVICE:
-            return
         if found.record.mode is Mode.COMPONENTS:
-            if plan is not None and not self._components(found, plan):
-                return
-            if plan is None and not self._base_is_ready(found.record):
-                return
-        self.scale(found)
+            self._remove_failed(plan.deployment.name)
+
+    def advance(self, found: Found) -> bool:
+        """Do what can be done only once an endpoint is in service; return whether nothing is left to do. Idempotent.
+
+        Raises EndpointError when the blueprint of its components is gone.
+        """
+        record = found.record
+        if found.status is not EndpointStatus.IN_SERVICE:
+            return False
+        wanted: Sequence[Request] = ()
+        if record.mode is Mode.COMPONENTS:
+            base, *adapters = self._blueprints.require(record.blueprint, record.name).components
+            if not self._base(base):
+                return False
+            self._add_adapters(record.name, adapters)
+            wanted = (base, *adapters)
+        self.scale(
+            found
+        )  # not after all adapters are ready: one that fails must keep no instance from being given back
+        if record.mode is Mode.COMPONENTS and not self._replace_components(record.name, wanted):
+            return False
         self._removal.delete_replaced(found)
-        self._scaler.delete_alarms([error_alarm(found.record.name)])  # an update has ended, if there was one
+        self._scaler.delete_alarms([error_alarm(record.name)])  # an update has ended, if there was one
+        if not record.is_finished:
+            self._hosted.add_tags(found.described["EndpointArn"], record.finished_tags())
+        return True
 
     def scale(self, found: Found) -> None:
         """Bring the number of instances of an endpoint in service to what its record says. Idempotent."""
@@ -123,41 +149,44 @@ class Deployer:
         except OrchestratorError:  # why it was refused matters more; nothing of it is billed, and `gc` finds it
             pass
 
-    def _components(self, found: Found, plan: EndpointPlan) -> bool:
-        """Bring the components to those of the plan, as far as it goes now; return whether all of them are there."""
-        base, *adapters = plan.components
-        existing = {one.name: one for one in self._hosted.components_of(found.record.name)}
-        if not self._base(base, existing):
-            return False
-        wanted = {request["InferenceComponentName"] for request in adapters}
+    def _remove_failed(self, name: str) -> None:
+        """Delete the components that failed, so that a new deployment tries them again; with a base all on it."""
+        components = self._hosted.components_of(name)
+        failed = [one.name for one in components if one.status == "Failed"]
+        if base_component(name) in failed:
+            failed = [one.name for one in components]
+        self._removal.components(name, failed)
+
+    def _add_adapters(self, name: str, adapters: Sequence[Request]) -> None:
+        """Create the components of adapters that are not there."""
+        existing = {one.name for one in self._hosted.components_of(name)}
         for request in adapters:
             if request["InferenceComponentName"] not in existing:
                 self._hosted.create(COMPONENT, request)
-        now = {one.name: one for one in self._hosted.components_of(found.record.name)}
-        if not _are_ready(wanted, now):
+
+    def _replace_components(self, name: str, wanted: Sequence[Request]) -> bool:
+        """Delete the components that are not wanted once those that are serve; return whether they do."""
+        names = {request["InferenceComponentName"] for request in wanted}
+        existing = {one.name: one for one in self._hosted.components_of(name)}
+        if not _are_ready(names, existing):
             return False
-        for name in now.keys() - wanted - {base["InferenceComponentName"]}:  # what is replaced, or not wanted any more
-            self._removal.component(name)
+        self._removal.components(name, existing.keys() - names)
         return True
 
-    def _base(self, request: Request, existing: dict[str, Summary]) -> bool:
-        """Bring the base model's component to that of the plan; return whether it is in service."""
+    def _base(self, request: Request) -> bool:
+        """Bring the base model's component to a request; return whether it is in service."""
         name = request["InferenceComponentName"]
-        if name not in existing:
+        described = self._hosted.find(COMPONENT, name)
+        if described is None:
             self._hosted.create(COMPONENT, request)
             return False
-        if existing[name].status != "InService":
+        if status_of(described) != "InService":
             return False
-        described = self._hosted.find(COMPONENT, name) or {}
         if model_of_component(described) == request["Specification"]["ModelName"]:
             return True
         changed = {"InferenceComponentName": name, "Specification": request["Specification"]}
         self._hosted.update_component(changed)
         return False
-
-    def _base_is_ready(self, record: Record) -> bool:
-        found = self._hosted.find(COMPONENT, base_component(record.name))
-        return found is not None and found["InferenceComponentStatus"] == "InService"
 
 
 def _require_changeable(found: Found, plan: EndpointPlan) -> None:

@@ -1,8 +1,8 @@
 """What is known of an endpoint, from its tags and from what the service says of it."""
 
 import re
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ from orchestrator.contract.serving import ORDER_FILE, ServerOrder
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.finding import NoEndpointError
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus
-from orchestrator.endpoints.leases import why_expired
+from orchestrator.endpoints.leases import duration_text, why_expired
 from orchestrator.endpoints.names import HostName, Mode
+from orchestrator.endpoints.sagemaker.blueprint import Blueprint, Blueprints
 from orchestrator.endpoints.sagemaker.hosted import (
     COMPONENT,
     CONFIG,
@@ -30,13 +31,15 @@ from orchestrator.endpoints.sagemaker.hosted import (
     model_of_component,
 )
 from orchestrator.endpoints.sagemaker.names import base_component
-from orchestrator.endpoints.sagemaker.tags import ADAPTER_TAG, Record, read_record
+from orchestrator.endpoints.sagemaker.tags import ADAPTER_TAG, BLUEPRINT_TAG, Record, read_record
 from orchestrator.endpoints.sagemaker.usage import last_used
 from orchestrator.errors import AccountError, EndpointError, MissingError, ServiceError
 from orchestrator.storage import Store
 
 Now = Callable[[], datetime]
 
+_PATIENCE = timedelta(hours=3)
+"""Between the failure of an endpoint that never served and its deletion by `gc`."""
 _STATUSES = {
     "OutOfService": EndpointStatus.FAILED,
     "SystemUpdating": EndpointStatus.UPDATING,
@@ -70,6 +73,10 @@ class Use(NamedTuple):
     """The last time, or when it came in service; None before that and when it is not known: it is not deleted then."""
 
 
+class ForeignEndpointError(EndpointError):
+    """The endpoint of that name is of another program."""
+
+
 class Describer:
     """Reads what there is of endpoints."""
 
@@ -78,11 +85,13 @@ class Describer:
         aws: Aws,
         hosted: Hosted,
         store: Store,
+        blueprints: Blueprints,
         now: Now,
     ) -> None:
         self._aws = aws
         self._hosted = hosted
         self._store = store
+        self._blueprints = blueprints
         self._now = now
 
     def find(self, name: str) -> Found | None:
@@ -92,7 +101,7 @@ class Describer:
             return None
         record = read_record(self._hosted.tags(described["EndpointArn"]))
         if record is None:
-            raise EndpointError(
+            raise ForeignEndpointError(
                 f"The endpoint {name} was not deployed with orchestrator; it was left as it is.",
                 next_step=LIST,
             )
@@ -114,35 +123,43 @@ class Describer:
         """Return all that is known of an endpoint."""
         record, described = found.record, found.described
         components = self.components(record)
-        config = self._hosted.find(CONFIG, described["EndpointConfigName"]) or {}
-        variants = config.get("ProductionVariants", [{}])
-        instance_type = variants[0].get("InstanceType")
+        variant = self._variant(described["EndpointConfigName"])
+        model = self._model(record, variant)
+        blueprint = self._blueprint(model)
+        base_model = record.base_model  # by the tag where the blueprint was deleted: other names are worse than none
+        if blueprint is not None:
+            base_model = blueprint.deployment.base_model
+        instance_type = variant.get("InstanceType")
         running = _instances(described)
         created = described["CreationTime"]
         use = self._use(found, components)
         status, reason = self._state(found, components)
+        now = self._now()
+        expired = why_expired(
+            record.lease,
+            created,
+            use.idle_since,
+            now,
+        )
+        if expired is None:
+            expired = _why_given_up(found, status, components, now)
         return EndpointDescription(
             name=record.name,
             host=HostName.SAGEMAKER,
             mode=record.mode,
             status=status,
-            base_model=record.base_model,
-            adapters=self._adapters(record, variants[0].get("ModelName"), components),
+            base_model=base_model,
+            adapters=self._adapters(record, model, components),
             created=created,
             lease=record.lease,
             last_used=use.last,
-            expired=why_expired(
-                record.lease,
-                created,
-                use.idle_since,
-                self._now(),
-            ),
+            expired=expired,
+            finished=record.is_finished,
             failure_reason=reason,
             next_step=_next_step(
                 record,
                 status,
                 reason,
-                components,
             ),
             region=self._aws.region,
             instance_type=instance_type,
@@ -211,7 +228,7 @@ class Describer:
                 if adapter is not None:
                     names.add(adapter)
             return tuple(sorted(names))
-        if not record.adapters or model is None:
+        if model is None:
             return ()
         order = self._order(model)
         return () if order is None else tuple(order.adapters)
@@ -219,33 +236,44 @@ class Describer:
     def deployment(self, found: Found) -> Deployment:
         """Return what was asked for when an endpoint was deployed or changed last."""
         record = found.record
-        config = self._hosted.find(CONFIG, configuration_of(found.described)) or {}
-        variant = config.get("ProductionVariants", [{}])[0]
-        components = self.components(record)
-        model = variant.get("ModelName")
-        if model is None and components:
-            base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
-            model = model_of_component(base)
-        order = None if model is None else self._order(model)
-        if order is None:
-            raise EndpointError(
-                f"What the endpoint {record.name} was made from is not in the bucket any more.",
-                next_step=command("deploy", record.name, "--help"),
-            )
-        return Deployment(
-            name=record.name,
-            host=HostName.SAGEMAKER,
-            mode=record.mode,
-            base_model=record.base_model,
-            base_revision=order.base_revision,
-            adapters=self._adapters(record, model, components),
-            instance_type=variant.get("InstanceType"),
-            fewest_instances=record.fewest,
-            most_instances=record.most,
-            slots=order.slots,
-            most_waiting=order.most_waiting,
-            lease=record.lease,
-        )
+        variant = self._variant(configuration_of(found.described))
+        changed_since = {
+            "instance_type": variant.get("InstanceType"),
+            "fewest_instances": record.fewest,
+            "most_instances": record.most,
+            "lease": record.lease,
+        }
+        return self.blueprint(found).deployment.model_copy(update=changed_since)
+
+    def blueprint(self, found: Found) -> Blueprint:
+        """Return what an endpoint is made from, or is being updated to; raises EndpointError when it is gone."""
+        variant = self._variant(configuration_of(found.described))
+        blueprint = self._blueprint(self._model(found.record, variant))
+        if blueprint is None:  # a deployment whose first component is not made yet
+            blueprint = self._blueprints.require(found.record.blueprint, found.record.name)
+        return blueprint
+
+    def _variant(self, config: str) -> Mapping[str, Any]:
+        """Return the one variant of a configuration; an empty one when it is gone."""
+        described = self._hosted.find(CONFIG, config) or {}
+        variants: list[Any] = described.get("ProductionVariants", [{}])
+        variant: Mapping[str, Any] = variants[0]
+        return variant
+
+    def _model(self, record: Record, variant: Mapping[str, Any]) -> str | None:
+        """Return the name of the model that an endpoint has; None while it has none."""
+        if record.mode is not Mode.COMPONENTS:
+            return variant.get("ModelName")
+        base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
+        return model_of_component(base)
+
+    def _blueprint(self, model: str | None) -> Blueprint | None:
+        """Return the blueprint of a model; None when either is gone."""
+        described = None if model is None else self._hosted.find(MODEL, model)
+        if described is None:
+            return None
+        sha256 = self._hosted.tags(described["ModelArn"]).get(BLUEPRINT_TAG)
+        return None if sha256 is None else self._blueprints.find(sha256)
 
     def _order(self, model: str) -> ServerOrder | None:
         """Return the order that the servers of a model read; None when it is gone."""
@@ -282,7 +310,6 @@ def _next_step(
     record: Record,
     status: EndpointStatus,
     reason: str | None,
-    components: Sequence[Summary],
 ) -> str | None:
     """Return the next command for an endpoint that failed or is incomplete."""
     if status is EndpointStatus.FAILED and re.search(CAPACITY_WORDS, reason or "", re.IGNORECASE):
@@ -304,6 +331,22 @@ def _next_step(
         return f"{logs}  # says why; then: {delete}"
     if status is EndpointStatus.IN_SERVICE and reason is not None:  # an update was undone
         return command("endpoints", "logs", record.name)
-    if record.mode is Mode.COMPONENTS and status is not EndpointStatus.DELETING and len(components) <= record.adapters:
-        return "deploy it again with the same words: its deployment was interrupted"
+    if not record.is_finished and status is not EndpointStatus.DELETING:
+        finish = command("endpoints", "gc")
+        return f"{finish}  # in a few minutes: its deployment is not finished"
     return None
+
+
+def _why_given_up(
+    found: Found,
+    status: EndpointStatus,
+    components: Sequence[Summary],
+    now: datetime,
+) -> str | None:
+    """Return why an endpoint that never served may be deleted; None while somebody may want to read its logs."""
+    if found.record.finished is not None or status is not EndpointStatus.FAILED:
+        return None
+    latest = max([found.described["LastModifiedTime"], *(one.created for one in components)])
+    if now - latest < _PATIENCE:
+        return None
+    return f"its deployment failed more than {duration_text(int(_PATIENCE.total_seconds()))} ago"

@@ -14,27 +14,26 @@ from orchestrator.contract.command_line import command
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.hosts import Answer, DeploymentPlan, EndpointDescription, EndpointStatus
 from orchestrator.endpoints.names import HostName, Mode
+from orchestrator.endpoints.sagemaker.blueprint import Blueprints
 from orchestrator.endpoints.sagemaker.deploying import Deployer
-from orchestrator.endpoints.sagemaker.description import Describer, Found
+from orchestrator.endpoints.sagemaker.description import Describer, ForeignEndpointError, Found
 from orchestrator.endpoints.sagemaker.hosted import CONFIG, ENDPOINT, Hosted
-from orchestrator.endpoints.sagemaker.inputs import Inputs, base_model_name
+from orchestrator.endpoints.sagemaker.inputs import Inputs
 from orchestrator.endpoints.sagemaker.invocation import Invoker
 from orchestrator.endpoints.sagemaker.logs import log_lines
+from orchestrator.endpoints.sagemaker.names import base_component
 from orchestrator.endpoints.sagemaker.plan import EndpointPlan, plan_endpoint
+from orchestrator.endpoints.sagemaker.preconditions import Preconditions
 from orchestrator.endpoints.sagemaker.removal import Removal
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.tags import Record
 from orchestrator.errors import EndpointError, OrchestratorError, SpecError
-from orchestrator.models import size
-from orchestrator.planning.hosting import Hosting, find_hosting
+from orchestrator.planning.hosting import find_hosting
 from orchestrator.planning.memory import serving_estimate
 from orchestrator.settings import Settings
-from orchestrator.specs.base_model import native_settings, parse_base_model
 from orchestrator.storage import Progress, S3Store, Store
 
 POLL_SECONDS = 10.0
-_RESOLUTION = 512
-"""Side in pixels of the images that memory is planned for where the model's own is not known."""
 _CHANGING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 
 
@@ -70,8 +69,10 @@ class SageMakerHost:
         self._sleep = sleep
         self._hosted = Hosted(self._aws)
         self._scaler = Scaler(self._aws)
-        self._describer = Describer(self._aws, self._hosted, self._store, now)
+        blueprints = Blueprints(self._store)
+        self._describer = Describer(self._aws, self._hosted, self._store, blueprints, now)
         self._removal = Removal(
+            self._aws,
             self._hosted,
             self._scaler,
             self._describer,
@@ -83,27 +84,32 @@ class SageMakerHost:
             self._scaler,
             self._describer,
             self._removal,
+            blueprints,
+            Preconditions(self._aws, self._account, report),
         )
-        self._invoker = Invoker(
-            self._aws,
-            self._hosted,
-            self._store,
-            self._pause,
-        )
-        self._plans: dict[str, EndpointPlan] = {}
-        """Of deployments that this process has begun."""
+        self._invoker = Invoker(self._aws, self._hosted, self._store, self._pause)
         self._records: dict[str, Record] = {}
         """Of endpoints that this process has called: their modes do not change."""
 
-    def plan(self, deployment: Deployment) -> EndpointPlan:
-        """Check a deployment and return what it will create; creates nothing, and fetches adapters of the bucket."""
-        artifacts = Inputs(self._settings, self._account, self._store).gather(deployment)
+    def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> EndpointPlan:
+        """Check a deployment and return what it will create; creates nothing, and fetches adapters of the bucket.
+
+        With `keeps_base` the base model is that of the endpoint, in the bucket; this machine need not have its folder.
+        """
+        kept = None
+        if keeps_base:
+            found = self._describer.require(deployment.name)
+            kept = self._describer.blueprint(found).base
+        inputs = Inputs(self._settings, self._account, self._store)
+        artifacts = inputs.gather(deployment, kept)
+        base = artifacts.base
+        memory = serving_estimate(base.size, deployment.slots, base.resolution)
+        hosting = find_hosting(memory, deployment.instance_type, self._account.region)
         return plan_endpoint(
             deployment,
             artifacts,
-            self._hosting(deployment),
+            hosting,
             self._account,
-            base_model_name(deployment),
         )
 
     def deploy(self, plan: DeploymentPlan) -> EndpointDescription:
@@ -120,8 +126,7 @@ class SageMakerHost:
 
         name = plan.deployment.name
         self._deployer.begin(plan, store_trees)
-        self._plans[name] = plan
-        self._advance(name)
+        self._deployer.advance(self._describer.require(name))
         return self.describe(name)
 
     def wait_until_in_service(self, name: str, seconds: float) -> EndpointDescription:
@@ -130,7 +135,7 @@ class SageMakerHost:
         while True:
             found = self._describer.require(name)
             if found.status not in _CHANGING or waited >= seconds:
-                self._deployer.advance(found, self._plans.get(name))
+                self._deployer.advance(found)
                 described = self.describe(name)
                 if described.status not in _CHANGING or waited >= seconds:
                     return described
@@ -147,7 +152,7 @@ class SageMakerHost:
                 found = self._describer.find(one.name)
                 if found is not None:
                     yield self._describer.describe(found)
-            except EndpointError:  # of another program
+            except ForeignEndpointError:
                 continue
             except OrchestratorError as error:
                 yield error
@@ -180,16 +185,21 @@ class SageMakerHost:
                 f"The endpoint {name} is {found.described['EndpointStatus']}; only one in service can be scaled.",
                 next_step=command("endpoints", "show", name),
             )
+        statuses = {one.name: one.status for one in self._describer.components(found.record)}
+        if found.record.mode is Mode.COMPONENTS and statuses.get(base_component(name)) != "InService":
+            raise EndpointError(
+                f"The base model of the endpoint {name} is not in service yet; only then can it be scaled.",
+                next_step=command("endpoints", "gc"),
+            )
         self._require_scalable(found, fewest, most)
         record = found.record.model_copy(update={"fewest": fewest, "most": most})
         self._hosted.add_tags(found.described["EndpointArn"], record.tags())
         self._deployer.scale(Found(found.described, record))
 
-    def delete(self, name: str) -> Sequence[str]:
+    def delete(self, name: str, *, keep_logs: bool = False) -> Sequence[str]:
         """Delete an endpoint and everything that was created for it; return what is gone. Idempotent."""
-        self._plans.pop(name, None)
         self._records.pop(name, None)
-        return self._removal.delete(name)
+        return self._removal.delete(name, keep_logs=keep_logs)
 
     def collect(self) -> Sequence[str]:
         """Delete endpoints whose lease has ended, and what deployments that were interrupted left; return both."""
@@ -207,6 +217,22 @@ class SageMakerHost:
         gone += self._removal.leftovers()
         return gone
 
+    def finish(self) -> Sequence[EndpointDescription]:
+        """Go on with deployments that nobody waited for, as far as it goes now; return where each of them stands."""
+        advanced = []
+        for one in list(self._hosted.listed(ENDPOINT)):
+            try:
+                found = self._describer.find(one.name)
+                if found is None or found.record.is_finished:
+                    continue
+                self._deployer.advance(found)
+                advanced.append(self.describe(one.name))
+            except ForeignEndpointError:
+                continue
+            except OrchestratorError as error:  # the others are billed as long as they do not scale to nothing
+                self._report(error)
+        return advanced
+
     def log_lines(self, name: str, *, follow: bool) -> Iterator[str]:
         """Yield what its servers logged; with `follow`, go on until interrupted."""
         found = self._describer.require(name)
@@ -218,20 +244,9 @@ class SageMakerHost:
             pause,
         )
 
-    def _advance(self, name: str) -> None:
-        found = self._describer.find(name)
-        if found is not None:
-            self._deployer.advance(found, self._plans.get(name))
-
     def _pause(self) -> float:
         self._sleep(POLL_SECONDS)
         return POLL_SECONDS
-
-    def _hosting(self, deployment: Deployment) -> Hosting:
-        source = parse_base_model(deployment.base_model, deployment.base_revision)
-        resolution = native_settings(deployment.base_model).get("resolution", _RESOLUTION)
-        memory = serving_estimate(size.of_source(source), deployment.slots, resolution)
-        return find_hosting(memory, deployment.instance_type, self._account.region)
 
     def _require_scalable(
         self,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.command_line import command
-from orchestrator.endpoints.sagemaker.tags import DEPLOYMENT_TAG, Tags
+from orchestrator.endpoints.sagemaker.tags import BLUEPRINT_TAG, DEPLOYMENT_TAG, Tags
 from orchestrator.errors import (
     AccountError,
     ConflictError,
@@ -20,7 +20,7 @@ from orchestrator.errors import (
     OrchestratorError,
     ServiceError,
 )
-from orchestrator.requests import ENDPOINT_TAG, Request
+from orchestrator.requests import ENDPOINT_TAG, Request, tag
 
 LIST = command("endpoints", "list")
 _LOOKS = 3
@@ -187,8 +187,8 @@ class Hosted:
         try:
             with calling("read tags"):
                 for page in pages:
-                    for tag in page["Tags"]:
-                        found[tag["Key"]] = tag["Value"]
+                    for one in page["Tags"]:
+                        found[one["Key"]] = one["Value"]
         except MissingError:
             return {}
         return found
@@ -254,7 +254,10 @@ class Hosted:
         request: Request,
         doubt: OrchestratorError,
     ) -> None:
-        """Raise EndpointError unless what has the name was created by the same request."""
+        """Raise EndpointError unless what has the name was created by the same request.
+
+        Of the same model in other words, the blueprint is set to that of the request.
+        """
         name = request[kind.name]
         found = self._found_despite(kind, name, doubt)
         if found is None:  # deleted since
@@ -264,7 +267,7 @@ class Hosted:
                 f"The {kind.noun} {name} is being deleted, which takes a few minutes.",
                 next_step="deploy again then",
             )
-        wanted = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        wanted = {one["Key"]: one["Value"] for one in request["Tags"]}
         tags = self.tags(found[kind.arn])
         for key in (ENDPOINT_TAG, DEPLOYMENT_TAG):
             if tags.get(key) != wanted.get(key):
@@ -272,6 +275,8 @@ class Hosted:
                     f"The account has another {kind.noun} with the name {name}; it was left as it is.",
                     next_step="deploy under another name",
                 )
+        if kind is MODEL and tags.get(BLUEPRINT_TAG) != wanted[BLUEPRINT_TAG]:
+            self.add_tags(found[kind.arn], [tag(BLUEPRINT_TAG, wanted[BLUEPRINT_TAG])])
 
 
 def status_of(described: Mapping[str, Any]) -> str:

@@ -9,22 +9,27 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import hash_file
 from orchestrator.contract.problem import Problem
 from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.inputs import find_adapters, find_base
+from orchestrator.endpoints.inputs import BaseModel, find_adapters, find_base
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ServedAdapter, archive, model_data
+from orchestrator.endpoints.sagemaker.blueprint import ServedBase
 from orchestrator.endpoints.sagemaker.names import hash_of
 from orchestrator.endpoints.sagemaker.plan import Artifacts
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.models import size
 from orchestrator.models.mirror import find_mirrored
 from orchestrator.models.mirrored import MirroredModel
 from orchestrator.models.tree import model_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import AwsSettings, Settings
-from orchestrator.specs.base_model import Folder, Hub, parse_base_model
+from orchestrator.specs.base_model import Folder, Hub, native_settings, parse_base_model
 from orchestrator.storage import FolderStore, Store, folder_of
 from orchestrator.storage.hash_cache import HashCache
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
+
+_RESOLUTION = 512
+"""Side in pixels of the images that memory is planned for where the model's own is not known."""
 
 
 class Inputs:
@@ -42,44 +47,62 @@ class Inputs:
         self._registry = Registry([FolderStore(settings.home), store])
         self._scratch = settings.cache / "endpoints"
 
-    def gather(self, deployment: Deployment) -> Artifacts:
-        """Return the files of an endpoint as trees; raises EndpointError, SpecError or a store's error."""
-        base = find_base(deployment, self._settings)
+    def gather(self, deployment: Deployment, kept: ServedBase | None) -> Artifacts:
+        """Return the files of an endpoint as trees; raises EndpointError, SpecError or a store's error.
+
+        `kept` is a base model that is in the bucket and stays; without it the one of the deployment is looked for.
+        """
+        tree, served = None, kept
+        if served is None:
+            tree, served = self._base_model(deployment)
         found = find_adapters(
             deployment,
-            base,
+            BaseModel(None, served.weights_sha256),
             self._registry,
             _ignore,
         )
         _require_servable(deployment, found.values())
         adapters = {name: self._fetched(adapter) for name, adapter in found.items()}
-        named = deployment.model_copy(update={"base_model": base_model_name(deployment)})
+        named = deployment.model_copy(update={"base_model": served.name})
         archives = {}
         hashes = {}
         if deployment.mode is Mode.COMPONENTS:
             for name, adapter in adapters.items():
                 archives[name] = archive(adapter, self._scratch)
                 hashes[name] = adapter.sha256
-        tree, uri, size = self._base_model(deployment)
         return Artifacts(
             model=model_data(named, adapters, self._scratch),
             base_model=tree,
-            base_model_uri=uri,
-            base_model_bytes=size,
+            base=served,
             code=bundle_tree(BundleKind.SERVING),
             archives=archives,
             adapters=hashes,
         )
 
-    def _base_model(self, deployment: Deployment) -> tuple[Tree | None, str, int]:
-        """Return the tree of a base model on this machine, or None for a copy in the bucket; its URI; its bytes."""
+    def _base_model(self, deployment: Deployment) -> tuple[Tree | None, ServedBase]:
+        """Return the tree of a base model on this machine, or None for a copy in the bucket; and what is known of it.
+
+        Raises SpecError for one that cannot be used.
+        """
+        base = find_base(deployment, self._settings)
         source = parse_base_model(deployment.base_model, deployment.base_revision)
+        tree = None
         if isinstance(source, Hub):
             copy = self._mirrored(source)
-            return None, copy.uri, copy.bytes
-        hashes = HashCache(self._settings.cache / "hashes")
-        tree = model_tree(source.folder, hashes.digest)
-        return tree, s3_uri(self._account.bucket, tree.name), tree.bytes
+            uri, stored_bytes = copy.uri, copy.bytes
+        else:
+            hashes = HashCache(self._settings.cache / "hashes")
+            tree = model_tree(source.folder, hashes.digest)
+            uri, stored_bytes = s3_uri(self._account.bucket, tree.name), tree.bytes
+        served = ServedBase(
+            name=f"./{source.folder.name}" if isinstance(source, Folder) else deployment.base_model,
+            uri=uri,
+            bytes=stored_bytes,
+            weights_sha256=base.sha256,
+            size=size.of_source(source),
+            resolution=native_settings(deployment.base_model).get("resolution", _RESOLUTION),
+        )
+        return tree, served
 
     def _fetched(self, adapter: Adapter) -> ServedAdapter:
         """Return an adapter with its files on this machine, verified."""
@@ -100,14 +123,6 @@ class Inputs:
                 next_step=command("models", "mirror", source.id),
             )
         return copy
-
-
-def base_model_name(deployment: Deployment) -> str:
-    """Return the base model as messages call it: of a folder its name alone, and not where it lies."""
-    source = parse_base_model(deployment.base_model, deployment.base_revision)
-    if isinstance(source, Folder):
-        return f"./{source.folder.name}"
-    return deployment.base_model
 
 
 def _require_servable(deployment: Deployment, adapters: Iterable[Adapter]) -> None:

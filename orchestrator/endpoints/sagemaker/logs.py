@@ -10,7 +10,7 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.names import base_component
 from orchestrator.endpoints.sagemaker.tags import Record
-from orchestrator.errors import MissingError
+from orchestrator.errors import AccessError, MissingError
 from orchestrator.targets.sagemaker.cloudwatch import LogStream
 
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
@@ -22,6 +22,22 @@ def group_of(record: Record) -> str:
     if record.mode is Mode.COMPONENTS:
         return f"{COMPONENT_LOGS}{base_component(record.name)}"
     return f"{ENDPOINT_LOGS}{record.name}"
+
+
+def delete_logs(aws: Aws, name: str) -> list[str]:
+    """Delete the log groups of an endpoint that is gone, of either mode; return their names. Idempotent.
+
+    Whoever may not delete them leaves them: they keep no endpoint from going.
+    """
+    gone = []
+    for group in (f"{ENDPOINT_LOGS}{name}", f"{COMPONENT_LOGS}{base_component(name)}"):
+        try:
+            with calling(f"delete the log group {group}"):
+                aws.client("logs").delete_log_group(logGroupName=group)
+        except (AccessError, MissingError):
+            continue
+        gone.append(group)
+    return gone
 
 
 def log_lines(

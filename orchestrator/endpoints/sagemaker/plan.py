@@ -9,6 +9,7 @@ from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.leases import duration_text
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.artifacts import ARCHIVE_FILE
+from orchestrator.endpoints.sagemaker.blueprint import Blueprint, ServedBase
 from orchestrator.endpoints.sagemaker.requests import (
     Context,
     Sources,
@@ -19,10 +20,10 @@ from orchestrator.endpoints.sagemaker.requests import (
     model_request,
 )
 from orchestrator.endpoints.sagemaker.scaling import scales
-from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.endpoints.sagemaker.tags import BLUEPRINT_TAG, Record
 from orchestrator.errors import AccountError
 from orchestrator.planning.hosting import Hosting
-from orchestrator.requests import Request
+from orchestrator.requests import Request, tag
 from orchestrator.settings import AwsSettings, owner
 from orchestrator.storage.tree import Tree
 from orchestrator.storage.uris import s3_uri
@@ -38,11 +39,9 @@ class Artifacts(BaseModel):
     model: Tree
     """The order and the adapters that it names."""
     base_model: Tree | None
-    """The base model; None for a copy that is in the bucket."""
-    base_model_uri: str
-    """Where the base model is, or will be."""
-    base_model_bytes: int
-    """Its size."""
+    """The base model; None for one that is in the bucket."""
+    base: ServedBase
+    """Where the base model is or will be, and what is known of it."""
     code: Tree
     """The bundle of the server."""
     archives: Mapping[str, Tree] = {}
@@ -66,6 +65,8 @@ class EndpointPlan(BaseModel):
 
     deployment: Deployment
     """What was asked for."""
+    blueprint: Blueprint
+    """The same with what it takes, for whoever goes on with it; to be stored before anything is created."""
     record: Record
     """What the tags will say."""
     hosting: Hosting
@@ -76,8 +77,6 @@ class EndpointPlan(BaseModel):
     """The CreateEndpointConfig request."""
     endpoint: Request
     """The CreateEndpoint request."""
-    components: tuple[Request, ...] = ()
-    """The CreateInferenceComponent requests, that of the base model first."""
     trees: tuple[Tree, ...]
     """What the endpoint reads: to be stored before anything is created."""
 
@@ -95,7 +94,7 @@ class EndpointPlan(BaseModel):
         uploads = sum(tree.bytes for tree in self.trees)
         facts = [
             ("endpoint", f"{deployment.name} in {self.hosting.region}, {deployment.mode}"),
-            ("base model", self.record.base_model),
+            ("base model", deployment.base_model),
             ("adapters", ", ".join(deployment.adapters) or "none"),
             ("instance", f"{self.hosting.instance.describe()}. {self.hosting.why}"),
             ("quota", self.hosting.quota),
@@ -111,8 +110,8 @@ class EndpointPlan(BaseModel):
             ("model", self.model["ModelName"]),
             ("configuration", self.config["EndpointConfigName"]),
         ]
-        if self.components:
-            facts.append(("components", str(len(self.components))))
+        if self.blueprint.components:
+            facts.append(("components", str(len(self.blueprint.components))))
         return tuple(facts)
 
 
@@ -121,15 +120,19 @@ def plan_endpoint(
     artifacts: Artifacts,
     hosting: Hosting,
     account: AwsSettings,
-    base_model: str,
 ) -> EndpointPlan:
-    """Return the plan of a deployment; `base_model` is how messages and tags call its base model.
+    """Return the plan of a deployment.
 
     Raises AccountError when the account lacks something, and SpecError when the endpoint would cost too much.
     """
     _require_ready(account)
     hosting.require_affordable(deployment.most_instances, deployment.lease.max_usd_per_day)
-    record = Record.of(deployment, owner()).model_copy(update={"base_model": base_model})
+    record = Record.of(
+        deployment,
+        owner(),
+        artifacts.base.name,
+        blueprint="",
+    )
     context = Context(account=account, hosting=hosting, record=record)
     sources = _sources(artifacts, account)
     model = model_request(deployment, sources, context)
@@ -143,14 +146,21 @@ def plan_endpoint(
     if deployment.mode is Mode.COMPONENTS:
         components.append(base_component_request(model, sources, context))
         components += _adapter_components(artifacts, account, record)
+    blueprint = Blueprint(
+        deployment=deployment,
+        base=artifacts.base,
+        components=tuple(components),
+    )
+    model["Tags"].append(tag(BLUEPRINT_TAG, blueprint.sha256))
+    record = record.model_copy(update={"blueprint": blueprint.sha256})
     return EndpointPlan(
         deployment=deployment,
+        blueprint=blueprint,
         record=record,
         hosting=hosting,
         model=model,
         config=config,
-        endpoint=endpoint_request(config, context),
-        components=tuple(components),
+        endpoint=endpoint_request(config, record),
         trees=artifacts.stored,
     )
 
@@ -158,9 +168,9 @@ def plan_endpoint(
 def _sources(artifacts: Artifacts, account: AwsSettings) -> Sources:
     return Sources(
         model=s3_uri(account.bucket, artifacts.model.name),
-        base_model=artifacts.base_model_uri,
+        base_model=artifacts.base.uri,
         code=s3_uri(account.bucket, artifacts.code.name),
-        bytes=artifacts.model.bytes + artifacts.base_model_bytes + artifacts.code.bytes,
+        bytes=artifacts.model.bytes + artifacts.base.bytes + artifacts.code.bytes,
     )
 
 

@@ -4,9 +4,10 @@ What makes instances goes first, then what runs on them, then what they were mad
 at, the next call finds the rest by its tags.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
+from orchestrator.aws.client import Aws
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.description import Describer, Found, Now
@@ -20,6 +21,7 @@ from orchestrator.endpoints.sagemaker.hosted import (
     Summary,
     configuration_of,
 )
+from orchestrator.endpoints.sagemaker.logs import delete_logs
 from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.tags import Record
@@ -37,12 +39,14 @@ class Removal:
 
     def __init__(
         self,
+        aws: Aws,
         hosted: Hosted,
         scaler: Scaler,
         describer: Describer,
         now: Now,
         pause: Callable[[], float],
     ) -> None:
+        self._aws = aws
         self._hosted = hosted
         self._scaler = scaler
         self._describer = describer
@@ -50,18 +54,23 @@ class Removal:
         self._pause = pause
         """Waits, and returns the seconds that it has waited."""
 
-    def delete(self, name: str) -> list[str]:
+    def delete(self, name: str, *, keep_logs: bool = False) -> list[str]:
         """Delete an endpoint and everything that was created for it; return what is gone. Idempotent."""
         found = self._describer.find(name)
         gone = []
         if found is not None:
             gone += self._stop(found)
         self._scaler.delete_alarms(alarms_of(name))
-        for kind in (CONFIG, MODEL):
-            for left in self._of(kind, name):
-                if self._hosted.delete(kind, left.name):
-                    gone.append(f"{kind.noun} {left.name}")
+        left = [(kind, one.name) for kind in (CONFIG, MODEL) for one in self._of(kind, name)]
+        if not keep_logs and (found is not None or left):
+            gone += self._delete_logs(name)
+        for kind, one in left:  # last: by them `leftovers` finds what else is there
+            if self._hosted.delete(kind, one):
+                gone.append(f"{kind.noun} {one}")
         return gone
+
+    def _delete_logs(self, endpoint: str) -> list[str]:
+        return [f"log group {group}" for group in delete_logs(self._aws, endpoint)]
 
     def delete_replaced(self, found: Found) -> None:
         """Delete configurations and models that were in use before an update."""
@@ -90,6 +99,8 @@ class Removal:
                     continue
                 if endpoint not in used:
                     used[endpoint] = self._used_by(endpoint)
+                    if not used[endpoint]:  # it is gone
+                        yield from self._delete_logs(endpoint)
                 if one.name not in used[endpoint] and self._hosted.delete(kind, one.name):
                     yield f"{kind.noun} {one.name}"
         for alarm in self._scaler.alarms():
@@ -98,9 +109,18 @@ class Removal:
                 self._scaler.delete_alarms([alarm])
                 yield f"alarm {alarm}"
 
-    def component(self, name: str) -> None:
-        """Delete a component and wait until it is gone."""
-        self._until_gone(COMPONENT, name)
+    def components(self, endpoint: str, names: Iterable[str]) -> list[str]:
+        """Delete components of an endpoint and wait until they are gone; return what is gone. Idempotent."""
+        base = base_component(endpoint)
+        in_order = sorted(names, key=lambda name: name == base)  # adapters hang on their base
+        gone = []
+        for name in in_order:
+            if name != base:
+                self._begin_deleting(COMPONENT, name)
+        for name in in_order:
+            self._until_gone(COMPONENT, name)
+            gone.append(f"inference component {name}")
+        return gone
 
     def _stop(self, found: Found) -> list[str]:
         """Delete what is billed of an endpoint and wait until it is gone."""
@@ -108,14 +128,8 @@ class Removal:
         gone = []
         self._scaler.stop(record)
         if record.mode is Mode.COMPONENTS:
-            base = base_component(record.name)
             names = [one.name for one in self._hosted.components_of(record.name)]
-            adapters = [name for name in names if name != base]
-            for name in adapters:
-                self._begin_deleting(COMPONENT, name)
-            for name in (*adapters, *(name for name in names if name == base)):  # adapters hang on their base
-                self._until_gone(COMPONENT, name)
-                gone.append(f"inference component {name}")
+            gone += self.components(record.name, names)
         self._until_gone(ENDPOINT, record.name)
         return [*gone, f"endpoint {record.name}"]
 

@@ -150,12 +150,12 @@ def config_request(
     )
 
 
-def endpoint_request(config: Request, context: Context) -> Request:
+def endpoint_request(config: Request, record: Record) -> Request:
     """Return the CreateEndpoint request."""
     return {
-        "EndpointName": context.record.name,
+        "EndpointName": record.name,
         "EndpointConfigName": config["EndpointConfigName"],
-        "Tags": context.record.tags(),
+        "Tags": record.tags(),
     }
 
 

@@ -11,16 +11,18 @@ from orchestrator.requests import ENDPOINT_TAG, OWNER_TAG, tag
 
 DEPLOYMENT_TAG = "orchestrator:deployment"
 """Hash of what was created."""
+BLUEPRINT_TAG = "orchestrator:blueprint"
+"""Of an endpoint and of its models: hash of the blueprint that they were made from."""
 ADAPTER_TAG = "orchestrator:adapter"
 """Of an adapter component: the name of its adapter."""
 _MODE = "orchestrator:mode"
 _BASE_MODEL = "orchestrator:base-model"
-_ADAPTERS = "orchestrator:adapters"
 _FEWEST = "orchestrator:fewest-instances"
 _MOST = "orchestrator:most-instances"
 _TTL = "orchestrator:ttl-seconds"
 _IDLE = "orchestrator:idle-seconds"
 _DOLLARS = "orchestrator:max-usd-per-day"
+_FINISHED = "orchestrator:finished"
 
 Tags = list[dict[str, str]]
 
@@ -37,9 +39,11 @@ class Record(BaseModel):
     mode: Mode
     """How it is called."""
     base_model: str
-    """Its base model, as it was named."""
-    adapters: int
-    """How many adapters it was deployed with."""
+    """Its base model for people who read tags: with other characters, and of a folder its name alone."""
+    blueprint: str
+    """Hash of the blueprint that it was deployed with last."""
+    finished: str | None = None
+    """Hash of the last blueprint that it was brought to; None before its first deployment has ended."""
     fewest: int
     """Instances that are never given back."""
     most: int
@@ -52,27 +56,37 @@ class Record(BaseModel):
         cls,
         deployment: Deployment,
         owner: str,
+        base_model: str,
+        blueprint: str,
     ) -> Self:
         """Return the record of a deployment."""
         return cls(
             name=deployment.name,
             owner=owner,
             mode=deployment.mode,
-            base_model=deployment.base_model,
-            adapters=len(set(deployment.adapters)),
+            base_model=base_model,
+            blueprint=blueprint,
             fewest=deployment.fewest_instances,
             most=deployment.most_instances,
             lease=deployment.lease,
         )
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that was asked for last was brought about."""
+        return self.finished == self.blueprint
+
     def tags(self) -> Tags:
-        """Return the record as tags; an absent limit has the value "none", so that all of them are replaced at once."""
+        """Return the record as tags; an absent limit has the value "none", so that all of them are replaced at once.
+
+        What was finished is left out: only `finished_tags` says that.
+        """
         values = {
             ENDPOINT_TAG: self.name,
             OWNER_TAG: self.owner,
             _MODE: self.mode,
             _BASE_MODEL: self.base_model,
-            _ADAPTERS: self.adapters,
+            BLUEPRINT_TAG: self.blueprint,
             _FEWEST: self.fewest,
             _MOST: self.most,
             _TTL: _limit(self.lease.ttl_seconds),
@@ -80,6 +94,10 @@ class Record(BaseModel):
             _DOLLARS: _limit(self.lease.max_usd_per_day),
         }
         return [tag(key, str(value)) for key, value in values.items()]
+
+    def finished_tags(self) -> Tags:
+        """Return the tags of an endpoint whose deployment has ended."""
+        return [tag(_FINISHED, self.blueprint)]
 
 
 def own_tags_of(
@@ -104,7 +122,8 @@ def read_record(tags: Mapping[str, str]) -> Record | None:
             owner=tags[OWNER_TAG],
             mode=Mode(tags[_MODE]),
             base_model=tags[_BASE_MODEL],
-            adapters=int(tags[_ADAPTERS]),
+            blueprint=tags[BLUEPRINT_TAG],
+            finished=tags.get(_FINISHED),
             fewest=int(tags[_FEWEST]),
             most=int(tags[_MOST]),
             lease=lease,

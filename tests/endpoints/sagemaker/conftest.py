@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from account import push
 from moto import mock_aws
 from sagemaker_simulator.validation import LOADER
 
@@ -34,6 +35,8 @@ def service(settings: Settings, monkeypatch: pytest.MonkeyPatch, waits: list[flo
         boto3.client("s3").create_bucket(
             Bucket=ACCOUNT.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
+        push(str(ACCOUNT.inference_image))
+        boto3.client("iam").create_role(RoleName="endpoint", AssumeRolePolicyDocument="{}")
         for tree in (bundle_tree(BundleKind.SERVING), model_tree(BUILTIN_MODEL)):  # what is there is not sent again
             manifest = f"manifests/{tree.kind}/{tree.sha256}.json"
             boto3.client("s3").put_object(Bucket=ACCOUNT.bucket, Key=manifest, Body=b"{}")

@@ -27,6 +27,12 @@ STATUS = {"Endpoint": "EndpointStatus", "InferenceComponent": "InferenceComponen
 CHANGING = timedelta(seconds=9)
 """How long an endpoint or a component is created, updated or deleted."""
 Thing = dict[str, Any]
+_SIMULATED = (
+    "<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><EvaluationResults><member>"
+    "<EvalActionName>iam:PassRole</EvalActionName><EvalDecision>{}</EvalDecision></member></EvaluationResults>"
+    "</SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
+)
+"""IAM's answer."""
 
 
 class Crash(BaseException):
@@ -55,12 +61,16 @@ class Service:
         """Endpoints that there were at the same time at most."""
         self.arranged: dict[int, str] = {}
         """Number of a call to what happens there."""
+        self.quotas: dict[str, float] = {}
+        """By their names; others are not limited."""
+        self.decision = "allowed"
+        """IAM's answer to whether the role may be passed."""
         self.refused: dict[str, Refusal] = {}
         """Operation to what is said to it."""
 
     def attach(self, aws: Any) -> None:
         """Stand at the wire of a session's clients."""
-        for service in ("sagemaker", "application-autoscaling", "cloudwatch"):
+        for service in ("sagemaker", "application-autoscaling", "cloudwatch", "service-quotas", "iam"):
             events = aws.client(service).meta.events
             events.unregister("before-send", botocore_stubber)
             events.register("before-send", self._carry_out)
@@ -113,7 +123,9 @@ class Service:
         self.calls.append(operation)
         if deed == "dies before":
             raise Crash
-        if service == "cloudwatch":
+        if operation == "SimulatePrincipalPolicy":
+            answer: AWSResponse | None = response(200, _SIMULATED.format(self.decision))
+        elif service in {"cloudwatch", "iam"}:
             answer = botocore_stubber(event_name, request)
         else:
             answer = self._answer(service, operation, json.loads(request.body))
@@ -145,6 +157,9 @@ class Service:
             "RegisterScalableTarget": self._register,
             "PutScalingPolicy": self._put_policy,
             "DeregisterScalableTarget": self._deregister,
+            "ListServiceQuotas": lambda _: {
+                "Quotas": [{"QuotaName": name, "Value": value} for name, value in self.quotas.items()]
+            },
         }
         if operation in own:
             return own[operation](asked)

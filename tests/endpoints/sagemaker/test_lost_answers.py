@@ -22,7 +22,7 @@ from tests.endpoints.sagemaker.service import Crash, Service
 HOUR = 3600.0
 DEEDS = ["answer lost", "dies after"]
 """To die before a call is to die after the one before it; calls that only ask make no difference."""
-_ASKING = ("Describe", "List", "Get")
+_ASKING = ("Describe", "List", "Get", "Simulate")
 MakeHost = Callable[[], SageMakerHost]
 
 
@@ -36,6 +36,8 @@ class Case(NamedTuple):
     def walk_to_its_beginning(self, host: SageMakerHost) -> None:
         if self.is_deployed:
             _deploy(host, self.mode)
+        if self.verb == "finish":
+            host.deploy(_planned(host, deployment(self.mode, adapters=("dog",), most_instances=2)))
 
     def walk(self, host: SageMakerHost) -> None:
         match self.verb:
@@ -45,6 +47,9 @@ class Case(NamedTuple):
                 _deploy(host, self.mode, slots=4)
             case "grow":
                 host.scale("dogs", 1, 1)
+            case "finish":
+                while not all(one.finished for one in host.finish()):
+                    host._pause()
             case "delete":
                 host.delete("dogs")
 
@@ -53,6 +58,7 @@ CASES = {
     **{f"deploy {mode}": Case(mode, False, "deploy") for mode in Mode},
     **{f"update {mode}": Case(mode, True, "update") for mode in (Mode.REALTIME, Mode.COMPONENTS)},
     **{f"scale {mode}": Case(mode, True, "grow") for mode in (Mode.ASYNC, Mode.COMPONENTS)},
+    **{f"finish {mode}": Case(mode, False, "finish") for mode in Mode},
     **{f"delete {mode}": Case(mode, True, "delete") for mode in Mode},
 }
 

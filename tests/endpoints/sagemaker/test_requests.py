@@ -44,7 +44,7 @@ def test_every_request_is_one_that_the_services_model_allows(planning: SageMaker
     validate("CreateModel", plan.model)
     validate("CreateEndpointConfig", plan.config)
     validate("CreateEndpoint", plan.endpoint)
-    for component in plan.components:
+    for component in plan.blueprint.components:
         validate("CreateInferenceComponent", component)
     validate("UpdateEndpoint", update_request("dogs", plan.config["EndpointConfigName"], mode, scales=True))
     record = plan.record
@@ -145,9 +145,11 @@ def test_tags_say_all_that_a_list_needs() -> None:
     wanted = deployment(
         Mode.ASYNC, adapters=("a", "b"), most_instances=3, lease=Lease(idle_seconds=90, max_usd_per_day=12.5)
     )
-    record = Record.of(wanted, "ada")
+    record = Record.of(wanted, "ada", "./a model", "b" * 64)
     tags = {tag["Key"]: tag["Value"] for tag in record.tags()}
     assert read_record(tags) == record
+    finished = read_record(tags | {tag["Key"]: tag["Value"] for tag in record.finished_tags()})
+    assert (record.is_finished, finished is not None and finished.is_finished) == (False, True)
     for key in tags:
         without = {name: value for name, value in tags.items() if name != key}
         assert read_record(without) is None, f"an endpoint without {key} is another program's"

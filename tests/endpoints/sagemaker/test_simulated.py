@@ -57,6 +57,7 @@ def left(simulator: SageMakerSimulator) -> list[str]:
     names += [one["ModelName"] for one in client.list_models()["Models"]]
     names += [one["InferenceComponentName"] for one in client.list_inference_components()["InferenceComponents"]]
     names += [one["AlarmName"] for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]]
+    names += [one["logGroupName"] for one in boto3.client("logs").describe_log_groups()["logGroups"]]
     scaling = boto3.client("application-autoscaling")
     targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     return names + [one["ResourceId"] for one in targets]
@@ -94,6 +95,43 @@ def test_the_commands_deploy_draw_with_an_adapter_scale_and_delete(
         assert (shown["adapters"], shown["lease"]["ttl_seconds"]) == (["dog"], 8 * 3600)
         run("endpoints", "delete", "dogs")
         assert left(simulator) == []
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_commands_finish_a_deployment_that_nobody_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Path], mode: Mode
+) -> None:
+    publish("dog")
+    fewest = 1 if mode is Mode.REALTIME else 0
+    with account(settings, monkeypatch, STAND_IN) as simulator:
+        simulator.seconds_per_call["DescribeEndpoint"] = 60
+        monkeypatch.setattr("orchestrator.endpoints.sagemaker.host.POLL_SECONDS", 0.0)
+        words = ["deploy", "dogs", "--host", "sagemaker", "--mode", mode.value, "--adapters", "dog"]
+        run(*words, "--instances", f"{fewest}:2", "--max-usd-per-day", "80", "--detach")
+        assert "endpoints gc" in run("endpoints", "show", "dogs")["next_step"]
+        assert finished_by_gc() == ["dogs"]
+        shown = run("endpoints", "show", "dogs")
+        assert (shown["status"], shown["adapters"], shown["next_step"]) == ("InService", ["dog"], None)
+        assert [one["finished"] for one in run("endpoints", "list")] == [True]
+        assert run("endpoints", "gc") == {"deleted": [], "finished": [], "unfinished": []}
+        targets = boto3.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+        assert [one["MinCapacity"] for one in targets["ScalableTargets"]] == [fewest]
+        updated = run("endpoints", "update", "dogs", "--slots", "4", "--yes")
+        assert (updated["instance_type"], updated["finished"]) == (shown["instance_type"], True)
+        assert run("endpoints", "scale", "dogs", "1:1")["finished"]
+        run("endpoints", "delete", "dogs")
+        assert left(simulator) == []
+
+
+def finished_by_gc() -> list[str]:
+    """Run `endpoints gc` until nothing is left to finish, and return what it has finished."""
+    finished: list[str] = []
+    for _ in range(20):
+        told = run("endpoints", "gc")
+        finished += told["finished"]
+        if not told["unfinished"]:
+            return finished
+    raise AssertionError("it is never finished")
 
 
 @pytest.mark.parametrize("mode", [Mode.ASYNC, Mode.COMPONENTS])

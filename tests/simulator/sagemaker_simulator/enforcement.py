@@ -77,6 +77,8 @@ def _accesses(response: Any, asked: Any, resource: str) -> Iterator[Access]:
         yield Access(asked._action, f"{here}:log-group:{group}:log-stream:{stream}")
     elif service == "ecr" and "repositoryName" in (about := json.loads(asked._body)):
         yield Access(asked._action, f"{here}:repository/{about['repositoryName']}")
+    elif service == "iam" and "RoleName" in response.querystring:
+        yield Access(asked._action, f"arn:aws:iam::{asked.account_id}:role/{response.querystring['RoleName'][0]}")
     elif service == "application-autoscaling":
         about = json.loads(asked._body)
         yield Access(asked._action, "*", {f"{service}:service-namespace": about.get("ServiceNamespace", "")})

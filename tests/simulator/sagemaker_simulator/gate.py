@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .account_answers import answer_of_account
 from .calls import Call, RecordedCall
 from .errors import ServiceError
 from .faults import Fault, Manner
@@ -45,7 +46,7 @@ def pass_through(
         if not fault.after_commit:
             raise NoAnswerError(fault)
     if call.service not in {"sagemaker", runtime.SERVICE}:
-        answer = others()
+        answer = answer_of_account(simulator, call, body) or others()
         recorded.committed = answer is not None and answer[0] < 300
     else:
         try:

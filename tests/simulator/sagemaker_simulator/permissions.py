@@ -45,12 +45,15 @@ def are_enforced() -> bool:
 
 def check_caller(call: Call, tags: Mapping[str, Mapping[str, str]]) -> None:
     """Raise AccessDeniedException when the caller may not do what a call asks for; `tags` are those of each ARN."""
-    if not are_enforced():
-        return
-    key = _key(call)
-    caller = principals.of_access_key(key)
     for access in _needed(call, tags):
-        if not principals.may(caller, access):
+        check_access(call, access)
+
+
+def check_access(call: Call, access: Access) -> None:
+    """Raise AccessDeniedException when whoever makes a call may not do something."""
+    if are_enforced():
+        key = _key(call)
+        if not principals.may(principals.of_access_key(key), access):
             raise ServiceError(
                 "AccessDeniedException",
                 f"User: {key.arn} is not authorized to perform: {access.action} on resource: {access.resource} because "

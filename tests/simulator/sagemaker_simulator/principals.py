@@ -35,6 +35,21 @@ def of_role(arn: str) -> Principal:
     return Principal(arn, _documents([*inline, *backend.list_attached_role_policies(name)[0]]))
 
 
+def of_arn(arn: str) -> Principal | None:
+    """Return a role or a user that has policies; None for anybody else."""
+    from moto.iam.models import iam_backends
+
+    kind, _, path = arn.rpartition(":")[2].partition("/")
+    name = path.rpartition("/")[2]
+    backend = iam_backends[arn.split(":")[4]]["aws"]
+    if kind == "role" and any(role.name == name for role in backend.get_roles()):
+        return of_role(arn)
+    if kind != "user" or name not in backend.users:
+        return None
+    user = backend.users[name]
+    return Principal(arn, _documents([*user.policies.values(), *user.managed_policies.values()]))
+
+
 def may(principal: Principal, access: Access) -> bool:
     """Return whether somebody may do something: a key's own policy counts too, and that of a bucket can forbid it."""
     service = access.action.partition(":")[0]

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from sagemaker_simulator.stages import Stages
+
 
 @dataclass(frozen=True)
-class HostingTimeline:
+class HostingTimeline(Stages):
     """The stages until a container answers, and what endpoints do afterwards."""
 
     provisioning: float = 120
@@ -35,18 +37,4 @@ class HostingTimeline:
     @classmethod
     def immediate(cls) -> "HostingTimeline":
         """Return a timeline without any waiting, for a clock that runs by itself."""
-        return cls(
-            provisioning=0,
-            downloading=0,
-            image=0,
-            shifting=0,
-            scaling=0,
-            rolling_back=0,
-            deleting=0,
-            component=0,
-            adapter=0,
-            restart=0.1,
-            capacity_patience=0,
-            capacity_retry=0.1,
-            evaluation=0.2,
-        )
+        return cls._without_waiting(restart=0.1, capacity_retry=0.1, evaluation=0.2)

@@ -11,12 +11,11 @@ from sagemaker_simulator.hosting.rules import OF_ENDPOINTS, check
 from sagemaker_simulator.hosting.scaling import variant_target
 from sagemaker_simulator.permissions import may_deregister
 
+from .free import free
 from .listing import listed
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
-
-_BUSY = {"Creating", "Updating", "RollingBack", "SystemUpdating", "Deleting"}
 
 
 def create_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def describe_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, 
 
 def update_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
     check(call, OF_ENDPOINTS)
-    endpoint = _free(simulator, call)
+    endpoint: Endpoint = free(simulator, call, ENDPOINT)
     config = _config(simulator, call)
     simulator.hosting.require_unscaled(endpoint, config)
     counts = {}
@@ -62,7 +61,7 @@ def update_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, An
 
 
 def update_weights_and_capacities(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
-    endpoint = _free(simulator, call)
+    endpoint: Endpoint = free(simulator, call, ENDPOINT)
     variants = {one.name: one for one in endpoint.variants}
     counts, weights = {}, {}
     for wanted in call.parameters["DesiredWeightsAndCapacities"]:
@@ -86,7 +85,7 @@ def update_weights_and_capacities(simulator: "SageMakerSimulator", call: Call) -
 
 
 def delete_endpoint(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
-    endpoint = _free(simulator, call)
+    endpoint: Endpoint = free(simulator, call, ENDPOINT)
     simulator.hosting.require_empty(endpoint)
     scales = any(variant_target(endpoint, one.name) is not None for one in endpoint.variants)
     if scales and not may_deregister(call):
@@ -103,16 +102,6 @@ def list_endpoints(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any
     known = list(simulator.hosting.endpoints(call).values())
     found, token = listed(simulator, known, call.parameters, "Descending")
     return {"Endpoints": found} | token
-
-
-def _free(simulator: "SageMakerSimulator", call: Call) -> Endpoint:
-    """Return an endpoint that nothing is being done to; one that failed can only be deleted."""
-    endpoint: Endpoint = simulator.hosting.find(call, ENDPOINT)
-    if endpoint.status in _BUSY:
-        raise invalid(f'Cannot update in-progress endpoint "{endpoint.arn}".')
-    if endpoint.status == "Failed" and call.operation != "DeleteEndpoint":
-        raise invalid(f'Cannot update failed endpoint "{endpoint.arn}".')
-    return endpoint
 
 
 def _config(simulator: "SageMakerSimulator", call: Call) -> EndpointConfig:

@@ -8,12 +8,11 @@ from sagemaker_simulator.hosting.component_driver import ComponentDriver, varian
 from sagemaker_simulator.hosting.records import COMPONENT, ENDPOINT, MODEL, Component, Endpoint
 from sagemaker_simulator.hosting.rules import OF_COMPONENTS, check
 
+from .free import free
 from .listing import listed
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
-
-_BUSY = {"Creating", "Updating", "Deleting"}
 
 
 def create_inference_component(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def describe_inference_component(simulator: "SageMakerSimulator", call: Call) ->
 
 def update_inference_component(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
     check(call, OF_COMPONENTS)
-    component = _free(simulator, call)
+    component: Component = free(simulator, call, COMPONENT)
     specification = call.parameters.get("Specification", component.specification)
     if specification.get("BaseInferenceComponentName") != component.base:
         raise invalid("BaseInferenceComponentName cannot be changed.")
@@ -70,7 +69,7 @@ def update_inference_component(simulator: "SageMakerSimulator", call: Call) -> d
 
 
 def update_runtime_config(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
-    component = _free(simulator, call)
+    component: Component = free(simulator, call, COMPONENT)
     if component.base is not None:
         raise invalid("RuntimeConfig is not supported for adapter inference components.")
     copies = call.parameters["DesiredRuntimeConfig"]["CopyCount"]
@@ -80,7 +79,7 @@ def update_runtime_config(simulator: "SageMakerSimulator", call: Call) -> dict[s
 
 
 def delete_inference_component(simulator: "SageMakerSimulator", call: Call) -> dict[str, Any]:
-    component = _free(simulator, call)
+    component: Component = free(simulator, call, COMPONENT)
     driver = simulator.hosting.components[component.arn]
     if adapters := [one.component.name for one in driver.adapters()]:
         raise invalid(
@@ -101,16 +100,6 @@ def list_inference_components(simulator: "SageMakerSimulator", call: Call) -> di
             known.append(one)
     found, token = listed(simulator, known, asked, "Descending")
     return {"InferenceComponents": found} | token
-
-
-def _free(simulator: "SageMakerSimulator", call: Call) -> Component:
-    """Return a component that nothing is being done to."""
-    component: Component = simulator.hosting.find(call, COMPONENT)
-    if component.status in _BUSY:
-        raise invalid(f'Cannot update in-progress inference component "{component.arn}".')
-    if component.status == "Failed" and call.operation != "DeleteInferenceComponent":
-        raise invalid(f'Cannot update failed inference component "{component.arn}".')
-    return component
 
 
 def _check_specification(

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from sagemaker_simulator.stages import Stages
+
 
 @dataclass(frozen=True)
-class Timeline:
+class Timeline(Stages):
     """The stages before and after the container works, and how it all shows."""
 
     starting: float = 5
@@ -36,16 +38,4 @@ class Timeline:
     @classmethod
     def immediate(cls) -> "Timeline":
         """Return a timeline without any waiting, for a clock that runs by itself."""
-        return cls(
-            starting=0,
-            pending=0,
-            preparing=0,
-            downloading=0,
-            image=0,
-            uploading=0,
-            stopping=0,
-            deleting=0,
-            capacity_patience=0,
-            capacity_retry=0.1,
-            restart=0,
-        )
+        return cls._without_waiting(capacity_retry=0.1)
