@@ -62,6 +62,8 @@ class Asked(NamedTuple):
     """Whether an image is sent after each step."""
     image_format: str = "PNG"
     """Of images in JSON, as Pillow names it."""
+    media_type: str = "application/json"
+    """Of the answer."""
 
 
 class Parameters(BaseModel):

@@ -88,10 +88,14 @@ def test_who_asks_for_a_stream_sees_each_step_and_then_the_answer(server: Server
     assert server.state.admitted == 0
 
 
-def test_a_stream_that_fails_ends_with_the_error_and_one_that_cannot_begin_has_its_status(server: Server) -> None:
-    server.state.deadline_seconds = -1.0
+def test_a_stream_that_fails_ends_with_the_error_and_one_that_cannot_begin_has_its_status(
+    server: Server, stuck: "Stuck", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing_routes, "LATE_SECONDS", 0.0)
+    server.state.deadline_seconds = 1.0
     ((kind, said),) = events_of(server.post("/invocations", {**body(), "stream": True}).text)
     assert (kind, said["error"]["code"]) == ("error", 504)
+    stuck.free.set()
     assert server.post("/invocations", {**body(adapters=[{"name": "dgo"}]), "stream": True}).status_code == 422
     assert server.state.admitted == 0
 
