@@ -18,7 +18,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.control import Control
 from entrypoints.models.parts import load_module
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from entrypoints.runtime.pictures import crop_square
+from entrypoints.runtime.pictures import crop
 from orchestrator.contract import generation
 from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.conditions import GIVEN, as_typed, settings_of
@@ -103,9 +103,9 @@ class Shown(NamedTuple):
     """What a ControlNet is shown."""
 
     condition: Tensor
-    """(1, 3, size, size) from 0 to 1."""
+    """(1, 3, height, width) from 0 to 1."""
     mask: Tensor | None
-    """(1, 1, size, size) from 0 to 1."""
+    """(1, 1, height, width) from 0 to 1."""
 
 
 def shown_by(
@@ -125,8 +125,8 @@ def shown_by(
         if control.mask is not None:
             drawn = read_picture(control.mask, f"the mask of the {control.kind} control")
             _require_shape(control, picture, drawn)
-            mask = _pixels(crop_square(drawn.convert("L"), wanted.size)).to(device)
-        condition = crop_square(picture, wanted.size)
+            mask = _pixels(crop(drawn.convert("L"), wanted.shape)).to(device)
+        condition = crop(picture, wanted.shape)
         if not control.is_map:
             settings = settings_of(control.kind, control.settings)
             make = map_maker(control.kind, settings, map_weights.get(control.kind), device)

@@ -148,11 +148,12 @@ async def asked_in(
 def admitted(state: State, wanted: Generation) -> Admission:
     """Let a request into the queue; raises Refused when its images are too large, or the queue is full."""
     images = len(wanted.images)
-    pixels = images * wanted.size**2
+    width, height = wanted.shape
+    pixels = images * width * height
     if pixels > MOST_PIXELS:
         raise Refused(
             422,
-            f"{images} images of {wanted.size}x{wanted.size} are more than {MOST_PIXELS:,} pixels.",
+            f"{images} images of {width}x{height} are more than {MOST_PIXELS:,} pixels.",
             "ask for fewer or smaller images",
         )
     state.require_room(images)

@@ -21,6 +21,7 @@ from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
 from entrypoints.serving.served import ServedAdapter
 from entrypoints.serving.slots import SlotUse
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
+from orchestrator.contract.buckets import Size
 
 IDLE_SECONDS = 0.5
 """Between two looks for orders that nobody waits for any more, while there is nothing to draw."""
@@ -64,7 +65,7 @@ class ImageOrder:
     seed: int
     steps: int
     guidance: float
-    size: int
+    size: Size
     done: Callable[["Drawn | Exception"], None]
     """Is told once, by the thread that draws, what came of it."""
     adapters: Sequence[tuple[ServedAdapter, float]] = ()
@@ -88,7 +89,12 @@ class ImageOrder:
     @property
     def cost(self) -> float:
         """Its work: pixels times steps."""
-        return float(self.size**2 * self.steps)
+        return float(self.pixels * self.steps)
+
+    @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.size.width * self.size.height
 
     @property
     def is_guided(self) -> bool:
@@ -123,14 +129,14 @@ class Worker:
         self.reader = reader
         self.slots = slots
         self.rows = rows
-        """From the side of images to how many rows of a batch are computed at once."""
+        """From the pixels of an image to how many rows of a batch are computed at once."""
         self.metrics = metrics or Metrics()
         self.seconds_per_work = 0.0
         """Seconds for a pixel in a step, of late; 0 until something was measured."""
         self.progress = time.monotonic()
         """When the thread was last seen alive."""
         self._queue: FairQueue[ImageOrder] = FairQueue(QUANTUM)
-        self._running: OrderedDict[int, list[_Running]] = OrderedDict()  # by side; the next one to step comes first
+        self._running: OrderedDict[Size, list[_Running]] = OrderedDict()  # the next ones to step come first
         self._first: ImageOrder | None = None  # that has waited so long that no other may begin before it
         self._changed = threading.Condition()
         self._stopping = False
@@ -244,7 +250,7 @@ class Worker:
         rows = 2 if image.is_guided else 1
         for running in group:
             rows += running.sample.rows
-        return rows <= self.rows(image.size)
+        return rows <= self.rows(image.pixels)
 
     def _has_slots(self, image: ImageOrder) -> bool:
         wanted: dict[str, LowRankWeights | None] = {}
@@ -357,7 +363,7 @@ class Worker:
         self.metrics.step_seconds.observe(seconds)
         pixels = 0
         for running in group:
-            pixels += running.order.size**2
+            pixels += running.order.pixels
         per_work = seconds / pixels
         old = self.seconds_per_work or per_work
         self.seconds_per_work = 0.9 * old + 0.1 * per_work

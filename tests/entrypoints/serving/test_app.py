@@ -55,7 +55,7 @@ def test_an_adapter_is_drawn_with_as_its_recipe_did_unless_the_request_says_othe
     server.state.service.library.register("dog", tmp_path / "dog")
     named = {} if by_header else {"adapters": [{"name": "dog"}]}
     headers = {ADAPTER_HEADER: "dog"} if by_header else {}
-    said = {"num_inference_steps": 3, "guidance_scale": 2.0, "width": 2 * tiny.SIDE}
+    said = {"num_inference_steps": 3, "guidance_scale": 2.0, "width": 2 * tiny.SIDE, "height": 2 * tiny.SIDE}
     plain = server.post("/invocations", body(**named), **headers)
     spelled = server.post("/invocations", body(**named, parameters={"seed": 1, **said}), **headers)
     assert images_of(plain) == images_of(spelled)
@@ -80,6 +80,28 @@ def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -
     openai = server.post("/v1/images/generations", {"prompt": "a photo of a dog", "seed": 1}).json()
     assert base64.b64decode(jumpstart["generated_images"][0]) == ours
     assert base64.b64decode(openai["data"][0]["b64_json"]) == ours
+
+
+def test_images_of_several_shapes_are_drawn_at_once_and_share_steps_with_those_of_their_own(server: Server) -> None:
+    wide, tall, square = (96, 64), (64, 96), (64, 64)
+    shapes = [wide, tall, square, wide, tall, square]
+    asked = []
+    for width, height in shapes:
+        asked.append(body(parameters={"seed": 1, "width": width, "height": height}))
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:3]]
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    drawing = server.state.drawing
+    drawing._admit = once_all_wait(drawing, len(asked))  # type: ignore[method-assign]
+    answers = server.run(together)
+    for shape, answer, expected in zip(shapes, answers, alone * 2, strict=True):
+        images = images_of(answer)
+        with Image.open(BytesIO(images[0])) as image:
+            assert image.size == shape
+        assert far(images, expected) <= ROUNDED
+        assert answer.json()["images"][0]["largest_batch"] == 2
 
 
 @pytest.mark.parametrize(

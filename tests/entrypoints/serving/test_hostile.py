@@ -269,7 +269,7 @@ BODIES: dict[str, bytes | dict[str, Any]] = {
     "an odd size": {"inputs": "x", "parameters": {"width": 33}},
     "a huge size": {"inputs": "x", "parameters": {"width": 10**6}},
     "many images": {"inputs": "x", "parameters": {"num_images_per_prompt": 10**6}},
-    "too many pixels": {"inputs": "x", "parameters": {"width": 2048, "num_images_per_prompt": 17}},
+    "too many pixels": {"inputs": "x", "parameters": {"width": 2048, "height": 2048, "num_images_per_prompt": 17}},
     "a weight beyond all": {"inputs": "x", "adapters": [{"name": "dog", "weight": 1e300}]},
     "many adapters": {"inputs": "x", "adapters": [{"name": "dog"}] * 1000},
     "an adapter that is a number": {"inputs": "x", "adapters": [1]},

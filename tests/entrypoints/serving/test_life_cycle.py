@@ -17,6 +17,7 @@ from entrypoints.serving.listening import end_when_done
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.served import ServedAdapter
 from entrypoints.serving.worker import ImageOrder, Worker
+from orchestrator.contract.buckets import Size
 
 
 def figures(server: Server) -> dict[str, float]:
@@ -67,7 +68,7 @@ def test_an_image_that_cannot_even_wait_ends_with_the_error_and_the_thread_draws
     """Its adapter has weights for no part of the model, which no adapter that was registered has."""
     broken = ServedAdapter("none", "none", LowRankWeights({}, 0), None)
     told: queue.Queue[Any] = queue.Queue()
-    order = ImageOrder("a dog", None, 1, STEPS, 5.0, tiny.SIDE, told.put, [(broken, 1.0)])
+    order = ImageOrder("a dog", None, 1, STEPS, 5.0, Size(tiny.SIDE, tiny.SIDE), told.put, [(broken, 1.0)])
     server.state.drawing.order([order])
     assert isinstance(told.get(timeout=30), ValueError)
     assert images_of(server.post("/invocations", body()))
