@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from entrypoints.adapters.controls import Shown, read_picture, require_kind, shown_by
+from entrypoints.adapters.controls import Shown, read_picture, require_kind, require_shape, shown_by
 from entrypoints.models.base import BaseModel
 from entrypoints.models.control import Control
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
@@ -266,12 +266,14 @@ class Service:
         shown = shown_by(wanted, {}, self.base.device)
         if wanted.image is None:
             return None, shown
-        picture = crop(read_picture(wanted.image, "the image"), wanted.shape)
+        picture = read_picture(wanted.image, "the image")
         mask = None
         if wanted.mask is not None:
-            drawn = crop(read_picture(wanted.mask, "the mask").convert("L"), wanted.shape)
-            mask = latent_mask(drawn, self.base.pipeline.vae_scale_factor).to(self.base.device)
-        return Begin(picture, wanted.strength, mask), shown
+            drawn = read_picture(wanted.mask, "the mask")
+            require_shape("the mask", picture, drawn, "where the image is drawn anew")
+            cut = crop(drawn.convert("L"), wanted.shape)
+            mask = latent_mask(cut, self.base.pipeline.vae_scale_factor).to(self.base.device)
+        return Begin(crop(picture, wanted.shape), wanted.strength, mask), shown
 
 
 def unreadable(name: str, error: Exception) -> TrainingError:

@@ -120,6 +120,19 @@ def test_what_a_client_did_wrong_is_said_with_its_status(
     assert named in answer.json()["error"]["message"]
 
 
+def picture(width: int, height: int) -> str:
+    file = BytesIO()
+    Image.new("RGB", (width, height), "white").save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_mask_of_another_shape_than_its_picture_is_refused_by_both_sizes(server: Server) -> None:
+    answer = server.post("/invocations", body(image=picture(64, 64), mask=picture(96, 64)))
+    assert answer.status_code == 422
+    assert "The mask is 96x64, and its picture 64x64" in answer.json()["error"]["message"]
+    assert images_of(server.post("/invocations", body(image=picture(64, 48), mask=picture(128, 96))))
+
+
 def test_a_damaged_adapter_is_refused_and_others_go_on(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "dog" / "pytorch_lora_weights.safetensors"
     content = bytearray(path.read_bytes())
