@@ -92,7 +92,10 @@ def describe(
     adapters: Sequence[UsedAdapter],
     drawn: Sequence[Drawn],
 ) -> dict[str, Any]:
-    """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds."""
+    """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds.
+
+    `flagged` is there when the base model has a safety checker.
+    """
     images = []
     for wanted, one in zip(asked.generation.images, drawn, strict=True):
         without_slots = [None] * (len(adapters) - len(one.generations))  # ControlNets, which come last
@@ -104,6 +107,8 @@ def describe(
             "largest_batch": one.largest_batch,
             "generations": [*one.generations, *without_slots],
         }
+        if one.flagged is not None:
+            image["flagged"] = one.flagged
         if one.warnings:
             image["warnings"] = list(one.warnings)
         images.append(image)

@@ -17,6 +17,7 @@ from entrypoints.serving.fairness import FairQueue
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.residency import Resident, SlotTable
+from entrypoints.serving.safety import SafetyChecker
 from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
 from entrypoints.serving.served import ServedAdapter
 from entrypoints.serving.slots import SlotUse
@@ -54,6 +55,8 @@ class Drawn:
     """Images that shared a step with it, itself included, at most."""
     warnings: Sequence[str] = ()
     """What of its texts was not read."""
+    flagged: bool | None = None
+    """Whether the safety checker flags it; None without a checker."""
 
 
 @dataclass(eq=False)
@@ -124,6 +127,7 @@ class Worker:
         slots: SlotTable,
         rows: Callable[[int], int],
         metrics: Metrics | None = None,
+        checker: SafetyChecker | None = None,
     ) -> None:
         self.engine = engine
         self.reader = reader
@@ -131,6 +135,7 @@ class Worker:
         self.rows = rows
         """From the pixels of an image to how many rows of a batch are computed at once."""
         self.metrics = metrics or Metrics()
+        self.checker = checker
         self.seconds_per_work = 0.0
         """Seconds for a pixel in a step, of late; 0 until something was measured."""
         self.progress = time.monotonic()
@@ -381,6 +386,7 @@ class Worker:
                     "give its adapters smaller weights, or less guidance",
                 )
             image = self.engine.decode(sample)
+            flagged = self.checker.flags(image) if self.checker else None
             generations = generations_of(running)
             result = Drawn(
                 image,
@@ -389,6 +395,7 @@ class Worker:
                 generations,
                 running.largest_batch,
                 running.warnings,
+                flagged,
             )
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
             result = error

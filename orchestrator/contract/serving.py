@@ -76,6 +76,8 @@ class ServerOrder(BaseModel):
     """That a request may take: SageMaker gives up after 60, with asynchronous endpoints after up to 3600."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
+    safety_checker: bool = True
+    """Whether the base model's safety checker, where its folder has one, says of each image whether it flags it."""
 
     def read_from(self, folder: Path) -> Self:
         """Return the order with its relative paths below `folder`, in which its file lies."""

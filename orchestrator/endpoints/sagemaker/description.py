@@ -244,6 +244,7 @@ class Describer:
             most_instances=record.most,
             slots=order.slots,
             most_waiting=order.most_waiting,
+            safety_checker=order.safety_checker,
             lease=record.lease,
         )
 

@@ -17,7 +17,7 @@ from orchestrator.endpoints.sagemaker.plan import Artifacts
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirror import find_mirrored
 from orchestrator.models.mirrored import MirroredModel
-from orchestrator.models.tree import model_tree
+from orchestrator.models.tree import served_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.base_model import Folder, Hub, parse_base_model
@@ -78,7 +78,7 @@ class Inputs:
             copy = self._mirrored(source)
             return None, copy.uri, copy.bytes
         hashes = HashCache(self._settings.cache / "hashes")
-        tree = model_tree(source.folder, hashes.digest)
+        tree = served_tree(source.folder, hashes.digest, checker=deployment.safety_checker)
         return tree, s3_uri(self._account.bucket, tree.name), tree.bytes
 
     def _fetched(self, adapter: Adapter) -> ServedAdapter:
