@@ -26,7 +26,7 @@ from entrypoints.serving.bodies import (
 )
 from entrypoints.serving.incoming import Body, Waiting, late
 from entrypoints.serving.service import NO_ROOM, Prepared, UnknownAdapterError
-from entrypoints.serving.state import Admission, Refused, State, one_header, state_of
+from entrypoints.serving.state import Admission, Refused, State, broken, one_header, state_of
 from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
 from orchestrator.contract.generation import Generation
 
@@ -100,6 +100,7 @@ async def answered(
         share.callback(admission.end)
         prepared = await waiting.result_of(prepared_for(state, asked))
         drawing = Drawing(state, waiting, asked, prepared)
+        share.callback(drawing.end)
         drawing.begin()
         if asked.preview:
             # A client that does not read keeps its own answer waiting, and no other request.
@@ -211,11 +212,9 @@ class Drawing:
             raise refused(error) from error
         except Exception as error:
             failure = failure_of(error)
-            if isinstance(error, Refused) or failure is None:
+            if failure is None:
                 raise
             raise refused(failure) from error
-        finally:
-            self.end()
         self.state.drawn += len(drawn)
         self.state.metrics.images.inc(len(drawn))
         try:
@@ -241,9 +240,12 @@ class Drawing:
                 yield event("preview", json.dumps(coming.result()._asdict()))
             try:
                 made = result.result()
-            except Refused as error:
-                described = {"message": error.message, "code": error.status, "next": error.next_step}
+            except Exception as error:
+                refusal = error if isinstance(error, Refused) else broken(error)
+                described = {"message": refusal.message, "code": refusal.status, "next": refusal.next_step}
                 yield event("error", json.dumps({"error": described}))
+                if refusal is not error:
+                    raise  # for the log
             else:
                 yield event("result", made.content.decode())
         finally:

@@ -242,6 +242,15 @@ async def require_token(request: Request) -> None:
         )
 
 
+def broken(error: Exception) -> Refused:
+    """Return the answer to a request at which the server itself has failed."""
+    return Refused(
+        500,
+        f"The server has failed at this request: {type(error).__name__}.",
+        "report it, with the server's log",
+    )
+
+
 def one_header(request: Request, name: str) -> str | None:
     """Return the value of a header; raises Refused(422) when it is there twice with two values."""
     values: Sequence[str] = sorted(set(request.headers.getlist(name)))

@@ -17,7 +17,8 @@ It says on stdout what becomes of it, as events: `Listening` with its port, `Pha
 Refusals are {"error": {"message": ..., "code": status, "next": what to do}}: 422 for what a request says, 424 for an
 adapter that cannot be used, 413 for a body that is too large, 408 for one that comes too slowly, 406, 429 for a full
 queue and for too many bodies or registrations at once, 503 while it loads or ends, both with Retry-After, 504 for a
-request that is late, 507 for want of memory or disk space. A request's time runs from when it comes.
+request that is late, 507 for want of memory or disk space, 500 for a fault of the server. A request's time runs from
+when it comes.
 """
 
 from collections.abc import Mapping

@@ -74,6 +74,30 @@ def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: s
         assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
 
 
+def test_what_is_said_of_an_image_fits_into_a_header_whatever_its_adapters_are_called(server: Server) -> None:
+    used = []
+    for number in range(8):
+        name = "é" * 900 + str(number)
+        assert server.post("/adapters", {"name": name, "src": "dog"}).status_code == 200
+        used.append({"name": name, "weight": number / 8})
+    server.state.drawing.slots.slots = 8
+    answer = server.post("/invocations", body(adapters=used), accept="image/png")
+    assert answer.status_code == 200, answer.text
+    text = answer.headers["x-orchestrator-image"]
+    assert len(text) <= 4096
+    about = json.loads(text)
+    assert about["seed"] == 1
+    assert [one["weight"] for one in about["adapters"]] == [one["weight"] for one in used]
+    assert all(len(one["sha256"]) == 64 for one in about["adapters"])
+
+
+@pytest.mark.parametrize("accept", ["image/é".encode("latin-1"), b"\xed\xa0\x80"])
+def test_an_accept_header_that_is_no_text_is_refused(server: Server, accept: bytes) -> None:
+    answer = server.ask("POST", "/invocations", json=body(), headers=[(b"accept", accept)])
+    assert answer.status_code == 406
+    assert answer.json()["error"]["message"]
+
+
 def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -> None:
     (ours,) = images_of(server.post("/invocations", body()))
     jumpstart = server.post("/invocations", {"prompt": "a photo of a dog", "seed": 1}).json()
@@ -213,6 +237,31 @@ def test_an_image_that_cannot_be_drawn_ends_no_other_of_its_batch(
     assert isinstance(faulty, ValueError)
     assert far(images_of(first), alone) <= ROUNDED
     assert images_of(other)
+
+
+def test_a_fault_of_the_server_is_answered_in_the_shape_of_all_errors_and_counted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Any) -> None:
+        raise ValueError("secrets of the server")
+
+    monkeypatch.setattr(server.state.drawing.engine, "step", failing)
+
+    async def calls() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=server.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            whole = await client.post("/invocations", json=body())
+            streamed = await client.post("/invocations", json={**body(), "stream": True})
+            return [whole, streamed]
+
+    whole, streamed = asyncio.run(calls())
+    assert (whole.status_code, whole.json()["error"]["code"]) == (500, 500)
+    assert "secrets" not in whole.text
+    last = streamed.text.strip().split("\n\n")[-1]
+    assert last.startswith("event: error\n")
+    assert json.loads(last.partition("data: ")[2])["error"]["code"] == 500
+    counted = {"route": "/invocations", "status": "500"}
+    assert server.state.metrics.registry.get_sample_value("orchestrator_requests_total", counted) == 1
 
 
 def once_all_wait(drawing: worker.Worker, images: int) -> Callable[[], None]:
