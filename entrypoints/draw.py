@@ -82,7 +82,14 @@ def _drawn(base: "BaseModel", order: DrawOrder, controls: "list[Control]") -> "l
     for asked in wanted.images:
         prompt = _in_own_spelling(asked.prompt, order.words)
         requests.append(DrawRequest(prompt, asked.seed))
-    drawing = Drawing(wanted.steps, wanted.guidance, wanted.size, wanted.negative_prompt)
+    width, height = wanted.shape
+    drawing = Drawing(
+        wanted.steps,
+        wanted.guidance,
+        width,
+        wanted.negative_prompt,
+        height=height,
+    )
 
     def report(done: int) -> None:
         emit(Item(done=done, of=len(requests)))

@@ -111,6 +111,7 @@ def assembled(
     from entrypoints.serving.library import Library
     from entrypoints.serving.profile import Profile, profiled
     from entrypoints.serving.residency import SlotTable
+    from entrypoints.serving.safety import load_checker
     from entrypoints.serving.service import Service
     from entrypoints.serving.slots import SlotNetwork
     from entrypoints.serving.texts import TextReader
@@ -132,7 +133,8 @@ def assembled(
     networks = {base.family.denoiser: denoiser, **encoders}
     slots = SlotTable(networks, order.slots, order.slot_bytes)
     reader = TextReader(base, encoders)
-    worker = Worker(Engine(base, denoiser), reader, slots, profile.rows_at, metrics)
+    checker = load_checker(folder, device) if order.safety_checker else None
+    worker = Worker(Engine(base, denoiser), reader, slots, profile.rows_at, metrics, checker)
     worker.seconds_per_work = profile.seconds_per_work
     return service, worker
 

@@ -19,6 +19,7 @@ from entrypoints.serving.sample import Sample, SampleRequest, start
 from entrypoints.serving.slots import Slot, SlotNetwork, SlotUse, rank_of
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
 from orchestrator.contract.adapter import LORA_FILE, LORA_LOADING
+from orchestrator.contract.buckets import Size
 
 BAR = 1e-5
 """Of the largest difference of two pictures with values from 0 to 1."""
@@ -74,7 +75,7 @@ class Bare:
             seed,
             steps or model.steps,
             guidance,
-            model.size,
+            Size(model.size, model.size),
             uses,
             controls,
         )

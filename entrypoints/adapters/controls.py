@@ -18,7 +18,7 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.control import Control
 from entrypoints.models.parts import load_module
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from entrypoints.runtime.pictures import crop_square
+from entrypoints.runtime.pictures import crop
 from orchestrator.contract import generation
 from orchestrator.contract.adapter import CONTROLNET, MANIFEST_FILE, AdapterManifest
 from orchestrator.contract.conditions import GIVEN, as_typed, settings_of
@@ -103,9 +103,9 @@ class Shown(NamedTuple):
     """What a ControlNet is shown."""
 
     condition: Tensor
-    """(1, 3, size, size) from 0 to 1."""
+    """(1, 3, height, width) from 0 to 1."""
     mask: Tensor | None
-    """(1, 1, size, size) from 0 to 1."""
+    """(1, 1, height, width) from 0 to 1."""
 
 
 def shown_by(
@@ -123,10 +123,11 @@ def shown_by(
         picture = read_picture(control.picture, f"the picture of the {control.kind} control")
         mask = None
         if control.mask is not None:
-            drawn = read_picture(control.mask, f"the mask of the {control.kind} control")
-            _require_shape(control, picture, drawn)
-            mask = _pixels(crop_square(drawn.convert("L"), wanted.size)).to(device)
-        condition = crop_square(picture, wanted.size)
+            name = f"the mask of the {control.kind} control"
+            drawn = read_picture(control.mask, name)
+            require_shape(name, picture, drawn, "where the control acts")
+            mask = _pixels(crop(drawn.convert("L"), wanted.shape)).to(device)
+        condition = crop(picture, wanted.shape)
         if not control.is_map:
             settings = settings_of(control.kind, control.settings)
             make = map_maker(control.kind, settings, map_weights.get(control.kind), device)
@@ -197,16 +198,19 @@ def read_picture(data: bytes, name: str) -> Image.Image:
     raise TrainingError(KIND, f"{name} has {pixels} pixels; at most {_MOST_PIXELS} are read.", "scale it down")
 
 
-def _require_shape(control: generation.Control, picture: Image.Image, mask: Image.Image) -> None:
-    """Raise TrainingError("control") for a mask whose sides are not in the ratio of its picture's, to a pixel."""
+def require_shape(name: str, picture: Image.Image, mask: Image.Image, where: str) -> None:
+    """Raise TrainingError("control") for a mask whose sides are not in the ratio of its picture's, to a pixel.
+
+    `name` is what the mask is called, and `where` says where it is white.
+    """
     difference = abs(picture.width * mask.height - mask.width * picture.height)
     if difference <= max(*picture.size, *mask.size):
         return
     shapes = f"{mask.width}x{mask.height}, and its picture {picture.width}x{picture.height}"
     raise TrainingError(
         KIND,
-        f"The mask of the {control.kind} control is {shapes}: they have not the same shape.",
-        "draw the mask over the picture, white where the control acts, and save it at the same size",
+        f"{name[:1].upper()}{name[1:]} is {shapes}: they have not the same shape.",
+        f"draw the mask over the picture, white {where}, and save it at the same size",
     )
 
 

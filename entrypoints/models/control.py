@@ -120,11 +120,12 @@ def _draw_batch(
 
 def _noise(base: BaseModel, drawing: Drawing, generators: Sequence[torch.Generator]) -> Tensor:
     """Return the noise that each image begins with, from its own generator."""
-    side = drawing.size // base.pipeline.vae_scale_factor
+    scale = base.pipeline.vae_scale_factor
+    width, height = drawing.shape
     channels = base.denoiser.config.in_channels
     noise = []
     for generator in generators:
-        one = torch.randn(1, channels, side, side, generator=generator)
+        one = torch.randn(1, channels, height // scale, width // scale, generator=generator)
         noise.append(one)
     return torch.cat(noise).to(base.device)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
+from orchestrator.contract.buckets import Size
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.generation import SCHEDULERS, SchedulerName
 
@@ -31,9 +32,18 @@ class Drawing:
     guidance: float
     """Scale of classifier-free guidance."""
     size: int
-    """Side of the square images, pixels."""
+    """Side of square images, pixels; and what is taken for a width or a height that is left out."""
     negative_prompt: str | None = None
     """What not to draw; the model's own idea of nothing when left out."""
+    width: int | None = None
+    """Of the images, pixels."""
+    height: int | None = None
+    """Of the images, pixels."""
+
+    @property
+    def shape(self) -> Size:
+        """Width and height of the images."""
+        return Size(self.width or self.size, self.height or self.size)
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,14 @@ class DrawRequest:
     seed: int
 
 
-def batch_size(size: int, device: torch.device) -> int:
-    """Return how many images with a side of `size` pixels are drawn at once."""
-    return images_at_once(size, gpu=device.type != "cpu")
+def batch_size(shape: Size, device: torch.device) -> int:
+    """Return how many images of a shape are drawn at once."""
+    return images_at_once(*shape, gpu=device.type != "cpu")
 
 
 def batches(base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing) -> list[Sequence[DrawRequest]]:
     """Return requests in the batches in which they are drawn."""
-    size = batch_size(drawing.size, base.device)
+    size = batch_size(drawing.shape, base.device)
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
@@ -89,8 +99,8 @@ def draw_batch(
         options["negative_prompt"] = [drawing.negative_prompt] * len(prompts)
     images: list[Image.Image] = base.pipeline(
         prompts,
-        height=drawing.size,
-        width=drawing.size,
+        height=drawing.shape.height,
+        width=drawing.shape.width,
         num_inference_steps=drawing.steps,
         guidance_scale=drawing.guidance,
         generator=generators_of(requests),

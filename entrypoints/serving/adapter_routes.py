@@ -7,7 +7,8 @@ https://github.com/aws/model-hosting-container-standards
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from entrypoints.runtime.failures import TrainingError, first_line
 from entrypoints.serving.archives import MOST_FILES, SUFFIXES
 from entrypoints.serving.bodies import BodyError, body_schema, parse
+from entrypoints.serving.incoming import CLOSE, SOON, Body
 from entrypoints.serving.library import Registered
 from entrypoints.serving.service import NO_ROOM
-from entrypoints.serving.state import Refused, State, body_of, state_of
+from entrypoints.serving.state import Refused, State, state_of
 from orchestrator.contract.problem import problems_of
 
 ALIAS_HEADER = "X-Amzn-SageMaker-Adapter-Alias"
@@ -62,27 +64,45 @@ async def register(request: Request) -> Response:
     When the new one cannot be read, the old one stays.
     """
     state = state_of(request)
-    wanted = await registration_of(request)
-    called = request.headers.get(ALIAS_HEADER, wanted.name)
-    place = confined(state.root, wanted.src)
-    try:
-        await asyncio.to_thread(require_plain, place)
-        registered = await asyncio.to_thread(state.service.describe, wanted.name, place)
-        if wanted.preload:
-            await state.service.read(registered)
-    except TrainingError as error:
-        raise Refused(
-            status_of(error),
-            error.message,
-            error.next_step,
-        ) from error
-    state.service.library.put(registered)
+    with registering(state):
+        with Body(state, MOST_BYTES) as body:
+            wanted = registration_in(request, await body.read(request))
+        called = request.headers.get(ALIAS_HEADER, wanted.name)
+        place = confined(state.root, wanted.src)
+        try:
+            await asyncio.to_thread(require_plain, place)
+            registered = await asyncio.to_thread(state.service.describe, wanted.name, place)
+            if wanted.preload:
+                await state.service.read(registered)
+        except TrainingError as error:
+            raise Refused(
+                status_of(error),
+                error.message,
+                error.next_step,
+            ) from error
+        state.service.library.put(registered)
     return PlainTextResponse(f"Adapter {called} registered", headers={HASH_HEADER: registered.sha256})
 
 
-async def registration_of(request: Request) -> Registration:
-    """Return what is to be registered; raises Refused(422)."""
-    content = await body_of(request, MOST_BYTES)
+@contextmanager
+def registering(state: State) -> Iterator[None]:
+    """Count a registration; raises Refused(429) when there are too many at once."""
+    if state.registering >= state.most_registering:
+        raise Refused(
+            429,
+            f"{state.registering} adapters are being registered already.",
+            "register it when these are ready",
+            {"Retry-After": SOON, **CLOSE},
+        )
+    state.registering += 1
+    try:
+        yield
+    finally:
+        state.registering -= 1
+
+
+def registration_in(request: Request, content: bytes) -> Registration:
+    """Return what a body and the query parameters say is to be registered; raises Refused(422)."""
     values: Mapping[str, Any] = dict(request.query_params)
     try:
         if content:

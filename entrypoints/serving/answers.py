@@ -17,6 +17,8 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 IMAGE_HEADER = "X-Orchestrator-Image"
 """What is said of an image that is answered as bytes, as JSON."""
+MOST_HEADER_BYTES = 4096
+"""Of what is said of an image: proxies refuse headers of more than 8 KB in all."""
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 """Media types of images, and what Pillow calls them."""
 QUALITY = 95
@@ -65,10 +67,8 @@ def answer(
         if len(drawn) != 1:
             raise ValueError(f"{len(drawn)} images do not go into one {media_type}; ask for {JSON}")
         about = {**described["images"][0], "adapters": described["adapters"]}
-        for long in ("prompt", "warnings"):  # may be longer than headers may be
-            about.pop(long, None)
         content = encoded(drawn[0].image, FORMATS[media_type])
-        return Answer(content, media_type, {IMAGE_HEADER: json.dumps(about)})
+        return Answer(content, media_type, {IMAGE_HEADER: header_of(about)})
     kind = asked.image_format
     pictures = []
     for one in drawn:
@@ -87,12 +87,27 @@ def answer(
     return Answer(json.dumps(body).encode(), JSON, {})
 
 
+def header_of(about: dict[str, Any]) -> str:
+    """Return what is said of an image as a header: without texts, and without the adapters' names if these are long."""
+    said = {name: value for name, value in about.items() if name not in ("prompt", "warnings")}
+    text = json.dumps(said)
+    if len(text) <= MOST_HEADER_BYTES:
+        return text
+    nameless = []
+    for use in about["adapters"]:
+        nameless.append({"weight": use["weight"], "sha256": use["sha256"]})
+    return json.dumps({**said, "adapters": nameless})
+
+
 def describe(
     asked: Asked,
     adapters: Sequence[UsedAdapter],
     drawn: Sequence[Drawn],
 ) -> dict[str, Any]:
-    """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds."""
+    """Return what is said of a request's images: seeds, adapters with their hashes and slots, seconds.
+
+    `flagged` is there when the base model has a safety checker.
+    """
     images = []
     for wanted, one in zip(asked.generation.images, drawn, strict=True):
         without_slots = [None] * (len(adapters) - len(one.generations))  # ControlNets, which come last
@@ -104,6 +119,8 @@ def describe(
             "largest_batch": one.largest_batch,
             "generations": [*one.generations, *without_slots],
         }
+        if one.flagged is not None:
+            image["flagged"] = one.flagged
         if one.warnings:
             image["warnings"] = list(one.warnings)
         images.append(image)

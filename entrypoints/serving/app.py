@@ -3,6 +3,7 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
+import json
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -13,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from entrypoints.serving.adapter_routes import add_adapter_routes
 from entrypoints.serving.drawing_routes import add_drawing_routes
 from entrypoints.serving.metrics import MEDIA_TYPE
-from entrypoints.serving.state import Refused, State, require_token, state_of
+from entrypoints.serving.state import Refused, State, broken, require_token, state_of
+
+MEDIA_TYPE_JSON = "application/json"
 
 
 def make_app(state: State) -> FastAPI:
@@ -41,7 +44,7 @@ def make_app(state: State) -> FastAPI:
 
 
 class Counted:
-    """Counts the answers of an application by route and status."""
+    """Counts the answers of an application by route and status, and answers where it fails."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self.app = app
@@ -54,15 +57,23 @@ class Counted:
         send: Send,
     ) -> None:
         """Pass a request on."""
+        is_answered = False
 
         async def counted(message: Message) -> None:
+            nonlocal is_answered
             if message["type"] == "http.response.start":
+                is_answered = True
                 # Only routes that there are: addresses that strangers try would be labels without end.
                 route = getattr(scope.get("route"), "path", "none")
                 self.state.metrics.requests.labels(route, message["status"]).inc()
             await send(message)
 
-        await self.app(scope, receive, counted)
+        try:
+            await self.app(scope, receive, counted)
+        except Exception as error:
+            if scope["type"] == "http" and not is_answered:
+                await answer_of(broken(error))(scope, receive, counted)
+            raise  # for the log
 
 
 async def ping(request: Request) -> Response:
@@ -121,7 +132,12 @@ async def refusal(_: Request, error: Exception) -> Response:
         error = Refused(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     if not isinstance(error, Refused):
         raise error
+    return answer_of(error)
+
+
+def answer_of(error: Refused) -> Response:
+    """Return the response of a refusal: ASCII, because a message may quote halves of characters."""
     body: dict[str, Any] = {"error": {"message": error.message, "code": error.status}}
     if error.next_step:
         body["error"]["next"] = error.next_step
-    return JSONResponse(body, error.status, error.headers)
+    return Response(json.dumps(body), error.status, error.headers, MEDIA_TYPE_JSON)

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from entrypoints.runtime.failures import TrainingError
+from entrypoints.runtime.failures import TrainingError, is_disk_full
 from entrypoints.serving.low_rank_file import KIND
 
 MOST_FILES = 512
@@ -45,9 +45,10 @@ def unpack(
     folder: Path,
     most_bytes: int = MOST_BYTES,
 ) -> None:
-    """Write the files of an archive into an empty folder; raises TrainingError("adapter") for one that is no adapter's.
+    """Write the files of an archive into an empty folder.
 
-    What was written until then stays: unpack into a folder that is thrown away.
+    What was written until an error stays: unpack into a folder that is thrown away. Raises TrainingError("adapter") for
+    an archive that is no adapter's, and TrainingError("disk-full").
     """
     most = min(MOST_BYTES, most_bytes)
     try:
@@ -55,11 +56,22 @@ def unpack(
         with tarfile.open(archive, "r|gz", tarinfo=_Entry) as stream:
             _write(stream, folder, most)
     except (tarfile.TarError, zlib.error, EOFError, OSError, RecursionError, ValueError) as error:
+        if is_disk_full(error):
+            raise disk_full(archive.name) from error
         raise TrainingError(
             KIND,
             f"{archive.name} cannot be unpacked: {error}",
             "pack the adapter again",
         ) from error
+
+
+def disk_full(name: str) -> TrainingError:
+    """Return the failure of an archive for which the disk has no room."""
+    return TrainingError(
+        "disk-full",
+        f"The disk is full: {name} cannot be unpacked.",
+        "free space on the machine of the server, or register fewer archives",
+    )
 
 
 def _write(

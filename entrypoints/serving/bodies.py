@@ -62,6 +62,8 @@ class Asked(NamedTuple):
     """Whether an image is sent after each step."""
     image_format: str = "PNG"
     """Of images in JSON, as Pillow names it."""
+    media_type: str = "application/json"
+    """Of the answer."""
 
 
 class Parameters(BaseModel):
@@ -76,9 +78,9 @@ class Parameters(BaseModel):
     guidance_scale: float | None = None
     """Scale of classifier-free guidance."""
     width: int | None = None
-    """Pixels."""
+    """Pixels, a multiple of 8; as the base model or the recipe of the first adapter draws when left out."""
     height: int | None = None
-    """Pixels."""
+    """Pixels, likewise."""
     scheduler: SchedulerName | None = None
     """How steps are taken."""
 
@@ -142,9 +144,9 @@ class JumpStartBody(BaseModel):
     negative_prompt: str | None = None
     """What not to draw."""
     width: int | None = None
-    """Pixels."""
+    """Pixels, a multiple of 8; as the base model or the recipe of the first adapter draws when left out."""
     height: int | None = None
-    """Pixels."""
+    """Pixels, likewise."""
     num_images_per_prompt: int = Field(1, ge=1, le=MOST_IMAGES)
     """Images."""
     num_inference_steps: int | None = None
@@ -339,18 +341,6 @@ def _generation(
     more: Mapping[str, Any],
 ) -> Generation:
     """Return the generation of a body; raises ValidationError."""
-    width, height = parameters.width, parameters.height
-    if width is not None and height is not None and width != height:
-        fix = f"ask for {width}x{width}"
-        raise BodyError(
-            [
-                Problem(
-                    where="height",
-                    what="is not the width, and images are square",
-                    fix=fix,
-                )
-            ]
-        )
     first = parameters.seed
     if first is None:
         first = secrets.randbelow(MAX_SEED)
@@ -365,7 +355,9 @@ def _generation(
         "seeds": seeds,
         "steps": first_given(parameters.num_inference_steps, defaults.steps),
         "guidance": first_given(parameters.guidance_scale, defaults.guidance),
-        "size": first_given(width, height, defaults.size),
+        "size": defaults.size,
+        "width": parameters.width,
+        "height": parameters.height,
         "scheduler": parameters.scheduler,
         **more,
     }

@@ -25,6 +25,7 @@ from entrypoints.serving.low_rank_file import (
     read_checked,
     require_readable_size,
     separate_lengths,
+    spelled_twice,
 )
 from entrypoints.serving.slots import RANKS, LowRankPair, plain_layers
 from orchestrator.contract.adapter import PEFT_CONFIG_FILE, PEFT_FILE, AdapterManifest
@@ -125,7 +126,10 @@ def read_peft(
         require_readable_size(base, path)
         tensors: dict[str, Tensor] = {}
         for name, tensor in load_file(path).items():
-            tensors[name.removeprefix(PREFIX)] = tensor.float()
+            plain_name = name.removeprefix(PREFIX)
+            if plain_name in tensors:
+                raise spelled_twice(PEFT_FILE, f"{part}.{plain_name}")
+            tensors[plain_name] = tensor.float()
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise TrainingError(
                 KIND,

@@ -3,9 +3,8 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -25,9 +24,11 @@ from entrypoints.serving.bodies import (
     read_openai,
     with_adapter,
 )
+from entrypoints.serving.incoming import Body, Waiting, late
 from entrypoints.serving.service import NO_ROOM, Prepared, UnknownAdapterError
-from entrypoints.serving.state import Admission, Refused, State, body_of, gone, one_header, state_of
+from entrypoints.serving.state import Admission, Refused, State, broken, one_header, state_of
 from entrypoints.serving.worker import Cancelled, Drawn, Expired, ImageOrder
+from orchestrator.contract.generation import Generation
 
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 """Names the adapter of a request that SageMaker routed to an adapter component."""
@@ -89,7 +90,41 @@ async def answered(
 ) -> Response:
     """Read a request, have it drawn and answer it; raises Refused."""
     state.require_room()  # before its body is read
-    content = await body_of(request)
+    waiting = Waiting(request, state)
+    with ExitStack() as share:  # what the request holds until it is answered
+        body = share.enter_context(Body(state))
+        content = await body.read(request)
+        share.enter_context(waiting)
+        asked = await waiting.result_of(asked_in(request, state, content, read))
+        admission = admitted(state, asked.generation)
+        share.callback(admission.end)
+        prepared = await waiting.result_of(prepared_for(state, asked))
+        drawing = Drawing(state, waiting, asked, prepared)
+        share.callback(drawing.end)
+        drawing.begin()
+        if asked.preview:
+            # A client that does not read keeps its own answer waiting, and no other request.
+            result = asyncio.create_task(drawing.answer(JSON))
+            result.add_done_callback(partial(give_back, share.pop_all()))
+            return StreamingResponse(drawing.events(result), media_type=EVENTS)
+        made = await drawing.answer(asked.media_type)
+    return Response(made.content, media_type=made.media_type, headers=made.headers)
+
+
+def give_back(share: ExitStack, result: "asyncio.Task[Answer]") -> None:
+    """Give back what a request has held, whether somebody still reads what came of it or not."""
+    share.close()
+    if not result.cancelled():
+        result.exception()  # asyncio reports what nobody has asked for
+
+
+async def asked_in(
+    request: Request,
+    state: State,
+    content: bytes,
+    read: Callable[[bytes, DefaultsOf], Asked],
+) -> Asked:
+    """Return what a body and its headers ask for; raises Refused(422), and Refused(406) for the media type."""
     named = one_header(request, ADAPTER_HEADER)
     defaults_of = partial(state.service.defaults_for, named)
     try:
@@ -98,41 +133,46 @@ async def answered(
         else:
             asked = read(content, defaults_of)
         asked = with_adapter(asked, named)
-        media_type = media_type_of(request.headers.get("accept"), asked)
-        asked = asked._replace(preview=media_type == EVENTS)
     except BodyError as error:
         raise Refused(
             422,
             str(error),
             error.problems[0].fix,
         ) from error
+    try:
+        media_type = media_type_of(request.headers.get("accept"), asked)
     except ValueError as error:
         raise Refused(406, str(error)) from error
-    wanted = asked.generation
+    return asked._replace(media_type=media_type, preview=media_type == EVENTS)
+
+
+def admitted(state: State, wanted: Generation) -> Admission:
+    """Let a request into the queue; raises Refused when its images are too large, or the queue is full."""
     images = len(wanted.images)
-    if images * wanted.size**2 > MOST_PIXELS:
+    width, height = wanted.shape
+    pixels = images * width * height
+    if pixels > MOST_PIXELS:
         raise Refused(
             422,
-            f"{images} images of {wanted.size}x{wanted.size} are more than {MOST_PIXELS:,} pixels.",
+            f"{images} images of {width}x{height} are more than {MOST_PIXELS:,} pixels.",
             "ask for fewer or smaller images",
         )
     state.require_room(images)
-    admission: Admission | None = Admission(
-        state,
-        images,
-        float(images * wanted.size**2 * wanted.steps),
-    )
+    return Admission(state, images, float(pixels * wanted.steps))
+
+
+async def prepared_for(state: State, asked: Asked) -> Prepared:
+    """Read what a request needs; raises Refused."""
     try:
-        drawing = await Drawing.begun(request, state, asked)
-        if media_type == EVENTS:
-            stream = StreamingResponse(drawing.events(admission), media_type=EVENTS)
-            admission = None
-            return stream
-        made = await drawing.answer(media_type)
-    finally:
-        if admission is not None:
-            admission.end()
-    return Response(made.content, media_type=made.media_type, headers=made.headers)
+        return await state.service.prepare(asked.generation)
+    except UnknownAdapterError as error:
+        raise Refused(
+            422,
+            str(error),
+            "GET /adapters lists those that there are",
+        ) from error
+    except TrainingError as error:
+        raise refused(error) from error
 
 
 class Drawing:
@@ -140,64 +180,32 @@ class Drawing:
 
     def __init__(
         self,
-        request: Request,
         state: State,
+        waiting: Waiting,
         asked: Asked,
         prepared: Prepared,
     ) -> None:
-        self.request = request
         self.state = state
+        self.waiting = waiting
         self.asked = asked
         self.prepared = prepared
         self.loop = asyncio.get_running_loop()
-        self.deadline = time.monotonic() + state.deadline_seconds
         self.futures: list[asyncio.Future[Drawn]] = []
         for _ in asked.generation.images:
             self.futures.append(self.loop.create_future())
         self.previews: asyncio.Queue[Preview] = asyncio.Queue(MOST_PREVIEWS)
         self.orders: Sequence[ImageOrder] = ()
 
-    @classmethod
-    async def begun(
-        cls,
-        request: Request,
-        state: State,
-        asked: Asked,
-    ) -> "Drawing":
-        """Read what a request needs and put its images into the queue; raises Refused."""
-        try:
-            prepared = await state.service.prepare(asked.generation)
-        except UnknownAdapterError as error:
-            raise Refused(
-                422,
-                str(error),
-                "GET /adapters lists those that there are",
-            ) from error
-        except TrainingError as error:
-            raise refused(error) from error
-        drawing = cls(request, state, asked, prepared)
-        preview = drawing._shown if asked.preview else None
-        drawing.orders = prepared.orders(drawing.deadline, drawing._done, preview)
-        state.drawing.order(drawing.orders)
-        return drawing
+    def begin(self) -> None:
+        """Put the images into the queue."""
+        preview = self._shown if self.asked.preview else None
+        self.orders = self.prepared.orders(self.waiting.deadline, self._done, preview)
+        self.state.drawing.order(self.orders)
 
     async def answer(self, media_type: str) -> Answer:
         """Return the answer when all is drawn; raises Refused."""
-        watcher = asyncio.create_task(until_gone(self.request))
-        closing: asyncio.Future[None] = self.loop.create_future()
-        self.state.closing.add(closing)
-        everything = asyncio.gather(*self.futures)
-        left = self.deadline + LATE_SECONDS - time.monotonic()
         try:
-            await asyncio.wait(
-                [everything, watcher, closing],
-                timeout=left,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not everything.done():
-                everything.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                raise self._reason(watcher, closing)
-            drawn = everything.result()
+            drawn = await self.waiting.result_of(asyncio.gather(*self.futures), LATE_SECONDS)
         except Expired as error:
             raise late() from error
         except TrainingError as error:
@@ -207,10 +215,6 @@ class Drawing:
             if failure is None:
                 raise
             raise refused(failure) from error
-        finally:
-            watcher.cancel()
-            self.state.closing.discard(closing)
-            self.end()
         self.state.drawn += len(drawn)
         self.state.metrics.images.inc(len(drawn))
         try:
@@ -224,11 +228,8 @@ class Drawing:
         except ValueError as error:
             raise Refused(406, str(error)) from error
 
-    async def events(self, admission: Admission) -> AsyncIterator[bytes]:
+    async def events(self, result: "asyncio.Task[Answer]") -> AsyncIterator[bytes]:
         """Yield server-sent events: `preview` for each step of each image, then `result`, or `error`."""
-        result = asyncio.create_task(self.answer(JSON))
-        # A client that does not read keeps its own answer waiting, and no other request.
-        result.add_done_callback(lambda _: admission.end())
         try:
             while not result.done() or not self.previews.empty():
                 coming = asyncio.create_task(self.previews.get())
@@ -239,15 +240,16 @@ class Drawing:
                 yield event("preview", json.dumps(coming.result()._asdict()))
             try:
                 made = result.result()
-            except Refused as error:
-                described = {"message": error.message, "code": error.status, "next": error.next_step}
+            except Exception as error:
+                refusal = error if isinstance(error, Refused) else broken(error)
+                described = {"message": refusal.message, "code": refusal.status, "next": refusal.next_step}
                 yield event("error", json.dumps({"error": described}))
+                if refusal is not error:
+                    raise  # for the log
             else:
                 yield event("result", made.content.decode())
         finally:
             result.cancel()
-            self.end()
-            admission.end()
 
     def end(self) -> None:
         """Have nothing more drawn."""
@@ -255,23 +257,6 @@ class Drawing:
             order.cancelled.set()
         for future in self.futures:
             future.cancel()
-
-    def _reason(
-        self,
-        watcher: "asyncio.Task[None]",
-        closing: "asyncio.Future[None]",
-    ) -> Refused:
-        """Return why a request is given up."""
-        if watcher.done():
-            return gone()
-        if closing.done():
-            return Refused(
-                503,
-                "The server ended before all was drawn.",
-                "send it again",
-                {"Retry-After": "5"},
-            )
-        return late()
 
     def _done(self, number: int, result: Drawn | Exception) -> None:
         """Hand over an image; for the thread that draws."""
@@ -302,11 +287,6 @@ def event(kind: str, data: str) -> bytes:
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
-def late() -> Refused:
-    """Return the refusal of a request whose deadline has passed."""
-    return Refused(504, "The images were not ready in time.", "ask for fewer steps, or later")
-
-
 def refused(error: TrainingError) -> Refused:
     """Return the answer to a failure: of the request itself, of its adapters, or for want of room."""
     status = 424
@@ -327,11 +307,3 @@ def settle(future: "asyncio.Future[Drawn]", result: Drawn | Exception) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-async def until_gone(request: Request) -> None:
-    """Return when the client has closed its connection; its body was read."""
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            return

@@ -114,6 +114,8 @@ def low_rank_of(
             of_layer = f"{name}: {part}.{layer}"
             pair = _pair_of(of_layer, found, scale, layer)
             known = known_name(modules, layer)
+            if known in parts[part]:
+                raise spelled_twice(name, f"{part}.{known}")
             _require_shape(of_layer, modules.get(known), pair)
             parts[part][known] = pair
             size += pair.a.nbytes + pair.b.nbytes
@@ -197,7 +199,10 @@ def separate_lengths(
         match = _LENGTH.fullmatch(key)
         if match:
             layer = match["layer"].removesuffix(".processor")
-            lengths.setdefault(match["part"], {})[layer] = tensor
+            of_part = lengths.setdefault(match["part"], {})
+            if layer in of_part:
+                raise spelled_twice(name, layer)
+            of_part[layer] = tensor
         elif "dora_scale" in key or "magnitude_vector" in key:
             raise TrainingError(
                 KIND,
@@ -214,6 +219,15 @@ def separate_lengths(
             "export it again",
         )
     return plain, lengths
+
+
+def spelled_twice(name: str, layer: str) -> TrainingError:
+    """Return the failure of a file that names one layer in two ways: which of the two counts is not said."""
+    return TrainingError(
+        KIND,
+        f"{name} has {layer} twice, in two spellings.",
+        "export it again, from one program",
+    )
 
 
 def _sides_of(
@@ -240,6 +254,8 @@ def _sides_of(
         side = _SIDES[match["side"]]
         of_part = found.setdefault(part, {})
         of_layer = of_part.setdefault(layer, {})
+        if side in of_layer:
+            raise spelled_twice(name, f"{part}.{layer}")
         of_layer[side] = tensor
     return found
 

@@ -34,9 +34,9 @@ class Profile:
     seconds_per_row: float = 0.0
     """Of that batch; 0 when it was not measured."""
 
-    def rows_at(self, size: int) -> int:
-        """Return how many rows of another size are computed at once: as many pixels."""
-        return max(FEWEST, self.rows * self.size**2 // size**2)
+    def rows_at(self, pixels: int) -> int:
+        """Return how many rows are computed at once of images with so many pixels: as many pixels in all."""
+        return max(FEWEST, self.rows * self.size**2 // pixels)
 
     @property
     def seconds_per_work(self) -> float:

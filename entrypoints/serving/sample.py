@@ -13,6 +13,7 @@ from entrypoints.models.base import BaseModel, Conditions
 from entrypoints.models.control import Control
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
 from entrypoints.serving.slots import SlotUse
+from orchestrator.contract.buckets import Size
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class SampleRequest:
     steps: int
     guidance: float
     """Scale of classifier-free guidance (arXiv 2207.12598); none at 1."""
-    size: int
-    """Side of the square image, pixels."""
+    size: Size
+    """Of the image, pixels."""
     slots: Sequence[SlotUse] = ()
     controls: Sequence[Control] = ()
     begin: Begin | None = None
@@ -137,8 +138,9 @@ def start(
     _set_steps(scheduler, request.steps, base.device)
     generator = torch.Generator("cpu").manual_seed(request.seed)
     options = options_of(scheduler, generator)
-    side = request.size // base.pipeline.vae_scale_factor
-    shape = (1, base.denoiser.config.in_channels, side, side)
+    scale = base.pipeline.vae_scale_factor
+    width, height = request.size
+    shape = (1, base.denoiser.config.in_channels, height // scale, width // scale)
     begin = request.begin
     if begin is None:
         noise = torch.randn(shape, generator=generator).to(base.device)

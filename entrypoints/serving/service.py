@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from entrypoints.adapters.controls import Shown, read_picture, require_kind, shown_by
+from entrypoints.adapters.controls import Shown, read_picture, require_kind, require_shape, shown_by
 from entrypoints.models.base import BaseModel
 from entrypoints.models.control import Control
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from entrypoints.runtime.pictures import crop_square
+from entrypoints.runtime.pictures import crop
 from entrypoints.serving.bodies import Defaults
 from entrypoints.serving.cache import MemoryCache
 from entrypoints.serving.library import Library, Registered, described
@@ -93,7 +93,7 @@ class Prepared:
                     asked.seed,
                     wanted.steps,
                     wanted.guidance,
-                    wanted.size,
+                    wanted.shape,
                     done=lambda result, number=number: done(number, result),
                     adapters=used,
                     words=self.words,
@@ -266,12 +266,14 @@ class Service:
         shown = shown_by(wanted, {}, self.base.device)
         if wanted.image is None:
             return None, shown
-        picture = crop_square(read_picture(wanted.image, "the image"), wanted.size)
+        picture = read_picture(wanted.image, "the image")
         mask = None
         if wanted.mask is not None:
-            drawn = crop_square(read_picture(wanted.mask, "the mask").convert("L"), wanted.size)
-            mask = latent_mask(drawn, self.base.pipeline.vae_scale_factor).to(self.base.device)
-        return Begin(picture, wanted.strength, mask), shown
+            drawn = read_picture(wanted.mask, "the mask")
+            require_shape("the mask", picture, drawn, "where the image is drawn anew")
+            cut = crop(drawn.convert("L"), wanted.shape)
+            mask = latent_mask(cut, self.base.pipeline.vae_scale_factor).to(self.base.device)
+        return Begin(crop(picture, wanted.shape), wanted.strength, mask), shown
 
 
 def unreadable(name: str, error: Exception) -> TrainingError:
@@ -337,7 +339,6 @@ def require_network(name: str, adapter: ServedAdapter) -> nn.Module:
 
 def latent_mask(picture: Image.Image, scale: int) -> Tensor:
     """Return a mask at the size of the latents, (1, 1, height, width): 1 where the picture is white, and else 0."""
-    side = picture.width // scale
     values = np.asarray(picture, dtype=np.float32) / 255
     whole = torch.from_numpy((values >= 0.5).astype(np.float32))[None, None]  # noqa: PLR2004 - half of white
-    return torch.nn.functional.interpolate(whole, (side, side))
+    return torch.nn.functional.interpolate(whole, (picture.height // scale, picture.width // scale))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.service import Service
@@ -16,6 +15,14 @@ from entrypoints.serving.worker import Worker
 
 MOST_BODY_BYTES = 2**25
 """Of a request: a few pictures in base64."""
+MOST_READING = 64
+"""Bodies that are read at once."""
+MOST_BODIES_BYTES = 2**28
+"""Of all bodies at once: they are kept until their requests are answered."""
+BODY_SECONDS = 30.0
+"""That a body may take to come."""
+MOST_REGISTERING = 4
+"""Adapters that are registered at once: each is hashed and unpacked in a thread of its own."""
 DRAIN_SECONDS = 25.0
 """SageMaker kills a container 30 seconds after SIGTERM."""
 MOST_QUEUED_SECONDS = 15.0
@@ -64,6 +71,10 @@ class State:
         """That a request may take."""
         self.metrics = metrics or Metrics()
         self.stuck_seconds = STUCK_SECONDS
+        self.most_reading = MOST_READING
+        self.most_body_bytes = MOST_BODIES_BYTES
+        self.body_seconds = BODY_SECONDS
+        self.most_registering = MOST_REGISTERING
         self.draining = False
         """Whether no more requests are taken, because the server ends."""
         self.closing: set[asyncio.Future[None]] = set()
@@ -74,6 +85,12 @@ class State:
         """Requests that are being answered."""
         self.admitted_images = 0
         """Images of these."""
+        self.reading = 0
+        """Bodies that are being read."""
+        self.body_bytes = 0
+        """Of bodies that are being read, and of those of requests that are being answered."""
+        self.registering = 0
+        """Adapters that are being registered."""
         self.admitted_work = 0.0
         """Pixels times steps of these."""
         self.drawn = 0
@@ -225,28 +242,13 @@ async def require_token(request: Request) -> None:
         )
 
 
-async def body_of(request: Request, most: int = MOST_BODY_BYTES) -> bytes:
-    """Return the body of a request; raises Refused(413) before more than the limit is read."""
-    parts = []
-    size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise Refused(
-                    413,
-                    f"The body is larger than {most:,} bytes.",
-                    "send smaller pictures",
-                )
-            parts.append(part)
-    except ClientDisconnect as error:
-        raise gone() from error
-    return b"".join(parts)
-
-
-def gone() -> Refused:
-    """Return the answer to a client that has closed its connection."""
-    return Refused(499, "Nobody waits for the answer.")
+def broken(error: Exception) -> Refused:
+    """Return the answer to a request at which the server itself has failed."""
+    return Refused(
+        500,
+        f"The server has failed at this request: {type(error).__name__}.",
+        "report it, with the server's log",
+    )
 
 
 def one_header(request: Request, name: str) -> str | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from entrypoints.serving.archives import unpack
+from entrypoints.runtime.failures import is_disk_full
+from entrypoints.serving.archives import disk_full, unpack
 from orchestrator.contract.digest import hash_file
 
 
@@ -52,7 +53,7 @@ class UnpackedArchives:
     def opened(self, place: Path) -> Iterator[Path]:
         """Have the folder of an adapter that lies in a folder or an archive; it stays as long as it is had.
 
-        Raises TrainingError("adapter") for an archive that is no adapter's.
+        Raises TrainingError("adapter") for an archive that is no adapter's, and TrainingError("disk-full").
         """
         if place.is_dir():
             yield place
@@ -84,11 +85,13 @@ class UnpackedArchives:
     def _fill(self, one: _Unpacked, archive: Path) -> None:
         """Unpack an archive; nothing is left of one that cannot be."""
         began = time.perf_counter()
-        one.folder.mkdir(parents=True)
         try:
+            one.folder.mkdir(parents=True)
             unpack(archive, one.folder, self.limit)
-        except BaseException:
-            shutil.rmtree(one.folder)
+        except BaseException as error:
+            shutil.rmtree(one.folder, ignore_errors=True)
+            if is_disk_full(error):
+                raise disk_full(archive.name) from error
             raise
         one.size = sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file())
         one.is_whole = True

@@ -17,10 +17,12 @@ from entrypoints.serving.fairness import FairQueue
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.metrics import Metrics
 from entrypoints.serving.residency import Resident, SlotTable
+from entrypoints.serving.safety import SafetyChecker
 from entrypoints.serving.sample import Begin, Sample, SampleRequest, start
 from entrypoints.serving.served import ServedAdapter
 from entrypoints.serving.slots import SlotUse
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
+from orchestrator.contract.buckets import Size
 
 IDLE_SECONDS = 0.5
 """Between two looks for orders that nobody waits for any more, while there is nothing to draw."""
@@ -53,6 +55,8 @@ class Drawn:
     """Images that shared a step with it, itself included, at most."""
     warnings: Sequence[str] = ()
     """What of its texts was not read."""
+    flagged: bool | None = None
+    """Whether the safety checker flags it; None without a checker."""
 
 
 @dataclass(eq=False)
@@ -64,7 +68,7 @@ class ImageOrder:
     seed: int
     steps: int
     guidance: float
-    size: int
+    size: Size
     done: Callable[["Drawn | Exception"], None]
     """Is told once, by the thread that draws, what came of it."""
     adapters: Sequence[tuple[ServedAdapter, float]] = ()
@@ -88,7 +92,12 @@ class ImageOrder:
     @property
     def cost(self) -> float:
         """Its work: pixels times steps."""
-        return float(self.size**2 * self.steps)
+        return float(self.pixels * self.steps)
+
+    @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.size.width * self.size.height
 
     @property
     def is_guided(self) -> bool:
@@ -118,19 +127,21 @@ class Worker:
         slots: SlotTable,
         rows: Callable[[int], int],
         metrics: Metrics | None = None,
+        checker: SafetyChecker | None = None,
     ) -> None:
         self.engine = engine
         self.reader = reader
         self.slots = slots
         self.rows = rows
-        """From the side of images to how many rows of a batch are computed at once."""
+        """From the pixels of an image to how many rows of a batch are computed at once."""
         self.metrics = metrics or Metrics()
+        self.checker = checker
         self.seconds_per_work = 0.0
         """Seconds for a pixel in a step, of late; 0 until something was measured."""
         self.progress = time.monotonic()
         """When the thread was last seen alive."""
         self._queue: FairQueue[ImageOrder] = FairQueue(QUANTUM)
-        self._running: OrderedDict[int, list[_Running]] = OrderedDict()  # by side; the next one to step comes first
+        self._running: OrderedDict[Size, list[_Running]] = OrderedDict()  # the next ones to step come first
         self._first: ImageOrder | None = None  # that has waited so long that no other may begin before it
         self._changed = threading.Condition()
         self._stopping = False
@@ -244,7 +255,7 @@ class Worker:
         rows = 2 if image.is_guided else 1
         for running in group:
             rows += running.sample.rows
-        return rows <= self.rows(image.size)
+        return rows <= self.rows(image.pixels)
 
     def _has_slots(self, image: ImageOrder) -> bool:
         wanted: dict[str, LowRankWeights | None] = {}
@@ -357,7 +368,7 @@ class Worker:
         self.metrics.step_seconds.observe(seconds)
         pixels = 0
         for running in group:
-            pixels += running.order.size**2
+            pixels += running.order.pixels
         per_work = seconds / pixels
         old = self.seconds_per_work or per_work
         self.seconds_per_work = 0.9 * old + 0.1 * per_work
@@ -375,6 +386,7 @@ class Worker:
                     "give its adapters smaller weights, or less guidance",
                 )
             image = self.engine.decode(sample)
+            flagged = self.checker.flags(image) if self.checker else None
             generations = generations_of(running)
             result = Drawn(
                 image,
@@ -383,6 +395,7 @@ class Worker:
                 generations,
                 running.largest_batch,
                 running.warnings,
+                flagged,
             )
         except Exception as error:  # noqa: BLE001 - it is told to whoever ordered the image
             result = error

@@ -122,7 +122,7 @@ def _save(
 def _draw_together(run: Run, base: BaseModel, requests: Sequence[DrawRequest]) -> list[Image.Image]:
     """Return the images on the first rank, and none on the others."""
     images: list[Image.Image] = []
-    size = batch_size(run.drawing.size, run.device)
+    size = batch_size(run.drawing.shape, run.device)
     for start in range(0, len(requests), size):
         if run.ranks.is_first:
             batch = requests[start : start + size]

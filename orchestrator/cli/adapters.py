@@ -146,7 +146,9 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 )
 @click.option("--steps", type=int, help="Denoising steps; those of the recipe when left out.")
 @click.option("--guidance", type=float, help="Classifier-free guidance; that of the recipe when left out.")
-@click.option("--size", type=int, help="Side of the square images in pixels; that of training when left out.")
+@click.option("--size", type=int, help="Side of square images in pixels; that of training when left out.")
+@click.option("--width", type=int, help="Width of the images in pixels, a multiple of 8; --size when left out.")
+@click.option("--height", type=int, help="Height of the images in pixels, likewise.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @json_option
 def draw(adapter: str, output: str | None, force: bool, as_json: bool, **given: Any) -> None:
@@ -170,7 +172,7 @@ def draw(adapter: str, output: str | None, force: bool, as_json: bool, **given: 
     With map:KIND the picture is such a map already. After the picture come the scale (0 to 2), and then, with commas:
     net=NAME|FOLDER (the ControlNet), start=0.2 and end=0.8 (the share of the steps in which it acts), mask=PICTURE
     (white where it acts), settings of the map (low=50,high=150 of canny), and weights=FOLDER (of controlnet-aux, for
-    openpose, depth, hed and lineart). Pictures are cut to the square in their middle.
+    openpose, depth, hed and lineart). Pictures are cut to the shape of the images, in their middle.
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.cli.drawing import draw_images
 

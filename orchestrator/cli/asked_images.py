@@ -28,6 +28,8 @@ _OPTIONS = {
     "steps": "--steps",
     "guidance": "--guidance",
     "size": "--size",
+    "width": "--width",
+    "height": "--height",
     "scheduler": "--scheduler",
     "adapters": "--adapter",
     "embeddings": "--embedding",
@@ -54,6 +56,8 @@ class Typed(NamedTuple):
     steps: int | None
     guidance: float | None
     size: int | None
+    width: int | None
+    height: int | None
     scheduler: str | None
     image: str | None
     strength: float | None
@@ -63,8 +67,9 @@ class Typed(NamedTuple):
 
     @property
     def likely_size(self) -> int:
-        """Side of the images in pixels, or a guess."""
-        return self.size or _LIKELY_SIZE
+        """The longer side of the images in pixels, or a guess."""
+        size = self.size or _LIKELY_SIZE
+        return max(self.width or size, self.height or size)
 
 
 def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
@@ -75,6 +80,8 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
         "steps": typed.steps,
         "guidance": typed.guidance,
         "size": typed.size,
+        "width": typed.width,
+        "height": typed.height,
         "scheduler": typed.scheduler,
         "adapters": list(map(adapter_use, typed.adapters)),
         "embeddings": typed.embeddings,

@@ -35,6 +35,9 @@ def deploy(name: str, host: str, as_json: bool, **given: Any) -> None:
 
     On this machine the server runs until it is deleted, and listens on 127.0.0.1 alone. On SageMaker the plan shows
     what it costs, and nothing is created before you agree.
+
+    Where the folder of the base model has a safety_checker and a feature_extractor (safetensors; not of the Hub), the
+    answer says of each image whether it is flagged. The image itself is never changed or left out.
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.cli.deploying import Begin, begin
 

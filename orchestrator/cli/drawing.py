@@ -34,6 +34,8 @@ _FIELDS = {
     "steps": "--steps",
     "guidance": "--guidance",
     "size": "--size",
+    "width": "--width",
+    "height": "--height",
     "scheduler": "--scheduler",
     "adapters": "--weight",
     "embeddings": "--embedding",
@@ -45,7 +47,6 @@ _SHOWN = {
     "negative_prompt",
     "steps",
     "guidance",
-    "size",
     "scheduler",
     "embeddings",
 }
@@ -93,7 +94,8 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
     settings = drawing_settings(chosen.manifest)
     size = typed.get("size", settings.size)
     combination = Combination(chosen, registry, scratch)
-    controls, map_weights, problems = controls_of(typed.get("control", ()), size, combination.name_of)
+    longest = max(typed.get("width", size), typed.get("height", size))
+    controls, map_weights, problems = controls_of(typed.get("control", ()), longest, combination.name_of)
     seeds, out_of_range = seeds_of(typed.get("seed", settings.seed), typed.get("count", 1))
     problems = [*out_of_range, *problems, *combination.problems(typed)]
     values: dict[str, Any] = {
@@ -103,6 +105,8 @@ def _order(chosen: ChosenAdapter, given: dict[str, Any], registry: Registry, scr
         "steps": typed.get("steps", settings.steps),
         "guidance": typed.get("guidance", settings.guidance),
         "size": size,
+        "width": typed.get("width"),
+        "height": typed.get("height"),
         "scheduler": typed.get("scheduler"),
         "adapters": combination.adapters(typed.get("weight", 1.0)),
         "embeddings": combination.learned(typed.get("embedding", ())),
@@ -167,6 +171,7 @@ def _print(chosen: ChosenAdapter, order: DrawOrder, files: Sequence[Path], *, as
             "prompt": wanted.prompts[0],
             "weight": weight,
             **settings,
+            **wanted.shape._asdict(),
             "controls": controls,
             "images": images,
         }

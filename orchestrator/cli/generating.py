@@ -187,7 +187,8 @@ def _print(answered: Answered, files: Sequence[Path], *, as_json: bool) -> None:
     if not as_json:
         facts = []
         for image, file in zip(answered.images, files, strict=True):
-            facts.append((f"seed {image.seed}", str(file)))
+            flagged = ", flagged by the safety checker" if image.facts.get("flagged") is True else ""
+            facts.append((f"seed {image.seed}", f"{file}{flagged}"))
         print_facts(facts)
         return
     images = []

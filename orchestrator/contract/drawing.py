@@ -17,10 +17,10 @@ PIXELS_AT_ONCE_CPU = 32 * 64 * 64
 PIXELS_AT_ONCE_GPU = 4 * 512 * 512
 
 
-def images_at_once(size: int, *, gpu: bool) -> int:
-    """Return how many square images with a side of `size` pixels make a batch; at least one."""
+def images_at_once(size: int, height: int | None = None, *, gpu: bool) -> int:
+    """Return how many images make a batch, at least one: square ones, or as wide as `size` and of another height."""
     pixels = PIXELS_AT_ONCE_GPU if gpu else PIXELS_AT_ONCE_CPU
-    return max(1, pixels // size**2)
+    return max(1, pixels // (size * (height or size)))
 
 
 class DrawOrder(BaseModel):

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.contract.buckets import Size
 from orchestrator.contract.conditions import GIVEN, MAP_KINDS, settings_of
 from orchestrator.contract.problem import did_you_mean, problems_of
 
@@ -42,6 +43,8 @@ SCHEDULERS: Mapping[SchedulerName, str] = {
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 Prompt = Annotated[str, Field(min_length=1, max_length=2500)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Side = Annotated[int, Field(ge=32, le=MAX_SIZE, multiple_of=8)]
+"""Pixels; an autoencoder makes one latent of 8 by 8."""
 Picture = Annotated[Base64Bytes, Field(min_length=1, max_length=MOST_PICTURE_BYTES)]
 
 
@@ -126,8 +129,12 @@ class Generation(_Part):
     """Denoising steps."""
     guidance: float = Field(ge=1, le=100)
     """Scale of classifier-free guidance."""
-    size: int = Field(ge=32, le=MAX_SIZE, multiple_of=8)
-    """Side of the square images, pixels."""
+    size: Side | None = None
+    """Side of square images, pixels; and what is taken for a width or a height that is left out."""
+    width: Side | None = None
+    """Of the images, pixels."""
+    height: Side | None = None
+    """Of the images, pixels."""
     scheduler: SchedulerName | None = None
     """How steps are taken; the base model's own way when left out."""
     adapters: tuple[AdapterUse, ...] = Field((), max_length=MOST_ADAPTERS)
@@ -155,6 +162,18 @@ class Generation(_Part):
         if self.mask is not None and self.image is None:
             raise ValueError("a mask says where an image is drawn anew, and there is none to begin with")
         return self
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if self.size is None and (self.width is None or self.height is None):
+            raise ValueError("the images have no size; give one, or a width and a height")
+        return self
+
+    @property
+    def shape(self) -> Size:
+        """Width and height of the images."""
+        size = self.size or 0  # which is there where one of the two is not
+        return Size(self.width or size, self.height or size)
 
     @property
     def images(self) -> list["ImageAsked"]:

@@ -16,6 +16,9 @@ from orchestrator.contract.problem import Problem
 from orchestrator.contract.safetensors_header import Header, read_header
 
 CLIP_FOLDER = "clip"
+SAFETY_CHECKER = "safety_checker"
+FEATURE_EXTRACTOR = "feature_extractor"
+"""Of the safety checker; a server alone reads the two."""
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 """A tokenizer has one of them."""
 _SETTINGS = (
@@ -126,7 +129,7 @@ def weights_file(part: str) -> str:
 
 def _stem(part: str) -> str:
     """Return what the names of a part's weight files begin with, which depends on the library that reads them."""
-    if part == CLIP_FOLDER:
+    if part in (CLIP_FOLDER, SAFETY_CHECKER):
         return _TRANSFORMERS_STEM
     for family in FAMILIES.values():
         if part in family.text_encoders:
@@ -274,6 +277,15 @@ def model_files(folder: Path) -> list[Path]:
     parts = (*family.setting_parts, CLIP_FOLDER)
     found = files_read(names_of(folder), parts)
     return [folder / name for name in (INDEX_FILE, *found)]
+
+
+def checker_files(folder: Path) -> list[Path]:
+    """Return the files that a server reads of a model's safety checker; none when it has no weights as safetensors."""
+    names = names_of(folder)
+    if find_weights(SAFETY_CHECKER, names) is None:
+        return []
+    found = files_read(names, (SAFETY_CHECKER, FEATURE_EXTRACTOR))
+    return [folder / name for name in found]
 
 
 def clip_names(folder: Path) -> set[str]:

@@ -15,8 +15,10 @@ It says on stdout what becomes of it, as events: `Listening` with its port, `Pha
     POST /adapters {"name": ..., "src": folder or .tar.gz below `root`}, GET /adapters, GET and DELETE /adapters/NAME
 
 Refusals are {"error": {"message": ..., "code": status, "next": what to do}}: 422 for what a request says, 424 for an
-adapter that cannot be used, 413 and 406, 429 for a full queue and 503 while it loads or ends, both with Retry-After,
-504 for a request that is late, 507 for want of memory.
+adapter that cannot be used, 413 for a body that is too large, 408 for one that comes too slowly, 406, 429 for a full
+queue and for too many bodies or registrations at once, 503 while it loads or ends, both with Retry-After, 504 for a
+request that is late, 507 for want of memory or disk space, 500 for a fault of the server. A request's time runs from
+when it comes.
 """
 
 from collections.abc import Mapping
@@ -75,6 +77,8 @@ class ServerOrder(BaseModel):
     """That a request may take: SageMaker gives up after 60, with asynchronous endpoints after up to 3600."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
+    safety_checker: bool = True
+    """Whether the base model's safety checker, where its folder has one, says of each image whether it flags it."""
 
     def read_from(self, folder: Path) -> Self:
         """Return the order with its relative paths below `folder`, in which its file lies."""

@@ -28,4 +28,6 @@ def deploy_command(deployment: Deployment) -> str:
     slots = Deployment.model_fields["slots"].default
     if deployment.slots != slots:
         words += ["--slots", str(deployment.slots)]
+    if not deployment.safety_checker:
+        words.append("--no-safety-checker")
     return command(*words)

@@ -54,6 +54,8 @@ class Deployment(BaseModel):
     """Adapters of each rank that can be drawn with at the same time."""
     most_waiting: int = Field(64, ge=1, le=100_000)
     """Images that may wait; requests above that are refused."""
+    safety_checker: bool = True
+    """Whether answers say of each image if the base model's safety checker flags it, where its folder has one."""
     lease: Lease = Lease()
     """When it ends by itself, and what it may cost."""
 

@@ -52,8 +52,8 @@ class Request(NamedTuple):
             "negative_prompt": values.get("negative_prompt"),
             "num_inference_steps": values.get("steps"),
             "guidance_scale": values.get("guidance"),
-            "width": size,
-            "height": size,
+            "width": values.get("width", size),
+            "height": values.get("height", size),
             "scheduler": values.get("scheduler"),
             "strength": values.get("strength"),
         }

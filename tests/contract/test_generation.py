@@ -75,6 +75,9 @@ def test_a_control_outside_its_limits_is_refused(fields: dict[str, Any], what: s
         ({"prompts": ["a"] * 9, "seeds": list(range(8))}, f"at most {MOST_IMAGES}"),
         ({"scheduler": "best"}, "scheduler"),
         ({"size": 65}, "size"),
+        ({"width": 65}, "width"),
+        ({"height": 16}, "height"),
+        ({"size": None, "width": 64}, "no size"),
         ({"guidance": float("inf")}, "guidance"),
         ({"adapters": [{"name": "dog", "weight": 11}]}, "weight"),
         ({"controls": [control()] * 9}, "controls"),
@@ -83,3 +86,15 @@ def test_a_control_outside_its_limits_is_refused(fields: dict[str, Any], what: s
 def test_a_generation_outside_its_limits_is_refused(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         generation(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape"),
+    [
+        ({"size": 64}, (64, 64)),
+        ({"size": 64, "height": 96}, (64, 96)),
+        ({"size": None, "width": 40, "height": 96}, (40, 96)),
+    ],
+)
+def test_a_size_stands_for_the_sides_that_are_left_out(fields: dict[str, Any], shape: tuple[int, int]) -> None:
+    assert generation(**fields).shape == shape

@@ -49,7 +49,8 @@ def test_everything_that_was_chosen_is_sent_and_read_by_the_server_as_it_was_mea
         "seeds": [5, 6],
         "steps": 7,
         "guidance": 2.5,
-        "size": 128,
+        "width": 128,
+        "height": 96,
         "scheduler": "euler",
         "adapters": [{"name": "dog", "weight": 0.5}],
         "embeddings": ["<cat>"],
@@ -68,13 +69,28 @@ def test_everything_that_was_chosen_is_sent_and_read_by_the_server_as_it_was_mea
         "mask": picture,
     }
     request = Request.of(values)
-    defaults = Defaults(steps=99, guidance=9, size=999 - 999 % 8)
+    defaults = Defaults(steps=99, guidance=9, size=64)
     asked = read_invocation(request.body(), lambda _: defaults)
     assert asked.generation == request.generation
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"size": 65}, {"mask": base64.b64encode(b"x")}, {"seeds": [-1]}], ids=str
+    ("chosen", "sent"),
+    [
+        ({"size": 128}, {"width": 128, "height": 128}),
+        ({"size": 128, "width": 96}, {"width": 96, "height": 128}),
+        ({"height": 96}, {"height": 96}),  # the server knows the usual width
+        ({}, {}),
+    ],
+)
+def test_sides_are_sent_as_they_were_chosen(chosen: dict[str, int], sent: dict[str, int]) -> None:
+    request = Request.of({"prompts": ["a dog"], **chosen}).with_any_seeds()
+    parameters = json.loads(request.body())["parameters"]
+    assert parameters == {"num_images_per_prompt": 1, **sent}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"size": 65}, {"width": 100}, {"mask": base64.b64encode(b"x")}, {"seeds": [-1]}], ids=str
 )
 def test_what_is_wrong_is_refused_before_it_is_sent(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

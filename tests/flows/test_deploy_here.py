@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ REFUSED = [
     ((), "--prompt: "),
     ((*ASKED, "--steps", "0"), "--steps: "),
     ((*ASKED, "--size", "65"), "--size: "),
+    ((*ASKED, "--width", "65"), "--width: "),
     ((*ASKED, "--guidance", "nan"), "--guidance: "),
     ((*ASKED, "--seed", "-1"), "--seed: "),
     ((*ASKED, "-n", "0"), "-n: "),
@@ -83,6 +84,16 @@ def differ_by(one: str, other: str) -> int:
         return max(abs(a - b) for a, b in pairs)
 
 
+def check_wide(said: Callable[..., str]) -> None:
+    """Check that an image that is not square is the same from the endpoint as on this machine."""
+    wide = (*DRAWING, "--width", "96", "--height", "64")
+    said("generate", "mine", *ASKED, "--adapter", "dog", *wide, "-o", "wide.png")
+    commanded("adapters", "draw", "dog", PROMPT, *wide, "-o", "wide-here.png")
+    with Image.open("wide.png") as image:
+        assert image.size == (96, 64)
+    assert differ_by("wide.png", "wide-here.png") <= 1
+
+
 def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +115,8 @@ def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
     assert differ_by("out-1.png", "here-1.png") <= 1
     assert differ_by("out-2.png", "here-2.png") <= 1
     assert differ_by("out-1.png", "base.png") > 1
+
+    check_wide(said)
 
     followed = ("--control", "canny=here-2.png:0.8,net=edges,low=50,end=0.9")
     said("generate", "mine", *ASKED, "--adapter", "dog", *DRAWING, *followed, "-o", "followed.png")

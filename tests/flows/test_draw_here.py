@@ -219,6 +219,7 @@ REFUSED = [
     (("dog", "--steps", "0"), "--steps: "),
     (("dog", "--guidance", "nan"), "--guidance: "),
     (("dog", "--size", "65"), "--size: "),
+    (("dog", "--height", "65"), "--height: "),
     (("dog", "--weight", "inf"), "--weight: "),
     (("dog", "--seed", "4294967295", "-n", "2"), "the last image would have the seed 4294967296"),
     (("dog", "-o", "/proc/1/x.png"), "No image can be written into /proc/1"),

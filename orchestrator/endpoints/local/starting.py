@@ -78,4 +78,5 @@ def _order(endpoint: EndpointFolder, served: Served, token: str) -> ServerOrder:
         token=token,
         slots=asked.slots,
         most_waiting=asked.most_waiting,
+        safety_checker=asked.safety_checker,
     )

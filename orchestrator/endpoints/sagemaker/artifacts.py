@@ -71,6 +71,7 @@ def order_of(deployment: Deployment) -> ServerOrder:
         host=EVERYWHERE,
         slots=deployment.slots,
         most_waiting=deployment.most_waiting,
+        safety_checker=deployment.safety_checker,
         **deadline,
     )
 

@@ -19,7 +19,7 @@ from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models import size
 from orchestrator.models.mirror import find_mirrored
 from orchestrator.models.mirrored import MirroredModel
-from orchestrator.models.tree import model_tree
+from orchestrator.models.tree import served_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.base_model import Folder, Hub, native_settings, parse_base_model
@@ -92,7 +92,7 @@ class Inputs:
             uri, stored_bytes = copy.uri, copy.bytes
         else:
             hashes = HashCache(self._settings.cache / "hashes")
-            tree = model_tree(source.folder, hashes.digest)
+            tree = served_tree(source.folder, hashes.digest, checker=deployment.safety_checker)
             uri, stored_bytes = s3_uri(self._account.bucket, tree.name), tree.bytes
         served = ServedBase(
             name=f"./{source.folder.name}" if isinstance(source, Folder) else deployment.base_model,

@@ -110,6 +110,17 @@ def test_controls_steer_in_their_steps_and_where_their_masks_are_white(draws: Dr
     assert np.abs(map_itself - steered).max() > 0.01  # no edges were looked for
 
 
+def test_images_that_are_not_square_follow_a_picture_cut_to_their_shape(draws: Draws) -> None:
+    (wide,) = [tiny.random_image(1).resize((96, 64))]
+    taller = Image.new("RGB", (96, 128))
+    taller.paste(wide, (0, 32))
+    shape = {"width": 96, "height": 64}
+    steered = draws(control(picture=png(wide)), **shape)
+    assert steered.shape == (64, 96, 3)
+    assert (draws(control(picture=png(taller)), **shape) == steered).all()
+    assert np.abs(draws(**shape) - steered).max() > 0.01
+
+
 def test_a_negative_prompt_and_a_scheduler_change_the_image(draws: Draws) -> None:
     plain = draws()
     assert np.abs(draws(negative_prompt="a red dog") - plain).max() > 0.01

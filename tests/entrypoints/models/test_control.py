@@ -21,8 +21,8 @@ REQUESTS = [DrawRequest("a photo of a toy dog", 3), DrawRequest("a red backgroun
 DRAWING = Drawing(4, 5.0, tiny.SIDE, "a toy")
 
 
-def condition(seed: int) -> Tensor:
-    return torch.rand(1, 3, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(seed))
+def condition(seed: int, width: int = tiny.SIDE, height: int = tiny.SIDE) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def values(images: list[Any]) -> np.ndarray:
@@ -69,8 +69,8 @@ def their_images(plain: Any, drawing: Drawing, used: list[Control]) -> np.ndarra
         [request.prompt for request in REQUESTS],
         image=[one.condition for one in used],
         negative_prompt=["a toy"] * len(REQUESTS),
-        height=tiny.SIDE,
-        width=tiny.SIDE,
+        height=drawing.shape.height,
+        width=drawing.shape.width,
         num_inference_steps=4,
         guidance_scale=drawing.guidance,
         generator=[torch.Generator().manual_seed(request.seed) for request in REQUESTS],
@@ -95,6 +95,17 @@ def float_images(base: BaseModel, drawing: Drawing, controls: list[Control]) -> 
         patch.setattr(processor, "postprocess", keep, raising=False)
         draw_controlled(base, REQUESTS, drawing, controls, go_on)
     return np.concatenate(kept)
+
+
+def test_controlled_images_that_are_not_square_are_those_of_plain_diffusers(family_base: BaseModel) -> None:
+    drawing = replace(DRAWING, width=96, height=64)
+    used = [Control(tiny.control_network(family_base), condition(0, 96, 64))]
+    ours = float_images(family_base, drawing, used)
+    plain = DiffusionPipeline.from_pretrained(family_base.folder)
+    assert ours.shape == (len(REQUESTS), 64, 96, 3)
+    assert np.abs(ours - their_images(plain, drawing, used)).max() <= 1e-5
+    controlled = draw_controlled(family_base, REQUESTS, drawing, [], go_on)
+    assert np.abs(values(controlled) - values(draw(family_base, REQUESTS, drawing, go_on))).max() <= 1 / 255
 
 
 def test_without_a_control_the_images_are_those_of_the_pipeline(family_base: BaseModel) -> None:

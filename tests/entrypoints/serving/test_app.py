@@ -55,7 +55,7 @@ def test_an_adapter_is_drawn_with_as_its_recipe_did_unless_the_request_says_othe
     server.state.service.library.register("dog", tmp_path / "dog")
     named = {} if by_header else {"adapters": [{"name": "dog"}]}
     headers = {ADAPTER_HEADER: "dog"} if by_header else {}
-    said = {"num_inference_steps": 3, "guidance_scale": 2.0, "width": 2 * tiny.SIDE}
+    said = {"num_inference_steps": 3, "guidance_scale": 2.0, "width": 2 * tiny.SIDE, "height": 2 * tiny.SIDE}
     plain = server.post("/invocations", body(**named), **headers)
     spelled = server.post("/invocations", body(**named, parameters={"seed": 1, **said}), **headers)
     assert images_of(plain) == images_of(spelled)
@@ -74,12 +74,58 @@ def test_one_image_comes_as_bytes_to_who_asks_for_them(server: Server, accept: s
         assert (image.format, image.size) == (kind, (tiny.SIDE, tiny.SIDE))
 
 
+def test_what_is_said_of_an_image_fits_into_a_header_whatever_its_adapters_are_called(server: Server) -> None:
+    used = []
+    for number in range(8):
+        name = "é" * 900 + str(number)
+        assert server.post("/adapters", {"name": name, "src": "dog"}).status_code == 200
+        used.append({"name": name, "weight": number / 8})
+    server.state.drawing.slots.slots = 8
+    answer = server.post("/invocations", body(adapters=used), accept="image/png")
+    assert answer.status_code == 200, answer.text
+    text = answer.headers["x-orchestrator-image"]
+    assert len(text) <= 4096
+    about = json.loads(text)
+    assert about["seed"] == 1
+    assert [one["weight"] for one in about["adapters"]] == [one["weight"] for one in used]
+    assert all(len(one["sha256"]) == 64 for one in about["adapters"])
+
+
+@pytest.mark.parametrize("accept", ["image/é".encode("latin-1"), b"\xed\xa0\x80"])
+def test_an_accept_header_that_is_no_text_is_refused(server: Server, accept: bytes) -> None:
+    answer = server.ask("POST", "/invocations", json=body(), headers=[(b"accept", accept)])
+    assert answer.status_code == 406
+    assert answer.json()["error"]["message"]
+
+
 def test_clients_of_other_servers_get_the_shape_that_they_know(server: Server) -> None:
     (ours,) = images_of(server.post("/invocations", body()))
     jumpstart = server.post("/invocations", {"prompt": "a photo of a dog", "seed": 1}).json()
     openai = server.post("/v1/images/generations", {"prompt": "a photo of a dog", "seed": 1}).json()
     assert base64.b64decode(jumpstart["generated_images"][0]) == ours
     assert base64.b64decode(openai["data"][0]["b64_json"]) == ours
+
+
+def test_images_of_several_shapes_are_drawn_at_once_and_share_steps_with_those_of_their_own(server: Server) -> None:
+    wide, tall, square = (96, 64), (64, 96), (64, 64)
+    shapes = [wide, tall, square, wide, tall, square]
+    asked = []
+    for width, height in shapes:
+        asked.append(body(parameters={"seed": 1, "width": width, "height": height}))
+    alone = [images_of(server.post("/invocations", one)) for one in asked[:3]]
+
+    async def together(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/invocations", json=one) for one in asked))
+
+    drawing = server.state.drawing
+    drawing._admit = once_all_wait(drawing, len(asked))  # type: ignore[method-assign]
+    answers = server.run(together)
+    for shape, answer, expected in zip(shapes, answers, alone * 2, strict=True):
+        images = images_of(answer)
+        with Image.open(BytesIO(images[0])) as image:
+            assert image.size == shape
+        assert far(images, expected) <= ROUNDED
+        assert answer.json()["images"][0]["largest_batch"] == 2
 
 
 @pytest.mark.parametrize(
@@ -96,6 +142,19 @@ def test_what_a_client_did_wrong_is_said_with_its_status(
     answer = server.post("/invocations", sent)
     assert answer.status_code == status
     assert named in answer.json()["error"]["message"]
+
+
+def picture(width: int, height: int) -> str:
+    file = BytesIO()
+    Image.new("RGB", (width, height), "white").save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_mask_of_another_shape_than_its_picture_is_refused_by_both_sizes(server: Server) -> None:
+    answer = server.post("/invocations", body(image=picture(64, 64), mask=picture(96, 64)))
+    assert answer.status_code == 422
+    assert "The mask is 96x64, and its picture 64x64" in answer.json()["error"]["message"]
+    assert images_of(server.post("/invocations", body(image=picture(64, 48), mask=picture(128, 96))))
 
 
 def test_a_damaged_adapter_is_refused_and_others_go_on(server: Server, tmp_path: Path) -> None:
@@ -178,6 +237,31 @@ def test_an_image_that_cannot_be_drawn_ends_no_other_of_its_batch(
     assert isinstance(faulty, ValueError)
     assert far(images_of(first), alone) <= ROUNDED
     assert images_of(other)
+
+
+def test_a_fault_of_the_server_is_answered_in_the_shape_of_all_errors_and_counted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Any) -> None:
+        raise ValueError("secrets of the server")
+
+    monkeypatch.setattr(server.state.drawing.engine, "step", failing)
+
+    async def calls() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=server.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            whole = await client.post("/invocations", json=body())
+            streamed = await client.post("/invocations", json={**body(), "stream": True})
+            return [whole, streamed]
+
+    whole, streamed = asyncio.run(calls())
+    assert (whole.status_code, whole.json()["error"]["code"]) == (500, 500)
+    assert "secrets" not in whole.text
+    last = streamed.text.strip().split("\n\n")[-1]
+    assert last.startswith("event: error\n")
+    assert json.loads(last.partition("data: ")[2])["error"]["code"] == 500
+    counted = {"route": "/invocations", "status": "500"}
+    assert server.state.metrics.registry.get_sample_value("orchestrator_requests_total", counted) == 1
 
 
 def once_all_wait(drawing: worker.Worker, images: int) -> Callable[[], None]:

@@ -33,14 +33,14 @@ def own(**fields: Any) -> bytes:
 
 
 def test_the_three_bodies_say_the_same() -> None:
-    parameters = {"seed": 5, "width": 96, "num_images_per_prompt": 2}
+    parameters = {"seed": 5, "width": 96, "height": 96, "num_images_per_prompt": 2}
     ours = read_invocation(own(parameters=parameters), defaults)
     theirs = read_invocation(json.dumps({"prompt": "a dog", **parameters}).encode(), defaults)
     openai = read_openai(json.dumps({"prompt": "a dog", "seed": 5, "size": "96x96", "n": 2}).encode(), defaults)
     assert ours.generation == theirs.generation == openai.generation
     assert (ours.style, theirs.style, openai.style) == (OWN, JUMPSTART, OPENAI)
     assert ours.generation.seeds == (5, 6)
-    assert (ours.generation.steps, ours.generation.guidance, ours.generation.size) == (12, 4.0, 96)
+    assert (ours.generation.steps, ours.generation.guidance, ours.generation.shape) == (12, 4.0, (96, 96))
 
 
 def test_adapters_go_by_either_name_and_openais_model_is_one() -> None:
@@ -88,8 +88,8 @@ def test_an_image_to_begin_with_comes_with_its_mask() -> None:
         (own(parameters={"num_inference_step": 3}), "num_inference_step"),
         (own(parameters={"guidance_scale": "much"}), "guidance_scale"),
         (own(parameters={"guidance_scale": float("nan")}), "guidance_scale"),
-        (own(parameters={"width": 64, "height": 128}), "images are square"),
-        (own(parameters={"width": 65}), "size"),
+        (own(parameters={"width": 65}), "width: should be a multiple of 8"),
+        (own(parameters={"width": 64, "height": 16}), "height: should be greater than or equal to 32"),
         (own(parameters={"scheduler": "fast"}), "scheduler"),
         (own(adapters=[{"weight": 1}]), "name"),
         (own(adapter=[]), "adapter"),
@@ -115,10 +115,21 @@ def test_what_is_wrong_with_openais_body_is_named(field: str, value: Any) -> Non
     assert field in str(caught.value)
 
 
-@pytest.mark.parametrize("size", ["64", "64x64x64", "xauto", "٦٤x٦٤", "64x96"])
-def test_sizes_that_are_none_or_not_square_are_refused(size: str) -> None:
+@pytest.mark.parametrize("size", ["64", "64x64x64", "xauto", "٦٤x٦٤", "64x97"])
+def test_sizes_that_are_none_are_refused(size: str) -> None:
     with pytest.raises(BodyError):
         read_openai(json.dumps({"prompt": "a dog", "size": size}).encode(), defaults)
+
+
+def test_images_need_not_be_square_and_what_is_left_out_is_the_usual_size() -> None:
+    wide = {"width": 96, "height": 40}
+    ours = read_invocation(own(parameters=wide), defaults).generation
+    theirs = read_invocation(json.dumps({"prompt": "a dog", **wide}).encode(), defaults).generation
+    openai = read_openai(b'{"prompt": "a dog", "size": "96x40"}', defaults).generation
+    assert ours.shape == theirs.shape == openai.shape == (96, 40)
+    assert read_invocation(own(parameters={"height": 40}), defaults).generation.shape == (64, 40)
+    of_dog = own(parameters={"width": 40}, adapters=[{"name": "dog"}])
+    assert read_invocation(of_dog, defaults).generation.shape == (40, 96)
 
 
 def test_a_scheduler_goes_by_its_name_or_its_class_in_diffusers() -> None:

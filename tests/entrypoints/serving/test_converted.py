@@ -24,6 +24,7 @@ from entrypoints.serving.served import ServedAdapter, read_adapter
 from entrypoints.serving.slots import SlotNetwork, SlotUse
 from entrypoints.serving.texts import TextReader, TextRequest
 from orchestrator.contract.adapter import LORA_FILE, PEFT_CONFIG_FILE, AdapterManifest
+from orchestrator.contract.buckets import Size
 
 PROMPT = "a photo of a toy dog"
 STEPS = 3
@@ -72,7 +73,7 @@ def picture(base: BaseModel, adapter: ServedAdapter | None, weight: float = 1.0)
         uses = [SlotUse(slots.hold(adapter.key, adapter.weights).slot, weight)]
     reader = TextReader(base, encoders)
     conditions = reader.conditions(TextRequest(PROMPT, None, True, (), tuple(uses)))
-    sample = start(base, SampleRequest(conditions, 3, STEPS, GUIDANCE, tiny.SIDE, uses))
+    sample = start(base, SampleRequest(conditions, 3, STEPS, GUIDANCE, Size(tiny.SIDE, tiny.SIDE), uses))
     engine = Engine(base, denoiser)
     while not sample.is_done:
         engine.step([sample])

@@ -23,6 +23,7 @@ from entrypoints.serving.service import latent_mask
 from entrypoints.serving.slots import Slot, SlotNetwork, SlotUse, rank_of
 from entrypoints.serving.texts import ServedWord, TextReader, TextRequest
 from orchestrator.contract.adapter import LORA_FILE
+from orchestrator.contract.buckets import Size
 from orchestrator.contract.generation import SCHEDULERS, SchedulerName
 
 PROMPT = "a photo of a toy dog"
@@ -58,7 +59,8 @@ class Server:
         scheduler = more.pop("scheduler", None)
         adapters = tuple((str(use.slot), use.weight) for use in uses)
         text = TextRequest(prompt, None, guidance > 1, words, uses, adapters)
-        request = SampleRequest(self.reader.conditions(text), seed, steps, guidance, tiny.SIDE, uses, **more)
+        size = more.pop("size", Size(tiny.SIDE, tiny.SIDE))
+        request = SampleRequest(self.reader.conditions(text), seed, steps, guidance, size, uses, **more)
         return start(self.base, request, scheduler)
 
     def draw(self, *samples: Sample) -> list[Tensor]:
@@ -244,9 +246,9 @@ def test_each_scheduler_takes_the_steps_that_it_takes_in_diffusers(base_folder: 
     assert largest(drawn, expected) <= CLOSE
 
 
-def shown(seed: int) -> Tensor:
+def shown(seed: int, width: int = tiny.SIDE, height: int = tiny.SIDE) -> Tensor:
     """Return a condition map of noise."""
-    return torch.rand(1, 3, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def steered_by_diffusers(model: Path, controls: list[Control], prepare: Callable[[Any], None], **more: Any) -> Tensor:
@@ -257,11 +259,12 @@ def steered_by_diffusers(model: Path, controls: list[Control], prepare: Callable
     name = type(plain).__name__.replace("Pipeline", f"ControlNet{of_image}Pipeline")
     pipeline = getattr(diffusers, name).from_pipe(plain, controlnet=[one.network for one in controls])
     maps = [one.condition for one in controls]
+    height, width = maps[0].shape[-2:]
     return asked_of(
         pipeline,
         steps=4,
-        height=tiny.SIDE,
-        width=tiny.SIDE,
+        height=height,
+        width=width,
         controlnet_conditioning_scale=[one.scale for one in controls],
         control_guidance_start=[one.start for one in controls],
         control_guidance_end=[one.end for one in controls],
@@ -306,6 +309,33 @@ def test_controls_steer_as_in_diffusers_alone_and_beside_other_adapters_and_cont
         assert largest(alone[number], picture_of_diffusers) <= CLOSE, number
         assert largest(together[number], picture_of_diffusers) <= CLOSE, number
     assert largest(alone[1], expected[3]) > 100 * CLOSE
+
+
+@pytest.mark.parametrize("size", [Size(96, 64), Size(64, 96), Size(72, 40)])
+def test_images_that_are_not_square_are_those_of_diffusers(family_folder: Path, size: Size) -> None:
+    width, height = size
+    sides = {"width": width, "height": height}
+    picture = Image.effect_noise(size, 60).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    half = Image.new("L", size)
+    half.paste(255, (0, 0, width // 2, height))
+    server = Server(family_folder)
+    network = tiny.control_network(fresh(family_folder))
+    for weight in network.parameters():
+        weight.data *= 0.5
+    controls = [Control(network, shown(0, width, height), 0.7)]
+    plain = asked_of(DiffusionPipeline.from_pretrained(family_folder), steps=4, **sides)
+    inpainting = AutoPipelineForInpainting.from_pretrained(family_folder)
+    masked = asked_of(inpainting, steps=4, image=picture, mask_image=half, strength=0.5, **sides)
+    steered = steered_by_diffusers(family_folder, controls, lambda _: None)
+    mask = latent_mask(half, server.base.pipeline.vae_scale_factor)
+    samples = [
+        server.sample(PROMPT, 3, steps=4, size=size),
+        server.sample(PROMPT, 3, steps=4, size=size, begin=Begin(picture, 0.5, mask)),
+        server.sample(PROMPT, 3, steps=4, size=size, controls=controls),
+    ]
+    for drawn, expected in zip(server.draw(*samples), (plain, masked, steered), strict=True):
+        assert drawn.shape[-2:] == (height, width)
+        assert largest(drawn, expected) <= CLOSE
 
 
 def test_a_control_acts_where_its_mask_lets_it_whoever_shares_the_batch(base_folder: Path) -> None:

@@ -1,9 +1,11 @@
 """Hostile bodies and adapters: one answer each that says what is wrong, and the server goes on."""
 
 import base64
+import errno
 import gzip
 import io
 import json
+import os
 import shutil
 import struct
 import tarfile
@@ -20,6 +22,7 @@ from fuzzing import fuzz
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from entrypoints.serving import archives
 from orchestrator.contract.adapter import LORA_FILE, MANIFEST_FILE, AdapterManifest
 
 METADATA = "lora_adapter_metadata"
@@ -138,6 +141,29 @@ def test_hostile_weights_are_refused_and_the_server_goes_on(server: Server, fini
     assert images_of(server.post("/invocations", body(adapters=[{"name": "dog"}])))
 
 
+def spelled_anew(tensors: Tensors) -> None:
+    for name, tensor in list(tensors.items()):
+        other = name.replace("lora_A", "lora.down").replace("lora_B", "lora.up")
+        tensors[other] = tensor.clone()
+
+
+def text_layer_by_both_names(tensors: Tensors) -> None:
+    for start in ("text_encoder.", "text_encoder.text_model."):
+        layer = f"{start}encoder.layers.0.self_attn.q_proj"
+        tensors[f"{layer}.lora_A.weight"] = torch.ones(2, 16)
+        tensors[f"{layer}.lora_B.weight"] = torch.ones(16, 2)
+
+
+@pytest.mark.parametrize("change", [spelled_anew, text_layer_by_both_names])
+def test_a_layer_in_two_spellings_is_refused(server: Server, finished: Path, change: Callable[[Tensors], None]) -> None:
+    folder = shutil.copytree(finished / "sea", server.state.root / "evil")
+    changed(change)(folder)
+    AdapterManifest.read(folder).write(folder)
+    answer = server.post("/adapters", {"name": "evil", "src": "evil"})
+    assert answer.status_code == 424, answer.text
+    assert "twice, in two spellings" in answer.json()["error"]["message"]
+
+
 def manifest_with(**fields: Any) -> Callable[[dict[str, Any]], bytes]:
     return lambda values: json.dumps({**values, **fields}).encode()
 
@@ -230,6 +256,28 @@ def test_hostile_archives_are_refused_and_leave_nothing(server: Server, name: st
     assert not any(path.is_file() for path in server.state.service.disk.folder.rglob("*"))
 
 
+def test_an_archive_that_fills_the_disk_is_no_fault_of_its_own_and_leaves_nothing(
+    server: Server, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = server.state.root / "large.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file in sorted((finished / "sea").iterdir()):
+            archive.add(file, file.name)
+    copy = archives.copy
+
+    def filling(source: Any, place: Path, *limits: int) -> int:
+        copy(source, place, *limits)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "copy", filling)
+        answer = server.post("/adapters", {"name": "large", "src": path.name})
+    assert answer.status_code == 507, answer.text
+    assert "disk is full" in answer.json()["error"]["message"]
+    assert not any(found.is_file() for found in server.state.service.disk.folder.rglob("*"))
+    assert server.post("/adapters", {"name": "large", "src": path.name}).status_code == 200
+
+
 def png_of(width: int, height: int) -> str:
     """Return a PNG that says it is large, and holds nothing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -255,6 +303,10 @@ BODIES: dict[str, bytes | dict[str, Any]] = {
     "infinity": b'{"inputs": "x", "parameters": {"guidance_scale": Infinity}}',
     "too many digits": b'{"inputs": "x", "parameters": {"seed": ' + b"9" * 5000 + b"}}",
     "half a character": b'{"inputs": "\\ud800"}',
+    "half a character in what not to draw": b'{"inputs": "x", "parameters": {"negative_prompt": "\\ud800"}}',
+    "half a character as a field": b'{"inputs": "x", "\\udfff": 1}',
+    "half a character in a name": b'{"inputs": "x", "adapters": [{"name": "\\ud800"}]}',
+    "half a character as a scheduler": b'{"inputs": "x", "parameters": {"scheduler": "\\ud800"}}',
     "no prompt": {"inputs": ""},
     "no prompts": {"inputs": []},
     "a long prompt": {"inputs": "dog " * 1000},
@@ -269,7 +321,7 @@ BODIES: dict[str, bytes | dict[str, Any]] = {
     "an odd size": {"inputs": "x", "parameters": {"width": 33}},
     "a huge size": {"inputs": "x", "parameters": {"width": 10**6}},
     "many images": {"inputs": "x", "parameters": {"num_images_per_prompt": 10**6}},
-    "too many pixels": {"inputs": "x", "parameters": {"width": 2048, "num_images_per_prompt": 17}},
+    "too many pixels": {"inputs": "x", "parameters": {"width": 2048, "height": 2048, "num_images_per_prompt": 17}},
     "a weight beyond all": {"inputs": "x", "adapters": [{"name": "dog", "weight": 1e300}]},
     "many adapters": {"inputs": "x", "adapters": [{"name": "dog"}] * 1000},
     "an adapter that is a number": {"inputs": "x", "adapters": [1]},

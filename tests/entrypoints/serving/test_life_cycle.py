@@ -17,6 +17,7 @@ from entrypoints.serving.listening import end_when_done
 from entrypoints.serving.low_rank_file import LowRankWeights
 from entrypoints.serving.served import ServedAdapter
 from entrypoints.serving.worker import ImageOrder, Worker
+from orchestrator.contract.buckets import Size
 
 
 def figures(server: Server) -> dict[str, float]:
@@ -67,7 +68,7 @@ def test_an_image_that_cannot_even_wait_ends_with_the_error_and_the_thread_draws
     """Its adapter has weights for no part of the model, which no adapter that was registered has."""
     broken = ServedAdapter("none", "none", LowRankWeights({}, 0), None)
     told: queue.Queue[Any] = queue.Queue()
-    order = ImageOrder("a dog", None, 1, STEPS, 5.0, tiny.SIDE, told.put, [(broken, 1.0)])
+    order = ImageOrder("a dog", None, 1, STEPS, 5.0, Size(tiny.SIDE, tiny.SIDE), told.put, [(broken, 1.0)])
     server.state.drawing.order([order])
     assert isinstance(told.get(timeout=30), ValueError)
     assert images_of(server.post("/invocations", body()))
@@ -88,10 +89,14 @@ def test_who_asks_for_a_stream_sees_each_step_and_then_the_answer(server: Server
     assert server.state.admitted == 0
 
 
-def test_a_stream_that_fails_ends_with_the_error_and_one_that_cannot_begin_has_its_status(server: Server) -> None:
-    server.state.deadline_seconds = -1.0
+def test_a_stream_that_fails_ends_with_the_error_and_one_that_cannot_begin_has_its_status(
+    server: Server, stuck: "Stuck", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing_routes, "LATE_SECONDS", 0.0)
+    server.state.deadline_seconds = 1.0
     ((kind, said),) = events_of(server.post("/invocations", {**body(), "stream": True}).text)
     assert (kind, said["error"]["code"]) == ("error", 504)
+    stuck.free.set()
     assert server.post("/invocations", {**body(adapters=[{"name": "dgo"}]), "stream": True}).status_code == 422
     assert server.state.admitted == 0
 

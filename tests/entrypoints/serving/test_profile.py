@@ -58,7 +58,7 @@ def test_the_largest_batch_is_taken_whose_rows_are_no_slower(
 
 def test_other_sizes_get_as_many_pixels_and_an_image_with_guidance_always_fits() -> None:
     profile = Profile(64, 16)
-    assert [profile.rows_at(size) for size in (32, 64, 96, 128, 512)] == [64, 16, 7, 4, 2]
+    assert [profile.rows_at(size**2) for size in (32, 64, 96, 128, 512)] == [64, 16, 7, 4, 2]
 
 
 def test_a_real_step_is_measured(base: BaseModel) -> None:
