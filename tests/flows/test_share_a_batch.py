@@ -80,7 +80,8 @@ def test_three_instances_of_which_one_is_lost_leave_each_image_once(simulator: S
     before = kept("checkpoints/")
     assert HOSTS <= len(before) < len(LINES)
 
-    retried = run("jobs", "retry", job, "--detach")["name"]
+    run("jobs", "retry", job, "--detach")
+    retried = f"{job}-r2"
     simulator.run_to_end(retried)
     assert simulator.job(retried).status == "Completed", simulator.job(retried).failure_reason
     after = kept("checkpoints/")
