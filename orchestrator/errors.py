@@ -35,6 +35,8 @@ class OrchestratorError(Exception):
 
     code = ""
     """Error code of the service, such as "ResourceLimitExceeded"; empty without one."""
+    retry_after: float | None = None
+    """Seconds after which the same request may succeed; None when waiting does not help, or nobody knows."""
 
     def __init__(
         self,
@@ -96,9 +98,6 @@ class EndpointError(OrchestratorError):
     """An endpoint failed, does not exist, or refuses a request."""
 
     exit_code = 9
-
-    retry_after: float | None = None
-    """Seconds after which the same request may be taken; None when waiting does not help."""
 
 
 class MachineError(OrchestratorError):

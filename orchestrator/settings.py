@@ -20,6 +20,8 @@ HOME_VARIABLE = "ORCHESTRATOR_HOME"
 OWNER_VARIABLE = "ORCHESTRATOR_OWNER"
 ADAPTERS_PREFIX = "adapters/"
 """Prefix of the finished adapters, one folder per name: on this machine and in the bucket."""
+IMAGES_PREFIX = "images/"
+"""Prefix of the batches of images, one folder per job: on this machine and in the bucket."""
 _ANOTHER_HOME = "~/orchestrator"
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d+$"
 _LISTS = ("subnets", "security_groups")
@@ -157,7 +159,7 @@ class Settings(BaseModel):
     @property
     def images(self) -> Path:
         """One folder per batch of images, by the name of its job."""
-        return self.home / "images"
+        return self.home / IMAGES_PREFIX
 
     @property
     def sweeps(self) -> Path:

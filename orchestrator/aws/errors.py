@@ -57,12 +57,18 @@ class Row(NamedTuple):
     """Regular expression that the message must match, if given."""
     service: str = ""
     """The only service that the row applies to, if given."""
+    retry_after: float | None = None
+    """Seconds after which the same request may succeed; None when waiting does not help."""
 
 
 _SIGN_IN = "aws configure  (or: aws sso login)"
 _SIGN_IN_AGAIN = "aws sso login  (or renew your access keys: aws configure)"
 _SET_REGION = "export AWS_REGION=us-east-1  (the region to train in, or that of your stack)"
 _LATER = "try again in a minute"
+_BUSY_SECONDS = 5.0
+"""Before a server, or a service, that has too many requests is asked again for the first time."""
+_WAKING_SECONDS = 30.0
+"""The same of an endpoint whose first instance has to start, which takes minutes."""
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"
 _INFRA = command("infra", "show")
 _SCALE = command("endpoints", "scale", "NAME")
@@ -181,7 +187,7 @@ TABLE = (
     Row(
         _INVALID,
         ServiceError, "the endpoint has no instance now; a request like this one has it start one",
-        "try again in a few minutes", "has no capacity to process"),
+        "try again in a few minutes", "has no capacity to process", retry_after=_WAKING_SECONDS),
     Row(
         _INVALID,
         ConflictError, "it already exists, or is being changed", "look at what exists, then try again", _EXISTS),
@@ -214,7 +220,7 @@ TABLE = (
     Row(
         "ModelError 424",
         EndpointError, "the server has too many images waiting", f"try again in a minute, or: {_SCALE}",
-        r"error \(429\)"),
+        r"error \(429\)", retry_after=_BUSY_SECONDS),
     Row(
         "ModelError 424",
         EndpointError, "the server does not accept the request", "fix what it names and try again",
@@ -226,9 +232,13 @@ TABLE = (
         "ModelError 424",
         EndpointError, "the server did not answer within a minute",
         "ask for fewer images or steps, or deploy with --mode async", r"timed out|error \(504\)"),
-    Row("ModelError 424", EndpointError, "the server takes no requests now", _LATER, r"error \(503\)"),
+    Row(
+        "ModelError 424",
+        EndpointError, "the server takes no requests now", _LATER, r"error \(503\)", retry_after=_BUSY_SECONDS),
     Row("ModelError 424", EndpointError, "the server failed", _ENDPOINT_LOGS),
-    Row("ModelNotReadyException", ServiceError, "the endpoint is not ready", _LATER),
+    Row(
+        "ModelNotReadyException",
+        ServiceError, "the endpoint is not ready", _LATER, retry_after=_BUSY_SECONDS),
     Row(
         "FailedResourceAccessException",
         AccessError, "Application Auto Scaling may not see to the alarms of the endpoint", _INFRA),
@@ -237,7 +247,7 @@ TABLE = (
         " SlowDown TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded"
         " ProvisionedThroughputExceededException TransactionInProgressException PriorRequestNotComplete"
         " EC2ThrottledException 429 CapacityNotAvailableError",
-        ServiceError, "too many requests: AWS throttles this account", _LATER),
+        ServiceError, "too many requests: AWS throttles this account", _LATER, retry_after=_BUSY_SECONDS),
     Row(
         "BadDigest InvalidDigest XAmzContentSHA256Mismatch XAmzContentChecksumMismatch FlexibleChecksumError"
         " ChecksumError IncompleteBody IncompleteReadError ResponseStreamingError",
@@ -285,6 +295,7 @@ def error_for(failure: Failure, doing: str, *, not_found: str = "") -> Orchestra
         next_step = not_found
     error = row.error(f"Could not {doing}: {cause}. {_evidence(failure)}", next_step=next_step)
     error.code = failure.names[0]
+    error.retry_after = row.retry_after
     return error
 
 

@@ -4,7 +4,6 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.adapters import adapters
-from orchestrator.cli.batch import draw_batch
 from orchestrator.cli.completion import completion
 from orchestrator.cli.deploy import deploy
 from orchestrator.cli.endpoints import endpoints
@@ -34,7 +33,6 @@ cli.add_command(evaluate)
 cli.add_command(deploy)
 cli.add_command(endpoints)
 cli.add_command(generate)
-cli.add_command(draw_batch)
 cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.adapters.registry import Registry
 from orchestrator.adapters.usage import DrawingSettings
+from orchestrator.cli.batch_options import chosen_settings
 from orchestrator.cli.chosen_adapter import ChosenAdapter, ChosenBase, base_of, choose_adapter, require_unchanged
 from orchestrator.cli.output import print_warning, say
 from orchestrator.contract.batch import BatchDrawing
@@ -23,7 +24,6 @@ from orchestrator.errors import JobError, SpecError
 from orchestrator.planning.batch import (
     BatchAdapter,
     Usual,
-    asked_lines,
     batch_of,
     check_texts,
     prepare_batch,
@@ -40,7 +40,7 @@ from orchestrator.specs.base_model import (
     parse_base_model,
 )
 from orchestrator.specs.batch_file import read_batch, refused
-from orchestrator.specs.batch_line import check_chosen
+from orchestrator.specs.batch_line import asked_lines
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec, job_name_of
 from orchestrator.storage.hash_cache import HashCache
@@ -52,8 +52,6 @@ _SUFFIX = "-images"
 _FEW_PROCESSES = 4
 _NAMED = 5
 """Adapters that a plan names."""
-_CHOICES = ("steps", "guidance", "size", "scheduler", "seed", "n", "negative")
-"""Options that are settings of lines which do not say them."""
 _OPTIONS = {
     "budget.max_usd": "--max-usd",
     "max_usd": "--max-usd",
@@ -86,9 +84,9 @@ def ask_batch(
     path = typed_path(file)
     if given["target"] == TargetName.LOCAL:
         _require_processes(given["instances"])
-    chosen = _chosen(given)
+    chosen = chosen_settings(given)
     lines = read_batch(path)
-    asked, problems = asked_lines(lines, given["adapter"])
+    asked, problems = asked_lines(lines, given["adapters"], given["embeddings"])
     found = _Adapters(settings, scratch)
     for _, uses in asked:
         for use in uses:
@@ -116,24 +114,12 @@ def ask_batch(
     return AskedBatch(spec, prepared, batch.samples)
 
 
-def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that were chosen for all lines; raises SpecError for those that cannot be."""
-    chosen = {}
-    for name in _CHOICES:
-        if given.get(name) is not None:
-            chosen[name] = given[name]
-    problems = check_chosen(chosen)
-    if problems:
-        raise _undrawable(problems)
-    return chosen
-
-
 def _undrawable(problems: Sequence[Problem]) -> SpecError:
     """Return the error for options that do not fit."""
     return SpecError(
         f"The batch cannot be drawn as asked. {_UNDONE}.",
         problems=problems,
-        next_step=command("draw-batch", "--help"),
+        next_step=command("generate", "--help"),
     )
 
 

@@ -13,10 +13,10 @@ from orchestrator.contract.generation import Control
 from orchestrator.contract.problem import Problem, did_you_mean, problems_of
 from orchestrator.datasets.findings import UnusableError, unusable
 from orchestrator.datasets.sent_pictures import encoded_picture
-from orchestrator.endpoints.batch import adapter_use
 from orchestrator.endpoints.hosts import EndpointDescription
 from orchestrator.endpoints.requests import Request
 from orchestrator.errors import SpecError
+from orchestrator.specs.batch_line import named_adapter
 
 UNDONE = "Nothing was drawn."
 _LIKELY_SIZE = 512
@@ -83,7 +83,7 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
         "width": typed.width,
         "height": typed.height,
         "scheduler": typed.scheduler,
-        "adapters": list(map(adapter_use, typed.adapters)),
+        "adapters": list(map(named_adapter, typed.adapters)),
         "embeddings": typed.embeddings,
         "strength": typed.strength,
     }
@@ -146,7 +146,7 @@ def _unknown_adapters(typed: Typed, endpoint: EndpointDescription) -> list[Probl
     """Return a problem for each adapter that an endpoint does not have."""
     problems = []
     for text in typed.adapters:
-        name = adapter_use(text)["name"]
+        name = named_adapter(text)["name"]
         if name not in endpoint.adapters:
             problems.append(_missing("--adapter ", name, "adapter", endpoint))
     for name in typed.embeddings:

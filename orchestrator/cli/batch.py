@@ -1,91 +1,25 @@
-"""`draw-batch`: many images from a file of prompts, as a job."""
+"""Many images from a file of prompts, as a job: `generate --batch FILE` without an endpoint."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from orchestrator.cli.completion import folders
-from orchestrator.cli.job_options import check_target, turn_of, turn_options
-from orchestrator.cli.output import json_option, print_facts, print_json, say
+from orchestrator.cli.job_options import check_target, turn_of
+from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, chosen_start, show_without_calls, start_on_sagemaker, warn
 from orchestrator.contract.command_line import command
-from orchestrator.targets.names import TARGET_NAMES, TargetName
+from orchestrator.targets.names import TargetName
 
 if TYPE_CHECKING:
     from orchestrator.cli.asked_batch import AskedBatch
     from orchestrator.settings import Settings
     from orchestrator.targets.base import Target
 
-_DRAWN = (
-    click.option("-n", "n", metavar="N", type=int, help="Images of each line, with one seed after another."),
-    click.option("--seed", type=int, help="Seed of the first image of a line; as the adapter's own when left out."),
-    click.option("--steps", type=int, help="Denoising steps; as the adapter's own when left out."),
-    click.option("--guidance", type=float, help="Guidance scale; as the adapter's own when left out."),
-    click.option("--size", metavar="PIXELS", type=int, help="Side of the square images; as the adapter's own."),
-    click.option("--scheduler", metavar="NAME", help="How steps are taken: ddim, dpm++, euler, ..."),
-    click.option("--negative", metavar="PROMPT", help="What not to draw."),
-)
-_JOB = (
-    click.option("--target", type=click.Choice(TARGET_NAMES), default=TargetName.LOCAL.value, help="Where to draw."),
-    click.option(
-        "--instances",
-        metavar="N",
-        type=int,
-        default=1,
-        help="Share the images among N instances; on this machine, N processes.",
-    ),
-    click.option("--instance-type", metavar="TYPE", help="On SageMaker: ml.g5.xlarge, ...; chosen when left out."),
-    click.option("--spot", is_flag=True, default=None, help="On SageMaker: spot instances."),
-    click.option("--max-usd", metavar="USD", help="On SageMaker: what the job may cost; sets its time limit."),
-    click.option("--restart", is_flag=True, help="Start the same job again from its beginning."),
-    click.option("--dry-run", is_flag=True, help="Show what would be started and start nothing."),
-    click.option("--yes", is_flag=True, help="On SageMaker: do not ask before spending."),
-    click.option("--detach", is_flag=True, help="Return at once; `jobs wait` watches the job."),
-)
-
-
-def batch_options(function: Any) -> Any:  # click's decorators take any function
-    """Decorate a command with what all lines of a batch share, and how its job is run."""
-    function = turn_options(function)
-    for option in reversed((*_DRAWN, *_JOB)):
-        function = option(function)
-    return function
-
-
-@click.command("draw-batch")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--adapter",
-    metavar="NAME[:WEIGHT]",
-    multiple=True,
-    help="Adapter of lines that name none, with its strength: dog:0.8; several add up.",
-)
-@click.option("--base-model", metavar="MODEL", help="Where the base model is, if not where it was in training.")
-@click.option("-o", "output", metavar="DIR", shell_complete=folders, help="Collect the images there, with an index.")
-@batch_options
-@json_option
-def draw_batch(file: Path, **given: Any) -> int:
-    """Draw many images: each line of FILE is a prompt, or a JSON object with more.
-
-    Fields of a line: prompt, id, seed or seeds, n, negative, adapters (["dog:0.8", {"name": "ink", "weight": 0.5}]),
-    steps, guidance, size, scheduler.
-
-    A job that was stopped, or lost some of its instances, goes on when the command is typed again: images that are
-    drawn are kept.
-
-    \b
-    draw-batch prompts.txt --adapter dog -o images
-    draw-batch prompts.jsonl --target sagemaker --instances 4 --max-usd 20 -o images
-    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
-    return start_batch(file, given)
-
 
 def start_batch(file: Path, given: dict[str, Any]) -> int:
     """Check a batch, start its job, collect its images where that was asked for, and return the exit code.
 
-    `given` are the options of `draw_batch`.
+    `given` are the options of `generate`.
     """
     from orchestrator.cli.asked_batch import ask_batch
     from orchestrator.settings import Settings, typed_path

@@ -93,12 +93,17 @@ def deployment_options(function: Any) -> Any:  # click's decorators take any fun
 
 def endpoint_argument(function: Any) -> Any:
     """Decorate a command with the name of an endpoint, and the host to look on."""
+    return click.argument("name", shell_complete=endpoint_names)(host_option(function))
+
+
+def host_option(function: Any) -> Any:
+    """Decorate a command with the host that an endpoint is looked for on."""
     choice = click.option(
         "--host",
         type=click.Choice([host.value for host in HostName]),
         help="Where to look for it; first on this machine.",
     )
-    return click.argument("name", shell_complete=endpoint_names)(choice(function))
+    return choice(function)
 
 
 def mode_option(function: Any) -> Any:

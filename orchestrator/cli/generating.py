@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import click
-
 from orchestrator.cli.asked_images import UNDONE, Typed, request_of
 from orchestrator.cli.compare_grid import Row, render_grid
 from orchestrator.cli.endpoint_options import find
@@ -14,12 +12,9 @@ from orchestrator.cli.image_files import image_files, require_free, write_image
 from orchestrator.cli.output import print_facts, print_json
 from orchestrator.contract.command_line import command
 from orchestrator.contract.plurals import counted
-from orchestrator.endpoints.batch import draw_lines, read_lines
 from orchestrator.endpoints.hosts import EndpointDescription, EndpointStatus, Host
-from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.requests import JSON, Answered, Image, Request, invoke_patiently, read_answer
-from orchestrator.errors import EndpointError, MachineError, SpecError
-from orchestrator.settings import typed_path
+from orchestrator.errors import EndpointError, SpecError
 
 _COLUMNS_AT_ONCE = 8
 
@@ -32,7 +27,7 @@ def generate_images(
     as_json: bool,
 ) -> None:
     """Have an endpoint draw, and print which files were written."""
-    chosen, endpoint = _ready(name, host)
+    chosen, endpoint = ready_endpoint(name, host)
     request = request_of(typed, endpoint)
     count = len(request.generation.images)
     files = image_files(typed.output, name, count)
@@ -64,7 +59,7 @@ def draw_grid(
     as_json: bool,
 ) -> None:
     """Draw every prompt with each adapter alone, beside the base model, into one picture."""
-    chosen, endpoint = _ready(name, host)
+    chosen, endpoint = ready_endpoint(name, host)
     if not typed.adapters:
         raise SpecError(
             f"--grid compares adapters, and none is named. {UNDONE}",
@@ -106,65 +101,7 @@ def _by_prompt(images: Sequence[Image]) -> Row:
     return rows
 
 
-def draw_batch(
-    name: str,
-    host: str | None,
-    batch: str,
-    typed: Typed,
-    *,
-    as_json: bool,
-) -> None:
-    """Draw the lines of a file into a folder, and print how many there are."""
-    for_lines = (
-        typed.prompts,
-        typed.adapters,
-        typed.embeddings,
-        typed.controls,
-        typed.negative,
-        typed.image,
-        typed.mask,
-    )
-    if any(for_lines):
-        raise SpecError(
-            f"--batch draws what the lines of its file say, and nothing else. {UNDONE}",
-            next_step="write prompts and adapters into the file, and leave out the options that name them",
-        )
-    lines = read_lines(typed_path(batch))
-    chosen, _ = _ready(name, host)
-    if not isinstance(chosen, LocalHost):
-        message = f"--batch draws on endpoints of this machine, and {name} is on {chosen.name}."
-        next_step = command("deploy", name)
-        raise EndpointError(f"{message} {UNDONE}", next_step=next_step)
-    output = typed.output or f"{name}-images"
-    folder = typed_path(output)
-    _make(folder)
-
-    def report(done: int, of: int) -> None:
-        if not as_json:
-            click.echo(f"image {done} of {of}", err=True)
-
-    drawn = draw_lines(lines, name, chosen, folder, report)
-    count = len(set(drawn.files))
-    if as_json:
-        print_json({"folder": str(folder), "images": count, "new": drawn.new})
-        return
-    facts = [
-        ("folder", str(folder)),
-        ("images", f"{count}, {drawn.new} of them new"),
-    ]
-    print_facts(facts)
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; raises MachineError where that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"No image can be written into {folder}: {error.strerror}. {UNDONE}"
-        raise MachineError(message, next_step="name another folder with -o") from error
-
-
-def _ready(name: str, host: str | None) -> tuple[Host, EndpointDescription]:
+def ready_endpoint(name: str, host: str | None) -> tuple[Host, EndpointDescription]:
     """Return an endpoint that takes requests; raises EndpointError for one that does not, with why."""
     chosen, endpoint = find(name, host)
     status = endpoint.status

@@ -174,7 +174,7 @@ def show(region: str | None, stack_name: str | None, as_json: bool) -> None:
 @click.option(
     "--delete-adapters",
     is_flag=True,
-    help="Delete the bucket even if it holds adapters.",
+    help="Delete the bucket even if it holds adapters or images.",
 )
 @json_option
 def down(

@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ou
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,26 @@ from orchestrator.contract.adapter import BaseModelReference
 from orchestrator.contract.digest import FileDigest, hash_file
 from orchestrator.contract.generation import SchedulerName
 
-DRAW_BATCH = "draw-batch"
+DRAW_BATCH = "generate"
 """Name of the work, where a job that trains has the name of its recipe."""
 IMAGES_FOLDER = "images"
 FORMAT = 1
 _ID_DIGITS = 32
 _INDEX = re.compile(r"index-(\d+)-of-(\d+)\.json")
+
+
+def image_id(
+    base_model: str,
+    values: Mapping[str, Any],
+    adapters: Iterable[tuple[str, float]],
+) -> str:
+    """Return the id of an image: the hash of all that it depends on, of a job and of an endpoint alike.
+
+    `values` are its prompt, seed and settings; `adapters` the hash and the weight of each, under whatever name.
+    """
+    uses = [[sha256, weight] for sha256, weight in adapters]
+    text = json.dumps([base_model, {**values, "adapters": uses}], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
 
 class _Part(BaseModel):
@@ -72,10 +86,9 @@ class Sample(_Part):
     def of(cls, base_model: str, fields: Mapping[str, Any], name: str | None = None) -> "Sample":
         """Return a sample with its id; `base_model` says which model is meant, by its weights or its commit."""
         unnamed = cls.model_validate({**fields, "id": "0" * _ID_DIGITS, "name": "unnamed"})
-        values = unnamed.model_dump(mode="json", exclude={"id", "name"})
-        values["adapters"] = [[adapter.sha256, adapter.weight] for adapter in unnamed.adapters]  # under any name
-        text = json.dumps([base_model, values], sort_keys=True)
-        digits = hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
+        values = unnamed.model_dump(mode="json", exclude={"id", "name", "adapters"})
+        adapters = [(adapter.sha256, adapter.weight) for adapter in unnamed.adapters]
+        digits = image_id(base_model, values, adapters)
         return unnamed.model_copy(update={"id": digits, "name": name or digits})
 
     @property

@@ -22,6 +22,7 @@ _LEFT_OUT = {
         "entrypoints/launch.py",
         "entrypoints/evaluate.py",
         "entrypoints/draw_batch.py",
+        "entrypoints/batches/",
         "entrypoints/recipes/",
         "entrypoints/training/",
     ),

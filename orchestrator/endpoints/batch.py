@@ -1,296 +1,175 @@
-"""A file of requests, one a line, drawn by an endpoint into a folder: interrupted anywhere, the next run goes on.
+"""Draw a batch on an endpoint of any host: interrupted anywhere, the next run goes on with what is missing."""
 
-An image's file is named by all that the image depends on, and is complete or absent: what is there is not drawn again.
-"""
-
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
+from orchestrator.contract.batch_result import image_id
 from orchestrator.contract.command_line import PROGRAM
-from orchestrator.contract.generation import MOST_ADAPTERS, AdapterUse, Name, Prompt, SchedulerName, Seed
-from orchestrator.contract.plurals import counted
-from orchestrator.contract.problem import Problem, did_you_mean, problems_of
-from orchestrator.endpoints.local.host import LocalHost
+from orchestrator.contract.problem import Problem, did_you_mean
+from orchestrator.endpoints.batch_folder import BatchFolder, BatchImage
+from orchestrator.endpoints.hosts import Contents, EndpointDescription, Host
 from orchestrator.endpoints.requests import Request, checked_png, invoke_patiently
-from orchestrator.errors import MachineError, SpecError
-from orchestrator.storage import write_atomically
+from orchestrator.errors import EndpointError, OrchestratorError, ServiceError, SpecError
+from orchestrator.planning.batch import unusable_adapters
+from orchestrator.specs.batch_line import AskedLine, CheckedLine, Claims, check_line
 
-THREADS = 8
-"""Requests at a time: the server draws them together."""
-MOST_LINES = 100_000
-MOST_BYTES = 2**27
-INDEX_FILE = "index.json"
+REQUESTS_AN_INSTANCE = 8
+"""Requests at a time: a server draws them together."""
+MOST_REQUESTS = 64
+MOST_FAILURES = 16
+"""One after another: then it is the endpoint that fails, and not a line."""
 _PNG = "image/png"
-_MOST_PROBLEMS = 20
-_NAME_LETTERS = 32
-_WRITE = 'write {"prompt": "what to draw"}'
+_OF_A_LINE = (EndpointError, SpecError, ServiceError)
+"""Errors after which another image may still be drawn."""
 
 
-class Line(BaseModel):
-    """One image."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    prompt: Prompt
-    """What to draw."""
-    negative_prompt: str | None = Field(None, max_length=2500)
-    """What not to draw."""
-    seed: Seed = 0
-    """With the same seed, the same line draws the same image."""
-    steps: int | None = None
-    """Denoising steps; the endpoint chooses when left out."""
-    guidance: float | None = None
-    """Scale of classifier-free guidance; the endpoint chooses when left out."""
-    size: int | None = None
-    """Side of the square image, pixels; the endpoint chooses when left out."""
-    scheduler: SchedulerName | None = None
-    """How steps are taken."""
-    adapters: tuple[AdapterUse, ...] = Field((), max_length=MOST_ADAPTERS)
-    """`{"name": ..., "weight": ...}` for each, or "NAME:WEIGHT"."""
-    embeddings: tuple[Name, ...] = Field((), max_length=MOST_ADAPTERS)
-    """Names of learned words that the prompt uses."""
-
-    @field_validator("adapters", mode="before")
-    @classmethod
-    def _from_words(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        return [adapter_use(use) if isinstance(use, str) else use for use in value]
-
-    @property
-    def used(self) -> list[str]:
-        """Names of all adapters that it is drawn with."""
-        return [*(use.name for use in self.adapters), *self.embeddings]
-
-    def request(self) -> Request:
-        """Return the request for it; raises ValidationError."""
-        values = self.model_dump(exclude={"prompt", "seed"})
-        return Request.of({**values, "prompts": [self.prompt], "seeds": [self.seed]})
-
-
-def adapter_use(text: str) -> dict[str, Any]:
-    """Return the name and the weight of "NAME:WEIGHT" or "NAME"."""
-    name, colon, weight = text.rpartition(":")
-    if colon:
-        try:
-            return {"name": name, "weight": float(weight)}
-        except ValueError:
-            pass
-    return {"name": text}
-
-
-class Drawn(NamedTuple):
+@dataclass
+class Outcome:
     """What a batch has come to."""
 
-    files: list[Path]
-    """Of each line; equal lines share one."""
-    new: int
+    new: int = 0
     """Images that were drawn now."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why an image is not there, by its file."""
+    given_up: OrchestratorError | None = None
+    """Why no more were tried."""
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Return the lines of a file; raises SpecError with what is wrong with them."""
-    lines = []
-    problems: list[Problem] = []
-    for number, text in enumerate(_texts(path), start=1):
-        if not text.strip():
+def images_of(
+    asked: Sequence[AskedLine],
+    chosen: Mapping[str, Any],
+    endpoint: EndpointDescription,
+    contents: Contents,
+) -> tuple[list[BatchImage], list[Problem]]:
+    """Return the images of lines, and all that is wrong with these; `chosen` are settings that lines leave out."""
+    problems = unusable_adapters(asked, _unknown_adapters(asked, endpoint, contents))
+    claims = Claims()
+    images = []
+    for line, uses in asked:
+        checked, found = check_line(line, uses, {**chosen, **line.values})
+        problems += found
+        is_known = all(use.name in contents.adapters for use in uses)
+        if checked is None or not is_known:
             continue
-        try:
-            lines.append(_line(text))
-        except ValidationError as error:
-            found = problems_of(error, Line.model_fields, whole="the line")
-            problems += [problem.model_copy(update={"where": f"line {number}: {problem.where}"}) for problem in found]
-        except (ValueError, RecursionError):
-            problems.append(
-                Problem(
-                    where=f"line {number}",
-                    what="is no JSON",
-                    fix=_WRITE,
-                )
-            )
-        if len(problems) >= _MOST_PROBLEMS:
+        too_many = claims.problem_of_number(line, len(checked.seeds))
+        if too_many is not None:
+            problems.append(too_many)
             break
-    if not lines and not problems:
-        problems = [
-            Problem(
-                where=path.name,
-                what="has no lines",
-                fix=_WRITE,
-            )
-        ]
-    if len(lines) > MOST_LINES:
-        problems = [
-            Problem(
-                where=path.name,
-                what=f"has more than {MOST_LINES:,} lines",
-                fix="cut it into several",
-            )
-        ]
-    if problems:
-        raise SpecError(
-            "Nothing was drawn.",
-            problems=problems,
-            next_step=f"correct {path}",
-        )
-    return lines
+        for name, seed in zip(checked.names, checked.seeds, strict=True):
+            image = _image(line.number, name, seed, checked, contents)
+            problem = claims.problem_of(line, image.id, name)
+            if problem is not None:
+                problems.append(problem)
+            images.append(image)
+    return images, problems
 
 
-def _texts(path: Path) -> list[str]:
-    """Return the lines of a file; raises SpecError, and MachineError for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise MachineError(
-            f"{path} cannot be read: {error.strerror}.",
-            next_step="check the path",
-        ) from error
-    if len(content) > MOST_BYTES:
-        raise SpecError(
-            f"{path} is larger than {MOST_BYTES:,} bytes.",
-            next_step="cut it into several files",
-        )
-    try:
-        return content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise SpecError(
-            f"{path} is not UTF-8 text.",
-            next_step="save it as UTF-8",
-        ) from error
+def _unknown_adapters(
+    asked: Sequence[AskedLine],
+    endpoint: EndpointDescription,
+    contents: Contents,
+) -> dict[str, str]:
+    """Return why adapters cannot be used that an endpoint does not have, by their names."""
+    faults = {}
+    for _, uses in asked:
+        for use in uses:
+            if use.name in contents.adapters or use.name in faults:
+                continue
+            hint = did_you_mean(use.name, contents.adapters)
+            hint = hint or f"add it: {PROGRAM} endpoints update {endpoint.name} --add {use.name}"
+            faults[use.name] = f'the endpoint {endpoint.name} has no adapter "{use.name}" ({hint})'
+    return faults
 
 
-def _line(text: str) -> Line:
-    line = Line.model_validate(json.loads(text))
-    line.request()
-    return line
-
-
-def draw_lines(
-    lines: Sequence[Line],
+def _image(
+    number: int,
     name: str,
-    host: LocalHost,
-    folder: Path,
+    seed: int,
+    checked: CheckedLine,
+    contents: Contents,
+) -> BatchImage:
+    """Return an image of a line, with the hash of all that it depends on."""
+    generation = checked.generation.model_copy(update={"seeds": (seed,)})
+    request = Request(generation, frozenset({"prompts", "seeds", "adapters", *checked.settings}))
+    values = {"prompt": generation.prompts[0], "seed": seed, **checked.settings}
+    adapters = [(contents.adapters[use.name], use.weight) for use in generation.adapters]
+    return BatchImage(number, name, image_id(contents.base_model, values, adapters), seed, request)
+
+
+def draw_images(
+    images: Sequence[BatchImage],
+    host: Host,
+    endpoint: EndpointDescription,
+    folder: BatchFolder,
     report: Callable[[int, int], None],
-) -> Drawn:
-    """Draw the images of lines that are not in the folder yet, and write the index; raises what the endpoint raises.
+    *,
+    force: bool = False,
+) -> Outcome:
+    """Draw the images that are not in the folder yet, and write the index; a failure loses no other image.
 
-    `report` is told how many of how many images are there.
+    `report` is told how many of how many images are there. Raises what `BatchFolder.begin` raises.
     """
-    hashes = host.known_adapters(name)
-    _require_known(lines, name, hashes)
-    base = host.base_model(name)
-    files = []
-    missing = {}
-    for line in lines:
-        digest = _digest(line, base, hashes)
-        file = folder / f"{digest}.png"
-        files.append(file)
-        if not file.exists():
-            missing[file] = line
-    whole = len(set(files))
-    there = whole - len(missing)
-    report(there, whole)
-    for done in _draw_all(missing, name, host):
-        report(there + done, whole)
-    _write_index(folder, lines, files)
-    return Drawn(files, len(missing))
-
-
-def _draw_all(
-    missing: Mapping[Path, Line],
-    name: str,
-    host: LocalHost,
-) -> Iterator[int]:
-    """Draw images, several at a time, and yield after each how many are done."""
-    pool = ThreadPoolExecutor(THREADS)
+    missing = folder.begin(images, force=force)
+    there = len(images) - len(missing)
+    report(there, len(images))
+    outcome = Outcome(missing={image.file: "was not tried" for image in missing})
     given_up = threading.Event()
+    threads = min(REQUESTS_AN_INSTANCE * max(endpoint.instances or 1, 1), MOST_REQUESTS)
+    pool = ThreadPoolExecutor(threads, "batch")
     try:
-        futures = []
-        for file, line in missing.items():
-            futures.append(pool.submit(_draw, line, name, host, file, given_up.wait))
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            yield done
-    finally:  # also after a failure and Ctrl-C: those that have begun are drawn, and no more begin
+        futures = {}
+        for image in missing:
+            future = pool.submit(_draw, image, host, endpoint.name, folder, given_up)
+            futures[future] = image
+        failures = 0
+        for future in as_completed(futures):
+            failures = _note(future, futures[future], outcome, failures)
+            if outcome.given_up is not None:
+                break
+            report(there + outcome.new, len(images))
+    finally:  # also after Ctrl-C: those that have begun are drawn, and no more begin
         given_up.set()
         pool.shutdown(cancel_futures=True)
+        for image in missing:
+            if (folder.path / image.file).exists():
+                outcome.missing.pop(image.file, None)
+        folder.write_index(images, outcome.missing)
+    outcome.new = len(missing) - len(outcome.missing)
+    return outcome
 
 
-def _write_index(
-    folder: Path,
-    lines: Sequence[Line],
-    files: Sequence[Path],
-) -> None:
-    """Write which line is in which file."""
-    entries = []
-    for line, file in zip(lines, files, strict=True):
-        asked = line.model_dump(mode="json", exclude_defaults=True)
-        entries.append({"file": file.name, **asked})
-    text = json.dumps(entries, indent=2)
-    write_atomically(folder / INDEX_FILE, f"{text}\n")
+def _note(
+    future: "Future[None]",
+    image: BatchImage,
+    outcome: Outcome,
+    failures: int,
+) -> int:
+    """Note what came of an image, and return how many have failed one after another."""
+    error = future.exception()
+    if error is None:
+        outcome.new += 1
+        del outcome.missing[image.file]
+        return 0
+    if not isinstance(error, OrchestratorError):
+        raise error
+    outcome.missing[image.file] = error.message
+    failures += 1
+    if not isinstance(error, _OF_A_LINE) or failures >= MOST_FAILURES:
+        outcome.given_up = error
+    return failures
 
 
 def _draw(
-    line: Line,
+    image: BatchImage,
+    host: Host,
     name: str,
-    host: LocalHost,
-    file: Path,
-    wait: Callable[[float], bool],
+    folder: BatchFolder,
+    given_up: threading.Event,
 ) -> None:
-    """Draw the image of a line into its file."""
-    body = line.request().body()
-    answer = invoke_patiently(host, name, body, _PNG, wait)
-    png = checked_png(answer.content)
-    write_atomically(file, png)
-
-
-def _require_known(
-    lines: Sequence[Line],
-    name: str,
-    known: Mapping[str, str],
-) -> None:
-    """Raise SpecError unless an endpoint has every adapter of the lines."""
-    problems: dict[str, Problem] = {}
-    for line in lines:
-        for adapter in line.used:
-            if adapter in known or adapter in problems:
-                continue
-            problems[adapter] = Problem(
-                where=adapter,
-                what=f"the endpoint {name} has no such adapter",
-                fix=did_you_mean(adapter, known),
-            )
-    if problems:
-        count = counted(len(problems), "adapter")
-        raise SpecError(
-            f"{count} of the lines cannot be used. Nothing was drawn.",
-            problems=list(problems.values()),
-            next_step=f"add what is missing: {PROGRAM} endpoints update {name} --add NAME",
-        )
-
-
-def _digest(
-    line: Line,
-    base: str,
-    hashes: Mapping[str, str],
-) -> str:
-    """Return the name of an image: the hash of all that it depends on."""
-    facts = {
-        "base": base,
-        "line": line.model_dump(
-            mode="json",
-            exclude={"adapters", "embeddings"},
-        ),
-        "adapters": [hashes[adapter] for adapter in line.used],
-        "weights": [use.weight for use in line.adapters],
-    }
-    whole = json.dumps(facts, sort_keys=True)
-    sha256 = hashlib.sha256(whole.encode()).hexdigest()
-    return sha256[:_NAME_LETTERS]
+    """Draw an image into its file."""
+    body = image.request.body()
+    answer = invoke_patiently(host, name, body, _PNG, given_up.wait)
+    folder.write(image, checked_png(answer.content))

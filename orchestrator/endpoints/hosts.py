@@ -102,6 +102,15 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+class Contents(NamedTuple):
+    """What an endpoint draws with, by hashes: images depend on it."""
+
+    base_model: str
+    """What tells its base model from others: the hash of its weights, or its name on the Hub with its commit."""
+    adapters: Mapping[str, str]
+    """What tells the content of each adapter from others, by its name."""
+
+
 class Host(Protocol):
     """Runs endpoints. All its methods are idempotent, and raise OrchestratorError."""
 
@@ -130,8 +139,12 @@ class Host(Protocol):
         """Return what was asked for when an endpoint was deployed or changed last."""
         ...
 
+    def contents(self, name: str) -> Contents:
+        """Return what an endpoint draws with; raises EndpointError when it cannot be told."""
+        ...
+
     def invoke(self, name: str, body: bytes, accept: str) -> Answer:
-        """Send a body of `/invocations` and return the answer."""
+        """Send a body of `/invocations` and return the answer; may be called by several threads."""
 
     def scale(self, name: str, fewest: int, most: int) -> None:
         """Change the numbers of instances."""

@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 
 from orchestrator.contract.generation import MAX_SIZE, MOST_IMAGES, MOST_PICTURE_BYTES, Control, Generation
 from orchestrator.endpoints.hosts import Answer, Host
-from orchestrator.errors import EndpointError
+from orchestrator.errors import EndpointError, OrchestratorError
 
 JSON = "application/json"
 _STAND_INS: Mapping[str, Any] = {"steps": 1, "guidance": 1.0, "size": 64, "seeds": (0,)}
 """In place of what the server chooses when a request does not say, so that everything else is checked."""
-_MOST_TRIES = 100
+PATIENCE_SECONDS = 1800.0
+"""Of waiting for one answer while the endpoint is full, or its first instance starts."""
+_SHORTEST_WAIT_SECONDS = 0.1
+"""A wait is counted as this long at least, so that a server which asks for none is not asked without end."""
 _LONGEST_WAIT_SECONDS = 60.0
+_LARGEST_FACTOR = 8
 _NEWER = "see which version it runs, and deploy it again with this one"
 
 
@@ -177,17 +181,21 @@ def invoke_patiently(
     accept: str,
     wait: Callable[[float], object],
 ) -> Answer:
-    """Send a body of `/invocations`, again each time the endpoint is full for now, and return the answer.
+    """Send a body of `/invocations`, again while the endpoint is full or starting, and return the answer.
 
-    `wait` waits for so many seconds, and returns True when nobody waits for the answer any more.
+    Waits as long as the endpoint asks for, and up to eight times as long when it is refused again; PATIENCE_SECONDS in
+    all. `wait` waits for so many seconds, and returns True when nobody waits for the answer any more.
     """
-    for _ in range(_MOST_TRIES):
+    waited = 0.0
+    factor = 1
+    while True:
         try:
             return host.invoke(name, body, accept)
-        except EndpointError as error:
-            if error.retry_after is None:
+        except OrchestratorError as error:
+            if error.retry_after is None or waited >= PATIENCE_SECONDS:
                 raise
-            seconds = min(error.retry_after, _LONGEST_WAIT_SECONDS)
+            seconds = min(error.retry_after * factor, _LONGEST_WAIT_SECONDS)
             if wait(seconds):
                 raise
-    return host.invoke(name, body, accept)
+        waited += max(seconds, _SHORTEST_WAIT_SECONDS)
+        factor = min(2 * factor, _LARGEST_FACTOR)

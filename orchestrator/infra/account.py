@@ -15,7 +15,7 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, EndpointError, JobError, MachineError, MissingError, SpecError
-from orchestrator.infra.emptying import adapter_names, empty
+from orchestrator.infra.emptying import empty, result_names
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.infra.training_image import image_tag
 from orchestrator.requests import ENDPOINT_TAG
@@ -190,7 +190,7 @@ def down(
     if "Bucket" in outputs:
         bucket = Bucket(aws, outputs["Bucket"], aws.account_id())
         if not delete_adapters:
-            _require_no_adapters(bucket)
+            _require_no_results(bucket)
         deleted = empty(bucket)
     for event in stack.delete():
         report(event)
@@ -214,16 +214,16 @@ def _forget(settings: Settings, aws: Aws, name: str) -> None:
         settings.aws_file.unlink(missing_ok=True)
 
 
-def _require_no_adapters(bucket: Bucket) -> None:
-    names = adapter_names(bucket)
+def _require_no_results(bucket: Bucket) -> None:
+    names = result_names(bucket)
     if names:
         some = ", ".join(names[:_SHOWN])
         if len(names) > _SHOWN:
             some = f"{some}, ..."
         down_all = command("infra", "down", "--delete-adapters")
         raise AccountError(
-            f"The bucket holds adapters, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
-            next_step=f"save them with adapters pull, then: {down_all}",
+            f"The bucket holds adapters or images, which would be lost: {some} ({len(names)}). Nothing was deleted.",
+            next_step=f"save them with adapters pull, images with generate --batch FILE -o DIR, then: {down_all}",
         )
 
 

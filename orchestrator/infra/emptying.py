@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from orchestrator.aws.errors import Failure, error_for
 from orchestrator.errors import MissingError
-from orchestrator.settings import ADAPTERS_PREFIX
+from orchestrator.settings import ADAPTERS_PREFIX, IMAGES_PREFIX
 from orchestrator.storage.bucket import Bucket
 
 _BY_PRODUCTS = ("/output/data/", "/tensorboard-output/")
@@ -12,16 +12,16 @@ _BY_PRODUCTS = ("/output/data/", "/tensorboard-output/")
 _AT_ONCE = 1000  # most objects that one DeleteObjects request takes
 
 
-def adapter_names(bucket: Bucket) -> list[str]:
-    """Return the names of the adapters in a bucket; none if the bucket is gone.
+def result_names(bucket: Bucket) -> list[str]:
+    """Return the names of the adapters and of the batches of images in a bucket; none if the bucket is gone.
 
-    What a job left that made no adapter is none: its report and TensorBoard's files.
+    What a job left that made neither is none: its report and TensorBoard's files.
     """
+    names = set()
     try:
-        keys = bucket.list(ADAPTERS_PREFIX)
+        keys = [*bucket.list(ADAPTERS_PREFIX), *bucket.list(IMAGES_PREFIX)]
     except MissingError:
         return []
-    names = set()
     for key in keys:
         is_by_product = any(part in key for part in _BY_PRODUCTS)
         if not is_by_product:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.adapters.usage import DrawingSettings, drawing_settings, own_word
 from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, MANIFEST_FILE, PIVOTAL, AdapterManifest
-from orchestrator.contract.batch import ADAPTERS_CHANNEL, ALONE, MOST_IMAGES, SAMPLES_CHANNEL, TOGETHER, BatchSamples
+from orchestrator.contract.batch import ADAPTERS_CHANNEL, ALONE, SAMPLES_CHANNEL, TOGETHER, BatchSamples
 from orchestrator.contract.batch_result import Sample, SampleAdapter
 from orchestrator.contract.generation import AdapterUse, Generation
 from orchestrator.contract.plurals import counted
@@ -17,7 +17,7 @@ from orchestrator.contract.words import NewWord, occurrences, with_word
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.specs.batch_file import Line
-from orchestrator.specs.batch_line import adapters_in, check_line
+from orchestrator.specs.batch_line import AskedLine, Claims, check_line
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.tree import Tree, tree_of_files, tree_of_folder
 from orchestrator.terminal import printable
@@ -44,21 +44,13 @@ class BatchAdapter(NamedTuple):
         return cls(name, folder, manifest, own_word(manifest))
 
 
-class AskedLine(NamedTuple):
-    """A line with the adapters that it names."""
-
-    line: Line
-    uses: tuple[AdapterUse, ...]
-    """Of its own, or else of the command."""
-
-
 class Usual(NamedTuple):
     """How images are drawn of which a line does not say it."""
 
     base: DrawingSettings
     """Without an adapter."""
     chosen: Mapping[str, Any]
-    """What was chosen for all of them: steps, guidance, size, seed, n, negative, scheduler."""
+    """What was chosen for all of them: steps, guidance, size, seed, n, negative_prompt, scheduler."""
 
     def of(self, adapters: Sequence[BatchAdapter]) -> dict[str, Any]:
         """Return the settings for adapters: as the first is drawn with by itself, unless something was chosen."""
@@ -82,8 +74,8 @@ class Batch:
     """Prompts by their lines, for each word that has to be read."""
     lacking: dict[str, list[int]] = field(default_factory=dict)
     """Lines whose prompt lacks an adapter's word, by the adapter's name."""
-    lines: dict[str, int] = field(default_factory=dict)
-    """Lines of all images, by their ids, and by their names in small letters."""
+    claims: Claims = field(default_factory=Claims)
+    """What its lines have asked for so far."""
 
     def refuse(self, where: str, what: str, fix: str = "") -> None:
         """Add a problem."""
@@ -92,41 +84,16 @@ class Batch:
 
     def add(self, line: Line, sample: Sample) -> None:
         """Add a sample, or the problem that it, or its name, is there already."""
-        same = self.lines.get(sample.id)
-        if same is not None:
-            what = f"asks for an image of line {same} again: the same prompt, seed and settings"
-            self.refuse(line.where, what, "give it another seed, or leave it out")
+        problem = self.claims.problem_of(line, sample.id, sample.name)
+        if problem is not None:
+            self.problems.append(problem)
             return
-        name = sample.name.lower()
-        other = self.lines.get(name)
-        if other is not None:
-            what = f'the id "{sample.name}" is that of line {other} too'
-            self.refuse(line.where, what, "give each line an id of its own")
-            return
-        self.lines[sample.id] = line.number
-        self.lines[name] = line.number
         self.samples.append(sample)
 
     def read(self, word: NewWord | None, where: str, text: str) -> None:
         """Note a text that text encoders have to read, with a word in it if there is one."""
         texts = self.texts.setdefault(word, {})
         texts[where] = text
-
-
-def asked_lines(lines: Sequence[Line], usual: Sequence[str]) -> tuple[list[AskedLine], list[Problem]]:
-    """Return lines with the adapters that they name, those of `usual` where a line names none, and what is wrong."""
-    asked = []
-    problems = []
-    for line in lines:
-        uses: tuple[AdapterUse, ...] = ()
-        named = line.values.get("adapters", list(usual))
-        try:
-            uses = adapters_in(named)
-        except ValueError as error:
-            problem = Problem(where=f"{line.where}, adapters", what=str(error))
-            problems.append(problem)
-        asked.append(AskedLine(line, uses))
-    return asked, problems
 
 
 def unusable_adapters(asked: Sequence[AskedLine], faults: Mapping[str, str]) -> list[Problem]:
@@ -166,7 +133,6 @@ def batch_of(
     Lines with an adapter that is not in `adapters`, which was reported already, are checked as far as they can be.
     """
     batch = Batch(base_model)
-    total = 0
     for line, uses in asked:
         used = []
         for use in uses:
@@ -183,10 +149,9 @@ def batch_of(
             batch.refuse(f"{line.where}, adapters", misfit)
         if checked is None or not is_known:
             continue
-        total += len(checked.seeds)
-        if total > MOST_IMAGES:
-            what = f"more than {MOST_IMAGES} images are asked for up to here"
-            batch.refuse(line.where, what, "split the file into several batches")
+        too_many = batch.claims.problem_of_number(line, len(checked.seeds))
+        if too_many is not None:
+            batch.problems.append(too_many)
             break
         fields = _fields(batch, line, checked.generation, used)
         for name, seed in zip(checked.names, checked.seeds, strict=True):
@@ -256,7 +221,7 @@ def _fields(
     for word in words or (None,):
         batch.read(word, line.where, prompt)
     if asked.negative_prompt:
-        batch.read(None, f"{line.where}, negative", asked.negative_prompt)
+        batch.read(None, f"{line.where}, negative_prompt", asked.negative_prompt)
     adapters = []
     for use, adapter in zip(asked.adapters, used, strict=True):
         sha256 = adapter.manifest.files_sha256

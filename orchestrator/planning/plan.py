@@ -16,7 +16,7 @@ from orchestrator.planning.bundle import bundle_tree
 from orchestrator.planning.checks import check_job
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement
-from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
+from orchestrator.planning.training_request import JobInputs, SageMakerContext, job_name, output_uri, training_job
 from orchestrator.requests import Request
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Hub
@@ -164,7 +164,7 @@ def plan_on_sagemaker(
         commit=commit,
         scorer=_uri(account, trees.scorer),
         bundle=s3_uri(account.bucket, trees.code.name),
-        output=adapter_uri(account, spec, identity),
+        output=output_uri(account, spec, identity),
     )
     plans = []
     for placement in checked.placements:

@@ -31,7 +31,7 @@ from orchestrator.requests import (
     channel_uris,
     tag,
 )
-from orchestrator.settings import ADAPTERS_PREFIX, AwsSettings
+from orchestrator.settings import ADAPTERS_PREFIX, IMAGES_PREFIX, AwsSettings
 from orchestrator.specs.base_model import Folder
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.uris import s3_uri
@@ -99,8 +99,10 @@ def training_job(
     return _sagemaker_request(request, spec, inputs, context)
 
 
-def adapter_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
-    """Return the prefix of all versions of a job's adapter; the service adds `JOB/output/model/`."""
+def output_uri(account: AwsSettings, spec: JobSpec, identity: str) -> str:
+    """Return the prefix of all versions of a job's adapter, or of all batches; the service adds `JOB/output/model/`."""
+    if spec.recipe.shares_images:
+        return s3_uri(account.bucket, IMAGES_PREFIX.rstrip("/"))
     name = spec.name or job_name(spec, identity)
     return s3_uri(account.bucket, f"{ADAPTERS_PREFIX}{name}")
 

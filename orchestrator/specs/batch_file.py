@@ -19,14 +19,15 @@ FIELDS = (
     "seed",
     "seeds",
     "n",
-    "negative",
+    "negative_prompt",
     "adapters",
+    "embeddings",
     "steps",
     "guidance",
     "size",
     "scheduler",
 )
-"""What a line may say."""
+"""What a line may say, by the names of `contract/generation.py`."""
 _JSON = {".jsonl", ".ndjson", ".json"}
 _MOST_PROBLEMS = 20
 """That one message names."""

@@ -11,14 +11,23 @@ from orchestrator.contract.problem import Problem, did_you_mean, problems_of
 from orchestrator.specs.batch_file import FIELDS, Line
 from orchestrator.terminal import printable
 
-_NAMES = {"prompts": "prompt", "negative_prompt": "negative", "seeds": "seed"}
-"""Fields of a generation, and what a line calls them."""
-_PLAUSIBLE: Mapping[str, Any] = {"prompt": "a", "steps": 1, "guidance": 1, "size": 64, "seed": 0}
-"""A line with which nothing is wrong."""
+_NAMES = {"prompts": "prompt", "seeds": "seed"}
+"""Fields of a generation that a line calls otherwise: it has one prompt."""
+_SETTINGS = ("negative_prompt", "steps", "guidance", "size", "scheduler")
+_STAND_INS: Mapping[str, Any] = {"steps": 1, "guidance": 1, "size": 64}
+"""In place of settings that an endpoint chooses, so that everything else is checked."""
 _MOST_LETTERS = 100
 _ID = f"letters, digits, dots, hyphens and underscores, {_MOST_LETTERS} at most, the first a letter or a digit"
 _SHOWN = 50
 """Characters of a value in a message."""
+
+
+class AskedLine(NamedTuple):
+    """A line with the adapters that it names."""
+
+    line: Line
+    uses: tuple[AdapterUse, ...]
+    """Its own, or else those of the command; learned words too, whose weight is 1."""
 
 
 class CheckedLine(NamedTuple):
@@ -26,25 +35,89 @@ class CheckedLine(NamedTuple):
 
     generation: Generation
     """How its images are drawn, with the first of its seeds."""
+    settings: Mapping[str, Any]
+    """Those of its settings that somebody chose; the others are stand-ins in `generation`."""
     seeds: Sequence[int]
     """Seed of each image."""
     names: Sequence[str]
     """Name of each image."""
 
 
+class Claims:
+    """What lines have asked for so far: each image once, under a name of its own."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        """Lines of all images, by their ids, and by their names in small letters."""
+        self.total = 0
+        """Images of all lines."""
+
+    def problem_of_number(self, line: Line, count: int) -> Problem | None:
+        """Count the images of a line; return what is wrong when there are too many by now."""
+        self.total += count
+        if self.total <= MOST_IMAGES:
+            return None
+        what = f"more than {MOST_IMAGES} images are asked for up to here"
+        return Problem(where=line.where, what=what, fix="split the file into several batches")
+
+    def problem_of(
+        self,
+        line: Line,
+        image: str,
+        name: str,
+    ) -> Problem | None:
+        """Note an image by its id and its name; return what is wrong when it, or its name, is there already."""
+        same = self.lines.get(image)
+        if same is not None:
+            what = f"asks for an image of line {same} again: the same prompt, seed and settings"
+            return Problem(where=line.where, what=what, fix="give it another seed, or leave it out")
+        file = name.lower()  # some file systems do not tell capital letters from small ones
+        other = self.lines.get(file)
+        if other is not None:
+            what = f'the id "{name}" is that of line {other} too'
+            return Problem(where=line.where, what=what, fix="give each line an id of its own")
+        self.lines[image] = line.number
+        self.lines[file] = line.number
+        return None
+
+
+def asked_lines(
+    lines: Sequence[Line],
+    adapters: Sequence[str],
+    embeddings: Sequence[str],
+) -> tuple[list[AskedLine], list[Problem]]:
+    """Return lines with the adapters that they name, and what is wrong with these.
+
+    `adapters` and `embeddings` are those of lines that name none.
+    """
+    asked = []
+    problems = []
+    for line in lines:
+        uses: tuple[AdapterUse, ...] = ()
+        named = line.values.get("adapters", list(adapters))
+        words = line.values.get("embeddings", list(embeddings))
+        try:
+            uses = adapters_in(named)
+            uses += _embeddings_in(words)
+        except ValueError as error:
+            problem = Problem(where=f"{line.where}, adapters", what=str(error))
+            problems.append(problem)
+        asked.append(AskedLine(line, uses))
+    return asked, problems
+
+
 def adapters_in(value: Any) -> tuple[AdapterUse, ...]:
-    """Return adapters with their weights: "dog", "dog:0.8", {"name": "dog", "weight": 0.8}, or a list of these.
+    """Return the adapters of a list with their weights: each "dog", "dog:0.8" or {"name": "dog", "weight": 0.8}.
 
     Raises ValueError with the reason for what is none.
     """
-    items = value
     if not isinstance(value, list):
-        items = [value]
+        raise ValueError('should be a list, such as ["dog:0.8"]')  # noqa: TRY004 - what the caller makes a message of
     uses = []
-    for item in items:
+    for item in value:
         fields = item
         if isinstance(item, str):
-            fields = _named(item)
+            fields = named_adapter(item)
         try:
             use = AdapterUse.model_validate(fields)
         except ValidationError as error:
@@ -58,7 +131,20 @@ def adapters_in(value: Any) -> tuple[AdapterUse, ...]:
     return tuple(uses)
 
 
-def _named(text: str) -> dict[str, Any]:
+def _embeddings_in(value: Any) -> tuple[AdapterUse, ...]:
+    """Return the learned words of a list as adapters; raises ValueError for what is no list of names."""
+    reason = 'embeddings should be a list of names, such as ["my-word"]'
+    if not isinstance(value, list):
+        raise ValueError(reason)  # noqa: TRY004 - what the caller makes a message of
+    uses = []
+    for name in value:
+        if not isinstance(name, str) or not name:
+            raise ValueError(reason)
+        uses.append(AdapterUse(name=name))
+    return tuple(uses)
+
+
+def named_adapter(text: str) -> dict[str, Any]:
     """Return the name and the weight of "dog:0.8"; what ends with no number is a name."""
     name, colon, tail = text.rpartition(":")
     if not colon:
@@ -71,16 +157,16 @@ def _named(text: str) -> dict[str, Any]:
 
 
 def check_chosen(chosen: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with settings that were chosen for all lines, by their options."""
+    """Return what is wrong with settings that were chosen for all lines, by the names of fields."""
     line = Line(0, {})
-    settings = {**_PLAUSIBLE, **chosen}
+    settings = {"prompt": "a", "seed": 0, **chosen}
     _, problems = check_line(line, (), settings)
     found = []
     for problem in problems:
         where = problem.where.removeprefix(line.where)
-        option = where.replace(", ", "--")
-        at_option = problem.model_copy(update={"where": option})
-        found.append(at_option)
+        field = where.removeprefix(", ")
+        of_all = problem.model_copy(update={"where": field})
+        found.append(of_all)
     return found
 
 
@@ -99,14 +185,22 @@ def check_line(
     except ValueError as error:
         problem = Problem(where=line.where, what=str(error))
         problems.append(problem)
+    chosen = {name: settings[name] for name in _SETTINGS if settings.get(name) is not None}
+    values = {
+        **_STAND_INS,
+        **chosen,
+        "prompts": [settings.get("prompt", "")],
+        "seeds": [seeds[0]],
+        "adapters": uses,
+    }
     try:
-        generation = _generation(uses, settings, seeds[0])
+        generation = Generation.model_validate(values)
     except ValidationError as error:
         problems += _problems_of_line(line, error)
         return None, problems
     if problems:
         return None, problems
-    return CheckedLine(generation, seeds, names), problems
+    return CheckedLine(generation, chosen, seeds, names), problems
 
 
 def _unknown_fields(line: Line) -> list[Problem]:
@@ -121,25 +215,6 @@ def _unknown_fields(line: Line) -> list[Problem]:
         )
         problems.append(problem)
     return problems
-
-
-def _generation(
-    uses: Sequence[AdapterUse],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> Generation:
-    """Return how the images of a line are drawn; raises ValidationError."""
-    values = {
-        "prompts": [settings.get("prompt", "")],
-        "negative_prompt": settings.get("negative"),
-        "seeds": [seed],
-        "steps": settings["steps"],
-        "guidance": settings["guidance"],
-        "size": settings["size"],
-        "scheduler": settings.get("scheduler"),
-        "adapters": uses,
-    }
-    return Generation.model_validate(values)
 
 
 def _problems_of_line(line: Line, error: ValidationError) -> list[Problem]:

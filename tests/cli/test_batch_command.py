@@ -68,7 +68,7 @@ def samples(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sequence
     monkeypatch.setattr(asked_batch, "prepare_batch", noted)
 
     def of(*words: str) -> Sequence[Sample]:
-        said = run("draw-batch", *words, "--dry-run")
+        said = run("generate", "--batch", *words, "--dry-run")
         assert said.code == 0, said
         return asked[-1]
 
@@ -77,7 +77,17 @@ def samples(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sequence
 
 @pytest.mark.usefixtures("monster")
 def test_a_batch_is_a_job_of_as_many_instances_or_processes(run: Run, write: Write) -> None:
-    words = ["draw-batch", write({"prompt": PROMPT}), "--adapter", "monster", "--instances", "3", "--dry-run", "--json"]
+    words = [
+        "generate",
+        "--batch",
+        write({"prompt": PROMPT}),
+        "--adapter",
+        "monster",
+        "--instances",
+        "3",
+        "--dry-run",
+        "--json",
+    ]
     here = request(run(*words))
     assert set(channel_uris(here)) == {ADAPTERS_CHANNEL, SAMPLES_CHANNEL, "base_model", "code"}
     assert here["AlgorithmSpecification"]["ContainerEntrypoint"] == ["python", "-m", "entrypoints.draw_batch"]
@@ -85,7 +95,7 @@ def test_a_batch_is_a_job_of_as_many_instances_or_processes(run: Run, write: Wri
     there = request(run(*words, "--target", "sagemaker"))["request"]
     assert complaint(there) is None
     assert there["ResourceConfig"]["InstanceCount"] == 3
-    assert there["HyperParameters"]["recipe"] == '"draw-batch"'
+    assert there["HyperParameters"]["recipe"] == '"generate"'
     assert there["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
     one = request(run(*words[:-3], "1", "--dry-run", "--json"))
     assert one["TrainingJobName"] == here["TrainingJobName"] == there["TrainingJobName"]  # it goes on with another
@@ -98,16 +108,16 @@ def test_other_prompts_settings_or_adapters_make_another_job(run: Run, settings:
         {"prompt": PROMPT},
         {"prompt": f"{PROMPT} at sea"},
         {"prompt": PROMPT, "seed": 7},
-        {"prompt": PROMPT, "negative": "red"},
+        {"prompt": PROMPT, "negative_prompt": "red"},
         {"prompt": PROMPT, "adapters": ["monster:0.5"]},
         {"prompt": PROMPT, "adapters": ["monster", "ink"]},
     )
     common = ("--adapter", "monster", "--dry-run", "--json")
-    names = [request(run("draw-batch", write(line), *common))["TrainingJobName"] for line in lines]
-    names.append(request(run("draw-batch", write(lines[0]), *common, "--steps", "3"))["TrainingJobName"])
+    names = [request(run("generate", "--batch", write(line), *common))["TrainingJobName"] for line in lines]
+    names.append(request(run("generate", "--batch", write(lines[0]), *common, "--steps", "3"))["TrainingJobName"])
     assert len(set(names)) == len(lines) + 1
     assert all(name.startswith("prompts-images-") for name in names)
-    assert request(run("draw-batch", write("", lines[0], ""), *common))["TrainingJobName"] not in names[1:]
+    assert request(run("generate", "--batch", write("", lines[0], ""), *common))["TrainingJobName"] not in names[1:]
 
 
 def test_a_line_says_what_the_command_and_its_adapter_do_not(
@@ -121,15 +131,15 @@ def test_a_line_says_what_the_command_and_its_adapter_do_not(
     file = write(
         "# what is drawn",
         {"prompt": "A SKS monster", "n": 2},
-        {"prompt": PROMPT, "seeds": [8, 3], "steps": 4, "id": "two", "negative": None},
+        {"prompt": PROMPT, "seeds": [8, 3], "steps": 4, "id": "two", "negative_prompt": None},
         {"prompt": "a boat", "adapters": [{"name": "ink", "weight": 0.5}, "monster:0.25"], "size": 64},
         {"prompt": "a cat", "adapters": [], "scheduler": "euler", "guidance": 1},
     )
     found = samples(file, "--adapter", "monster:0.8", "--negative", "red")
     told = [(one.name, one.prompt, one.seed, one.steps, one.guidance, one.size) for one in found]
     assert told == [
-        ("00002-1", "A sks monster", 5, 9, 3.0, 96),
-        ("00002-2", "A sks monster", 6, 9, 3.0, 96),
+        ("00002-1", "A sks monster", 0, 9, 3.0, 96),
+        ("00002-2", "A sks monster", 1, 9, 3.0, 96),
         ("two-1", PROMPT, 8, 4, 3.0, 96),
         ("two-2", PROMPT, 3, 4, 3.0, 96),
         ("00004", "a boat", 0, 12, 2.0, 64),
@@ -146,11 +156,11 @@ def test_a_line_says_what_the_command_and_its_adapter_do_not(
 @pytest.mark.usefixtures("monster")
 def test_a_text_file_has_a_prompt_a_line_and_a_plan_says_what_is_drawn(run: Run, write: Write) -> None:
     file = write(PROMPT, "", "# no prompt", f"{PROMPT} at sea\r", name="some words.txt")
-    said = run("draw-batch", file, "--adapter", "monster", "-n", "2", "--instances", "2", "--dry-run")
+    said = run("generate", "--batch", file, "--adapter", "monster", "-n", "2", "--instances", "2", "--dry-run")
     assert said.code == 0, said
     assert "4 images of 2 prompts" in said.output
     assert "some-words-images-" in said.output
-    there = run("draw-batch", file, "--adapter", "monster", "-n", "2", "--target", "sagemaker", "--dry-run")
+    there = run("generate", "--batch", file, "--adapter", "monster", "-n", "2", "--target", "sagemaker", "--dry-run")
     assert "4 images of 2 prompts" in there.errors
     assert "expected" in there.output
     assert "$" in there.output
@@ -186,7 +196,11 @@ BAD: Sequence[tuple[Sequence[Mapping[str, Any] | str], str]] = (
     ([{"prompt": "a", "id": 7}], "line 1: id should be"),
     ([{"prompt": "a", "adapters": ["monstre"]}], 'line 1: There is no adapter "monstre"; did you mean "monster"?'),
     ([{"prompt": "a", "adapters": ["./none"]}], "line 1: There is no folder"),
-    ([{"prompt": "a", "adapters": "monster:40"}], "line 1, adapters: weight"),
+    ([{"prompt": "a", "adapters": "monster"}], "line 1, adapters: should be a list"),
+    ([{"prompt": "a", "adapters": ["monster:40"]}], "line 1, adapters: weight"),
+    ([{"prompt": "a", "embeddings": "word"}], "line 1, adapters: embeddings should be a list of names"),
+    ([{"prompt": "a", "embeddings": ["wrd"]}], 'line 1: There is no adapter "wrd"'),
+    ([{"prompt": "a", "negative": "b"}], 'there is no field "negative" (did you mean "negative_prompt"?)'),
     ([{"prompt": "a", "adapters": ["monster:nan"]}], "line 1, adapters: weight"),
     ([{"prompt": "a", "adapters": [{"nam": "monster"}]}], "line 1, adapters: name: is missing"),
     ([{"prompt": "a", "adapters": ["monster"] * 9}], "line 1, adapters: "),
@@ -221,7 +235,7 @@ def zoo(settings: Settings, monster: Path) -> Path:
 def test_what_cannot_be_drawn_is_said_with_its_line(
     run: Run, settings: Settings, write: Write, lines: Sequence[Mapping[str, Any] | str], says: str
 ) -> None:
-    said = run("draw-batch", write(*lines))
+    said = run("generate", "--batch", write(*lines))
     assert said.code == 2, said
     assert says in said.errors
     assert "Nothing was started" in said.errors or "nothing was started" in said.errors
@@ -233,25 +247,27 @@ def test_what_cannot_be_drawn_is_said_with_its_line(
 
 @pytest.mark.usefixtures("zoo")
 def test_all_that_is_wrong_is_said_at_once_and_not_without_end(run: Run, write: Write) -> None:
-    said = run("draw-batch", write({"prompt": "a", "steps": 0}, {"prompt": "", "adapters": ["none"]}, {"promt": "a"}))
+    said = run(
+        "generate", "--batch", write({"prompt": "a", "steps": 0}, {"prompt": "", "adapters": ["none"]}, {"promt": "a"})
+    )
     for text in ("line 1, steps", "line 2, prompt", 'line 2: There is no adapter "none"', 'no field "promt"'):
         assert text in said.errors
-    many = run("draw-batch", write(*({"prompt": str(number), "steps": 0} for number in range(300))))
+    many = run("generate", "--batch", write(*({"prompt": str(number), "steps": 0} for number in range(300))))
     assert many.errors.count("steps:") == 20
     assert "280 more problems" in many.errors
 
 
 WRONG: Sequence[tuple[Sequence[str], str, str]] = (
-    (("--steps", "0"), "--steps: ", "draw-batch --help"),
-    (("--seed", "-1"), "a seed should be", "draw-batch --help"),
-    (("-n", "0"), "n should be", "draw-batch --help"),
-    (("--size", "65"), "--size: ", "draw-batch --help"),
-    (("--scheduler", "none"), "--scheduler: ", "draw-batch --help"),
+    (("--steps", "0"), "--steps: ", "generate --help"),
+    (("--seed", "-1"), "a seed should be", "generate --help"),
+    (("-n", "0"), "n should be", "generate --help"),
+    (("--size", "65"), "--size: ", "generate --help"),
+    (("--scheduler", "none"), "--scheduler: ", "generate --help"),
     (("--adapter", "none"), 'There is no adapter "none"', ""),
-    (("--instances", "0"), "--instances", "draw-batch --help"),
+    (("--instances", "0"), "--instances", "generate --help"),
     (("--instances", "5000"), "5000 processes on this machine", "--target sagemaker"),
-    (("--target", "sagemaker", "--instances", "5000"), "--instances", "draw-batch --help"),
-    (("--base-model", "./none"), "base_model", "draw-batch --help"),
+    (("--target", "sagemaker", "--instances", "5000"), "--instances", "generate --help"),
+    (("--base-model", "./none"), "base_model", "generate --help"),
     (("--max-usd", "2"), "--max-usd can only be given for a job on SageMaker", "--target sagemaker"),
     (("--queue", "--together"), "choose one", "--help"),
     (("-o", "prompts.jsonl"), "is a file", "-o DIR"),
@@ -271,7 +287,7 @@ def test_options_that_do_not_fit_are_said_with_the_next_step(
 ) -> None:
     file = Path(write({"prompt": "a cat"}))
     monkeypatch.chdir(file.parent)
-    said = run("draw-batch", str(file), *words)
+    said = run("generate", "--batch", str(file), *words)
     assert said.code != 0
     assert says in said.errors
     assert next_step in said.errors
@@ -290,13 +306,13 @@ def test_a_file_that_is_none_or_too_large_is_refused(
         "latin": "no text in UTF-8",
         "nul.txt": "NUL",
     }.items():
-        said = run("draw-batch", str(tmp_path / name))
+        said = run("generate", "--batch", str(tmp_path / name))
         assert (said.code, says in said.errors) == (2, True), said
-    monkeypatch.setattr("orchestrator.planning.batch.MOST_IMAGES", 5)
-    said = run("draw-batch", write({"prompt": "a", "n": 3}, {"prompt": "b", "n": 3}, {"prompt": "c"}))
+    monkeypatch.setattr("orchestrator.specs.batch_line.MOST_IMAGES", 5)
+    said = run("generate", "--batch", write({"prompt": "a", "n": 3}, {"prompt": "b", "n": 3}, {"prompt": "c"}))
     assert (said.code, "line 2: more than 5 images" in said.errors, "split the file" in said.errors) == (2, True, True)
     monkeypatch.setattr("orchestrator.specs.batch_file.MOST_IMAGES", 2)
-    said = run("draw-batch", write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}))
+    said = run("generate", "--batch", write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}))
     assert (said.code, "has 3 lines" in said.errors, "split it" in said.errors) == (2, True, True)
     assert contract.MOST_IMAGES >= 50_000
 
@@ -304,7 +320,7 @@ def test_a_file_that_is_none_or_too_large_is_refused(
 @pytest.mark.usefixtures("monster")
 def test_prompts_that_show_little_are_warned_of_by_their_lines(run: Run, write: Write) -> None:
     long = f"{PROMPT} {'word ' * 90}"
-    said = run("draw-batch", write({"prompt": long}, {"prompt": "a cat"}), "--adapter", "monster", "--dry-run")
+    said = run("generate", "--batch", write({"prompt": long}, {"prompt": "a cat"}), "--adapter", "monster", "--dry-run")
     assert said.code == 0, said
     assert "line 1: is 277 tokens long, and the text encoder reads 30" in said.errors
     assert 'line 2: the prompt lacks the word that shows what "monster" has learned' in said.errors
@@ -313,10 +329,12 @@ def test_prompts_that_show_little_are_warned_of_by_their_lines(run: Run, write: 
 @pytest.mark.usefixtures("monster")
 def test_a_secret_in_a_line_does_not_go_to_an_account(run: Run, write: Write) -> None:
     keys = "AKIAIOSFODNN7EXAMPLE wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-    file = write({"prompt": PROMPT}, {"prompt": PROMPT, "negative": f"{'red ' * 90}{keys}"})  # nor into a warning
-    said = run("draw-batch", file, "--adapter", "monster", "--target", "sagemaker", "--dry-run")
+    file = write(
+        {"prompt": PROMPT}, {"prompt": PROMPT, "negative_prompt": f"{'red ' * 90}{keys}"}
+    )  # nor into a warning
+    said = run("generate", "--batch", file, "--adapter", "monster", "--target", "sagemaker", "--dry-run")
     assert said.code == 2
-    assert "line 2.negative: looks like" in said.errors
+    assert "line 2.negative_prompt: looks like" in said.errors
     assert "wJalr" not in said.errors
 
 
@@ -328,7 +346,13 @@ def complete(run: Run, settings: Settings, write: Write) -> Complete:
     """Write the job of two prompts as it is when it has ended, drawn by so many hosts, and return what it left."""
 
     def complete(hosts: int = 1) -> Path:
-        words = ("draw-batch", write({"prompt": "a cat"}, {"prompt": "a dog", "id": "dog"}), "--dry-run", "--json")
+        words = (
+            "generate",
+            "--batch",
+            write({"prompt": "a cat"}, {"prompt": "a dog", "id": "dog"}),
+            "--dry-run",
+            "--json",
+        )
         asked = request(run(*words))
         name = asked["TrainingJobName"]
         output = settings.images / name
@@ -367,7 +391,7 @@ def complete(run: Run, settings: Settings, write: Write) -> Complete:
 def test_images_are_collected_verified_and_not_twice(run: Run, complete: Complete, tmp_path: Path, hosts: int) -> None:
     complete(hosts)
     file, folder = str(tmp_path / "prompts.jsonl"), tmp_path / "out"
-    words = ("draw-batch", file, "-o", str(folder))
+    words = ("generate", "--batch", file, "-o", str(folder))
     said = run(*words)
     assert said.code == 0, said
     assert sorted(path.name for path in folder.iterdir()) == ["00001.png", "dog.png", "index.json"]
@@ -388,7 +412,7 @@ def test_images_are_collected_verified_and_not_twice(run: Run, complete: Complet
 
 def test_images_that_were_changed_or_lost_are_not_collected(run: Run, complete: Complete, tmp_path: Path) -> None:
     output = complete(2)
-    words = ("draw-batch", str(tmp_path / "prompts.jsonl"), "-o", str(tmp_path / "out"))
+    words = ("generate", "--batch", str(tmp_path / "prompts.jsonl"), "-o", str(tmp_path / "out"))
     changed = next(path for path in (output / "images").iterdir() if path.read_text() == "a dog")
     changed.write_text("a cow")  # of the same size
     said = run(*words)
@@ -408,7 +432,7 @@ def test_a_batch_is_listed_shown_explained_and_removed_like_any_job(
     run: Run, settings: Settings, complete: Complete, monster: Path
 ) -> None:
     output = complete()
-    assert "draw-batch images=2" in run("jobs", "list").output
+    assert "generate images=2" in run("jobs", "list").output
     shown = run("jobs", "show", "prompts").output
     assert str(output / "images") in shown
     assert "2 images" in shown

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from entrypoints.adapters.controlnet import ControlNetTuner
+from entrypoints.adapters.embedding import Embedding
 from entrypoints.adapters.lora import Lora
 from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.models.loading import load_base_model
-from orchestrator.contract.adapter import CONTROLNET, LORA, AdapterManifest, BaseModelReference
+from orchestrator.contract.adapter import CONTROLNET, EMBEDDING, LORA, AdapterManifest, BaseModelReference
 from orchestrator.contract.recipe import BUILTIN
 from orchestrator.resources import BUILTIN_MODEL
 
@@ -29,6 +30,19 @@ def publish_loras(home: Path, *names: str, fingerprint: str | None = None) -> No
         if fingerprint is not None:
             reference = reference.model_copy(update={"fingerprint": fingerprint})
         manifest(reference, kind=LORA, parts=("unet",), recipe="dreambooth", trigger="sks monster").write(folder)
+
+
+def publish_embedding(home: Path, name: str) -> None:
+    """Publish the learned word "<word>"."""
+    base = builtin()
+    tuner = Embedding(base, placeholder="<word>", initializer="monster", vectors=2)
+    disturb(tuner, 1)
+    folder = home / "adapters" / name
+    folder.mkdir(parents=True)
+    tuner.save(folder, {"format": "pt"})
+    manifest(base.reference, kind=EMBEDDING, parts=tuner.parts, recipe="textual-inversion", trigger="<word>").write(
+        folder
+    )
 
 
 def publish_control(home: Path, name: str) -> None:

@@ -125,12 +125,12 @@ def test_an_endpoint_is_deployed_once_and_its_adapters_change_without_a_restart(
     calls = ServerCalls("mine", running_port(here), token_text)
     calls.json("POST", "/adapters", {"name": "left é/?", "src": str(adapter)})
     running.deploy(same)
-    assert set(running.known_adapters("mine")) == {"dog"}
+    assert set(running.contents("mine").adapters) == {"dog"}
 
     changed = deployed(running, adapters=("cat",), slots=running.deployment("mine").slots, lease=LEASE)
     assert process_of(here) == process
     assert changed.adapters == ("cat",)
-    assert set(running.known_adapters("mine")) == {"cat"}
+    assert set(running.contents("mine").adapters) == {"cat"}
     assert changed.lease.ttl_seconds == 3600
     assert len(list((here.endpoints / "mine" / "adapters").iterdir())) == 1  # the other's files are gone
 

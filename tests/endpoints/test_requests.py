@@ -153,7 +153,7 @@ def test_an_endpoint_that_is_full_is_asked_again_after_the_time_that_it_names() 
     waited: list[float] = []
     host: Any = Full(2, 3.0)
     assert invoke_patiently(host, "mine", b"x", JSON, waited.append).content == b"x"
-    assert waited == [3.0, 3.0]
+    assert waited == [3.0, 6.0]  # longer, when that was not enough
 
 
 def test_any_other_refusal_is_not_repeated() -> None:

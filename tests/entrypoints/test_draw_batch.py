@@ -17,8 +17,11 @@ import torch
 from drawn_adapters import sha256_of, write_adapters
 from PIL import Image, ImageChops
 
+from entrypoints.batches.publication import publish
+from entrypoints.batches.share import draw_share
+from entrypoints.batches.worker import Worker
 from entrypoints.draw import draw_order
-from entrypoints.draw_batch import Worker, draw_share, draw_together, publish, run
+from entrypoints.draw_batch import draw_together, run
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.stop import StopFlag, Stopped
 from orchestrator.contract.adapter import AdapterManifest

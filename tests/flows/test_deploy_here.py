@@ -40,7 +40,7 @@ REFUSED = [
     ((*ASKED, "-o", "out.jpg"), "is not a PNG file"),
     (("--grid", *ASKED), "--grid compares adapters"),
     (("--batch", "gone.jsonl"), "gone.jsonl cannot be read"),
-    (("--batch", "x.jsonl", *ASKED), "leave out the options"),
+    (("--batch", "x.jsonl", *ASKED), "--prompt goes with no file"),
 ]
 
 
@@ -138,7 +138,7 @@ def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
     with Image.open("grid.png") as image:
         assert image.width > 3 * CELL
 
-    lines = [{"prompt": PROMPT, "adapters": ["cat:0.5"], "seed": seed, "steps": 2} for seed in (1, 2, 1)]
+    lines = [{"prompt": PROMPT, "adapters": ["cat:0.5"], "seed": seed, "steps": 2} for seed in (1, 2, 3)]
     Path("prompts.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     batch = ("generate", "mine", "--batch", "prompts.jsonl", "-o", "batch")
     said(*batch)
@@ -148,7 +148,7 @@ def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
     assert json.loads(said(*batch, "--json"))["new"] == 1
     assert sorted(Path("batch").glob("*.png")) == images
     assert images[1].stat().st_mtime_ns == kept
-    assert len(json.loads(Path("batch/index.json").read_text())) == len(lines)
+    assert len(json.loads(Path("batch/index.json").read_text())["images"]) == len(images) == len(lines)
 
     assert "server process" in commanded("endpoints", "delete", "mine")
     assert list((home / "endpoints").iterdir()) == []

@@ -180,7 +180,7 @@ def test_a_batch_is_drawn_by_two_processes_and_has_the_images_that_drawing_alone
         {"prompt": PROMPT, "n": 2, "id": "without", "adapters": []},
     ]
     (here / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    words = ("draw-batch", "prompts.jsonl", "--adapter", "dog", "--seed", "4", "--steps", "3", "-o", "out")
+    words = ("generate", "--batch", "prompts.jsonl", "--adapter", "dog", "--seed", "4", "--steps", "3", "-o", "out")
     said = call(*words, "--instances", "2")
     assert said.returncode == 0, said.stderr
     assert "4 images" in said.stderr  # of both

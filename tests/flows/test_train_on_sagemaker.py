@@ -101,7 +101,7 @@ def test_two_jobs_at_once_train_on_sagemaker_and_come_back(
 def draw_a_batch(run: Run, folder: Path) -> None:
     """Draw with the adapter in the bucket there, and collect the images."""
     (folder / "lines.txt").write_text("a monster on a red background\na monster\n")
-    batch = ["draw-batch", str(folder / "lines.txt"), "--adapter", "mine", "--steps", "2", *ON_SAGEMAKER]
+    batch = ["generate", "--batch", str(folder / "lines.txt"), "--adapter", "mine", "--steps", "2", *ON_SAGEMAKER]
     drawn = run(*batch, "-o", str(folder / "drawn"))
     assert (drawn["status"], len(drawn["images"])) == ("Completed", 2), drawn
     assert {path.name for path in (folder / "drawn").iterdir()} == {"00001.png", "00002.png", "index.json"}

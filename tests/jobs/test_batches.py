@@ -48,7 +48,7 @@ def target(settings: Settings) -> ProcessTarget:
 def batch(make: Make, settings: Settings, claimed: str = "b''") -> Plan:
     request = make(f"CLAIMED = {claimed}\n{SCRIPT}", name="prompts-images-0000000000")
     output = settings.images / request["TrainingJobName"]
-    request["HyperParameters"] = {"recipe": '"draw-batch"', "images": "2"}
+    request["HyperParameters"] = {"recipe": '"generate"', "images": "2"}
     request["OutputDataConfig"] = {"S3OutputPath": output.as_uri()}
     request["ResourceConfig"] = {"InstanceCount": 3}
     return Plan(request=request)

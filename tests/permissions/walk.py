@@ -184,6 +184,22 @@ def adapters_pull(walk: Walk) -> None:
     assert (Path(folder) / "pytorch_lora_weights.safetensors").read_bytes() == b"weights"
 
 
+def batch_words(walk: Walk) -> list[str]:
+    file = walk.folder / "prompts.txt"
+    file.write_text(f"a picture for {walk.name}\n")
+    return ["generate", "--batch", str(file), "--target", "sagemaker", "--max-usd", "9"]
+
+
+def a_batch_is_drawn(walk: Walk) -> None:
+    shown = walk.run(*batch_words(walk))
+    assert shown["status"] == "Completed", shown["failure_reason"]
+
+
+def a_batch_is_collected(walk: Walk) -> None:
+    walk.run(*batch_words(walk), "-o", str(walk.folder / "images"))
+    assert (walk.folder / "images" / "00001.png").is_file()
+
+
 def jobs_remove(walk: Walk) -> None:
     walk.run("jobs", "remove", walk.job)
     walk.world.simulator.clock.advance(60)  # until then it is Deleting
@@ -229,6 +245,8 @@ STEPS: dict[str, Step] = {
     "adapters list": adapters_list,
     "adapters show": adapters_show,
     "adapters pull": adapters_pull,
+    "a batch is drawn": a_batch_is_drawn,
+    "a batch is collected": a_batch_is_collected,
     "a large upload that fails": large_upload_that_fails,
     "a large adapter that cannot be stored": large_adapter_that_fails,
     "jobs remove": jobs_remove,

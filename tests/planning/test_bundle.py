@@ -79,6 +79,7 @@ def test_an_edit_of_the_server_changes_no_training_job_and_the_other_way_round(c
         "entrypoints/train.py",
         "entrypoints/launch.py",
         "entrypoints/draw_batch.py",
+        "entrypoints/batches/share.py",
         "entrypoints/recipes/new.py",
     )
     assert changed(checkout, *training, "entrypoints/training/new.py") == {BundleKind.TRAINING}

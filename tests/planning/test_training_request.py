@@ -15,7 +15,7 @@ from sagemaker_simulator import complaint
 from orchestrator.aws.instances import instances
 from orchestrator.contract.environment import INPUTS_VARIABLE, PRICE_VARIABLE, START_PROGRAM
 from orchestrator.planning.placement import find_placement
-from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, training_job
+from orchestrator.planning.training_request import JobInputs, SageMakerContext, output_uri, training_job
 from orchestrator.requests import NO_PROFILER, Request, moved, own_tags, sent_members
 from orchestrator.resources import BUILTIN_MODEL, SAMPLE_IMAGES
 from orchestrator.settings import AwsSettings
@@ -59,7 +59,7 @@ def request(
         data={"training": f"s3://{account.bucket}/data/{'d' * 64}/"},
         base_model=f"s3://{account.bucket}/models/{'e' * 64}/" if brings_model else None,
         bundle=f"s3://{account.bucket}/code/{'c' * 64}/",
-        output=adapter_uri(account, spec, IDENTITY),
+        output=output_uri(account, spec, IDENTITY),
     )
     return training_job(
         spec, inputs, SageMakerContext(account=account, placement=find_placement(spec, account.region), owner=owner)

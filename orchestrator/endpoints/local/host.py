@@ -11,7 +11,7 @@ from orchestrator.contract.serving import LOCALHOST
 from orchestrator.endpoints.commands import deploy_command
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.finding import no_endpoint
-from orchestrator.endpoints.hosts import Answer, DeploymentPlan, EndpointDescription, EndpointStatus
+from orchestrator.endpoints.hosts import Answer, Contents, DeploymentPlan, EndpointDescription, EndpointStatus
 from orchestrator.endpoints.inputs import BaseModel, find_adapters, find_base
 from orchestrator.endpoints.leases import why_expired
 from orchestrator.endpoints.local.adapter_changes import change_adapters, changes_between, known_adapters
@@ -118,15 +118,13 @@ class LocalHost:
         """Return what was asked for when an endpoint was deployed or changed last."""
         return self._served(name).deployment
 
-    def known_adapters(self, name: str) -> Mapping[str, str]:
-        """Return the hash of the files of each adapter that an endpoint has, by its name."""
-        return known_adapters(self._calls(name))
-
-    def base_model(self, name: str) -> str:
-        """Return what tells the base model of an endpoint from others: the hash of its weights, or its name."""
+    def contents(self, name: str) -> Contents:
+        """Return what an endpoint draws with, as its server says."""
+        adapters = known_adapters(self._calls(name))
         served = self._served(name)
         asked = served.deployment
-        return served.base_sha256 or f"{asked.base_model} {asked.base_revision}"
+        base_model = served.base_sha256 or f"{asked.base_model}@{asked.base_revision}"
+        return Contents(base_model, adapters)
 
     def wait_until_in_service(self, name: str, seconds: float) -> EndpointDescription:
         """Wait until an endpoint is no longer started or replaced, `seconds` at most, and describe it."""

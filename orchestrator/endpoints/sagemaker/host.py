@@ -12,9 +12,10 @@ from orchestrator.adapters.registry import Report
 from orchestrator.aws.client import Aws
 from orchestrator.contract.command_line import command
 from orchestrator.endpoints.deployment import Deployment
-from orchestrator.endpoints.hosts import Answer, DeploymentPlan, EndpointDescription, EndpointStatus
+from orchestrator.endpoints.hosts import Answer, Contents, DeploymentPlan, EndpointDescription, EndpointStatus
 from orchestrator.endpoints.names import HostName, Mode
 from orchestrator.endpoints.sagemaker.blueprint import Blueprints
+from orchestrator.endpoints.sagemaker.contents import contents_of
 from orchestrator.endpoints.sagemaker.deploying import Deployer
 from orchestrator.endpoints.sagemaker.description import Describer, ForeignEndpointError, Found
 from orchestrator.endpoints.sagemaker.hosted import CONFIG, ENDPOINT, Hosted
@@ -160,6 +161,10 @@ class SageMakerHost:
     def deployment(self, name: str) -> Deployment:
         """Return what was asked for when an endpoint was deployed or changed last."""
         return self._describer.deployment(self._describer.require(name))
+
+    def contents(self, name: str) -> Contents:
+        """Return what an endpoint draws with, by its model and its components."""
+        return contents_of(self._describer.require(name), self._hosted, self._store)
 
     def invoke(
         self,

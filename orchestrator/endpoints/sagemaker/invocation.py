@@ -5,6 +5,7 @@ API_runtime_InvokeEndpointAsync.html
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -30,6 +31,10 @@ LARGEST_BYTES = 6_291_456
 """Of a request, by the service's own model."""
 _WAITING_SECONDS = 2400.0
 """Longest wait for an answer: an instance has to start first, if there is none."""
+_BUSY_CODES = (429, 503)
+_BUSY = re.compile(r"error \((429|503)\)")
+"""How the service says that a container answered with one of these."""
+_BUSY_SECONDS = 10.0
 _USES = ("adapters", "loras", "embeddings")
 """Fields of a body that name adapters."""
 
@@ -213,9 +218,15 @@ def _parsed(name: str, body: bytes) -> Any:
 def _refused(name: str, failure: bytes) -> EndpointError:
     """Return the error for a request that an asynchronous endpoint could not answer, by the object that says why."""
     text = failure.decode(errors="replace")
+    is_busy = _BUSY.search(text) is not None
     with suppress(KeyError, TypeError, ValueError):  # the server's own words
-        text = json.loads(text)["error"]["message"]
-    return EndpointError(
+        said = json.loads(text)["error"]
+        text = said["message"]
+        is_busy = said["code"] in _BUSY_CODES
+    error = EndpointError(
         f"The endpoint {name} could not answer: {text[:600]}",
         next_step=command("endpoints", "logs", name),
     )
+    if is_busy:
+        error.retry_after = _BUSY_SECONDS
+    return error

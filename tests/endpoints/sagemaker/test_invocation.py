@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
+from orchestrator.aws.errors import Failure, error_for
 from orchestrator.endpoints.names import Mode
 from orchestrator.endpoints.sagemaker.host import SageMakerHost
 from orchestrator.endpoints.sagemaker.names import adapter_prefix, base_component
@@ -134,20 +135,68 @@ def _when(host: SageMakerHost, service: Service, uri: str, content: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("original", "says"),
+    ("original", "says", "is_busy"),
     [
-        ("client error (422) from primary with message", "does not accept the request"),
-        ("client error (429) from primary with message", "too many images waiting"),
-        ("server error (503) from primary with message", "takes no requests now"),
-        ("server error (500) from primary with message", "the server failed"),
+        ("client error (422) from primary with message", "does not accept the request", False),
+        ("client error (429) from primary with message", "too many images waiting", True),
+        ("server error (503) from primary with message", "takes no requests now", True),
+        ("server error (500) from primary with message", "the server failed", False),
     ],
 )
 def test_what_a_server_refuses_is_told_in_its_own_words(
-    host: SageMakerHost, called: Callable[[Mode], Wire], original: str, says: str
+    host: SageMakerHost, called: Callable[[Mode], Wire], original: str, says: str, is_busy: bool
 ) -> None:
     wire = called(Mode.REALTIME)
     wire.answer("InvokeEndpoint", wire.refusal(424, "ModelError", f'Received {original} "steps are too many".'))
     with pytest.raises(EndpointError, match=f"{says}.*steps are too many") as caught:
         host.invoke("dogs", asked(), "image/png")
     assert caught.value.next_step
+    assert (caught.value.retry_after is not None) is is_busy
     assert wire.count("InvokeEndpoint") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "is_busy"),
+    [
+        ("ThrottlingException", "Rate exceeded", True),
+        ("ModelNotReadyException", "Model is not ready", True),
+        ("ValidationError", "Inference component has no capacity to process this request", True),
+        ("ValidationError", "Endpoint dogs not found", False),
+        ("AccessDeniedException", "no", False),
+    ],
+)
+def test_a_service_that_is_busy_says_that_the_same_request_may_be_sent_again(
+    code: str, says: str, is_busy: bool
+) -> None:
+    error = error_for(Failure((code, "400"), says, 400), "ask the endpoint dogs")
+    assert (error.retry_after is not None) is is_busy
+
+
+@pytest.mark.parametrize(("code", "is_busy"), [(429, True), (503, True), (422, False)])
+def test_a_server_that_was_full_when_an_asynchronous_request_came_is_asked_again(
+    host: SageMakerHost, service: Service, called: Callable[[Mode], Wire], code: int, is_busy: bool
+) -> None:
+    wire = called(Mode.ASYNC)
+    places = {"x-amzn-sagemaker-outputlocation": ANSWER, "x-amzn-sagemaker-failurelocation": FAILURE}
+    wire.answer("InvokeEndpointAsync", lambda _: response(202, b"{}", **places))
+    told = {"error": {"message": "no", "code": code}}
+    _when(host, service, FAILURE, json.dumps(told).encode())
+    with pytest.raises(EndpointError) as caught:
+        host.invoke("dogs", asked(), "image/png")
+    assert (caught.value.retry_after is not None) is is_busy
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_what_an_endpoint_draws_with_changes_with_the_content_of_an_adapter(
+    host: SageMakerHost, called: Callable[[Mode], Wire], publish: Callable[..., Any], mode: Mode
+) -> None:
+    called(mode)
+    first = host.contents("dogs")
+    assert set(first.adapters) == {"dog", "cat"}
+    publish("dog", b"other weights")
+    host.deploy(host.plan(deployment(mode, adapters=("dog", "cat"))))
+    host.wait_until_in_service("dogs", HOUR)
+    second = host.contents("dogs")
+    assert second.adapters["dog"] != first.adapters["dog"]
+    assert second.adapters["cat"] == first.adapters["cat"]
+    assert second.base_model == first.base_model

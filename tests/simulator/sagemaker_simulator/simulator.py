@@ -24,6 +24,7 @@ from .training.container import Image
 from .training.driver import JobDriver
 from .training.faults import Interruption, JobFault
 from .training.job import TrainingJob
+from .training.machine import Machine
 from .training.timeline import Timeline
 from .validation import LOADER, output_faults, validate
 from .waiting import Waiting
@@ -140,6 +141,11 @@ class SageMakerSimulator(Waiting):
             if name in jobs:
                 return jobs[name]
         raise KeyError(name)
+
+    def machines(self, name: str) -> list[Machine]:
+        """Return the machines that a job has now, in the order of its hosts: what lies on them, and containers."""
+        attempt = self.driver(self.job(name)).attempt
+        return [] if attempt is None else attempt.machines
 
     def interrupt(self, name: str, *, notice: bool = False) -> None:
         """Take a spot job's capacity back now, while its container runs."""

@@ -1,8 +1,7 @@
-"""One attempt of a job: a fresh /opt/ml, filled from S3, and a container in it."""
+"""One attempt of a job: its machines, which work beside one another."""
 
-import tempfile
+import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -10,146 +9,133 @@ from botocore.exceptions import ClientError
 from sagemaker_simulator import permissions
 from sagemaker_simulator.clock import Timer
 
-from .checkpoints import CheckpointSync
-from .container import Container
+from .container import Image
 from .faults import FailIn, Interruption, image_pull_failure
 from .job import TrainingJob
 from .layout import Layout
-from .log_stream import LogStream
-from .storage import Upload, described, download
+from .machine import JobFailedError, Machine
+from .storage import described
 
 if TYPE_CHECKING:
     from sagemaker_simulator.simulator import SageMakerSimulator
 
-
-class JobFailedError(Exception):
-    """The attempt ends here; the message is the FailureReason."""
+__all__ = ["Attempt", "JobFailedError"]
 
 
 class Attempt:
-    """What lies on the instances of a job, and is gone when they are."""
+    """The machines of a job, until they are given back."""
 
     def __init__(self, simulator: "SageMakerSimulator", job: TrainingJob) -> None:
         self.simulator = simulator
         self.job = job
-        # A short path: Python's own tools open sockets below TMPDIR, whose names have 107 characters at most.
-        self.layout = Layout(Path(tempfile.mkdtemp(prefix="", dir=simulator.folder)), job)
-        self.container: Container | None = None
+        image = simulator.image(job.request["AlgorithmSpecification"].get("TrainingImage", ""))
+        hosts = job.hosts
+        if image is None or not image.every_host:
+            hosts = hosts[:1]
+        self.machines = [Machine(simulator, job, host) for host in hosts]
         self.lost_to: Interruption | FailIn | None = None
-        """What took the machine, or will."""
+        """What took the machines, or will."""
         self.limits: list[Timer] = []
-        self._sync: CheckpointSync | None = None
-        self._kms_key = job.request["OutputDataConfig"].get("KmsKeyId") or None
+        self._codes: dict[str, int] = {}
+        """Exit codes of the machines that are done, in the order in which they were."""
+        self._lock = threading.Lock()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a container was started."""
+        return any(machine.container is not None for machine in self.machines)
+
+    @property
+    def layout(self) -> Layout:
+        """The tree of the machine that failed first, or else of the first machine."""
+        for machine in self.machines:
+            if machine.host == self._first_to_fail():
+                return machine.layout
+        return self.machines[0].layout
+
+    def _first_to_fail(self) -> str | None:
+        for host, code in self._codes.items():
+            if code != 0:
+                return host
+        return None
 
     def fill(self) -> None:
-        """Lay out /opt/ml and download channels and checkpoints."""
-        self.layout.make()
-        s3 = self.simulator.client_for(self.job, "s3")
-        try:
-            for channel in self.layout.channels():
-                folder = self.layout.channel_folder(channel["ChannelName"])
-                folder.mkdir()
-                download(s3, channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
-            self._restore_checkpoints()
-        except (ClientError, OSError, ValueError) as error:
-            words = described(error) if isinstance(error, ClientError) else str(error)
-            raise JobFailedError(f"ClientError: Data download failed:{words}") from error
-
-    def _restore_checkpoints(self) -> None:
-        config = self.job.request.get("CheckpointConfig")
-        if config is None:
-            return
-        s3 = self.simulator.client_for(self.job, "s3")
-        seed = self.simulator.seed + self.job.attempts
-        self._sync = CheckpointSync(s3, config["S3Uri"], self.layout.checkpoints, kms_key=self._kms_key, seed=seed)
-        self._sync.restore()
+        """Lay out /opt/ml of all machines and download channels and checkpoints."""
+        for machine in self.machines:
+            machine.fill()
 
     def run(
         self, on_line: Callable[[str], None], on_synced: Callable[[str], None], on_exit: Callable[[int], None]
     ) -> None:
-        """Start the container; the three are called on threads of their own."""
-        algorithm = self.job.request["AlgorithmSpecification"]
-        uri = algorithm.get("TrainingImage", "")
+        """Start the containers; the three are called on threads of their own, the last one once all have ended."""
+        uri = self.job.request["AlgorithmSpecification"].get("TrainingImage", "")
         image = self.simulator.image(uri)
         if image is None or permissions.missing_for_image(self.job.role, uri):
             raise JobFailedError(image_pull_failure().reason)
-        variables = {**image.environment, **self.simulator.role_variables(self.job)}
-        variables |= self.layout.variables(toolkit=image.toolkit)
-        variables[self.simulator.root_variable] = str(self.layout.root)
-        stream = LogStream(self.simulator.client_for(self.job, "logs"), self.job, self.simulator.clock.now)
+        for machine in self.machines:
+            self._run(machine, image, on_line, on_synced, on_exit)
 
-        def keep(line: str) -> None:
-            stream.write(line)
-            on_line(line)
+    def _run(
+        self,
+        machine: Machine,
+        image: Image,
+        on_line: Callable[[str], None],
+        on_synced: Callable[[str], None],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        def ended(code: int) -> None:
+            with self._lock:
+                self._codes[machine.host] = code
+                is_last = len(self._codes) == len(self.machines)
+                failed = self._first_to_fail()
+            if code != 0 and failed == machine.host:  # a job of which one container fails is over
+                for other in self.machines:
+                    other.kill()
+            if is_last:
+                on_exit(self._codes.get(failed or "", 0))
 
-        try:
-            self.container = Container(image.command(algorithm, self.layout), variables, self.layout.root)
-        except OSError as error:
-            raise JobFailedError(f"AlgorithmError: {error}, exit code: 127") from error
-        if self._sync is not None:
-            self._sync.start(on_synced, self.simulator.guarded)
-        self.container.watch(keep, lambda code: self._exited(code, on_exit), self.simulator.guarded)
-
-    def _exited(self, code: int, on_exit: Callable[[int], None]) -> None:
-        if self._sync is not None:
-            self._sync.finish()
-        on_exit(code)
+        machine.run(image, on_line, on_synced, ended)
 
     def check_checkpoints(self) -> None:
         """Raise what kept checkpoints from S3."""
-        if self._sync is not None and self._sync.failure is not None:
-            raise JobFailedError(f"ClientError: Checkpoint upload failed:{self._sync.failure}")
+        for machine in self.machines:
+            machine.check_checkpoints()
 
     def upload(self) -> None:
-        """Put the model and the output data where the job's output goes."""
-        if self._kms_key and (action := permissions.missing_for_output(self.job.role, self._kms_key)):
-            raise JobFailedError(f"ClientError: Artifact upload failed:AccessDenied ({action}): {self._kms_key}")
-        upload = Upload(self.simulator.client_for(self.job, "s3"), self.job.output, self._kms_key)
+        """Put the model and the output data of all machines where the job's output goes."""
+        kms_key = self.job.request["OutputDataConfig"].get("KmsKeyId") or None
+        if kms_key and (action := permissions.missing_for_output(self.job.role, kms_key)):
+            raise JobFailedError(f"ClientError: Artifact upload failed:AccessDenied ({action}): {kms_key}")
         try:
-            if self.job.is_compressed:
-                upload.archive(self.layout.model, "model.tar.gz")
-                upload.archive(self.layout.output_data, "output.tar.gz")
-            else:
-                upload.folder(self.layout.model, "model")
-                upload.folder(self.layout.output_data, "data")
-            self._upload_board()
+            for machine in self.machines:
+                machine.upload()
         except ClientError as error:
             raise JobFailedError(f"ClientError: Artifact upload failed:{described(error)}") from error
 
-    def _upload_board(self) -> None:
-        config = self.job.request.get("TensorBoardOutputConfig")
-        if config is None:
-            return
-        s3 = self.simulator.client_for(self.job, "s3")
-        place = f"{config['S3OutputPath'].rstrip('/')}/{self.job.name}"
-        Upload(s3, place, self._kms_key).folder(self.layout.board, "tensorboard-output")
-
     def terminate(self) -> None:
-        """Ask the container to end."""
-        if self.container is not None:
-            self.container.terminate()
+        """Ask the containers to end."""
+        for machine in self.machines:
+            machine.terminate()
 
     def kill(self) -> None:
-        """End the container; what it left is still copied."""
-        if self.container is not None:
-            self.container.kill()
+        """End the containers; what they left is still copied."""
+        for machine in self.machines:
+            machine.kill()
 
     def lose_machine(self) -> None:
-        """End the container, and copy nothing any more."""
-        if self._sync is not None:
-            self._sync.lose()
-        self.kill()
+        """End the containers, and copy nothing any more."""
+        for machine in self.machines:
+            machine.lose()
 
     def end(self) -> None:
         """Leave nothing behind."""
         for timer in self.limits:
             timer.cancel()
-        self.lose_machine()
-        self.layout.remove()
+        for machine in self.machines:
+            machine.end()
 
     def close(self) -> None:
         """Leave nothing behind, and wait until all threads know (not in an action, for which they may wait)."""
         self.end()
-        if self.container is not None:
-            self.container.join()
-        self.layout.remove()
+        for machine in self.machines:
+            machine.close()

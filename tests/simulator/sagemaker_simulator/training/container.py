@@ -34,6 +34,8 @@ class Image:
     """Variables that are baked in."""
     toolkit: bool = True
     """Whether the image has AWS's training toolkit, which sets the SM_* variables."""
+    every_host: bool = False
+    """Whether all hosts of a job run, and not the first alone; they have no addresses, and cannot find one another."""
 
     def command(self, algorithm: Mapping[str, list[str]], layout: Layout) -> list[str]:
         """Return the words of the process for a job's AlgorithmSpecification."""

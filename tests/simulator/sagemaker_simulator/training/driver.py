@@ -48,7 +48,7 @@ class JobDriver:
     @property
     def is_working(self) -> bool:
         """Whether a container runs."""
-        return self.attempt is not None and self.attempt.container is not None and not self._work_done
+        return self.attempt is not None and self.attempt.is_started and not self._work_done
 
     # The way to the container
 

@@ -86,6 +86,12 @@ class TrainingJob:
         return str(self.request["RoleArn"])
 
     @property
+    def hosts(self) -> list[str]:
+        """The names of its hosts."""
+        count = self.request["ResourceConfig"]["InstanceCount"]
+        return [f"algo-{number}" for number in range(1, count + 1)]
+
+    @property
     def is_final(self) -> bool:
         return self.status in FINAL
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from .job import TrainingJob
 
-_HOST = "algo-1"
 _GROUP = "homogeneousCluster"
 _ML_PATH = re.compile(r"(?<![^:=])/opt/ml(?=[/:]|$)")
 
@@ -26,9 +25,10 @@ def moved(text: str, root: Path) -> str:
 class Layout:
     """An /opt/ml whose root is a folder of this machine."""
 
-    def __init__(self, root: Path, job: TrainingJob) -> None:
+    def __init__(self, root: Path, job: TrainingJob, host: str) -> None:
         self.root = root
         self.job = job
+        self.host = host
         self.model = root / "model"
         self.output_data = root / "output" / "data"
         board = job.request.get("TensorBoardOutputConfig", {}).get("LocalPath", "/opt/ml/output/tensorboard")
@@ -77,7 +77,7 @@ class Layout:
             "TRAINING_JOB_ARN": self.job.arn,
             "AWS_REGION": self.job.region,
             "AWS_DEFAULT_REGION": self.job.region,
-            "CURRENT_HOST": _HOST,
+            "CURRENT_HOST": self.host,
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.root / "tmp"),
             "TMPDIR": str(self.root / "tmp"),
@@ -97,8 +97,8 @@ class Layout:
             "SM_INPUT_CONFIG_DIR": str(self.config),
             "SM_CHANNELS": json.dumps(sorted(names)),
             "SM_HPS": json.dumps(dict(hyperparameters)),
-            "SM_CURRENT_HOST": _HOST,
-            "SM_HOSTS": json.dumps([_HOST]),
+            "SM_CURRENT_HOST": self.host,
+            "SM_HOSTS": json.dumps(self.job.hosts),
             "SM_NETWORK_INTERFACE_NAME": "eth0",
             "SM_NUM_GPUS": "0",
             "SM_NUM_CPUS": str(os.cpu_count() or 1),
@@ -119,10 +119,9 @@ class Layout:
 
     def _resources(self) -> dict[str, Any]:
         instance_type = self.job.request["ResourceConfig"]["InstanceType"]
-        count = self.job.request["ResourceConfig"]["InstanceCount"]
-        hosts = [f"algo-{number}" for number in range(1, count + 1)]
+        hosts = self.job.hosts
         return {
-            "current_host": _HOST,
+            "current_host": self.host,
             "current_instance_type": instance_type,
             "current_group_name": _GROUP,
             "hosts": hosts,

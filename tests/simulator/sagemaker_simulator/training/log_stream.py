@@ -21,11 +21,11 @@ BEHIND = timedelta(days=13)  # and from more than fourteen days ago
 class LogStream:
     """One attempt's log stream."""
 
-    def __init__(self, logs: Any, job: TrainingJob, now: Callable[[], datetime]) -> None:
+    def __init__(self, logs: Any, job: TrainingJob, host: str, now: Callable[[], datetime]) -> None:
         self.logs = logs
         self.job = job
         self.now = now
-        self.name = f"{job.name}/algo-1-{int(now().timestamp())}"
+        self.name = f"{job.name}/{host}-{int(now().timestamp())}"
         definitions = job.request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self.metrics = [(one["Name"], re.compile(one["Regex"])) for one in definitions]
         self._is_there = self._create()

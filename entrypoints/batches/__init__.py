@@ -1,0 +1,1 @@
+"""Draw a batch of images, shared among the devices of all hosts of a job."""
