@@ -116,6 +116,7 @@ def body(model: Model, seed: int, adapter: str | None = None, **parameters: Any)
         "num_inference_steps": model.steps,
         "guidance_scale": model.guidance,
         "width": model.size,
+        "height": model.size,
         "seed": seed,
         **parameters,
     }
