@@ -38,6 +38,8 @@ class Trainings:
         self.materials = materials
         self.folder = folder
         self.figures: dict[tuple[str, str], list[Figures]] = {}
+        self.load = 0.0
+        """Of the machine, the highest that a training has begun with."""
 
     def task(self, case: Case, side: Side, purpose: str, seed: int = 0) -> Task:
         """Return a training in a folder of its own."""
@@ -51,6 +53,7 @@ class Trainings:
         for seed in range(rounds):
             for case in self.comparison.cases:
                 for side in self.sides_of(case):
+                    self.load = max(self.load, os.getloadavg()[0])
                     figures = train(side, self.task(case, side, "round", seed))
                     self.figures.setdefault((case.name, side.name), []).append(figures)
                     print(seed, case.name, side.name, figures, flush=True)
@@ -114,6 +117,7 @@ def compare(comparison: Comparison, options: argparse.Namespace, materials: Path
         rounds=options.rounds,
         images=options.images,
         figures=trainings.figures,
+        load=trainings.load,
         quality=trainings.judge(options.rounds, options.images),
         kills=trainings.kill(),
     )

@@ -37,6 +37,8 @@ class Measured(NamedTuple):
     """Images of each prompt, for quality."""
     figures: Mapping[tuple[str, str], Sequence[Figures]]
     """What trainings took, by case and side, one a round."""
+    load: float
+    """Of the machine, the highest that a training has begun with."""
     quality: Mapping[tuple[str, str, int], Mapping[str, str]]
     """What the results draw, by case, side and seed of the training."""
     kills: Mapping[tuple[str, str], Resumption]
@@ -56,6 +58,7 @@ def section(measured: Measured) -> str:
         figures_table(medians),
         "Theirs by ours, ratios of these medians:",
         ratios_table(measured.sides, medians),
+        paragraph(_LOAD.format(load=measured.load)),
         quality_text(measured),
         quality_table(measured.quality),
         paragraph(_KILLS.format(steps=counted(measured.comparison.pass_steps, "step"))),
@@ -162,6 +165,9 @@ figures of before and after. The watchdog of ours cannot be switched off and is 
 those of all processes of a command (ours are a client, a worker and the training), memory is that of the largest.
 Medians of {rounds} in turns, each with a seed of its own, by
 `python -m benchmarks.beside_diffusers --scripts FOLDER`."""
+_LOAD = """\
+The machine's load was {load:.1f} at most when a training began; each computes in one thread, on two cores. Where it is
+above 2, other work took from both, and CPU seconds tell more than seconds."""
 _OWN = {
     "dreambooth": """\
 {pictures} pictures, of {size} pixels or JPEGs of 3000x2000; rank {rank} on attention, which is all that the script

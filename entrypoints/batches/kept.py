@@ -30,18 +30,18 @@ def is_drawn(batch: Sequence[Sample], folder: Path) -> bool:
     """Whether all images of a batch are kept and whole: it is drawn as a whole, so that its images stay the same."""
     for sample in batch:
         path = kept_file(folder, sample)
-        if not _is_whole(path, sample.size):
+        if not _is_whole(path, (sample.width, sample.height)):
             return False
     return True
 
 
-def _is_whole(path: Path, size: int) -> bool:
-    """Whether a file is an image. A copy of the checkpoints may be cut off."""
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a file is an image of a width and height. A copy of the checkpoints may be cut off."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            if image.size != (size, size):
+            if image.size != shape:
                 return False
             image.load()
     except (OSError, ValueError, SyntaxError):  # Pillow raises a SyntaxError for a broken PNG

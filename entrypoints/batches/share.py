@@ -85,7 +85,8 @@ def _drawn(
     drawing = Drawing(
         steps=first.steps,
         guidance=first.guidance,
-        size=first.size,
+        size=first.width,
+        height=first.height,
         negative_prompt=first.negative_prompt,
     )
     requests = []

@@ -242,19 +242,20 @@ def _spec(
 
 def _settings(base: ChosenBase, samples: Sequence[Sample]) -> BatchDrawing:
     """Return the settings of the job: as many steps at the largest size as take the work of all images."""
-    size = 0
+    largest = 0
     guidance = 0.0
     work = 0
     for sample in samples:
-        size = max(size, sample.size)
+        largest = max(largest, sample.pixels)
         guidance = max(guidance, sample.guidance)
-        work += sample.steps * sample.size**2
-    steps = work / (size**2 * len(samples))
+        work += sample.steps * sample.pixels
+    steps = work / (largest * len(samples))
+    side = 8 * math.ceil(math.sqrt(largest) / 8)  # of a square of as many pixels
     return BatchDrawing(
         base_model=base.name,
         base_revision=base.revision,
         images=len(samples),
-        resolution=size,
+        resolution=side,
         inference_steps=math.ceil(steps),
         guidance_scale=guidance,
     )
@@ -263,19 +264,19 @@ def _settings(base: ChosenBase, samples: Sequence[Sample]) -> BatchDrawing:
 def batch_facts(asked: AskedBatch) -> list[tuple[str, str]]:
     """Return what a batch is going to draw."""
     prompts = set()
-    sizes = set()
+    shapes = set()
     steps = set()
     names = set()
     for sample in asked.samples:
         prompts.add(sample.prompt)
-        sizes.add(sample.size)
+        shapes.add(f"{sample.width}x{sample.height}")
         steps.add(sample.steps)
         for adapter in sample.adapters:
             names.add(adapter.name)
     images = counted(len(asked.samples), "image")
     facts = [
         ("drawn", f"{images} of {counted(len(prompts), 'prompt')}"),
-        ("images", f"{_span(sizes)} pixels, {_span(steps)} steps"),
+        ("images", f"{_listed(sorted(shapes))} pixels, {_span(steps)} steps"),
         ("adapters", _listed(sorted(names))),
         ("base model", asked.spec.recipe.base_model),
     ]

@@ -17,6 +17,8 @@ _OF_LINES = {
     "steps": "--steps",
     "guidance": "--guidance",
     "size": "--size",
+    "width": "--width",
+    "height": "--height",
     "scheduler": "--scheduler",
     "negative": "--negative",
 }

@@ -117,7 +117,7 @@ def batches_of(samples: Sequence[Sample], *, gpu: bool) -> list[Sequence[Sample]
     batches: list[Sequence[Sample]] = []
     for key in sorted(groups):
         group = groups[key]
-        count = images_at_once(group[0].size, gpu=gpu)
+        count = images_at_once(group[0].width, group[0].height, gpu=gpu)
         for start in range(0, len(group), count):
             batches.append(group[start : start + count])
     return batches
@@ -130,7 +130,7 @@ def _drawn_alike(sample: Sample) -> tuple[str, ...]:
         adapters += f"{adapter.sha256} {adapter.weight!r} "
     return (
         adapters,
-        f"{sample.size}",
+        f"{sample.width}x{sample.height}",
         f"{sample.steps}",
         f"{sample.guidance!r}",
         f"{sample.scheduler}",
@@ -160,4 +160,4 @@ def share_of(
 def _work(batch: Sequence[Sample]) -> int:
     """Return the work of a batch: pixels times steps."""
     first = batch[0]
-    return len(batch) * first.steps * first.size**2
+    return len(batch) * first.steps * first.pixels

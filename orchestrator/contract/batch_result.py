@@ -75,8 +75,10 @@ class Sample(_Part):
     """Denoising steps."""
     guidance: float
     """Scale of classifier-free guidance."""
-    size: int
-    """Side of the square image, pixels."""
+    width: int
+    """Of the image, pixels."""
+    height: int
+    """Of the image, pixels."""
     scheduler: SchedulerName | None = None
     """How steps are taken; None for the base model's own way."""
     adapters: tuple[SampleAdapter, ...] = ()
@@ -90,6 +92,11 @@ class Sample(_Part):
         adapters = [(adapter.sha256, adapter.weight) for adapter in unnamed.adapters]
         digits = image_id(base_model, values, adapters)
         return unnamed.model_copy(update={"id": digits, "name": name or digits})
+
+    @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.width * self.height
 
     @property
     def file(self) -> str:

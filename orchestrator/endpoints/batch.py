@@ -14,7 +14,7 @@ from orchestrator.endpoints.hosts import Contents, EndpointDescription, Host
 from orchestrator.endpoints.requests import Request, checked_png, invoke_patiently
 from orchestrator.errors import EndpointError, OrchestratorError, ServiceError, SpecError
 from orchestrator.planning.batch import unusable_adapters
-from orchestrator.specs.batch_line import AskedLine, CheckedLine, Claims, check_line
+from orchestrator.specs.batch_line import AskedLine, CheckedLine, Claims, check_line, with_left_out
 
 REQUESTS_AN_INSTANCE = 8
 """Requests at a time: a server draws them together."""
@@ -49,7 +49,7 @@ def images_of(
     claims = Claims()
     images = []
     for line, uses in asked:
-        checked, found = check_line(line, uses, {**chosen, **line.values})
+        checked, found = check_line(line, uses, with_left_out(line, chosen))
         problems += found
         is_known = all(use.name in contents.adapters for use in uses)
         if checked is None or not is_known:

@@ -17,7 +17,7 @@ from orchestrator.contract.words import NewWord, occurrences, with_word
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.texts import holds_secret, tokenizers_for
 from orchestrator.specs.batch_file import Line
-from orchestrator.specs.batch_line import AskedLine, Claims, check_line
+from orchestrator.specs.batch_line import AskedLine, Claims, check_line, with_left_out
 from orchestrator.specs.job import JobSpec
 from orchestrator.storage.tree import Tree, tree_of_files, tree_of_folder
 from orchestrator.terminal import printable
@@ -138,7 +138,7 @@ def batch_of(
         for use in uses:
             if use.name in adapters:
                 used.append(adapters[use.name])
-        settings = {**usual.of(used), **line.values}
+        settings = with_left_out(line, usual.of(used))
         checked, problems = check_line(line, uses, settings)
         batch.problems += problems
         is_known = len(used) == len(uses)
@@ -231,7 +231,8 @@ def _fields(
         "negative_prompt": asked.negative_prompt,
         "steps": asked.steps,
         "guidance": asked.guidance,
-        "size": asked.size,
+        "width": asked.shape.width,
+        "height": asked.shape.height,
         "scheduler": asked.scheduler,
         "adapters": adapters,
     }

@@ -25,6 +25,8 @@ FIELDS = (
     "steps",
     "guidance",
     "size",
+    "width",
+    "height",
     "scheduler",
 )
 """What a line may say, by the names of `contract/generation.py`."""

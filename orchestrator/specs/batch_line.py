@@ -13,7 +13,9 @@ from orchestrator.terminal import printable
 
 _NAMES = {"prompts": "prompt", "seeds": "seed"}
 """Fields of a generation that a line calls otherwise: it has one prompt."""
-_SETTINGS = ("negative_prompt", "steps", "guidance", "size", "scheduler")
+_SIDES = ("width", "height")
+_SHAPE = ("size", *_SIDES)
+_SETTINGS = ("negative_prompt", "steps", "guidance", *_SHAPE, "scheduler")
 _STAND_INS: Mapping[str, Any] = {"steps": 1, "guidance": 1, "size": 64}
 """In place of settings that an endpoint chooses, so that everything else is checked."""
 _MOST_LETTERS = 100
@@ -168,6 +170,15 @@ def check_chosen(chosen: Mapping[str, Any]) -> list[Problem]:
         of_all = problem.model_copy(update={"where": field})
         found.append(of_all)
     return found
+
+
+def with_left_out(line: Line, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a line, and `settings` for those that it leaves out; its shape is one of them."""
+    left = dict(settings)
+    if any(side in line.values for side in _SHAPE):
+        for side in _SIDES:
+            left.pop(side, None)
+    return {**left, **line.values}
 
 
 def check_line(

@@ -276,6 +276,7 @@ def measured(comparison: Comparison) -> Measured:
         asked_for="0.40.0.dev0",
         rounds=1,
         images=4,
+        load=3.21,
         figures={(shared.name, ours): [NUMBERS], (shared.name, theirs): [slower], (alone.name, ours): [NUMBERS]},
         quality={(shared.name, ours, 0): {"drift": "0.1"}, (shared.name, theirs, 0): {"drift": "0.2"}},
         kills={(shared.name, theirs): Resumption(EQUAL, 190, 125, NOT_KILLED)},
@@ -290,6 +291,7 @@ def test_the_section_has_time_quality_and_kills(comparison: Comparison) -> None:
     assert f"| {alone} | orchestrator | 10.0 | 12.0 | 4.0 | 500 |" in text
     assert f"| {shared} | 1.50 | 1.00 | 1.00 | 1.00 |" in text
     assert f"| {alone} | 1." not in text
+    assert "The machine's load was 3.2 at most" in text
     assert f"| {shared} | diffusers' script | 0 | 0.2 |" in text
     assert f"| {shared} | diffusers' script | equal | 190 | 65 | {NOT_KILLED} |" in text
     assert "{" not in text

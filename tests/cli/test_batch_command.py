@@ -131,26 +131,29 @@ def test_a_line_says_what_the_command_and_its_adapter_do_not(
     file = write(
         "# what is drawn",
         {"prompt": "A SKS monster", "n": 2},
-        {"prompt": PROMPT, "seeds": [8, 3], "steps": 4, "id": "two", "negative_prompt": None},
+        {"prompt": PROMPT, "seeds": [8, 3], "steps": 4, "height": 128, "id": "two", "negative_prompt": None},
         {"prompt": "a boat", "adapters": [{"name": "ink", "weight": 0.5}, "monster:0.25"], "size": 64},
         {"prompt": "a cat", "adapters": [], "scheduler": "euler", "guidance": 1},
     )
     found = samples(file, "--adapter", "monster:0.8", "--negative", "red")
-    told = [(one.name, one.prompt, one.seed, one.steps, one.guidance, one.size) for one in found]
+    told = [(one.name, one.prompt, one.seed, one.steps, one.guidance, one.width, one.height) for one in found]
     assert told == [
-        ("00002-1", "A sks monster", 0, 9, 3.0, 96),
-        ("00002-2", "A sks monster", 1, 9, 3.0, 96),
-        ("two-1", PROMPT, 8, 4, 3.0, 96),
-        ("two-2", PROMPT, 3, 4, 3.0, 96),
-        ("00004", "a boat", 0, 12, 2.0, 64),
-        ("00005", "a cat", 0, 12, 1.0, 64),
+        ("00002-1", "A sks monster", 0, 9, 3.0, 96, 96),
+        ("00002-2", "A sks monster", 1, 9, 3.0, 96, 96),
+        ("two-1", PROMPT, 8, 4, 3.0, 96, 128),
+        ("two-2", PROMPT, 3, 4, 3.0, 96, 128),
+        ("00004", "a boat", 0, 12, 2.0, 64, 64),
+        ("00005", "a cat", 0, 12, 1.0, 64, 64),
     ]
     used = [[(one.name, one.weight) for one in sample.adapters] for sample in found]
     assert used == [[("monster", 0.8)]] * 4 + [[("ink", 0.5), ("monster", 0.25)], []]
     assert {one.negative_prompt for one in found} == {"red"}
     assert found[-1].scheduler == "euler"
     (chosen,) = samples(write({"prompt": PROMPT}), "--adapter", "monster", "--steps", "2", "--size", "32")
-    assert (chosen.steps, chosen.size, chosen.guidance) == (2, 32, 3.0)
+    assert (chosen.steps, chosen.width, chosen.height, chosen.guidance) == (2, 32, 32, 3.0)
+    lines = write({"prompt": PROMPT}, {"prompt": PROMPT, "size": 32})
+    found = samples(lines, "--adapter", "monster", "--width", "64", "--height", "32")
+    assert [(one.width, one.height) for one in found] == [(64, 32), (32, 32)]
 
 
 @pytest.mark.usefixtures("monster")
@@ -361,7 +364,7 @@ def complete(run: Run, settings: Settings, write: Write) -> Complete:
         reference = BaseModelReference(id="builtin", fingerprint="f", family="sd")
         samples = []
         for prompt, called in (("a cat", "00001"), ("a dog", "dog")):
-            fields = {"prompt": prompt, "seed": 0, "steps": 12, "guidance": 4, "size": 64}
+            fields = {"prompt": prompt, "seed": 0, "steps": 12, "guidance": 4, "width": 64, "height": 64}
             samples.append(Sample.of("tiny", fields, called))
         for host in range(hosts):
             images = []

@@ -76,7 +76,14 @@ def samples(adapters: Path) -> BatchSamples:
     found: list[list[Sample]] = []
     for uses, count, fields in GROUPS:
         used = [SampleAdapter(name=name, sha256=sha256_of(adapters, name), weight=weight) for name, weight in uses]
-        common = {"prompt": "a photo of a dog", "steps": 2, "guidance": 3.0, "size": tiny.SIDE, "adapters": used}
+        common = {
+            "prompt": "a photo of a dog",
+            "steps": 2,
+            "guidance": 3.0,
+            "width": tiny.SIDE,
+            "height": tiny.SIDE,
+            "adapters": used,
+        }
         found.append([Sample.of("tiny", {**common, "seed": seed, **fields}) for seed in range(count)])
     mixed = [sample for row in itertools.zip_longest(*found) for sample in row if sample is not None]
     return BatchSamples(samples=tuple(mixed))
@@ -192,7 +199,7 @@ def test_each_image_is_the_one_that_drawing_its_batch_alone_draws(
                 negative_prompt=first.negative_prompt,
                 steps=first.steps,
                 guidance=first.guidance,
-                size=first.size,
+                size=first.width,
                 scheduler=first.scheduler,
                 adapters=tuple(AdapterUse(name=one.name, weight=one.weight) for one in first.adapters),
             ),
@@ -237,7 +244,7 @@ def test_any_number_of_workers_leaves_the_same_bytes(
 def slow(adapters: Path) -> BatchSamples:
     """Samples that take long enough to be interrupted, each a batch of its own."""
     dog = SampleAdapter(name="dog", sha256=sha256_of(adapters, "dog"))
-    common = {"prompt": "a dog", "seed": 0, "guidance": 3.0, "size": tiny.SIDE, "adapters": [dog]}
+    common = {"prompt": "a dog", "seed": 0, "guidance": 3.0, "width": tiny.SIDE, "height": tiny.SIDE, "adapters": [dog]}
     return BatchSamples(samples=tuple(Sample.of("tiny", {**common, "steps": 60 + number}) for number in range(6)))
 
 
@@ -353,7 +360,7 @@ def test_hosts_share_a_batch_without_a_disk_in_common(
 def test_what_cannot_be_drawn_is_said_before_the_first_image(
     samples: BatchSamples, lay_out: Job, tmp_path: Path
 ) -> None:
-    common = {"prompt": "a", "seed": 0, "guidance": 1, "size": tiny.SIDE}
+    common = {"prompt": "a", "seed": 0, "guidance": 1, "width": tiny.SIDE, "height": tiny.SIDE}
     last = Sample.of("tiny", {**common, "steps": 25})
     environment = lay_out(tmp_path / "job", BatchSamples(samples=(*samples.samples, last)))
     base = environment.root / "input" / "data" / "base_model"
