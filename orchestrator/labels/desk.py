@@ -1,4 +1,4 @@
-"""Where people label a round: what each is asked, what they have said, and where it is stored.
+"""Where people label: what each is asked, how far the round is, and how labels come to the exchange.
 
 Every label is first in a file of this machine. For an exchange in a folder that file lies in the exchange itself; for
 one in a bucket it is sent there, again and again until it has arrived, also by a later run.
@@ -7,60 +7,17 @@ one in a bucket it is sent there, again and again until it has arrived, also by 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.labels import LABELS_ENDING, LABELS_FOLDER, LONGEST_NAME, Label, round_folder
-from orchestrator.contract.settlement import (
-    ReadLabels,
-    Settlement,
-    read_labels,
-    settle_read,
-    standing_labels,
-)
+from orchestrator.contract.labels import Label, RoundManifest
+from orchestrator.contract.settlement import Settlement
 from orchestrator.errors import SpecError
 from orchestrator.labels.exchange import Exchange
-from orchestrator.labels.journal import Journal
+from orchestrator.labels.open_round import OpenRound, Said
 from orchestrator.labels.order import Item, choice_items, rating_items
 from orchestrator.labels.sending import Sender
-
-_TICK = timedelta(microseconds=1)
-
-
-class Said(BaseModel):
-    """A label as the page sends it: the time is the server's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    """Id of the label, which the page makes."""
-    by: str = Field(min_length=1, max_length=LONGEST_NAME)
-    """Who says it."""
-    round: int
-    """Number of the round that the page shows."""
-    sample: str | None = None
-    """Id of the sample that is rated."""
-    rating: int | None = None
-    """Its rating."""
-    chosen: str | None = None
-    """Id of the better one of two samples."""
-    rejected: str | None = None
-    """Id of the other one."""
-    withdrawn: bool = False
-    """Whether the person takes this back."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        """Require what a label requires."""
-        self.label(datetime.now(UTC))
-        return self
-
-    def label(self, at: datetime) -> Label:
-        """Return the label, said at a time."""
-        return Label.model_validate({**self.model_dump(exclude={"round"}), "at": at})
 
 
 class Standing(BaseModel):
@@ -107,7 +64,7 @@ class Work(BaseModel):
 
 
 class Desk:
-    """One round at a time, for any number of people."""
+    """The rounds that people label here; each goes on with the round that their page shows until it is done."""
 
     def __init__(
         self,
@@ -117,7 +74,7 @@ class Desk:
         number: int | None = None,
         pairs: bool = False,
     ) -> None:
-        """Open the round of a number, or else the newest one, which it then follows.
+        """Open the round of a number, or else the newest one, and then those that follow.
 
         `kept` is a folder of this machine for labels of an exchange that lies in a bucket.
         """
@@ -125,112 +82,77 @@ class Desk:
         self.pairs = pairs
         self._follows = number is None
         self._root = exchange.folder or kept
-        self._sender = Sender(exchange, kept) if exchange.folder is None else None
+        self._sender = None
+        if exchange.folder is None:
+            self._sender = Sender(exchange, kept)
         self._lock = threading.RLock()
-        self._journals: dict[str, Journal] = {}
-        self._number = -1
-        self._open(exchange.newest() if number is None else number)
+        self._rounds: dict[int, OpenRound] = {}
+        self._latest = self._opened(exchange.newest() if number is None else number)
 
-    def _open(self, number: int) -> None:
-        """Read a round."""
-        manifest = self.exchange.manifest(number)
-        closed = self.exchange.closed(number)
-        files = self.exchange.label_files(number)
-        for name, content in self._own_files(number):
-            files[name] = content
-        if number != self._number:
-            self._journals = {}
-        self._number = number
-        self.manifest = manifest
-        self._closed = closed
-        self._labels = dict(read_labels(files).labels)
+    @property
+    def manifest(self) -> RoundManifest:
+        """The round that whoever comes now is asked about."""
+        return self._latest.manifest
 
-    def _own_files(self, number: int) -> Iterator[tuple[str, bytes]]:
-        """Yield the label files of this machine: they may be newer than those in the bucket."""
-        folder = self._root / round_folder(number) / LABELS_FOLDER
-        for path in sorted(folder.glob(f"*{LABELS_ENDING}")):
-            yield path.name, path.read_bytes()
+    def _opened(self, number: int) -> OpenRound:
+        """Return a round, and read it if it was not opened before."""
+        opened = self._rounds.get(number)
+        if opened is None:
+            opened = OpenRound(self.exchange, self._root, number)
+            self._rounds[number] = opened
+        return opened
 
     def refresh(self) -> None:
         """Read what others have said meanwhile, and go on to a newer round if there is one."""
         with self._lock:
-            newest = self.exchange.newest() if self._follows else self.manifest.round
-            self._open(newest)
+            if self._follows:
+                self._latest = self._opened(self.exchange.newest())
+            self._latest.refresh()
 
     def work(self, by: str) -> Work:
         """Return what a person is asked."""
         with self._lock:
-            items = rating_items(self.manifest, by)
+            manifest = self._latest.manifest
+            items = rating_items(manifest, by)
             if self.pairs:
-                items = choice_items(self.manifest, by)
+                items = choice_items(manifest, by)
             prompts = {}
-            for sample in self.manifest.samples:
+            for sample in manifest.samples:
                 prompts[sample.id] = sample.prompt
-            said = standing_labels(self.manifest, self._labels.values(), by)
             return Work(
-                job=self.manifest.job,
-                round=self.manifest.round,
+                job=manifest.job,
+                round=manifest.round,
                 by=by,
                 pairs=self.pairs,
                 prompts=prompts,
                 items=items,
-                said=list(said.values()),
-                standing=self.standing(),
+                said=self._latest.said_by(by),
+                standing=self.standing(manifest.round),
             )
 
     def add(self, said: Said) -> Label:
         """Store what a person says; once it returns, it is on the disk. Idempotent by the label's id.
 
-        Raises SpecError for samples that the round does not have, and for another round.
+        Raises SpecError for a round that is not open here, for samples that it does not have, and for two of different
+        prompts.
         """
         with self._lock:
-            known = self._labels.get(said.id)
-            if known is not None:
-                return known
-            self._check(said)
-            label = said.label(self._now(said.by))
-            journal = self._journals.get(said.by)
-            if journal is None:
-                folder = self._root / round_folder(said.round) / LABELS_FOLDER
-                journal = self._journals[said.by] = Journal(folder, said.by)
-            journal.append(label)
-            self._labels[label.id] = label
+            label = self._open_round(said.round).add(said)
         if self._sender is not None:
             self._sender.wake()
         return label
 
-    def _check(self, said: Said) -> None:
-        """Require samples of this round; and of a choice, of the same prompt."""
-        again = "load the page again"
-        if said.round != self.manifest.round:
-            raise SpecError(f"Round {said.round} is over; the page shows round {self.manifest.round}.", next_step=again)
-        prompts = set()
-        for id_ in (said.sample, said.chosen, said.rejected):
-            if id_ is None:
-                continue
-            sample = self.manifest.sample(id_)
-            if sample is None:
-                raise SpecError(f"Round {said.round} has no sample {id_}.", next_step=again)
-            prompts.add(sample.prompt)
-        if len(prompts) > 1:
-            raise SpecError("These samples have different prompts: neither can be chosen.", next_step=again)
-
-    def _now(self, by: str) -> AwareDatetime:
-        """Return the time, later than all that a person has said before: a clock may have been set back."""
-        now = datetime.now(UTC)
-        for label in self._labels.values():
-            if label.by == by:
-                now = max(now, label.at + _TICK)
-        return now
-
-    def standing(self) -> Standing:
-        """Return how far the round is."""
+    def standing(self, number: int) -> Standing:
+        """Return how far a round is; raises SpecError for one that is not open here."""
         with self._lock:
-            settlement = self.settlement()
-            closed = self._closed is not None
-        unsent, trouble = 0, ""
+            opened = self._open_round(number)
+            settlement = opened.settlement()
+            closed = opened.closed is not None
+        unsent = 0
+        trouble = ""
         if self._sender is not None:
-            unsent, trouble = self._sender.unsent, self._sender.trouble
+            unsent = self._sender.unsent
+            trouble = self._sender.trouble
         return Standing(
             people=len(settlement.people),
             missing=len(settlement.missing),
@@ -241,17 +163,26 @@ class Desk:
             closed=closed,
         )
 
+    def _open_round(self, number: int) -> OpenRound:
+        opened = self._rounds.get(number)
+        if opened is None:
+            raise SpecError(f"Round {number} is not labelled here.", next_step="load the page again")
+        return opened
+
     def settlement(self) -> Settlement:
-        """Return what is known of the round, settled."""
+        """Return what is known of the latest round, settled."""
         with self._lock:
-            return settle_read(self.manifest, ReadLabels(self._labels, 0, ()), self._closed)
+            return self._latest.settlement()
 
     def picture(self, id_: str) -> bytes | None:
-        """Return the PNG of a sample of the round, verified; None when it has no such sample."""
+        """Return the PNG of a sample, verified; None when no open round has it."""
         with self._lock:
-            manifest = self.manifest
-        sample = manifest.sample(id_)
-        return None if sample is None else self.exchange.picture(manifest, sample)
+            rounds = list(self._rounds.values())
+        for opened in rounds:
+            found = opened.picture(id_)
+            if found is not None:
+                return found
+        return None
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -15,8 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator.contract.labels import LONGEST_NAME, Label
 from orchestrator.errors import MachineError, OrchestratorError
-from orchestrator.labels.desk import Desk, Said, Standing, Work
+from orchestrator.labels.desk import Desk, Standing, Work
 from orchestrator.labels.guard import HOST, TOKEN_PARAMETER, Guard
+from orchestrator.labels.open_round import Said
 
 _PAGE = Path(__file__).parent / "page"
 _GRACE_SECONDS = 2  # for answers under way when the server ends
@@ -115,9 +116,9 @@ def _add_labels(app: FastAPI, desk: Desk) -> None:
         return desk.work(by)
 
     @app.get("/api/standing")
-    def standing() -> Standing:
-        """Return how far the round is."""
-        return desk.standing()
+    def standing(number: Annotated[int, Query(alias="round")]) -> Standing:
+        """Return how far a round is."""
+        return desk.standing(number)
 
     @app.post("/api/labels")
     def add(said: Said) -> Label:

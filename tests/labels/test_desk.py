@@ -12,8 +12,9 @@ from orchestrator.aws.client import Aws
 from orchestrator.contract.labels import Label, round_folder
 from orchestrator.contract.rounds import close_round, settled
 from orchestrator.errors import JobError, MachineError, ServiceError, SpecError
-from orchestrator.labels.desk import Desk, Said
+from orchestrator.labels.desk import Desk
 from orchestrator.labels.exchange import Exchange, exchange_in
+from orchestrator.labels.open_round import Said
 from orchestrator.labels.order import choice_items, rating_items
 from orchestrator.storage import FolderStore
 from tests.labels.conftest import BUCKET, PREFIX, upload
@@ -83,7 +84,7 @@ def test_the_later_label_is_the_one_that_counts_though_the_clock_was_set_back(tm
     ("wrong", "match"),
     [
         ({"sample": "0" * 32}, "has no sample"),
-        ({"round": 7}, "is over"),
+        ({"round": 7}, "is not labelled here"),
     ],
 )
 def test_labels_of_another_round_are_refused(tmp_path: Path, wrong: dict[str, Any], match: str) -> None:
@@ -138,12 +139,27 @@ def test_all_people_compare_the_same_pairs_of_a_prompt_on_sides_of_their_own(tmp
     assert len(choice_items(exchange_in(tmp_path).manifest(1), "ada")) == 1
 
 
+def test_whoever_is_still_at_a_round_ends_it_while_others_are_at_the_next(tmp_path: Path) -> None:
+    before = made_round(tmp_path)
+    desk = desk_of(tmp_path)
+    of_ada = said(desk, 1)
+    following = made_round(tmp_path, number=1)
+    desk.refresh()  # ben has loaded the page
+    assert desk.work("ben").round == 1
+    desk.add(of_ada)
+    desk.add(said(desk, 2, by="ben"))
+    assert desk.picture(before.samples[1].id)
+    assert desk.standing(0).people == desk.standing(1).people == 1
+    assert [list(rating.by) for rating in settled(tmp_path, before).ratings.values()] == [["ada"]]
+    assert [list(rating.by) for rating in settled(tmp_path, following).ratings.values()] == [["ben"]]
+
+
 def test_labels_of_a_closed_round_are_kept_and_said_to_be_late(tmp_path: Path) -> None:
     manifest = made_round(tmp_path)
     close_round(tmp_path, settled(tmp_path, manifest))
     desk = desk_of(tmp_path)
     desk.add(said(desk, 1))
-    assert desk.standing().closed
+    assert desk.standing(0).closed
     assert [late.rating for late in settled(tmp_path, manifest).late] == [3]
 
 

@@ -20,8 +20,9 @@ from orchestrator.infra import account as infra
 from orchestrator.jobs.exchanges import exchange_of, finder
 from orchestrator.jobs.job import find
 from orchestrator.labels import queue as queue_module
-from orchestrator.labels.desk import Desk, Said
+from orchestrator.labels.desk import Desk
 from orchestrator.labels.exchange import Exchange
+from orchestrator.labels.open_round import Said
 from orchestrator.labels.queue import LabelQueue
 from orchestrator.requests import IDENTITY_TAG
 from orchestrator.settings import AwsSettings, Settings

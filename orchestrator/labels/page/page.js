@@ -261,7 +261,7 @@ async function look() {
   if (!work || pending || document.hidden) return;
   try {
     if (current === null && !skipped.size) await load();
-    else showStanding(await ask("/api/standing"));
+    else showStanding(await ask(`/api/standing?round=${work.round}`));
   } catch (error) {
     if (!pending) warn(error.refused ? error.message : "The server does not answer. Start the command again and open its new link.");
   }
