@@ -294,6 +294,11 @@ def permissions_page() -> str:
             "A test deploys, calls, scales and deletes endpoints of each mode, and insists that what is granted for",
             "them is what is asked for then.\n",
             *(_endpoint_section(grant) for grant in stated["endpoints"]),
+            "# Labels\n",
+            "With `infra up --labels`. A test labels a round of a job, and insists that what is granted is what is",
+            "asked for then. The job's role needs no right of its own: the bucket tells the topic of rounds that",
+            "wait.\n",
+            *(_endpoint_section(grant) for grant in stated["labels"]),
         ]
     )
 

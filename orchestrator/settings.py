@@ -48,6 +48,12 @@ class AwsSettings(BaseModel):
     """Policy to attach to whoever submits jobs."""
     deploy_policy_arn: str | None = None
     """Policy to attach to whoever deploys endpoints and asks them for images."""
+    label_policy_arn: str | None = None
+    """Policy to attach to whoever labels; None without `infra up --labels`."""
+    label_topic_arn: str | None = None
+    """Topic that is told of each round that waits for labels; None without `infra up --labels`."""
+    label_queue_url: str | None = None
+    """Queue to which other tools send labels; None without `infra up --labels`."""
     training_image: str
     """Container image of training jobs, with its tag or digest."""
     inference_image: str | None = None
@@ -122,6 +128,7 @@ class Settings(BaseModel):
             self.images,
             self.endpoints,
             self.sweeps,
+            self.labels,
             self.store,
         )
         for folder in folders:
@@ -165,6 +172,11 @@ class Settings(BaseModel):
     def sweeps(self) -> Path:
         """One folder per sweep: its contact sheet and the result of each job."""
         return self.home / "sweeps"
+
+    @property
+    def labels(self) -> Path:
+        """Labels that were given on this machine for jobs in the account, one folder per exchange; sent to it."""
+        return self.home / "labels"
 
     @property
     def store(self) -> Path:

@@ -26,6 +26,9 @@ HEAVY = {
     "transformers",
     "yaml",
     "pydantic",
+    "fastapi",
+    "jinja2",
+    "uvicorn",
 }
 BANNED_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}
 PINNED_PICKLE = ROOT / "entrypoints" / "evaluation" / "efficientnet.py"
@@ -54,7 +57,7 @@ def imported_by(*words: str) -> set[str]:
     "words",
     [
         *(("--help",), ("submit", "--help"), ("sweep", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")),
-        *(("infra", "up", "--help"), ("models", "mirror", "--help"), ("evaluate", "--help")),
+        *(("infra", "up", "--help"), ("models", "mirror", "--help"), ("evaluate", "--help"), ("label", "--help")),
         *(("deploy", "--help"), ("endpoints", "--help"), ("endpoints", "update", "--help"), ("generate", "--help")),
     ],
 )

@@ -11,6 +11,7 @@ from orchestrator.cli.evaluate import evaluate
 from orchestrator.cli.generate import generate
 from orchestrator.cli.infra import infra
 from orchestrator.cli.jobs import jobs
+from orchestrator.cli.label import label
 from orchestrator.cli.models import models
 from orchestrator.cli.recipes import recipes
 from orchestrator.cli.submit import submit
@@ -33,6 +34,7 @@ cli.add_command(evaluate)
 cli.add_command(deploy)
 cli.add_command(endpoints)
 cli.add_command(generate)
+cli.add_command(label)
 cli.add_command(jobs)
 cli.add_command(models)
 cli.add_command(recipes)

@@ -22,6 +22,8 @@ def infra() -> None:
     """Create, show and remove what jobs on SageMaker need in your AWS account."""
 
 
+_LABELS = {True: "make", False: "leave", None: None}
+"""Values of the template's parameter."""
 _PLATFORM = "linux/amd64"  # SageMaker's
 
 
@@ -71,6 +73,11 @@ def _stack_options(function: Any) -> Any:  # click's decorators take any functio
     metavar="DAYS",
     type=int,
     help="Days to keep logs [default: 90].",
+)
+@click.option(
+    "--labels/--no-labels",
+    default=None,
+    help="Whether people label images of jobs: a topic that says when, a queue, and a policy [default: no].",
 )
 @json_option
 def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) -> None:
@@ -236,6 +243,7 @@ def _parameters(given: dict[str, Any]) -> dict[str, str]:
         "Subnets": subnets or None,
         "SecurityGroups": groups or None,
         "LogDays": given["log_days"],
+        "Labels": _LABELS[given["labels"]],
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

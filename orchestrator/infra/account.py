@@ -34,6 +34,7 @@ PARAMETERS = {
     "LogGroup": "make",
     "LogDays": "90",
     "CheckpointDays": "30",
+    "Labels": "leave",
 }
 """The parameters of the template and their first values."""
 _WITHOUT_BUDGETS = frozenset(
@@ -95,6 +96,10 @@ IDLE_CHARGES = (
     IdleCharge(
         what="log lines",
         price="$0.50 a GB when written, $0.03 a GB and month",
+    ),
+    IdleCharge(
+        what="labels (with --labels)",
+        price="$0.40 for a million requests of the queue, $2 for 100,000 mails of the topic; the first ones are free",
     ),
     IdleCharge(
         what="jobs",

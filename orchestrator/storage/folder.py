@@ -95,6 +95,10 @@ class FolderStore:
             raise MachineError(f"{path} has more than the {MAX_TEXT_BYTES} bytes that are read.")
         return content
 
+    def put_bytes(self, name: str, content: bytes) -> None:
+        """Write bytes to the file `name`, which is complete or as it was."""
+        write_atomically(self._path(name), content)
+
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Write a value to the file `name`; with `new`, raises ConflictError when it exists with another value."""
         path = self._path(name)

@@ -81,7 +81,7 @@ class S3Store:
             raise MachineError(message, next_step="run the command again") from error
         complete = TreeManifest(files=tree.files)
         text = to_json(complete.model_dump())
-        _put_text(self._retrying, manifest, text, new=True)
+        _put_content(self._retrying, manifest, text.encode(), new=True)
         return self.uri(tree.name)
 
     def get_files(self, prefix: str, digests: Mapping[str, FileDigest], folder: Path) -> None:
@@ -113,10 +113,14 @@ class S3Store:
         """Return the bytes of a small object; raises MissingError, or AccountError when it is too large."""
         return self._bucket.get(name, max_bytes=MAX_TEXT_BYTES)
 
+    def put_bytes(self, name: str, content: bytes) -> None:
+        """Store bytes under a key, in place of what it has."""
+        _put_content(self._bucket, name, content, new=False)
+
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Store a value under a key; with `new`, raises ConflictError when the key has another value."""
         text = to_json(value)
-        _put_text(self._bucket, name, text, new=new)
+        _put_content(self._bucket, name, text.encode(), new=new)
 
     def get_json(self, name: str) -> Any:
         """Return the value under a key; raises MissingError, or AccountError when it is not JSON."""
@@ -143,14 +147,13 @@ class S3Store:
         return uri.removeprefix(root)
 
 
-def _put_text(
+def _put_content(
     bucket: Bucket,
     key: str,
-    text: str,
+    content: bytes,
     *,
     new: bool,
 ) -> None:
-    content = text.encode()
     digest = FileDigest(
         sha256=sha256(content).hexdigest(),
         size=len(content),

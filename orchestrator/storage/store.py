@@ -46,6 +46,10 @@ class Store(Protocol):
         """Return the bytes of a small file; raises MissingError, or another error when it cannot be read."""
         ...
 
+    def put_bytes(self, name: str, content: bytes) -> None:
+        """Store the bytes of a small file by name, in place of what has the name."""
+        ...
+
     def put_json(self, name: str, value: object, *, new: bool = False) -> None:
         """Store a value by name; with `new`, raises ConflictError when another value has the name."""
         ...

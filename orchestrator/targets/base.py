@@ -193,5 +193,9 @@ class Target(Protocol):
         """Return the URI of the page that the latest attempt of a job left when it ended; None without one."""
         ...
 
+    def checkpoints(self, name: str) -> str:
+        """Return the URI of the folder of a job's checkpoints, in which its exchange of labels is too."""
+        ...
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""

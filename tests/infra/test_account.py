@@ -13,6 +13,8 @@ from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 
 from orchestrator.aws.client import Aws
+from orchestrator.contract import checkpoints
+from orchestrator.contract.labels import EXCHANGE_FOLDER, ROUND_MANIFEST_FILE, round_folder
 from orchestrator.errors import AccountError, EndpointError, JobError, MissingError, SpecError
 from orchestrator.infra import account as infra
 from orchestrator.infra import emptying
@@ -448,3 +450,68 @@ def test_half_a_network_is_refused_before_anything_is_made(aws: Aws, settings: S
     result = run("up", "--subnet", "subnet-1")
     assert result.exit_code == 2
     assert buckets(aws) == []
+
+
+# moto makes neither the policies of topics and queues nor notifications of buckets
+UNMADE = pytest.mark.filterwarnings("ignore:Tried to parse")
+
+
+@UNMADE
+def test_labels_are_made_when_they_are_wanted_and_kept_when_nothing_is_said_of_them(
+    aws: Aws, settings: Settings
+) -> None:
+    account, _ = up(aws, settings)
+    assert account.label_queue_url is None
+    up(aws, settings, Labels="make")
+    account, _ = up(aws, settings, LogDays="30")
+    names = [topic["TopicArn"] for topic in aws.client("sns").list_topics()["Topics"]]
+    assert names == [account.label_topic_arn]
+    assert account.label_queue_url in aws.client("sqs").list_queues()["QueueUrls"]
+    assert account.label_policy_arn is not None
+
+
+def test_what_labels_need_is_encrypted_and_takes_no_plain_http(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    assert resources["LabelTopic"]["Properties"]["KmsMasterKeyId"] == "Key"
+    for name in ("LabelQueue", "LabelDeadLetters"):
+        assert resources[name]["Properties"]["SqsManagedSseEnabled"] is True
+    for name in ("LabelTopicPolicy", "LabelQueuePolicy"):
+        denied = [
+            one for one in resources[name]["Properties"]["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"
+        ]
+        assert [one["Condition"] for one in denied] == [{"Bool": {"aws:SecureTransport": "false"}}]
+
+
+def test_the_bucket_alone_tells_of_rounds_and_only_this_accounts(template: dict[str, Any]) -> None:
+    """S3 publishes in the name of its service: without both keys, any bucket of any account could have it do so."""
+    resources = template["Resources"]
+    allowed = [
+        one
+        for one in resources["LabelTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        if one["Effect"] == "Allow"
+    ]
+    key = resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
+    [of_key] = [one[1] for one in key if isinstance(one, list)]
+    assert [one["Action"] for one in allowed] == ["sns:Publish"]
+    for one in (*allowed, of_key):
+        assert one["Principal"] == {"Service": "s3.amazonaws.com"}
+        assert one["Condition"]["StringEquals"] == {"aws:SourceAccount": "AWS::AccountId"}
+        source = one["Condition"]["ArnLike"]["aws:SourceArn"]
+        assert source.partition("}")[2] == ":s3:::${AWS::StackName}-bucket-*"
+    assert of_key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+
+
+def test_a_round_is_told_of_when_its_manifest_is_there(template: dict[str, Any]) -> None:
+    condition, notification, _ = template["Resources"]["Bucket"]["Properties"]["NotificationConfiguration"]
+    assert condition == "HasLabels"
+    [told] = notification["TopicConfigurations"]
+    rules = {rule["Name"]: rule["Value"] for rule in told["Filter"]["S3Key"]["Rules"]}
+    manifest = f"checkpoints/0123/{EXCHANGE_FOLDER}/{round_folder(3)}/{ROUND_MANIFEST_FILE}"
+    checkpoint = f"checkpoints/0123/{checkpoints.folder_name(100)}/{checkpoints.MANIFEST_FILE}"
+    picture = f"checkpoints/0123/{EXCHANGE_FOLDER}/{round_folder(3)}/pictures/0.png"
+    told_of = [
+        name
+        for name in (manifest, checkpoint, picture)
+        if name.startswith(rules["prefix"]) and name.endswith(rules["suffix"])
+    ]
+    assert told_of == [manifest]

@@ -129,6 +129,12 @@ def test_a_value_comes_back_and_can_be_replaced(any_store: Store) -> None:
     assert any_store.get_json("registry/fox.json") == {**EXAMPLE, "rank": 8}
 
 
+def test_bytes_come_back_as_they_were_and_can_be_replaced(any_store: Store) -> None:
+    any_store.put_bytes("labels/ada.jsonl", b"\xff one")
+    any_store.put_bytes("labels/ada.jsonl", b"\xff one\ntwo")
+    assert any_store.get_bytes("labels/ada.jsonl") == b"\xff one\ntwo"
+
+
 def test_a_new_value_never_replaces_another_one(any_store: Store) -> None:
     any_store.put_json("registry/fox.json", EXAMPLE, new=True)
     any_store.put_json("registry/fox.json", EXAMPLE, new=True)  # idempotent

@@ -270,6 +270,10 @@ class LocalJobs:
         path = self._job(name).environment.report
         return path.as_uri() if path.is_file() else None
 
+    def checkpoints(self, name: str) -> str:
+        """Return the URI of the folder of a job's checkpoints."""
+        return self._job(name).environment.checkpoints.as_uri()
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""
         return self._job(name).checkpoint_step()

@@ -238,6 +238,11 @@ class SageMakerTarget:
         uri = f"{output}/{attempt}/output/data/{REPORT_FILE}"
         return uri if self.store.list_prefix(self.store.name(uri)) else None
 
+    def checkpoints(self, name: str) -> str:
+        """Return the URI of the prefix of a job's checkpoints."""
+        latest = self._jobs.latest(name)
+        return str(latest["CheckpointConfig"]["S3Uri"])
+
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none.
 

@@ -87,6 +87,9 @@ def _accesses(response: Any, asked: Any, resource: str) -> Iterator[Access]:
         alarms = [f"{here}:alarm:{name}" for name in _alarms(json.loads(asked._body))]
         for alarm in alarms or ["*"]:
             yield Access(action, alarm.replace(service, "cloudwatch"))
+    elif service == "sqs":
+        name = json.loads(asked._body)["QueueUrl"].rpartition("/")[2]
+        yield Access(asked._action, f"{here}:{name}")
     elif service == "cloudformation":
         name = response.querystring.get("StackName", ["*"])[0]
         yield Access(asked._action, name if name.startswith("arn:") else f"{here}:stack/{name}/*")

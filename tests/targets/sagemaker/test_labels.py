@@ -1,0 +1,48 @@
+"""A job on SageMaker that waits for people: it leaves a round and ends, and finds their labels when it starts again."""
+
+from pathlib import Path
+
+from sagemaker_simulator import SageMakerSimulator
+
+from orchestrator.jobs.exchanges import exchange_of
+from orchestrator.jobs.job import Job
+from orchestrator.labels.desk import Desk
+from orchestrator.labels.open_round import Said
+from orchestrator.targets.base import JobStatus
+from orchestrator.targets.sagemaker.target import SageMakerTarget
+from tests.labels.served import ROOT
+from tests.targets.sagemaker.requests import JOB, request
+
+ASKS_AND_TRAINS = f"""
+sys.path.insert(0, {str(ROOT)!r})
+from orchestrator.contract.rounds import DrawnSample, close_round, read_round, settled, write_round
+
+exchange = root / "checkpoints" / "exchange"
+manifest = read_round(exchange, 0)
+if manifest is None:
+    drawn = [DrawnSample(bytes([number]), "a fox", number, 0) for number in range(3)]
+    write_round(exchange, {JOB!r}, 0, drawn)
+    sys.exit(1)
+settlement = settled(exchange, manifest)
+close_round(exchange, settlement)
+rewards = [settlement.ratings[sample.id].mean for sample in manifest.samples]
+say("rewards", *rewards)
+"""
+
+
+def test_labels_reach_the_container_when_the_job_starts_again(
+    simulator: SageMakerSimulator, target: SageMakerTarget, tmp_path: Path
+) -> None:
+    target.create(request(ASKS_AND_TRAINS))
+    target.wait_for_end(JOB, seconds=60)
+    desk = Desk(exchange_of(Job(target, JOB)), tmp_path)
+    with desk.sending():
+        for number, sample in enumerate(desk.manifest.samples):
+            desk.add(Said(id=f"{number:032x}", by="ada", round=0, sample=sample.id, rating=number + 2))
+    target.resume(JOB)
+    target.wait_for_end(JOB, seconds=60)
+    assert target.describe(JOB).status is JobStatus.COMPLETED
+    log = "\n".join(target.log_lines(JOB, follow=False, latest_attempt=True))
+    assert "rewards 2.0 3.0 4.0" in log
+    late = Desk(exchange_of(Job(target, JOB)), tmp_path)
+    assert late.standing(0).closed
