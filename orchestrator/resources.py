@@ -20,4 +20,10 @@ TRAINING_IMAGE = _data_folder("containers") / "training"
 INSTANCES_TABLE = ASSETS / "instances.json"
 BUILTIN_MODEL = ASSETS / "base_model"
 SAMPLE_IMAGES = ASSETS / "sample"
+SAMPLE_PROMPTS = ASSETS / "prompts"
 SAMPLES = (SAMPLE_IMAGES, ASSETS / "style", ASSETS / "layouts")
+
+
+def sample_prompts(*, builtin: bool) -> Path:
+    """Return the file of prompts that suits the built-in model, or models of photos."""
+    return SAMPLE_PROMPTS / ("drawings.txt" if builtin else "photos.txt")

@@ -190,8 +190,9 @@ class Run:
 
     @cached_property
     def dataset_sha256(self) -> str:
-        """Hash of the training channel."""
-        folder = self.environment.channel(TRAINING_CHANNEL)
+        """Hash of what is learned from: training pictures, or prompts."""
+        channels = [*self.recipe.dataset.inputs.values(), TRAINING_CHANNEL]
+        folder = self.environment.channel(channels[0])
         if folder is None:
             return tree_sha256({})
         return tree_sha256(hash_files(folder))

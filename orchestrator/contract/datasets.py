@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import TRAINING_CHANNEL
+from orchestrator.contract.environment import PROMPTS_CHANNEL, TRAINING_CHANNEL
 
 CAPTIONS_FILE = "metadata.jsonl"
 """Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}.
@@ -19,6 +19,8 @@ MASK_ENDING = "-masklabel"
 """Ends the name, before the extension, of the mask of an image: `dog-masklabel.png` is that of `dog.jpg`."""
 IMAGES = "images"
 """The input that holds training pictures."""
+PROMPTS = "prompts"
+"""The input that is a file of prompts, or a folder of pairs of pictures."""
 
 
 class DatasetKind(BaseModel):
@@ -54,5 +56,7 @@ CONDITION_PAIRS = DatasetKind(
     has_conditions=True,
 )
 """Pictures with captions, each with a condition picture of its own or one that is computed from it."""
+PROMPTS_ALONE = DatasetKind(name="prompts", inputs={PROMPTS: PROMPTS_CHANNEL}, sample="prompts")
+"""Prompts without pictures: the model draws them itself."""
 NOTHING = DatasetKind(name="nothing", inputs={})
 """No files at all: the recipe's own prompts are all it needs."""

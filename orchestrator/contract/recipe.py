@@ -181,6 +181,11 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def prompts_held_out(self) -> int:
+        """How many of the prompts that it learns from it does not train on."""
+        return 0
+
+    @property
     def trains_text_weights(self) -> bool:
         """Whether it trains every weight of the text encoders."""
         return False

@@ -7,16 +7,18 @@ from typing import Any
 
 from orchestrator import datasets
 from orchestrator.contract.conditions import GIVEN
-from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES, SUBJECT_PHOTOS
+from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES, PROMPTS, SUBJECT_PHOTOS
 from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.mixins import Denoising
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.prompt_file import PROMPTS_FILE, written
 from orchestrator.contract.recipe import Recipe
 from orchestrator.datasets import Dataset
 from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec
+from orchestrator.specs.prompt_file import read_prompt_file
 from orchestrator.storage.tree import Tree, tree_of_folder
 from orchestrator.terminal import printable
 
@@ -33,6 +35,10 @@ class PreparedInputs:
     """What the inspection of the images found; None without images."""
     texts: Mapping[str, Any] = field(default_factory=dict)
     """What a person wrote that is neither a setting nor a caption, and goes to the bucket: prompts."""
+    prompts: tuple[str, ...] = ()
+    """Those that are trained on or held out, of a job that learns from prompts."""
+    left_out: tuple[Problem, ...] = ()
+    """Lines of their file that are left out."""
     error: OrchestratorError | None = None
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
 
@@ -41,7 +47,9 @@ class PreparedInputs:
         """What the inspection found that does not prevent training; also where something else does."""
         if self.error is not None:
             return self.error.warnings
-        return self.dataset.warnings if self.dataset is not None else ()
+        if self.dataset is not None:
+            return self.dataset.warnings
+        return self.left_out
 
     @property
     def sha256(self) -> str:
@@ -61,6 +69,8 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
 
     Each image is read and decoded once. The folder must exist until the trees of the plan are stored.
     """
+    if PROMPTS in spec.inputs:
+        return _prepare_prompts(spec, staging)
     images = spec.inputs.get(IMAGES)
     if images is None:
         return PreparedInputs()
@@ -82,6 +92,24 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def _prepare_prompts(spec: JobSpec, staging: Path) -> PreparedInputs:
+    """Check a file of prompts and write it as training reads it: without what was left out."""
+    try:
+        found = read_prompt_file(spec.inputs[PROMPTS], spec.recipe.prompts_held_out)
+    except OrchestratorError as error:
+        return PreparedInputs(error=error)
+    folder = staging / PROMPTS
+    folder.mkdir(parents=True)
+    (folder / PROMPTS_FILE).write_text(written(found.prompts), encoding="utf-8")
+    channel = spec.recipe.dataset.inputs[PROMPTS]
+    return PreparedInputs(
+        trees={channel: tree_of_folder("data", folder)},
+        texts={"prompts": found.prompts},
+        prompts=tuple(found.prompts),
+        left_out=tuple(found.warnings),
+    )
 
 
 def reads_masks(recipe: Recipe) -> bool:

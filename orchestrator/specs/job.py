@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from orchestrator.contract.datasets import PROMPTS
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.scorer import require_scorer
@@ -58,8 +59,17 @@ def _check_scorer(value: Path) -> Path:
     return folder
 
 
-InputFolder = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_folder)]
-"""The absolute path of an existing folder."""
+def _check_prompts(value: Path) -> Path:
+    path = expanded(value)
+    if not path.is_file():
+        shown = printable(str(path))
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{shown} {what}; name a file with one prompt a line")
+    return path
+
+
+InputPath = Annotated[Path, BeforeValidator(_check_not_empty)]
+"""Where an input lies; its name says whether that is a folder."""
 ScorerFolder = Annotated[Path, AfterValidator(_check_scorer)]
 """The absolute path of a folder that holds a CLIP."""
 
@@ -71,8 +81,8 @@ class JobSpec(BaseModel):
 
     recipe: SerializeAsAny[Recipe]
     """What to train, with all its settings."""
-    inputs: Mapping[str, InputFolder]
-    """Folder of each input of the recipe's kind of data set; that of the training images is "images"."""
+    inputs: Mapping[str, InputPath]
+    """Path of each input of the recipe's kind of data set: the folder "images", or the file "prompts"."""
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     scorer: ScorerFolder | None = None
@@ -95,6 +105,14 @@ class JobSpec(BaseModel):
             wanted = ", ".join(dataset.inputs) or "none"
             raise ValueError(f"are not those of the recipe ({dataset.name}): {wanted}")
         return value
+
+    @field_validator("inputs", mode="after")
+    @classmethod
+    def _check_paths(cls, value: Mapping[str, Path]) -> Mapping[str, Path]:
+        found = {}
+        for name, path in value.items():
+            found[name] = _check_prompts(path) if name == PROMPTS else _check_folder(path)
+        return found
 
     @field_validator("name")
     @classmethod

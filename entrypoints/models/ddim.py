@@ -1,0 +1,79 @@
+"""DDIM with noise (arXiv 2010.02502): every step draws from a Gaussian, so that it has a probability."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from entrypoints.models.ddpm import Ddpm
+
+
+class Transition(NamedTuple):
+    """The normal distribution from which a step draws the less noisy latents."""
+
+    mean: Tensor
+    """(samples, channels, height, width), float32."""
+    deviation: Tensor
+    """One number; 0 where the step adds no noise."""
+
+    def log_prob(self, latents: Tensor) -> Tensor:
+        """Return the log density of latents, the mean over their numbers, (samples,).
+
+        The mean and not the sum, as in the settings that DDPO is published with: `clip_range` then means the same at
+        every resolution.
+        """
+        error = (latents - self.mean) / self.deviation
+        log_density = -0.5 * error.square() - self.deviation.log() - 0.5 * math.log(2 * math.pi)
+        return log_density.mean(dim=(1, 2, 3))
+
+    def divergence(self, reference: "Transition") -> Tensor:
+        """Return the KL divergence from a transition of the same deviation, the mean over their numbers, (samples,)."""
+        difference = (self.mean - reference.mean) / self.deviation
+        return 0.5 * difference.square().mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class StochasticDdim:
+    """Steps from noise to an image, of which all but the last add noise."""
+
+    process: Ddpm
+    timesteps: tuple[int, ...]
+    """From much noise to little."""
+    eta: float
+    """Share of DDPM's noise: 1 adds all of it, 0 none (sec. 4.1)."""
+
+    @classmethod
+    def of_scheduler(cls, process: Ddpm, config: Mapping[str, Any], steps: int, eta: float) -> "StochasticDdim":
+        """Return the sampler that visits the timesteps of DDIM, spaced as a model's scheduler says."""
+        scheduler = DDIMScheduler.from_config(config)
+        scheduler.set_timesteps(steps)
+        timesteps = tuple(int(timestep) for timestep in scheduler.timesteps)
+        return cls(process, timesteps, eta)
+
+    def transition(self, number: int, noisy: Tensor, prediction: Tensor) -> Transition:
+        """Return what step `number`, from 0, draws from, given what the denoiser predicts (eq. 12 and 16).
+
+        In float32 whatever the denoiser computes in: the ratio of two probabilities is a difference of large numbers.
+        """
+        noisy = noisy.float()
+        prediction = prediction.float()
+        alpha_bar, alpha_bar_next = self._alpha_bars(number)
+        times = torch.full((len(noisy),), self.timesteps[number], device=noisy.device)
+        clean = self.process.clean(noisy, prediction, times)
+        noise = self.process.noise(noisy, prediction, times)
+        variance = self.eta**2 * (1 - alpha_bar_next) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_next)
+        direction = (1 - alpha_bar_next - variance).clamp(min=0).sqrt()
+        mean = alpha_bar_next.sqrt() * clean + direction * noise
+        return Transition(mean, variance.sqrt())
+
+    def _alpha_bars(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return `alpha_bar` before a step and after it; the last step ends without noise."""
+        alphas = self.process.alphas_cumprod
+        alpha_bar = alphas[self.timesteps[number]]
+        if number + 1 == len(self.timesteps):
+            return alpha_bar, torch.ones_like(alpha_bar)
+        return alpha_bar, alphas[self.timesteps[number + 1]]

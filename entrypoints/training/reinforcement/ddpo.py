@@ -1,0 +1,121 @@
+"""DDPO with importance sampling (arXiv 2305.13301): denoising as decisions, each of which has a probability."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from entrypoints.models.base import BaseModel, Conditions
+from entrypoints.models.ddim import StochasticDdim, Transition
+
+
+class Path(NamedTuple):
+    """How a batch of images was drawn."""
+
+    latents: Tensor
+    """From noise to the image, (steps + 1, samples, channels, height, width), float32: latents in half precision
+    would bias the ratio of probabilities."""
+    log_probs: Tensor
+    """Of each step that adds noise, (steps - 1, samples)."""
+
+
+class Policy(NamedTuple):
+    """What draws: a base model, a sampler, and the scale of classifier-free guidance."""
+
+    base: BaseModel
+    sampler: StochasticDdim
+    guidance: float
+
+    @torch.no_grad()
+    def conditions_of(self, prompts: Sequence[str]) -> Conditions:
+        """Return the conditions of prompts; with guidance, of no prompt as often before them."""
+        if self.guidance == 1:
+            return self.base.encode_prompts(prompts)
+        return self.base.encode_guided(prompts, None)
+
+    def transition(self, number: int, noisy: Tensor, conditions: Conditions) -> Transition:
+        """Return what step `number` of the sampler draws from."""
+        timestep = self.sampler.timesteps[number]
+        rows = noisy if self.guidance == 1 else torch.cat([noisy, noisy])
+        times = torch.full((len(rows),), timestep, device=noisy.device)
+        prediction = self.base.predict(rows, times, conditions)
+        if self.guidance != 1:
+            unguided, guided = prediction.chunk(2)
+            prediction = unguided + self.guidance * (guided - unguided)
+        return self.sampler.transition(number, noisy, prediction)
+
+
+@torch.no_grad()
+def draw_path(
+    policy: Policy,
+    conditions: Conditions,
+    noise: Callable[[], Tensor],
+    check_stop: Callable[[], None],
+) -> Path:
+    """Draw a batch, and remember how likely each step was; `noise` returns that of the batch's next step."""
+    noisy = noise()
+    latents = [noisy]
+    log_probs = []
+    last = len(policy.sampler.timesteps) - 1
+    for number in range(last + 1):
+        transition = policy.transition(number, noisy, conditions)
+        noisy = transition.mean
+        if number < last:
+            noisy = transition.mean + transition.deviation * noise()
+            log_probs.append(transition.log_prob(noisy))
+        latents.append(noisy)
+        check_stop()
+    return Path(torch.stack(latents), torch.stack(log_probs))
+
+
+class PolicyStep(NamedTuple):
+    """The loss of one step of the sampler, and what is followed beside it."""
+
+    loss: Tensor
+    """A scalar."""
+    ratio: Tensor
+    """Probability of the step over that when it was drawn, (samples,)."""
+    divergence: Tensor
+    """KL divergence from the base model, (samples,); zeros where it was not computed."""
+
+
+def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """Return the loss of importance sampling in a trust region, a scalar (sec. 4.3; arXiv 1707.06347, eq. 7).
+
+    ratio, advantages: (samples,).
+    """
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return torch.maximum(-advantages * ratio, -advantages * clipped).mean()
+
+
+def policy_step(
+    policy: Policy,
+    path: Path,
+    number: int,
+    conditions: Conditions,
+    advantages: Tensor,
+    clip_range: float,
+    reference: Transition | None = None,
+    kl_weight: float = 0.0,
+) -> PolicyStep:
+    """Return the loss of step `number` of the sampler for the images of a path.
+
+    The batch is the one that was drawn, at one step for all of its images. So the forward pass does the same sums, and
+    before the first update the ratio is 1 to the bit. `reference` is the transition of the base model.
+    """
+    transition = policy.transition(number, path.latents[number], conditions)
+    log_prob = transition.log_prob(path.latents[number + 1])
+    ratio = (log_prob - path.log_probs[number]).exp()
+    loss = clipped_loss(ratio, advantages, clip_range)
+    divergence = torch.zeros_like(ratio)
+    if reference is not None:
+        divergence = transition.divergence(reference)
+        loss = loss + kl_weight * divergence.mean()
+    return PolicyStep(loss, ratio.detach(), divergence.detach())
+
+
+def drawn_steps(steps: int, wanted: int, random: torch.Generator) -> Sequence[int]:
+    """Return `wanted` different steps of those that add noise, in a random order (`timestep fraction` of DDPO)."""
+    order: list[int] = torch.randperm(steps - 1, generator=random).tolist()
+    return order[:wanted]

@@ -1,0 +1,243 @@
+"""Reinforcement learning of a diffusion model from rewards: DDPO, DiffusionNFT, and Diffusion-DPO.
+
+A round draws images, scores them, and then takes a few optimizer steps that make better ones more likely.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from orchestrator.contract.datasets import PROMPTS_ALONE, DatasetKind
+from orchestrator.contract.families import Family
+from orchestrator.contract.footprint import KEPT_LORA, PASSES_FROZEN, Footprint, ModelSize
+from orchestrator.contract.mixins import LowRank, Optimised, Rewarded
+from orchestrator.contract.plurals import counted
+from orchestrator.contract.recipe import BUILTIN, MAX_STEPS
+
+DDPO = "ddpo"
+NFT = "nft"
+DPO = "dpo"
+_MOST = 4096
+"""Of prompts and images of a round, far more than anybody draws."""
+_OF_DDPO = ("eta", "clip_range", "reward_memory")
+_OF_NFT = ("nft_strength", "sampler_decay")
+_OF_DPO = ("dpo_beta",)
+_OF_ROUNDS = ("inner_epochs", "advantage_clip", "trained_steps")
+
+
+class Rlhf(LowRank, Rewarded, Optimised):
+    """Train an adapter with which the model draws what rewards, or people, prefer."""
+
+    summary: ClassVar[str] = "images that score higher: reinforcement learning from rewards or people (DDPO, NFT, DPO)"
+    dataset: ClassVar[DatasetKind] = PROMPTS_ALONE
+
+    algorithm: Literal["ddpo", "nft", "dpo"] = NFT
+    """How it learns. nft: from clean images, drawn by any sampler (DiffusionNFT, arXiv 2509.16117); ddpo: from every
+    step of the sampler (arXiv 2305.13301), slower; dpo: from stored pairs of pictures, without rewards
+    (arXiv 2311.12908)."""
+    rounds: int = Field(100, ge=1, le=MAX_STEPS)
+    """How often images are drawn and scored; with dpo, how often the whole set of pairs is not: see updates."""
+    prompts_per_round: int = Field(8, ge=1, le=_MOST)
+    """Prompts that a round draws, on each device."""
+    group_size: int = Field(8, ge=1, le=_MOST)
+    """Images of each of them, whose rewards are compared with one another."""
+    updates: int = Field(1, ge=1, le=_MOST)
+    """Optimizer steps of a round, each on its share of the images."""
+    inner_epochs: int = Field(1, ge=1, le=100)
+    """How often a round learns from the same images."""
+    sampler_steps: int = Field(25, ge=2, le=1000)
+    """Denoising steps of the images that it learns from."""
+    trained_steps: int | None = Field(None, ge=1, le=1000)
+    """Moments at which it learns from each image: with ddpo steps of the sampler, by default all that add noise; with
+    nft times at which noise is added, by default 1."""
+    eta: float = Field(1.0, gt=0, le=1)
+    """Noise that ddpo adds at each step, as a share of what DDPM adds (arXiv 2010.02502, eq. 16)."""
+    clip_range: float = Field(1e-4, gt=0, lt=1)
+    """ddpo: how far the probability of a step may move away from 1 in an update, as a ratio."""
+    advantage_clip: float = Field(5.0, gt=0, le=1000)
+    """Rewards that lie more standard deviations than this from the mean count as if they lay there."""
+    reward_memory: int = Field(16, ge=1, le=_MOST)
+    """ddpo: how many of the newest rewards of a prompt its mean and deviation are taken from; the round's as long as
+    there are fewer."""
+    nft_strength: float = Field(1.0, gt=0, le=10)
+    """nft: how far the two models that it learns with lie from the one that draws (beta)."""
+    sampler_decay: float = Field(0.5, ge=0, lt=1)
+    """nft: share of itself that the model that draws keeps at the end of a round, at most; rises by 0.001 a round."""
+    dpo_beta: float = Field(5000.0, gt=0)
+    """dpo: weight of staying near the base model in the preference (beta)."""
+    kl_weight: float = Field(0.0, ge=0, le=1e6)
+    """Weight of staying near the base model in the loss; 0 leaves it out, and rewards are then sooner overdone."""
+    held_out_prompts: int = Field(8, ge=0, le=16)
+    """The last so many prompts are never trained on: their images show, every validation_steps, what was learned."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return rates that suit the algorithm and the size of the base model."""
+        values = super().defaults(chosen, family)
+        algorithm = chosen.get("algorithm", NFT)
+        if chosen.get("base_model", BUILTIN) == BUILTIN:
+            values |= _BUILTIN_VALUES.get(str(algorithm), {})
+        else:
+            values |= _PHOTO_VALUES.get(str(algorithm), {})
+        return values
+
+    @classmethod
+    def all_defaults(cls, chosen: Mapping[str, Any], family: Family | None) -> dict[str, Any]:
+        """Return the defaults with the number of steps and of forward passes in one, which follow from the others."""
+        values = super().all_defaults(chosen, family)
+        found = {**values, **chosen}
+        for name, field in cls.model_fields.items():
+            if name not in found and not field.is_required():
+                found[name] = field.default
+        numbers = _numbers(found)
+        if numbers is not None:
+            values |= {"steps": steps_of(numbers), "gradient_accumulation": max(1, passes_of(numbers))}
+            values["validation_steps"] = max(1, numbers["updates"] * numbers["inner_epochs"] * numbers["rounds"] // 5)
+        return values
+
+    @field_validator("compile")
+    @classmethod
+    def _computes_the_same(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("images would be drawn by other code than they are learned from; leave it out")
+        return value
+
+    @field_validator("group_size")
+    @classmethod
+    def _can_be_compared(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("a single image of a prompt has no other to be better than; write at least 2")
+        return value
+
+    @field_validator("updates")
+    @classmethod
+    def _divides_the_round(cls, value: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch_size")
+        prompts = info.data.get("prompts_per_round")
+        images = info.data.get("group_size")
+        if batch is None or prompts is None or images is None or info.data.get("algorithm") == DPO:
+            return value
+        samples = prompts * images
+        if samples % (value * batch):
+            raise ValueError(
+                f"a round of {prompts} x {images} = {counted(samples, 'image')} cannot be divided among "
+                f"{counted(value, 'update')} in batches of {batch}; choose numbers that divide it"
+            )
+        return value
+
+    @field_validator("trained_steps")
+    @classmethod
+    def _are_there(cls, value: int | None, info: ValidationInfo) -> int | None:
+        steps = info.data.get("sampler_steps")
+        if value is None or steps is None or info.data.get("algorithm") != DDPO:
+            return value
+        if value > steps - 1:
+            raise ValueError(f"of {counted(steps, 'sampler step')} all but the last add noise; write at most {steps - 1}")
+        return value
+
+    @model_validator(mode="after")
+    def _steps_follow(self) -> Self:
+        numbers = _numbers(self.model_dump())
+        if numbers is None:
+            return self
+        steps = steps_of(numbers)
+        if self.steps != steps:
+            raise ValueError(
+                f"steps is rounds x updates x inner_epochs = {steps}, not {self.steps}; leave steps out, and set rounds"
+            )
+        passes = passes_of(numbers)
+        if self.gradient_accumulation != passes:
+            raise ValueError(
+                f"gradient_accumulation follows from the round and is {passes}, not {self.gradient_accumulation}; "
+                "leave it out"
+            )
+        return self
+
+    def footprint(self, size: ModelSize) -> Footprint:
+        """Return what it trains."""
+        trained = self.adapter_parameters(size)
+        rows = 1
+        if self.algorithm == DPO or (self.algorithm == DDPO and self.guidance_scale > 1):
+            rows = 2
+        passes = PASSES_FROZEN + (self.kl_weight > 0) + (self.algorithm != DDPO)
+        return Footprint(
+            trained=trained,
+            added=trained,
+            samples=rows * self.batch_size,
+            kept=KEPT_LORA,
+            passes=passes,
+            text=False,
+        )
+
+    @property
+    def prompts_held_out(self) -> int:
+        """The last ones of the file."""
+        return self.held_out_prompts
+
+    @property
+    def samples_per_round(self) -> int:
+        """Images of a round, on each device."""
+        return self.prompts_per_round * self.group_size
+
+    @property
+    def steps_per_round(self) -> int:
+        """Optimizer steps of a round."""
+        return self.updates * self.inner_epochs
+
+    @property
+    def moments(self) -> int:
+        """At how many moments it learns from each image."""
+        return moments_of({"algorithm": self.algorithm, **self.model_dump(include={"sampler_steps", "trained_steps"})})
+
+    def idle_settings(self) -> dict[str, str]:
+        """Return also the settings of the other algorithms."""
+        idle = super().idle_settings()
+        algorithm = self.algorithm
+        for owner, names in ((DDPO, _OF_DDPO), (NFT, _OF_NFT), (DPO, _OF_DPO)):
+            if algorithm != owner:
+                idle |= {name: f"it is for {owner}, and algorithm is {algorithm}" for name in names}
+        return idle
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings that the number of steps follows from; None unless all are numbers."""
+    names = ("rounds", "updates", "inner_epochs", "prompts_per_round", "group_size", "batch_size")
+    numbers: dict[str, Any] = {"algorithm": values.get("algorithm")}
+    for name in (*names, "sampler_steps"):
+        try:
+            numbers[name] = int(values[name])
+        except (KeyError, TypeError, ValueError):
+            return None
+        if numbers[name] < 1:
+            return None
+    numbers["trained_steps"] = None
+    if values.get("trained_steps") is not None:
+        try:
+            numbers["trained_steps"] = int(values["trained_steps"])
+        except (TypeError, ValueError):
+            return None
+    return numbers
+
+
+def steps_of(numbers: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of a run."""
+    return int(numbers["rounds"] * numbers["updates"] * numbers["inner_epochs"])
+
+
+def passes_of(numbers: Mapping[str, Any]) -> int:
+    """Return the forward passes of an optimizer step: its share of the images, each at some moments."""
+    samples = numbers["prompts_per_round"] * numbers["group_size"]
+    batches = samples // (numbers["updates"] * numbers["batch_size"])
+    return max(1, batches * moments_of(numbers))
+
+
+def moments_of(numbers: Mapping[str, Any]) -> int:
+    """Return at how many moments it learns from each image."""
+    if numbers["trained_steps"] is not None:
+        return int(numbers["trained_steps"])
+    return int(numbers["sampler_steps"]) - 1 if numbers["algorithm"] == DDPO else 1
+
+
+_BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {}
+_PHOTO_VALUES: Mapping[str, Mapping[str, Any]] = {}
