@@ -1,19 +1,16 @@
 """Several rewards as one: a weighted sum of what each says of an image."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import NamedTuple
 
 from PIL import Image
 
-from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
-from entrypoints.training.rewards.jpeg import JpegCompressibility, JpegIncompressibility
 from entrypoints.training.rewards.reward import Reward
-from entrypoints.training.run import Run
 from orchestrator.contract.events import Warned, emit
-from orchestrator.contract.rewards import JPEG_COMPRESSIBILITY, JPEG_INCOMPRESSIBILITY, RewardUse
+from orchestrator.contract.rewards import RewardUse
 
 
 class Scored(NamedTuple):
@@ -83,18 +80,21 @@ class Rewards:
 
     def _checked(self, use: RewardUse, found: object, images: int) -> list[float]:
         """Return scores as numbers, one for each image; raises ValueError for what is none."""
-        if not isinstance(found, Sequence) or isinstance(found, str | bytes):
-            raise ValueError(f"it returned a {type(found).__name__} instead of a list of numbers")  # noqa: TRY004
-        if len(found) != images:
-            raise ValueError(f"it returned {len(found)} scores for {images} images")
+        if not isinstance(found, list | tuple):
+            kind = type(found).__name__
+            raise ValueError(f"it returned a {kind} instead of a list of numbers")  # noqa: TRY004
+        count = len(found)
+        if count != images:
+            raise ValueError(f"it returned {count} scores for {images} images")
         scores = []
         for number, value in enumerate(found):
             if value is None and not use.required:
                 self._warn(use, "it gave no judgement of an image")
                 scores.append(0.0)
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise ValueError(f"its score of image {number} is {value!r}, which is no number")  # noqa: TRY004
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not is_number:
+                raise ValueError(f"its score of image {number} is {value!r}, which is no number")
             score = float(value)
             if not math.isfinite(score):
                 raise ValueError(f"its score of image {number} is {score}")
@@ -121,24 +121,3 @@ def _failed(use: RewardUse, error: Exception) -> TrainingError:
         f'The reward "{use.name}" failed: {reason}',
         'Mend it and submit again; or let the job go on without it: {"name": "' + use.name + '", "required": false}.',
     )
-
-
-def open_rewards(uses: Sequence[RewardUse], run: Run, base: BaseModel) -> Rewards:
-    """Make rewards ready to score; raises TrainingError("reward") for one that cannot be, required or not."""
-    opened = []
-    for use in uses:
-        opened.append(Opened(use, _open(use, run, base)))
-    return Rewards(opened)
-
-
-def _open(use: RewardUse, run: Run, base: BaseModel) -> Reward:  # noqa: ARG001 - rewards with weights need them
-    maker = _WITHOUT_WEIGHTS.get(use.name)
-    if maker is None:
-        raise TrainingError("reward", f'There is no reward "{use.name}".', "Name another reward and submit again.")
-    return maker()
-
-
-_WITHOUT_WEIGHTS: dict[str, Callable[[], Reward]] = {
-    JPEG_COMPRESSIBILITY.name: JpegCompressibility,
-    JPEG_INCOMPRESSIBILITY.name: JpegIncompressibility,
-}
