@@ -36,6 +36,8 @@ class DatasetKind(BaseModel):
     """Folder of the packaged assets that is trained on when a person names no images."""
     needs_captions: bool = False
     """Whether every picture needs a caption."""
+    has_preferences: bool = False
+    """Whether the pictures are pairs, of which PREFERENCES_FILE tells the better one."""
     has_conditions: bool = False
     """Whether a picture may have a condition picture in CONDITIONS_FOLDER."""
 
@@ -58,5 +60,7 @@ CONDITION_PAIRS = DatasetKind(
 """Pictures with captions, each with a condition picture of its own or one that is computed from it."""
 PROMPTS_ALONE = DatasetKind(name="prompts", inputs={PROMPTS: PROMPTS_CHANNEL}, sample="prompts")
 """Prompts without pictures: the model draws them itself."""
+PREFERENCE_PAIRS = DatasetKind(name="pairs of pictures", inputs={IMAGES: TRAINING_CHANNEL}, has_preferences=True)
+"""Pictures, and which of two is better."""
 NOTHING = DatasetKind(name="nothing", inputs={})
 """No files at all: the recipe's own prompts are all it needs."""

@@ -74,7 +74,7 @@ def _prompt_of(line: str) -> str:
         raise ValueError("begins like JSON and is none") from error
     prompt = value.get(_KEY)
     if not isinstance(prompt, str):
-        raise ValueError(f'has no text under "{_KEY}"')
+        raise ValueError(f'has no text under "{_KEY}"')  # noqa: TRY004 - of a person's file, not of a type
     return " ".join(prompt.split())
 
 

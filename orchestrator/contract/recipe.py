@@ -181,6 +181,11 @@ class Recipe(BaseModel):
         return False
 
     @property
+    def learns_from(self) -> DatasetKind:
+        """What it learns from with these settings."""
+        return self.dataset
+
+    @property
     def prompts_held_out(self) -> int:
         """How many of the prompts that it learns from it does not train on."""
         return 0

@@ -12,10 +12,12 @@ from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.mixins import Denoising
+from orchestrator.contract.preferences import PREFERENCES_FILE, parse_preferences
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.prompt_file import PROMPTS_FILE, written
 from orchestrator.contract.recipe import Recipe
 from orchestrator.datasets import Dataset
+from orchestrator.datasets.preparation import EXTENSIONS
 from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec
 from orchestrator.specs.prompt_file import read_prompt_file
@@ -84,14 +86,41 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
             resolution=recipe.resolution,
             with_conditions=recipe.reads_conditions,
             masked=reads_masks(recipe),
-            of_subject=recipe.dataset == SUBJECT_PHOTOS,
+            of_subject=recipe.learns_from == SUBJECT_PHOTOS,
         )
     except OrchestratorError as error:
         return PreparedInputs(error=error)
-    channel = recipe.dataset.inputs[IMAGES]
+    if recipe.learns_from.has_preferences:
+        try:
+            _write_preferences(images, dataset, staging / IMAGES)
+        except OrchestratorError as error:
+            return PreparedInputs(dataset=dataset, error=error)
+    channel = recipe.learns_from.inputs[IMAGES]
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def _write_preferences(folder: Path, dataset: Dataset, prepared: Path) -> None:
+    """Write the pairs of a folder by the names of the prepared pictures; raises DatasetError with all problems."""
+    shown = printable(str(folder / PREFERENCES_FILE))
+    next_step = "write one object a line into preferences.jsonl, then submit again"
+    numbered = sorted(path.name for path in prepared.iterdir() if path.suffix in EXTENSIONS.values())
+    names = {}
+    for image, name in zip(dataset.images, numbered, strict=True):
+        names[image.file.name] = name
+    try:
+        data = (folder / PREFERENCES_FILE).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{shown} cannot be read: {error.strerror}.", next_step=next_step) from error
+    found = parse_preferences(data, names)
+    if found.problems:
+        raise DatasetError(f"The pairs in {shown} cannot be used.", problems=found.problems, next_step=next_step)
+    lines = []
+    for pair in found.pairs:
+        renamed = pair.model_copy(update={"chosen": names[pair.chosen], "rejected": names[pair.rejected]})
+        lines.append(renamed.model_dump_json() + "\n")
+    (prepared / PREFERENCES_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def _prepare_prompts(spec: JobSpec, staging: Path) -> PreparedInputs:

@@ -18,6 +18,7 @@ from orchestrator.contract.environment import (
     START_PROGRAM,
     Environment,
 )
+from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
@@ -207,7 +208,9 @@ def _algorithm(local: Request, account: AwsSettings, recipe: Recipe) -> Request:
         "TrainingImage": account.training_image,
         **local,
         "ContainerEntrypoint": [START_PROGRAM, *local["ContainerEntrypoint"]],
-        "MetricDefinitions": metric_definitions(steered=recipe.dataset.has_conditions),
+        "MetricDefinitions": metric_definitions(
+            steered=recipe.dataset.has_conditions, rewarded=isinstance(recipe, Rewarded)
+        ),
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from orchestrator.contract.command_line import command
-from orchestrator.contract.datasets import IMAGES, PROMPTS
+from orchestrator.contract.datasets import IMAGES, PROMPTS, DatasetKind
 from orchestrator.contract.plurals import counted
+from orchestrator.contract.preferences import PREFERENCES_FILE
 from orchestrator.contract.problem import A_LIST, A_TEXT, MISSING, SHOULD_BE, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
@@ -74,10 +75,10 @@ def is_list(recipe: RecipeType, field: str) -> bool:
 def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError with every problem found.
 
-    `fields` are `recipe` (a name), `images`, `prompts` (a file), `name`, `prompt`, `base_model`, `scorer`, `settings` (the recipe's
-    fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which
-    replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
-    built-in sample subject and the prompt that belongs to it; without `prompts`, those of the package.
+    `fields` are `recipe` (a name), `images`, `prompts` (a file), `name`, `prompt`, `base_model`, `scorer`, `settings`
+    (the recipe's fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command
+    line, which replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the
+    job gets the built-in sample subject and the prompt that belongs to it; without `prompts`, those of the package.
     """
     given = {key: value for key, value in fields.items() if value is not None}
     job, overrides = _with_sections(given, overrides or {})
@@ -90,7 +91,8 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     if not_text:  # nothing else can be said of them: most checks raise at such characters
         raise _spec_error(recipe_type, not_text)
     recipe = _recipe(recipe_type, settings, problems)
-    inputs = _inputs(recipe_type, job, settings.get("base_model", BUILTIN), problems)
+    kind = recipe_type.dataset if recipe is None else recipe.learns_from
+    inputs = _inputs(recipe_type, kind, job, settings.get("base_model", BUILTIN), problems)
     if recipe is None:  # a placeholder, so that the job's other problems are found too
         recipe = recipe_type.model_construct()
     spec = _spec(recipe, inputs, job, problems)
@@ -345,6 +347,7 @@ def _is_text(recipe: RecipeType, field: str) -> bool:
 
 def _inputs(
     recipe: RecipeType,
+    kind: DatasetKind,
     job: Fields,
     base_model: object,
     problems: Problems,
@@ -352,16 +355,20 @@ def _inputs(
     """Return what the recipe learns from: the person's images or prompts, or else those of the package."""
     inputs: Fields = {}
     samples = {
-        IMAGES: ASSETS / recipe.dataset.sample,
+        IMAGES: ASSETS / kind.sample,
         PROMPTS: sample_prompts(builtin=base_model == BUILTIN),
     }
+    if kind.has_preferences and IMAGES not in job:
+        what = f"is missing: {recipe.recipe_name()} learns from pairs of your own here"
+        fix = f"--images DIR, a folder with pictures and {PREFERENCES_FILE}"
+        problems.append(Problem(where=IMAGES, what=what, fix=fix))
     for name, sample in samples.items():
-        if name in recipe.dataset.inputs:
+        if name in kind.inputs:
             inputs[name] = job.get(name, sample)
         elif name in job:
             problem = Problem(
                 where=name,
-                what=f"{recipe.recipe_name()} does not train on {name}",
+                what=f"{recipe.recipe_name()} learns from {kind.name} here, and not from {name}",
                 fix=f"leave --{name} out",
             )
             problems.append(problem)

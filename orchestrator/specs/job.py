@@ -100,7 +100,7 @@ class JobSpec(BaseModel):
         recipe = info.data.get("recipe")
         if recipe is None:
             return value
-        dataset = recipe.dataset
+        dataset = recipe.learns_from
         if value.keys() != dataset.inputs.keys():
             wanted = ", ".join(dataset.inputs) or "none"
             raise ValueError(f"are not those of the recipe ({dataset.name}): {wanted}")

@@ -30,6 +30,7 @@ from entrypoints.models.ddpm import Ddpm
 from entrypoints.runtime.stop import StopFlag
 from orchestrator.contract.datasets import PROMPTS
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.preferences import PREFERENCES_FILE
 from orchestrator.contract.prompt_file import PROMPTS_FILE
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.contract.recipes.controlnet import ControlNet
@@ -255,7 +256,13 @@ def rlhf(**fields: Any) -> Rlhf:
 def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
     """Lay out a job's folders as the service does."""
     environment = Environment(root=root)
-    if PROMPTS in recipe.dataset.inputs:
+    if recipe.learns_from.has_preferences:
+        folder = write_pictures(root / "input" / "data" / "training", captioned=True)
+        rows = []
+        for chosen, rejected, prompt in ((0, 1, "a dog"), (2, 1, "a toy"), (0, 2, "a red dog")):
+            rows.append(json.dumps({"chosen": f"{chosen}.png", "rejected": f"{rejected}.png", "prompt": prompt}))
+        (folder / PREFERENCES_FILE).write_text("\n".join(rows))
+    elif PROMPTS in recipe.learns_from.inputs:
         prompts = root / "input" / "data" / recipe.dataset.inputs[PROMPTS]
         prompts.mkdir(parents=True, exist_ok=True)
         (prompts / PROMPTS_FILE).write_text("\n".join(PROMPTS_TO_LEARN))
@@ -286,4 +293,6 @@ class StopAfter(io.StringIO):
 
 def ddpm(prediction_type: str = "v_prediction") -> Ddpm:
     """Return the noise of the tiny base model."""
-    return Ddpm.of_scheduler({"beta_schedule": "scaled_linear", "prediction_type": prediction_type}, torch.device("cpu"))
+    return Ddpm.of_scheduler(
+        {"beta_schedule": "scaled_linear", "prediction_type": prediction_type}, torch.device("cpu")
+    )

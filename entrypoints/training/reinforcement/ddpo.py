@@ -69,15 +69,12 @@ def draw_path(
     return Path(torch.stack(latents), torch.stack(log_probs))
 
 
-class PolicyStep(NamedTuple):
-    """The loss of one step of the sampler, and what is followed beside it."""
+class Repeated(NamedTuple):
+    """A step that was drawn, as the model would draw it now."""
 
-    loss: Tensor
-    """A scalar."""
+    transition: Transition
     ratio: Tensor
     """Probability of the step over that when it was drawn, (samples,)."""
-    divergence: Tensor
-    """KL divergence from the base model, (samples,); zeros where it was not computed."""
 
 
 def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
@@ -89,30 +86,16 @@ def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor
     return torch.maximum(-advantages * ratio, -advantages * clipped).mean()
 
 
-def policy_step(
-    policy: Policy,
-    path: Path,
-    number: int,
-    conditions: Conditions,
-    advantages: Tensor,
-    clip_range: float,
-    reference: Transition | None = None,
-    kl_weight: float = 0.0,
-) -> PolicyStep:
-    """Return the loss of step `number` of the sampler for the images of a path.
+def repeat_step(policy: Policy, path: Path, number: int, conditions: Conditions) -> Repeated:
+    """Return step `number` of a path with gradients.
 
     The batch is the one that was drawn, at one step for all of its images. So the forward pass does the same sums, and
-    before the first update the ratio is 1 to the bit. `reference` is the transition of the base model.
+    before the first update the ratio is 1 to the bit.
     """
     transition = policy.transition(number, path.latents[number], conditions)
     log_prob = transition.log_prob(path.latents[number + 1])
     ratio = (log_prob - path.log_probs[number]).exp()
-    loss = clipped_loss(ratio, advantages, clip_range)
-    divergence = torch.zeros_like(ratio)
-    if reference is not None:
-        divergence = transition.divergence(reference)
-        loss = loss + kl_weight * divergence.mean()
-    return PolicyStep(loss, ratio.detach(), divergence.detach())
+    return Repeated(transition, ratio)
 
 
 def drawn_steps(steps: int, wanted: int, random: torch.Generator) -> Sequence[int]:

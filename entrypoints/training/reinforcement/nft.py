@@ -4,6 +4,8 @@ A model v, of which v_old is a slow average that draws the images. Two models ar
 and is to predict the good images, v- leads the other way and is to predict the bad ones.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,20 @@ def optimality(advantages: Tensor, clip: float) -> Tensor:
     return (advantages / (2 * clip) + 0.5).clamp(0, 1)
 
 
+class Noised(NamedTuple):
+    """Images with noise."""
+
+    latents: Tensor
+    """x, without it, (samples, channels, height, width)."""
+    noisy: Tensor
+    """The same with noise."""
+    times: Tensor
+    """Of the noise, (samples,)."""
+
+
 def two_sided_loss(
     process: NoiseProcess,
-    latents: Tensor,
-    noisy: Tensor,
-    times: Tensor,
+    noised: Noised,
     prediction: Tensor,
     old_prediction: Tensor,
     good: Tensor,
@@ -35,9 +46,7 @@ def two_sided_loss(
 
     Args:
         process: The noise of the base model.
-        latents: x, the clean latents, (samples, channels, height, width).
-        noisy: The same with noise.
-        times: Of the noise, (samples,).
+        noised: What is predicted from.
         prediction: v.
         old_prediction: v_old, without gradient.
         good: r, (samples,).
@@ -47,8 +56,10 @@ def two_sided_loss(
     old_prediction = old_prediction.float()
     positive = (1 - strength) * old_prediction + strength * prediction
     negative = (1 + strength) * old_prediction - strength * prediction
-    of_positive = scaled_error(process.clean(noisy, positive, times), latents)
-    of_negative = scaled_error(process.clean(noisy, negative, times), latents)
+    clean_positive = process.clean(noised.noisy, positive, noised.times)
+    clean_negative = process.clean(noised.noisy, negative, noised.times)
+    of_positive = scaled_error(clean_positive, noised.latents)
+    of_negative = scaled_error(clean_negative, noised.latents)
     return (good * of_positive + (1 - good) * of_negative).mean()
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -24,7 +24,6 @@ from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import Drawing, DrawRequest, draw_latents
 from entrypoints.runtime.randomness import image_indices, keyed_seed
 from entrypoints.training.reinforcement import ddpo
-from entrypoints.training.rewards.rewards import Scored
 
 FOLDER = "rollouts"
 """Beside the checkpoints."""
@@ -48,7 +47,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The images of a batch, in the order in which they were asked for; tensors in float32 on the device."""
+    """The images of a batch, in the order in which they were asked for; tensors in float32."""
 
     latents: Tensor
     """Without noise, (samples, channels, height, width)."""
@@ -61,6 +60,13 @@ class Drawn:
             return {"latents": self.latents}
         return {"path": self.path.latents, "log_probs": self.path.log_probs}
 
+    def to(self, device: torch.device) -> "Drawn":
+        """Return them on a device."""
+        if self.path is None:
+            return Drawn(self.latents.to(device))
+        path = ddpo.Path(*(tensor.to(device) for tensor in self.path))
+        return Drawn(path.latents[-1], path)
+
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Drawn":
         """Return what `tensors` wrote; raises KeyError for other tensors."""
@@ -68,6 +74,17 @@ class Drawn:
             return cls(tensors["latents"])
         path = ddpo.Path(tensors["path"], tensors["log_probs"])
         return cls(path.latents[-1], path)
+
+
+class Scores(NamedTuple):
+    """What rewards say of the images of one rank."""
+
+    total: list[float]
+    """What is raised, for each image."""
+    trained: dict[str, list[float]]
+    """The rewards in it, by name."""
+    evaluated: dict[str, list[float]]
+    """Those that are not, and how much the images of a group differ."""
 
 
 class Sampler(Protocol):
@@ -150,11 +167,11 @@ class KeptRollouts:
         self.folder = self.root / key
         self.rank = rank
 
-    def read(self, batch: int, device: torch.device) -> Drawn | None:
-        """Return a batch; None when it is not there, or not whole: files are copied while they are written."""
+    def read(self, batch: int) -> Drawn | None:
+        """Return a batch in main memory; None when it is not there, or not whole: a copy may be cut off."""
         path = self._path(batch)
         try:
-            tensors = load_file(path, device=str(device))
+            tensors = load_file(path)
             return Drawn.of_tensors(tensors)
         except (OSError, SafetensorError, KeyError):
             return None
@@ -167,20 +184,19 @@ class KeptRollouts:
         save_weights(drawn.tensors(), draft)
         draft.replace(path)
 
-    def read_scores(self, images: int) -> Scored | None:
+    def read_scores(self, images: int) -> Scores | None:
         """Return the rewards of this rank's images; None when they were not scored yet."""
         try:
-            found = json.loads(self._scores.read_text(encoding="utf-8"))
-            scored = Scored(found["total"], found["each"])
-        except (OSError, ValueError, KeyError, TypeError):
+            scores = Scores(**json.loads(self._scores.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
             return None
-        return scored if len(scored.total) == images else None
+        return scores if len(scores.total) == images else None
 
-    def keep_scores(self, scored: Scored) -> None:
+    def keep_scores(self, scores: Scores) -> None:
         """Write rewards, whole or not at all: a judge need not be asked again."""
         self._scores.parent.mkdir(parents=True, exist_ok=True)
         draft = self._scores.with_name(f".{self._scores.name}")
-        draft.write_text(json.dumps(scored._asdict()), encoding="utf-8")
+        draft.write_text(json.dumps(scores._asdict()), encoding="utf-8")
         draft.replace(self._scores)
 
     @property

@@ -1,4 +1,4 @@
-"""Draws held-out prompts as training goes on, and scores them: what was learned beyond the prompts and seeds of training."""
+"""Draws held-out prompts as training goes on, and scores them: what was learned beyond the prompts of training."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.reinforcement.objective import Reinforcement, evaluating
-from entrypoints.training.rewards.rewards import open_rewards
 from entrypoints.training.run import Run
+from entrypoints.training.validation import draw_validation
 from orchestrator.contract.events import TRAINING_PHASE, Phase, Sample, emit
 from orchestrator.contract.recipes.rlhf import Rlhf
 from orchestrator.contract.samples import SampleImage
@@ -34,14 +34,14 @@ class RewardWatch:
         for prompt in prompts:
             for seed in run.evaluation_seeds:
                 self.requests.append(DrawRequest(prompt, seed))
-        self.rewards = open_rewards(recipe.all_rewards, run, base)
 
     def look(self, step: int) -> None:
-        """Draw the held-out prompts with the model as it is after `step`, and score them.
+        """Draw the held-out prompts, and the validation prompts, with the model as it is after `step`.
 
-        All ranks must call it: the first draws.
+        All ranks must call it: the first draws, and scores the former.
         """
         run = self.run
+        draw_validation(run, self.base, step)
         if not self.requests:
             return
         if run.ranks.is_first:
@@ -66,9 +66,12 @@ class RewardWatch:
         prompts = [request.prompt for request in self.requests]
         places = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
         groups = [places[prompt] for prompt in prompts]
-        scored = self.rewards.of(images, prompts, groups)
-        for name, scores in scored.each.items():
-            self.objective.followed[f"held_out_{name}"] = sum(scores) / len(scores)
+        found: dict[str, list[float]] = {}
+        for rewards in self.objective.rewards:
+            found |= rewards.of(images, prompts, groups).each
+        for name, scores in found.items():
+            label = name.replace("-", "_")
+            self.objective.log.held_out[f"held_out_{label}"] = sum(scores) / len(scores)
 
     def _save(self, step: int, images: Sequence[Image.Image]) -> None:
         """Write the images of the first seed with their index."""
@@ -78,7 +81,7 @@ class RewardWatch:
             if request.seed != first:
                 continue
             about = SampleImage(
-                file=f"step-{step:06d}-{number}.png",
+                file=f"held-out-{step:06d}-{number}.png",
                 source="after",
                 prompt=request.prompt,
                 text=request.prompt,

@@ -3,17 +3,19 @@
 A round draws images, scores them, and then takes a few optimizer steps that make better ones more likely.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.contract.datasets import PROMPTS_ALONE, DatasetKind
+from orchestrator.contract.datasets import PREFERENCE_PAIRS, PROMPTS_ALONE, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_LORA, PASSES_FROZEN, Footprint, ModelSize
 from orchestrator.contract.mixins import LowRank, Optimised, Rewarded
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import BUILTIN, MAX_STEPS
+from orchestrator.contract.rewards import RewardUse
 
 DDPO = "ddpo"
 NFT = "nft"
@@ -23,7 +25,17 @@ _MOST = 4096
 _OF_DDPO = ("eta", "clip_range", "reward_memory")
 _OF_NFT = ("nft_strength", "sampler_decay")
 _OF_DPO = ("dpo_beta",)
-_OF_ROUNDS = ("inner_epochs", "advantage_clip", "trained_steps")
+_OF_ROUNDS = (
+    "rounds",
+    "prompts_per_round",
+    "group_size",
+    "updates",
+    "inner_epochs",
+    "sampler_steps",
+    "trained_steps",
+    "advantage_clip",
+    "held_out_prompts",
+)
 
 
 class Rlhf(LowRank, Rewarded, Optimised):
@@ -32,12 +44,12 @@ class Rlhf(LowRank, Rewarded, Optimised):
     summary: ClassVar[str] = "images that score higher: reinforcement learning from rewards or people (DDPO, NFT, DPO)"
     dataset: ClassVar[DatasetKind] = PROMPTS_ALONE
 
-    algorithm: Literal["ddpo", "nft", "dpo"] = NFT
+    algorithm: Literal["ddpo", "nft", "dpo"] = "nft"
     """How it learns. nft: from clean images, drawn by any sampler (DiffusionNFT, arXiv 2509.16117); ddpo: from every
     step of the sampler (arXiv 2305.13301), slower; dpo: from stored pairs of pictures, without rewards
     (arXiv 2311.12908)."""
     rounds: int = Field(100, ge=1, le=MAX_STEPS)
-    """How often images are drawn and scored; with dpo, how often the whole set of pairs is not: see updates."""
+    """How often images are drawn, scored and learned from."""
     prompts_per_round: int = Field(8, ge=1, le=_MOST)
     """Prompts that a round draws, on each device."""
     group_size: int = Field(8, ge=1, le=_MOST)
@@ -87,6 +99,8 @@ class Rlhf(LowRank, Rewarded, Optimised):
         """Return the defaults with the number of steps and of forward passes in one, which follow from the others."""
         values = super().all_defaults(chosen, family)
         found = {**values, **chosen}
+        if found.get("algorithm") == DPO:
+            return values
         for name, field in cls.model_fields.items():
             if name not in found and not field.is_required():
                 found[name] = field.default
@@ -95,6 +109,21 @@ class Rlhf(LowRank, Rewarded, Optimised):
             values |= {"steps": steps_of(numbers), "gradient_accumulation": max(1, passes_of(numbers))}
             values["validation_steps"] = max(1, numbers["updates"] * numbers["inner_epochs"] * numbers["rounds"] // 5)
         return values
+
+    @field_validator("train_text_encoder")
+    @classmethod
+    def _trains_the_denoiser(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("prompts are encoded once for drawing and for learning; leave it out")
+        return value
+
+    @field_validator("rewards")
+    @classmethod
+    def _are_computed(cls, value: tuple[RewardUse, ...]) -> tuple[RewardUse, ...]:
+        for use in value:
+            if use.needs_people:
+                raise ValueError(f'"{use.name}" is given by people, whose labels rounds do not wait for yet')
+        return value
 
     @field_validator("compile")
     @classmethod
@@ -133,11 +162,15 @@ class Rlhf(LowRank, Rewarded, Optimised):
         if value is None or steps is None or info.data.get("algorithm") != DDPO:
             return value
         if value > steps - 1:
-            raise ValueError(f"of {counted(steps, 'sampler step')} all but the last add noise; write at most {steps - 1}")
+            raise ValueError(
+                f"of {counted(steps, 'sampler step')} all but the last add noise; write at most {steps - 1}"
+            )
         return value
 
     @model_validator(mode="after")
     def _steps_follow(self) -> Self:
+        if self.algorithm == DPO:
+            return self
         numbers = _numbers(self.model_dump())
         if numbers is None:
             return self
@@ -157,23 +190,59 @@ class Rlhf(LowRank, Rewarded, Optimised):
     def footprint(self, size: ModelSize) -> Footprint:
         """Return what it trains."""
         trained = self.adapter_parameters(size)
-        rows = 1
-        if self.algorithm == DPO or (self.algorithm == DDPO and self.guidance_scale > 1):
-            rows = 2
-        passes = PASSES_FROZEN + (self.kl_weight > 0) + (self.algorithm != DDPO)
+        rows = 2 if self.algorithm == DPO or self._guides_training else 1
         return Footprint(
             trained=trained,
             added=trained,
             samples=rows * self.batch_size,
             kept=KEPT_LORA,
-            passes=passes,
+            passes=self._passes,
             text=False,
         )
 
     @property
+    def _guides_training(self) -> bool:
+        """Whether what is learned from is computed with and without the prompt."""
+        return self.algorithm == DDPO and self.guidance_scale > 1
+
+    @property
+    def _passes(self) -> int:
+        """Operations of a forward pass with gradients, in plain ones: with those that draw, and those to compare with.
+
+        A round draws each image in so many passes, which are shared by all passes that learn from it.
+        """
+        passes = PASSES_FROZEN
+        if self.algorithm != DDPO:
+            passes += 1  # of the model that drew, or of the base model
+        if self.kl_weight and self.algorithm != DPO:
+            passes += 1
+        if self.algorithm == DPO:
+            return passes
+        to_draw = self.sampler_steps
+        if self.guidance_scale > 1 and not self._guides_training:
+            to_draw *= 2
+        return passes + math.ceil(to_draw / (self.moments * self.inner_epochs))
+
+    @property
+    def images_drawn(self) -> int:
+        """The held-out ones too, before the first step and at every validation."""
+        moments = 1 + self.steps // self.validation_steps
+        return super().images_drawn + moments * self.prompts_held_out * self.evaluation_seeds
+
+    @property
+    def draws_meanwhile(self) -> bool:
+        """Whether there are prompts to draw while it trains."""
+        return bool(self.prompts_held_out) or super().draws_meanwhile
+
+    @property
+    def learns_from(self) -> DatasetKind:
+        """Prompts, or with dpo pairs of pictures."""
+        return PREFERENCE_PAIRS if self.algorithm == DPO else self.dataset
+
+    @property
     def prompts_held_out(self) -> int:
-        """The last ones of the file."""
-        return self.held_out_prompts
+        """The last ones of the file; pairs are all trained on."""
+        return 0 if self.algorithm == DPO else self.held_out_prompts
 
     @property
     def samples_per_round(self) -> int:
@@ -196,7 +265,10 @@ class Rlhf(LowRank, Rewarded, Optimised):
         algorithm = self.algorithm
         for owner, names in ((DDPO, _OF_DDPO), (NFT, _OF_NFT), (DPO, _OF_DPO)):
             if algorithm != owner:
-                idle |= {name: f"it is for {owner}, and algorithm is {algorithm}" for name in names}
+                idle |= dict.fromkeys(names, f"it is for {owner}, and algorithm is {algorithm}")
+        if algorithm == DPO:
+            for name in (*_OF_ROUNDS, "rewards", "evaluation_rewards", "kl_weight"):
+                idle[name] = "dpo draws no rounds: it learns from stored pairs"
         return idle
 
 
@@ -228,15 +300,19 @@ def steps_of(numbers: Mapping[str, Any]) -> int:
 def passes_of(numbers: Mapping[str, Any]) -> int:
     """Return the forward passes of an optimizer step: its share of the images, each at some moments."""
     samples = numbers["prompts_per_round"] * numbers["group_size"]
-    batches = samples // (numbers["updates"] * numbers["batch_size"])
+    batches: int = samples // (numbers["updates"] * numbers["batch_size"])
     return max(1, batches * moments_of(numbers))
 
 
 def moments_of(numbers: Mapping[str, Any]) -> int:
     """Return at how many moments it learns from each image."""
-    if numbers["trained_steps"] is not None:
-        return int(numbers["trained_steps"])
-    return int(numbers["sampler_steps"]) - 1 if numbers["algorithm"] == DDPO else 1
+    trained: int | None = numbers["trained_steps"]
+    if trained is not None:
+        return trained
+    if numbers["algorithm"] != DDPO:
+        return 1
+    steps: int = numbers["sampler_steps"]
+    return steps - 1
 
 
 _BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {}

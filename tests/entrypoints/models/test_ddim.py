@@ -40,8 +40,12 @@ def test_each_step_is_that_of_diffusers(prediction_type: str, eta: float) -> Non
         expected = scheduler.step(prediction, timestep, noisy, eta=eta, variance_noise=noise).prev_sample
         transition = sampler.transition(number, noisy, prediction)
         found = transition.mean + transition.deviation * noise
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
-        noisy = expected
+        assert bool(found.isfinite().all())
+        if bool(expected.isfinite().all()):  # without signal, diffusers takes the root of a rounding error below 0
+            assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+        else:
+            assert number == 0
+        noisy = found
     assert float(transition.deviation) == 0
 
 

@@ -65,6 +65,7 @@ RECIPES = {
     "nft, cut off between rounds": tiny.rlhf(
         algorithm="nft", checkpoint_steps=1, keep_checkpoints=9, rounds=3, updates=2, kl_weight=0.1, trained_steps=2
     ),
+    "dpo": tiny.rlhf(algorithm="dpo", checkpoint_steps=2, keep_checkpoints=9, steps=4, batch_size=2),
     "masked, cut anew": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, masked_loss=True, random_crop=True),
 }
 
