@@ -11,6 +11,8 @@ from torch import Tensor
 
 from entrypoints.models.ddpm import Ddpm
 
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
 
 class Transition(NamedTuple):
     """The normal distribution from which a step draws the less noisy latents."""
@@ -27,7 +29,8 @@ class Transition(NamedTuple):
         every resolution.
         """
         error = (latents - self.mean) / self.deviation
-        log_density = -0.5 * error.square() - self.deviation.log() - 0.5 * math.log(2 * math.pi)
+        normalisation = self.deviation.log() + HALF_LOG_TWO_PI
+        log_density = -0.5 * error.square() - normalisation
         return log_density.mean(dim=(1, 2, 3))
 
     def divergence(self, reference: "Transition") -> Tensor:
@@ -62,18 +65,27 @@ class StochasticDdim:
         noisy = noisy.float()
         prediction = prediction.float()
         alpha_bar, alpha_bar_next = self._alpha_bars(number)
-        times = torch.full((len(noisy),), self.timesteps[number], device=noisy.device)
+        timestep = self.timesteps[number]
+        samples = len(noisy)
+        times = torch.full((samples,), timestep, device=noisy.device)
         clean = self.process.clean(noisy, prediction, times)
         noise = self.process.noise(noisy, prediction, times)
-        variance = self.eta**2 * (1 - alpha_bar_next) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_next)
-        direction = (1 - alpha_bar_next - variance).clamp(min=0).sqrt()
+        left = (1 - alpha_bar_next) / (1 - alpha_bar)
+        added = 1 - alpha_bar / alpha_bar_next
+        sigma = self.eta * (left * added).sqrt()
+        # Of what noise there is afterwards, the part that is not drawn anew; rounding may bring it below 0.
+        direction = 1 - alpha_bar_next - sigma.square()
+        direction = direction.clamp(min=0).sqrt()
         mean = alpha_bar_next.sqrt() * clean + direction * noise
-        return Transition(mean, variance.sqrt())
+        return Transition(mean, sigma)
 
     def _alpha_bars(self, number: int) -> tuple[Tensor, Tensor]:
         """Return `alpha_bar` before a step and after it; the last step ends without noise."""
         alphas = self.process.alphas_cumprod
-        alpha_bar = alphas[self.timesteps[number]]
-        if number + 1 == len(self.timesteps):
+        timestep = self.timesteps[number]
+        alpha_bar = alphas[timestep]
+        following = number + 1
+        if following == len(self.timesteps):
             return alpha_bar, torch.ones_like(alpha_bar)
-        return alpha_bar, alphas[self.timesteps[number + 1]]
+        next_timestep = self.timesteps[following]
+        return alpha_bar, alphas[next_timestep]

@@ -26,14 +26,15 @@ def remembered_advantages(
     """
     memory = memory.clone()
     for prompt, reward in zip(prompts.tolist(), rewards, strict=True):
-        memory[prompt] = torch.cat([memory[prompt, 1:], reward.view(1)])
-    of_round = (rewards.mean(), rewards.std(correction=0))
+        newest = memory[prompt, 1:]
+        memory[prompt] = torch.cat([newest, reward.view(1)])
     advantages = torch.zeros_like(rewards)
     for prompt in prompts.unique().tolist():
-        remembered = memory[prompt]
-        mean, deviation = of_round
-        if not remembered.isnan().any():
-            mean, deviation = remembered.mean(), remembered.std(correction=0)
+        compared = memory[prompt]
+        if compared.isnan().any():
+            compared = rewards
+        mean = compared.mean()
+        deviation = compared.std(correction=0)
         own = prompts == prompt
         advantages[own] = normalised(rewards[own] - mean, deviation)
     return advantages.clamp(-clip, clip), memory

@@ -37,6 +37,8 @@ from orchestrator.contract.recipes.rlhf import NFT, Rlhf
 SAMPLER = "sampler"
 """Begins the names of the weights that draw, in the state."""
 NO_ROUND = -1
+MAIN_MEMORY = torch.device("cpu")
+"""Where the images of a round wait: those of a large model would fill a GPU."""
 
 
 @dataclass
@@ -75,7 +77,8 @@ class Reinforcement:
         self.identity = str(run.identity(base).number)
         self.space = diversity_space(run.device)
         self.round = CurrentRound()
-        self.round.memory = torch.full((len(prompts), recipe.reward_memory), torch.nan, dtype=torch.float64)
+        places = (len(prompts), recipe.reward_memory)
+        self.round.memory = torch.full(places, torch.nan, dtype=torch.float64)
         self.log = RoundLog()
         self.figures = StepFigures()
         """Of the latest step."""
@@ -95,10 +98,12 @@ class Reinforcement:
                 self._take_up_round()
         # Batches stay as they were drawn: their order alone is random, and differs by rank.
         random = generator(recipe.seed, "order of batches", ranks.rank, number, epoch)
-        order = torch.randperm(len(self._drawn), generator=random).tolist()
-        each = len(order) // recipe.updates
+        batches = len(self._drawn)
+        order = torch.randperm(batches, generator=random).tolist()
+        each = batches // recipe.updates
+        first = update * each
         self.figures = StepFigures()
-        for index in order[update * each : (update + 1) * each]:
+        for index in order[first : first + each]:
             moments = generator(recipe.seed, "moments", ranks.rank, step, index)
             yield from self.algorithm.losses(self._batch(index), moments, self.figures)
 
@@ -137,7 +142,9 @@ class Reinforcement:
         """Get the images of the round in which a checkpoint was written: from their files, or drawn once more."""
         number = self.round.number
         weights = self.round.sampler_weights
-        self._drawn = self._draw(self._asked(number), self._kept(number, weights), weights)
+        asked = self._asked(number)
+        kept = self._kept(number, weights)
+        self._drawn = self._draw(asked, kept, weights)
         emit(Phase(name=TRAINING_PHASE, of=self.recipe.steps))
 
     def _sampler_weights(self, number: int) -> dict[str, Tensor]:
@@ -178,7 +185,8 @@ class Reinforcement:
             for number, batch in enumerate(batches_of(asked, self.recipe.batch_size)):
                 drawn = kept.read(number)
                 if drawn is None:
-                    drawn = self.algorithm.sampler(batch, run.check_stop_alone).to(torch.device("cpu"))
+                    on_device = self.algorithm.sampler(batch, run.check_stop_alone)
+                    drawn = on_device.to(MAIN_MEMORY)
                     kept.keep(number, drawn)
                 found.append(drawn)
                 done += len(batch)
@@ -226,6 +234,13 @@ class Reinforcement:
         own = torch.tensor(numbers, dtype=torch.float64, device=self.run.device)
         return self.run.ranks.gather(own).flatten().cpu()
 
+    def _all_gathered(self, scores: Mapping[str, Sequence[float]]) -> dict[str, Tensor]:
+        """Return the scores of all ranks, by the name of the reward."""
+        found = {}
+        for name, values in scores.items():
+            found[name] = self._gathered(values)
+        return found
+
     def _follow(self, number: int, asked: Sequence[Asked], scores: Scores) -> None:
         """Add a round to the log, with the images of all ranks together."""
         rewards = self._gathered(scores.total)
@@ -234,14 +249,12 @@ class Reinforcement:
         prompts = []
         for index in indices.tolist():
             prompts.append(self.prompts[int(index)])
-        trained = {name: self._gathered(values) for name, values in scores.trained.items()}
-        evaluated = {name: self._gathered(values) for name, values in scores.evaluated.items()}
         found = RoundScores(
             number=number,
             prompts=prompts,
             rewards=rewards,
-            trained=trained,
-            evaluated=evaluated,
+            trained=self._all_gathered(scores.trained),
+            evaluated=self._all_gathered(scores.evaluated),
             flat_groups=flat_share(rewards, groups),
         )
         self.log.add(found, self._step_figures())

@@ -52,6 +52,8 @@ class PreferenceObjective:
         self.encoder = PromptEncoder(base, frozen=True)
         self.figures = StepFigures()
         self.moments = encoded(base, images, recipe.resolution)
+        first = next(iter(self.moments.values()))
+        self.shape = first.shape[1:]
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
         """Yield this rank's loss for each forward pass of a step."""
@@ -76,17 +78,22 @@ class PreferenceObjective:
         recipe = self.recipe
         size = recipe.batch_size
         everyone = size * ranks.ranks
+        begin = ranks.rank * size
+        share = slice(begin, begin + size)
         passes_before = step * recipe.gradient_accumulation + number
-        indices = image_indices(recipe.seed, "pairs", passes_before * everyone, everyone, len(self.pairs))
+        first = passes_before * everyone
+        indices = image_indices(recipe.seed, "pairs", first, everyone, len(self.pairs))
+        pairs = []
+        for index in indices[share]:
+            pairs.append(self.pairs[index])
+        # Drawn for all ranks, so that a share's do not depend on how many there are.
         random = generator(recipe.seed, "pairs", 0, passes_before)
-        shape = next(iter(self.moments.values())).shape[1:]
-        posterior = torch.randn((2, everyone, *shape), generator=random)
-        noise = torch.randn((everyone, *shape), generator=random)
+        of_chosen = torch.randn((everyone, *self.shape), generator=random)
+        of_rejected = torch.randn((everyone, *self.shape), generator=random)
+        noise = torch.randn((everyone, *self.shape), generator=random)
         times = self.base.process.times(everyone, random)
-        share = slice(ranks.rank * size, (ranks.rank + 1) * size)
-        pairs = [self.pairs[index] for index in indices[share]]
-        chosen = self._latents([pair.chosen for pair in pairs], posterior[0, share])
-        rejected = self._latents([pair.rejected for pair in pairs], posterior[1, share])
+        chosen = self._latents([pair.chosen for pair in pairs], of_chosen[share])
+        rejected = self._latents([pair.rejected for pair in pairs], of_rejected[share])
         prompts = [pair.prompt for pair in pairs]
         own_noise = noise[share].to(chosen)
         own_times = times[share].to(chosen.device)
@@ -99,8 +106,10 @@ class PreferenceObjective:
 
     def _latents(self, names: Sequence[str], posterior: Tensor) -> Tensor:
         """Return latents of pictures, drawn from the autoencoder's distribution."""
-        moments = torch.stack([self.moments[name] for name in names])
-        mean, deviation = moments[:, 0], moments[:, 1]
+        found = [self.moments[name] for name in names]
+        moments = torch.stack(found)
+        mean = moments[:, 0]
+        deviation = moments[:, 1]
         latents = mean + deviation * posterior
         return latents.to(self.base.device)
 
@@ -124,7 +133,8 @@ def encoded(base: BaseModel, images: Sequence[CaptionedImage], size: int) -> dic
     found = {}
     for image in images:
         square = crop_square(read_image(image.path), size)
-        found[image.path.name] = base.encode_images([square])[0].cpu()
+        moments = base.encode_images([square])
+        found[image.path.name] = moments[0].cpu()
     return found
 
 

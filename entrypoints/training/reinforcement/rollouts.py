@@ -64,7 +64,9 @@ class Drawn:
         """Return them on a device."""
         if self.path is None:
             return Drawn(self.latents.to(device))
-        path = ddpo.Path(*(tensor.to(device) for tensor in self.path))
+        latents = self.path.latents.to(device)
+        log_probs = self.path.log_probs.to(device)
+        path = ddpo.Path(latents, log_probs)
         return Drawn(path.latents[-1], path)
 
     @classmethod
@@ -187,7 +189,9 @@ class KeptRollouts:
     def read_scores(self, images: int) -> Scores | None:
         """Return the rewards of this rank's images; None when they were not scored yet."""
         try:
-            scores = Scores(**json.loads(self._scores.read_text(encoding="utf-8")))
+            text = self._scores.read_text(encoding="utf-8")
+            values = json.loads(text)
+            scores = Scores(**values)
         except (OSError, ValueError, TypeError):
             return None
         return scores if len(scores.total) == images else None
@@ -225,13 +229,18 @@ def key_of(round_number: int, identity: str, weights: Mapping[str, Tensor]) -> s
     digest = hashlib.sha256(f"{identity}:{round_number}".encode())
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+        weight = weights[name].detach().cpu()
+        digest.update(weight.contiguous().numpy().tobytes())
     return digest.hexdigest()[:KEY_CHARACTERS]
 
 
 def batches_of(asked: Sequence[Asked], size: int) -> list[Sequence[Asked]]:
     """Return images in batches of a size that divides them."""
-    return [asked[start : start + size] for start in range(0, len(asked), size)]
+    batches = []
+    for start in range(0, len(asked), size):
+        end = start + size
+        batches.append(asked[start:end])
+    return batches
 
 
 def decoded(base: BaseModel, latents: Tensor) -> list[Image.Image]:

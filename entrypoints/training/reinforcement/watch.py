@@ -1,6 +1,7 @@
 """Draws held-out prompts as training goes on, and scores them: what was learned beyond the prompts of training."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from PIL import Image
 
@@ -30,10 +31,11 @@ class RewardWatch:
         self.base = base
         self.recipe = recipe
         self.objective = objective
-        self.requests = []
+        self.requests: list[DrawRequest] = []
         for prompt in prompts:
             for seed in run.evaluation_seeds:
-                self.requests.append(DrawRequest(prompt, seed))
+                request = DrawRequest(prompt, seed)
+                self.requests.append(request)
 
     def look(self, step: int) -> None:
         """Draw the held-out prompts, and the validation prompts, with the model as it is after `step`.
@@ -64,14 +66,14 @@ class RewardWatch:
 
     def _score(self, images: Sequence[Image.Image]) -> None:
         prompts = [request.prompt for request in self.requests]
-        places = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
-        groups = [places[prompt] for prompt in prompts]
-        found: dict[str, list[float]] = {}
+        seeds = len(self.run.evaluation_seeds)
+        groups = [number // seeds for number in range(len(prompts))]
+        log = self.objective.log
         for rewards in self.objective.rewards:
-            found |= rewards.of(images, prompts, groups).each
-        for name, scores in found.items():
-            label = name.replace("-", "_")
-            self.objective.log.held_out[f"held_out_{label}"] = sum(scores) / len(scores)
+            scored = rewards.of(images, prompts, groups)
+            for name, scores in scored.each.items():
+                label = name.replace("-", "_")
+                log.held_out[f"held_out_{label}"] = fmean(scores)
 
     def _save(self, step: int, images: Sequence[Image.Image]) -> None:
         """Write the images of the first seed with their index."""

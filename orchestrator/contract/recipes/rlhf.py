@@ -5,7 +5,7 @@ A round draws images, scores them, and then takes a few optimizer steps that mak
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +20,18 @@ from orchestrator.contract.rewards import RewardUse
 DDPO = "ddpo"
 NFT = "nft"
 DPO = "dpo"
+_OF_PLAN = (
+    "rounds",
+    "updates",
+    "inner_epochs",
+    "prompts_per_round",
+    "group_size",
+    "batch_size",
+    "sampler_steps",
+)
+"""Settings that a `RoundPlan` is made of."""
+_LOOKS = 5
+"""How often held-out prompts are drawn, beside before the first step."""
 _MOST = 4096
 """Of prompts and images of a round, far more than anybody draws."""
 _OF_DDPO = ("eta", "clip_range", "reward_memory")
@@ -36,6 +48,83 @@ _OF_ROUNDS = (
     "advantage_clip",
     "held_out_prompts",
 )
+
+
+class RoundPlan(NamedTuple):
+    """What the steps of a run, and the forward passes of a step, follow from."""
+
+    rounds: int
+    updates: int
+    inner_epochs: int
+    prompts: int
+    """Prompts of a round."""
+    group_size: int
+    """Images of each of them."""
+    batch_size: int
+    moments: int
+    """How many forward passes learn from a batch in a step."""
+
+    @property
+    def steps_per_round(self) -> int:
+        """Optimizer steps of a round."""
+        return self.updates * self.inner_epochs
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+        return self.rounds * self.steps_per_round
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of an optimizer step: its share of the images, each at some moments."""
+        images = self.prompts * self.group_size
+        images_of_a_step = images // self.updates
+        batches = images_of_a_step // self.batch_size
+        return max(1, batches * self.moments)
+
+    @property
+    def validation_steps(self) -> int:
+        """How often held-out prompts are drawn: five times, each at the end of a round."""
+        rounds_between = max(1, self.rounds // _LOOKS)
+        return rounds_between * self.steps_per_round
+
+
+def plan_of(values: Mapping[str, Any]) -> RoundPlan | None:
+    """Return the plan that settings, checked or as they were typed, make; None unless all are whole numbers."""
+    numbers = {}
+    for name in _OF_PLAN:
+        number = _whole(values.get(name))
+        if number is None:
+            return None
+        numbers[name] = number
+    moments = 1
+    if values.get("trained_steps") is not None:
+        chosen = _whole(values["trained_steps"])
+        if chosen is None:
+            return None
+        moments = chosen
+    elif values.get("algorithm") == DDPO:
+        moments = numbers["sampler_steps"] - 1
+    return RoundPlan(
+        rounds=numbers["rounds"],
+        updates=numbers["updates"],
+        inner_epochs=numbers["inner_epochs"],
+        prompts=numbers["prompts_per_round"],
+        group_size=numbers["group_size"],
+        batch_size=numbers["batch_size"],
+        moments=moments,
+    )
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number above 0; None for anything else, which has an error of its own."""
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if number > 0 else None
 
 
 class Rlhf(LowRank, Rewarded, Optimised):
@@ -104,10 +193,11 @@ class Rlhf(LowRank, Rewarded, Optimised):
         for name, field in cls.model_fields.items():
             if name not in found and not field.is_required():
                 found[name] = field.default
-        numbers = _numbers(found)
-        if numbers is not None:
-            values |= {"steps": steps_of(numbers), "gradient_accumulation": max(1, passes_of(numbers))}
-            values["validation_steps"] = max(1, numbers["updates"] * numbers["inner_epochs"] * numbers["rounds"] // 5)
+        plan = plan_of(found)
+        if plan is not None:
+            values["steps"] = plan.steps
+            values["gradient_accumulation"] = plan.passes
+            values["validation_steps"] = plan.validation_steps
         return values
 
     @field_validator("train_text_encoder")
@@ -145,7 +235,9 @@ class Rlhf(LowRank, Rewarded, Optimised):
         batch = info.data.get("batch_size")
         prompts = info.data.get("prompts_per_round")
         images = info.data.get("group_size")
-        if batch is None or prompts is None or images is None or info.data.get("algorithm") == DPO:
+        if info.data.get("algorithm") == DPO:
+            return value
+        if batch is None or prompts is None or images is None:  # each has an error of its own
             return value
         samples = prompts * images
         if samples % (value * batch):
@@ -171,19 +263,16 @@ class Rlhf(LowRank, Rewarded, Optimised):
     def _steps_follow(self) -> Self:
         if self.algorithm == DPO:
             return self
-        numbers = _numbers(self.model_dump())
-        if numbers is None:
-            return self
-        steps = steps_of(numbers)
-        if self.steps != steps:
+        plan = self.plan
+        if self.steps != plan.steps:
             raise ValueError(
-                f"steps is rounds x updates x inner_epochs = {steps}, not {self.steps}; leave steps out, and set rounds"
+                f"steps is rounds x updates x inner_epochs = {plan.steps}, not {self.steps}; "
+                "leave steps out, and set rounds"
             )
-        passes = passes_of(numbers)
-        if self.gradient_accumulation != passes:
+        if self.gradient_accumulation != plan.passes:
             raise ValueError(
-                f"gradient_accumulation follows from the round and is {passes}, not {self.gradient_accumulation}; "
-                "leave it out"
+                f"gradient_accumulation follows from the round and is {plan.passes}, not "
+                f"{self.gradient_accumulation}; leave it out"
             )
         return self
 
@@ -245,9 +334,12 @@ class Rlhf(LowRank, Rewarded, Optimised):
         return 0 if self.algorithm == DPO else self.held_out_prompts
 
     @property
-    def samples_per_round(self) -> int:
-        """Images of a round, on each device."""
-        return self.prompts_per_round * self.group_size
+    def plan(self) -> RoundPlan:
+        """What its steps and forward passes follow from."""
+        found = plan_of(self.model_dump(include={*_OF_PLAN, "algorithm", "trained_steps"}))
+        if found is None:
+            raise ValueError("the recipe was not checked")
+        return found
 
     @property
     def steps_per_round(self) -> int:
@@ -257,7 +349,7 @@ class Rlhf(LowRank, Rewarded, Optimised):
     @property
     def moments(self) -> int:
         """At how many moments it learns from each image."""
-        return moments_of({"algorithm": self.algorithm, **self.model_dump(include={"sampler_steps", "trained_steps"})})
+        return self.plan.moments
 
     def idle_settings(self) -> dict[str, str]:
         """Return also the settings of the other algorithms."""
@@ -270,49 +362,6 @@ class Rlhf(LowRank, Rewarded, Optimised):
             for name in (*_OF_ROUNDS, "rewards", "evaluation_rewards", "kl_weight"):
                 idle[name] = "dpo draws no rounds: it learns from stored pairs"
         return idle
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the settings that the number of steps follows from; None unless all are numbers."""
-    names = ("rounds", "updates", "inner_epochs", "prompts_per_round", "group_size", "batch_size")
-    numbers: dict[str, Any] = {"algorithm": values.get("algorithm")}
-    for name in (*names, "sampler_steps"):
-        try:
-            numbers[name] = int(values[name])
-        except (KeyError, TypeError, ValueError):
-            return None
-        if numbers[name] < 1:
-            return None
-    numbers["trained_steps"] = None
-    if values.get("trained_steps") is not None:
-        try:
-            numbers["trained_steps"] = int(values["trained_steps"])
-        except (TypeError, ValueError):
-            return None
-    return numbers
-
-
-def steps_of(numbers: Mapping[str, Any]) -> int:
-    """Return the optimizer steps of a run."""
-    return int(numbers["rounds"] * numbers["updates"] * numbers["inner_epochs"])
-
-
-def passes_of(numbers: Mapping[str, Any]) -> int:
-    """Return the forward passes of an optimizer step: its share of the images, each at some moments."""
-    samples = numbers["prompts_per_round"] * numbers["group_size"]
-    batches: int = samples // (numbers["updates"] * numbers["batch_size"])
-    return max(1, batches * moments_of(numbers))
-
-
-def moments_of(numbers: Mapping[str, Any]) -> int:
-    """Return at how many moments it learns from each image."""
-    trained: int | None = numbers["trained_steps"]
-    if trained is not None:
-        return trained
-    if numbers["algorithm"] != DDPO:
-        return 1
-    steps: int = numbers["sampler_steps"]
-    return steps - 1
 
 
 _BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {}
