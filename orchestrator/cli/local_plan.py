@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.output import print_facts, say
-from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, scorer_facts
+from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, reward_facts, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
@@ -47,6 +47,7 @@ def print_local_plan(
         *_prompt_facts(recipe),
         ("settings", _settings(recipe)),
         ("base model", _base_model(spec)),
+        *reward_facts(plan),
         *scorer_facts(plan),
         ("expected", expected_text(spec, target)),
         ("disk", _disk(disk, target.settings.home)),

@@ -51,7 +51,10 @@ def require_head(path: Path, width: int | None = None) -> list[HeadLayer]:
 
 
 def _layers(path: Path, header: Header) -> list[HeadLayer]:
-    """Return the layers in the order of their numbers."""
+    """Return the layers in the order of their numbers.
+
+    Numbers may be left out: where a dropout or nothing at all was trained, a sequence of PyTorch has no weights.
+    """
     found: dict[int, dict[str, str]] = {}
     for name, entry in header.items():
         match = _TENSOR.fullmatch(name)

@@ -6,6 +6,7 @@ Those of the table are built in. Any other name is a function of an installed pa
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ REWARDS_CHANNEL = "rewards"
 """Channel with the weights of rewards: a folder for each, by the reward's name."""
 MOST_WEIGHT = 1e6
 _NAME = re.compile(r"[a-zA-Z0-9]+([-_.][a-zA-Z0-9]+)*")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts that are this machine itself."""
 
 
 class RewardKind(BaseModel):
@@ -137,6 +139,12 @@ class RewardUse(BaseModel):
             raise ValueError(f'"{self.name}" without url is measured by CLIP and reads no weights; leave path out')
         return self
 
+    def without_place(self) -> "RewardUse":
+        """Return it with the name of its weights alone, and not where they lie on this machine."""
+        if self.path is None:
+            return self
+        return self.model_copy(update={"path": f"./{PurePath(self.path).name}"})
+
     @property
     def kind(self) -> RewardKind | None:
         """The built-in reward; None for one of a package."""
@@ -167,7 +175,7 @@ def _require_safe(url: str) -> None:
         raise ValueError(f'"{url}" is no URL of a server; write it as https://judge.example.com/score')
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL holds a name or a password, which everybody reads who may see the job")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK:
         raise ValueError(f'"{url}" is not encrypted; write https, or http for a server on this machine alone')
 
 

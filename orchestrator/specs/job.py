@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from orchestrator.contract.datasets import PROMPTS
+from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.scorer import require_scorer
@@ -31,6 +32,12 @@ from orchestrator.specs.compute import Budget, Compute, require_checkpoint
 from orchestrator.terminal import printable
 
 MAX_NAME = 40  # of the 63 characters of a training job's name; a hyphen and ten digits are added
+_PLACES: Mapping[str, Any] = {
+    "base_model": True,
+    "rewards": {"__all__": {"path"}},
+    "evaluation_rewards": {"__all__": {"path"}},
+}
+"""Settings that say where files lie on this machine."""
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 
 
@@ -127,7 +134,10 @@ class JobSpec(BaseModel):
     @classmethod
     def _check_measured(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         recipe = info.data.get("recipe")
-        if value is not None and recipe is not None and recipe.evaluation_prompts == 0:
+        if value is None or recipe is None:
+            return value
+        scores = isinstance(recipe, Rewarded) and any(use.reads_clip for use in recipe.all_rewards)
+        if recipe.evaluation_prompts == 0 and not scores:
             raise ValueError("has nothing to measure, because evaluation_prompts is 0; leave one of the two out")
         return value
 
@@ -145,19 +155,28 @@ class JobSpec(BaseModel):
         """The parsed `base_model` of the recipe."""
         return parse_base_model(self.recipe.base_model, self.recipe.base_revision)
 
-    def identity(self, dataset_sha256: str, model_sha256: str | None, scorer_sha256: str | None = None) -> str:
+    def identity(
+        self,
+        dataset_sha256: str,
+        model_sha256: str | None,
+        scorer_sha256: str | None = None,
+        rewards_sha256: str | None = None,
+    ) -> str:
         """Return a hash that is equal for the same work on the same files, and different for any other job.
 
         A base model on this machine is identified by its content, `model_sha256`, one of the Hub by its name. A scorer
-        counts because its figures are in the adapter; without one the hash is that of versions before it. The code
+        counts because its figures are in the adapter; without one the hash is that of versions before it. So do the
+        weights of rewards, wherever they lie. The code
         is not part of the hash, so that a run can resume after an upgrade; nor are the machines and the budget, so that
         it can resume on others.
         """
-        settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
+        settings = self.recipe.model_dump(mode="json", exclude=dict(_PLACES))
         base = model_sha256 or self.recipe.base_model
         parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
         if scorer_sha256 is not None:
             parts.append(scorer_sha256)
+        if rewards_sha256 is not None:
+            parts.append(f"rewards {rewards_sha256}")
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

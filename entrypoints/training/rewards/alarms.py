@@ -15,8 +15,13 @@ from pydantic import BaseModel, ConfigDict
 
 RISEN = 3.0
 """Standard errors of a rise that is no noise."""
-FALLEN = 4.0
-"""Standard errors of a fall that is no noise. Higher, because each round is compared with the best of many."""
+FALLEN = 4.5
+"""Standard errors of a fall that is no noise, between rounds with the same units. Higher, because each round is
+compared with the best of many. In 30,000 simulated runs of 12 rounds without hacking, of 8 to 32 prompts, none sounded.
+"""
+FALLEN_APART = 5.0
+"""The same between rounds with units of their own, whose noise is larger: 3 of 30,000, all of them of runs in which the
+other reward fell a little."""
 LEAST_FALL = 1.0
 """How far an evaluation reward has to fall, in standard deviations of it among the images of the first round. The
 policy wanders a little from round to round, which the standard errors within one do not show."""
@@ -106,13 +111,20 @@ class Change(NamedTuple):
     difference: float
     errors: float
     """The same in standard errors, of a normal distribution however few units there are."""
+    limit: float
+    """So many of them, downwards, are no noise."""
 
 
 DEFAULT_LIMITS = Limits()
 
 
 def alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list[Alarm]:
-    """Return the alarms of the last of some rounds; the same rounds have the same alarms."""
+    """Return the alarms of the last of some rounds; the same rounds have the same alarms.
+
+    Args:
+        rounds: All rounds so far, the first of them before any training. A run that is resumed has to bring them along.
+        limits: What figures of a single round may be. Reward hacking needs none: its noise is in the rounds.
+    """
     if not rounds:
         return []
     last = rounds[-1]
@@ -127,7 +139,10 @@ def alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list[Ala
 
 
 def new_alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list[Alarm]:
-    """Return the alarms of the last round that no round before it gave, so that each is said once."""
+    """Return the alarms of the last round that no round before it gave, so that each is said once.
+
+    A figure that stays beyond its limit is no news, and a log full of one alarm hides the others.
+    """
     before: set[str] = set()
     for end in range(1, len(rounds)):
         for alarm in alarms(rounds[:end], limits):
@@ -136,21 +151,28 @@ def new_alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list
 
 
 def change(before: Measured, after: Measured) -> Change:
-    """Compare two rounds: unit by unit if they have the same ones (paired t-test), else by Welch's test."""
+    """Compare two rounds: unit by unit if they have the same ones (paired t-test), else by Welch's test.
+
+    Images of one prompt resemble each other, so a unit counts once, with the mean of its values. A single unit has no
+    noise that could be known, and its change is taken for noise.
+    """
     difference = after.mean - before.mean
     fewest = min(len(before.means), len(after.means))
     if fewest < _FEWEST:
-        return Change(difference, 0.0)
+        return Change(difference, 0.0, FALLEN)
     if before.means.keys() == after.means.keys():
+        limit = FALLEN
         squared_error, freedom = _paired(before.means, after.means)
     else:
+        limit = FALLEN_APART
         squared_error, freedom = _unpaired(before.means, after.means)
+    errors = 0.0
     if squared_error:
-        error = math.sqrt(squared_error)
-        return Change(difference, _normal(difference / error, freedom))
-    if not difference:
-        return Change(0.0, 0.0)
-    return Change(difference, math.copysign(math.inf, difference))  # all units have changed alike
+        t = difference / math.sqrt(squared_error)
+        errors = _normal(t, freedom)
+    elif difference:  # all units have changed alike
+        errors = math.copysign(math.inf, difference)
+    return Change(difference, errors, limit)
 
 
 def _paired(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float]:
@@ -192,7 +214,10 @@ def _normal(t: float, freedom: float) -> float:
 
 
 def _hacking(rounds: Sequence[Round]) -> Alarm | None:
-    """Return an alarm if a figure that nobody trains on falls in the last round while the reward rises."""
+    """Return an alarm if a figure that nobody trains on falls in the last round while the reward rises.
+
+    The evaluation rewards come first, in their order, and then diversity: one alarm is enough to look at the images.
+    """
     for name in rounds[-1].evaluation:
         figures = [one.evaluation.get(name) for one in rounds]
         before = figures[0]
@@ -228,7 +253,7 @@ def _fallen(
             continue
         fall = change(before, after)
         rise = change(earlier.reward, last.reward)
-        if fall.errors > -FALLEN or fall.difference > -least or rise.errors < RISEN:
+        if fall.errors > -fall.limit or fall.difference > -least or rise.errors < RISEN:
             continue
         was = earlier.reward.mean
         now = last.reward.mean
@@ -242,7 +267,10 @@ def _fallen(
 
 
 def _compared(figures: Sequence[Measured | None]) -> list[int]:
-    """Return the rounds that the last one is compared with: the first, and the one with the best figure."""
+    """Return the rounds that the last one is compared with: the first, and the one with the best figure.
+
+    A reward that helps at first and is overdone later has its best round in between, from which a fall is seen sooner.
+    """
     best = None
     most = -math.inf
     for place, figure in enumerate(figures):
@@ -257,6 +285,10 @@ def _compared(figures: Sequence[Measured | None]) -> list[int]:
 
 
 def _flat_groups(last: Round, limits: Limits) -> Alarm | None:
+    """Return an alarm if many groups teach nothing.
+
+    The advantage of an image is how much better it is than the others of its group: where all are equal, there is none.
+    """
     if not _exceeds(last.flat_groups, limits.flat_groups):
         return None
     message = (
@@ -267,6 +299,10 @@ def _flat_groups(last: Round, limits: Limits) -> Alarm | None:
 
 
 def _divergence(last: Round, limits: Limits) -> Alarm | None:
+    """Return an alarm if the policy has left the base model.
+
+    How much is too much depends on how the algorithm measures it, so there is no limit unless one is given.
+    """
     if not _exceeds(last.kl, limits.kl):
         return None
     message = (
@@ -277,6 +313,10 @@ def _divergence(last: Round, limits: Limits) -> Alarm | None:
 
 
 def _clipping(last: Round, limits: Limits) -> Alarm | None:
+    """Return an alarm if most samples of a round are thrown away.
+
+    The gradient of a sample is zero once its importance ratio has left the range (PPO, arXiv 1707.06347, eq. 7).
+    """
     if not _exceeds(last.clip_fraction, limits.clip_fraction):
         return None
     message = (
@@ -287,6 +327,11 @@ def _clipping(last: Round, limits: Limits) -> Alarm | None:
 
 
 def _ratio(last: Round, limits: Limits) -> Alarm | None:
+    """Return an alarm if importance ratios cannot be right, or are too far from 1 to correct anything.
+
+    Before the first update of a round the policy is the one that drew, so any other ratio than 1 shows an error of
+    computation: latents that were stored in half precision are the usual one.
+    """
     number = last.number
     if _exceeds(last.first_ratio_error, limits.first_ratio_error):
         message = (

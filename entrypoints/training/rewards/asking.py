@@ -60,9 +60,12 @@ class Asking:
         try:
             with self._connection(deadline) as connection:
                 connection.request("POST", self.target, body, {"Content-Type": "application/json"})
-                response = connection.getresponse()
+                with connection.getresponse() as response:
+                    content = _content(response)
+                if time.monotonic() >= deadline:  # where the connection is closed, headers may seem to end
+                    raise TimeoutError("the answer was not complete at the deadline")
                 _require_ok(response)
-                return _content(response)
+                return content
         except (OSError, ValueError, http.client.HTTPException) as error:
             # ValueError: a TLS connection that was closed at the deadline, under the hands of its reader.
             raise _TryAgainError(f"{type(error).__name__}: {error}") from error

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
+from entrypoints.runtime.stop import Stopped
 from entrypoints.training.rewards.reward import Reward
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.rewards import RewardUse
@@ -70,6 +71,8 @@ class Rewards:
         try:
             found = reward.scores(images, prompts, groups)
             return self._checked(use, found, len(images))
+        except Stopped:
+            raise
         except Exception as error:  # other people's code may raise anything
             if not isinstance(error, TrainingError) and failure_of(error):  # out of memory
                 raise

@@ -55,7 +55,7 @@ def first_alarm(series: Series) -> int | None:
 
 def hacked_evaluation(series: Series) -> None:
     for number in range(4):
-        series.add(1.2 * number, -1.2 * number, 0.6)
+        series.add(1.2 * number, -1.5 * number, 0.6)
 
 
 def hacked_diversity(series: Series) -> None:
@@ -68,7 +68,7 @@ def hacked_late(series: Series) -> None:
     for number in range(10):
         series.add(0.2 * number, 0.2 * number, 0.6)
     for number in range(1, 4):
-        series.add(1.8 + 1.2 * number, 1.8 - 1.4 * number, 0.6)
+        series.add(1.8 + 1.2 * number, 1.8 - 1.5 * number, 0.6)
 
 
 @pytest.mark.parametrize("same_prompts", [True, False])
