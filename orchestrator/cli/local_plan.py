@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.output import print_facts, say
+from orchestrator.cli.output import print_facts, say, setting_text
 from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, reward_facts, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
@@ -127,14 +127,14 @@ def _prompt_facts(recipe: Recipe) -> Facts:
 def _settings(recipe: Recipe) -> str:
     """Return the settings that differ from the defaults for this base model and tuner."""
     usual = _defaults(recipe)
-    settings = recipe.model_dump(exclude={"base_model", "base_revision"})
     changed = []
-    for name, value in settings.items():
+    for name in type(recipe).model_fields:
         has_default = name in usual
-        if not has_default or name.endswith("_prompt"):
+        if not has_default or name.startswith("base_") or name.endswith("_prompt"):
             continue
+        value = getattr(recipe, name)
         if value != usual[name]:
-            changed.append(f"{name}={value}")
+            changed.append(f"{name}={setting_text(value)}")
     if not changed:
         return "the defaults"
     return ", ".join(changed)

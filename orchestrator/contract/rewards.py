@@ -145,6 +145,16 @@ class RewardUse(BaseModel):
             return self
         return self.model_copy(update={"path": f"./{PurePath(self.path).name}"})
 
+    def __str__(self) -> str:
+        """Return it as people write it: in the short form where that says all."""
+        name = self.name
+        if self.weight != 1:
+            name = f"{name}:{self.weight:g}"
+        others = self.model_dump(exclude={"name", "weight"}, exclude_defaults=True)
+        if not others:
+            return name
+        return self.model_dump_json(exclude_defaults=True)
+
     @property
     def kind(self) -> RewardKind | None:
         """The built-in reward; None for one of a package."""

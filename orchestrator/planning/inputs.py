@@ -71,8 +71,8 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
 
     Each image is read and decoded once. The folder must exist until the trees of the plan are stored.
     """
-    if PROMPTS in spec.inputs:
-        return _prepare_prompts(spec, staging)
+    if spec.prompts is not None:
+        return _prepare_prompts(spec, spec.prompts, staging)
     images = spec.inputs.get(IMAGES)
     if images is None:
         return PreparedInputs()
@@ -123,10 +123,10 @@ def _write_preferences(folder: Path, dataset: Dataset, prepared: Path) -> None:
     (prepared / PREFERENCES_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def _prepare_prompts(spec: JobSpec, staging: Path) -> PreparedInputs:
+def _prepare_prompts(spec: JobSpec, file: Path, staging: Path) -> PreparedInputs:
     """Check a file of prompts and write it as training reads it: without what was left out."""
     try:
-        found = read_prompt_file(spec.inputs[PROMPTS], spec.recipe.prompts_held_out)
+        found = read_prompt_file(file, spec.recipe.prompts_held_out)
     except OrchestratorError as error:
         return PreparedInputs(error=error)
     folder = staging / PROMPTS

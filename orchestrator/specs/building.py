@@ -209,7 +209,8 @@ def _spec(
     problems: Problems,
 ) -> JobSpec | None:
     """Return the whole job, or None; adds what is wrong with it."""
-    fields: Fields = {"recipe": recipe, "inputs": inputs}
+    folders = {name: path for name, path in inputs.items() if name != PROMPTS}
+    fields: Fields = {"recipe": recipe, "inputs": folders, PROMPTS: inputs.get(PROMPTS)}
     for key in ("name", "scorer", *_SECTIONS):
         if key in job:
             fields[key] = job[key]

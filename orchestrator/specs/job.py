@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
@@ -75,8 +76,10 @@ def _check_prompts(value: Path) -> Path:
     return path
 
 
-InputPath = Annotated[Path, BeforeValidator(_check_not_empty)]
-"""Where an input lies; its name says whether that is a folder."""
+InputFolder = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_folder)]
+"""The absolute path of an existing folder."""
+PromptFile = Annotated[Path, AfterValidator(_check_prompts)]
+"""The absolute path of a file of prompts."""
 ScorerFolder = Annotated[Path, AfterValidator(_check_scorer)]
 """The absolute path of a folder that holds a CLIP."""
 
@@ -88,8 +91,10 @@ class JobSpec(BaseModel):
 
     recipe: SerializeAsAny[Recipe]
     """What to train, with all its settings."""
-    inputs: Mapping[str, InputPath]
-    """Path of each input of the recipe's kind of data set: the folder "images", or the file "prompts"."""
+    inputs: Mapping[str, InputFolder]
+    """Folder of each input of the recipe's kind of data set; that of the training images is "images"."""
+    prompts: PromptFile | None = Field(None, validate_default=True)
+    """File of prompts, one a line, of a recipe that learns from prompts."""
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     scorer: ScorerFolder | None = None
@@ -108,18 +113,23 @@ class JobSpec(BaseModel):
         if recipe is None:
             return value
         dataset = recipe.learns_from
-        if value.keys() != dataset.inputs.keys():
-            wanted = ", ".join(dataset.inputs) or "none"
+        folders = [name for name in dataset.inputs if name != PROMPTS]
+        if sorted(value) != sorted(folders):
+            wanted = ", ".join(folders) or "none"
             raise ValueError(f"are not those of the recipe ({dataset.name}): {wanted}")
         return value
 
-    @field_validator("inputs", mode="after")
+    @field_validator("prompts")
     @classmethod
-    def _check_paths(cls, value: Mapping[str, Path]) -> Mapping[str, Path]:
-        found = {}
-        for name, path in value.items():
-            found[name] = _check_prompts(path) if name == PROMPTS else _check_folder(path)
-        return found
+    def _check_prompts_wanted(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        recipe = info.data.get("recipe")
+        if recipe is None:
+            return value
+        learns_from_prompts = PROMPTS in recipe.learns_from.inputs
+        if learns_from_prompts == (value is None):
+            what = "are missing" if learns_from_prompts else "are not what the recipe learns from"
+            raise ValueError(what)
+        return value
 
     @field_validator("name")
     @classmethod

@@ -30,6 +30,8 @@ _OF_PLAN = (
     "sampler_steps",
 )
 """Settings that a `RoundPlan` is made of."""
+_MOST_CHANNELS = 16
+"""Of latents; older models have 4."""
 _LOOKS = 5
 """How often held-out prompts are drawn, beside before the first step."""
 _MOST = 4096
@@ -288,6 +290,16 @@ class Rlhf(LowRank, Rewarded, Optimised):
             passes=self._passes,
             text=False,
         )
+
+    def bytes_beside_checkpoints(self, size: ModelSize) -> int:
+        """Return the bytes of the images of a round, as latents: with ddpo at every step of the sampler."""
+        if self.algorithm == DPO:
+            return 0
+        side = self.resolution // size.scale
+        latents = _MOST_CHANNELS * side * side
+        moments = self.sampler_steps + 1 if self.algorithm == DDPO else 1
+        images = self.prompts_per_round * self.group_size
+        return 4 * images * moments * latents
 
     @property
     def _guides_training(self) -> bool:
