@@ -15,7 +15,10 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class Transition(NamedTuple):
-    """The normal distribution from which a step draws the less noisy latents."""
+    """The normal distribution from which a step draws the less noisy latents.
+
+    Its numbers are independent of each other and have one deviation.
+    """
 
     mean: Tensor
     """(samples, channels, height, width), float32."""
@@ -41,7 +44,10 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class StochasticDdim:
-    """Steps from noise to an image, of which all but the last add noise."""
+    """Steps from noise to an image, of which all but the last add noise.
+
+    The last one ends without any: its distribution has no density, and nothing can be learned from it.
+    """
 
     process: Ddpm
     timesteps: tuple[int, ...]
@@ -51,7 +57,14 @@ class StochasticDdim:
 
     @classmethod
     def of_scheduler(cls, process: Ddpm, config: Mapping[str, Any], steps: int, eta: float) -> "StochasticDdim":
-        """Return the sampler that visits the timesteps of DDIM, spaced as a model's scheduler says."""
+        """Return the sampler that visits the timesteps of DDIM, spaced as a model's scheduler says.
+
+        Args:
+            process: The noise that the model was trained with.
+            config: Of the model's scheduler, which may be any of diffusers'.
+            steps: Denoising steps.
+            eta: Share of DDPM's noise.
+        """
         scheduler = DDIMScheduler.from_config(config)
         scheduler.set_timesteps(steps)
         timesteps = tuple(int(timestep) for timestep in scheduler.timesteps)
@@ -61,6 +74,11 @@ class StochasticDdim:
         """Return what step `number`, from 0, draws from, given what the denoiser predicts (eq. 12 and 16).
 
         In float32 whatever the denoiser computes in: the ratio of two probabilities is a difference of large numbers.
+
+        Args:
+            number: Of the step.
+            noisy: Latents before it, (samples, channels, height, width).
+            prediction: Of the denoiser for these, of the same shape.
         """
         noisy = noisy.float()
         prediction = prediction.float()

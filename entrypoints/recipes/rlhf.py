@@ -13,6 +13,7 @@ from entrypoints.training.loop import fit
 from entrypoints.training.publication import evaluate_and_publish
 from entrypoints.training.reinforcement import ddpo
 from entrypoints.training.reinforcement.algorithms import Algorithm, Ddpo, Nft
+from entrypoints.training.reinforcement.drawing import RoundDrawer
 from entrypoints.training.reinforcement.objective import Reinforcement
 from entrypoints.training.reinforcement.preferences import PreferenceObjective, read_pairs
 from entrypoints.training.reinforcement.prompts import split_prompts
@@ -35,7 +36,8 @@ def train(recipe: Rlhf, run: Run) -> None:
     tuner = low_rank_tuner(recipe, base)
     rewards = open_all(recipe, run, base)
     algorithm = algorithm_of(recipe, base, tuner)
-    objective = Reinforcement(run, base, recipe, tuner, rewards, prompts.trained, algorithm)
+    drawer = RoundDrawer(run, base, recipe, tuner, rewards, prompts.trained, algorithm.sampler)
+    objective = Reinforcement(recipe, drawer, algorithm)
     watch = RewardWatch(run, base, recipe, objective, prompts.held_out)
     fit(run, base, recipe, tuner, objective, watch.look)
     drop_rollouts(run.environment.checkpoints)

@@ -40,6 +40,11 @@ def remembered_advantages(
     return advantages.clamp(-clip, clip), memory
 
 
+def no_memory(prompts: int, places: int) -> Tensor:
+    """Return a memory of so many rewards of each prompt that holds none yet."""
+    return torch.full((prompts, places), torch.nan, dtype=torch.float64)
+
+
 def group_advantages(rewards: Tensor, groups: Tensor, clip: float) -> Tensor:
     """Return the advantages of a round, (samples,): each reward minus the mean of its group, over one deviation.
 

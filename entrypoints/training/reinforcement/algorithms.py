@@ -48,16 +48,27 @@ class Algorithm(Protocol):
 
 
 class Ddpo:
-    """Learns from the steps of the sampler."""
+    """DDPO: learns from the steps of the sampler."""
 
     def __init__(self, recipe: Rlhf, policy: ddpo.Policy, sampler: Sampler, tuner: Tuner) -> None:
+        """Prepare to learn.
+
+        Args:
+            recipe: How far a step may move, and how much it is held near the base model.
+            policy: What draws, and is trained.
+            sampler: Draws batches with their paths.
+            tuner: The adapter, which is turned off for what the base model would draw.
+        """
         self.recipe = recipe
         self.policy = policy
         self.sampler = sampler
         self.tuner = tuner
 
     def losses(self, batch: RoundBatch, random: torch.Generator, figures: StepFigures) -> Iterator[Tensor]:
-        """Yield the loss of each of some steps of the sampler, all images of the batch at the same one."""
+        """Yield the loss of each of some steps of the sampler, all images of the batch at the same one.
+
+        Raises ValueError for images whose path is not known.
+        """
         recipe = self.recipe
         path = batch.drawn.path
         if path is None:
@@ -68,13 +79,15 @@ class Ddpo:
         for number in ddpo.drawn_steps(steps, recipe.moments, random):
             reference = None
             if recipe.kl_weight:
+                noisy = path.latents[number]
                 with apart(), self.tuner.untuned(no_copy):
-                    reference = self.policy.transition(number, path.latents[number], conditions)
+                    reference = self.policy.transition(number, noisy, conditions)
             step = ddpo.repeat_step(self.policy, path, number, conditions)
             loss = ddpo.clipped_loss(step.ratio, batch.advantages, recipe.clip_range)
             change = step.ratio.detach() - 1
+            is_clipped = change.abs() > recipe.clip_range
             figures.add(RATIO_CHANGE, change)
-            figures.add(CLIP_FRACTION, change.abs() > recipe.clip_range)
+            figures.add(CLIP_FRACTION, is_clipped)
             if reference is not None:
                 divergence = step.transition.divergence(reference).mean()
                 figures.add(KL, divergence)
@@ -83,9 +96,17 @@ class Ddpo:
 
 
 class Nft:
-    """Learns from noise that is added to the images."""
+    """DiffusionNFT: learns from noise that is added to the images."""
 
     def __init__(self, recipe: Rlhf, base: BaseModel, sampler: Sampler, tuner: Tuner) -> None:
+        """Prepare to learn.
+
+        Args:
+            recipe: How far the two implied models lie apart, and how much the model is held near the base model.
+            base: The model, with the adapter that is trained.
+            sampler: Draws batches, in any way.
+            tuner: The adapter, whose weights are replaced by those that drew, or turned off.
+        """
         self.recipe = recipe
         self.base = base
         self.sampler = sampler
@@ -101,10 +122,12 @@ class Nft:
         with apart():
             conditions = self.encoder(batch.prompts)
         for _ in range(recipe.moments):
-            times = process.times(len(latents), random).to(latents.device)
-            noise = torch.randn(latents.shape, generator=random).to(latents)
-            noised = nft.Noised(latents, process.noised(latents, noise, times), times)
-            noisy = noised.noisy
+            times = process.times(len(latents), random)
+            times = times.to(latents.device)
+            noise = torch.randn(latents.shape, generator=random)
+            noise = noise.to(latents)
+            noisy = process.noised(latents, noise, times)
+            noised = nft.Noised(latents, noisy, times)
             with apart(), replaced(self.tuner.parameters, batch.sampler_weights):
                 old = self.base.predict(noisy, times, conditions)
             reference = None
@@ -113,9 +136,11 @@ class Nft:
                     reference = self.base.predict(noisy, times, conditions)
             prediction = self.base.predict(noisy, times, conditions)
             loss = nft.two_sided_loss(process, noised, prediction, old, good, recipe.nft_strength)
-            figures.add(POLICY_CHANGE, (prediction.detach() - old).square().mean())
+            change = prediction.detach() - old
+            figures.add(POLICY_CHANGE, change.square().mean())
             if reference is not None:
-                divergence = (prediction.float() - reference.float()).square().mean()
+                away = prediction.float() - reference.float()
+                divergence = away.square().mean()
                 figures.add(KL, divergence)
                 loss = loss + recipe.kl_weight * divergence
             yield loss

@@ -36,11 +36,15 @@ class Policy(NamedTuple):
 
     def transition(self, number: int, noisy: Tensor, conditions: Conditions) -> Transition:
         """Return what step `number` of the sampler draws from."""
+        is_guided = self.guidance != 1
+        rows = noisy
+        if is_guided:
+            rows = torch.cat([noisy, noisy])
         timestep = self.sampler.timesteps[number]
-        rows = noisy if self.guidance == 1 else torch.cat([noisy, noisy])
-        times = torch.full((len(rows),), timestep, device=noisy.device)
+        count = len(rows)
+        times = torch.full((count,), timestep, device=noisy.device)
         prediction = self.base.predict(rows, times, conditions)
-        if self.guidance != 1:
+        if is_guided:
             unguided, guided = prediction.chunk(2)
             prediction = unguided + self.guidance * (guided - unguided)
         return self.sampler.transition(number, noisy, prediction)
@@ -53,7 +57,14 @@ def draw_path(
     noise: Callable[[], Tensor],
     check_stop: Callable[[], None],
 ) -> Path:
-    """Draw a batch, and remember how likely each step was; `noise` returns that of the batch's next step."""
+    """Draw a batch, and remember how likely each step was.
+
+    Args:
+        policy: What draws.
+        conditions: Those of `Policy.conditions_of`.
+        noise: Returns the noise of the batch's next step, (samples, channels, height, width).
+        check_stop: Called after each step; what it raises ends the drawing.
+    """
     noisy = noise()
     latents = [noisy]
     log_probs = []
@@ -62,8 +73,10 @@ def draw_path(
         transition = policy.transition(number, noisy, conditions)
         noisy = transition.mean
         if number < last:
-            noisy = transition.mean + transition.deviation * noise()
-            log_probs.append(transition.log_prob(noisy))
+            drawn = transition.deviation * noise()
+            noisy = transition.mean + drawn
+            log_prob = transition.log_prob(noisy)
+            log_probs.append(log_prob)
         latents.append(noisy)
         check_stop()
     return Path(torch.stack(latents), torch.stack(log_probs))
@@ -82,8 +95,11 @@ def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor
 
     ratio, advantages: (samples,).
     """
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    return torch.maximum(-advantages * ratio, -advantages * clipped).mean()
+    least = 1 - clip_range
+    greatest = 1 + clip_range
+    clipped = ratio.clamp(least, greatest)
+    losses = torch.maximum(-advantages * ratio, -advantages * clipped)
+    return losses.mean()
 
 
 def repeat_step(policy: Policy, path: Path, number: int, conditions: Conditions) -> Repeated:

@@ -8,9 +8,13 @@ from torch import Tensor
 from entrypoints.training.rewards.alarms import Measured, Round
 
 KL = "kl"
+"""Divergence from the base model: between transitions with ddpo, of predictions with nft."""
 CLIP_FRACTION = "clip_fraction"
+"""Share of images whose ratio lies beyond the clip range."""
 RATIO_CHANGE = "ratio_change"
+"""Mean distance of the ratio of probabilities from 1: 0 before the first update of a round."""
 POLICY_CHANGE = "policy_change"
+"""Mean squared difference of predictions from those of the model that drew."""
 LEAST_RATIO = "least_ratio"
 GREATEST_RATIO = "greatest_ratio"
 
@@ -24,7 +28,9 @@ class StepFigures:
 
     def add(self, name: str, values: Tensor) -> None:
         """Add what was measured in one pass, of any shape."""
-        self._values.setdefault(name, []).append(values.detach().float().flatten())
+        known = self._values.setdefault(name, [])
+        numbers = values.detach().float()
+        known.append(numbers.flatten())
 
     def values(self) -> dict[str, float]:
         """Return the mean of each figure; of the ratio the least, the greatest, and the mean distance from 1."""
@@ -32,10 +38,12 @@ class StepFigures:
         for name, parts in self._values.items():
             every = torch.cat(parts)
             if name == RATIO_CHANGE:
-                found[LEAST_RATIO] = float(1 + every.min())
-                found[GREATEST_RATIO] = float(1 + every.max())
+                ratios = 1 + every
+                found[LEAST_RATIO] = float(ratios.min())
+                found[GREATEST_RATIO] = float(ratios.max())
                 every = every.abs()
-            found[name] = float(every.mean())
+            mean = every.mean()
+            found[name] = float(mean)
         return found
 
 
@@ -64,10 +72,11 @@ def figures_of_round(rewards: Tensor, each: Mapping[str, Tensor], flat: float) -
 
 def measured(prompts: Sequence[str], values: Sequence[float]) -> Measured:
     """Return values by prompt, as alarms compare them."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, tuple[float, ...]] = {}
     for prompt, value in zip(prompts, values, strict=True):
-        found.setdefault(prompt, []).append(value)
-    return Measured(values={prompt: tuple(of_prompt) for prompt, of_prompt in found.items()})
+        before = found.get(prompt, ())
+        found[prompt] = (*before, value)
+    return Measured(values=found)
 
 
 def with_step_figures(last: Round, step: Mapping[str, float]) -> Round:

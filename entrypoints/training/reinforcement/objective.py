@@ -1,155 +1,137 @@
-"""Reinforcement learning as an objective: a round draws and scores images, and its steps learn from them."""
+"""Reinforcement learning as an objective: a round draws and scores images, and its steps learn from them.
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+Round n takes the steps from n x `steps_per_round`. Before the first of them its images are drawn, by weights that are
+kept as long as the round lasts, and scored. Each of its steps learns from a share of the batches, in a random order;
+with `inner_epochs` all of them are visited again.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from entrypoints.adapters.tuner import Tuner
-from entrypoints.models.base import BaseModel
 from entrypoints.runtime.randomness import generator
 from entrypoints.runtime.ranks import Ranks
-from entrypoints.training.averages import copied, replaced
+from entrypoints.training.averages import copied
 from entrypoints.training.reinforcement import nft
-from entrypoints.training.reinforcement.advantages import flat_share, group_advantages, remembered_advantages
+from entrypoints.training.reinforcement.advantages import group_advantages, no_memory, remembered_advantages
 from entrypoints.training.reinforcement.algorithms import Algorithm, RoundBatch, apart
+from entrypoints.training.reinforcement.drawing import RoundDrawer
 from entrypoints.training.reinforcement.figures import StepFigures
-from entrypoints.training.reinforcement.rollouts import (
-    Asked,
-    Drawn,
-    KeptRollouts,
-    Scores,
-    asked_in_round,
-    batches_of,
-    decoded,
-    key_of,
-)
-from entrypoints.training.reinforcement.round_log import DIVERSITY, RoundLog, RoundScores
-from entrypoints.training.rewards.diversity import diversity_space, group_diversity
-from entrypoints.training.rewards.opening import RunRewards
-from entrypoints.training.run import Run
-from orchestrator.contract.events import TRAINING_PHASE, Item, Phase, emit
+from entrypoints.training.reinforcement.rollouts import Drawn
+from entrypoints.training.reinforcement.round_log import RoundLog, RoundScores
+from orchestrator.contract.events import TRAINING_PHASE, Phase, emit
 from orchestrator.contract.recipes.rlhf import NFT, Rlhf
 
 SAMPLER = "sampler"
 """Begins the names of the weights that draw, in the state."""
 NO_ROUND = -1
-MAIN_MEMORY = torch.device("cpu")
-"""Where the images of a round wait: those of a large model would fill a GPU."""
+"""Number of the round before the first."""
 
 
 @dataclass
 class CurrentRound:
     """What the steps of a round learn from, and the next round needs of it."""
 
+    memory: Tensor
+    """The newest rewards of each prompt after it, (prompts, places), float64; NaN where there is none."""
     number: int = NO_ROUND
+    """From 0."""
     sampler_weights: dict[str, Tensor] = field(default_factory=dict)
-    """What drew its images."""
+    """What drew its images, by the names of the trained parameters."""
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
     """Of the images of all ranks, (ranks, samples), float64."""
-    memory: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """The newest rewards of each prompt after it, (prompts, places), float64; NaN where there is none."""
 
 
 class Reinforcement:
     """The objective of all algorithms that draw."""
 
-    def __init__(
-        self,
-        run: Run,
-        base: BaseModel,
-        recipe: Rlhf,
-        tuner: Tuner,
-        rewards: RunRewards,
-        prompts: Sequence[str],
-        algorithm: Algorithm,
-    ) -> None:
-        self.run = run
-        self.base = base
+    def __init__(self, recipe: Rlhf, drawer: RoundDrawer, algorithm: Algorithm) -> None:
+        """Begin before the first round.
+
+        Args:
+            recipe: How much is drawn, and how it is learned from.
+            drawer: Draws and scores a round.
+            algorithm: Learns from a batch of it.
+        """
         self.recipe = recipe
-        self.tuner = tuner
-        self.rewards = rewards
-        self.prompts = prompts
+        self.drawer = drawer
         self.algorithm = algorithm
-        self.identity = str(run.identity(base).number)
-        self.space = diversity_space(run.device)
-        self.round = CurrentRound()
-        places = (len(prompts), recipe.reward_memory)
-        self.round.memory = torch.full(places, torch.nan, dtype=torch.float64)
+        self.run = drawer.run
+        self.parameters = drawer.tuner.parameters
+        prompts = len(drawer.prompts)
+        self.round = CurrentRound(no_memory(prompts, recipe.reward_memory))
         self.log = RoundLog()
+        """What is followed of rounds and of held-out prompts."""
         self.figures = StepFigures()
-        """Of the latest step."""
+        """What is followed of the latest step."""
         self._drawn: list[Drawn] = []
-        """This rank's batches of the current round, in main memory; empty until a resumed round is used."""
+        """This rank's batches of the current round; empty until a round that is resumed is used."""
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
-        """Yield the losses of a step: those of its share of the round's batches, each at some moments."""
+        """Yield the losses of a step: those of its share of the round's batches, each at some moments.
+
+        The first step of a round draws and scores it before. Raises Stopped while it does, when the process was asked
+        to end; the round is then begun again.
+        """
         recipe = self.recipe
         number, place = divmod(step, recipe.steps_per_round)
         epoch, update = divmod(place, recipe.updates)
         if self.round.number != number:
             with apart():
                 self._begin_round(number)
-        if not self._drawn:
+        elif not self._drawn:
             with apart():
                 self._take_up_round()
         # Batches stay as they were drawn: their order alone is random, and differs by rank.
         random = generator(recipe.seed, "order of batches", ranks.rank, number, epoch)
         batches = len(self._drawn)
         order = torch.randperm(batches, generator=random).tolist()
-        each = batches // recipe.updates
-        first = update * each
+        share = batches // recipe.updates
+        first = update * share
         self.figures = StepFigures()
-        for index in order[first : first + each]:
+        for index in order[first : first + share]:
+            batch = self._batch(index)
             moments = generator(recipe.seed, "moments", ranks.rank, step, index)
-            yield from self.algorithm.losses(self._batch(index), moments, self.figures)
+            yield from self.algorithm.losses(batch, moments, self.figures)
 
     def has_signal(self) -> bool:
         """Whether the images of the round differ in their rewards, so that there is something to learn."""
         return bool(self.round.advantages.any())
 
-    def _batch(self, index: int) -> RoundBatch:
-        """Return a batch of the current round on the device."""
-        device = self.run.device
-        size = self.recipe.batch_size
-        some = slice(index * size, (index + 1) * size)
-        advantages = self.round.advantages[self.run.ranks.rank, some]
-        return RoundBatch(
-            asked=self._asked(self.round.number)[some],
-            drawn=self._drawn[index].to(device),
-            advantages=advantages.to(device, torch.float32),
-            sampler_weights=self.round.sampler_weights,
-        )
-
     def _begin_round(self, number: int) -> None:
-        """Draw and score a round. Nothing of it is kept here before all is: a run that is cut off begins it again."""
+        """Draw and score a round.
+
+        Nothing of it is kept here before all of it is there: a run that is cut off meanwhile begins it again, with the
+        same weights, and finds what was drawn in the files.
+        """
+        drawer = self.drawer
         weights = self._sampler_weights(number)
-        asked = self._asked(number)
-        kept = self._kept(number, weights)
-        kept.drop_others()
-        drawn = self._draw(asked, kept, weights)
-        scores = self._score(asked, drawn, kept)
-        advantages, memory = self._advantages(asked, scores)
-        self._follow(number, asked, scores)
-        self.round = CurrentRound(number, weights, advantages, memory)
+        asked = drawer.asked(number)
+        kept = drawer.kept(number, weights)
+        drawn = drawer.draw(asked, kept, weights)
+        scores = drawer.score(asked, drawn, kept)
+        found = drawer.together(number, asked, scores)
+        advantages, memory = self._advantages(found)
+        self.log.add(found, self._step_figures())
+        self.round = CurrentRound(memory, number, weights, advantages)
         self._drawn = drawn
         emit(Phase(name=TRAINING_PHASE, of=self.recipe.steps))
 
     def _take_up_round(self) -> None:
         """Get the images of the round in which a checkpoint was written: from their files, or drawn once more."""
+        drawer = self.drawer
         number = self.round.number
         weights = self.round.sampler_weights
-        asked = self._asked(number)
-        kept = self._kept(number, weights)
-        self._drawn = self._draw(asked, kept, weights)
+        asked = drawer.asked(number)
+        kept = drawer.kept(number, weights)
+        self._drawn = drawer.draw(asked, kept, weights)
         emit(Phase(name=TRAINING_PHASE, of=self.recipe.steps))
 
     def _sampler_weights(self, number: int) -> dict[str, Tensor]:
-        """Return the weights that draw a round: those that are trained, or with nft their average."""
-        weights = copied(self.tuner.parameters)
+        """Return the weights that draw a round: a copy of those that are trained, or with nft their average."""
+        weights = copied(self.parameters)
         if self.recipe.algorithm != NFT or number == 0:
             return weights
         decay = nft.sampler_decay(number, self.recipe.sampler_decay)
@@ -157,114 +139,40 @@ class Reinforcement:
             weights[name] = torch.lerp(weights[name], old, decay)
         return weights
 
-    def _asked(self, number: int) -> list[Asked]:
-        """Return the images of a round that this rank draws."""
-        recipe = self.recipe
-        ranks = self.run.ranks
-        return asked_in_round(
-            self.prompts,
-            seed=recipe.seed,
-            number=number,
-            rank=ranks.rank,
-            ranks=ranks.ranks,
-            prompts_per_round=recipe.prompts_per_round,
-            group_size=recipe.group_size,
-        )
-
-    def _kept(self, number: int, weights: Mapping[str, Tensor]) -> KeptRollouts:
-        key = key_of(number, self.identity, weights)
-        return KeptRollouts(self.run.environment.checkpoints, key, self.run.ranks.rank)
-
-    def _draw(self, asked: Sequence[Asked], kept: KeptRollouts, weights: Mapping[str, Tensor]) -> list[Drawn]:
-        """Return the batches of a round: those that were drawn already, and the others drawn now."""
-        run = self.run
-        emit(Phase(name="sampling", of=len(asked)))
-        found: list[Drawn] = []
-        done = 0
-        with replaced(self.tuner.parameters, weights), evaluating(self.base.denoiser):
-            for number, batch in enumerate(batches_of(asked, self.recipe.batch_size)):
-                drawn = kept.read(number)
-                if drawn is None:
-                    on_device = self.algorithm.sampler(batch, run.check_stop_alone)
-                    drawn = on_device.to(MAIN_MEMORY)
-                    kept.keep(number, drawn)
-                found.append(drawn)
-                done += len(batch)
-                emit(Item(done=done, of=len(asked)))
-                run.check_stop()
-        return found
-
-    def _score(self, asked: Sequence[Asked], drawn: Sequence[Drawn], kept: KeptRollouts) -> Scores:
-        """Return the rewards of this rank's images; those that were scored before the run was cut off are read."""
-        emit(Phase(name="scoring", of=len(asked)))
-        scores = kept.read_scores(len(asked))
-        if scores is None:
-            images: list[Image.Image] = []
-            for batch in drawn:
-                images += decoded(self.base, batch.latents.to(self.run.device))
-                self.run.check_stop_alone()
-            prompts = [one.prompt for one in asked]
-            groups = [one.group for one in asked]
-            with torch.autocast(self.run.device.type, enabled=False):
-                trained = self.rewards.trained.of(images, prompts, groups)
-                evaluated = self.rewards.evaluated.of(images, prompts, groups)
-                diversity = group_diversity(self.space, images, groups)
-            of_images = [diversity.get(group, 0.0) for group in groups]
-            scores = Scores(trained.total, trained.each, {**evaluated.each, DIVERSITY: of_images})
-            kept.keep_scores(scores)
-        self.run.check_stop()
-        return scores
-
-    def _advantages(self, asked: Sequence[Asked], scores: Scores) -> tuple[Tensor, Tensor]:
+    def _advantages(self, scores: RoundScores) -> tuple[Tensor, Tensor]:
         """Return the advantages of all ranks' images, (ranks, samples), and the memory after the round."""
-        recipe = self.recipe
-        clip = recipe.advantage_clip
-        rewards = self._gathered(scores.total)
-        if recipe.algorithm == NFT:
-            groups = self._gathered([one.group for one in asked])
-            advantages = group_advantages(rewards, groups, clip)
-            memory = self.round.memory
+        clip = self.recipe.advantage_clip
+        memory = self.round.memory
+        if self.recipe.algorithm == NFT:
+            advantages = group_advantages(scores.rewards, scores.groups, clip)
         else:
-            prompts = self._gathered([one.index for one in asked]).long()
-            advantages, memory = remembered_advantages(rewards, prompts, self.round.memory, clip)
+            advantages, memory = remembered_advantages(scores.rewards, scores.indices, memory, clip)
         return advantages.view(self.run.ranks.ranks, -1), memory
 
-    def _gathered(self, numbers: Sequence[float]) -> Tensor:
-        """Return numbers of all ranks, one after the other, as float64 on the CPU."""
-        own = torch.tensor(numbers, dtype=torch.float64, device=self.run.device)
-        return self.run.ranks.gather(own).flatten().cpu()
-
-    def _all_gathered(self, scores: Mapping[str, Sequence[float]]) -> dict[str, Tensor]:
-        """Return the scores of all ranks, by the name of the reward."""
-        found = {}
-        for name, values in scores.items():
-            found[name] = self._gathered(values)
-        return found
-
-    def _follow(self, number: int, asked: Sequence[Asked], scores: Scores) -> None:
-        """Add a round to the log, with the images of all ranks together."""
-        rewards = self._gathered(scores.total)
-        groups = self._gathered([one.group for one in asked])
-        indices = self._gathered([one.index for one in asked])
-        prompts = []
-        for index in indices.tolist():
-            prompts.append(self.prompts[int(index)])
-        found = RoundScores(
-            number=number,
-            prompts=prompts,
-            rewards=rewards,
-            trained=self._all_gathered(scores.trained),
-            evaluated=self._all_gathered(scores.evaluated),
-            flat_groups=flat_share(rewards, groups),
+    def _batch(self, index: int) -> RoundBatch:
+        """Return a batch of the current round, on the device."""
+        device = self.run.device
+        size = self.recipe.batch_size
+        begin = index * size
+        some = slice(begin, begin + size)
+        asked = self.drawer.asked(self.round.number)
+        own = self.round.advantages[self.run.ranks.rank]
+        return RoundBatch(
+            asked=asked[some],
+            drawn=self._drawn[index].to(device),
+            advantages=own[some].to(device, torch.float32),
+            sampler_weights=self.round.sampler_weights,
         )
-        self.log.add(found, self._step_figures())
 
     def _step_figures(self) -> dict[str, float]:
         """Return what was measured in the latest step, also if that was before the run was cut off."""
         return self.figures.values() or self.log.step
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return what the steps of the round follow from, and what the next one needs of the earlier ones."""
+        """Return what the steps of the round follow from, and what the next one needs of the earlier ones.
+
+        Its images are not among it: the weights that drew them draw them again where their files are lost.
+        """
         self.log.step = self._step_figures()
         state = {
             "number": torch.tensor(self.round.number),
@@ -283,26 +191,13 @@ class Reinforcement:
             prefix, _, parameter = name.partition("/")
             if prefix == SAMPLER:
                 weights[parameter] = tensor
-        self.round = CurrentRound(
-            number=int(state["number"]),
-            sampler_weights=weights,
-            advantages=state["advantages"].cpu(),
-            memory=state["memory"].cpu(),
-        )
+        memory = state["memory"].cpu()
+        advantages = state["advantages"].cpu()
+        number = int(state["number"])
+        self.round = CurrentRound(memory, number, weights, advantages)
         self.log = RoundLog.of_tensor(state["log"].cpu())
         self._drawn = []
 
     def measures(self) -> Mapping[str, float]:
         """Return what is followed of the round, of the latest step, and of the held-out prompts."""
         return {**self.log.figures, **self._step_figures(), **self.log.held_out}
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into the mode in which it draws for as long as the context lasts."""
-    mode = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(mode)

@@ -1,6 +1,7 @@
 """Diffusion-DPO as an objective: pairs of pictures, of which the preferred ones become more likely."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,10 @@ from orchestrator.contract.recipes.rlhf import Rlhf
 
 
 class PairBatch(NamedTuple):
-    """Some pairs with all that is random in them: the chosen pictures, then the rejected ones."""
+    """Some pairs with all that is random in them: the chosen pictures, then the rejected ones.
+
+    Both pictures of a pair get the same noise at the same time, so that what differs is the picture alone.
+    """
 
     latents: Tensor
     """(2 x pairs, channels, height, width)."""
@@ -35,7 +39,11 @@ class PairBatch(NamedTuple):
 
 
 class PreferenceObjective:
-    """The loss on stored pairs."""
+    """The loss on stored pairs.
+
+    Every pair is visited as often; which noise and which time it gets in a step follows from the seed and the number of
+    the step, so that there is no state to save.
+    """
 
     def __init__(
         self,
@@ -45,6 +53,15 @@ class PreferenceObjective:
         images: Sequence[CaptionedImage],
         pairs: Sequence[Preference],
     ) -> None:
+        """Encode the pictures, which takes a pass of the autoencoder for each.
+
+        Args:
+            base: The model, with the adapter that is trained.
+            recipe: How it is trained.
+            tuner: The adapter, which is turned off for what the base model predicts.
+            images: The pictures.
+            pairs: Which of two is better, by the names of their files.
+        """
         self.base = base
         self.recipe = recipe
         self.tuner = tuner
@@ -52,16 +69,19 @@ class PreferenceObjective:
         self.encoder = PromptEncoder(base, frozen=True)
         self.figures = StepFigures()
         self.moments = encoded(base, images, recipe.resolution)
-        first = next(iter(self.moments.values()))
-        self.shape = first.shape[1:]
+        """Mean and deviation of each picture's latents, by the name of its file."""
+        any_moments = next(iter(self.moments.values()))
+        self.shape = any_moments.shape[1:]
+        """Of latents: (channels, height, width)."""
 
     def losses(self, step: int, ranks: Ranks) -> Iterator[Tensor]:
         """Yield this rank's loss for each forward pass of a step."""
         recipe = self.recipe
+        process = self.base.process
+        passes = recipe.gradient_accumulation
         self.figures = StepFigures()
-        for number in range(recipe.gradient_accumulation):
-            batch = self._batch(step, number, ranks)
-            process = self.base.process
+        for number in range(passes):
+            batch = self._batch(step * passes + number, ranks)
             noisy = process.noised(batch.latents, batch.noise, batch.times)
             target = process.target(batch.latents, batch.noise, batch.times)
             with apart():
@@ -73,28 +93,27 @@ class PreferenceObjective:
             self.figures.add("preference_accuracy", wins)
             yield loss
 
-    def _batch(self, step: int, number: int, ranks: Ranks) -> PairBatch:
+    def _batch(self, passes_before: int, ranks: Ranks) -> PairBatch:
         """Draw the pairs of a forward pass for all ranks, and return this rank's share."""
-        recipe = self.recipe
-        size = recipe.batch_size
+        seed = self.recipe.seed
+        size = self.recipe.batch_size
         everyone = size * ranks.ranks
         begin = ranks.rank * size
         share = slice(begin, begin + size)
-        passes_before = step * recipe.gradient_accumulation + number
-        first = passes_before * everyone
-        indices = image_indices(recipe.seed, "pairs", first, everyone, len(self.pairs))
-        pairs = []
-        for index in indices[share]:
-            pairs.append(self.pairs[index])
+        pairs = self._visited(passes_before * everyone, everyone)
+        own = pairs[share]
         # Drawn for all ranks, so that a share's do not depend on how many there are.
-        random = generator(recipe.seed, "pairs", 0, passes_before)
-        of_chosen = torch.randn((everyone, *self.shape), generator=random)
-        of_rejected = torch.randn((everyone, *self.shape), generator=random)
-        noise = torch.randn((everyone, *self.shape), generator=random)
+        random = generator(seed, "pairs", 0, passes_before)
+        shape = (everyone, *self.shape)
+        of_chosen = torch.randn(shape, generator=random)
+        of_rejected = torch.randn(shape, generator=random)
+        noise = torch.randn(shape, generator=random)
         times = self.base.process.times(everyone, random)
-        chosen = self._latents([pair.chosen for pair in pairs], of_chosen[share])
-        rejected = self._latents([pair.rejected for pair in pairs], of_rejected[share])
-        prompts = [pair.prompt for pair in pairs]
+        names = [pair.chosen for pair in own]
+        chosen = self._latents(names, of_chosen[share])
+        names = [pair.rejected for pair in own]
+        rejected = self._latents(names, of_rejected[share])
+        prompts = [pair.prompt for pair in own]
         own_noise = noise[share].to(chosen)
         own_times = times[share].to(chosen.device)
         return PairBatch(
@@ -103,6 +122,11 @@ class PreferenceObjective:
             times=torch.cat([own_times, own_times]),
             prompts=[*prompts, *prompts],
         )
+
+    def _visited(self, first: int, count: int) -> list[Preference]:
+        """Return the pairs that so many samples show, from a sample on."""
+        indices = image_indices(self.recipe.seed, "pairs", first, count, len(self.pairs))
+        return [self.pairs[index] for index in indices]
 
     def _latents(self, names: Sequence[str], posterior: Tensor) -> Tensor:
         """Return latents of pictures, drawn from the autoencoder's distribution."""
@@ -132,7 +156,8 @@ def encoded(base: BaseModel, images: Sequence[CaptionedImage], size: int) -> dic
     """
     found = {}
     for image in images:
-        square = crop_square(read_image(image.path), size)
+        picture = read_image(image.path)
+        square = crop_square(picture, size)
         moments = base.encode_images([square])
         found[image.path.name] = moments[0].cpu()
     return found
@@ -141,10 +166,11 @@ def encoded(base: BaseModel, images: Sequence[CaptionedImage], size: int) -> dic
 def read_pairs(folder: Path | None, images: Sequence[CaptionedImage]) -> list[Preference]:
     """Read the pairs of a job; raises TrainingError("dataset") where there are none, which a submit has checked."""
     names = {image.path.name for image in images}
-    try:
-        data = b"" if folder is None else (folder / PREFERENCES_FILE).read_bytes()
-    except OSError:
-        data = b""
+    data = b""
+    if folder is not None:
+        path = folder / PREFERENCES_FILE
+        with suppress(OSError):
+            data = path.read_bytes()
     found = parse_preferences(data, names)
     if found.problems:
         first = found.problems[0]

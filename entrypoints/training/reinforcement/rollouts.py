@@ -110,6 +110,15 @@ def asked_in_round(
     """Return the images of a round that one rank draws: each batch of them shows as many prompts as there are.
 
     Over the rounds all prompts are visited as often. Two ranks draw what one with twice the prompts would.
+
+    Args:
+        prompts: Those that are trained on.
+        seed: Of the recipe.
+        number: Of the round, from 0.
+        rank: Of this process.
+        ranks: How many processes train together.
+        prompts_per_round: Prompts of a round on each rank.
+        group_size: Images of each of them.
     """
     everyone = prompts_per_round * ranks
     indices = image_indices(seed, "prompts", number * everyone, everyone, len(prompts))
@@ -117,9 +126,10 @@ def asked_in_round(
     asked = []
     for image in range(group_size):
         for place in range(first, first + prompts_per_round):
-            own_seed = keyed_seed(seed, "rollout", number, place, image) % _SEEDS
+            hashed = keyed_seed(seed, "rollout", number, place, image)
             index = indices[place]
-            asked.append(Asked(prompts[index], index, place, own_seed))
+            one = Asked(prompts[index], index, place, seed=hashed % _SEEDS)
+            asked.append(one)
     return asked
 
 
@@ -134,15 +144,21 @@ class PathSampler:
     def __call__(self, asked: Sequence[Asked], check_stop: Callable[[], None]) -> Drawn:
         """Draw a batch, each image by a generator of its own on the CPU."""
         base = self.policy.base
+        channels = base.denoiser.config.in_channels
         side = self.size // base.pipeline.vae_scale_factor
-        shape = (base.denoiser.config.in_channels, side, side)
-        generators = [torch.Generator("cpu").manual_seed(one.seed) for one in asked]
+        shape = (channels, side, side)
+        generators = []
+        for one in asked:
+            random = torch.Generator("cpu")
+            generators.append(random.manual_seed(one.seed))
 
         def noise() -> Tensor:
             parts = [torch.randn(shape, generator=random) for random in generators]
-            return torch.stack(parts).to(base.device)
+            together = torch.stack(parts)
+            return together.to(base.device)
 
-        conditions = self.policy.conditions_of([one.prompt for one in asked])
+        prompts = [one.prompt for one in asked]
+        conditions = self.policy.conditions_of(prompts)
         path = ddpo.draw_path(self.policy, conditions, noise, check_stop)
         return Drawn(path.latents[-1], path)
 

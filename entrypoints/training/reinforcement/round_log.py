@@ -23,6 +23,10 @@ class RoundScores:
     """The round, from 0."""
     prompts: Sequence[str]
     """Of each image."""
+    indices: Tensor
+    """The number of each image's prompt, (samples,)."""
+    groups: Tensor
+    """The number of the prompt's place in the round, (samples,)."""
     rewards: Tensor
     """What is raised, (samples,)."""
     trained: Mapping[str, Tensor]

@@ -8,7 +8,8 @@ from PIL import Image
 from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
-from entrypoints.training.reinforcement.objective import Reinforcement, evaluating
+from entrypoints.training.reinforcement.drawing import evaluating
+from entrypoints.training.reinforcement.objective import Reinforcement
 from entrypoints.training.run import Run
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.events import TRAINING_PHASE, Phase, Sample, emit
@@ -27,6 +28,15 @@ class RewardWatch:
         objective: Reinforcement,
         prompts: Sequence[str],
     ) -> None:
+        """Prepare to draw.
+
+        Args:
+            run: Where images are written, and whether the process was asked to stop.
+            base: The model that is trained.
+            recipe: How images are drawn.
+            objective: What keeps the figures, and has the rewards.
+            prompts: The held-out ones.
+        """
         self.run = run
         self.base = base
         self.recipe = recipe
@@ -56,6 +66,7 @@ class RewardWatch:
         run.check_stop()
 
     def _draw(self) -> list[Image.Image]:
+        """Return the images of all requests, as a person would draw them: by the model's own sampler."""
         size = batch_size(self.run.drawing.size, self.run.device)
         images: list[Image.Image] = []
         with evaluating(self.base.denoiser):
@@ -65,11 +76,12 @@ class RewardWatch:
         return images
 
     def _score(self, images: Sequence[Image.Image]) -> None:
+        """Keep the mean of each reward."""
         prompts = [request.prompt for request in self.requests]
         seeds = len(self.run.evaluation_seeds)
         groups = [number // seeds for number in range(len(prompts))]
         log = self.objective.log
-        for rewards in self.objective.rewards:
+        for rewards in self.objective.drawer.rewards:
             scored = rewards.of(images, prompts, groups)
             for name, scores in scored.each.items():
                 label = name.replace("-", "_")

@@ -376,5 +376,74 @@ class Rlhf(LowRank, Rewarded, Optimised):
         return idle
 
 
-_BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {}
-_PHOTO_VALUES: Mapping[str, Mapping[str, Any]] = {}
+_BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {
+    NFT: {
+        "rounds": 16,
+        "prompts_per_round": 4,
+        "group_size": 8,
+        "batch_size": 16,
+        "updates": 2,
+        "inner_epochs": 2,
+        "sampler_steps": 8,
+        "trained_steps": 2,
+        "advantage_clip": 1.0,
+        "learning_rate": 4e-3,
+        "guidance_scale": 2.0,
+        "evaluation_seeds": 2,
+    },
+    DDPO: {
+        "rounds": 24,
+        "prompts_per_round": 8,
+        "group_size": 8,
+        "batch_size": 16,
+        "updates": 2,
+        "sampler_steps": 10,
+        "trained_steps": 5,
+        "clip_range": 1e-3,
+        "learning_rate": 2e-3,
+        "guidance_scale": 2.0,
+        "evaluation_seeds": 2,
+    },
+    DPO: {
+        "steps": 200,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+    },
+}
+"""For the built-in model: few images of a round, because a CPU draws them."""
+_PHOTO_VALUES: Mapping[str, Mapping[str, Any]] = {
+    # arXiv 2509.16117, sec. 4.1, with fewer images in a round than its 48 x 24: it is for one GPU.
+    NFT: {
+        "rounds": 200,
+        "prompts_per_round": 16,
+        "group_size": 8,
+        "batch_size": 4,
+        "sampler_steps": 20,
+        "trained_steps": 4,
+        "learning_rate": 3e-4,
+        "weight_decay": 1e-4,
+        "rank": 32,
+        "alpha": 64.0,
+    },
+    # arXiv 2305.13301, app. D: 256 images and 4 updates a round, 50 steps, guidance 5; 3e-4 is its rate for LoRA.
+    DDPO: {
+        "rounds": 100,
+        "prompts_per_round": 32,
+        "group_size": 8,
+        "batch_size": 4,
+        "updates": 4,
+        "sampler_steps": 50,
+        "guidance_scale": 5.0,
+        "reward_memory": 32,
+        "learning_rate": 3e-4,
+        "weight_decay": 1e-4,
+    },
+    # arXiv 2311.12908, sec. 5.1, whose batches of 2048 pairs are for many GPUs.
+    DPO: {
+        "steps": 2000,
+        "batch_size": 1,
+        "gradient_accumulation": 16,
+        "learning_rate": 1e-5,
+    },
+}
+"""For models of photos, from the papers; not measured here."""
