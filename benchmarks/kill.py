@@ -58,6 +58,15 @@ class Training(NamedTuple):
 
 
 DREAMBOOTH = Training("dreambooth", "dreambooth", {"prior_preservation": True, "class_images": 4})
+# In the place of steps: rounds of drawing, scoring and two optimizer steps.
+ROUNDS = {
+    "rounds": 3,
+    "prompts_per_round": 2,
+    "group_size": 2,
+    "updates": 2,
+    "sampler_steps": 4,
+    "held_out_prompts": 2,
+}
 TRAININGS = (
     DREAMBOOTH,
     Training(
@@ -68,6 +77,8 @@ TRAININGS = (
     Training("full", "dreambooth", {"tuner": "full", "optimizer": "adafactor", "checkpoint_steps": 4}),
     Training("lora", "lora", {"tuner": "loha", "optimizer": "prodigy"}),
     Training("textual-inversion", "textual-inversion", {}),
+    Training("ddpo", "rlhf", {"algorithm": "ddpo", **ROUNDS}),
+    Training("nft", "rlhf", {"algorithm": "nft", **ROUNDS}),
     Training("controlnet", "controlnet", {"conditions": ["canny", "palette"], "obeyed_by": 8, "watched_images": 3}),
 )
 
@@ -136,6 +147,8 @@ def kill_through(
 def _submit(settings: Settings, name: str, training: Training) -> jobs.Job:
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     chosen = {**SMALL, **training.settings}
+    if "rounds" in chosen:  # which the number of steps and of forward passes follows from
+        del chosen["steps"], chosen["gradient_accumulation"]
     spec = build_spec({"recipe": training.recipe, "name": name, "settings": chosen})
     with tempfile.TemporaryDirectory() as staging:
         plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))

@@ -19,5 +19,13 @@ STACK_TEMPLATE = _data_folder("infra") / "stack.yaml"
 TRAINING_IMAGE = _data_folder("containers") / "training"
 INSTANCES_TABLE = ASSETS / "instances.json"
 BUILTIN_MODEL = ASSETS / "base_model"
+AESTHETIC_HEAD = ASSETS / "aesthetic" / "head.safetensors"
+"""Head of the aesthetic reward for the CLIP of the built-in model."""
 SAMPLE_IMAGES = ASSETS / "sample"
+SAMPLE_PROMPTS = ASSETS / "prompts"
 SAMPLES = (SAMPLE_IMAGES, ASSETS / "style", ASSETS / "layouts")
+
+
+def sample_prompts(*, builtin: bool) -> Path:
+    """Return the file of prompts that suits the built-in model, or models of photos."""
+    return SAMPLE_PROMPTS / ("drawings.txt" if builtin else "photos.txt")

@@ -201,27 +201,30 @@ def measure(
 ) -> dict[str, float]:
     """Return the figures of docs/metrics.md; none, with a warning, without a scorer.
 
-    `texts` are what the images of each prompt should show; where one is empty, prompt fidelity is left out.
+    `texts` are what the images of each prompt should show; where one is empty, prompt fidelity is left out. So is
+    subject fidelity where nothing `real` was trained on.
     """
     if scorer is None:
         message = "The base model brings no CLIP (folder clip/), so nothing was measured; see --scorer, and the sheet."
         emit(Warned(message=message))
         return {}
     seeds = len(before) // len(texts)
-    of_real = scorer.embed_images(real)
     of_prompts = scorer.embed_texts(texts)
     of_texts = of_prompts.repeat_interleave(seeds, dim=0)  # one for each image
 
-    ceiling = metrics.subject_fidelity_ceiling(of_real)
-    figures = {SUBJECT_FIDELITY.figure(CEILING): ceiling}
+    figures = {}
+    of_real = None
+    if real:
+        of_real = scorer.embed_images(real)
+        figures[SUBJECT_FIDELITY.figure(CEILING)] = metrics.subject_fidelity_ceiling(of_real)
     moments = (
         (BEFORE, before),
         (AFTER, after),
     )
     for moment, images in moments:
         of_images = scorer.embed_images(images)
-        subject = metrics.subject_fidelity(of_images, of_real)
-        figures[SUBJECT_FIDELITY.figure(moment)] = subject
+        if of_real is not None:
+            figures[SUBJECT_FIDELITY.figure(moment)] = metrics.subject_fidelity(of_images, of_real)
         if all(texts):
             prompt = metrics.prompt_fidelity(of_images, of_texts)
             figures[PROMPT_FIDELITY.figure(moment)] = prompt

@@ -53,6 +53,10 @@ class NoiseProcess(Protocol):
         """Return what the denoiser should predict."""
         ...
 
+    def clean(self, noisy: Tensor, prediction: Tensor, times: Tensor) -> Tensor:
+        """Return the latents without noise that a prediction for noisy ones stands for."""
+        ...
+
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:
         """Return each sample's weight in the loss, (batch,); None when all have the same.
 

@@ -71,6 +71,25 @@ class Ddpm:
         alpha_bar = self.alphas_cumprod[times]
         return training_target(self.prediction_type, latents, noise, alpha_bar)
 
+    def clean(self, noisy: Tensor, prediction: Tensor, times: Tensor) -> Tensor:
+        """Return the latents without noise that a prediction stands for."""
+        signal, deviation = self._shares(times)
+        if self.prediction_type == "epsilon":
+            return (noisy - deviation * prediction) / signal
+        return signal * noisy - deviation * prediction
+
+    def noise(self, noisy: Tensor, prediction: Tensor, times: Tensor) -> Tensor:
+        """Return the noise that a prediction stands for."""
+        if self.prediction_type == "epsilon":
+            return prediction
+        signal, deviation = self._shares(times)
+        return signal * prediction + deviation * noisy
+
+    def _shares(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), (batch, 1, 1, 1) each."""
+        alpha_bar = self.alphas_cumprod[times].view(-1, 1, 1, 1)
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:
         """Return Min-SNR weights, (batch,), when `snr_gamma` is given."""
         if snr_gamma is None:

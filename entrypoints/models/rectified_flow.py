@@ -50,6 +50,10 @@ class RectifiedFlow:
         """Return the velocity, which is the same at all times: e - x."""
         return noise - latents
 
+    def clean(self, noisy: Tensor, prediction: Tensor, times: Tensor) -> Tensor:
+        """Return the latents at the clean end of the line that a velocity stands for: z - t v."""
+        return noisy - times.view(-1, 1, 1, 1) * prediction
+
     def weights(self, times: Tensor, snr_gamma: float | None) -> Tensor | None:  # noqa: ARG002 - all times weigh the same
         """Return None: the distribution of the times is the weighting.
 

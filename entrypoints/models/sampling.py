@@ -11,6 +11,7 @@ from typing import Any
 import diffusers
 import torch
 from PIL import Image
+from torch import Tensor
 
 from entrypoints.models.base import BaseModel
 from entrypoints.runtime.failures import TrainingError, failure_of, first_line
@@ -88,6 +89,26 @@ def draw_batch(
     base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
 ) -> list[Image.Image]:
     """Draw some images in one batch."""
+    images: list[Image.Image] = _drawn(base, requests, drawing, check_stop, "pil")
+    return images
+
+
+def draw_latents(
+    base: BaseModel, requests: Sequence[DrawRequest], drawing: Drawing, check_stop: Callable[[], None]
+) -> Tensor:
+    """Draw some images in one batch, and return them before they are decoded: (images, channels, height, width)."""
+    latents: Tensor = _drawn(base, requests, drawing, check_stop, "latent")
+    return latents
+
+
+def _drawn(
+    base: BaseModel,
+    requests: Sequence[DrawRequest],
+    drawing: Drawing,
+    check_stop: Callable[[], None],
+    output_type: str,
+) -> Any:
+    """Return what the pipeline draws, in the form that diffusers calls `output_type`."""
 
     def check_after_step(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - diffusers' signature
         check_stop()
@@ -97,7 +118,7 @@ def draw_batch(
     options: dict[str, Any] = {}
     if drawing.negative_prompt is not None:
         options["negative_prompt"] = [drawing.negative_prompt] * len(prompts)
-    images: list[Image.Image] = base.pipeline(
+    return base.pipeline(
         prompts,
         height=drawing.shape.height,
         width=drawing.shape.width,
@@ -105,9 +126,9 @@ def draw_batch(
         guidance_scale=drawing.guidance,
         generator=generators_of(requests),
         callback_on_step_end=check_after_step,
+        output_type=output_type,
         **options,
     ).images
-    return images
 
 
 def generators_of(requests: Sequence[DrawRequest]) -> list[torch.Generator]:

@@ -93,6 +93,14 @@ class Ranks:
             gradient.copy_(mean)
             begin = end
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all ranks, which have one shape, in their order: (ranks, ...)."""
+        if self.ranks == 1:
+            return tensor.unsqueeze(0)
+        parts = [torch.empty_like(tensor) for _ in range(self.ranks)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.stack(parts)
+
     def any(self, value: bool, device: torch.device) -> bool:
         """Return whether `value` is true on at least one rank."""
         if self.ranks == 1:

@@ -17,9 +17,7 @@ class Average:
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.parameters = parameters
         self.decay = decay
-        self.weights: dict[str, Tensor] = {}
-        for name, parameter in parameters.items():
-            self.weights[name] = parameter.detach().clone()
+        self.weights = copied(parameters)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -28,20 +26,35 @@ class Average:
         for name, parameter in self.parameters.items():
             self.weights[name].lerp_(parameter, 1 - decay)
 
-    @torch.no_grad()
     def publish(self) -> None:
         """Put the average in the place of the weights."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.weights[name])
+        write(self.parameters, self.weights)
 
     @contextmanager
     def published(self) -> Iterator[None]:
         """Put the average in the place of the weights for as long as the context lasts."""
-        trained = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
-        self.publish()
-        try:
+        with replaced(self.parameters, self.weights):
             yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    parameter.copy_(trained[name])
+
+
+@contextmanager
+def replaced(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other weights in the place of parameters for as long as the context lasts."""
+    trained = copied(parameters)
+    write(parameters, weights)
+    try:
+        yield
+    finally:
+        write(parameters, trained)
+
+
+def copied(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return a copy of parameters."""
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+@torch.no_grad()
+def write(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
+    """Write weights into parameters."""
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])

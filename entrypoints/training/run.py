@@ -31,7 +31,7 @@ from orchestrator.contract.digest import hash_file, hash_files, tree_sha256
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, SCORER_CHANNEL, TRAINING_CHANNEL, Environment
 from orchestrator.contract.events import Warned, emit
 from orchestrator.contract.families import is_hub_id, native_resolution
-from orchestrator.contract.mixins import Denoising
+from orchestrator.contract.mixins import Denoising, Rewarded
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 
 
@@ -154,9 +154,16 @@ class Run:
 
     @property
     def _measures_by_its_clip(self) -> bool:
-        """Whether this process measures figures, and by the CLIP of the base model."""
+        """Whether this process measures figures or rewards, and by the CLIP of the base model."""
         evaluates = self.recipe.evaluation_prompts > 0 and self.ranks.is_first
-        return evaluates and self.scorer_folder is None
+        return (evaluates or self._rewards_read_clip) and self.scorer_folder is None
+
+    @property
+    def _rewards_read_clip(self) -> bool:
+        """Whether a reward needs a CLIP, which then is needed on every rank."""
+        if not isinstance(self.recipe, Rewarded):
+            return False
+        return any(use.reads_clip for use in self.recipe.all_rewards)
 
     def image_cache(self, base: BaseModel) -> ImageCache:
         """Return where the images that the untuned base model draws are kept between jobs."""
@@ -183,8 +190,9 @@ class Run:
 
     @cached_property
     def dataset_sha256(self) -> str:
-        """Hash of the training channel."""
-        folder = self.environment.channel(TRAINING_CHANNEL)
+        """Hash of what is learned from: training pictures, or prompts."""
+        channels = [*self.recipe.dataset.inputs.values(), TRAINING_CHANNEL]
+        folder = self.environment.channel(channels[0])
         if folder is None:
             return tree_sha256({})
         return tree_sha256(hash_files(folder))

@@ -91,12 +91,22 @@ class Probed(Protocol):
         ...
 
 
+@runtime_checkable
+class Rewarded(Protocol):
+    """An objective that has nothing to teach in some steps, by no fault of the code."""
+
+    def has_signal(self) -> bool:
+        """Whether there was something to learn in the latest step."""
+        ...
+
+
 class Watchdog:
     """Looks at a run from its first step on; a resumed run was looked at before."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], objective: object, steps: int) -> None:
         self.parameters = parameters
         self.objective = objective if isinstance(objective, Probed) else None
+        self.rewarded = objective if isinstance(objective, Rewarded) else None
         self.looks = {max(2, math.ceil(share * steps)) for share in LOOKS} if steps >= FEWEST_STEPS else set()
         self.first: Probe | None = None
         self.norms: list[float] = []
@@ -157,6 +167,8 @@ class Watchdog:
         Raises TrainingError("learns-nothing") when it cannot come to anything.
         """
         if not math.isfinite(norm):  # half precision: the step was left out
+            return
+        if self.rewarded is not None and not self.rewarded.has_signal():
             return
         if norm == 0:
             raise _learns_nothing(

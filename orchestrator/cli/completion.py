@@ -124,6 +124,11 @@ def folders(_context: click.Context, _parameter: click.Parameter, incomplete: st
     return [CompletionItem(incomplete, type="dir")]
 
 
+def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Let the shell complete a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def field_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return `FIELD=` for the fields that begin so: of the recipe that was typed before, else of all recipes."""
     from orchestrator.contract import recipe

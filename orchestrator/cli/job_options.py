@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.completion import field_names, folders, recipes_and_files
+from orchestrator.cli.completion import field_names, files, folders, recipes_and_files
 from orchestrator.targets.names import TARGET_NAMES, TargetName
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ _IMAGES = click.option(
     shell_complete=folders,
     help="Folder with your images; the built-in sample subject when left out.",
 )
+_PROMPTS = click.option(
+    "--prompts",
+    metavar="FILE",
+    shell_complete=files,
+    help="For rlhf: a file with a prompt on each line; those of the package when left out.",
+)
 
 
 def turn_options(function: Any) -> Any:  # click's decorators take any function
@@ -82,6 +88,7 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
     options = (
         _WHAT,
         _IMAGES,
+        _PROMPTS,
         click.option("--prompt", help='What the images show, with the rare token: "a photo of sks dog".'),
         _BASE_MODEL,
         _SCORER,

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.output import print_facts, say
-from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, scorer_facts
+from orchestrator.cli.output import print_facts, say, setting_text
+from orchestrator.cli.plans import NOT_STARTED, NOT_TO_START, reward_facts, scorer_facts
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import Recipe
 from orchestrator.errors import MachineError
@@ -47,6 +47,7 @@ def print_local_plan(
         *_prompt_facts(recipe),
         ("settings", _settings(recipe)),
         ("base model", _base_model(spec)),
+        *reward_facts(plan),
         *scorer_facts(plan),
         ("expected", expected_text(spec, target)),
         ("disk", _disk(disk, target.settings.home)),
@@ -126,14 +127,14 @@ def _prompt_facts(recipe: Recipe) -> Facts:
 def _settings(recipe: Recipe) -> str:
     """Return the settings that differ from the defaults for this base model and tuner."""
     usual = _defaults(recipe)
-    settings = recipe.model_dump(exclude={"base_model", "base_revision"})
     changed = []
-    for name, value in settings.items():
+    for name in type(recipe).model_fields:
         has_default = name in usual
-        if not has_default or name.endswith("_prompt"):
+        if not has_default or name.startswith("base_") or name.endswith("_prompt"):
             continue
+        value = getattr(recipe, name)
         if value != usual[name]:
-            changed.append(f"{name}={value}")
+            changed.append(f"{name}={setting_text(value)}")
     if not changed:
         return "the defaults"
     return ", ".join(changed)

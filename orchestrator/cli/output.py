@@ -53,6 +53,13 @@ def print_json(value: object) -> None:
     click.echo(text)
 
 
+def setting_text(value: object) -> str:
+    """Return the value of a setting in a line, and a list of those that have settings of their own in short forms."""
+    if isinstance(value, tuple) and value and not isinstance(value[0], str):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
 def say(text: str, *, keep: str = "", err: bool = False) -> None:
     """Print untrusted text for a person; the commands in it are shown as this program was called.
 

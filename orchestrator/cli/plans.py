@@ -56,6 +56,15 @@ def scorer_facts(plan: Plan) -> list[tuple[str, str]]:
     return [("measured by", f"the CLIP in {location_of(scorer)}")]
 
 
+def reward_facts(plan: Plan) -> list[tuple[str, str]]:
+    """Return what is raised and what only evaluates, a line for each reward."""
+    facts = []
+    for reward in plan.rewards:
+        label = "reward" if reward.weight is not None else "evaluation reward"
+        facts.append((label, reward.describe()))
+    return facts
+
+
 def warn_of_taken_name(
     plan: Plan,
     settings: Settings,
@@ -90,7 +99,7 @@ def warn_of_taken_name(
 
 def _facts(plan: Plan, *, ready: bool) -> list[tuple[str, str]]:
     name = plan.request["TrainingJobName"]
-    facts = [("job", str(name)), *scorer_facts(plan)]
+    facts = [("job", str(name)), *reward_facts(plan), *scorer_facts(plan)]
     if plan.placement is not None:
         facts += _placement_facts(plan, plan.placement)
     if not ready:
@@ -181,6 +190,7 @@ def _as_json(plan: Plan, bucket: str, *, ready: bool) -> dict[str, object]:
         "uploads": uploads,
         "placement": _placement_json(plan),
         "stand_ins": stand_ins,
+        "rewards": [reward.model_dump(mode="json") for reward in plan.rewards],
         "warnings": warnings,
         "notes": plan.notes,
         "account_set_up": ready,

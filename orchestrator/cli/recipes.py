@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.completion import recipe_names
-from orchestrator.cli.output import json_option, print_json, print_table
+from orchestrator.cli.output import json_option, print_json, print_table, setting_text
 from orchestrator.terminal import printable
 
 if TYPE_CHECKING:
@@ -97,4 +97,4 @@ def setting_rows(recipe: "type[Recipe]", defaults: Mapping[str, object]) -> list
 def _text(value: object) -> str:
     if value in (None, "", ()):
         return "-"
-    return str(value)
+    return setting_text(value)

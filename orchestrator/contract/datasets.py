@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.contract.environment import TRAINING_CHANNEL
+from orchestrator.contract.environment import PROMPTS_CHANNEL, TRAINING_CHANNEL
 
 CAPTIONS_FILE = "metadata.jsonl"
 """Captions beside the pictures, a JSON object a line: {"file_name": "00001.png", "text": "a photo of sks dog"}.
@@ -19,6 +19,8 @@ MASK_ENDING = "-masklabel"
 """Ends the name, before the extension, of the mask of an image: `dog-masklabel.png` is that of `dog.jpg`."""
 IMAGES = "images"
 """The input that holds training pictures."""
+PROMPTS = "prompts"
+"""The input that is a file of prompts, or a folder of pairs of pictures."""
 
 
 class Fewest(BaseModel):
@@ -47,6 +49,8 @@ class DatasetKind(BaseModel):
     """Folder of the packaged assets that is trained on when a person names no images."""
     needs_captions: bool = False
     """Whether every picture needs a caption."""
+    has_preferences: bool = False
+    """Whether the pictures are pairs, of which PREFERENCES_FILE tells the better one."""
     has_conditions: bool = False
     """Whether a picture may have a condition picture in CONDITIONS_FOLDER."""
     fewest: Fewest | None = None
@@ -82,5 +86,9 @@ CONDITION_PAIRS = DatasetKind(
     has_conditions=True,
 )
 """Pictures with captions, each with a condition picture of its own or one that is computed from it."""
+PROMPTS_ALONE = DatasetKind(name="prompts", inputs={PROMPTS: PROMPTS_CHANNEL}, sample="prompts")
+"""Prompts without pictures: the model draws them itself."""
+PREFERENCE_PAIRS = DatasetKind(name="pairs of pictures", inputs={IMAGES: TRAINING_CHANNEL}, has_preferences=True)
+"""Pictures, and which of two is better."""
 NOTHING = DatasetKind(name="nothing", inputs={})
 """No files at all: the recipe's own prompts are all it needs."""

@@ -31,6 +31,7 @@ TRAINING_CHANNEL = "training"
 BASE_MODEL_CHANNEL = "base_model"
 SCORER_CHANNEL = "scorer"
 FINDINGS_CHANNEL = "findings"
+PROMPTS_CHANNEL = "prompts"
 REPORT_FILE = "report.html"
 EXIT_FAILED = 1
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved

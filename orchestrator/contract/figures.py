@@ -68,6 +68,8 @@ CONDITION_OBEYED = Measure(
 )
 CONTROL_MEASURES = (CONDITION_AGREEMENT, CONDITION_OBEYED)
 """What only ControlNets have; by their names alone they are followed while one trains."""
+ROUND_MEASURES = ("reward", "reward_std", "diversity", "flat_groups", "kl", "clip_fraction")
+"""What is followed of rounds of reinforcement learning by names that do not depend on the rewards."""
 MEASURES = (SUBJECT_FIDELITY, PROMPT_FIDELITY)
 """What a training job measures when it ends."""
 DIVERSITY = Measure(

@@ -1,15 +1,16 @@
 """Mix-ins of recipes: the settings of optimisation, of the denoising loss, of captions and of low-rank adapters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.recipe import BUILTIN, MAX_STEPS, Recipe
+from orchestrator.contract.rewards import RewardUse, require_distinct
 from orchestrator.contract.words import Word, holds_word
 
 EIGHT_BIT = "adamw8bit"
@@ -226,3 +227,22 @@ class LowRank(Recipe):
         if self.tuner == "oft":
             idle["alpha"] = "a rotation (tuner=oft) has no scale"
         return idle
+
+
+class Rewarded(Recipe):
+    """Mix-in: rewards of the images that the model draws."""
+
+    rewards: tuple[RewardUse, ...] = Field((RewardUse(name="jpeg-compressibility"),), min_length=1, max_length=16)
+    """What is raised, by name, each with a weight if it is not 1: ["aesthetic", "jpeg-compressibility:0.5"]."""
+    evaluation_rewards: tuple[RewardUse, ...] = Field((), max_length=16)
+    """Rewards that are never trained on: when they fall while the others rise, the reward is being hacked."""
+
+    @model_validator(mode="after")
+    def _check_rewards(self) -> Self:
+        require_distinct(self.rewards, self.evaluation_rewards)
+        return self
+
+    @property
+    def all_rewards(self) -> tuple[RewardUse, ...]:
+        """Those that are trained on, and those that only evaluate."""
+        return (*self.rewards, *self.evaluation_rewards)

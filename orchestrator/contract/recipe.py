@@ -160,6 +160,10 @@ class Recipe(BaseModel):
         """Return what training takes of a model of that size, or None when the recipe cannot say."""
         return None
 
+    def bytes_beside_checkpoints(self, size: ModelSize) -> int:  # noqa: ARG002 - for recipes that draw what they learn
+        """Return the bytes of what a run of a model of that size keeps to go on with, beside its checkpoints."""
+        return 0
+
     @property
     def state_bytes(self) -> int:
         """Bytes that the optimizer keeps of each trained parameter: AdamW's two moments."""
@@ -179,6 +183,16 @@ class Recipe(BaseModel):
     def reads_conditions(self) -> bool:
         """Whether it reads condition pictures that lie beside the training pictures."""
         return False
+
+    @property
+    def learns_from(self) -> DatasetKind:
+        """What it learns from with these settings."""
+        return self.dataset
+
+    @property
+    def prompts_held_out(self) -> int:
+        """How many of the prompts that it learns from it does not train on."""
+        return 0
 
     @property
     def trains_text_weights(self) -> bool:

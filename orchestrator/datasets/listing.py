@@ -24,7 +24,7 @@ IMAGES_OPTION = "--images"
 MAX_IMAGES = 10_000
 MAX_SHOWN_FOLDERS = 10  # sub-folders in a message
 IGNORED = re.compile(
-    r"\.|@eadir|((eh)?thumbs\.db|desktop\.ini|picasa\.ini|icon\r|__macosx|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$",
+    r"\.|@eadir|((eh)?thumbs\.db|desktop\.ini|picasa\.ini|icon\r|__macosx|preferences\.jsonl|(readme|licen[cs]e)(\.md|\.rst|\.txt)?)$",
     re.IGNORECASE,
 )
 CAPTION_EXTENSIONS = (".txt", ".caption")

@@ -18,6 +18,7 @@ from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement, find_placement, stand_ins
+from orchestrator.planning.rewards import check_rewards
 from orchestrator.planning.texts import check_captions, check_settings
 from orchestrator.resources import SAMPLES
 from orchestrator.secret_scan import looks_like, require_no_secret
@@ -61,6 +62,8 @@ def check_job(
         _check_trackers(spec, on_sagemaker=account is not None)
     with _collecting(errors):
         _check_optimizer(spec, on_sagemaker=account is not None)
+    with _collecting(errors):
+        warnings += check_rewards(spec, on_sagemaker=account is not None)
     with _collecting(errors):
         warnings += check_settings(spec)
     with _collecting(errors):

@@ -48,11 +48,18 @@ def disk_use(recipe: Recipe, size: ModelSize | None, inputs: int) -> DiskUse | N
     if isinstance(recipe, Optimised):
         kept = min(kept, recipe.steps)
     return DiskUse(
-        checkpoints=(kept + 1) * checkpoint_bytes(recipe, size),
+        checkpoints=(kept + 1) * checkpoint_bytes(recipe, size) + _kept_bytes(recipe, size),
         adapter=_COPIES_OF_RESULT * result,
         images=_image_bytes(recipe),
         inputs=inputs,
     )
+
+
+def _kept_bytes(recipe: Recipe, size: ModelSize | None) -> int:
+    """Return the bytes of what lies beside the checkpoints."""
+    if size is None:
+        return 0
+    return recipe.bytes_beside_checkpoints(size)
 
 
 def _image_bytes(recipe: Recipe) -> int:

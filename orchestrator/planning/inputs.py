@@ -7,16 +7,20 @@ from typing import Any
 
 from orchestrator import datasets
 from orchestrator.contract.conditions import GIVEN
-from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES
+from orchestrator.contract.datasets import CONDITIONS_FOLDER, IMAGES, PROMPTS
 from orchestrator.contract.digest import FileDigest, tree_sha256
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.findings import MOST_FINDINGS, Findings
 from orchestrator.contract.mixins import Denoising
+from orchestrator.contract.preferences import PREFERENCES_FILE, parse_preferences
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.prompt_file import PROMPTS_FILE, written
 from orchestrator.contract.recipe import Recipe
 from orchestrator.datasets import Dataset
+from orchestrator.datasets.preparation import EXTENSIONS
 from orchestrator.errors import DatasetError, OrchestratorError
 from orchestrator.specs.job import JobSpec
+from orchestrator.specs.prompt_file import read_prompt_file
 from orchestrator.storage.tree import Tree, tree_of_folder
 from orchestrator.terminal import printable
 
@@ -33,6 +37,10 @@ class PreparedInputs:
     """What the inspection of the images found; None without images."""
     texts: Mapping[str, Any] = field(default_factory=dict)
     """What a person wrote that is neither a setting nor a caption, and goes to the bucket: prompts."""
+    prompts: tuple[str, ...] = ()
+    """Those that are trained on or held out, of a job that learns from prompts."""
+    left_out: tuple[Problem, ...] = ()
+    """Lines of their file that are left out."""
     error: OrchestratorError | None = None
     """Why they cannot be used; a plan raises it together with the other problems of the job."""
 
@@ -41,7 +49,9 @@ class PreparedInputs:
         """What the inspection found that does not prevent training; also where something else does."""
         if self.error is not None:
             return self.error.warnings
-        return self.dataset.warnings if self.dataset is not None else ()
+        if self.dataset is not None:
+            return self.dataset.warnings
+        return self.left_out
 
     @property
     def sha256(self) -> str:
@@ -61,6 +71,8 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
 
     Each image is read and decoded once. The folder must exist until the trees of the plan are stored.
     """
+    if spec.prompts is not None:
+        return _prepare_prompts(spec, spec.prompts, staging)
     images = spec.inputs.get(IMAGES)
     if images is None:
         return PreparedInputs()
@@ -74,14 +86,59 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
             resolution=recipe.resolution,
             with_conditions=recipe.reads_conditions,
             masked=reads_masks(recipe),
-            fewest=recipe.dataset.fewest,
+            fewest=recipe.learns_from.fewest,
         )
     except OrchestratorError as error:
         return PreparedInputs(error=error)
-    channel = recipe.dataset.inputs[IMAGES]
+    if recipe.learns_from.has_preferences:
+        try:
+            _write_preferences(images, dataset, staging / IMAGES)
+        except OrchestratorError as error:
+            return PreparedInputs(dataset=dataset, error=error)
+    channel = recipe.learns_from.inputs[IMAGES]
     tree = tree_of_folder("data", staging / IMAGES)
     findings = _told(dataset, staging / FINDINGS_CHANNEL)
     return PreparedInputs(trees={channel: tree}, findings=findings, dataset=dataset)
+
+
+def _write_preferences(folder: Path, dataset: Dataset, prepared: Path) -> None:
+    """Write the pairs of a folder by the names of the prepared pictures; raises DatasetError with all problems."""
+    shown = printable(str(folder / PREFERENCES_FILE))
+    next_step = "write one object a line into preferences.jsonl, then submit again"
+    numbered = sorted(path.name for path in prepared.iterdir() if path.suffix in EXTENSIONS.values())
+    names = {}
+    for image, name in zip(dataset.images, numbered, strict=True):
+        names[image.file.name] = name
+    try:
+        data = (folder / PREFERENCES_FILE).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{shown} cannot be read: {error.strerror}.", next_step=next_step) from error
+    found = parse_preferences(data, names)
+    if found.problems:
+        raise DatasetError(f"The pairs in {shown} cannot be used.", problems=found.problems, next_step=next_step)
+    lines = []
+    for pair in found.pairs:
+        renamed = pair.model_copy(update={"chosen": names[pair.chosen], "rejected": names[pair.rejected]})
+        lines.append(renamed.model_dump_json() + "\n")
+    (prepared / PREFERENCES_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def _prepare_prompts(spec: JobSpec, file: Path, staging: Path) -> PreparedInputs:
+    """Check a file of prompts and write it as training reads it: without what was left out."""
+    try:
+        found = read_prompt_file(file, spec.recipe.prompts_held_out)
+    except OrchestratorError as error:
+        return PreparedInputs(error=error)
+    folder = staging / PROMPTS
+    folder.mkdir(parents=True)
+    (folder / PROMPTS_FILE).write_text(written(found.prompts), encoding="utf-8")
+    channel = spec.recipe.dataset.inputs[PROMPTS]
+    return PreparedInputs(
+        trees={channel: tree_of_folder("data", folder)},
+        texts={"prompts": found.prompts},
+        prompts=tuple(found.prompts),
+        left_out=tuple(found.warnings),
+    )
 
 
 def reads_masks(recipe: Recipe) -> bool:

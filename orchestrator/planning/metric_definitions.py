@@ -4,15 +4,16 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetricDefinition.h
 """
 
 from orchestrator.contract.events import Metrics, Step
-from orchestrator.contract.figures import CONTROL_FIGURES, CONTROL_MEASURES, FIGURES
+from orchestrator.contract.figures import CONTROL_FIGURES, CONTROL_MEASURES, FIGURES, ROUND_MEASURES
 
 _NUMBER = "(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)"  # as JSON writes it; the group is the value
 
 
-def metric_definitions(*, steered: bool) -> list[dict[str, str]]:
+def metric_definitions(*, steered: bool, rewarded: bool = False) -> list[dict[str, str]]:
     """Return MetricDefinitions: name and regular expression of every number that the events of a job hold.
 
-    `steered` says that it trains a ControlNet, which has figures of its own.
+    `steered` says that it trains a ControlNet, and `rewarded` that it learns from rewards; both have figures of their
+    own.
 
     JSON escapes quotation marks inside a string, so no text that a job prints can match as an event.
     """
@@ -25,6 +26,9 @@ def metric_definitions(*, steered: bool) -> list[dict[str, str]]:
         figures += CONTROL_FIGURES
         for measure in CONTROL_MEASURES:
             definitions.append(_definition(measure.name, _event_name(Step)))  # among its measures
+    if rewarded:
+        for name in ROUND_MEASURES:
+            definitions.append(_definition(name, _event_name(Step)))  # among its measures too
     for name in figures:
         definitions.append(_definition(name, _event_name(Metrics)))
     return definitions

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.environment import FINDINGS_CHANNEL
 from orchestrator.contract.problem import Problem
+from orchestrator.contract.rewards import REWARDS_CHANNEL
 from orchestrator.models.mirrored import MirrorAnswer, MirroredModel
 from orchestrator.models.tree import model_tree, scorer_tree
 from orchestrator.planning.bundle import bundle_tree
 from orchestrator.planning.checks import check_job
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement
+from orchestrator.planning.rewards import PlannedReward, planned_rewards, reward_tree
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, job_name, output_uri, training_job
 from orchestrator.requests import Request
 from orchestrator.settings import AwsSettings, Settings, owner
@@ -39,6 +41,8 @@ class Plan(BaseModel):
     """What the job reads: to be stored before it starts. The URIs in the request hold their hashes."""
     warnings: tuple[Problem, ...] = ()
     """Problems of inputs, model and instance that do not stop the job."""
+    rewards: tuple[PlannedReward, ...] = ()
+    """What is raised by reinforcement learning, and what only evaluates it."""
     notes: tuple[str, ...] = ()
     """What the job derives from its settings, for a person to look at before it starts."""
     placement: Placement | None = None
@@ -87,6 +91,8 @@ class _Trees(NamedTuple):
     """None for a job that is measured by its base model's own CLIP."""
     code: Tree
     """Bundle of the code that trains."""
+    rewards_sha256: str | None = None
+    """Hash of the weights of rewards, which are among the data; None where there are none."""
 
     def stored(self) -> tuple[Tree, ...]:
         """Return the trees that a job on another machine needs a copy of: all of them."""
@@ -131,6 +137,7 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         request=training_job(spec, inputs),
         trees=(*trees.data.values(), trees.code),
         warnings=checked.warnings,
+        rewards=planned_rewards(spec),
         notes=tuple(spec.recipe.notes),
     )
 
@@ -173,6 +180,7 @@ def plan_on_sagemaker(
             request=training_job(spec, inputs, context),
             trees=trees.stored(),
             warnings=(*checked.warnings, *placement.warnings),
+            rewards=planned_rewards(spec),
             notes=tuple(spec.recipe.notes),
             placement=placement,
             mirrored=mirror.model,
@@ -195,7 +203,11 @@ def _trees(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> _Tree
     data = dict(prepared.trees)
     if prepared.findings is not None:
         data[FINDINGS_CHANNEL] = prepared.findings
-    return _Trees(data, model, scorer, code)
+    rewards = reward_tree(spec, hashes.digest)
+    if rewards is None:
+        return _Trees(data, model, scorer, code)
+    data[REWARDS_CHANNEL] = rewards
+    return _Trees(data, model, scorer, code, rewards.sha256)
 
 
 def _identity(spec: JobSpec, prepared: PreparedInputs, trees: _Trees) -> str:
@@ -206,7 +218,7 @@ def _identity(spec: JobSpec, prepared: PreparedInputs, trees: _Trees) -> str:
     scorer_sha256 = None
     if trees.scorer is not None:
         scorer_sha256 = trees.scorer.sha256
-    return spec.identity(prepared.sha256, model_sha256, scorer_sha256)
+    return spec.identity(prepared.sha256, model_sha256, scorer_sha256, trees.rewards_sha256)
 
 
 def _uri(account: AwsSettings, tree: Tree | None) -> str | None:

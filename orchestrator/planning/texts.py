@@ -54,7 +54,7 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
     new word, or so long that it is cut off.
     """
     if prepared.dataset is None:
-        return ()
+        return _check_prompts(spec, prepared)
     if spec.recipe.dataset.needs_captions:
         _require_captions(prepared.dataset)
     tokenizers = tokenizers_for(spec)
@@ -79,6 +79,15 @@ def check_captions(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ..
     if problems:
         message = "The captions would not teach the new word."
         raise DatasetError(message, next_step=_CAPTIONS_STEP, problems=problems)
+    return _summed(lengths)
+
+
+def _check_prompts(spec: JobSpec, prepared: PreparedInputs) -> tuple[Problem, ...]:
+    """Return the prompts of a file that are cut off."""
+    if not prepared.prompts or holds_secret(list(prepared.prompts)):
+        return ()
+    texts = [(f"prompt {number}", prompt) for number, prompt in enumerate(prepared.prompts, start=1)]
+    lengths = length_problems(tokenizers_for(spec), texts, None)
     return _summed(lengths)
 
 

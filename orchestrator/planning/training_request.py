@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.
 import re
 from collections.abc import Mapping
 from string import hexdigits
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,7 @@ from orchestrator.contract.environment import (
     START_PROGRAM,
     Environment,
 )
+from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.planning.metric_definitions import metric_definitions
 from orchestrator.planning.placement import Placement
@@ -146,12 +148,23 @@ def _sent_recipe(spec: JobSpec, inputs: JobInputs) -> Recipe:
     adapters of equal jobs on two machines differ.
     """
     source = spec.base_model
-    changes = {}
+    changes: dict[str, Any] = {}
     if isinstance(source, Folder):
         changes["base_model"] = f"./{source.folder.name}"
     elif inputs.commit is not None:
         changes["base_revision"] = inputs.commit
-    return spec.recipe.model_copy(update=changes)
+    recipe = spec.recipe
+    if isinstance(recipe, Rewarded):  # their paths too
+        changes["rewards"] = tuple(use.without_place() for use in recipe.rewards)
+        changes["evaluation_rewards"] = tuple(use.without_place() for use in recipe.evaluation_rewards)
+    return recipe.model_copy(update=changes)
+
+
+def _asks_a_server(recipe: Recipe) -> bool:
+    """Whether a reward is given by a server, which has to be reached."""
+    if not isinstance(recipe, Rewarded):
+        return False
+    return any(use.url is not None for use in recipe.all_rewards)
 
 
 def _sagemaker_request(
@@ -164,7 +177,7 @@ def _sagemaker_request(
     account = context.account
     isolated = compute.network_isolation
     if isolated is None:
-        isolated = inputs.base_model is not None  # else the job has to reach the Hub
+        isolated = inputs.base_model is not None and not _asks_a_server(spec.recipe)  # else it has to reach the Hub
     tags = [
         *request["Tags"],
         tag(RECIPE_TAG, spec.recipe.recipe_name()),
@@ -209,7 +222,9 @@ def _algorithm(local: Request, account: AwsSettings, recipe: Recipe) -> Request:
         "TrainingImage": account.training_image,
         **local,
         "ContainerEntrypoint": [START_PROGRAM, *local["ContainerEntrypoint"]],
-        "MetricDefinitions": metric_definitions(steered=recipe.dataset.has_conditions),
+        "MetricDefinitions": metric_definitions(
+            steered=recipe.dataset.has_conditions, rewarded=isinstance(recipe, Rewarded)
+        ),
     }
 
 

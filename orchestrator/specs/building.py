@@ -8,13 +8,14 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from orchestrator.contract.command_line import command
-from orchestrator.contract.datasets import IMAGES
+from orchestrator.contract.datasets import IMAGES, PROMPTS, DatasetKind
 from orchestrator.contract.plurals import counted
+from orchestrator.contract.preferences import PREFERENCES_FILE
 from orchestrator.contract.problem import A_LIST, A_TEXT, MISSING, SHOULD_BE, Problem, did_you_mean, problems_of
 from orchestrator.contract.recipe import BUILTIN, FAMILY_CONTEXT, Recipe, recipe_class
 from orchestrator.contract.words import NOT_ONE_WORD
 from orchestrator.errors import SpecError
-from orchestrator.resources import ASSETS
+from orchestrator.resources import ASSETS, sample_prompts
 from orchestrator.specs.base_model import base_model_problems, known_family, native_settings
 from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec
@@ -24,6 +25,7 @@ _SECTIONS = ("compute", "budget")
 _FIELDS = {
     "recipe",
     IMAGES,
+    PROMPTS,
     "name",
     "prompt",
     "base_model",
@@ -45,6 +47,7 @@ _NULL = "null"
 _SECTION_ADVICE = "change what is named above, then submit again; docs/job-files.md has every field"
 _ADVICE = {
     IMAGES: "name the folder that holds your images: --images DIR",
+    PROMPTS: "name a file with one prompt a line: --prompts FILE",
     "base_model": "mend the model as said above, or name another: --base-model MODEL",
     "name": "choose another name: --name NAME",
     "scorer": "name the folder of a CLIP that transformers can load: --scorer FOLDER",
@@ -72,10 +75,10 @@ def is_list(recipe: RecipeType, field: str) -> bool:
 def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) -> JobSpec:
     """Check the fields of a job file or command line; raises SpecError with every problem found.
 
-    `fields` are `recipe` (a name), `images`, `name`, `prompt`, `base_model`, `scorer`, `settings` (the recipe's
-    fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command line, which
-    replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the job gets the
-    built-in sample subject and the prompt that belongs to it.
+    `fields` are `recipe` (a name), `images`, `prompts` (a file), `name`, `prompt`, `base_model`, `scorer`, `settings`
+    (the recipe's fields), `compute` and `budget` (the fields of those). `overrides` are settings typed on the command
+    line, which replace those of the file; `compute.spot` and the like are the fields of a section. Without images, the
+    job gets the built-in sample subject and the prompt that belongs to it; without `prompts`, those of the package.
     """
     given = {key: value for key, value in fields.items() if value is not None}
     job, overrides = _with_sections(given, overrides or {})
@@ -88,7 +91,8 @@ def build_spec(fields: Mapping[str, Any], overrides: Overrides | None = None) ->
     if not_text:  # nothing else can be said of them: most checks raise at such characters
         raise _spec_error(recipe_type, not_text)
     recipe = _recipe(recipe_type, settings, problems)
-    inputs = _inputs(recipe_type, job, problems)
+    kind = recipe_type.dataset if recipe is None else recipe.learns_from
+    inputs = _inputs(recipe_type, kind, job, settings.get("base_model", BUILTIN), problems)
     if recipe is None:  # a placeholder, so that the job's other problems are found too
         recipe = recipe_type.model_construct()
     spec = _spec(recipe, inputs, job, problems)
@@ -205,7 +209,8 @@ def _spec(
     problems: Problems,
 ) -> JobSpec | None:
     """Return the whole job, or None; adds what is wrong with it."""
-    fields: Fields = {"recipe": recipe, "inputs": inputs}
+    folders = {name: path for name, path in inputs.items() if name != PROMPTS}
+    fields: Fields = {"recipe": recipe, "inputs": folders, PROMPTS: inputs.get(PROMPTS)}
     for key in ("name", "scorer", *_SECTIONS):
         if key in job:
             fields[key] = job[key]
@@ -343,20 +348,32 @@ def _is_text(recipe: RecipeType, field: str) -> bool:
 
 def _inputs(
     recipe: RecipeType,
+    kind: DatasetKind,
     job: Fields,
+    base_model: object,
     problems: Problems,
 ) -> Fields:
-    """Return the folders the recipe learns from: the person's images, or else those of the sample subject."""
-    if IMAGES in recipe.dataset.inputs:
-        return {IMAGES: job.get(IMAGES, ASSETS / recipe.dataset.sample)}
-    if IMAGES in job:
-        problem = Problem(
-            where=IMAGES,
-            what=f"{recipe.recipe_name()} does not train on images",
-            fix="leave --images out",
-        )
-        problems.append(problem)
-    return {}
+    """Return what the recipe learns from: the person's images or prompts, or else those of the package."""
+    inputs: Fields = {}
+    samples = {
+        IMAGES: ASSETS / kind.sample,
+        PROMPTS: sample_prompts(builtin=base_model == BUILTIN),
+    }
+    if kind.has_preferences and IMAGES not in job:
+        what = f"is missing: {recipe.recipe_name()} learns from pairs of your own here"
+        fix = f"--images DIR, a folder with pictures and {PREFERENCES_FILE}"
+        problems.append(Problem(where=IMAGES, what=what, fix=fix))
+    for name, sample in samples.items():
+        if name in kind.inputs:
+            inputs[name] = job.get(name, sample)
+        elif name in job:
+            problem = Problem(
+                where=name,
+                what=f"{recipe.recipe_name()} learns from {kind.name} here, and not from {name}",
+                fix=f"leave --{name} out",
+            )
+            problems.append(problem)
+    return inputs
 
 
 def _spec_error(recipe: RecipeType, problems: Problems) -> SpecError:

@@ -9,18 +9,21 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
 )
 
+from orchestrator.contract.datasets import PROMPTS
+from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.scorer import require_scorer
@@ -30,6 +33,12 @@ from orchestrator.specs.compute import Budget, Compute, require_checkpoint
 from orchestrator.terminal import printable
 
 MAX_NAME = 40  # of the 63 characters of a training job's name; a hyphen and ten digits are added
+_PLACES: Mapping[str, Any] = {
+    "base_model": True,
+    "rewards": {"__all__": {"path"}},
+    "evaluation_rewards": {"__all__": {"path"}},
+}
+"""Settings that say where files lie on this machine."""
 _NAME = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
 
 
@@ -58,8 +67,19 @@ def _check_scorer(value: Path) -> Path:
     return folder
 
 
+def _check_prompts(value: Path) -> Path:
+    path = expanded(value)
+    if not path.is_file():
+        shown = printable(str(path))
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{shown} {what}; name a file with one prompt a line")
+    return path
+
+
 InputFolder = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_folder)]
 """The absolute path of an existing folder."""
+PromptFile = Annotated[Path, AfterValidator(_check_prompts)]
+"""The absolute path of a file of prompts."""
 ScorerFolder = Annotated[Path, AfterValidator(_check_scorer)]
 """The absolute path of a folder that holds a CLIP."""
 
@@ -73,6 +93,8 @@ class JobSpec(BaseModel):
     """What to train, with all its settings."""
     inputs: Mapping[str, InputFolder]
     """Folder of each input of the recipe's kind of data set; that of the training images is "images"."""
+    prompts: PromptFile | None = Field(None, validate_default=True)
+    """File of prompts, one a line, of a recipe that learns from prompts."""
     name: str | None = None
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     scorer: ScorerFolder | None = None
@@ -90,10 +112,23 @@ class JobSpec(BaseModel):
         recipe = info.data.get("recipe")
         if recipe is None:
             return value
-        dataset = recipe.dataset
-        if value.keys() != dataset.inputs.keys():
-            wanted = ", ".join(dataset.inputs) or "none"
+        dataset = recipe.learns_from
+        folders = [name for name in dataset.inputs if name != PROMPTS]
+        if sorted(value) != sorted(folders):
+            wanted = ", ".join(folders) or "none"
             raise ValueError(f"are not those of the recipe ({dataset.name}): {wanted}")
+        return value
+
+    @field_validator("prompts")
+    @classmethod
+    def _check_prompts_wanted(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        recipe = info.data.get("recipe")
+        if recipe is None:
+            return value
+        learns_from_prompts = PROMPTS in recipe.learns_from.inputs
+        if learns_from_prompts == (value is None):
+            what = "are missing" if learns_from_prompts else "are not what the recipe learns from"
+            raise ValueError(what)
         return value
 
     @field_validator("name")
@@ -109,7 +144,10 @@ class JobSpec(BaseModel):
     @classmethod
     def _check_measured(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         recipe = info.data.get("recipe")
-        if value is not None and recipe is not None and recipe.evaluation_prompts == 0:
+        if value is None or recipe is None:
+            return value
+        scores = isinstance(recipe, Rewarded) and any(use.reads_clip for use in recipe.all_rewards)
+        if recipe.evaluation_prompts == 0 and not scores:
             raise ValueError("has nothing to measure, because evaluation_prompts is 0; leave one of the two out")
         return value
 
@@ -127,19 +165,28 @@ class JobSpec(BaseModel):
         """The parsed `base_model` of the recipe."""
         return parse_base_model(self.recipe.base_model, self.recipe.base_revision)
 
-    def identity(self, dataset_sha256: str, model_sha256: str | None, scorer_sha256: str | None = None) -> str:
+    def identity(
+        self,
+        dataset_sha256: str,
+        model_sha256: str | None,
+        scorer_sha256: str | None = None,
+        rewards_sha256: str | None = None,
+    ) -> str:
         """Return a hash that is equal for the same work on the same files, and different for any other job.
 
         A base model on this machine is identified by its content, `model_sha256`, one of the Hub by its name. A scorer
-        counts because its figures are in the adapter; without one the hash is that of versions before it. The code
+        counts because its figures are in the adapter; without one the hash is that of versions before it. So do the
+        weights of rewards, wherever they lie. The code
         is not part of the hash, so that a run can resume after an upgrade; nor are the machines and the budget, so that
         it can resume on others.
         """
-        settings = self.recipe.model_dump(mode="json", exclude={"base_model"})
+        settings = self.recipe.model_dump(mode="json", exclude=dict(_PLACES))
         base = model_sha256 or self.recipe.base_model
         parts = [self.recipe.recipe_name(), settings, self.name, dataset_sha256, base]
         if scorer_sha256 is not None:
             parts.append(scorer_sha256)
+        if rewards_sha256 is not None:
+            parts.append(f"rewards {rewards_sha256}")
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

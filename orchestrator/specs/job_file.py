@@ -10,8 +10,8 @@ from orchestrator.errors import SpecError
 from orchestrator.specs.yaml_file import read_yaml
 
 _SUBMIT_HELP = command("submit", "--help")
-_FOLDERS = ("images", "scorer")
-_TEXTS = ("images", "prompt", "base_model", "name")
+_FOLDERS = ("images", "prompts", "scorer")
+_TEXTS = ("images", "prompts", "prompt", "base_model", "name")
 """Fields that are texts. One without a value would be as one that is not there: the sample subject would be trained."""
 
 

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.contract.datasets import IMAGES
+from orchestrator.contract.datasets import IMAGES, PROMPTS
 from orchestrator.contract.problem import Problem
 from orchestrator.secret_scan import texts_within
 from orchestrator.terminal import CONTROL, SURROGATE, printable
@@ -19,11 +19,11 @@ def text_problems(values: Mapping[str, Any]) -> list[Problem]:
     """Return what is no text within nested values: bytes that are not UTF-8, and control characters.
 
     Python reads a byte of the command line that is not UTF-8 as a lone surrogate; YAML and JSON have escapes for them.
-    The folder of images stays on this machine, so that its name may be of any bytes.
+    The folder of images and the file of prompts stay on this machine, so that their names may be of any bytes.
     """
     problems = []
     for where, text in texts_within(values):
-        stays_here = where == IMAGES
+        stays_here = where in (IMAGES, PROMPTS)
         for character in text:
             what = _fault(character, stays_here=stays_here)
             if what:

@@ -16,8 +16,8 @@ from orchestrator.sweeps.grid import Variant
 from orchestrator.sweeps.refusal import refusal
 from orchestrator.sweeps.running import Entry
 
-_InputsKey = tuple[frozenset[tuple[str, Path]], int, bool, bool]
-"""Channels with their folders, the resolution, and whether masks and conditions are read."""
+_InputsKey = tuple[object, ...]
+"""What the prepared inputs of a job depend on: its files, and the settings by which they are read."""
 
 
 def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
@@ -77,7 +77,15 @@ def _plan_all(
         spec = variant.spec
         inputs = frozenset(spec.inputs.items())
         recipe = spec.recipe
-        key = (inputs, recipe.resolution, reads_masks(recipe), recipe.reads_conditions)
+        key = (
+            inputs,
+            spec.prompts,
+            recipe.prompts_held_out,
+            recipe.learns_from.name,
+            recipe.resolution,
+            reads_masks(recipe),
+            recipe.reads_conditions,
+        )
         if key not in prepared:
             folder = staging / str(len(prepared))
             prepared[key] = prepare_inputs(spec, folder)

@@ -112,6 +112,26 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(job: Any, laun
     assert max(moved) > 1e-3  # something was trained
 
 
+@pytest.mark.parametrize("algorithm", ["ddpo", "nft"])
+def test_two_processes_draw_the_rounds_of_one_with_twice_the_prompts(algorithm: str, job: Any, launch: Launch) -> None:
+    fields = {"algorithm": algorithm, "evaluation_prompts": 0, "updates": 1, "kl_weight": 0.1}
+    alone = job(tiny.rlhf(prompts_per_round=4, **fields), "alone")
+    together = job(tiny.rlhf(prompts_per_round=2, **fields), "together")
+    status, expected, errors = outcome(launch(alone, processes=1))
+    assert status == 0, errors
+    status, found, errors = outcome(launch(together, processes=2))
+    assert status == 0, errors
+    assert len(steps_in(found)) == len(steps_in(expected)) == 2
+    for one, two in zip(steps_in(expected), steps_in(found), strict=True):
+        # Another batch rounds otherwise, and a JPEG is a byte longer.
+        assert two["measures"]["reward"] == pytest.approx(one["measures"]["reward"], abs=0.02)
+        if algorithm == "ddpo":
+            assert two["measures"]["ratio_change"] == 0
+    for name, weight in load_file(alone.model / LORA).items():
+        assert torch.isfinite(weight).all()
+        assert load_file(together.model / LORA)[name].shape == weight.shape
+
+
 def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Launch) -> None:
     environment = job(recipe(steps=2))
     assert outcome(launch(environment, processes=1))[0] == 0

@@ -26,14 +26,20 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from entrypoints.models.ddpm import Ddpm
 from entrypoints.runtime.stop import StopFlag
+from orchestrator.contract.datasets import PROMPTS
 from orchestrator.contract.environment import Environment
+from orchestrator.contract.preferences import PREFERENCES_FILE
+from orchestrator.contract.prompt_file import PROMPTS_FILE
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
 from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.recipes.dreambooth import DreamBooth
 from orchestrator.contract.recipes.lora import CaptionedLora
+from orchestrator.contract.recipes.rlhf import Rlhf
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 
+PROMPTS_TO_LEARN = ("a photo of a dog", "a red dog", "a toy on red", "a dog on a toy", "a photo of a red toy")
 WORDS = ["a", "photo", "of", "toy", "dog", "on", "red", "background"]
 SIDE = 32
 MAX_LENGTH = 32
@@ -239,13 +245,32 @@ def controlnet(**fields: Any) -> ControlNet:
     return ControlNet(**{**small, "learning_rate": 1e-2, **fields})
 
 
+def rlhf(**fields: Any) -> Rlhf:
+    """Return the shortest reinforcement learning that still goes through every part: two rounds of two steps."""
+    small = {"resolution": SIDE, "rounds": 2, "prompts_per_round": 2, "group_size": 4, "updates": 2, "batch_size": 4}
+    small |= {"rank": 2, "targets": "attention", "inference_steps": 2, "sampler_steps": 3, "held_out_prompts": 1}
+    small |= {"evaluation_prompts": 1, "evaluation_seeds": 1, "validation_steps": 2, "guidance_scale": 2.0}
+    return Rlhf(**{**small, "learning_rate": 1e-2, **fields})
+
+
 def lay_out(root: Path, recipe: Recipe, base_model: Path | None) -> Environment:
     """Lay out a job's folders as the service does."""
     environment = Environment(root=root)
-    captioned = recipe.dataset.needs_captions or recipe.dataset.has_conditions
-    folder = write_pictures(root / "input" / "data" / "training", captioned=captioned)
-    if recipe.reads_conditions:
-        write_conditions(folder)
+    if recipe.learns_from.has_preferences:
+        folder = write_pictures(root / "input" / "data" / "training", captioned=True)
+        rows = []
+        for chosen, rejected, prompt in ((0, 1, "a dog"), (2, 1, "a toy"), (0, 2, "a red dog")):
+            rows.append(json.dumps({"chosen": f"{chosen}.png", "rejected": f"{rejected}.png", "prompt": prompt}))
+        (folder / PREFERENCES_FILE).write_text("\n".join(rows))
+    elif PROMPTS in recipe.learns_from.inputs:
+        prompts = root / "input" / "data" / recipe.dataset.inputs[PROMPTS]
+        prompts.mkdir(parents=True, exist_ok=True)
+        (prompts / PROMPTS_FILE).write_text("\n".join(PROMPTS_TO_LEARN))
+    else:
+        captioned = recipe.dataset.needs_captions or recipe.dataset.has_conditions
+        folder = write_pictures(root / "input" / "data" / "training", captioned=captioned)
+        if recipe.reads_conditions:
+            write_conditions(folder)
     environment.hyperparameters_file.parent.mkdir(parents=True, exist_ok=True)
     environment.hyperparameters_file.write_text(json.dumps(to_hyperparameters(recipe)))
     if base_model:
@@ -264,3 +289,10 @@ class StopAfter(io.StringIO):
         event = json.loads(text)
         self.stop.asked |= event["event"] == "step" and event["step"] == self.step
         return super().write(text)
+
+
+def ddpm(prediction_type: str = "v_prediction") -> Ddpm:
+    """Return the noise of the tiny base model."""
+    return Ddpm.of_scheduler(
+        {"beta_schedule": "scaled_linear", "prediction_type": prediction_type}, torch.device("cpu")
+    )

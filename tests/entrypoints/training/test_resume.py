@@ -21,6 +21,7 @@ from entrypoints.train import run_recipe
 from entrypoints.training.checkpoint import MANIFEST_FILE, folder_of, newest_first, read_manifest, read_tensors, save
 from orchestrator.contract.digest import hash_files
 from orchestrator.contract.environment import EXIT_STOPPED, ROOT_VARIABLE, Environment
+from orchestrator.contract.mixins import Denoising
 
 RECIPES = {
     "lora": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, alpha=3, random_crop=True),
@@ -58,6 +59,13 @@ RECIPES = {
         checkpoint_steps=2, keep_checkpoints=9, conditions=("canny", "given"), random_crop=True, buckets=True, steps=6
     ),
     "textual inversion": tiny.textual_inversion(checkpoint_steps=2, keep_checkpoints=9),
+    "ddpo, cut off within a round": tiny.rlhf(
+        algorithm="ddpo", checkpoint_steps=1, keep_checkpoints=9, rounds=1, updates=2, inner_epochs=2, kl_weight=0.1
+    ),
+    "nft, cut off between rounds": tiny.rlhf(
+        algorithm="nft", checkpoint_steps=1, keep_checkpoints=9, rounds=3, updates=2, kl_weight=0.1, trained_steps=2
+    ),
+    "dpo": tiny.rlhf(algorithm="dpo", checkpoint_steps=2, keep_checkpoints=9, steps=4, batch_size=2),
     "masked, cut anew": tiny.dreambooth(checkpoint_steps=2, keep_checkpoints=9, masked_loss=True, random_crop=True),
 }
 
@@ -66,7 +74,8 @@ RECIPES = {
 def test_going_on_from_a_checkpoint_changes_no_byte(name: str, job: Any, run: Any) -> None:
     recipe = RECIPES[name]
     whole, resumed = job(recipe, "whole"), job(recipe, "resumed")
-    for environment in (whole, resumed) if recipe.masked_loss else ():
+    is_masked = isinstance(recipe, Denoising) and recipe.masked_loss
+    for environment in (whole, resumed) if is_masked else ():
         tiny.write_masks(environment.root / "input" / "data" / "training")
     run(whole)
     shutil.copytree(folder_of(whole.checkpoints, 2), folder_of(resumed.checkpoints, 2))

@@ -1,0 +1,107 @@
+"""What a run of reinforcement learning remembers of its rounds: figures for its log and report, and its alarms."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from entrypoints.training.reinforcement.figures import figures_of_round, measured, with_step_figures
+from entrypoints.training.rewards.alarms import Round, alarms
+from orchestrator.contract.events import Warned, emit
+
+DIVERSITY = "diversity"
+"""How much the images of a group differ, among what evaluates a round."""
+
+
+@dataclass(frozen=True)
+class RoundScores:
+    """What was measured on the images of a round, those of all ranks."""
+
+    number: int
+    """The round, from 0."""
+    prompts: Sequence[str]
+    """Of each image."""
+    indices: Tensor
+    """The number of each image's prompt, (samples,)."""
+    groups: Tensor
+    """The number of the prompt's place in the round, (samples,)."""
+    rewards: Tensor
+    """What is raised, (samples,)."""
+    trained: Mapping[str, Tensor]
+    """The rewards in it, (samples,) each, by name."""
+    evaluated: Mapping[str, Tensor]
+    """What is not trained on, the same; DIVERSITY is among it."""
+    flat_groups: float
+    """Share of groups all of whose rewards are equal."""
+
+    @property
+    def shown(self) -> dict[str, Tensor]:
+        """What has a curve of its own: a single reward has that of the sum."""
+        if len(self.trained) == 1:
+            return dict(self.evaluated)
+        return {**self.trained, **self.evaluated}
+
+    def round(self) -> Round:
+        """Return what alarms compare."""
+        evaluation = {}
+        for name, values in self.evaluated.items():
+            if name != DIVERSITY:
+                evaluation[name] = measured(self.prompts, values.tolist())
+        diversity = self.evaluated[DIVERSITY]
+        return Round(
+            number=self.number,
+            reward=measured(self.prompts, self.rewards.tolist()),
+            evaluation=evaluation,
+            diversity=measured(self.prompts, diversity.tolist()),
+            flat_groups=self.flat_groups,
+        )
+
+
+@dataclass
+class RoundLog:
+    """What is followed: nothing that is learned depends on it."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    """Of the current round."""
+    held_out: dict[str, float] = field(default_factory=dict)
+    """Of the held-out prompts when they were drawn last."""
+    step: dict[str, float] = field(default_factory=dict)
+    """Of the step that a checkpoint was written after."""
+    rounds: list[Round] = field(default_factory=list)
+    """What alarms compare, of all rounds."""
+    alarmed: list[str] = field(default_factory=list)
+    """Kinds of alarms that were raised: each is said once."""
+
+    def add(self, scores: RoundScores, step: Mapping[str, float]) -> None:
+        """Add a round, and warn of what it shows; `step` is what the algorithm measured last."""
+        self.figures = figures_of_round(scores.rewards, scores.shown, scores.flat_groups)
+        latest = with_step_figures(scores.round(), step)
+        self.rounds.append(latest)
+        for alarm in alarms(self.rounds):
+            if alarm.kind in self.alarmed:
+                continue
+            self.alarmed.append(alarm.kind)
+            emit(Warned(message=alarm.message))
+
+    def to_tensor(self) -> Tensor:
+        """Return it as a tensor of the bytes of a JSON text: checkpoints hold tensors."""
+        rounds = [each.model_dump() for each in self.rounds]
+        values = {
+            "figures": self.figures,
+            "held_out": self.held_out,
+            "step": self.step,
+            "rounds": rounds,
+            "alarmed": self.alarmed,
+        }
+        text = json.dumps(values)
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    @classmethod
+    def of_tensor(cls, tensor: Tensor) -> "RoundLog":
+        """Return what `to_tensor` wrote."""
+        text = bytes(tensor.tolist())
+        values = json.loads(text)
+        values["rounds"] = [Round.model_validate(each) for each in values["rounds"]]
+        return cls(**values)

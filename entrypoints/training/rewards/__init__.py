@@ -1,0 +1,1 @@
+"""Rewards of images, and the alarms of a run that raises them."""

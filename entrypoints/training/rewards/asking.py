@@ -1,0 +1,123 @@
+"""One question to a server: sent again while it fails, within a deadline that holds for all attempts together."""
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+MOST_BYTES = 1_000_000
+"""Of an answer."""
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; each wait is twice as long as the one before."""
+LONGEST_WAIT = 8.0
+_CHUNK = 65_536
+_OK = 200
+_REDIRECTS = range(300, 400)
+_BUSY = (408, 429)
+_FAILING = range(500, 600)
+
+
+class JudgeError(Exception):
+    """A server gave no answer that can be used."""
+
+
+class _TryAgainError(JudgeError):
+    """An attempt failed, and the next one may not."""
+
+
+class Asking:
+    """Sends JSON to one address. It follows no redirect: what is sent goes to the server that was named, or nowhere."""
+
+    def __init__(self, url: str, deadline_seconds: float) -> None:
+        self.parts = urlsplit(url)
+        self.seconds = deadline_seconds
+        self.context = ssl.create_default_context()
+        self.target = self.parts.path or "/"
+        if self.parts.query:
+            self.target += f"?{self.parts.query}"
+
+    def ask(self, body: bytes) -> bytes:
+        """Return what the server answers; raises JudgeError when that is no answer, or takes too long."""
+        deadline = time.monotonic() + self.seconds
+        wait = FIRST_WAIT
+        while True:
+            try:
+                return self._attempt(body, deadline)
+            except _TryAgainError as error:
+                next_at = time.monotonic() + wait
+                if next_at >= deadline:
+                    seconds = f"{self.seconds:g} seconds"
+                    raise JudgeError(f"no answer within {seconds}; the last attempt: {error}") from error
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _attempt(self, body: bytes, deadline: float) -> bytes:
+        """Send the question once."""
+        try:
+            with self._connection(deadline) as connection:
+                connection.request("POST", self.target, body, {"Content-Type": "application/json"})
+                with connection.getresponse() as response:
+                    content = _content(response)
+                if time.monotonic() >= deadline:  # where the connection is closed, headers may seem to end
+                    raise TimeoutError("the answer was not complete at the deadline")
+                _require_ok(response)
+                return content
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # ValueError: a TLS connection that was closed at the deadline, under the hands of its reader.
+            raise _TryAgainError(f"{type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _connection(self, deadline: float) -> Iterator[http.client.HTTPConnection]:
+        """Connect; at the deadline the connection is closed, however slowly the server still sends."""
+        remaining = max(0.01, deadline - time.monotonic())
+        host = self.parts.hostname or ""
+        connection: http.client.HTTPConnection
+        if self.parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, self.parts.port, timeout=remaining, context=self.context)
+        else:
+            connection = http.client.HTTPConnection(host, self.parts.port, timeout=remaining)
+        connection.connect()
+        timer = threading.Timer(remaining, _shut, [connection.sock])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield connection
+        finally:
+            timer.cancel()
+            connection.close()
+
+
+def _shut(connected: socket.socket) -> None:
+    """End a connection, so that whoever reads from it wakes up."""
+    with suppress(OSError):  # it was closed meanwhile
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _require_ok(response: http.client.HTTPResponse) -> None:
+    """Raise JudgeError for an answer that says that there is none."""
+    status = response.status
+    if status == _OK:
+        return
+    said = f"it answers {status} {response.reason}"
+    if status in _REDIRECTS:
+        elsewhere = response.headers.get("Location", "elsewhere")
+        raise JudgeError(f"{said}: it sends on to {elsewhere}, which is not followed; write the address itself as url")
+    if status in _BUSY or status in _FAILING:
+        raise _TryAgainError(said)
+    raise JudgeError(said)
+
+
+def _content(response: http.client.HTTPResponse) -> bytes:
+    """Read an answer, and no more of it than an answer has."""
+    content = bytearray()
+    while chunk := response.read1(_CHUNK):
+        content += chunk
+        if len(content) > MOST_BYTES:
+            raise JudgeError(f"its answer is longer than {MOST_BYTES} bytes")
+    if response.length:
+        raise _TryAgainError(f"its answer ends {response.length} bytes too early")
+    return bytes(content)
