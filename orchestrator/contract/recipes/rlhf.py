@@ -412,7 +412,6 @@ _BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 16,
         "updates": 2,
         "sampler_steps": 10,
-        "trained_steps": 5,
         "clip_range": 1e-3,
         "learning_rate": 2e-3,
         "guidance_scale": 2.0,
