@@ -1,5 +1,6 @@
 """Reinforcement learning: DDPO (arXiv 2305.13301), DiffusionNFT (2509.16117), Diffusion-DPO (2311.12908)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from entrypoints.adapters.low_rank import low_rank_tuner
@@ -23,6 +24,7 @@ from entrypoints.training.rewards.opening import open_all
 from entrypoints.training.run import Run
 from entrypoints.training.validation import draw_validation
 from orchestrator.contract.environment import TRAINING_CHANNEL
+from orchestrator.contract.prompts import EvaluationPrompt
 from orchestrator.contract.recipes.rlhf import DDPO, DPO, Rlhf
 
 
@@ -41,8 +43,7 @@ def train(recipe: Rlhf, run: Run) -> None:
     watch = RewardWatch(run, base, recipe, objective, prompts.held_out)
     fit(run, base, recipe, tuner, objective, watch.look)
     drop_rollouts(run.environment.checkpoints)
-    asked = prompts.held_out[: recipe.evaluation_prompts]
-    evaluate_and_publish(run, base, tuner, [], [recipe.judged_by_text(prompt) for prompt in asked])
+    evaluate_and_publish(run, base, tuner, [], judged_by(recipe, prompts.held_out))
 
 
 def train_from_pairs(recipe: Rlhf, run: Run) -> None:
@@ -52,20 +53,34 @@ def train_from_pairs(recipe: Rlhf, run: Run) -> None:
     pairs = read_pairs(run.environment.channel(TRAINING_CHANNEL), images)
     tuner = low_rank_tuner(recipe, base)
     objective = PreferenceObjective(base, recipe, tuner, images, pairs)
-    fit(run, base, recipe, tuner, objective, partial(draw_validation, run, base))
-    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    asked = prompts[: recipe.evaluation_prompts]
-    evaluate_and_publish(run, base, tuner, [], [recipe.judged_by_text(prompt) for prompt in asked])
+    validate = partial(draw_validation, run, base)
+    fit(run, base, recipe, tuner, objective, validate)
+    prompts = [pair.prompt for pair in pairs]
+    evaluate_and_publish(run, base, tuner, [], judged_by(recipe, prompts))
+
+
+def judged_by(recipe: Rlhf, prompts: Sequence[str]) -> list[EvaluationPrompt]:
+    """Return the prompts of the contact sheet and of the closing figures: the first different ones of some."""
+    found = []
+    for prompt in dict.fromkeys(prompts):
+        found.append(recipe.judged_by_text(prompt))
+    return found[: recipe.evaluation_prompts]
 
 
 def algorithm_of(recipe: Rlhf, base: BaseModel, tuner: Tuner) -> Algorithm:
-    """Return what draws and what learns, as the recipe names it."""
+    """Return what draws and what learns, as the recipe names it.
+
+    Raises TrainingError("recipe") for a model that cannot be drawn with in this way.
+    """
     if recipe.algorithm == DDPO:
-        policy = ddpo.Policy(base, ddim_of(recipe, base), recipe.guidance_scale)
-        return Ddpo(recipe, policy, PathSampler(policy, recipe.resolution), tuner)
+        ddim = ddim_of(recipe, base)
+        policy = ddpo.Policy(base, ddim, recipe.guidance_scale)
+        path_sampler = PathSampler(policy, recipe.resolution)
+        return Ddpo(recipe, policy, path_sampler, tuner)
     require_steps(base, recipe.sampler_steps, "-s sampler_steps=")
     drawing = Drawing(recipe.sampler_steps, recipe.guidance_scale, recipe.resolution)
-    return Nft(recipe, base, FastSampler(base, drawing), tuner)
+    sampler = FastSampler(base, drawing)
+    return Nft(recipe, base, sampler, tuner)
 
 
 def ddim_of(recipe: Rlhf, base: BaseModel) -> StochasticDdim:
@@ -77,4 +92,5 @@ def ddim_of(recipe: Rlhf, base: BaseModel) -> StochasticDdim:
             f"ddpo needs a model with DDPM's noise, and that of {base.family.title} is another.",
             "Submit again with -s algorithm=nft.",
         )
-    return StochasticDdim.of_scheduler(process, base.pipeline.scheduler.config, recipe.sampler_steps, recipe.eta)
+    config = base.pipeline.scheduler.config
+    return StochasticDdim.of_scheduler(process, config, recipe.sampler_steps, recipe.eta)

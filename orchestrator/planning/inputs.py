@@ -102,15 +102,28 @@ def prepare_inputs(spec: JobSpec, staging: Path) -> PreparedInputs:
 
 
 def _write_preferences(folder: Path, dataset: Dataset, prepared: Path) -> None:
-    """Write the pairs of a folder by the names of the prepared pictures; raises DatasetError with all problems."""
-    shown = printable(str(folder / PREFERENCES_FILE))
+    """Write the pairs of a folder by the names of the prepared pictures.
+
+    Raises DatasetError with all problems.
+
+    Args:
+        folder: A person's pictures, with PREFERENCES_FILE beside them.
+        dataset: What was found of these, in the order in which they were prepared.
+        prepared: The numbered copies.
+    """
+    file = folder / PREFERENCES_FILE
+    shown = printable(str(file))
     next_step = "write one object a line into preferences.jsonl, then submit again"
-    numbered = sorted(path.name for path in prepared.iterdir() if path.suffix in EXTENSIONS.values())
+    numbered = []
+    for path in sorted(prepared.iterdir()):
+        if path.suffix in EXTENSIONS.values():
+            numbered.append(path.name)
     names = {}
     for image, name in zip(dataset.images, numbered, strict=True):
-        names[image.file.name] = name
+        own_name = image.file.name
+        names[own_name] = name
     try:
-        data = (folder / PREFERENCES_FILE).read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise DatasetError(f"{shown} cannot be read: {error.strerror}.", next_step=next_step) from error
     found = parse_preferences(data, names)
@@ -118,9 +131,14 @@ def _write_preferences(folder: Path, dataset: Dataset, prepared: Path) -> None:
         raise DatasetError(f"The pairs in {shown} cannot be used.", problems=found.problems, next_step=next_step)
     lines = []
     for pair in found.pairs:
-        renamed = pair.model_copy(update={"chosen": names[pair.chosen], "rejected": names[pair.rejected]})
-        lines.append(renamed.model_dump_json() + "\n")
-    (prepared / PREFERENCES_FILE).write_text("".join(lines), encoding="utf-8")
+        chosen = names[pair.chosen]
+        rejected = names[pair.rejected]
+        renamed = pair.model_copy(update={"chosen": chosen, "rejected": rejected})
+        line = renamed.model_dump_json()
+        lines.append(f"{line}\n")
+    text = "".join(lines)
+    written_file = prepared / PREFERENCES_FILE
+    written_file.write_text(text, encoding="utf-8")
 
 
 def _prepare_prompts(spec: JobSpec, file: Path, staging: Path) -> PreparedInputs:
@@ -131,7 +149,9 @@ def _prepare_prompts(spec: JobSpec, file: Path, staging: Path) -> PreparedInputs
         return PreparedInputs(error=error)
     folder = staging / PROMPTS
     folder.mkdir(parents=True)
-    (folder / PROMPTS_FILE).write_text(written(found.prompts), encoding="utf-8")
+    text = written(found.prompts)
+    written_file = folder / PROMPTS_FILE
+    written_file.write_text(text, encoding="utf-8")
     channel = spec.recipe.dataset.inputs[PROMPTS]
     return PreparedInputs(
         trees={channel: tree_of_folder("data", folder)},

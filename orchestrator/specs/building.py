@@ -369,7 +369,7 @@ def _inputs(
         elif name in job:
             problem = Problem(
                 where=name,
-                what=f"{recipe.recipe_name()} learns from {kind.name} here, and not from {name}",
+                what=f"{recipe.recipe_name()} does not train on {name}",
                 fix=f"leave --{name} out",
             )
             problems.append(problem)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save_file
@@ -25,7 +26,6 @@ from orchestrator.settings import Settings
 from orchestrator.specs.compute import Compute
 from orchestrator.specs.job import JobSpec
 
-numpy = pytest.importorskip("numpy")
 HUB_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
@@ -44,8 +44,8 @@ def spec(*rewards: Any, evaluated: Any = (), **settings: Any) -> JobSpec:
 def write_head(path: Path, *sizes: int, prefix: str = "layers.") -> Path:
     tensors = {}
     for place in range(len(sizes) - 1):
-        tensors[f"{prefix}{2 * place}.weight"] = numpy.ones((sizes[place + 1], sizes[place]), dtype="float32")
-        tensors[f"{prefix}{2 * place}.bias"] = numpy.ones(sizes[place + 1], dtype="float32")
+        tensors[f"{prefix}{2 * place}.weight"] = np.ones((sizes[place + 1], sizes[place]), dtype="float32")
+        tensors[f"{prefix}{2 * place}.bias"] = np.ones(sizes[place + 1], dtype="float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     return path
@@ -167,23 +167,23 @@ HEADS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another width": (lambda path: write_head(path, 768, 1024, 1), "takes 768 numbers where it is given 128"),
     "a gap": (
         lambda path: save_file(
-            {"0.weight": numpy.ones((8, 128), "float32"), "2.weight": numpy.ones((1, 4), "float32")}, path
+            {"0.weight": np.ones((8, 128), "float32"), "2.weight": np.ones((1, 4), "float32")}, path
         ),
         "takes 4 numbers where it is given 8",
     ),
     "two numbers": (lambda path: write_head(path, 128, 2), "ends in 2 numbers"),
     "another model": (
-        lambda path: save_file({"conv.kernel": numpy.ones(3, "float32")}, path),
+        lambda path: save_file({"conv.kernel": np.ones(3, "float32")}, path),
         "no part of a linear head",
     ),
-    "a convolution": (lambda path: save_file({"0.weight": numpy.ones((1, 128, 1), "float32")}, path), "two dimensions"),
+    "a convolution": (lambda path: save_file({"0.weight": np.ones((1, 128, 1), "float32")}, path), "two dimensions"),
     "bias of another": (
-        lambda path: save_file({"0.weight": numpy.ones((1, 128), "float32"), "0.bias": numpy.ones(2, "float32")}, path),
+        lambda path: save_file({"0.weight": np.ones((1, 128), "float32"), "0.bias": np.ones(2, "float32")}, path),
         r"0.bias of .* is of the shape \[2\]",
     ),
-    "bias alone": (lambda path: save_file({"0.bias": numpy.ones(1, "float32")}, path), "without a weight"),
+    "bias alone": (lambda path: save_file({"0.bias": np.ones(1, "float32")}, path), "without a weight"),
     "whole numbers": (
-        lambda path: save_file({"0.weight": numpy.ones((1, 128), "int64")}, path),
+        lambda path: save_file({"0.weight": np.ones((1, 128), "int64")}, path),
         "no part of a linear head",
     ),
 }

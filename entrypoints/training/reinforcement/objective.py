@@ -136,18 +136,23 @@ class Reinforcement:
             return weights
         decay = nft.sampler_decay(number, self.recipe.sampler_decay)
         for name, old in self.round.sampler_weights.items():
-            weights[name] = torch.lerp(weights[name], old, decay)
+            new = weights[name]
+            weights[name] = torch.lerp(new, old, decay)
         return weights
 
     def _advantages(self, scores: RoundScores) -> tuple[Tensor, Tensor]:
-        """Return the advantages of all ranks' images, (ranks, samples), and the memory after the round."""
+        """Return the advantages of all ranks' images, (ranks, samples), and the memory after the round.
+
+        Every rank computes all of them, from the same numbers: the first one saves them for all.
+        """
         clip = self.recipe.advantage_clip
         memory = self.round.memory
         if self.recipe.algorithm == NFT:
             advantages = group_advantages(scores.rewards, scores.groups, clip)
         else:
             advantages, memory = remembered_advantages(scores.rewards, scores.indices, memory, clip)
-        return advantages.view(self.run.ranks.ranks, -1), memory
+        ranks = self.run.ranks.ranks
+        return advantages.view(ranks, -1), memory
 
     def _batch(self, index: int) -> RoundBatch:
         """Return a batch of the current round, on the device."""
@@ -195,9 +200,13 @@ class Reinforcement:
         advantages = state["advantages"].cpu()
         number = int(state["number"])
         self.round = CurrentRound(memory, number, weights, advantages)
-        self.log = RoundLog.of_tensor(state["log"].cpu())
+        log = state["log"].cpu()
+        self.log = RoundLog.of_tensor(log)
         self._drawn = []
 
     def measures(self) -> Mapping[str, float]:
         """Return what is followed of the round, of the latest step, and of the held-out prompts."""
-        return {**self.log.figures, **self._step_figures(), **self.log.held_out}
+        measures = dict(self.log.figures)
+        measures |= self._step_figures()
+        measures |= self.log.held_out
+        return measures

@@ -81,7 +81,8 @@ class PreferenceObjective:
         passes = recipe.gradient_accumulation
         self.figures = StepFigures()
         for number in range(passes):
-            batch = self._batch(step * passes + number, ranks)
+            passes_before = step * passes + number
+            batch = self._batch(passes_before, ranks)
             noisy = process.noised(batch.latents, batch.noise, batch.times)
             target = process.target(batch.latents, batch.noise, batch.times)
             with apart():
@@ -125,7 +126,8 @@ class PreferenceObjective:
 
     def _visited(self, first: int, count: int) -> list[Preference]:
         """Return the pairs that so many samples show, from a sample on."""
-        indices = image_indices(self.recipe.seed, "pairs", first, count, len(self.pairs))
+        every = len(self.pairs)
+        indices = image_indices(self.recipe.seed, "pairs", first, count, every)
         return [self.pairs[index] for index in indices]
 
     def _latents(self, names: Sequence[str], posterior: Tensor) -> Tensor:
@@ -174,5 +176,10 @@ def read_pairs(folder: Path | None, images: Sequence[CaptionedImage]) -> list[Pr
     found = parse_preferences(data, names)
     if found.problems:
         first = found.problems[0]
-        raise TrainingError("dataset", f"The pairs cannot be used: {first.render()}", "Mend them, then submit again.")
+        reason = first.render()
+        raise TrainingError(
+            "dataset",
+            f"The pairs cannot be used: {reason}",
+            "Mend them, then submit again.",
+        )
     return found.pairs

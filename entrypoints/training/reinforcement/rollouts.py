@@ -25,6 +25,9 @@ from entrypoints.models.sampling import Drawing, DrawRequest, draw_latents
 from entrypoints.runtime.randomness import image_indices, keyed_seed
 from entrypoints.training.reinforcement import ddpo
 
+CheckStop = Callable[[], None]
+"""Raises Stopped when the process was asked to end."""
+
 FOLDER = "rollouts"
 """Beside the checkpoints."""
 KEY_CHARACTERS = 24
@@ -92,7 +95,7 @@ class Scores(NamedTuple):
 class Sampler(Protocol):
     """Draws the latents of a batch."""
 
-    def __call__(self, asked: Sequence[Asked], check_stop: Callable[[], None]) -> Drawn:
+    def __call__(self, asked: Sequence[Asked], check_stop: CheckStop) -> Drawn:
         """Draw them; `check_stop` is called between steps, and what it raises ends the drawing."""
         ...
 
@@ -121,7 +124,9 @@ def asked_in_round(
         group_size: Images of each of them.
     """
     everyone = prompts_per_round * ranks
-    indices = image_indices(seed, "prompts", number * everyone, everyone, len(prompts))
+    visited = number * everyone
+    count = len(prompts)
+    indices = image_indices(seed, "prompts", visited, everyone, count)
     first = rank * prompts_per_round
     asked = []
     for image in range(group_size):
@@ -135,13 +140,16 @@ def asked_in_round(
 
 @dataclass(frozen=True)
 class PathSampler:
-    """DDPO's: every step of DDIM with its probability."""
+    """DDPO's: every step of DDIM with its probability.
+
+    A path takes the memory of an image's latents for each step: 3 MB for 50 steps of a model of 512 pixels.
+    """
 
     policy: ddpo.Policy
     size: int
     """Side of the images, pixels."""
 
-    def __call__(self, asked: Sequence[Asked], check_stop: Callable[[], None]) -> Drawn:
+    def __call__(self, asked: Sequence[Asked], check_stop: CheckStop) -> Drawn:
         """Draw a batch, each image by a generator of its own on the CPU."""
         base = self.policy.base
         channels = base.denoiser.config.in_channels
@@ -165,12 +173,15 @@ class PathSampler:
 
 @dataclass(frozen=True)
 class FastSampler:
-    """The base model's own sampler, which draws in few steps."""
+    """The base model's own sampler, which draws in few steps.
+
+    What is drawn is what `draw` and plain diffusers draw of the same prompt and seed, before it is decoded.
+    """
 
     base: BaseModel
     drawing: Drawing
 
-    def __call__(self, asked: Sequence[Asked], check_stop: Callable[[], None]) -> Drawn:
+    def __call__(self, asked: Sequence[Asked], check_stop: CheckStop) -> Drawn:
         """Draw a batch as plain diffusers does."""
         requests = [DrawRequest(one.prompt, one.seed) for one in asked]
         latents = draw_latents(self.base, requests, self.drawing, check_stop)
@@ -178,7 +189,11 @@ class FastSampler:
 
 
 class KeptRollouts:
-    """The batches of one round that one rank has drawn so far, as files."""
+    """The batches of one round that one rank has drawn so far, and their rewards, as files.
+
+    Each rank writes files of its own, so that ranks of one host share a folder. Each file appears by a rename. On
+    SageMaker the folder is copied to the bucket with the checkpoints, and comes back on the instance that goes on.
+    """
 
     def __init__(self, root: Path, key: str, rank: int) -> None:
         self.root = root / FOLDER
@@ -232,7 +247,8 @@ class KeptRollouts:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, batch: int) -> Path:
-        return self.folder / f"rank-{self.rank:03}-batch-{batch:05}.safetensors"
+        name = f"rank-{self.rank:03}-batch-{batch:05}.safetensors"
+        return self.folder / name
 
 
 def drop_rollouts(root: Path) -> None:
@@ -241,8 +257,15 @@ def drop_rollouts(root: Path) -> None:
 
 
 def key_of(round_number: int, identity: str, weights: Mapping[str, Tensor]) -> str:
-    """Return a hash of all that the images of a round depend on."""
-    digest = hashlib.sha256(f"{identity}:{round_number}".encode())
+    """Return a hash of all that the images of a round depend on.
+
+    Args:
+        round_number: From 0: it keys the noise.
+        identity: Of the run: its recipe, prompts, base model and code.
+        weights: What draws, by the names of the trained parameters.
+    """
+    beginning = f"{identity}:{round_number}"
+    digest = hashlib.sha256(beginning.encode())
     for name in sorted(weights):
         digest.update(name.encode())
         weight = weights[name].detach().cpu()

@@ -363,6 +363,20 @@ class Rlhf(LowRank, Rewarded, Optimised):
         """At how many moments it learns from each image."""
         return self.plan.moments
 
+    @property
+    def notes(self) -> list[str]:
+        """How many images are scored in all: each is asked of a reward once, and what is asked may cost money."""
+        notes = list(super().notes)
+        if self.algorithm == DPO:
+            return notes
+        images = self.prompts_per_round * self.group_size
+        scored = self.rounds * images
+        notes.append(
+            f"{counted(self.rounds, 'round')} of {self.prompts_per_round} x {self.group_size} images: "
+            f"{scored} images are drawn and scored on each device, and {counted(self.steps, 'step')} learn from them."
+        )
+        return notes
+
     def idle_settings(self) -> dict[str, str]:
         """Return also the settings of the other algorithms."""
         idle = super().idle_settings()
@@ -398,7 +412,6 @@ _BUILTIN_VALUES: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 16,
         "updates": 2,
         "sampler_steps": 10,
-        "trained_steps": 5,
         "clip_range": 1e-3,
         "learning_rate": 2e-3,
         "guidance_scale": 2.0,

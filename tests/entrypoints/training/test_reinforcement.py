@@ -15,6 +15,7 @@ from entrypoints.train import run_recipe
 from entrypoints.training.reinforcement import nft, rollouts
 from entrypoints.training.reinforcement.advantages import flat_share, group_advantages, remembered_advantages
 from entrypoints.training.reinforcement.ddpo import clipped_loss
+from entrypoints.training.reinforcement.dpo import preference_loss
 from entrypoints.training.reinforcement.rollouts import asked_in_round
 from orchestrator.contract.digest import hash_files
 
@@ -202,12 +203,27 @@ def _the_same(_image: Image.Image) -> float:
     return 3.0
 
 
-def test_dpo_makes_the_chosen_pictures_likelier_than_the_rejected_ones(job: Any, run: Any) -> None:
-    recipe = tiny.rlhf(algorithm="dpo", steps=30, batch_size=3, dpo_beta=200.0, evaluation_prompts=0)
-    steps = [event for event in run(job(recipe)) if event["event"] == "step"]
-    assert steps[0]["loss"] == pytest.approx(math.log(2))  # the adapter changes nothing yet
-    wins = [step["measures"]["preference_accuracy"] for step in steps[-5:]]
-    assert sum(wins) / len(wins) > 0.8
+def test_dpo_moves_predictions_towards_the_chosen_picture_and_away_from_the_rejected_one() -> None:
+    reference, target = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
+    prediction = reference.clone().requires_grad_(True)
+    loss, _ = preference_loss(prediction, reference, target, beta=10.0)
+    assert float(loss.detach()) == pytest.approx(math.log(2))  # nothing was learned yet
+    loss.backward()
+    assert prediction.grad is not None
+    towards = ((target - reference) * -prediction.grad).sum(dim=(1, 2, 3))
+    assert towards[0] > 0 > towards[1]
+    moved = reference + 0.1 * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1) * (target - reference)
+    better, wins = preference_loss(moved, reference, target, beta=10.0)
+    assert float(better) < math.log(2)
+    assert wins.tolist() == [1]
+
+
+def test_dpo_begins_where_nothing_is_preferred(job: Any, run: Any) -> None:
+    recipe = tiny.rlhf(algorithm="dpo", steps=2, batch_size=3, dpo_beta=200.0, evaluation_prompts=0)
+    first, second = [event for event in run(job(recipe)) if event["event"] == "step"]
+    assert first["loss"] == pytest.approx(math.log(2))
+    assert first["measures"]["preference_accuracy"] == 0
+    assert second["loss"] != first["loss"]
 
 
 def test_the_adapter_of_each_algorithm_loads_in_plain_diffusers(job: Any, run: Any, base_folder: Path) -> None:

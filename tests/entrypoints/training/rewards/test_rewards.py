@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from safetensors.torch import load_file, save_file
 
 from entrypoints.evaluation.metrics import clip_scorer, load_scorer
@@ -28,7 +28,7 @@ from entrypoints.training.run import Run
 from orchestrator.contract.environment import SCORER_CHANNEL, Environment
 from orchestrator.contract.linear_head import HEAD_FILE
 from orchestrator.contract.rewards import REWARDS_CHANNEL, RewardUse
-from orchestrator.resources import ASSETS
+from orchestrator.resources import AESTHETIC_HEAD, ASSETS
 
 CPU = torch.device("cpu")
 SIZES = (128, 64, 1)
@@ -208,6 +208,19 @@ def test_a_head_computes_what_its_layers_say(builtin: BaseModel, tmp_path: Path)
     expected = hidden @ tensors["layers.2.weight"].T + tensors["layers.2.bias"]
     found = Aesthetic(scorer, path).scores(images, ["a", "b"], [0, 0])
     torch.testing.assert_close(torch.tensor(found), expected.squeeze(1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_packaged_head_prefers_colours(builtin: BaseModel) -> None:
+    scorer = clip_scorer(builtin)
+    assert scorer is not None
+    images, captions = pictures()
+    pale = [ImageEnhance.Color(image).enhance(0.2) for image in images]
+    head = Aesthetic(scorer, AESTHETIC_HEAD)
+    groups = [0] * len(images)
+    before, after = head.scores(images, captions, groups), head.scores(pale, captions, groups)
+    lost = [one - other for one, other in zip(before, after, strict=True)]
+    assert min(lost) > 0
+    assert sum(lost) / len(lost) > 4  # points; what they lose in colourfulness is 8
 
 
 @pytest.mark.skipif(LAION_HEAD is None, reason="without LAION's head")
