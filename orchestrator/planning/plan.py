@@ -17,7 +17,7 @@ from orchestrator.planning.checks import check_job
 from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, adapter_uri, job_name, training_job
-from orchestrator.requests import Request
+from orchestrator.requests import LocalContainer, Request
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
@@ -98,10 +98,16 @@ class _Trees(NamedTuple):
         return tuple(trees)
 
 
-def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
-    """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
+def plan_here(
+    spec: JobSpec,
+    settings: Settings,
+    prepared: PreparedInputs,
+    container: LocalContainer | None = None,
+) -> Plan:
+    """Plan a local job, in a `container` or as a process.
 
-    A base model and a scorer in a folder are read from there, without a copy.
+    Raises SpecError or DatasetError with all problems when it cannot run. A base model and a scorer in a folder are
+    read from there, without a copy.
     """
     checked = check_job(spec, prepared)
     trees = _trees(spec, settings, prepared)
@@ -128,7 +134,7 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         output=output.as_uri(),
     )
     return Plan(
-        request=training_job(spec, inputs),
+        request=training_job(spec, inputs, container),
         trees=(*trees.data.values(), trees.code),
         warnings=checked.warnings,
         notes=tuple(spec.recipe.notes),

@@ -37,7 +37,7 @@ from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, scorer_of
+from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, runs_in_container, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.local.stored_request import require_usable
@@ -145,6 +145,15 @@ class JobFolder:
         except (OSError, ValueError, RecursionError, KeyError) as error:
             raise self._damaged("request.json", error) from error
         return request
+
+    def target(self) -> TargetName:
+        """Return the target that runs the job, by its request; the local one when that is damaged."""
+        path = self.path / "request.json"
+        try:
+            in_container = runs_in_container(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            in_container = False
+        return TargetName.CONTAINER if in_container else TargetName.LOCAL
 
     def _damaged(self, name: str, error: Exception) -> JobError:
         """Return the error for a file of the job that cannot be read."""
