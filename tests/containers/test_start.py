@@ -229,6 +229,7 @@ def serve(root: Path, inputs: str) -> subprocess.CompletedProcess[str]:
     variables = {INPUTS_VARIABLE: inputs, ROOT_VARIABLE: str(root), "PYTHONPATH": code, "PATH": path}
     return subprocess.run(
         [sys.executable, "-I", START, "serve"],
+        cwd=root,
         env={**os.environ, **variables, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -242,7 +243,7 @@ def inputs_of(root: Path) -> str:
 
 def test_an_endpoint_whose_sources_are_as_deployed_serves(served: Path) -> None:
     started = serve(served, inputs_of(served))
-    assert (started.returncode, started.stdout) == (0, "serves ['serve']\n")
+    assert (started.returncode, started.stdout) == (0, "serves ['serve']\n"), started.stderr
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -371,6 +371,9 @@ def test_the_image_of_endpoints_is_pushed_where_the_stack_names_it(aws: Aws, doc
     assert (made.image, made.built, made.pushed) == (name, True, True)
     words = docker.calls("build")[0]["words"]
     assert words[words.index("--file") + 1] == str(CONTAINERS / "inference" / "Dockerfile")
+    assert images.is_missing(aws, endpoints, ImageKind.INFERENCE)  # the stand-in pushes nowhere
+    put_image(aws, repository="orchestrator-inference")
+    assert not images.is_missing(aws, endpoints, ImageKind.INFERENCE)
     assert images.is_missing(aws, endpoints)  # that of jobs
     assert not publish(aws, endpoints, how=images.Build(kind=ImageKind.INFERENCE)).built
 

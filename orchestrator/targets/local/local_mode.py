@@ -1,4 +1,4 @@
-"""One attempt of a job in SageMaker local mode, and the one door to the SageMaker SDK.
+"""One attempt of a job, or one server, in SageMaker local mode, and the one door to the SageMaker SDK.
 
 `python -I local_mode.py ORDER.json`, in the environment of the SDK (`sdk.py`), which has nothing of ours: the standard
 library and the SDK only. It gives the request to the SDK's local session, prints what the containers print, and ends as
@@ -36,26 +36,44 @@ _SIGNS = (
         "install the NVIDIA Container Toolkit (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit)",
     ),
     ("unknown or invalid runtime name: nvidia", "sudo nvidia-ctk runtime configure && sudo systemctl restart docker"),
+    ("port is already allocated", "type the command again: another program took the port meanwhile"),
     ("non-overlapping ipv4 address pool", "docker network prune"),
 )
 """What docker says when it cannot start a container, and the next command."""
 
 
+class Serving(TypedDict):
+    """The server of an endpoint."""
+
+    image: str
+    """Image of the container."""
+    instance_type: str
+    """`local` or `local_gpu`."""
+    port: int
+    """Where it listens, in the container and on this machine's loopback interface."""
+    environment: dict[str, str]
+    """Its variables."""
+
+
 class Order(TypedDict):
-    """What an attempt is started with."""
+    """What an attempt or a server is started with."""
 
     request: dict[str, Any]
-    """The CreateTrainingJob request."""
+    """The CreateTrainingJob request of a job; empty for a server."""
+    serving: Serving | None
+    """The server; None for a job."""
     root: str
     """The job's `/opt/ml` on this machine."""
     work: str
     """Folder for what the SDK writes."""
     channels: dict[str, str]
     """Folder of each input channel; containers may not write there."""
+    sources: dict[str, str]
+    """Further folders by their paths in the containers, which may not write there."""
     folders: dict[str, str]
     """Further folders by their paths in the containers, which may write there."""
     job_label: str
-    """Label of the containers of this job: NAME=VALUE."""
+    """Label of these containers alone: NAME=VALUE."""
     labels: dict[str, str]
     """All labels of the containers."""
     user: str
@@ -105,8 +123,9 @@ def main(path: str) -> int:
     order: Order = json.loads(Path(path).read_text(encoding="utf-8"))
     stop = Stop(order["job_label"])
     signal.signal(signal.SIGTERM, stop.ask)
+    _forget_credentials()
     try:
-        _create_training_job(order, stop)
+        _run(order, stop)
     except RuntimeError as error:  # of the SDK: compose ended with another status than 0
         failure = str(error)
     else:
@@ -122,8 +141,17 @@ def main(path: str) -> int:
     return _exit_as(endings)
 
 
-def _create_training_job(order: Order, stop: Stop) -> None:
-    """Give the request to a local session of the SDK, which returns when the containers have ended."""
+def _forget_credentials() -> None:
+    """Hide credentials from the SDK, which would write them into a file and hand them to the containers."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            del os.environ[name]
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = os.devnull
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+def _run(order: Order, stop: Stop) -> None:
+    """Give the request to a local session of the SDK, and return when the containers have ended."""
     import boto3  # the SDK's own
     from sagemaker.core.local import image, local_session
 
@@ -145,8 +173,45 @@ def _create_training_job(order: Order, stop: Stop) -> None:
             },
         }
     }
-    if not stop.asked:
+    if stop.asked:
+        return
+    serving = order["serving"]
+    if serving is None:
         session.sagemaker_client.create_training_job(**order["request"])
+    else:
+        session.config["local"]["serving_port"] = serving["port"]
+        _serve(session.sagemaker_client, serving)
+
+
+def _serve(client: Any, serving: Serving) -> None:
+    """Create an endpoint and return when its container has ended; raises RuntimeError when compose failed."""
+    from sagemaker.core.local import image
+
+    ended = threading.Event()
+    failures: list[str] = []
+
+    def run(hosting: Any) -> None:
+        hosting.process = subprocess.Popen(hosting.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            _stream_to_end(hosting.process)
+        except RuntimeError as error:
+            failures.append(str(error))
+        ended.set()
+
+    image._HostingContainer.run = run  # noqa: SLF001  (its own prints no errors, and loses the last lines)
+    client.create_model("model", {"Image": serving["image"], "ModelDataUrl": "", "Environment": serving["environment"]})
+    variant = {
+        "VariantName": "all",
+        "ModelName": "model",
+        "InitialInstanceCount": 1,
+        "InstanceType": serving["instance_type"],
+    }
+    client.create_endpoint_config("config", [variant])
+    # The call returns when /ping answers; a container that ends before would have it wait on.
+    threading.Thread(target=client.create_endpoint, args=("endpoint", "config"), daemon=True).start()
+    ended.wait()
+    if failures:
+        raise RuntimeError(failures[0])
 
 
 _SDK_CONFIG = {
@@ -167,9 +232,12 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             for channel, folder in order["channels"].items():
                 Path(data_dir, channel).mkdir()
                 mounts.append(_Mount(folder, f"/opt/ml/input/data/{channel}", read_only=True))
-            for inside, folder in order["folders"].items():
-                mounts.append(_Mount(folder, inside))
-            return mounts
+            return [*mounts, *_further_mounts(order)]
+
+        def _prepare_serving_volumes(self, _model: str) -> list["_Mount"]:
+            """Mount the model, and what the SDK has no place for: the base model, the code, later adapters."""
+            Path(self.container_root, self.hosts[0]).mkdir()
+            return _further_mounts(order)
 
         def _build_optml_volumes(self, host: str, _subdirs: set[str]) -> list["_Mount"]:
             """Mount the rest of `/opt/ml`: by-products of the first host are the job's, others are thrown away."""
@@ -187,6 +255,10 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             variables = [text.replace("$", "$$") for text in made["environment"]]
             more = [f"{name}={value}".replace("$", "$$") for name, value in order["variables"].items()]
             made["environment"] = [*variables, *more, *order["inherited"]]
+            serving = order["serving"]
+            if serving is not None:  # the SDK's would be open to the network
+                port = serving["port"]
+                made["ports"] = [f"127.0.0.1:{port}:{port}"]
             return made
 
         def _compose(self, detached: bool = False) -> list[str]:
@@ -199,6 +271,11 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             return order["folders"]["/opt/ml/model"]
 
     return JobContainers
+
+
+def _further_mounts(order: Order) -> list["_Mount"]:
+    mounts = [_Mount(folder, inside, read_only=True) for inside, folder in order["sources"].items()]
+    return mounts + [_Mount(folder, inside) for inside, folder in order["folders"].items()]
 
 
 class _Mount:
@@ -259,7 +336,7 @@ def _exit_as(endings: Sequence[_Ending]) -> int:
 
 
 def _report_not_started(failure: str, work: Path) -> None:
-    """Say why no container was started, as an event of the job's log."""
+    """Say why no container was started, as an event of the log."""
     log = work.parent / "log.txt"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_EVIDENCE_LINES:]
     said = " ".join(line.strip() for line in lines)
@@ -270,7 +347,7 @@ def _report_not_started(failure: str, work: Path) -> None:
     event: Mapping[str, str] = {
         "event": "failed",
         "kind": "container",
-        "message": f"Docker could not start the container of the job ({failure}): {said}",
+        "message": f"Docker could not start the container ({failure}): {said}",
         "next_step": next_step,
     }
     sys.stdout.write(json.dumps(event) + "\n")

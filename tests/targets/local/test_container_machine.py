@@ -9,7 +9,7 @@ from orchestrator.container_images import ImageKind, image_here
 from orchestrator.errors import MachineError
 from orchestrator.requests import LOCAL_GPU_INSTANCE, LOCAL_INSTANCE, Request
 from orchestrator.settings import Settings
-from orchestrator.targets.local import container, sdk
+from orchestrator.targets.local import container, containers, sdk
 from orchestrator.targets.local.container import ContainerTarget
 from tests.containers.engine import in_container
 from tests.stand_ins.docker import DockerStandIn
@@ -126,7 +126,7 @@ def test_a_folder_that_docker_cannot_mount_is_named(
 def test_jobs_use_the_gpus_of_a_machine_that_has_some(
     target: ContainerTarget, monkeypatch: pytest.MonkeyPatch, gpu: bool
 ) -> None:
-    monkeypatch.setattr(container, "has_gpu_here", lambda: gpu)
+    monkeypatch.setattr(containers, "has_gpu_here", lambda: gpu)
     found = target.container
     assert found.instance_type == (LOCAL_GPU_INSTANCE if gpu else LOCAL_INSTANCE)
     assert found.image == image_here(ImageKind.TRAINING, for_gpu=gpu)
