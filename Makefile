@@ -52,7 +52,7 @@ audit:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet pip-audit
 	for file in constraints.txt containers/*/requirements.txt; do \
-	  .venv-lock/bin/pip-audit --no-deps --disable-pip --requirement $$file || exit 1; done
+	  .venv-lock/bin/pip-audit --strict --no-deps --disable-pip --requirement $$file || exit 1; done
 	rm -r .venv-lock
 
 docs: setup

@@ -263,3 +263,19 @@ def test_a_job_of_another_local_target_is_not_started_anew(
     request["TrainingJobName"] = "job"
     with pytest.raises(Exception, match="submitted with --target local before"):
         containers.create(request)
+
+
+def test_libraries_of_the_caller_do_not_reach_docker_compose(
+    containers: ContainerTarget,
+    small_image: str,
+    training_request: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for name in ("docker", "compose", "yaml"):
+        (libraries / f"{name}.py").write_text("raise ImportError('another version')")
+    monkeypatch.setenv("PYTHONPATH", str(libraries), prepend=os.pathsep)
+    job = start(containers, in_container(training_request("finish()"), small_image))
+    assert job.wait().status is JobStatus.COMPLETED, "\n".join(job.log_lines())

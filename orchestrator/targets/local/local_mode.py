@@ -123,7 +123,7 @@ def main(path: str) -> int:
     order: Order = json.loads(Path(path).read_text(encoding="utf-8"))
     stop = Stop(order["job_label"])
     signal.signal(signal.SIGTERM, stop.ask)
-    _forget_credentials()
+    _clean_environment()
     try:
         _run(order, stop)
     except RuntimeError as error:  # of the SDK: compose ended with another status than 0
@@ -141,10 +141,14 @@ def main(path: str) -> int:
     return _exit_as(endings)
 
 
-def _forget_credentials() -> None:
-    """Hide credentials from the SDK, which would write them into a file and hand them to the containers."""
+def _clean_environment() -> None:
+    """Hide credentials from the SDK, and our import path from docker-compose.
+
+    The SDK would write credentials into a file and hand them to the containers; docker-compose is a program in Python,
+    and would import our libraries.
+    """
     for name in list(os.environ):
-        if name.startswith("AWS_"):
+        if name.startswith("AWS_") or name in {"PYTHONPATH", "PYTHONHOME"}:
             del os.environ[name]
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = os.devnull
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
