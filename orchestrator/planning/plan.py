@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -107,18 +108,26 @@ def plan_here(
     """Plan a local job, in a `container` or as a process.
 
     Raises SpecError or DatasetError with all problems when it cannot run. A base model and a scorer in a folder are
-    read from there, without a copy.
+    read from there, without a copy, except in a container where the folder has links to files outside it, as those of
+    the Hub's cache do: a container sees the folder alone.
     """
     checked = check_job(spec, prepared)
     trees = _trees(spec, settings, prepared)
     identity = _identity(spec, prepared, trees)
     data = {channel: file_uri(settings.store, tree.name) for channel, tree in trees.data.items()}
+    stored = [*trees.data.values(), trees.code]
     base_model = None
-    if not isinstance(spec.base_model, Hub):
+    if trees.model is not None and not isinstance(spec.base_model, Hub):
         base_model = spec.base_model.folder.as_uri()
+        if container is not None and _leads_outside(trees.model, spec.base_model.folder):
+            base_model = file_uri(settings.store, trees.model.name)
+            stored.append(trees.model)
     scorer = None
-    if spec.scorer is not None:
+    if trees.scorer is not None and spec.scorer is not None:
         scorer = spec.scorer.as_uri()
+        if container is not None and _leads_outside(trees.scorer, spec.scorer):
+            scorer = file_uri(settings.store, trees.scorer.name)
+            stored.append(trees.scorer)
     if spec.recipe.trains:
         output = settings.adapters / (spec.name or job_name(spec, identity))
     elif spec.recipe.shares_images:
@@ -135,7 +144,7 @@ def plan_here(
     )
     return Plan(
         request=training_job(spec, inputs, container),
-        trees=(*trees.data.values(), trees.code),
+        trees=tuple(stored),
         warnings=checked.warnings,
         notes=tuple(spec.recipe.notes),
     )
@@ -186,6 +195,12 @@ def plan_on_sagemaker(
         plans.append(plan)
     first, *others = plans
     return first.model_copy(update={"stand_ins": tuple(others)})
+
+
+def _leads_outside(tree: Tree, folder: Path) -> bool:
+    """Return whether one of the files in a folder is a link to a file outside it."""
+    inside = folder.resolve()
+    return any(inside not in path.resolve().parents for path in tree.sources.values())
 
 
 def _trees(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> _Trees:
