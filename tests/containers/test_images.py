@@ -164,7 +164,7 @@ def test_the_image_serves_without_a_network_from_folders_that_cannot_be_written(
     served.wait_until("/ping")
     script = """
 import json, urllib.request
-body = json.dumps({"prompt": "a photo of a dog", "steps": 1, "seed": 1}).encode()
+body = json.dumps({"prompt": "a photo of a dog", "num_inference_steps": 1}).encode()
 request = urllib.request.Request("http://127.0.0.1:8080/invocations", body, {"Content-Type": "application/json"})
 print(len(urllib.request.urlopen(request).read()))
 """

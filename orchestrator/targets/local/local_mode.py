@@ -23,7 +23,9 @@ from typing import Any, NamedTuple, TypedDict
 
 ORDER_FILE = "order.json"
 _REGION = "us-east-1"  # the SDK asks for one; nothing is called there
-_STOP_GRACE_SECONDS = 120  # as on SageMaker, between SIGTERM and SIGKILL
+_STOP_GRACE_SECONDS = 120  # of a job, as on SageMaker, between SIGTERM and SIGKILL
+_SERVER_GRACE_SECONDS = 30  # and of an endpoint
+_HEALTH_SECONDS = 1800  # for a server to answer /ping; on SageMaker the request says how long
 _POLL_SECONDS = 0.2
 _EVIDENCE_LINES = 4
 _STOPPED = 143  # 128 + SIGTERM
@@ -157,14 +159,17 @@ def _clean_environment() -> None:
 def _run(order: Order, stop: Stop) -> None:
     """Give the request to a local session of the SDK, and return when the containers have ended."""
     import boto3  # the SDK's own
-    from sagemaker.core.local import image, local_session
+    from sagemaker.core.local import entities, image, local_session
 
     image._stream_output = _stream_to_end  # noqa: SLF001
-    local_session._SageMakerContainer = _container_class(order)  # noqa: SLF001
+    # Imported by name: jobs are started by one of these modules, endpoints by the other.
+    local_session._SageMakerContainer = entities._SageMakerContainer = _container_class(order)  # noqa: SLF001
     session = local_session.LocalSession(
         boto_session=boto3.Session(region_name=_REGION),
         sagemaker_config=_SDK_CONFIG,
     )
+    serving = order["serving"]
+    grace = _STOP_GRACE_SECONDS if serving is None else _SERVER_GRACE_SECONDS
     session.config = {
         "local": {
             "local_code": True,
@@ -173,17 +178,16 @@ def _run(order: Order, stop: Stop) -> None:
                 "user": order["user"],
                 "labels": order["labels"],
                 "init": True,  # forwards SIGTERM before the job has a handler of its own
-                "stop_grace_period": f"{_STOP_GRACE_SECONDS}s",
+                "stop_grace_period": f"{grace}s",
             },
         }
     }
     if stop.asked:
         return
-    serving = order["serving"]
     if serving is None:
         session.sagemaker_client.create_training_job(**order["request"])
     else:
-        session.config["local"]["serving_port"] = serving["port"]
+        session.config["local"] |= {"serving_port": serving["port"], "health_check_timeout": _HEALTH_SECONDS}
         _serve(session.sagemaker_client, serving)
 
 
@@ -211,8 +215,16 @@ def _serve(client: Any, serving: Serving) -> None:
         "InstanceType": serving["instance_type"],
     }
     client.create_endpoint_config("config", [variant])
+
+    def create() -> None:
+        try:
+            client.create_endpoint("endpoint", "config")
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is told and ends the server)
+            failures.append(str(error))
+            ended.set()
+
     # The call returns when /ping answers; a container that ends before would have it wait on.
-    threading.Thread(target=client.create_endpoint, args=("endpoint", "config"), daemon=True).start()
+    threading.Thread(target=create, daemon=True).start()
     ended.wait()
     if failures:
         raise RuntimeError(failures[0])
@@ -243,8 +255,10 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             Path(self.container_root, self.hosts[0]).mkdir()
             return _further_mounts(order)
 
-        def _build_optml_volumes(self, host: str, _subdirs: set[str]) -> list["_Mount"]:
+        def _build_optml_volumes(self, host: str, subdirs: set[str]) -> list["_Mount"]:
             """Mount the rest of `/opt/ml`: by-products of the first host are the job's, others are thrown away."""
+            if not subdirs:  # of an endpoint
+                return []
             own = Path(self.container_root, host)
             output = Path(order["root"], "output")
             if host != self.hosts[0]:
