@@ -279,3 +279,20 @@ def test_libraries_of_the_caller_do_not_reach_docker_compose(
     monkeypatch.setenv("PYTHONPATH", str(libraries), prepend=os.pathsep)
     job = start(containers, in_container(training_request("finish()"), small_image))
     assert job.wait().status is JobStatus.COMPLETED, "\n".join(job.log_lines())
+
+
+def test_a_host_that_is_done_ends_no_other(
+    containers: ContainerTarget, small_image: str, training_request: MakeRequest
+) -> None:
+    script = f"{MEETS}\nif number == 0: time.sleep(3); finish()\n"
+    job = start(containers, in_container(training_request(script), small_image, hosts=2))
+    assert job.wait().status is JobStatus.COMPLETED, "\n".join(job.log_lines())
+
+
+def test_a_host_that_fails_ends_the_others(
+    containers: ContainerTarget, small_image: str, training_request: MakeRequest
+) -> None:
+    script = f"{MEETS}\nif number == 1: sys.exit(3)\nblock()\n"
+    job = start(containers, in_container(training_request(script), small_image, hosts=2))
+    ended = job.wait()
+    assert (ended.status, ended.failure_reason) == (JobStatus.FAILED, "The training process ended with exit code 3.")

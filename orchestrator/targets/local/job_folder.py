@@ -60,9 +60,8 @@ _PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVI
 _MANIFESTS = {
     Made.ADAPTER: MANIFEST_FILE,
     Made.EVALUATION: EVALUATION_FILE,
-    Made.IMAGES: index_file(0, 1),  # this machine is the only host
 }
-"""The file that is written last of what a job makes."""
+"""The file that is written last of what a job makes, if it is one."""
 
 
 class AttemptState(BaseModel):
@@ -375,7 +374,7 @@ class JobFolder:
     def _published(self) -> datetime | None:
         """Return when this job published its result; None when it did not, or another job's lies there."""
         try:
-            manifest = _MANIFESTS[made_by(self.request())]
+            manifest = _manifest_of(self.request())
             owner = owner_file(self.output).read_text(encoding="utf-8")
             written = (self.output / manifest).stat().st_mtime
         except (OSError, ValueError):
@@ -481,6 +480,17 @@ def processors() -> str:
         if value is not None:
             facts.append(f"{name}={value}")
     return ", ".join(facts)
+
+
+def _manifest_of(request: Request) -> str:
+    """Return the file that is written last of what a job makes; of images each host has one of its own."""
+    made = made_by(request)
+    if made is not Made.IMAGES:
+        return _MANIFESTS[made]
+    hosts = 1  # processes of this machine
+    if runs_in_container(request):
+        hosts = int(request["ResourceConfig"]["InstanceCount"])
+    return index_file(0, hosts)
 
 
 def owner_file(adapter: Path) -> Path:

@@ -26,7 +26,7 @@ _REGION = "us-east-1"  # the SDK asks for one; nothing is called there
 _STOP_GRACE_SECONDS = 120  # of a job, as on SageMaker, between SIGTERM and SIGKILL
 _SERVER_GRACE_SECONDS = 30  # and of an endpoint
 _HEALTH_SECONDS = 1800  # for a server to answer /ping; on SageMaker the request says how long
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.5
 _EVIDENCE_LINES = 4
 _STOPPED = 143  # 128 + SIGTERM
 _KILLED = 137  # 128 + SIGKILL
@@ -111,6 +111,23 @@ class Stop:
             self.asked = True
             threading.Thread(target=self._deliver, daemon=True).start()
 
+    def watch_hosts(self) -> None:
+        """End all hosts of a job when one of them has failed, as SageMaker does; a host that is done waits for none."""
+        threading.Thread(target=self._end_with_first_failure, daemon=True).start()
+
+    def _end_with_first_failure(self) -> None:
+        while not any(ending.code != 0 for ending in _endings(self.label)):
+            if self.over:
+                return
+            time.sleep(_POLL_SECONDS)
+        if self.asked:  # all of them have got the signal, and a second one would end them before they have saved
+            return
+        for number, seconds in (("TERM", _STOP_GRACE_SECONDS), ("KILL", 0)):
+            running = _docker("ps", "--quiet", "--filter", f"label={self.label}").split()
+            if running:
+                _docker("kill", "--signal", number, *running)
+                _docker("wait", *running, seconds=seconds)
+
     def _deliver(self) -> None:
         while not self.over:
             running = _docker("ps", "--quiet", "--filter", f"label={self.label}").split()
@@ -185,6 +202,7 @@ def _run(order: Order, stop: Stop) -> None:
     if stop.asked:
         return
     if serving is None:
+        stop.watch_hosts()
         session.sagemaker_client.create_training_job(**order["request"])
     else:
         session.config["local"] |= {"serving_port": serving["port"], "health_check_timeout": _HEALTH_SECONDS}
@@ -260,11 +278,7 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             if not subdirs:  # of an endpoint
                 return []
             own = Path(self.container_root, host)
-            output = Path(order["root"], "output")
-            if host != self.hosts[0]:
-                output = own / "output"
-            (output / "data").mkdir(parents=True, exist_ok=True)  # docker makes missing ones, as root's
-            return [_Mount(str(own / "input"), "/opt/ml/input"), _Mount(str(output), "/opt/ml/output")]
+            return _job_mounts(order, own, is_first=host == self.hosts[0])
 
         def _create_docker_host(self, *given: Any, **named: Any) -> dict[str, Any]:
             """Leave out the terminal, which SageMaker has none of either."""
@@ -280,8 +294,9 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             return made
 
         def _compose(self, detached: bool = False) -> list[str]:
-            """Print lines as the containers print them: ours are events in JSON."""
+            """Print lines as the containers print them, ours are events in JSON; let each host come to its end."""
             words: list[str] = super()._compose(detached)
+            words.remove("--abort-on-container-exit")
             return [*words, "--no-color", "--no-log-prefix"]
 
         def retrieve_artifacts(self, *_: Any) -> str:
@@ -289,6 +304,13 @@ def _container_class(order: Order) -> Any:  # a subclass of the SDK's class, whi
             return order["folders"]["/opt/ml/model"]
 
     return JobContainers
+
+
+def _job_mounts(order: Order, own: Path, *, is_first: bool) -> list["_Mount"]:
+    """Mount `input` and `output` of a host of a job; `own` is the SDK's folder of the host."""
+    output = Path(order["root"], "output") if is_first else own / "output"
+    (output / "data").mkdir(parents=True, exist_ok=True)  # docker makes missing ones, as root's
+    return [_Mount(str(own / "input"), "/opt/ml/input"), _Mount(str(output), "/opt/ml/output")]
 
 
 def _further_mounts(order: Order) -> list["_Mount"]:
@@ -378,16 +400,20 @@ def _remove_containers(label: str) -> None:
         _docker("rm", "--force", "--volumes", *containers)
 
 
-def _docker(*words: str) -> str:
-    """Return what docker prints; nothing when it fails, as for a container that is gone."""
-    answer = subprocess.run(
-        ["docker", *words],  # noqa: S607  (whichever docker the person has)
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=False,
-    )
+def _docker(*words: str, seconds: float | None = None) -> str:
+    """Return what docker prints; nothing when it fails, as for a container that is gone, or takes too long."""
+    try:
+        answer = subprocess.run(
+            ["docker", *words],  # noqa: S607  (whichever docker the person has)
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
