@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 OLD := .venv-compat
 
-.PHONY: setup demo test test-compat check docs lock lock-image bench bench-kill bench-serving defaults results base-model clean
+.PHONY: setup demo test test-compat test-containers check audit docs lock lock-image bench bench-kill bench-serving defaults results base-model clean
 
 setup: $(VENV)/.dev
 
@@ -33,6 +33,11 @@ $(OLD)/.installed: tests/compat/constraints.txt
 test-compat: setup $(OLD)/.installed
 	$(RUN)/python -m pytest tests/compat
 
+# With a real Docker engine, which `make test` does not need: what it cannot run it counts. ORCHESTRATOR_BASE_IMAGE is the
+# image that those of the tests are built on, ORCHESTRATOR_WHEELHOUSE a folder with wheels for a machine without a network.
+test-containers: setup
+	ORCHESTRATOR_CONTAINERS=1 $(RUN)/python -m pytest tests/containers
+
 check: setup
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
@@ -41,6 +46,14 @@ check: setup
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/python containers/lock.py --check
 	$(RUN)/python -m benchmarks.density
+
+# Known vulnerabilities of everything that is pinned; asks an advisory service, so it is no part of `make check`.
+audit:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet pip-audit
+	for file in constraints.txt containers/*/requirements.txt; do \
+	  .venv-lock/bin/pip-audit --strict --no-deps --disable-pip --requirement $$file || exit 1; done
+	rm -r .venv-lock
 
 docs: setup
 	$(RUN)/python docs/generate.py
@@ -73,7 +86,8 @@ lock:
 	rm -r .venv-lock
 	$(MAKE) lock-image
 
-# What the training image installs, with the versions of constraints.txt; another content is another tag of the image.
+# What the images install, with the versions of constraints.txt, and what local mode does; another content is another tag
+# of the images.
 lock-image:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet packaging uv
@@ -81,4 +95,4 @@ lock-image:
 	rm -r .venv-lock
 
 clean:
-	rm -rf $(VENV) $(OLD)
+	rm -rf $(VENV) $(OLD) .venv-sdk

@@ -32,6 +32,20 @@ _COMPUTE_FIELDS = {
     "EnableInterContainerTrafficEncryption",  # follows from the number of instances
 }
 
+LOCAL_INSTANCE = "local"
+LOCAL_GPU_INSTANCE = "local_gpu"
+"""Instance types of SageMaker local mode: containers on this machine, without and with its GPUs."""
+
+
+class LocalContainer(NamedTuple):
+    """How a job runs in containers on this machine."""
+
+    image: str
+    """Image of the containers."""
+    instance_type: str
+    """LOCAL_INSTANCE or LOCAL_GPU_INSTANCE."""
+
+
 _Members = Mapping[str, "_Members"]
 _WHOLE: _Members = {}  # a value, or a map whose keys are ours
 _SENT: _Members = {
@@ -138,6 +152,12 @@ def _priced(request: Request, machines: Request) -> Request:
     if price is not None:
         variables[PRICE_VARIABLE] = price
     return {**request, "Environment": variables}
+
+
+def runs_in_container(request: Request) -> bool:
+    """Return whether a request is for containers on this machine."""
+    resources = request.get("ResourceConfig", {})
+    return resources.get("InstanceType") in {LOCAL_INSTANCE, LOCAL_GPU_INSTANCE}
 
 
 def identity_of(request: Request) -> str:

@@ -16,7 +16,7 @@ def _data_folder(name: str) -> Path:
 
 ENTRYPOINTS = _data_folder("entrypoints")
 STACK_TEMPLATE = _data_folder("infra") / "stack.yaml"
-TRAINING_IMAGE = _data_folder("containers") / "training"
+CONTAINERS = _data_folder("containers")
 INSTANCES_TABLE = ASSETS / "instances.json"
 BUILTIN_MODEL = ASSETS / "base_model"
 AESTHETIC_HEAD = ASSETS / "aesthetic" / "head.safetensors"

@@ -69,7 +69,7 @@ _PRELUDE = '''
 import hashlib, json, os, signal, sys
 from pathlib import Path
 
-root = Path(os.environ["ORCHESTRATOR_ML_ROOT"])
+root = Path(os.environ.get("ORCHESTRATOR_ML_ROOT", "/opt/ml"))
 
 def emit(**event):
     print(json.dumps(event), flush=True)

@@ -8,7 +8,7 @@ from orchestrator.cli.job_options import check_target, turn_of
 from orchestrator.cli.output import print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, chosen_start, show_without_calls, start_on_sagemaker, warn
 from orchestrator.contract.command_line import command
-from orchestrator.targets.names import TargetName
+from orchestrator.targets.names import LOCAL_TARGETS, TargetName
 
 if TYPE_CHECKING:
     from orchestrator.cli.asked_batch import AskedBatch
@@ -34,8 +34,8 @@ def start_batch(file: Path, given: dict[str, Any]) -> int:
     settings = Settings.from_environment()
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         asked = ask_batch(file, settings, given, Path(temporary))
-        if target == TargetName.LOCAL:
-            return _draw_here(asked, settings, start, folder, dry_run=dry_run)
+        if target in LOCAL_TARGETS:
+            return _draw_here(asked, settings, start, folder, target_name=target, dry_run=dry_run)
         if dry_run:
             if not start.as_json:
                 _show(asked)
@@ -50,6 +50,7 @@ def _draw_here(
     start: Start,
     folder: Path | None,
     *,
+    target_name: str,
     dry_run: bool,
 ) -> int:
     from orchestrator.adapters.images import require_own_folder
@@ -58,10 +59,10 @@ def _draw_here(
     from orchestrator.cli.plans import NOT_STARTED
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore, folder_of
-    from orchestrator.targets.local.process import ProcessTarget
+    from orchestrator.targets.local.opening import open_local
 
-    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
-    plan = plan_here(asked.spec, settings, asked.prepared)
+    target = open_local(target_name, settings, turn_of(queue=start.queue, together=start.together))
+    plan = plan_here(asked.spec, settings, asked.prepared, target.container)
     name = plan.request["TrainingJobName"]
     if folder is not None:
         require_own_folder(folder, name)
@@ -76,6 +77,7 @@ def _draw_here(
         say(NOT_STARTED, err=True)
         return 0
     settings.require_writable()
+    target.require_machine(plan.request)
     store_trees(plan, FolderStore(settings.store))
     if not start.as_json and not target.has(name):
         say(f"Expected duration: {expected_text(asked.spec, target)}", err=True)

@@ -53,9 +53,12 @@ def job_names(_context: click.Context, _parameter: click.Parameter, incomplete: 
     names: list[str] = []
     with _silently():
         from orchestrator.settings import Settings
-        from orchestrator.targets.local.process import ProcessTarget
+        from orchestrator.targets.local.opening import open_local
+        from orchestrator.targets.names import LOCAL_TARGETS
 
-        names = ProcessTarget(Settings.from_environment()).names()
+        settings = Settings.from_environment()
+        for target in sorted(LOCAL_TARGETS):
+            names += open_local(target, settings).names()
     return _beginning(incomplete, names)
 
 

@@ -17,7 +17,7 @@ from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError
 from orchestrator.planning.hosting import find_hosting
 
-_WAIT_SECONDS = {HostName.LOCAL: 1800.0, HostName.SAGEMAKER: 3600.0}
+_WAIT_SECONDS = {HostName.LOCAL: 1800.0, HostName.CONTAINER: 1800.0, HostName.SAGEMAKER: 3600.0}
 """A large model has to be fetched, and on SageMaker also the image."""
 _STARTING = (EndpointStatus.CREATING, EndpointStatus.UPDATING)
 _HOURS = 24
@@ -68,7 +68,7 @@ def begin(
         return
     if not how.as_json:
         _show_plan(plan, as_json=False)
-    if deployment.host is not HostName.LOCAL:
+    if not deployment.host.is_here:
         limit = deployment.lease.max_usd_per_day
         ask_to_spend(
             "Deploy it?",
@@ -80,7 +80,7 @@ def begin(
     found = host.deploy(plan)
     if not how.detach:
         found = _wait(host, found)
-    elif found.host is not HostName.LOCAL:
+    elif not found.host.is_here:
         say(_UNFINISHED, err=True)
     show(found, as_json=how.as_json)
 
@@ -88,7 +88,7 @@ def begin(
 def ask_to_grow(found: EndpointDescription, most: int, *, yes: bool) -> None:
     """Ask before an endpoint may have more instances than run now, with what they cost; raises SpecError or Exit."""
     running = found.instances or 0
-    if found.host is HostName.LOCAL or most <= running:
+    if found.host.is_here or most <= running:
         return
     price = counted(most, "instance")
     if found.instance_type is not None and found.region is not None:
@@ -109,7 +109,7 @@ def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:
     """Wait until an endpoint is in service; raises EndpointError when it fails or takes too long."""
     if found.status in _STARTING:
         waits = f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer."
-        if found.host is not HostName.LOCAL:
+        if not found.host.is_here:
             waits = f"{waits} {_UNFINISHED}"
         say(waits, err=True)
     seconds = _WAIT_SECONDS[found.host]

@@ -12,7 +12,7 @@ from orchestrator.cli.job_options import check_target, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_facts, print_json, say
 from orchestrator.cli.starting import Start, begin, chosen_start, show_without_calls, start_on_sagemaker, warn
 from orchestrator.contract.plurals import counted
-from orchestrator.targets.names import TARGET_NAMES, TargetName
+from orchestrator.targets.names import LOCAL_TARGETS, TARGET_NAMES, TargetName
 
 if TYPE_CHECKING:
     from orchestrator.cli.asked_evaluation import AskedEvaluation
@@ -81,8 +81,8 @@ def evaluate(adapter: str, *, target: str, dry_run: bool, yes: bool, **given: An
     settings = Settings.from_environment()
     with TemporaryDirectory(prefix="orchestrator-") as temporary:
         asked = ask(adapter, settings, given, Path(temporary))
-        if target == TargetName.LOCAL:
-            return _evaluate_here(asked, settings, start, dry_run=dry_run)
+        if target in LOCAL_TARGETS:
+            return _evaluate_here(asked, settings, start, target, dry_run=dry_run)
         if dry_run:
             show_without_calls(asked.spec, settings, asked.prepared, as_json=start.as_json)
             return 0
@@ -90,15 +90,22 @@ def evaluate(adapter: str, *, target: str, dry_run: bool, yes: bool, **given: An
         return start_on_sagemaker(asked.spec, settings, account, asked.prepared, start, yes=yes)
 
 
-def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start, *, dry_run: bool) -> int:
+def _evaluate_here(
+    asked: "AskedEvaluation",
+    settings: "Settings",
+    start: Start,
+    target_name: str,
+    *,
+    dry_run: bool,
+) -> int:
     from orchestrator.cli.local_plan import expected_text
     from orchestrator.cli.plans import NOT_STARTED
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore, folder_of
-    from orchestrator.targets.local.process import ProcessTarget
+    from orchestrator.targets.local.opening import open_local
 
-    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
-    plan = plan_here(asked.spec, settings, asked.prepared)
+    target = open_local(target_name, settings, turn_of(queue=start.queue, together=start.together))
+    plan = plan_here(asked.spec, settings, asked.prepared, target.container)
     warn(plan)
     if dry_run and start.as_json:
         print_json(plan.request)
@@ -111,6 +118,7 @@ def _evaluate_here(asked: "AskedEvaluation", settings: "Settings", start: Start,
         say(NOT_STARTED, err=True)
         return 0
     settings.require_writable()
+    target.require_machine(plan.request)
     store_trees(plan, FolderStore(settings.store))
     if not start.as_json and not target.has(plan.request["TrainingJobName"]):
         say(f"Expected duration: {expected_text(asked.spec, target)}", err=True)

@@ -1,10 +1,12 @@
 """`infra`: what jobs need in an AWS account."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
+from orchestrator.container_images import ImageKind
 from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
 
@@ -103,6 +105,7 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 
 
 @infra.command()
+@click.argument("which", type=click.Choice(("training", "inference")), default="training")
 @_stack_options
 @click.option(
     "--build-only",
@@ -115,49 +118,69 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     default=_PLATFORM,
     help=f"Platform of the image [default: {_PLATFORM}].",
 )
+@click.option("--cpu", is_flag=True, help="Without CUDA, for `--target container` on a machine without a GPU.")
+@click.option("--base-image", metavar="IMAGE", help="Image with Python 3.11, venv and pip to build on.")
+@click.option(
+    "--wheelhouse",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder with all wheels, to build without a network.",
+)
 @json_option
 def image(
+    which: str,
     region: str | None,
     stack_name: str | None,
     build_only: bool,
-    platform: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Build the image that jobs run in with docker and push it. Idempotent.
+    """Build the image that jobs run in with docker and push it; that of endpoints with `inference`. Idempotent.
 
-    It holds Python and the libraries of training; each job brings its own code.
-    """
+    It holds Python and the libraries of training, or of the server; each job and endpoint brings its own code.
+
+    \b
+    infra image
+    infra image inference
+    infra image --build-only --cpu
+    """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.infra import account as infra_account
     from orchestrator.infra import training_image
 
+    if given["cpu"] and not build_only:
+        raise click.UsageError("--cpu is for this machine alone, as SageMaker has GPUs: add --build-only.")
     report = _line_printer(quiet=as_json)
-    again = _image_command(region, stack_name, platform, build_only=build_only)
+    where = {"region": region, "stack_name": stack_name}
+    again = _image_command(which, where, given, build_only=build_only)
+    how = training_image.Build(kind=ImageKind(which), **given)
     if build_only:
-        made = training_image.build(platform=platform, report=report, again=again)
+        made = training_image.build(how, report=report, again=again)
     else:
         aws, settings, name = _opened(region, stack_name)
         account = infra_account.show(aws, settings, name=name)
         made = training_image.publish(
             aws,
             account,
-            platform=platform,
+            how,
             report=report,
             again=again,
         )
     _print_image(made, as_json=as_json)
 
 
-def _image_command(region: str | None, stack_name: str | None, platform: str, *, build_only: bool) -> str:
+def _image_command(which: str, where: dict[str, str | None], given: dict[str, Any], *, build_only: bool) -> str:
     """Return the command as it was typed, for messages that say to repeat it."""
     words = ["infra", "image"]
-    if region is not None:
-        words += ["--region", region]
-    if stack_name is not None:
-        words += ["--stack-name", stack_name]
+    if which != ImageKind.TRAINING:
+        words.append(which)
     if build_only:
         words.append("--build-only")
-    if platform != _PLATFORM:
-        words += ["--platform", platform]
+    for name, value in {**where, **given}.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value and value != _PLATFORM:
+            words += [flag, str(value)]
     return command(*words)
 
 

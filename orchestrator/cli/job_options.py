@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.completion import field_names, files, folders, recipes_and_files
-from orchestrator.targets.names import TARGET_NAMES, TargetName
+from orchestrator.targets.names import LOCAL_TARGETS, TARGET_NAMES, TargetName
 
 if TYPE_CHECKING:
     from orchestrator.targets.local.queue import Turn
 
 _COMPUTE = ("instance_type", "spot")
 _SECTIONS = ("compute.", "budget.")
+_INSTANCES = "-s compute.instance_count"
 _FOR_SAGEMAKER = (*_COMPUTE, "max_usd", "fallback", "wait_minutes")
 _BASE_MODEL = click.option(
     "--base-model",
@@ -106,7 +107,7 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             "--target",
             type=click.Choice(TARGET_NAMES),
             default=TargetName.LOCAL.value,
-            help="Where to train.",
+            help="Where to train: a process of this machine, a container on it, or SageMaker.",
         ),
         _INSTANCE_TYPE,
         _SPOT,
@@ -123,10 +124,13 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
 
 def check_target(target: str, given: Mapping[str, Any]) -> None:
     """Raise SpecError for options and settings that the chosen target would ignore."""
-    if target != TargetName.SAGEMAKER:
-        typed = _flags_in(given, _FOR_SAGEMAKER) + _section_settings(given.get("pairs", ()))
+    if target in LOCAL_TARGETS:
+        settings = _section_settings(given.get("pairs", ()))
+        if target == TargetName.CONTAINER:  # each instance is a container
+            settings = [setting for setting in settings if setting != _INSTANCES]
+        typed = _flags_in(given, _FOR_SAGEMAKER) + settings
         _refuse(typed, "a job on SageMaker", "add --target sagemaker, or leave it out")
-    if target != TargetName.LOCAL:
+    else:
         typed = _flags_in(given, _FOR_THIS_MACHINE)
         _refuse(typed, "a job on this machine", "leave it out: jobs on SageMaker run at once")
 

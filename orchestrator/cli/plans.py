@@ -11,10 +11,9 @@ from orchestrator.planning.placement import Placement
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import dollars, storage_per_month
 from orchestrator.requests import Made, made_by, scorer_of
-from orchestrator.settings import Settings
 from orchestrator.storage.folder import location_of
 from orchestrator.storage.uris import s3_uri
-from orchestrator.targets.local.process import ProcessTarget
+from orchestrator.targets.local.local_jobs import LocalJobs
 from orchestrator.terminal import size_text
 
 _UPLOAD_HEADS = ("UPLOAD, IF NOT THERE", "FILES", "SIZE")
@@ -67,7 +66,7 @@ def reward_facts(plan: Plan) -> list[tuple[str, str]]:
 
 def warn_of_taken_name(
     plan: Plan,
-    settings: Settings,
+    target: LocalJobs,
     *,
     resume: bool,
     restart: bool,
@@ -76,7 +75,6 @@ def warn_of_taken_name(
 
     Returns whether there is such an obstacle. Where there is none, an earlier run is mentioned.
     """
-    target = ProcessTarget(settings)
     name = plan.request["TrainingJobName"]
     job = Job(target, name)
     again = False

@@ -9,6 +9,7 @@ import click
 from orchestrator.cli.job_options import check_target, job_options, spec_fields, turn_of, turn_options
 from orchestrator.cli.output import json_option, print_json, say
 from orchestrator.cli.starting import Start, begin, show_without_calls, start_on_sagemaker, warn
+from orchestrator.targets.names import LOCAL_TARGETS
 
 if TYPE_CHECKING:
     from orchestrator.settings import Settings
@@ -66,6 +67,7 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     submit dreambooth
     submit dreambooth --images ./dog --prompt "a photo of sks dog" -s steps=400
     submit job.yaml --resume
+    submit job.yaml --target container
     submit job.yaml --target sagemaker --max-usd 3
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.settings import Settings
@@ -80,8 +82,8 @@ def submit(what: str, *, target: str, dry_run: bool, yes: bool, **given: Any) ->
     turn_of(queue=start.queue, together=start.together)  # refuses both
     settings = Settings.from_environment()
     spec = _spec(what, given)
-    if target == "local":
-        return _submit_here(spec, settings, start, dry_run=dry_run)
+    if target in LOCAL_TARGETS:
+        return _submit_here(spec, settings, start, target, dry_run=dry_run)
     return _submit_to_sagemaker(spec, settings, start, dry_run=dry_run, yes=yes)
 
 
@@ -89,6 +91,7 @@ def _submit_here(
     spec: "JobSpec",
     settings: "Settings",
     start: Start,
+    target_name: str,
     *,
     dry_run: bool,
 ) -> int:
@@ -97,19 +100,19 @@ def _submit_here(
     from orchestrator.planning.inputs import prepare_inputs
     from orchestrator.planning.plan import plan_here, store_trees
     from orchestrator.storage import FolderStore
-    from orchestrator.targets.local.process import ProcessTarget
+    from orchestrator.targets.local.opening import open_local
 
     if not dry_run:
         settings.require_writable()
-    target = ProcessTarget(settings, turn_of(queue=start.queue, together=start.together))
+    target = open_local(target_name, settings, turn_of(queue=start.queue, together=start.together))
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         prepared = prepare_inputs(spec, Path(staging))
-        plan = plan_here(spec, settings, prepared)
+        plan = plan_here(spec, settings, prepared, target.container)
         warn(plan)
         if dry_run:
             is_taken = warn_of_taken_name(
                 plan,
-                settings,
+                target,
                 resume=start.resume,
                 restart=start.restart,
             )
@@ -118,6 +121,7 @@ def _submit_here(
             else:
                 print_local_plan(plan, spec, prepared, target, is_taken=is_taken)
             return 0
+        target.require_machine(plan.request)
         require_disk(plan, spec, target)
         store_trees(plan, FolderStore(settings.store))
     if not start.as_json and not target.has(plan.request["TrainingJobName"]):

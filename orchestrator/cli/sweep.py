@@ -13,6 +13,7 @@ from orchestrator.cli.job_options import ask_to_spend, check_target, job_options
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.contract.figures import AFTER, MEASURES
+from orchestrator.targets.names import LOCAL_TARGETS
 
 if TYPE_CHECKING:
     from orchestrator.planning.placement import Placement
@@ -101,25 +102,25 @@ def sweep(
         lists[field] = values
     fields = spec_fields(what, given, lists)
     variants = expand(fields, pairs)
-    if target != "sagemaker":
-        return _here(variants, settings, start)
+    if target in LOCAL_TARGETS:
+        return _here(variants, settings, start, target)
     capped = with_shares(variants, max_usd)
     return _on_sagemaker(capped, settings, start, max_usd)
 
 
-def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) -> int:
+def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start, target_name: str) -> int:
     from orchestrator.cli.plans import warn_of_taken_name
     from orchestrator.storage import FolderStore
     from orchestrator.sweeps.planning import plan_sweep_here, store_trees
-    from orchestrator.targets.local.process import ProcessTarget
+    from orchestrator.targets.local.opening import open_local
     from orchestrator.targets.local.queue import Turn
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         turn = Turn.QUEUED  # behind other jobs; with --parallel the person asked for several at once
         if start.parallel is not None and start.parallel > 1:
             turn = Turn.TOGETHER
-        target = ProcessTarget(settings, turn)
-        entries = plan_sweep_here(variants, settings, Path(staging))
+        target = open_local(target_name, settings, turn)
+        entries = plan_sweep_here(variants, settings, Path(staging), target.container)
         _show_plan(entries, start)
         if not start.as_json and turn is Turn.QUEUED:
             _print_expected(entries, target)
@@ -128,11 +129,12 @@ def _here(variants: Sequence["Variant"], settings: "Settings", start: _Start) ->
                 resume = start.resume and target.has(entry.name)
                 warn_of_taken_name(
                     entry.plan,
-                    settings,
+                    target,
                     resume=resume,
                     restart=False,
                 )
             return 0
+        target.require_machine(entries[0].plan.request)
         store_trees(entries, FolderStore(settings.store))
     return _run(entries, target, settings, start, None)
 

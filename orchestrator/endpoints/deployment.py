@@ -69,7 +69,7 @@ class Deployment(BaseModel):
 
     @model_validator(mode="after")
     def _check_host(self) -> Self:
-        if self.host is not HostName.LOCAL:
+        if not self.host.is_here:
             return self
         if self.mode is not Mode.REALTIME:
             raise ValueError(f"mode is {self.mode}, which a server on this machine does not have")

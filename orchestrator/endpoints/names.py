@@ -8,8 +8,15 @@ class HostName(StrEnum):
 
     LOCAL = "local"
     """A server process on this machine."""
+    CONTAINER = "container"
+    """A container on this machine: SageMaker local mode."""
     SAGEMAKER = "sagemaker"
     """A SageMaker endpoint in the account."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine, where nothing is billed and one server is all of an endpoint."""
+        return self is not HostName.SAGEMAKER
 
 
 class Mode(StrEnum):

@@ -4,6 +4,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 
 from orchestrator.endpoints.hosts import Host
+from orchestrator.endpoints.local.container import ContainerHost
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.names import HostName
 from orchestrator.errors import OrchestratorError
@@ -30,7 +31,7 @@ def open_hosts(settings: Settings, report: Report = _ignore) -> list[Host]:
 
     Settings of the account that cannot be read are reported, and do not keep anyone from this machine's own endpoints.
     """
-    hosts = [open_host(HostName.LOCAL, settings, report)]
+    hosts = [open_host(name, settings, report) for name in (HostName.LOCAL, HostName.CONTAINER)]
     try:
         if settings.aws() is not None:
             hosts.append(open_host(HostName.SAGEMAKER, settings, report))
@@ -43,6 +44,10 @@ def _open_local(settings: Settings, report: Report) -> Host:
     return LocalHost(settings, report)
 
 
+def _open_container(settings: Settings, report: Report) -> Host:
+    return ContainerHost(settings, report)
+
+
 def _open_sagemaker(settings: Settings, report: Report) -> Host:
     settings.account()
     kind = pkgutil.resolve_name(_SAGEMAKER)
@@ -52,5 +57,6 @@ def _open_sagemaker(settings: Settings, report: Report) -> Host:
 
 _OPENERS: Mapping[HostName, Callable[[Settings, Report], Host]] = {
     HostName.LOCAL: _open_local,
+    HostName.CONTAINER: _open_container,
     HostName.SAGEMAKER: _open_sagemaker,
 }

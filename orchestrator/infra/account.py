@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.client import Aws, calling
 from orchestrator.aws.logs import LOG_GROUP
+from orchestrator.container_images import image_tag
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, EndpointError, JobError, MachineError, MissingError, SpecError
 from orchestrator.infra.emptying import empty, result_names
 from orchestrator.infra.stack import Stack, StackEvent
-from orchestrator.infra.training_image import image_tag
 from orchestrator.requests import ENDPOINT_TAG
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings

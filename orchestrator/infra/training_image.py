@@ -1,27 +1,34 @@
-"""The image that training jobs run in: its name, whether the account has it, building and pushing it.
+"""The images that jobs and endpoints run in: whether the account has them, building and pushing them.
 
-Its tag is derived from the files it is built from, and the registry's tags are immutable: a name stands for one image.
+Their tag is derived from the files they are built from, and the registry's tags are immutable: a name stands for one
+image.
 """
 
 import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator import __version__
 from orchestrator.aws.client import Aws, calling
+from orchestrator.container_images import SOURCES, ImageKind, image_here, image_tag
 from orchestrator.contract.command_line import command
-from orchestrator.contract.digest import hash_file, tree_sha256
-from orchestrator.errors import AccessError, AccountError, ConflictError, MissingError
-from orchestrator.infra.docker import COMMAND, Docker, Listener
+from orchestrator.docker import COMMAND, Docker, Listener
+from orchestrator.errors import AccessError, AccountError, ConflictError, MachineError, MissingError
 from orchestrator.infra.registry import RegistryImage, describe_image, parse_image
-from orchestrator.resources import TRAINING_IMAGE
+from orchestrator.resources import CONTAINERS
 from orchestrator.settings import AwsSettings
 
 PLATFORM = "linux/amd64"
 """Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
-_SOURCES = ("Dockerfile", "requirements.txt", "start.py")
 _UP = command("infra", "up")
+_BASE_IMAGE = "python:3.11-slim-bookworm"
+"""As in the Dockerfiles."""
 _DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -40,27 +47,47 @@ class Image(BaseModel):
     """Why SageMaker may refuse it."""
 
 
-def image_tag() -> str:
-    """Return the version and ten digits of the hash of the files that the image is built from."""
-    files = {name: hash_file(TRAINING_IMAGE / name) for name in _SOURCES}
-    digits = tree_sha256(files)[:10]
-    return f"{__version__}-{digits}"
+class Build(BaseModel):
+    """How an image is built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ImageKind = ImageKind.TRAINING
+    """Which image."""
+    platform: str = PLATFORM
+    """Platform of the image."""
+    cpu: bool = False
+    """Without CUDA, for machines without a GPU."""
+    base_image: str | None = None
+    """Image with Python 3.11, venv and pip; that of the Dockerfile when left out."""
+    wheelhouse: Path | None = None
+    """Folder with all wheels, for a build without a network."""
+
+    def arguments(self) -> dict[str, str]:
+        """Return the build arguments."""
+        arguments = {"VERSION": __version__}
+        if self.base_image is not None:
+            arguments["BASE_IMAGE"] = self.base_image
+        if self.cpu:
+            arguments["REQUIREMENTS"] = "requirements-cpu.txt"
+            arguments["CUDA_IMAGE"] = self.base_image or _BASE_IMAGE
+        return arguments
 
 
-def build(*, platform: str, report: Listener, again: str = COMMAND) -> Image:
-    """Build the image on this machine, without pushing it."""
-    image = f"orchestrator-training:{image_tag()}"
+def build(how: Build, *, report: Listener, again: str = COMMAND) -> Image:
+    """Build an image on this machine, without pushing it."""
+    image = image_here(how.kind, for_gpu=not how.cpu)
     docker = Docker(report, again=again)
     docker.require_engine()
-    _build(docker, image, platform)
+    _build(docker, image, how)
     return Image(image=image, built=True, pushed=False)
 
 
 def publish(
     aws: Aws,
     account: AwsSettings,
+    how: Build,
     *,
-    platform: str,
     report: Listener,
     again: str = COMMAND,
 ) -> Image:
@@ -68,11 +95,12 @@ def publish(
 
     Raises AccountError when the stack names another image than this version builds, MachineError without docker.
     """
-    name = account.training_image
-    registered = _registered(account)
+    name = _name(account, how.kind)
+    registered = _registered(account, how.kind)
     if registered is None:
+        what = "Jobs run" if how.kind is ImageKind.TRAINING else "Endpoints run"
         raise AccountError(
-            f"Jobs run in {name}, which is not in this account's own registry: there is nothing to build.",
+            f"{what} in {name}, which is not in this account's own registry: there is nothing to build.",
             next_step=command("infra", "show"),
         )
     if registered.tag != image_tag():
@@ -83,7 +111,7 @@ def publish(
     docker = Docker(report, again=again)
     docker.require_engine()
     password = _password(aws, registered)  # before minutes of building: fails for those who may not push
-    _build(docker, name, platform)
+    _build(docker, name, how)
     try:
         docker.push(name, password)
     except ConflictError:  # somebody else pushed it meanwhile; the same name is the same image
@@ -92,12 +120,12 @@ def publish(
     return Image(image=name, built=True, pushed=True, warning=_format_warning(pushed))
 
 
-def is_missing(aws: Aws, account: AwsSettings) -> bool:
-    """Return whether the account's registry lacks the image that jobs run in.
+def is_missing(aws: Aws, account: AwsSettings, kind: ImageKind = ImageKind.TRAINING) -> bool:
+    """Return whether the account's registry lacks the image that jobs, or endpoints, run in.
 
     Also False where that is unknown: for an image in another registry, and without permission to look.
     """
-    registered = _registered(account)
+    registered = _registered(account, kind)
     if registered is None:
         return False
     try:
@@ -128,9 +156,18 @@ def require_image(aws: Aws, account: AwsSettings) -> None:
         raise AccountError(message, next_step=f"{_UP} && {COMMAND}  # by the account's owner; everybody else: {show}")
 
 
-def _registered(account: AwsSettings) -> RegistryImage | None:
-    """Return the image's name in the account's own registry, or None for an image in another registry."""
-    image = parse_image(account.training_image)
+def _name(account: AwsSettings, kind: ImageKind) -> str:
+    """Return the name of an image as the stack has it; raises AccountError for a stack from before it had one."""
+    if kind is ImageKind.TRAINING:
+        return account.training_image
+    if account.inference_image is None:
+        raise AccountError("The stack has no image of endpoints: it is of an older version.", next_step=_UP)
+    return account.inference_image
+
+
+def _registered(account: AwsSettings, kind: ImageKind = ImageKind.TRAINING) -> RegistryImage | None:
+    """Return an image's name in the account's own registry, or None for an image in another registry."""
+    image = parse_image(_name(account, kind))
     if image is None or image.account != account.account_id or image.region != account.region:
         return None
     return image
@@ -149,13 +186,40 @@ def _password(aws: Aws, image: RegistryImage) -> str:
     return user_and_password.partition(":")[2]
 
 
-def _build(docker: Docker, image: str, platform: str) -> None:
-    docker.build(
-        TRAINING_IMAGE,
-        image,
-        platform=platform,
-        arguments={"VERSION": __version__},
-    )
+def _build(docker: Docker, image: str, how: Build) -> None:
+    with _context(how.wheelhouse) as folder:
+        docker.build(
+            folder,
+            folder / how.kind / "Dockerfile",
+            image,
+            platform=how.platform,
+            arguments=how.arguments(),
+        )
+
+
+@contextmanager
+def _context(wheelhouse: Path | None) -> Iterator[Path]:
+    """Yield the folder that an image is built from: with wheels, a copy that has them where the Dockerfile looks."""
+    if wheelhouse is None:
+        yield CONTAINERS
+        return
+    wheels = sorted(wheelhouse.glob("*.whl"))
+    if not wheels:
+        download = f"pip download --no-deps --only-binary :all: --dest {wheelhouse} --requirement"
+        raise MachineError(
+            f"{wheelhouse} has no wheels.",
+            next_step=f"{download} {CONTAINERS}/training/requirements.txt  (with --cpu: requirements-cpu.txt)",
+        )
+    with TemporaryDirectory(prefix="orchestrator-image-") as temporary:
+        folder = Path(temporary)
+        for name in SOURCES:
+            copy = folder / name
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(CONTAINERS / name, copy)
+        (folder / "wheelhouse").mkdir()
+        for wheel in wheels:
+            shutil.copyfile(wheel, folder / "wheelhouse" / wheel.name)
+        yield folder
 
 
 def _format_warning(found: dict[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,7 @@ from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.rewards import PlannedReward, planned_rewards, reward_tree
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, job_name, output_uri, training_job
-from orchestrator.requests import Request
+from orchestrator.requests import LocalContainer, Request
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
@@ -104,21 +105,35 @@ class _Trees(NamedTuple):
         return tuple(trees)
 
 
-def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Plan:
-    """Plan a local job; raises SpecError or DatasetError with all problems when it cannot run.
+def plan_here(
+    spec: JobSpec,
+    settings: Settings,
+    prepared: PreparedInputs,
+    container: LocalContainer | None = None,
+) -> Plan:
+    """Plan a local job, in a `container` or as a process.
 
-    A base model and a scorer in a folder are read from there, without a copy.
+    Raises SpecError or DatasetError with all problems when it cannot run. A base model and a scorer in a folder are
+    read from there, without a copy, except in a container where the folder has links to files outside it, as those of
+    the Hub's cache do: a container sees the folder alone.
     """
     checked = check_job(spec, prepared)
     trees = _trees(spec, settings, prepared)
     identity = _identity(spec, prepared, trees)
     data = {channel: file_uri(settings.store, tree.name) for channel, tree in trees.data.items()}
+    stored = [*trees.data.values(), trees.code]
     base_model = None
-    if not isinstance(spec.base_model, Hub):
+    if trees.model is not None and not isinstance(spec.base_model, Hub):
         base_model = spec.base_model.folder.as_uri()
+        if container is not None and _leads_outside(trees.model, spec.base_model.folder):
+            base_model = file_uri(settings.store, trees.model.name)
+            stored.append(trees.model)
     scorer = None
-    if spec.scorer is not None:
+    if trees.scorer is not None and spec.scorer is not None:
         scorer = spec.scorer.as_uri()
+        if container is not None and _leads_outside(trees.scorer, spec.scorer):
+            scorer = file_uri(settings.store, trees.scorer.name)
+            stored.append(trees.scorer)
     if spec.recipe.trains:
         output = settings.adapters / (spec.name or job_name(spec, identity))
     elif spec.recipe.shares_images:
@@ -134,8 +149,8 @@ def plan_here(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> Pl
         output=output.as_uri(),
     )
     return Plan(
-        request=training_job(spec, inputs),
-        trees=(*trees.data.values(), trees.code),
+        request=training_job(spec, inputs, container),
+        trees=tuple(stored),
         warnings=checked.warnings,
         rewards=planned_rewards(spec),
         notes=tuple(spec.recipe.notes),
@@ -188,6 +203,12 @@ def plan_on_sagemaker(
         plans.append(plan)
     first, *others = plans
     return first.model_copy(update={"stand_ins": tuple(others)})
+
+
+def _leads_outside(tree: Tree, folder: Path) -> bool:
+    """Return whether one of the files in a folder is a link to a file outside it."""
+    inside = folder.resolve()
+    return any(inside not in path.resolve().parents for path in tree.sources.values())
 
 
 def _trees(spec: JobSpec, settings: Settings, prepared: PreparedInputs) -> _Trees:

@@ -29,6 +29,7 @@ from orchestrator.requests import (
     NO_PROFILER,
     OWNER_TAG,
     RECIPE_TAG,
+    LocalContainer,
     Request,
     channel_uris,
     tag,
@@ -92,12 +93,17 @@ def is_job_of(adapter: str, job: str) -> bool:
 def training_job(
     spec: JobSpec,
     inputs: JobInputs,
-    context: SageMakerContext | None = None,
+    context: SageMakerContext | LocalContainer | None = None,
 ) -> Request:
-    """Return the CreateTrainingJob request of a job: for SageMaker with a `context`, else for this machine."""
+    """Return the CreateTrainingJob request of a job.
+
+    For SageMaker, for containers or, without a `context`, for processes of this machine.
+    """
     request = _local_request(spec, inputs)
     if context is None:
         return request
+    if isinstance(context, LocalContainer):
+        return _container_request(request, spec, context)
     return _sagemaker_request(request, spec, inputs, context)
 
 
@@ -167,6 +173,24 @@ def _asks_a_server(recipe: Recipe) -> bool:
     return any(use.url is not None for use in recipe.all_rewards)
 
 
+def _container_request(request: Request, spec: JobSpec, container: LocalContainer) -> Request:
+    """Return the request for SageMaker local mode: that for SageMaker without what only an account has.
+
+    Files of this machine without a hash in their URI, as a base model in a folder, are not checked.
+    """
+    uris = channel_uris(request)
+    hashed = {channel: uri for channel, uri in uris.items() if _SHA256.fullmatch(_last_part(uri))}
+    return {
+        **request,
+        "AlgorithmSpecification": _in_image(request["AlgorithmSpecification"], container.image),
+        "ResourceConfig": {
+            "InstanceType": container.instance_type,
+            "InstanceCount": spec.compute.instance_count,
+        },
+        "Environment": _variables(hashed),
+    }
+
+
 def _sagemaker_request(
     request: Request,
     spec: JobSpec,
@@ -219,12 +243,20 @@ def _sagemaker_request(
 def _algorithm(local: Request, account: AwsSettings, recipe: Recipe) -> Request:
     """Return the image, what it starts, and which figures are read from the log."""
     return {
-        "TrainingImage": account.training_image,
+        **_in_image(local, account.training_image),
+        "MetricDefinitions": metric_definitions(
+            steered=recipe.dataset.has_conditions,
+            rewarded=isinstance(recipe, Rewarded),
+        ),
+    }
+
+
+def _in_image(local: Request, image: str) -> Request:
+    """Return what an image starts: its program that checks the inputs, in front of the job's own."""
+    return {
+        "TrainingImage": image,
         **local,
         "ContainerEntrypoint": [START_PROGRAM, *local["ContainerEntrypoint"]],
-        "MetricDefinitions": metric_definitions(
-            steered=recipe.dataset.has_conditions, rewarded=isinstance(recipe, Rewarded)
-        ),
     }
 
 
@@ -257,18 +289,27 @@ def _board(inputs: JobInputs) -> Request:
 
 
 def _environment(uris: Mapping[str, str], placement: Placement, *, isolated: bool) -> dict[str, str]:
-    variables = {
-        INPUTS_VARIABLE: _hashes(uris),
-        "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
+    variables = _variables(uris)
     usd_per_hour = placement.cost.usd_per_hour
     if usd_per_hour is not None:
         variables[PRICE_VARIABLE] = str(usd_per_hour)
     if isolated:
         variables["HF_HUB_OFFLINE"] = "1"
     return variables
+
+
+def _variables(uris: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of every container: the hash of each channel, and where its code is."""
+    return {
+        INPUTS_VARIABLE: _hashes(uris),
+        "PYTHONPATH": str(DEFAULT_ROOT / "input" / "data" / BUNDLE_CHANNEL),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _last_part(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2]
 
 
 def _hashes(uris: Mapping[str, str]) -> str:
@@ -278,7 +319,7 @@ def _hashes(uris: Mapping[str, str]) -> str:
     """
     pairs = []
     for channel, uri in sorted(uris.items()):
-        sha256 = uri.rstrip("/").rpartition("/")[2]
+        sha256 = _last_part(uri)
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"The URI of the channel {channel} does not end with a hash: {uri}")
         pairs.append(f"{channel}={sha256}")

@@ -8,6 +8,7 @@ from orchestrator.models.mirrored import NOT_ASKED, MirrorAnswer
 from orchestrator.planning.inputs import PreparedInputs, prepare_inputs, reads_masks
 from orchestrator.planning.placement import BUDGET_FIELD
 from orchestrator.planning.plan import Plan, plan_here, plan_on_sagemaker
+from orchestrator.requests import LocalContainer
 from orchestrator.settings import AwsSettings, Settings
 from orchestrator.specs.base_model import ModelSource
 from orchestrator.specs.job import JobSpec
@@ -20,11 +21,16 @@ _InputsKey = tuple[object, ...]
 """What the prepared inputs of a job depend on: its files, and the settings by which they are read."""
 
 
-def plan_sweep_here(variants: Sequence[Variant], settings: Settings, staging: Path) -> list[Entry]:
-    """Plan every job on this machine; raises one error with the problems of all."""
+def plan_sweep_here(
+    variants: Sequence[Variant],
+    settings: Settings,
+    staging: Path,
+    container: LocalContainer | None = None,
+) -> list[Entry]:
+    """Plan every job on this machine, in a `container` or as processes; raises one error with the problems of all."""
 
     def plan(spec: JobSpec, prepared: PreparedInputs) -> Plan:
-        return plan_here(spec, settings, prepared)
+        return plan_here(spec, settings, prepared, container)
 
     return _plan_all(variants, staging, plan)
 

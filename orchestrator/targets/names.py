@@ -8,9 +8,13 @@ class TargetName(StrEnum):
 
     LOCAL = "local"
     """A process on this machine."""
+    CONTAINER = "container"
+    """A container on this machine: SageMaker local mode."""
     SAGEMAKER = "sagemaker"
     """A SageMaker training job in the account."""
 
 
+LOCAL_TARGETS = frozenset({TargetName.LOCAL, TargetName.CONTAINER})
+"""Those that run jobs on this machine."""
 TARGET_NAMES = tuple(name.value for name in TargetName)
 """All names, as `--target` takes them."""

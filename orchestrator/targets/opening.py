@@ -7,6 +7,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.storage import Progress, S3Store
 from orchestrator.targets.base import Target
+from orchestrator.targets.local.container import ContainerTarget
 from orchestrator.targets.local.process import ProcessTarget
 from orchestrator.targets.local.queue import Turn
 from orchestrator.targets.names import TargetName
@@ -37,7 +38,7 @@ def open_targets(
 
     Settings of the account that cannot be read are reported, and do not keep anyone from this machine's own jobs.
     """
-    targets = [open_target(TargetName.LOCAL, settings, turn=turn)]
+    targets = [open_target(name, settings, turn=turn) for name in (TargetName.LOCAL, TargetName.CONTAINER)]
     try:
         if settings.aws() is not None:
             targets.append(open_target(TargetName.SAGEMAKER, settings))
@@ -50,6 +51,10 @@ def _open_local(settings: Settings, _progress: Progress | None, turn: Turn) -> T
     return ProcessTarget(settings, turn)  # its store is a folder: nothing is transferred
 
 
+def _open_container(settings: Settings, _progress: Progress | None, turn: Turn) -> Target:
+    return ContainerTarget(settings, turn)
+
+
 def _open_sagemaker(settings: Settings, progress: Progress | None, _turn: Turn) -> Target:
     account = settings.account()
     aws = Aws(account.region)
@@ -59,5 +64,6 @@ def _open_sagemaker(settings: Settings, progress: Progress | None, _turn: Turn) 
 
 _OPENERS: Mapping[TargetName, Callable[[Settings, Progress | None, Turn], Target]] = {
     TargetName.LOCAL: _open_local,
+    TargetName.CONTAINER: _open_container,
     TargetName.SAGEMAKER: _open_sagemaker,
 }

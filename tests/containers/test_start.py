@@ -1,4 +1,4 @@
-"""The program that starts each job in the training image: run as it is there, in front of a command of the test."""
+"""The program that starts what runs in both images: run as it is there, in front of a command of the test."""
 
 import json
 import os
@@ -18,13 +18,14 @@ from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.environment import INPUTS_VARIABLE, ROOT_VARIABLE, START_PROGRAM
 from orchestrator.jobs.failure_patterns import diagnose
 from orchestrator.planning.bundle import bundle_tree
-from orchestrator.resources import TRAINING_IMAGE
+from orchestrator.resources import CONTAINERS
 from orchestrator.storage import S3Store
 from orchestrator.storage.folder import FolderStore
 from orchestrator.storage.tree import tree_of_folder
 from tests.storage.conftest import ACCOUNT, BUCKET
 
-START = TRAINING_IMAGE / "start.py"
+START = CONTAINERS / "start.py"
+IMAGES = ("training", "inference")
 NEW, OLD, SAME = "580.126.09", "535.183.01", "580.95.05"
 Change = Callable[[Path], Any]
 
@@ -115,7 +116,7 @@ def test_a_command_that_is_not_there_ends_in_words(root: Path) -> None:
 def test_without_a_command_it_ends_in_words(root: Path) -> None:
     started = start(root)
     assert started.returncode == 1
-    assert started.stderr == "No command is given: start-job COMMAND [ARGUMENTS]\n"
+    assert started.stderr == "No command is given: start-job COMMAND [ARGUMENTS], or start-endpoint serve\n"
 
 
 UNREADABLE: dict[str, Change] = {
@@ -200,20 +201,79 @@ def test_the_images_driver_comes_first_where_the_hosts_is_older(
     assert loader_variables(tmp_path, host, own, before) == expected
 
 
-def test_the_image_has_the_program_where_requests_name_it_and_asks_for_the_gpus() -> None:
-    lines = (TRAINING_IMAGE / "Dockerfile").read_text()
-    assert f"COPY start.py {START_PROGRAM}\n" in lines
-    assert START.read_text().startswith("#!/usr/local/bin/python -I\n")
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "model": lambda root: root / "model",
+    "base_model": lambda root: root / "additional-model-data-sources" / "base_model",
+    "code": lambda root: root / "additional-model-data-sources" / "code",
+}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """The folder of a container of an endpoint, whose code says what it was started with."""
+    root = tmp_path / "ml"
+    for place in SOURCES.values():
+        place(root).mkdir(parents=True)
+    (root / "model" / "server.json").write_text("{}")
+    (SOURCES["base_model"](root) / "model.safetensors").write_bytes(b"weights")
+    code = SOURCES["code"](root) / "entrypoints"
+    code.mkdir()
+    (code / "__init__.py").touch()
+    (code / "serve.py").write_text("import sys; print('serves', sys.argv[1:])")
+    return root
+
+
+def serve(root: Path, inputs: str) -> subprocess.CompletedProcess[str]:
+    code = str(SOURCES["code"](root))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {INPUTS_VARIABLE: inputs, ROOT_VARIABLE: str(root), "PYTHONPATH": code, "PATH": path}
+    return subprocess.run(
+        [sys.executable, "-I", START, "serve"],
+        cwd=root,
+        env={**os.environ, **variables, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def inputs_of(root: Path) -> str:
+    return " ".join(f"{name}={tree_of_folder('data', place(root)).sha256}" for name, place in SOURCES.items())
+
+
+def test_an_endpoint_whose_sources_are_as_deployed_serves(served: Path) -> None:
+    started = serve(served, inputs_of(served))
+    assert (started.returncode, started.stdout) == (0, "serves ['serve']\n"), started.stderr
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_of_an_endpoint_runs_when_somebody_changed_one_of_its_sources(served: Path, source: str) -> None:
+    inputs = inputs_of(served)
+    (SOURCES[source](served) / "added.py").write_text("print('mine')")
+    started = serve(served, inputs)
+    assert started.returncode == 1
+    assert "serves" not in started.stdout
+    event = json.loads(started.stdout)
+    assert (event["kind"], f"The input {source} is" in event["message"]) == ("changed-input", True)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_images_have_the_program_where_it_is_called_and_ask_for_the_gpus(image: str) -> None:
+    lines = (CONTAINERS / image / "Dockerfile").read_text()
+    program = {"training": START_PROGRAM, "inference": "/usr/local/bin/start-endpoint"}[image]
+    assert f"COPY start.py {program}\n" in lines
+    assert START.read_text().startswith("#!/opt/libraries/bin/python -I\n")
     assert "NVIDIA_VISIBLE_DEVICES=all" in lines
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in lines
-    assert "!start.py" in (TRAINING_IMAGE / ".dockerignore").read_text().splitlines()
+    assert "!start.py" in (CONTAINERS / ".dockerignore").read_text().splitlines()
 
 
-def test_the_cuda_of_the_compatibility_libraries_is_the_one_torch_is_built_with() -> None:
-    requirements = (TRAINING_IMAGE / "requirements.txt").read_text()
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_cuda_of_the_compatibility_libraries_is_the_one_torch_is_built_with(image: str) -> None:
+    requirements = (CONTAINERS / image / "requirements.txt").read_text()
     runtime = requirements.partition("nvidia-cuda-runtime==")[2].split(".")[:2]
-    assert f"ARG CUDA=nvidia/cuda:{'.'.join(runtime)}." in (TRAINING_IMAGE / "Dockerfile").read_text()
-    assert f"/usr/local/cuda-{'.'.join(runtime)}/compat/" in (TRAINING_IMAGE / "Dockerfile").read_text()
+    assert f"ARG CUDA_IMAGE=nvidia/cuda:{'.'.join(runtime)}." in (CONTAINERS / image / "Dockerfile").read_text()
+    assert f"/usr/local/cuda-{'.'.join(runtime)}/compat/" in (CONTAINERS / image / "Dockerfile").read_text()
 
 
 @pytest.mark.usefixtures("wire")

@@ -13,13 +13,13 @@ from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 
 from orchestrator.aws.client import Aws
+from orchestrator.container_images import image_tag
 from orchestrator.contract import checkpoints
 from orchestrator.contract.labels import EXCHANGE_FOLDER, ROUND_MANIFEST_FILE, round_folder
 from orchestrator.errors import AccountError, EndpointError, JobError, MissingError, SpecError
 from orchestrator.infra import account as infra
 from orchestrator.infra import emptying
 from orchestrator.infra.stack import StackEvent
-from orchestrator.infra.training_image import image_tag
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings
 from tests.stand_ins.docker import DockerStandIn

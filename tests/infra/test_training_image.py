@@ -15,13 +15,14 @@ from click.testing import CliRunner
 from moto import mock_aws
 from sagemaker_simulator import SageMakerSimulator, SimulatorServer, faults, in_process
 
-from orchestrator import __version__, errors
+from orchestrator import __version__, container_images, errors
 from orchestrator.aws.client import Aws
 from orchestrator.cli import cli
+from orchestrator.container_images import ImageKind, image_here
 from orchestrator.contract.bundle import BundleKind, bundle_files
 from orchestrator.contract.digest import hash_files
 from orchestrator.infra import training_image as images
-from orchestrator.resources import ENTRYPOINTS, PACKAGE, TRAINING_IMAGE
+from orchestrator.resources import CONTAINERS, ENTRYPOINTS, PACKAGE
 from orchestrator.settings import AwsSettings
 from tests.stand_ins.docker import DockerStandIn
 
@@ -61,22 +62,27 @@ def put_image(aws: Aws, tag: str = "", repository: str = REPOSITORY) -> None:
     aws.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest)
 
 
-def publish(aws: Aws, of: AwsSettings | None = None, reported: list[str] | None = None) -> images.Image:
+def publish(
+    aws: Aws,
+    of: AwsSettings | None = None,
+    reported: list[str] | None = None,
+    how: images.Build | None = None,
+) -> images.Image:
     lines = reported if reported is not None else []
-    return images.publish(aws, of or account(), platform=images.PLATFORM, report=lines.append)
+    return images.publish(aws, of or account(), how or images.Build(), report=lines.append)
 
 
 # ---------------------------------------------------------------------------------------------- the name
 
 
 def test_another_content_is_another_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(TRAINING_IMAGE, tmp_path / "training")
+    shutil.copytree(CONTAINERS, tmp_path / "containers")
     tag = images.image_tag()
-    monkeypatch.setattr(images, "TRAINING_IMAGE", tmp_path / "training")
+    monkeypatch.setattr(container_images, "CONTAINERS", tmp_path / "containers")
     assert images.image_tag() == tag  # wherever it lies
     assert tag.startswith(f"{__version__}-")
-    for name in ("Dockerfile", "requirements.txt", "start.py"):
-        with (tmp_path / "training" / name).open("a") as file:
+    for name in container_images.SOURCES:
+        with (tmp_path / "containers" / name).open("a") as file:
             file.write("# changed\n")
         assert images.image_tag() != tag
         tag = images.image_tag()
@@ -90,8 +96,9 @@ def test_the_image_is_built_and_pushed_under_the_stacks_name(aws: Aws, docker: D
     made = publish(aws, reported=reported)
     assert (made.image, made.built, made.pushed) == (account().training_image, True, True)
     [build], [push] = docker.calls("build"), docker.calls("push")
-    assert build["words"][1:5] == ["--platform", "linux/amd64", "--tag", made.image]
-    assert build["words"][-1] == str(TRAINING_IMAGE)
+    assert build["words"][1:3] == ["--platform", "linux/amd64"]
+    assert build["words"][-1] == str(CONTAINERS)
+    assert build["words"][build["words"].index("--file") + 1] == str(CONTAINERS / "training" / "Dockerfile")
     assert f"VERSION={__version__}" in build["words"]
     assert push["words"] == ["push", made.image]
     assert any("Successfully tagged" in line for line in reported)
@@ -123,7 +130,7 @@ def test_an_image_that_is_there_is_left_alone(aws: Aws, docker: DockerStandIn) -
 
 
 def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: DockerStandIn) -> None:
-    made = images.build(platform="linux/arm64", report=[].append)
+    made = images.build(images.Build(platform="linux/arm64"), report=[].append)
     assert (made.image, made.pushed) == (f"orchestrator-training:{images.image_tag()}", False)
     assert "linux/arm64" in docker.calls("build")[0]["words"]
     assert docker.calls("push") == docker.calls("login") == []
@@ -133,7 +140,7 @@ def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: Docker
 def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn, buildx: bool) -> None:
     if buildx:
         docker.has_buildx()
-    images.build(platform=images.PLATFORM, report=[].append)
+    images.build(images.Build(), report=[].append)
     words = docker.calls("build")[0]["words"]
     assert ("--provenance=false" in words) == ("type=docker" in words) == buildx
 
@@ -315,25 +322,31 @@ def test_an_image_of_somebody_else_is_not_looked_for(simulator: SageMakerSimulat
 # ---------------------------------------------------------------------------------------------- what is in it
 
 
-def pinned() -> set[str]:
-    lines = (TRAINING_IMAGE / "requirements.txt").read_text().splitlines()
+def pinned(image: str = "training", file: str = "requirements.txt") -> set[str]:
+    lines = (CONTAINERS / image / file).read_text().splitlines()
     return {line.partition("==")[0] for line in lines if "==" in line}
 
 
-def test_the_image_has_everything_the_code_of_a_job_imports() -> None:
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-cpu.txt"])
+@pytest.mark.parametrize(("image", "kind"), [("training", BundleKind.TRAINING), ("inference", BundleKind.SERVING)])
+def test_an_image_has_everything_that_the_code_which_runs_in_it_imports(
+    image: str, kind: BundleKind, file: str
+) -> None:
     imported = {
         name.partition(".")[0]
-        for path in bundle_files(BundleKind.TRAINING, PACKAGE, ENTRYPOINTS).values()
+        for path in bundle_files(kind, PACKAGE, ENTRYPOINTS).values()
         for node in ast.walk(ast.parse(path.read_text()))
         for name in _imported(node)
     }
     others = imported - set(sys.stdlib_module_names) - {"entrypoints", "orchestrator"}
     assert {"torch", "pydantic", "PIL"} <= others
+    if file == "requirements-cpu.txt":
+        others -= {"bitsandbytes"}  # imported where there is a GPU
     distributions = packages_distributions()
     lacking = {
         name
         for name in others
-        if not {one.lower().replace("_", "-") for one in distributions.get(name, [name])} & pinned()
+        if not {one.lower().replace("_", "-") for one in distributions.get(name, [name])} & pinned(image, file)
     }
     assert lacking == set()
 
@@ -344,8 +357,59 @@ def _imported(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
-def test_the_image_has_torch_with_the_libraries_of_the_gpu() -> None:
-    assert {"nvidia-cudnn-cu13", "triton"} <= pinned()
+@pytest.mark.parametrize("image", ["training", "inference"])
+def test_the_images_have_torch_with_the_libraries_of_the_gpu_and_those_without_it_have_none(image: str) -> None:
+    assert {"nvidia-cudnn-cu13", "triton"} <= pinned(image)
+    assert [name for name in pinned(image, "requirements-cpu.txt") if name.startswith(("nvidia", "triton"))] == []
+
+
+def test_the_image_of_endpoints_is_pushed_where_the_stack_names_it(aws: Aws, docker: DockerStandIn) -> None:
+    aws.client("ecr").create_repository(repositoryName="orchestrator-inference", imageTagMutability="IMMUTABLE")
+    name = f"{REGISTRY}/orchestrator-inference:{images.image_tag()}"
+    endpoints = account().model_copy(update={"inference_image": name})
+    made = publish(aws, endpoints, how=images.Build(kind=ImageKind.INFERENCE))
+    assert (made.image, made.built, made.pushed) == (name, True, True)
+    words = docker.calls("build")[0]["words"]
+    assert words[words.index("--file") + 1] == str(CONTAINERS / "inference" / "Dockerfile")
+    assert images.is_missing(aws, endpoints, ImageKind.INFERENCE)  # the stand-in pushes nowhere
+    put_image(aws, repository="orchestrator-inference")
+    assert not images.is_missing(aws, endpoints, ImageKind.INFERENCE)
+    assert images.is_missing(aws, endpoints)  # that of jobs
+    assert not publish(aws, endpoints, how=images.Build(kind=ImageKind.INFERENCE)).built
+
+
+def test_a_stack_from_before_there_were_endpoints_is_brought_up_to_date_first(aws: Aws) -> None:
+    with pytest.raises(errors.AccountError) as raised:
+        publish(aws, account(), how=images.Build(kind=ImageKind.INFERENCE))
+    assert raised.value.next_step.endswith("infra up")
+
+
+def test_an_image_without_cuda_is_built_of_the_base_alone(docker: DockerStandIn) -> None:
+    made = images.build(images.Build(cpu=True, base_image="mine:1"), report=[].append)
+    assert made.image == image_here(ImageKind.TRAINING, for_gpu=False) != image_here(ImageKind.TRAINING, for_gpu=True)
+    words = docker.calls("build")[0]["words"]
+    assert {"REQUIREMENTS=requirements-cpu.txt", "BASE_IMAGE=mine:1", "CUDA_IMAGE=mine:1"} <= set(words)
+    images.build(images.Build(cpu=True), report=[].append)
+    (base,) = [word.removeprefix("CUDA_IMAGE=") for word in docker.calls("build")[1]["words"] if "CUDA_IMAGE" in word]
+    for image in ("training", "inference"):
+        assert f"ARG BASE_IMAGE={base}\n" in (CONTAINERS / image / "Dockerfile").read_text()
+
+
+def test_wheels_are_sent_along_where_the_dockerfile_looks_for_them(docker: DockerStandIn, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with pytest.raises(errors.MachineError, match="no wheels") as raised:
+        images.build(images.Build(wheelhouse=wheels), report=[].append)
+    assert "pip download" in raised.value.next_step
+    (wheels / "torch-1-py3-none-any.whl").write_bytes(b"wheel")
+    images.build(images.Build(wheelhouse=wheels), report=[].append)
+    context = docker.calls("build")[0]["context"]
+    assert "wheelhouse/torch-1-py3-none-any.whl" in context
+    assert set(container_images.SOURCES) <= set(context)
+    ignored = (CONTAINERS / ".dockerignore").read_text().splitlines()
+    for image in ("training", "inference"):
+        assert "wheelhous[e] /wheels/" in (CONTAINERS / image / "Dockerfile").read_text()
+    assert "!wheelhouse" in ignored
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ CONFIG = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker")) / "confi
 def main(words: list[str]) -> int:
     command, typed = words[0], sys.stdin.read() if "--password-stdin" in words else ""
     note = {"words": words, "typed": typed, "config": str(CONFIG), "host": os.environ.get("DOCKER_HOST")}
+    if command == "build":
+        folder = Path(words[-1])
+        note["context"] = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     with (HERE / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(note) + "\n")
     told_to_fail = HERE / f"fail-{command}"

@@ -29,6 +29,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.events import Event, Failed, Listening, Phase, parse
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.local.processes import Process
+from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError
 from orchestrator.storage import write_atomically
 
@@ -215,6 +216,16 @@ class EndpointFolder:
     def exists(self) -> bool:
         """Whether the folder is an endpoint, and not what an interrupted command has left."""
         return bool(self.servers())
+
+    def host(self) -> HostName:
+        """Return the host that runs the endpoint, by its newest server; the local one where that cannot be read."""
+        servers = self.servers()
+        if not servers:
+            return HostName.LOCAL
+        try:
+            return servers[-1].served().deployment.host
+        except EndpointError:
+            return HostName.LOCAL
 
     def servers(self) -> list[ServerFolder]:
         """Return all servers, the oldest first."""

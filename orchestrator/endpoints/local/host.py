@@ -44,6 +44,8 @@ class LocalHost:
     """Runs each endpoint as a detached server process whose state is a folder."""
 
     name = HostName.LOCAL
+    start_server = staticmethod(start_server)
+    """Starts another server, which replaces the one that runs once it serves."""
 
     def __init__(
         self,
@@ -57,12 +59,16 @@ class LocalHost:
 
     def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> LocalPlan:  # noqa: ARG002
         """Check a deployment and return what it starts; starts nothing. Base models are read here in any case."""
-        require_machine()
+        self.require_machine()
         base = find_base(deployment, self.settings)
         registry = self._registry()
         adapters = find_adapters(deployment, base, registry, self.report)
         change = self._change(deployment, base, adapters)
         return LocalPlan(deployment, base, adapters, change)
+
+    def require_machine(self) -> None:
+        """Raise MachineError when this machine lacks what a server runs with."""
+        require_machine()
 
     def _change(
         self,
@@ -92,6 +98,7 @@ class LocalHost:
             raise TypeError(f"{plan} is the plan of another host")
         self.settings.require_writable()
         endpoint = self._folder(plan.deployment.name)
+        self._require_own(endpoint)
         with endpoint.locked():
             self._fetch(plan, endpoint)
             server = _living(endpoint)
@@ -100,11 +107,20 @@ class LocalHost:
                 created = server.served().created
             wanted = _served(plan.deployment, plan.base, plan.adapters, created)
             if server is None or _is_to_be_replaced(endpoint, server, wanted):
-                server = start_server(endpoint, wanted, self.settings)
+                server = self.start_server(endpoint, wanted, self.settings)
             else:
                 change_adapters(endpoint, server, wanted)
             tidy(endpoint, server)
         return self.describe(endpoint.name)
+
+    def _require_own(self, endpoint: EndpointFolder) -> None:
+        """Raise EndpointError for an endpoint of another host of this machine."""
+        other = endpoint.host()
+        if endpoint.exists() and other is not self.name:
+            raise EndpointError(
+                f"The endpoint {endpoint.name} exists with --host {other}. Nothing was deployed.",
+                next_step=command("endpoints", "delete", endpoint.name),
+            )
 
     def _fetch(self, plan: LocalPlan, endpoint: EndpointFolder) -> None:
         """Copy the adapters into the endpoint, each verified: what becomes of them elsewhere does not reach it."""
@@ -185,7 +201,8 @@ class LocalHost:
         """Return the names of all endpoints."""
         names = []
         for path in sorted(self.settings.endpoints.glob("[!.]*")):
-            if EndpointFolder(path).exists():
+            endpoint = EndpointFolder(path)
+            if endpoint.exists() and endpoint.host() is self.name:
                 names.append(path.name)
         return names
 
@@ -236,6 +253,8 @@ class LocalHost:
             if not path.is_dir():
                 continue
             endpoint = EndpointFolder(path)
+            if endpoint.host() is not self.name:
+                continue
             try:
                 with endpoint.locked(0.0):
                     gone += self._collect(endpoint)
@@ -300,7 +319,7 @@ class LocalHost:
 
     def _endpoint(self, name: str) -> EndpointFolder:
         endpoint = self._folder(name)
-        if endpoint.exists():
+        if endpoint.exists() and endpoint.host() is self.name:
             return endpoint
         raise no_endpoint(name, self.names())
 

@@ -9,12 +9,14 @@ from orchestrator.contract.plurals import counted
 from orchestrator.endpoints.deployment import Deployment
 from orchestrator.endpoints.inputs import UNDONE, BaseModel
 from orchestrator.endpoints.leases import duration_text
+from orchestrator.endpoints.names import HostName
 from orchestrator.errors import MachineError
 from orchestrator.targets.local.process import ProcessLauncher
 from orchestrator.terminal import size_text
 
 _SHOWN = 8
 """Adapters that a plan lists."""
+_HOSTS = {HostName.LOCAL: "a server process on this machine", HostName.CONTAINER: "a container on this machine"}
 _SERVER_PACKAGES = ("fastapi", "uvicorn")
 
 
@@ -45,7 +47,7 @@ class LocalPlan:
             base = f"{base} {asked.base_revision}"
         facts = [
             ("endpoint", asked.name),
-            ("host", "a server process on this machine"),
+            ("host", _HOSTS[asked.host]),
             ("status", self.change),
             ("base model", base),
             ("adapters", self._adapters_text()),

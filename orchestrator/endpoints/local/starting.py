@@ -4,6 +4,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.serving import LOCALHOST, ServerOrder
@@ -26,12 +28,27 @@ def start_server(
 
     Raises MachineError when no process can be started.
     """
-    token = endpoint.token() or endpoint.new_token()
-    bundle = bundle_tree(BundleKind.SERVING)
-    code = folder_of(FolderStore(settings.home).put_tree(bundle))
-    endpoint.adapters.mkdir(exist_ok=True)
-    order = _order(endpoint, served, token).model_dump_json()
+    code = store_code(settings)
+    order = order_of(endpoint, served).model_dump_json()
     server = endpoint.new_server(served)
+    run_supervisor(endpoint, server, code, order, [sys.executable, "-m", "entrypoints.serve"])
+    return server
+
+
+def store_code(settings: Settings) -> Path:
+    """Return the folder of the server's code."""
+    bundle = bundle_tree(BundleKind.SERVING)
+    return folder_of(FolderStore(settings.home).put_tree(bundle))
+
+
+def run_supervisor(
+    endpoint: EndpointFolder,
+    server: ServerFolder,
+    code: Path,
+    order: str,
+    words: Sequence[str],
+) -> None:
+    """Start the supervisor of a server, which is started with these words and has its order on stdin."""
     errors = server.path / "supervisor.txt"
     with server.lock() as lock, errors.open("w") as stderr, blocked_ctrl_c():
         held = lock.fileno()
@@ -42,6 +59,7 @@ def start_server(
             str(server.path),
             str(code),
             str(held),
+            *words,
         ]
         started = subprocess.run(
             supervisor,
@@ -58,11 +76,12 @@ def start_server(
         path = shlex.quote(str(errors))
         message = f"The server of {endpoint.name} could not be started."
         raise MachineError(message, next_step=f"cat {path}")
-    return server
 
 
-def _order(endpoint: EndpointFolder, served: Served, token: str) -> ServerOrder:
+def order_of(endpoint: EndpointFolder, served: Served) -> ServerOrder:
     """Return all that a server is told."""
+    token = endpoint.token() or endpoint.new_token()
+    endpoint.adapters.mkdir(exist_ok=True)
     asked = served.deployment
     folders = {}
     for name, sha256 in served.adapters.items():

@@ -1,7 +1,8 @@
 """The process that starts the server of an endpoint, waits for its end, and outlives the command that deployed it.
 
-`python -m orchestrator.endpoints.local.supervisor SERVER_FOLDER BUNDLE LOCK_DESCRIPTOR`, with the server's order on
-stdin. It inherits the server's lock from the command and passes it on to the server.
+`python -m orchestrator.endpoints.local.supervisor SERVER_FOLDER BUNDLE LOCK_DESCRIPTOR WORD...`, with its order
+on stdin; the words are those that start it.
+It inherits the server's lock from the command and passes it on to the server.
 Once the server serves, those that it replaces are ended; when its lease is over, it is ended itself.
 """
 
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,18 +38,20 @@ class Supervisor:
         server: ServerFolder,
         bundle: Path,
         lock: int,
+        words: Sequence[str],
     ) -> None:
         self.server = server
         self.endpoint = EndpointFolder(server.path.parents[1])
         self.bundle = bundle
         self.lock = lock
+        self.words = words
         self.ended = threading.Event()
 
     def start(self, order: bytes) -> "subprocess.Popen[bytes]":
         """Start the server and record its process."""
         with self.server.log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "entrypoints.serve"],
+                self.words,
                 env={**os.environ, **variables_of(self.bundle, self.server.path)},
                 cwd=self.server.path,
                 stdin=subprocess.PIPE,
@@ -152,7 +156,7 @@ def end_older(endpoint: EndpointFolder, newest: ServerFolder) -> list[ServerFold
     return asked
 
 
-def main(folder: str, bundle: str, lock: str) -> int:
+def main(folder: str, bundle: str, lock: str, *words: str) -> int:
     """Start a server in a child that init adopts; the command waits for this process, which ends once it is started."""
     order = sys.stdin.buffer.read()
     reading, writing = os.pipe()
@@ -166,6 +170,7 @@ def main(folder: str, bundle: str, lock: str) -> int:
         ServerFolder(Path(folder)),
         Path(bundle),
         int(lock),
+        words,
     )
     child = supervisor.start(order)
     os.write(writing, b"1")

@@ -37,7 +37,7 @@ from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
 from orchestrator.errors import JobError
-from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, scorer_of
+from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, runs_in_container, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
 from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.local.stored_request import require_usable
@@ -60,9 +60,8 @@ _PROCESSOR_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVI
 _MANIFESTS = {
     Made.ADAPTER: MANIFEST_FILE,
     Made.EVALUATION: EVALUATION_FILE,
-    Made.IMAGES: index_file(0, 1),  # this machine is the only host
 }
-"""The file that is written last of what a job makes."""
+"""The file that is written last of what a job makes, if it is one."""
 
 
 class AttemptState(BaseModel):
@@ -145,6 +144,15 @@ class JobFolder:
         except (OSError, ValueError, RecursionError, KeyError) as error:
             raise self._damaged("request.json", error) from error
         return request
+
+    def target(self) -> TargetName:
+        """Return the target that runs the job, by its request; the local one when that is damaged."""
+        path = self.path / "request.json"
+        try:
+            in_container = runs_in_container(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            in_container = False
+        return TargetName.CONTAINER if in_container else TargetName.LOCAL
 
     def _damaged(self, name: str, error: Exception) -> JobError:
         """Return the error for a file of the job that cannot be read."""
@@ -366,7 +374,7 @@ class JobFolder:
     def _published(self) -> datetime | None:
         """Return when this job published its result; None when it did not, or another job's lies there."""
         try:
-            manifest = _MANIFESTS[made_by(self.request())]
+            manifest = _manifest_of(self.request())
             owner = owner_file(self.output).read_text(encoding="utf-8")
             written = (self.output / manifest).stat().st_mtime
         except (OSError, ValueError):
@@ -472,6 +480,17 @@ def processors() -> str:
         if value is not None:
             facts.append(f"{name}={value}")
     return ", ".join(facts)
+
+
+def _manifest_of(request: Request) -> str:
+    """Return the file that is written last of what a job makes; of images each host has one of its own."""
+    made = made_by(request)
+    if made is not Made.IMAGES:
+        return _MANIFESTS[made]
+    hosts = 1  # processes of this machine
+    if runs_in_container(request):
+        hosts = int(request["ResourceConfig"]["InstanceCount"])
+    return index_file(0, hosts)
 
 
 def owner_file(adapter: Path) -> Path:

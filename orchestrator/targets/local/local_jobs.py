@@ -17,7 +17,7 @@ from typing import IO
 
 from orchestrator.contract.command_line import command
 from orchestrator.errors import JobError, JobExistsError, MachineError, OrchestratorError
-from orchestrator.requests import Request, moved, scorer_of, training_of
+from orchestrator.requests import LocalContainer, Request, moved, scorer_of, training_of
 from orchestrator.settings import Settings, free_bytes
 from orchestrator.storage import FolderStore, Store, folder_of, remove_abandoned
 from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
@@ -58,12 +58,12 @@ class LocalJobs:
 
     def create(self, request: Request) -> None:
         """Start a job; raises JobExistsError when there is one of that name."""
-        self._require_machine()
-        self._sweep()
+        self.require_machine(request)
+        self.sweep()
         job = JobFolder(self.settings.jobs / request["TrainingJobName"])
         with self._lock(job, JobExistsError(job.name)) as lock:
             if job.exists():
-                raise JobExistsError(job.name)
+                raise self._existing(job)
             try:
                 output = folder_of(request["OutputDataConfig"]["S3OutputPath"])
                 reserve(output, job)
@@ -80,8 +80,8 @@ class LocalJobs:
 
         With a `request`, the job takes over its limits.
         """
-        self._require_machine()
         job = self._job(name)
+        self.require_machine(request or job.request())
         with self._lock(job, _running(name, "wait")) as lock:
             if not job.exists():
                 raise _no_job(name)
@@ -99,7 +99,7 @@ class LocalJobs:
 
         They are deleted last, when nothing can refuse the start any more.
         """
-        self._require_machine()
+        self.require_machine(request)
         job = self._job(request["TrainingJobName"])
         reserve(folder_of(request["OutputDataConfig"]["S3OutputPath"]), job)
         with self._ticket(job) as ticket:
@@ -136,6 +136,8 @@ class LocalJobs:
         """
         job = JobFolder(self.settings.jobs / request["TrainingJobName"])
         try:
+            if job.exists() and job.target() is not self.name:
+                return self._existing(job)
             if job.exists() and not starts_again:
                 status = job.describe(self.name).status
                 return JobExistsError(job.name, f"was submitted before and is {status}")
@@ -193,13 +195,13 @@ class LocalJobs:
     def has(self, name: str) -> bool:
         """Return whether there is a job of that name."""
         job = JobFolder(self.settings.jobs / name)
-        return job.path.parent == self.settings.jobs and job.exists()
+        return job.path.parent == self.settings.jobs and self._is_mine(job)
 
     def names(self) -> list[str]:
         """Return the names of all jobs, the oldest first."""
         jobs = [JobFolder(path) for path in self.settings.jobs.glob("[!.]*")]
         jobs.sort(key=JobFolder.created)
-        return [job.name for job in jobs if job.exists()]
+        return [job.name for job in jobs if self._is_mine(job)]
 
     def under_way(self) -> list[str]:
         """Return the names of the jobs that run or wait for their turn, in the order in which they came."""
@@ -277,6 +279,20 @@ class LocalJobs:
     def checkpoint_step(self, name: str) -> int | None:
         """Return the optimizer steps of the newest checkpoint, or None when there is none."""
         return self._job(name).checkpoint_step()
+
+    def _is_mine(self, job: JobFolder) -> bool:
+        """Return whether a folder is a job of this target: all local ones keep theirs side by side."""
+        return job.exists() and job.target() is self.name
+
+    def _existing(self, job: JobFolder) -> JobError:
+        """Return the error for a job of that name, also of another local target, where it is another kind of job."""
+        other = job.target()
+        if other is self.name:
+            return JobExistsError(job.name)
+        again = command("jobs", "remove", job.name)
+        show = command("jobs", "show", job.name)
+        message = f"The job {job.name} was submitted with --target {other} before. Nothing was started."
+        return JobError(message, next_step=f"{show}  (or, to run it anew: {again})")
 
     def _job(self, name: str) -> JobFolder:
         if not self.has(name):
@@ -358,7 +374,7 @@ class LocalJobs:
             path = shlex.quote(str(errors))
             raise MachineError("The job could not be started.", next_step=f"cat {path}")
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Delete what killed commands left half-written."""
         now = time.time()
         folders = [
@@ -369,8 +385,13 @@ class LocalJobs:
         for folder in folders:
             remove_abandoned(folder, now)
 
-    def _require_machine(self) -> None:
-        """Raise MachineError when this machine lacks what the launcher needs, or room on the disk."""
+    @property
+    def container(self) -> LocalContainer | None:
+        """What a job runs in; None for a process."""
+        return None
+
+    def require_machine(self, request: Request) -> None:  # noqa: ARG002  (containers need its image)
+        """Raise MachineError when this machine lacks what a job needs, or room on the disk."""
         self.launcher.require_machine()
         self.settings.require_writable()
         self.settings.home.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from orchestrator.endpoints.sagemaker.names import LONGEST, adapter_component, b
 from orchestrator.endpoints.sagemaker.requests import AMI_VERSION, update_request
 from orchestrator.endpoints.sagemaker.tags import Record, read_record
 from orchestrator.errors import EndpointError, SpecError
-from orchestrator.resources import TRAINING_IMAGE
+from orchestrator.resources import CONTAINERS
 from orchestrator.settings import AwsSettings, Settings
 from tests.endpoints.sagemaker.deployments import ACCOUNT, deployment
 
@@ -108,9 +108,9 @@ def test_names_fit_the_service_whatever_the_endpoints_name_is(name: str) -> None
 
 
 def test_the_driver_of_the_instances_is_for_the_cuda_of_the_image() -> None:
-    lines = (TRAINING_IMAGE / "Dockerfile").read_text().splitlines()
-    (cuda,) = [line for line in lines if line.startswith("ARG CUDA=")]
-    assert cuda.startswith("ARG CUDA=nvidia/cuda:13."), "AMI_VERSION is for CUDA 13"
+    lines = (CONTAINERS / "inference" / "Dockerfile").read_text().splitlines()
+    (cuda,) = [line for line in lines if line.startswith("ARG CUDA_IMAGE=")]
+    assert cuda.startswith("ARG CUDA_IMAGE=nvidia/cuda:13."), "AMI_VERSION is for CUDA 13"
     assert AMI_VERSION.endswith("gpu-4-1")
 
 

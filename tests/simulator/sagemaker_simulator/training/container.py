@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .layout import Layout
 
-PROGRAMS = {"/usr/local/bin/start-job": Path(__file__).parents[4] / "containers" / "training" / "start.py"}
+PROGRAMS = {"/usr/local/bin/start-job": Path(__file__).parents[4] / "containers" / "start.py"}
 """Python programs of the training image by their paths in it, and where they lie here."""
 
 SERVE = ("python", "-m", "entrypoints.serve")

@@ -1,4 +1,4 @@
-"""The `docker` program: build, sign in, push. What it prints when it fails becomes one of our errors."""
+"""The `docker` program: build, sign in, push, run. What it prints when it fails becomes one of our errors."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,7 @@ _OF_THE_ENGINE = (
     _Sign(
         r"no space left on device|disk quota exceeded",
         MachineError, "the disk of the docker engine is full",
-        "docker system prune  (the image needs about 15 GB; then: {again})"),
+        "docker system prune  (an image needs about 15 GB, one without CUDA 3 GB; then: {again})"),
     _Sign(
         r"exec format error",
         MachineError, "this machine cannot run programs of that platform",
@@ -90,25 +90,70 @@ class Docker:
         self.again = again
         self.variables = variables or {}
 
-    def require_engine(self) -> None:
-        """Raise MachineError unless docker is installed and its engine answers."""
+    def require_engine(self, doing: str = "Building the image") -> None:
+        """Raise MachineError unless docker is installed and its engine answers; `doing` is what needs it."""
         if shutil.which("docker") is None:
             raise MachineError(
-                "Building the image needs docker, which is not installed on this machine.",
+                f"{doing} needs docker, which is not installed on this machine.",
                 next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {self.again}",
             )
         self.run("talk to docker", "version")
 
+    def require_compose(self) -> None:
+        """Raise MachineError unless docker has its compose plugin, or there is docker-compose, its predecessor."""
+        has_plugin = self._ask("compose", "version").returncode == 0
+        if not has_plugin and shutil.which("docker-compose") is None:
+            raise MachineError(
+                "Jobs in containers need docker compose, which is not installed on this machine.",
+                next_step=f"install it (https://docs.docker.com/compose/install), then: {self.again}",
+            )
+
+    def has_image(self, name: str) -> bool:
+        """Return whether the engine has an image of that name."""
+        return self._ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
+
+    def is_rootless(self) -> bool:
+        """Return whether the engine runs as this user, and root in its containers is this user too."""
+        answer = self._ask("info", "--format", "{{.SecurityOptions}}")
+        return answer.returncode == 0 and "rootless" in answer.stdout
+
+    def containers(self, label: str) -> list[str]:
+        """Return the ids of all containers with a label, the stopped ones too; none where docker cannot be asked."""
+        try:
+            answer = self._ask("ps", "--all", "--quiet", "--filter", f"label={label}")
+        except FileNotFoundError:
+            return []
+        return answer.stdout.split() if answer.returncode == 0 else []
+
+    def labels(self, container: str) -> dict[str, str]:
+        """Return the labels of a container; none when it is gone."""
+        answer = self._ask("inspect", "--format", "{{json .Config.Labels}}", container)
+        if answer.returncode != 0:
+            return {}
+        labels: dict[str, str] = json.loads(answer.stdout) or {}
+        return labels
+
+    def kill(self, containers: Sequence[str], signal: str) -> None:
+        """Send a signal to those containers that run."""
+        if containers:
+            self._ask("kill", "--signal", signal, *containers)
+
+    def remove(self, containers: Sequence[str]) -> None:
+        """Remove containers, also those that run; those that are gone are no failure."""
+        if containers:
+            self._ask("rm", "--force", "--volumes", *containers)
+
     def build(
         self,
         folder: Path,
+        dockerfile: Path,
         image: str,
         *,
         platform: str,
         arguments: Mapping[str, str],
     ) -> None:
-        """Build the Dockerfile of a folder as an image of that name."""
-        words = ["build", "--platform", platform, "--tag", image, *self._plain_format()]
+        """Build a Dockerfile with the files of a folder as an image of that name."""
+        words = ["build", "--platform", platform, "--file", str(dockerfile), "--tag", image, *self._plain_format()]
         for name, value in arguments.items():
             words += ["--build-arg", f"{name}={value}"]
         self.follow("build the image", *words, str(folder))

@@ -1,8 +1,8 @@
-#!/usr/local/bin/python -I
-"""Starts a job's command in the training image: `start-job python -m entrypoints.launch`.
+#!/opt/libraries/bin/python -I
+"""Starts what runs in both images: `start-job python -m entrypoints.launch`, and `start-endpoint serve`.
 
-Before it does, it checks that each input channel holds exactly what was submitted, and lets CUDA run on a host whose
-driver is older than the image. It is a part of the image and imports nothing of the job's code, which it has not
+Before it does, it checks that each input holds exactly what was submitted or deployed, and lets CUDA run on a host
+whose driver is older than the image. It is a part of the images and imports nothing of the code, which it has not
 checked yet; `-I` keeps Python itself from importing it (PYTHONPATH, sitecustomize). The standard library only.
 """
 
@@ -18,7 +18,10 @@ from pathlib import Path
 
 ROOT_VARIABLE = "ORCHESTRATOR_ML_ROOT"
 INPUTS_VARIABLE = "ORCHESTRATOR_INPUTS"
-"""The hash of each channel's tree, as the client set it in the request: "code=0123... training=4567..."."""
+"""The hash of each input's tree, as the client set it in the request: "code=0123... training=4567..."."""
+SERVE = ["serve"]
+"""What SageMaker calls the container of an endpoint with."""
+SERVER = ["python", "-m", "entrypoints.serve", "serve"]
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 """Exists, in a container too, on a host with a driver: "NVRM version: ... x86_64 Kernel Module  535.183.01 ..."."""
 CUDA_COMPAT = Path("/usr/local/cuda/compat")
@@ -35,11 +38,14 @@ def main(command: Sequence[str]) -> int:
     """Check the inputs and become the command; return an exit status only when it cannot start."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_STOPPED))  # the first process of a container ignores it else
     if not command:
-        sys.stderr.write("No command is given: start-job COMMAND [ARGUMENTS]\n")
+        sys.stderr.write("No command is given: start-job COMMAND [ARGUMENTS], or start-endpoint serve\n")
         return _FAILED
     root = Path(os.environ.get(ROOT_VARIABLE, "/opt/ml"))
+    serves = command == SERVE
+    if serves:
+        command = SERVER
     try:
-        changed = changed_channels(root / "input" / "data", os.environ.get(INPUTS_VARIABLE, ""))
+        changed = changed_inputs(os.environ.get(INPUTS_VARIABLE, ""), root, serves=serves)
     except OSError as error:
         report_unreadable(root, error)
         return _FAILED
@@ -54,17 +60,26 @@ def main(command: Sequence[str]) -> int:
         return _FAILED
 
 
-def changed_channels(data: Path, expected: str) -> dict[str, str]:
-    """Return the channels whose content is not the one that was submitted, with the hash of what was.
+def changed_inputs(expected: str, root: Path, *, serves: bool) -> dict[str, str]:
+    """Return the inputs whose content is not the one that was submitted, with the hash of what was.
 
     Raises OSError when a file or a folder cannot be read.
     """
     changed = {}
     for pair in expected.split():
-        channel, _, sha256 = pair.partition("=")
-        if tree_sha256(data / channel) != sha256:
-            changed[channel] = sha256
+        name, _, sha256 = pair.partition("=")
+        if tree_sha256(folder_of(name, root, serves=serves)) != sha256:
+            changed[name] = sha256
     return changed
+
+
+def folder_of(name: str, root: Path, *, serves: bool) -> Path:
+    """Return where the service lays an input: a channel of a job, or a source of the model of an endpoint."""
+    if not serves:
+        return root / "input" / "data" / name
+    if name == "model":
+        return root / "model"
+    return root / "additional-model-data-sources" / name
 
 
 def tree_sha256(folder: Path) -> str:

@@ -1,0 +1,223 @@
+"""The real images, without CUDA: training and the server as SageMaker would run them, beside processes of this machine.
+
+They are built by `infra image --build-only --cpu`; `.ci/containers` does that before it runs these tests.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.container_images import ImageKind, image_here
+from orchestrator.contract.bundle import BundleKind
+from orchestrator.contract.environment import INPUTS_VARIABLE
+from orchestrator.contract.serving import ORDER_FILE, ServerOrder
+from orchestrator.docker import Docker
+from orchestrator.planning.bundle import bundle_tree
+from orchestrator.resources import BUILTIN_MODEL
+from orchestrator.settings import Settings
+from orchestrator.storage import FolderStore, folder_of
+from orchestrator.storage.tree import tree_of_folder
+from orchestrator.targets.local.containers import FOLDER_LABEL
+from tests.containers.conftest import ROOT
+from tests.containers.engine import lacking, run, shared_sdk
+
+SHORT = ("steps=3", "rank=2", "evaluation_prompts=1", "evaluation_seeds=1", "inference_steps=2", "checkpoint_steps=1")
+STARTED_SECONDS = 600
+CODE = "/opt/ml/additional-model-data-sources/code"
+Typed = Callable[..., Any]
+
+
+def built(engine: Docker, kind: ImageKind) -> str:
+    image = image_here(kind, for_gpu=False)
+    if not engine.has_image(image):
+        lacking(f"The image {image} is not built")
+    return image
+
+
+@pytest.fixture
+def typed(engine: Docker, settings: Settings) -> Typed:
+    """Run a command and return what it printed as JSON."""
+    built(engine, ImageKind.TRAINING)
+    shared_sdk(settings.cache, ROOT / ".venv-sdk")
+
+    def typed(*words: str, **variables: str) -> Any:
+        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return json.loads(done.stdout)
+
+    return typed
+
+
+def submit(*more: str) -> list[str]:
+    words = ["submit", "dreambooth"]
+    for setting in SHORT:
+        words += ["-s", setting]
+    return [*words, *more]
+
+
+def weights(job: dict[str, Any]) -> str:
+    assert job["status"] == "Completed", job
+    file = Path(job["adapter"]) / "pytorch_lora_weights.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_job_in_a_container_makes_the_bytes_of_one_in_a_process(typed: Typed) -> None:
+    inside = typed(*submit("--target", "container", "--name", "inside"))
+    beside = typed(*submit("--name", "beside"))
+    assert weights(inside) == weights(beside)
+    listed = {job["name"]: job["target"] for job in typed("jobs", "list")}
+    assert set(listed.values()) == {"container", "local"}
+
+
+def test_two_containers_make_the_bytes_of_two_processes(typed: Typed) -> None:
+    hosts = ("-s", "compute.instance_count=2")
+    inside = typed(*submit("--target", "container", "--name", "inside", *hosts))
+    beside = typed(*submit("--name", "beside"), ORCHESTRATOR_RANKS_PER_HOST="2")
+    assert weights(inside) == weights(beside)
+
+
+def test_a_job_that_loses_a_host_fails_and_is_resumed(typed: Typed, settings: Settings) -> None:
+    hosts = ("--target", "container", "--name", "pair", "-s", "compute.instance_count=2", "-s", "steps=40")
+    job = typed(*submit(*hosts, "--detach"))["name"]
+    folder = settings.jobs / job
+    deadline = time.monotonic() + STARTED_SECONDS
+    while not list((folder / "ml" / "checkpoints").glob("step-*/checkpoint.json")):
+        assert time.monotonic() < deadline, (folder / "log.txt").read_text()
+        time.sleep(0.2)
+    second = run("ps", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}", "--filter", "name=algo-2")
+    run("kill", second)
+    ended = typed("jobs", "wait", job)
+    assert ended["status"] == "Failed"
+    assert "killed" in ended["failure_reason"]
+    assert run("ps", "--all", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}") == ""
+    typed("jobs", "retry", job, "--detach")
+    assert typed("jobs", "wait", job)["status"] == "Completed"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """What SageMaker lays below `/opt/ml` for an endpoint: the order, the base model, the code."""
+    root = tmp_path / "ml"
+    (root / "model").mkdir(parents=True)
+    base = Path("..") / "additional-model-data-sources" / "base_model"
+    order = ServerOrder(base_model="builtin", base_folder=base, root=Path(".."), host="0.0.0.0", rows=2)  # noqa: S104
+    (root / "model" / ORDER_FILE).write_text(order.model_dump_json())
+    return root
+
+
+class Served:
+    """A container that was started with the word `serve`."""
+
+    def __init__(self, image: str, root: Path, code: Path, *options: str) -> None:
+        mounts = {"model": root / "model", "base_model": BUILTIN_MODEL, "code": code}
+        hashes = [f"{name}={tree_of_folder('x', folder).sha256}" for name, folder in mounts.items()]
+        words = ["run", "--detach", "--network", "none", "--env", f"{INPUTS_VARIABLE}={' '.join(hashes)}"]
+        words += ["--env", f"PYTHONPATH={CODE}", "--env", "OMP_NUM_THREADS=1"]
+        for name, folder in mounts.items():
+            place = "model" if name == "model" else f"additional-model-data-sources/{name}"
+            words += ["--volume", f"{folder}:/opt/ml/{place}:ro"]
+        self.id = run(*words, *options, image, "serve")
+
+    def python(self, script: str) -> str:
+        """Run a script in the container, whose network is its own."""
+        return run("exec", self.id, "python", "-I", "-c", script)
+
+    def wait_until(self, path: str) -> None:
+        script = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080{path}').status)"
+        deadline = time.monotonic() + STARTED_SECONDS
+        while True:
+            try:
+                assert self.python(script) == "200"
+            except subprocess.CalledProcessError:
+                assert time.monotonic() < deadline, run("logs", self.id)
+                assert run("inspect", "--format", "{{.State.Running}}", self.id) == "true", run("logs", self.id)
+                time.sleep(0.5)
+            else:
+                return
+
+    def remove(self) -> None:
+        run("rm", "--force", self.id)
+
+
+@pytest.fixture
+def code(settings: Settings) -> Path:
+    return folder_of(FolderStore(settings.home).put_tree(bundle_tree(BundleKind.SERVING)))
+
+
+@pytest.fixture
+def served(engine: Docker, model: Path, code: Path) -> Iterator[Served]:
+    made = Served(built(engine, ImageKind.INFERENCE), model, code)
+    yield made
+    made.remove()
+
+
+def test_the_image_serves_without_a_network_from_folders_that_cannot_be_written(served: Served) -> None:
+    served.wait_until("/ping")
+    script = """
+import json, urllib.request
+body = json.dumps({"prompt": "a photo of a dog", "num_inference_steps": 1}).encode()
+request = urllib.request.Request("http://127.0.0.1:8080/invocations", body, {"Content-Type": "application/json"})
+print(len(urllib.request.urlopen(request).read()))
+"""
+    assert int(served.python(script)) > 1000
+    run("stop", "--time", "30", served.id)  # SIGTERM, then SIGKILL
+    assert run("inspect", "--format", "{{.State.ExitCode}}", served.id) == "0"
+
+
+def test_the_image_starts_nothing_of_an_endpoint_that_was_changed(engine: Docker, model: Path, code: Path) -> None:
+    image = built(engine, ImageKind.INFERENCE)
+    made = Served(image, model, code, "--env", f"{INPUTS_VARIABLE}=model={'0' * 64}")
+    try:
+        assert run("wait", made.id) == "1"
+        assert json.loads(run("logs", made.id))["kind"] == "changed-input"
+    finally:
+        made.remove()
+
+
+def test_a_host_with_an_older_driver_gets_the_images_own(engine: Docker, tmp_path: Path) -> None:
+    image = built(engine, ImageKind.TRAINING)
+    version = tmp_path / "version"
+    version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2\n")
+    (tmp_path / "libcuda.so.580.95.05").touch()
+    # A file below /proc cannot be mounted, so the program is told where it is; the image is as it is.
+    script = (
+        "import runpy, pathlib, os; start = runpy.run_path('/usr/local/bin/start-job');"
+        "print(start['loader_variables'](os.environ, pathlib.Path('/host/version'), pathlib.Path('/host')))"
+    )
+    printed = run("run", "--rm", "--volume", f"{tmp_path}:/host:ro", image, "python", "-I", "-c", script)
+    assert printed == "{'LD_LIBRARY_PATH': '/host'}"
+
+
+@pytest.mark.parametrize("kind", list(ImageKind))
+def test_the_images_hold_no_compiler_no_cache_and_no_wheels(engine: Docker, kind: ImageKind) -> None:
+    image = built(engine, kind)
+    found = run(
+        "run", "--rm", "--entrypoint", "sh", image, "-c",
+        "command -v gcc cc make; ls -d /root/.cache/pip /wheels /opt/libraries/bin/pip 2>/dev/null; true",
+    )  # fmt: skip
+    assert found == ""
+    labels = json.loads(run("inspect", "--format", "{{json .Config.Labels}}", image))
+    assert labels["org.opencontainers.image.version"]
+
+
+def test_an_endpoint_in_a_container_draws_and_is_deleted(engine: Docker, typed: Typed, settings: Settings) -> None:
+    built(engine, ImageKind.INFERENCE)
+    deployed = typed("deploy", "box", "--host", "container")
+    assert (deployed["host"], deployed["status"]) == ("container", "InService"), deployed
+    picture = settings.home / "one.png"
+    drawn = typed("generate", "box", "--prompt", "a photo of a dog", "--steps", "1", "-o", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG"), drawn
+    assert [endpoint["name"] for endpoint in typed("endpoints", "list")] == ["box"]
+    typed("endpoints", "delete", "box")
+    assert typed("endpoints", "list") == []
+    of_ours = f"label={FOLDER_LABEL}={settings.endpoints / 'box' / 'servers' / '1'}"
+    assert run("ps", "--all", "--quiet", "--filter", of_ours) == ""

@@ -1,0 +1,60 @@
+"""Endpoints in containers of this machine: what is missing is told, and those of processes are another host's."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from orchestrator.endpoints.deployment import Deployment
+from orchestrator.endpoints.local.container import ContainerHost
+from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served
+from orchestrator.endpoints.local.host import LocalHost
+from orchestrator.endpoints.names import HostName
+from orchestrator.errors import EndpointError, MachineError
+from orchestrator.settings import Settings
+from orchestrator.targets.local import containers
+from tests.stand_ins.docker import DockerStandIn
+
+BOX = Deployment(name="box", host=HostName.CONTAINER)
+
+
+@pytest.fixture
+def host(settings: Settings) -> ContainerHost:
+    return ContainerHost(settings)
+
+
+def test_without_docker(host: ContainerHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match="An endpoint in a container needs docker"):
+        host.plan(BOX)
+
+
+@pytest.mark.parametrize(("gpu", "flags"), [(False, " --cpu"), (True, "")])
+def test_without_the_image_the_command_that_builds_it_is_told(
+    host: ContainerHost, docker: DockerStandIn, monkeypatch: pytest.MonkeyPatch, gpu: bool, flags: str
+) -> None:
+    monkeypatch.setattr(containers, "has_gpu_here", lambda: gpu)
+    docker.fails("image", "No such image")
+    with pytest.raises(MachineError, match="orchestrator-inference:") as raised:
+        host.plan(BOX)
+    assert raised.value.next_step == f"python -m orchestrator infra image inference --build-only{flags}"
+
+
+def test_endpoints_of_both_hosts_of_this_machine_are_kept_apart(host: ContainerHost, settings: Settings) -> None:
+    processes = LocalHost(settings)
+    for deployment in (BOX, Deployment(name="plain")):
+        served = Served(
+            deployment=deployment,
+            created=datetime.now(UTC),
+            adapters={},
+            base_folder=None,
+            base_sha256=None,
+        )
+        EndpointFolder(settings.endpoints / deployment.name).new_server(served)
+    assert (host.names(), processes.names()) == (["box"], ["plain"])
+    with pytest.raises(EndpointError, match="no endpoint"):
+        processes.describe("box")
+    with pytest.raises(EndpointError, match="no endpoint"):
+        host.delete("plain")
+    assert processes.collect() == ["plain: the command that deployed it was interrupted before a server ran"]
+    assert host.names() == ["box"]
