@@ -130,7 +130,9 @@ def _with_adapter(job: Job) -> Done:
     from entrypoints.adapters.loading import load_adapter
     from entrypoints.evaluation.kept_drawing import KeptDrawing
 
-    run, settings, asked = job.run, job.settings, job.asked
+    run = job.run
+    settings = job.settings
+    asked = job.asked
     real = _real_pictures(job.environment, job.adapter, settings.resolution)
     plain, tuned, others = _requests(asked, settings)
     total = asked.images(settings.seeds)
@@ -138,10 +140,12 @@ def _with_adapter(job: Job) -> Done:
     drawing = KeptDrawing(job.base, total, run.stop.check)
     cache = run.image_cache(job.base)
     # Apart, so that other prompts of the one kind leave the batches of the other as they are, which are kept then.
-    before = drawing.draw(plain, cache) + drawing.draw(others, cache)
+    before = drawing.draw(plain, cache)
+    before += drawing.draw(others, cache)
     manifest = load_adapter(job.base, job.adapter, settings.weight)
     cache = cache.with_adapter(manifest.files_sha256, settings.weight)
-    after = drawing.draw(tuned, cache) + drawing.draw(others, cache)
+    after = drawing.draw(tuned, cache)
+    after += drawing.draw(others, cache)
 
     emit(Phase(name="measuring"))
     compared = _measure(settings, asked, job.spaces, before, after, real.images)
@@ -160,7 +164,9 @@ def _with_controlnet(job: Job) -> Done:
     from entrypoints.evaluation.held_out import held_out_pictures
     from entrypoints.evaluation.kept_drawing import KeptDrawing
 
-    run, settings, asked = job.run, job.settings, job.asked
+    run = job.run
+    settings = job.settings
+    asked = job.asked
     manifest = AdapterManifest.read(job.adapter)
     require_own_base(job.base, job.adapter, manifest)
     network = load_network(job.base, settings.adapter, job.adapter)
@@ -180,7 +186,8 @@ def _with_controlnet(job: Job) -> Done:
     emit(Phase(name="measuring"))
     bootstrap = Bootstrap(settings.resamples, settings.seed)
     control = control_agreement(pictures, drawn, bootstrap)
-    compared = compare_controlled(job.spaces, images_compared(drawn, asked, settings), bootstrap)
+    images = images_compared(drawn, asked, settings)
+    compared = compare_controlled(job.spaces, images, bootstrap)
     samples = control_samples(pictures, drawn, asked, settings)
     where = f"{counted(len(pictures), 'picture')} that were named"
     return Done(manifest, compared, samples, len(pictures), where, control)
@@ -206,7 +213,10 @@ def _requests(
         for seed in settings.all_seeds:
             plain.append(DrawRequest(prompt.before, seed))
             tuned.append(DrawRequest(prompt.after, seed))
-    others = [DrawRequest(text, seed) for text in asked.unrelated for seed in settings.all_seeds]
+    others: list[DrawRequest] = []
+    for text in asked.unrelated:
+        for seed in settings.all_seeds:
+            others.append(DrawRequest(text, seed))
     return plain, tuned, others
 
 
@@ -234,7 +244,11 @@ def _result(job: Job, done: Done) -> EvaluationResult:
     """Return what `evaluation.json` holds, the files excepted."""
     from entrypoints.evaluation.bootstrap import CONFIDENCE
 
-    run, settings, asked, manifest = job.run, job.settings, job.asked, done.manifest
+    settings = job.settings
+    manifest = done.manifest
+    prompts = []
+    for one in job.asked.prompts:
+        prompts.append(AskedPrompt(base=one.before, adapter=one.after, text=one.text))
     return EvaluationResult(
         adapter=EvaluatedAdapter(
             name=settings.adapter,
@@ -245,9 +259,9 @@ def _result(job: Job, done: Done) -> EvaluationResult:
             weight=settings.weight,
         ),
         base_model=manifest.base_model,
-        prompts=tuple(AskedPrompt(base=one.before, adapter=one.after, text=one.text) for one in asked.prompts),
-        prompts_are_captions=asked.are_captions,
-        unrelated=asked.unrelated,
+        prompts=tuple(prompts),
+        prompts_are_captions=job.asked.are_captions,
+        unrelated=job.asked.unrelated,
         seeds=tuple(settings.all_seeds),
         drawn_with=DrawnWith(
             steps=settings.inference_steps,
@@ -262,8 +276,8 @@ def _result(job: Job, done: Done) -> EvaluationResult:
         skipped=(*done.compared.skipped, *job.spaces.skipped),
         confidence=CONFIDENCE,
         resamples=settings.resamples,
-        bundle_sha256=run.bundle_sha256,
-        libraries=run.machine.libraries,
+        bundle_sha256=job.run.bundle_sha256,
+        libraries=job.run.machine.libraries,
     )
 
 
@@ -280,7 +294,6 @@ def _channel(environment: Environment, name: str) -> Path:
 
 def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:
     """Return what to compare with: the pictures that were named, or those kept with the adapter."""
-    from entrypoints.evaluation.samples import listed_images
     from entrypoints.runtime.pictures import crop_square, list_images, read_image
 
     folder = environment.channel(REFERENCE_CHANNEL)
@@ -289,21 +302,44 @@ def _real_pictures(environment: Environment, adapter: Path, size: int) -> Real:
         where = f"{counted(len(paths), 'picture')} named with --reference"
     else:
         folder = adapter / SAMPLES_FOLDER
-        paths = [folder / image.file for image in listed_images(folder).values() if image.source == "real"]
-        paths = [path for path in paths[:MOST_REAL] if _is_small(path)]
-        where = f"{counted(len(paths), 'picture')} that it was trained on" if paths else ""
-    return Real([crop_square(read_image(path), size) for path in paths], where)
+        paths = _kept_pictures(folder)
+        where = ""
+        if paths:
+            where = f"{counted(len(paths), 'picture')} that it was trained on"
+    images = []
+    for path in paths:
+        image = read_image(path)
+        images.append(crop_square(image, size))
+    return Real(images, where)
+
+
+def _kept_pictures(folder: Path) -> list[Path]:
+    """Return the files of the real pictures that are kept with an adapter, those that are small enough."""
+    from entrypoints.evaluation.samples import listed_images
+
+    real = []
+    for image in listed_images(folder).values():
+        if image.source == "real":
+            real.append(folder / image.file)
+    small = []
+    for path in real[:MOST_REAL]:
+        if _is_small(path):
+            small.append(path)
+    return small
 
 
 def _is_small(path: Path) -> bool:
     """Whether a picture of an adapter, which may come from anywhere, is no larger than any that we draw."""
     from PIL import Image
 
-    if not path.is_file() or path.stat().st_size > MOST_IMAGE_BYTES:
+    if not path.is_file():
+        return False
+    if path.stat().st_size > MOST_IMAGE_BYTES:
         return False
     try:
         with Image.open(path) as image:
-            return image.width * image.height <= MOST_IMAGE_PIXELS
+            pixels = image.width * image.height
+            return pixels <= MOST_IMAGE_PIXELS
     except (OSError, ValueError, SyntaxError):  # damaged: it is no picture to compare with
         return False
 
@@ -314,7 +350,9 @@ def _figures_of_clip(figures: Sequence[Figure]) -> dict[str, float]:
     values = {}
     for figure in figures:
         measure = known.get(figure.measure)
-        if measure is None or figure.space != "clip":
+        if measure is None:
+            continue
+        if figure.space != "clip":
             continue
         moments = {BEFORE: figure.base, AFTER: figure.adapter, CEILING: figure.ceiling}
         for moment, estimate in moments.items():
@@ -336,8 +374,10 @@ def _samples(
 
     samples = []
     for number, image in enumerate(real[:MOST_REAL]):
-        samples.append(IndexedImage(image, SampleImage(file=f"real-{number:02}.png", source="real")))
-    texts = [*(prompt.text for prompt in asked.prompts), *asked.unrelated]
+        about = SampleImage(file=f"real-{number:02}.png", source="real")
+        samples.append(IndexedImage(image, about))
+    texts = [prompt.text for prompt in asked.prompts]
+    texts += asked.unrelated
     seeds = len(plain) // len(texts)
     for source, requests, images in (("before", plain, before), ("after", tuned, after)):
         for number, (request, image) in enumerate(zip(requests, images, strict=True)):
@@ -362,7 +402,8 @@ def _publish(environment: Environment, result: EvaluationResult, samples: Sequen
     draft = environment.model.with_name(".model.draft")
     shutil.rmtree(draft, ignore_errors=True)
     write_samples(draft / SAMPLES_FOLDER, samples)
-    contact_sheet(result.title, samples).save(draft / CONTACT_SHEET_FILE, format="PNG")
+    sheet = contact_sheet(result.title, samples)
+    sheet.save(draft / CONTACT_SHEET_FILE, format="PNG")
     result.write(draft)
     replace_folder(draft, environment.model, EVALUATION_FILE)
 
@@ -373,7 +414,8 @@ def _report(environment: Environment, result: EvaluationResult, seconds: float) 
     from entrypoints.evaluation.report_words import COMPLETED, Ending
 
     try:
-        write_evaluation_report(environment, environment.model, result, Ending(COMPLETED, seconds))
+        ending = Ending(COMPLETED, seconds)
+        write_evaluation_report(environment, environment.model, result, ending)
     except Exception as error:  # noqa: BLE001 - whatever a damaged image or a full disk raises
         message = f"The report was not written: {type(error).__name__}: {error}. Everything else is as it would be."
         emit(Warned(message=message))

@@ -172,7 +172,9 @@ def load_network(base: BaseModel, name: str, folder: Path) -> ControlNetModel:
     except Exception as error:  # a library may raise anything at files that others wrote
         if failure_of(error):
             raise
-        reason = "it has no safetensors file" if weights is None else first_line(error)
+        reason = first_line(error)
+        if weights is None:
+            reason = "it has no safetensors file"
         raise TrainingError(
             KIND,
             f'The weights of the ControlNet "{name}" cannot be loaded: {reason}',

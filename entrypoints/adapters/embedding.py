@@ -90,7 +90,9 @@ class Embedding:
             require_initializer(reader, initializer)
             known_id = reader.read(initializer)[0].id
             known_row = known.weight[known_id].detach().clone()
-            held_count = 1 if hold_initializer else 0
+            held_count = 0
+            if hold_initializer:
+                held_count = 1
             held = known_row.repeat(held_count, 1)
             rows = known_row.repeat(vectors - held_count, 1)
             require_placeholder(reader, placeholder, vectors)

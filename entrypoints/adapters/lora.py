@@ -79,8 +79,10 @@ class Lora(Injected):
         prefix = file_prefix(self.base, part)
         found: dict[str, Tensor] = {}
         for name, weight in weights.items():
-            is_b = name.endswith("lora_B.weight")
-            found[prefix + name] = weight * self.scale if is_b else weight
+            scaled = weight
+            if name.endswith("lora_B.weight"):
+                scaled = weight * self.scale
+            found[prefix + name] = scaled
         return found
 
     def lora_metadata(self) -> str:

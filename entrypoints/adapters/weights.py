@@ -37,8 +37,12 @@ def file_prefix(base: BaseModel, part: str) -> str:
     transformers 5 calls the weights of `CLIPTextModel` "encoder..." and reads "text_model.encoder..." too.
     transformers 4 reads only the latter, and leaves what it does not find at random values.
     """
-    is_flat = part in base.family.text_encoders and not hasattr(part_of(base, part), "text_model")
-    return "text_model." if is_flat else ""
+    if part not in base.family.text_encoders:
+        return ""
+    encoder = part_of(base, part)
+    if hasattr(encoder, "text_model"):
+        return ""
+    return "text_model."
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> FileDigest:

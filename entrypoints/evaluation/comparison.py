@@ -78,17 +78,21 @@ def compare(
         adapter = network.embed_images(asked.adapter)
         if real:
             of_real = network.embed_images(real)
-            found.figures.append(_subject_fidelity(name, base, adapter, of_real, bootstrap))
+            figure = _subject_fidelity(name, base, adapter, of_real, bootstrap)
+            found.figures.append(figure)
         if name == CLIP and spaces.clip is not None and all(asked.texts):
-            found.figures.append(_prompt_fidelity(spaces.clip, asked, base, adapter, bootstrap))
+            figure = _prompt_fidelity(spaces.clip, asked, base, adapter, bootstrap)
+            found.figures.append(figure)
         if asked.seeds >= _LEAST_TO_COMPARE:
             spread_of_base = _distances_of_seeds(base, asked.seeds)
             spread = _distances_of_seeds(adapter, asked.seeds)
-            found.figures.append(_paired(DIVERSITY.name, name, spread_of_base, spread, len(adapter), bootstrap))
+            figure = _paired(DIVERSITY.name, name, spread_of_base, spread, len(adapter), bootstrap)
+            found.figures.append(figure)
         if unrelated.texts:
             base = network.embed_images(unrelated.base)
             adapter = network.embed_images(unrelated.adapter)
-            found.figures.append(_drift(name, base, adapter, unrelated.seeds, bootstrap))
+            figure = _drift(name, base, adapter, unrelated.seeds, bootstrap)
+            found.figures.append(figure)
     order = (SUBJECT_FIDELITY, PROMPT_FIDELITY, DIVERSITY, DRIFT)
     names = [measure.name for measure in order]
     found.figures.sort(key=lambda figure: names.index(figure.measure))
@@ -97,9 +101,14 @@ def compare(
 
 def compare_controlled(spaces: Spaces, asked: Drawn, bootstrap: Bootstrap) -> Compared:
     """Measure what a ControlNet drew, beside its agreement with maps: what that costs in fidelity and diversity."""
-    compared = compare(spaces, asked, Drawn([], asked.seeds, [], []), [], bootstrap)
-    applicable = [one for one in compared.skipped if one.what not in _OF_SUBJECTS]
-    return Compared(compared.figures, [*applicable, *_NOT_OF_CONTROLNETS])
+    unrelated = Drawn([], asked.seeds, [], [])
+    compared = compare(spaces, asked, unrelated, [], bootstrap)
+    skipped = []
+    for one in compared.skipped:
+        if one.what not in _OF_SUBJECTS:
+            skipped.append(one)
+    skipped += _NOT_OF_CONTROLNETS
+    return Compared(compared.figures, skipped)
 
 
 def _skipped(asked: Drawn, unrelated: Drawn, real: Sequence[Image.Image]) -> list[Skipped]:
@@ -107,19 +116,24 @@ def _skipped(asked: Drawn, unrelated: Drawn, real: Sequence[Image.Image]) -> lis
     skipped = []
     if not real:
         why = "there are no real pictures to compare with"
-        skipped.append(Skipped(what=_SUBJECT_FIDELITY, why=why, how="name a folder of some: --reference DIR"))
+        how = "name a folder of some: --reference DIR"
+        skipped.append(Skipped(what=_SUBJECT_FIDELITY, why=why, how=how))
     elif len(real) < _LEAST_TO_COMPARE:
         why = "one real picture has no other to compare it with"
-        skipped.append(Skipped(what="the ceiling of real pictures", why=why, how="add pictures: --reference DIR"))
+        how = "add pictures: --reference DIR"
+        skipped.append(Skipped(what="the ceiling of real pictures", why=why, how=how))
     if not all(asked.texts):
         why = "some pictures have no caption"
-        skipped.append(Skipped(what="prompt fidelity", why=why, how="write captions beside them, or --prompts FILE"))
+        how = "write captions beside them, or --prompts FILE"
+        skipped.append(Skipped(what="prompt fidelity", why=why, how=how))
     if asked.seeds < _LEAST_TO_COMPARE:
         why = "each prompt has one image"
-        skipped.append(Skipped(what="diversity", why=why, how="draw more: --seeds 4"))
+        how = "draw more: --seeds 4"
+        skipped.append(Skipped(what="diversity", why=why, how=how))
     if not unrelated.texts:
         why = "no prompt is unrelated to what the adapter has learned"
-        skipped.append(Skipped(what=_DRIFT, why=why, how="name prompts that have less in common: --prompts FILE"))
+        how = "name prompts that have less in common: --prompts FILE"
+        skipped.append(Skipped(what=_DRIFT, why=why, how=how))
     return skipped
 
 
@@ -131,8 +145,10 @@ def _subject_fidelity(
     bootstrap: Bootstrap,
 ) -> Figure:
     """Return the mean cosine of images with the real pictures, and how much of the way to these the adapter goes."""
-    of_base = _numpy((base @ real.T).mean(dim=1))
-    of_adapter = _numpy((adapter @ real.T).mean(dim=1))
+    cosines_of_base = base @ real.T  # (images, real pictures)
+    cosines_of_adapter = adapter @ real.T
+    of_base = _numpy(cosines_of_base.mean(dim=1))
+    of_adapter = _numpy(cosines_of_adapter.mean(dim=1))
     figure = _paired(SUBJECT_FIDELITY.name, space, of_base, of_adapter, len(adapter), bootstrap)
     if len(real) < _LEAST_TO_COMPARE:
         return figure
@@ -173,19 +189,25 @@ def _prompt_fidelity(
     bootstrap: Bootstrap,
 ) -> Figure:
     """Return the mean cosine of each image with its own prompt."""
-    texts = clip.embed_texts(asked.texts).repeat_interleave(asked.seeds, dim=0)
-    of_base = _numpy((base * texts).sum(dim=1))
-    of_adapter = _numpy((adapter * texts).sum(dim=1))
+    of_prompts = clip.embed_texts(asked.texts)
+    texts = of_prompts.repeat_interleave(asked.seeds, dim=0)
+    products_of_base = base * texts
+    products_of_adapter = adapter * texts
+    of_base = _numpy(products_of_base.sum(dim=1))
+    of_adapter = _numpy(products_of_adapter.sum(dim=1))
     return _paired(PROMPT_FIDELITY.name, CLIP, of_base, of_adapter, len(adapter), bootstrap)
 
 
 def _drift(space: str, base: Tensor, adapter: Tensor, seeds: int, bootstrap: Bootstrap) -> Figure:
     """Return how far the adapter moves images of unrelated prompts, and beside it how far another seed does."""
-    moved = _numpy(1 - (base * adapter).sum(dim=1))
+    products = base * adapter
+    cosines = products.sum(dim=1)
+    moved = _numpy(1 - cosines)
     figure = Figure(measure=DRIFT.name, space=space, images=len(moved), adapter=bootstrap.mean(moved))
     if seeds < _LEAST_TO_COMPARE:
         return figure
-    scale = bootstrap.mean(_distances_of_seeds(base, seeds))
+    distances = _distances_of_seeds(base, seeds)
+    scale = bootstrap.mean(distances)
     return figure.model_copy(update={"base": scale})
 
 
@@ -199,8 +221,9 @@ def _distances_of_seeds(vectors: Tensor, seeds: int) -> Values:
     if seeds == _PAIR:
         return _numpy(1 - cosines[:, 0, 1])
     own = cosines.diagonal(dim1=1, dim2=2)
-    others = (cosines.sum(dim=2) - own) / (seeds - 1)
-    return _numpy(1 - others.flatten())
+    sum_of_others = cosines.sum(dim=2) - own
+    mean_of_others = sum_of_others / (seeds - 1)
+    return _numpy(1 - mean_of_others.flatten())
 
 
 def _paired(

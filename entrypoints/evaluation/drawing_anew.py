@@ -43,7 +43,10 @@ def draw_anew(
     cache = cache.with_adapter(adapter_sha256, settings.weight)
     ways = {}
     for way in ways_of(settings.conditions):
-        shown = [_shown(pictures, kind, settings.seeds, is_own=way.is_own) for kind in way.kinds]
+        shown = []
+        for kind in way.kinds:
+            maps = _shown(pictures, kind, settings.seeds, is_own=way.is_own)
+            shown.append(maps)
         steering = Steering(network, settings.weight, shown)
         ways[way] = drawing.draw(steered, cache, steering)
     decoded = [_decoded(drawing.base, each.picture) for each in pictures]
@@ -54,7 +57,9 @@ def _shown(pictures: Sequence[HeldOut], kind: str, seeds: int, *, is_own: bool) 
     """Return the map of each image: that of its own picture, or of the next one."""
     shown = []
     for number in range(len(pictures)):
-        place = number if is_own else (number + 1) % len(pictures)
+        place = number
+        if not is_own:
+            place = (number + 1) % len(pictures)
         pixels = bytes_of(pictures[place].maps[kind].shown)
         shown += [pixels] * seeds
     return shown
@@ -86,21 +91,27 @@ def control_samples(
     """
     samples = []
     for number, each in enumerate(pictures[:MOST_REAL]):
-        samples.append(IndexedImage(each.picture, SampleImage(file=f"real-{number:02}.png", source="real")))
+        about = SampleImage(file=f"real-{number:02}.png", source="real")
+        samples.append(IndexedImage(each.picture, about))
     row = 0
     labels: set[str] = set()
     own_ways = [way for way in drawn.ways if way.is_own]
+    has_several = len(own_ways) > 1
     for number, each in enumerate(pictures):
-        of_picture = slice(number * settings.seeds, (number + 1) * settings.seeds)
+        begin = number * settings.seeds
+        of_picture = slice(begin, begin + settings.seeds)
         for way in own_ways:
-            label = _label(asked.prompts[number], way, many=len(own_ways) > 1)
+            label = _label(asked.prompts[number], way, many=has_several)
             if label in labels:
                 label = f"{label} (picture {number + 1})"
             labels.add(label)
             about = SampleImage(file=f"condition-{row:02}.png", source="condition", prompt=label, text=label)
-            samples.append(IndexedImage(_beside_each_other(each, way), about))
-            samples += _row(row, "before", label, drawn.base[of_picture], settings)
-            samples += _row(row, "after", label, drawn.ways[way][of_picture], settings)
+            strip = _beside_each_other(each, way)
+            samples.append(IndexedImage(strip, about))
+            before = drawn.base[of_picture]
+            after = drawn.ways[way][of_picture]
+            samples += _row(row, "before", label, before, settings)
+            samples += _row(row, "after", label, after, settings)
             row += 1
     return samples
 
@@ -121,7 +132,8 @@ def _beside_each_other(picture: HeldOut, way: Way) -> Image.Image:
     width = together.width // len(maps)
     for place, one in enumerate(maps):
         left = place * width
-        together.paste(one.crop((left, 0, left + width, one.height)), (left, 0))
+        strip = one.crop((left, 0, left + width, one.height))
+        together.paste(strip, (left, 0))
     return together
 
 

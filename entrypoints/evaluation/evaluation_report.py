@@ -73,8 +73,10 @@ def write_evaluation_report(environment: Environment, folder: Path, result: Eval
     asked = []
     unrelated = []
     for one in compared_prompts(folder, pictures):
-        group = unrelated if one.prompt in result.unrelated else asked
-        group.append(one)
+        if one.prompt in result.unrelated:
+            unrelated.append(one)
+        else:
+            asked.append(one)
     values = {
         "title": result.title,
         "ending": ending,
@@ -91,21 +93,25 @@ def write_evaluation_report(environment: Environment, folder: Path, result: Eval
         "more": _left_out([*asked, *unrelated]),
     }
     pictures.embed(MOST_IMAGE_BYTES)
-    write_page(environment, page(TEMPLATE, values))
+    text = page(TEMPLATE, values)
+    write_page(environment, text)
 
 
 def _facts(result: EvaluationResult) -> list[Fact]:
     adapter = result.adapter
     drawn = result.drawn_with
+    steps = counted(drawn.steps, "step")
+    number = counted(len(result.seeds), "seed")
     seeds = str(result.seeds[0])
     if len(result.seeds) > 1:
         seeds = f"{seeds} to {result.seeds[-1]}"
+    base = result.base_model
     facts = [
         Fact("adapter", f"{adapter.name}, {adapter.kind} by {adapter.recipe}, {adapter.sha256[:12]}"),
-        Fact("base model", f"{result.base_model.id}, {result.base_model.fingerprint[:12]}"),
+        Fact("base model", f"{base.id}, {base.fingerprint[:12]}"),
         Fact("prompts", _prompts(result)),
-        Fact("seeds", f"{counted(len(result.seeds), 'seed')} of each prompt: {seeds}"),
-        Fact("drawn in", f"{counted(drawn.steps, 'step')}, guidance {drawn.guidance:g}, {drawn.size} pixels"),
+        Fact("seeds", f"{number} of each prompt: {seeds}"),
+        Fact("drawn in", f"{steps}, guidance {drawn.guidance:g}, {drawn.size} pixels"),
         Fact("reference", result.reference or "none"),
     ]
     if adapter.trigger:
@@ -160,34 +166,55 @@ def _controlled(figure: ControlAgreement) -> Controlled:
 
 def _term(measure: Measure, space: str) -> str:
     """Return what papers call a measure: that by CLIP has a name of its own."""
-    if space == "clip" or not measure.term.startswith("CLIP"):
+    if space == "clip":
+        return measure.term
+    if not measure.term.startswith("CLIP"):
         return measure.term
     return "mean cosine"
 
 
 def _named(figure: Figure) -> list[Named]:
     """Return the estimates of a figure with their names and colours."""
-    base = "another seed" if figure.measure == "drift" else "base"
-    return [(base, "base", figure.base), ("adapter", "adapter", figure.adapter), ("real", "real", figure.ceiling)]
+    base = "base"
+    if figure.measure == "drift":
+        base = "another seed"
+    return [
+        (base, "base", figure.base),
+        ("adapter", "adapter", figure.adapter),
+        ("real", "real", figure.ceiling),
+    ]
 
 
 def _lanes(named: Sequence[Named]) -> list[Lane]:
     """Return estimates on one axis, those that are known."""
-    known = [(name, kind, estimate) for name, kind, estimate in named if estimate is not None]
-    marks = [mark for _, _, each in known for mark in (each.value, each.low, each.high) if mark is not None]
+    known = []
+    marks = []
+    for name, kind, estimate in named:
+        if estimate is None:
+            continue
+        known.append((name, kind, estimate))
+        for mark in (estimate.value, estimate.low, estimate.high):
+            if mark is not None:
+                marks.append(mark)
     low = min(marks)
     high = max(marks)
-    margin = _MARGIN * max(high - low, _LEAST_SPAN)
+    extent = max(high - low, _LEAST_SPAN)
+    margin = _MARGIN * extent
     start = low - margin
-    span = max(high - low, _LEAST_SPAN) + 2 * margin
+    span = extent + 2 * margin
     lanes = []
     for name, kind, estimate in known:
         dot = 100 * (estimate.value - start) / span
-        left = width = None
+        left = None
+        width = None
         if estimate.low is not None and estimate.high is not None:
-            left = round(100 * (estimate.low - start) / span, 2)
-            width = round(100 * (estimate.high - estimate.low) / span, 2)
-        lanes.append(Lane(name, kind, _text(estimate), round(dot, 2), left, width))
+            from_start = estimate.low - start
+            wide = estimate.high - estimate.low
+            left = round(100 * from_start / span, 2)
+            width = round(100 * wide / span, 2)
+        text = _text(estimate)
+        lane = Lane(name, kind, text, round(dot, 2), left, width)
+        lanes.append(lane)
     return lanes
 
 
@@ -212,9 +239,11 @@ def _meanings(result: EvaluationResult) -> Iterator[Fact]:
     shown = {figure.measure for figure in result.figures}
     moments = {BEFORE: "base", AFTER: "adapter", CEILING: "real"}
     for measure in EVALUATED:
-        if measure.name in shown:
-            for moment, meaning in measure.meanings.items():
-                yield Fact(f"{measure.label}, {moments[moment]}", meaning)
+        if measure.name not in shown:
+            continue
+        for moment, meaning in measure.meanings.items():
+            name = f"{measure.label}, {moments[moment]}"
+            yield Fact(name, meaning)
 
 
 def _spaces(result: EvaluationResult) -> list[Fact]:
@@ -222,4 +251,7 @@ def _spaces(result: EvaluationResult) -> list[Fact]:
 
 
 def _left_out(compared: Sequence[Compared]) -> int:
-    return sum(one.left_out for one in compared)
+    images = 0
+    for one in compared:
+        images += one.left_out
+    return images

@@ -80,10 +80,12 @@ class FigureRow(NamedTuple):
 
 def alerts_of(warnings: Sequence[str], findings: Findings) -> Alerts:
     """Return the warnings of a run and what was found in its data; of many findings the first."""
-    told = list(dict.fromkeys(warnings))[:MOST_WARNINGS]
+    distinct = list(dict.fromkeys(warnings))
+    told = distinct[:MOST_WARNINGS]
     shown = findings.problems[:MOST_FINDINGS_ON_TOP]
     left_out = len(findings.problems) - len(shown)
-    return Alerts(told, [problem.render() for problem in shown], left_out)
+    rendered = [problem.render() for problem in shown]
+    return Alerts(told, rendered, left_out)
 
 
 def facts_of(
@@ -94,7 +96,9 @@ def facts_of(
     steps: Sequence[StepRecord],
 ) -> list[Fact]:
     """Return what the run was, on which machine, how long it took, and what that cost."""
-    done = steps[-1].step if steps else 0
+    done = 0
+    if steps:
+        done = steps[-1].step
     facts = [
         Fact("recipe", f"{recipe.recipe_name()}: {recipe.summary}"),
         Fact("base model", recipe.base_model),
@@ -105,8 +109,10 @@ def facts_of(
     facts.append(Fact("machine", _machine(environment, machine)))
     if done:
         seconds = steps[-1].seconds
-        facts.append(Fact("training", f"{duration(seconds)}, {seconds / done:.3g} s a step"))
-    facts.append(Fact("this attempt", f"{duration(ending.seconds)}, with loading, drawing and measuring"))
+        seconds_a_step = seconds / done
+        facts.append(Fact("training", f"{duration(seconds)}, {seconds_a_step:.3g} s a step"))
+    attempt = duration(ending.seconds)
+    facts.append(Fact("this attempt", f"{attempt}, with loading, drawing and measuring"))
     usd = environment.usd_per_hour
     if usd is not None:
         cost = usd * ending.seconds / 3600
@@ -132,10 +138,15 @@ def curves_of(steps: Sequence[StepRecord], last: int) -> list[Curve]:
     losses = [record.loss for record in steps]
     curves = [draw_curve("Loss", numbers, losses, last, smooth=smooth)]
     for name in steps[-1].measures:
-        having = [record for record in steps if name in record.measures]
-        numbers_of_it = [record.step for record in having]
-        values = [record.measures[name] for record in having]
-        curves.append(draw_curve(name.replace("_", " "), numbers_of_it, values, last, smooth=smooth))
+        numbers_of_it = []
+        values = []
+        for record in steps:
+            if name in record.measures:
+                numbers_of_it.append(record.step)
+                values.append(record.measures[name])
+        title = name.replace("_", " ")
+        curve = draw_curve(title, numbers_of_it, values, last, smooth=smooth)
+        curves.append(curve)
     rates = [record.learning_rate for record in steps]
     curves.append(draw_curve("Learning rate", numbers, rates, last, smooth=False))
     return curves
@@ -144,7 +155,9 @@ def curves_of(steps: Sequence[StepRecord], last: int) -> list[Curve]:
 def some_of(steps: Sequence[StepRecord]) -> list[StepRecord]:
     """Return some of the steps, evenly spread, the last among them."""
     every = max(1, len(steps) // MOST_ROWS)
-    return list(reversed(steps[::-1][::every]))
+    newest_first = steps[::-1]
+    chosen = newest_first[::every]
+    return list(reversed(chosen))
 
 
 def figures_of(manifest: AdapterManifest | None) -> list[FigureRow]:
@@ -155,8 +168,12 @@ def figures_of(manifest: AdapterManifest | None) -> list[FigureRow]:
     for measure in measures_in(manifest.metrics):
         values = []
         for moment in (BEFORE, AFTER, CEILING):
-            figure = manifest.metrics.get(measure.figure(moment))
-            values.append(_ABSENT if figure is None else f"{figure:.3f}")
+            name = measure.figure(moment)
+            figure = manifest.metrics.get(name)
+            text = _ABSENT
+            if figure is not None:
+                text = f"{figure:.3f}"
+            values.append(text)
         rows.append(FigureRow(measure.label, measure.term, *values))
     return rows
 
@@ -168,7 +185,8 @@ def meanings_of(manifest: AdapterManifest | None) -> list[Fact]:
     meanings = []
     for measure in measures_in(manifest.metrics):
         for moment, meaning in measure.meanings.items():
-            meanings.append(Fact(f"{measure.label}, {moment}", meaning))
+            name = f"{measure.label}, {moment}"
+            meanings.append(Fact(name, meaning))
     return meanings
 
 
@@ -176,7 +194,9 @@ def settings_of(recipe: Recipe, settings: Mapping[str, Any]) -> list[Fact]:
     """Return settings of a recipe as one types them, each with its help; its own before those of every recipe."""
     facts = []
     for name, value in reversed(settings.items()):
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value
+        if not isinstance(value, str):
+            text = json.dumps(value, ensure_ascii=False)
         description = type(recipe).model_fields[name].description or ""
         facts.append(Fact(name, text, description))
     return facts

@@ -41,7 +41,8 @@ class Control:
         if self.mask is None:
             return scaled
         size = residual.shape[-2:]
-        return scaled * functional.interpolate(self.mask, size, mode="area")
+        mask = functional.interpolate(self.mask, size, mode="area")
+        return scaled * mask
 
 
 def draw_controlled(
@@ -104,7 +105,9 @@ def _draw_batch(
     steps = len(scheduler.timesteps)  # some schedulers take two for each that was asked for
     for step, time in enumerate(scheduler.timesteps):
         check_stop()
-        noisy = torch.cat([latents, latents]) if is_guided else latents
+        noisy = latents
+        if is_guided:
+            noisy = torch.cat([latents, latents])
         noisy = scheduler.scale_model_input(noisy, time)
         times = time.expand(len(noisy))
         acting = [control for control in controls if control.acts(step, steps)]
@@ -123,11 +126,13 @@ def _noise(base: BaseModel, drawing: Drawing, generators: Sequence[torch.Generat
     scale = base.pipeline.vae_scale_factor
     width, height = drawing.shape
     channels = base.denoiser.config.in_channels
+    shape = (1, channels, height // scale, width // scale)
     noise = []
     for generator in generators:
-        one = torch.randn(1, channels, height // scale, width // scale, generator=generator)
+        one = torch.randn(shape, generator=generator)
         noise.append(one)
-    return torch.cat(noise).to(base.device)
+    together = torch.cat(noise)
+    return together.to(base.device)
 
 
 def _summed(
@@ -141,7 +146,8 @@ def _summed(
     total: Residuals | None = None
     for control in controls:
         # As often as there are images, and once more for guidance.
-        pictures = control.condition.repeat(len(noisy) // len(control.condition), 1, 1, 1)
+        times_each = len(noisy) // len(control.condition)
+        pictures = control.condition.repeat(times_each, 1, 1, 1)
         added = base.residuals(control.network, noisy, times, conditions, pictures)
         down = [control.scaled(residual) for residual in added.down]
         middle = control.scaled(added.middle)

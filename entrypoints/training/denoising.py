@@ -148,13 +148,19 @@ def join(batches: Sequence[Batch]) -> Batch:
             pictures.append(batch.pictures)
         if batch.weights is not None:
             weights.append(batch.weights)
+    all_pictures = None
+    if pictures:
+        all_pictures = torch.cat(pictures)
+    all_weights = None
+    if weights:
+        all_weights = torch.cat(weights)
     return Batch(
         latents=torch.cat(latents),
         noise=torch.cat(noise),
         times=torch.cat(times),
         prompts=prompts,
-        pictures=torch.cat(pictures) if pictures else None,
-        weights=torch.cat(weights) if weights else None,
+        pictures=all_pictures,
+        weights=all_weights,
         framings=torch.cat(framings),
     )
 
@@ -208,7 +214,9 @@ class DenoisingObjective:
         batch = self._sample(stream, indices, random, slice(None))
         if shift:
             shifted = shifted_prompts(batch.prompts, shift)
-            if shifted is None or not stream.is_described:
+            if shifted is None:
+                return None
+            if not stream.is_described:
                 return None
             batch = replace(batch, prompts=shifted)
         process = self.base.process
@@ -307,7 +315,8 @@ class DenoisingObjective:
         if stream.conditions is not None:
             all_kinds = stream.conditions.kinds_of(visits, random)
             kinds = all_kinds[share]
-            pictures = stream.conditions.pictures_of(own_indices, cuts, kinds).to(mean)
+            shown = stream.conditions.pictures_of(own_indices, cuts, kinds)
+            pictures = shown.to(mean)
         own_posterior = posterior[share].to(mean)
         return Batch(
             latents=mean + deviation * own_posterior,
@@ -335,7 +344,8 @@ class DenoisingObjective:
         weighted = []
         for stream, loss in zip(self.streams, losses, strict=True):
             weighted.append(loss * stream.weight)
-        return torch.stack(weighted).sum()
+        of_streams = torch.stack(weighted)
+        return of_streams.sum()
 
     def _losses_of(self, batch: Batch, count: int) -> list[Tensor]:
         """Return the denoising loss of each of the `count` equal parts that a batch is joined of.
@@ -369,7 +379,10 @@ def shifted_prompts(prompts: Sequence[str], shift: int) -> list[str] | None:
 
     Empty prompts stay empty: a caption may be left out.
     """
-    captions = [text for text in dict.fromkeys(prompts) if text]
+    captions = []
+    for text in dict.fromkeys(prompts):
+        if text:
+            captions.append(text)
     if shift >= min(len(captions), MOST_SHIFTS):
         return None
     shifted = captions[shift:] + captions[:shift]

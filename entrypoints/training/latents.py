@@ -59,9 +59,12 @@ def joined(views: Sequence[Views]) -> Views:
         framings.append(view.framings)
         if view.weights is not None:
             weights.append(view.weights)
+    all_weights = None
+    if weights:
+        all_weights = torch.cat(weights)
     return Views(
         moments=torch.cat(moments),
-        weights=torch.cat(weights) if weights else None,
+        weights=all_weights,
         framings=torch.cat(framings),
     )
 
@@ -192,7 +195,8 @@ class CachedLatents:
 
     def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:  # noqa: ARG002 - known already
         """Return images."""
-        return joined([self.views[index] for index in indices])
+        chosen = [self.views[index] for index in indices]
+        return joined(chosen)
 
 
 def _warn_of_lost_masks(views: Mapping[Path, Views], viewer: Viewer) -> None:
@@ -238,7 +242,10 @@ class FreshLatents:
         if not self.random_crop:
             return [CENTRE] * visits
         places = torch.rand(visits, 2, generator=random)
-        return [Cut(across, down) for across, down in places.tolist()]
+        cuts = []
+        for across, down in places.tolist():
+            cuts.append(Cut(across, down))
+        return cuts
 
     def views_of(self, indices: Sequence[int], cuts: Sequence[Cut]) -> Views:
         """Read, cut and encode images; decoded ones are kept by the viewer, as many as fit."""
@@ -257,7 +264,8 @@ def groups_of(sizes: Sequence[Size]) -> list[list[int]]:
     for index, size in enumerate(sizes):
         same_size = by_size.setdefault(size, [])
         same_size.append(index)
-    return [by_size[size] for size in sorted(by_size)]
+    in_order = sorted(by_size)
+    return [by_size[size] for size in in_order]
 
 
 def latents_of(
@@ -274,7 +282,10 @@ def latents_of(
     if recipe.buckets:
         choices = bucket_sizes(recipe.resolution, pixel_step(base))
         shapes = shapes_of(images)
-        sizes = [nearest_size(shapes[image.path], choices) for image in images]
+        sizes = []
+        for image in images:
+            shape = shapes[image.path]
+            sizes.append(nearest_size(shape, choices))
     files = {image.path for image in images}
     pixels = len(files) * recipe.resolution**2
     is_too_large = pixels * _BYTES_A_PIXEL > MOST_CACHED
@@ -300,7 +311,9 @@ def shapes_of(images: Sequence[CaptionedImage]) -> Mapping[Path, Size]:
     """Return the size of each image file, from its header."""
     shapes = {}
     for image in images:
-        if image.path not in shapes:
-            with Image.open(image.path) as opened:
-                shapes[image.path] = Size(*opened.size)
+        if image.path in shapes:
+            continue
+        with Image.open(image.path) as opened:
+            width, height = opened.size
+        shapes[image.path] = Size(width, height)
     return shapes

@@ -63,7 +63,8 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
 
     Raises JobError for an adapter that cannot be used, SpecError and DatasetError for what was typed.
     """
-    registry = Registry([target.store for target in open_targets(settings, print_warning)])
+    targets = open_targets(settings, print_warning)
+    registry = Registry([target.store for target in targets])
     chosen = choose_adapter(adapter, registry, scratch)
     require_unchanged(chosen)
     _require_kind(chosen)
@@ -72,7 +73,10 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
     folder = _folder(given["reference"], REFERENCE_OPTION)
     reference: Path | HeldOut | None = folder
     recipe = _recipe(chosen)
-    choices = {name: given[name] for name in _CHOICES if given[name] is not None}
+    choices = {}
+    for name in _CHOICES:
+        if given[name] is not None:
+            choices[name] = given[name]
     if isinstance(recipe, ControlNet):
         reference = _held_out(chosen, recipe, given["prompts"], folder, scratch / REFERENCE_CHANNEL)
         prompts = reference.prompts
@@ -102,10 +106,12 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
 def _require_kind(chosen: ChosenAdapter) -> None:
     """Raise JobError for an adapter that does not draw from a prompt alone, or of a newer version."""
     kind = chosen.manifest.kind
-    if kind not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        message = f'"{chosen.name}" is an adapter of the kind "{kind}"; an evaluation can measure: {known}. {_UNDONE}.'
-        raise JobError(message, next_step=command("adapters", "show", chosen.name))
+    if kind in KINDS:
+        return
+    known = ", ".join(sorted(KINDS))
+    message = f'"{chosen.name}" is an adapter of the kind "{kind}"; an evaluation can measure: {known}. {_UNDONE}.'
+    show = command("adapters", "show", chosen.name)
+    raise JobError(message, next_step=show)
 
 
 def _require_weight(chosen: ChosenAdapter, weight: float | None) -> None:
@@ -113,12 +119,18 @@ def _require_weight(chosen: ChosenAdapter, weight: float | None) -> None:
 
     That of a ControlNet is the scale of what it adds, which has limits of its own.
     """
-    if chosen.manifest.kind == CONTROLNET and weight is not None and not 0 <= weight <= MAX_SCALE:
+    if weight is None:
+        return
+    manifest = chosen.manifest
+    is_within = 0 <= weight <= MAX_SCALE
+    if manifest.kind == CONTROLNET and not is_within:
         message = f'"{chosen.name}" is a ControlNet, whose strength is from 0 to {MAX_SCALE}. {_UNDONE}.'
         raise SpecError(message, next_step="give it such a --weight, or leave it out")
-    is_whole = chosen.manifest.kind == EMBEDDING or chosen.manifest.config.get("tuner") == "oft"
-    if is_whole and weight not in (None, 1):
-        raise SpecError(f'"{chosen.name}" has no strength other than 1. {_UNDONE}.', next_step="leave --weight out")
+    is_rotation = manifest.config.get("tuner") == "oft"
+    is_whole = manifest.kind == EMBEDDING or is_rotation
+    if is_whole and weight != 1:
+        message = f'"{chosen.name}" has no strength other than 1. {_UNDONE}.'
+        raise SpecError(message, next_step="leave --weight out")
 
 
 def _spec(
@@ -128,9 +140,20 @@ def _spec(
     given: dict[str, Any],
 ) -> tuple[JobSpec, Evaluation]:
     """Return the checked job; raises SpecError with all that is wrong with its settings."""
-    job: dict[str, Any] = {"name": job_name_of(name, "-evaluation", "adapter"), "inputs": {}, "scorer": given["scorer"]}
-    job["compute"] = {option: given[option] for option in ("instance_type", "spot") if given[option]}
-    job["budget"] = {option: given[option] for option in ("max_usd",) if given[option] is not None}
+    compute = {}
+    for option in ("instance_type", "spot"):
+        if given[option]:
+            compute[option] = given[option]
+    budget = {}
+    if given["max_usd"] is not None:
+        budget["max_usd"] = given["max_usd"]
+    job: dict[str, Any] = {
+        "name": job_name_of(name, "-evaluation", "adapter"),
+        "inputs": {},
+        "scorer": given["scorer"],
+        "compute": compute,
+        "budget": budget,
+    }
     try:
         evaluation = Evaluation.model_validate(fields)
         images = prompts.images(evaluation.seeds, evaluation.conditions)
@@ -140,9 +163,11 @@ def _spec(
         problems = []
         for problem in problems_of(error):
             option = _OPTIONS.get(problem.where, problem.where)
-            problems.append(problem.model_copy(update={"where": option}))
+            by_option = problem.model_copy(update={"where": option})
+            problems.append(by_option)
         message = f"The evaluation cannot run as asked. {_UNDONE}."
-        raise SpecError(message, problems=problems, next_step=command("evaluate", "--help")) from error
+        usage = command("evaluate", "--help")
+        raise SpecError(message, problems=problems, next_step=usage) from error
 
 
 def _held_out(
@@ -153,9 +178,13 @@ def _held_out(
     destination: Path,
 ) -> HeldOut:
     """Return the pictures that a ControlNet draws anew, with their prompts."""
-    prompts = read_prompts(typed_path(file), recipe) if file is not None else []
+    prompts: list[EvaluationPrompt] = []
+    if file is not None:
+        path = typed_path(file)
+        prompts = read_prompts(path, recipe)
     asked = Asked(chosen.name, recipe, chosen.manifest, reference, prompts)
-    return prepare_held_out(asked, drawing_settings(chosen.manifest).size, destination)
+    size = drawing_settings(chosen.manifest).size
+    return prepare_held_out(asked, size, destination)
 
 
 def _prompts(chosen: ChosenAdapter, recipe: Recipe, file: Path | None) -> EvaluationPrompts:
@@ -179,10 +208,12 @@ def _recipe(chosen: ChosenAdapter) -> Recipe:
     if manifest.kind == CONTROLNET:
         require_computable(chosen.name, manifest)
     try:
-        recipe = recipe_class(manifest.recipe).model_validate(manifest.config)
+        known_recipe = recipe_class(manifest.recipe)
+        recipe = known_recipe.model_validate(manifest.config)
     except ValueError as error:
         raise _unreadable(chosen) from error
-    if isinstance(recipe, ControlNet) != (manifest.kind == CONTROLNET):
+    is_controlnet = manifest.kind == CONTROLNET
+    if isinstance(recipe, ControlNet) != is_controlnet:
         raise _unreadable(chosen)
     return recipe
 
@@ -200,9 +231,12 @@ def _captions(chosen: ChosenAdapter, recipe: Recipe) -> list[EvaluationPrompt]:
     They are captions of its training pictures: an adapter does better on them than on others.
     """
     texts = []
+    file = chosen.folder / SAMPLES_FOLDER / INDEX_FILE
     try:
-        index = parse_index((chosen.folder / SAMPLES_FOLDER / INDEX_FILE).read_bytes())
-        texts = [image.text for image in index.images if image.source == "after" and image.text]
+        index = parse_index(file.read_bytes())
+        for image in index.images:
+            if image.source == "after" and image.text:
+                texts.append(image.text)
     except (OSError, ValueError):  # an adapter without images
         pass
     distinct = list(dict.fromkeys(texts))
@@ -220,5 +254,6 @@ def _folder(typed: str | None, option: str) -> Path | None:
     folder = typed_path(typed)
     if not folder.is_dir():
         shown = printable(str(folder))
-        raise SpecError(f"There is no folder {shown}. {_UNDONE}.", next_step=f"name one: {option} DIR")
+        message = f"There is no folder {shown}. {_UNDONE}."
+        raise SpecError(message, next_step=f"name one: {option} DIR")
     return folder

@@ -96,7 +96,8 @@ def _print(job: Job, description: JobDescription, *, as_json: bool) -> None:
     if problem is None:
         adapter = location_of(description.output)
         folder = _folder_to_load(job, adapter)
-        print_snippet(manifest, folder, base_folder_of(description.output))
+        base_folder = base_folder_of(description.output)
+        print_snippet(manifest, folder, base_folder)
 
 
 def base_folder_of(uri: str) -> Path | None:
@@ -143,7 +144,10 @@ def job_json(
     if finished.evaluation is not None:
         values["evaluation"] = finished.evaluation.model_dump(mode="json")
     if finished.images is not None:
-        values["images"] = [image.model_dump(mode="json") for image in finished.images.images]
+        images = []
+        for image in finished.images.images:
+            images.append(image.model_dump(mode="json"))
+        values["images"] = images
     if manifest is None:
         return values
     adapter = location_of(description.output)
@@ -151,7 +155,8 @@ def job_json(
     values["metrics"] = manifest.metrics
     if problem is None:
         folder = _folder_to_load(job, adapter)
-        program = snippet(manifest, folder, base_folder_of(description.output))
+        base_folder = base_folder_of(description.output)
+        program = snippet(manifest, folder, base_folder)
         values["loading"] = manifest.loading(folder)
         values["snippet"] = "\n".join(program)
     return values
@@ -167,14 +172,18 @@ def _facts(job: Job, description: JobDescription, finished: Outcome) -> Facts:
     if description.failure_reason:
         facts.append(("why", description.failure_reason))
     if description.status in ENDED_EARLY:
-        facts.append(("next", _next_step(job, description)))
+        next_step = _next_step(job, description)
+        facts.append(("next", next_step))
     if problem is not None:
-        facts.append((description.makes.value, problem.message))
+        noun = description.makes.value
+        facts.append((noun, problem.message))
         facts.append(("next", problem.next_step))
     elif finished.evaluation is not None:
-        facts += evaluation_facts(location_of(description.output))
+        folder = location_of(description.output)
+        facts += evaluation_facts(folder)
     elif finished.images is not None:
-        facts += images_facts(location_of(description.output), finished.images)
+        folder = location_of(description.output)
+        facts += images_facts(folder, finished.images)
     elif manifest is not None:
         adapter = location_of(description.output)
         facts += _adapter_facts(job, adapter, manifest)
@@ -190,10 +199,12 @@ def _curve_facts(job: Job) -> Facts:
     root = job.target.root(job.name)
     if root is None:
         return []
-    folder = Environment(root=root).tensorboard
+    environment = Environment(root=root)
+    folder = environment.tensorboard
     if not folder.is_dir():
         return []
-    return [("curves", shlex.join(["tensorboard", "--logdir", str(folder)]))]
+    show = shlex.join(["tensorboard", "--logdir", str(folder)])
+    return [("curves", show)]
 
 
 def _report(job: Job, description: JobDescription) -> str | None:
@@ -204,7 +215,9 @@ def _report(job: Job, description: JobDescription) -> str | None:
         uri = job.target.report(job.name)
     except OrchestratorError:  # it is a by-product, and everything else is known
         return None
-    return None if uri is None else location_of(uri)
+    if uri is None:
+        return None
+    return location_of(uri)
 
 
 def _next_step(job: Job, description: JobDescription) -> str:
@@ -212,7 +225,9 @@ def _next_step(job: Job, description: JobDescription) -> str:
     try:
         return job.explain().next_step
     except OrchestratorError:
-        return description.next_step or command("jobs", "retry", job.name)
+        if description.next_step:
+            return description.next_step
+        return command("jobs", "retry", job.name)
 
 
 def _state_facts(description: JobDescription) -> Facts:
@@ -280,7 +295,9 @@ def _adapter_facts(job: Job, adapter: str, manifest: AdapterManifest) -> Facts:
         pull = command("adapters", "pull", folder)
         facts.append(("fetch", pull))
     name = PurePath(folder).name
-    draw = command("adapters", "draw", name, example_prompt(manifest), *example_controls(manifest))
+    prompt = example_prompt(manifest)
+    controls = example_controls(manifest)
+    draw = command("adapters", "draw", name, prompt, *controls)
     facts.append(("draw", draw))
     return facts
 
@@ -307,7 +324,8 @@ def _metric_rows(metrics: dict[str, float]) -> list[list[str]]:
     for measure in measures_in(metrics):
         row = [measure.label]
         for moment in (BEFORE, AFTER, CEILING):
-            figure = metrics.get(measure.figure(moment))
+            name = measure.figure(moment)
+            figure = metrics.get(name)
             text = "-"
             if figure is not None:
                 text = f"{figure:.3f}"
@@ -340,14 +358,18 @@ def _billed(description: JobDescription) -> str:
 def _status(description: JobDescription) -> str:
     status = description.status.value
     stage = description.stage
-    if stage is None or stage == status:
+    if stage is None:
+        return status
+    if stage == status:
         return status
     return f"{status}: {stage}"
 
 
 def _seconds(description: JobDescription) -> float | None:
     """Return how long the latest attempt ran, or None while it has not ended."""
-    if description.started is None or description.ended is None:
+    if description.started is None:
+        return None
+    if description.ended is None:
         return None
     duration = description.ended - description.started
     seconds = duration.total_seconds()

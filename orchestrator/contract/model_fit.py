@@ -82,7 +82,8 @@ def _prompt_reader_shapes(config: DenoiserConfig, tensors: Header) -> Shapes:
         has_readers = True
         rows = entry.shape[:1]
         columns = entry.shape[1:]
-        if len(columns) != 1 or columns[0] not in widths:
+        is_known = len(columns) == 1 and columns[0] in widths
+        if not is_known:
             return {name: [*rows, widths[0]]}
     if not has_readers:
         return {f"*{_PROMPT_READER}": widths}
@@ -172,16 +173,11 @@ def _tensor_problems(
     `expected` are tensors with their shapes; `begins` is what some tensors' names have to begin with. Where the weights
     are those of a LoRA, that alone is reported.
     """
-    is_lora = all("lora" in name.lower() for name in tensors)
-    if tensors and is_lora:
+    if _is_lora(tensors):
         what = f"{part}/ holds a LoRA where its weights should be"
         yield model_problem(what, "name a whole model; a LoRA is added to one")
         return
-    groups = _groups(tensors)
-    missing = [name for name in expected if name not in tensors]
-    for begin in begins:
-        if begin not in groups:
-            missing.append(f"{begin}.*")
+    missing = _missing(tensors, expected, begins)
     if missing:
         named = ", ".join(missing[:_MOST_NAMED])
         more = len(missing) - _MOST_NAMED
@@ -201,6 +197,27 @@ def _tensor_problems(
             what = f"{where} is of type {entry.dtype}, and packed weights cannot be trained"
             yield model_problem(what, "take the weights in float16 or float32")
             return  # the others are too
+
+
+def _is_lora(tensors: Header) -> bool:
+    """Whether all tensors, of which there is one at least, are named as those of a LoRA."""
+    for name in tensors:
+        if "lora" not in name.lower():
+            return False
+    return len(tensors) > 0
+
+
+def _missing(tensors: Header, expected: Shapes, begins: Sequence[str]) -> list[str]:
+    """Return the names that no tensor has, then what no name begins with, as "begin.*"."""
+    missing = []
+    for name in expected:
+        if name not in tensors:
+            missing.append(name)
+    groups = _groups(tensors)
+    for begin in begins:
+        if begin not in groups:
+            missing.append(f"{begin}.*")
+    return missing
 
 
 def _groups(tensors: Header) -> set[str]:
@@ -251,7 +268,8 @@ def width_problems(denoiser: Denoiser, encoders: Sequence[TextEncoder]) -> Itera
         widths = [widths]
     wanted = sorted(set(widths))
     if wanted != [given]:
-        reads = " or ".join(map(str, wanted))
+        widths_read = [str(width) for width in wanted]
+        reads = " or ".join(widths_read)
         named = " and ".join(names)
         verb = "give"
         if len(names) == 1:

@@ -63,8 +63,12 @@ class Masks:
                 self.missing.append(name)
             return None
         levels = mask.histogram()
-        if not any(levels[LEAST_WHITE:]):
-            brightest = max(level for level, count in enumerate(levels) if count)
+        is_learned = any(levels[LEAST_WHITE:])
+        if not is_learned:
+            brightest = 0
+            for level, count in enumerate(levels):
+                if count:
+                    brightest = level
             what = f"leaves nothing to learn: its brightest point is {brightest} of 255"
             self.findings.problem(where, what, "draw what is to be learned in white (255, not 1)")
         return mask
@@ -76,7 +80,9 @@ class Masks:
         shown = ", ".join(self.missing[:SHOWN_NAMES])
         if len(self.missing) > SHOWN_NAMES:
             shown += ", ..."
-        verb = "has" if len(self.missing) == 1 else "have"
+        verb = "have"
+        if len(self.missing) == 1:
+            verb = "has"
         what = f"{len(self.missing)} of {counted(self.count, 'image')} {verb} no mask: {shown}"
         example = f"{Path(self.missing[0]).stem}{MASK_ENDING}.png"
         fix = f"put it beside the image, as {example}, white where it is to be learned; or leave out masked_loss"
@@ -87,7 +93,8 @@ class Masks:
         from PIL import ImageChops
 
         try:
-            decoded = decode(read_file(self.folder / file), resolution=self.resolution)
+            content = read_file(self.folder / file)
+            decoded = decode(content, resolution=self.resolution)
         except UnusableError as error:
             self.findings.add_defects(file, error)
             return None
@@ -120,7 +127,9 @@ class Masks:
 
     def _warn_of_lonely(self, listing: Listing) -> None:
         """Warn of masks that are of no image."""
-        stems = {_stem(image) for image in listing.all_images}
+        stems = set()
+        for image in listing.all_images:
+            stems.add(_stem(image))
         for stem, files in self.files.items():
             if stem in stems:
                 continue
@@ -134,7 +143,9 @@ class Masks:
         others = len(masks) - 1
         what = "is a mask, which this job does not read"
         if others:
-            verb = "is" if others == 1 else "are"
+            verb = "are"
+            if others == 1:
+                verb = "is"
             what = f"{what}; so {verb} {counted(others, 'other')}"
         self.findings.warn(masks[0], what, "to learn only what it shows in white: -s masked_loss=true")
 
@@ -152,7 +163,8 @@ def _files_by_image(listing: Listing) -> Mapping[str, Sequence[str]]:
     files: dict[str, list[str]] = defaultdict(list)
     for file in listing.masks:
         stem = _stem(file)
-        files[stem[: -len(MASK_ENDING)]].append(file)
+        image_stem = stem[: -len(MASK_ENDING)]
+        files[image_stem].append(file)
     return files
 
 

@@ -125,16 +125,18 @@ def _adapted(colour: Triple, strength: float, white: Triple) -> Triple:
     cones = _product(_TO_CONES, colour)
     from_white = _product(_TO_CONES, white)
     to_white = _product(_TO_CONES, _D50)
-    long = cones[0] * strength * to_white[0] / from_white[0]
-    middle = cones[1] * strength * to_white[1] / from_white[1]
-    short = cones[2] * strength * to_white[2] / from_white[2]
+    received = []
+    for cone, white_before, white_after in zip(cones, from_white, to_white, strict=True):
+        received.append(cone * strength * white_after / white_before)
+    long, middle, short = received
     return _product(_FROM_CONES, (long, middle, short))
 
 
 def _xyz(point: Point) -> Triple:
     """Return the XYZ of a chromaticity at the lightness 1; raises ValueError for none."""
     x, y = point
-    if not (0 <= x <= 1 and 0 < y <= 1):
+    is_chromaticity = 0 <= x <= 1 and 0 < y <= 1
+    if not is_chromaticity:
         raise ValueError(f"{x}, {y} is no chromaticity")
     z = 1 - x - y
     return x / y, 1.0, z / y

@@ -134,11 +134,9 @@ def batch_of(
     """
     batch = Batch(base_model)
     for line, uses in asked:
-        used = []
-        for use in uses:
-            if use.name in adapters:
-                used.append(adapters[use.name])
-        settings = with_left_out(line, usual.of(used))
+        used = _known(uses, adapters)
+        usual_settings = usual.of(used)
+        settings = with_left_out(line, usual_settings)
         checked, problems = check_line(line, uses, settings)
         batch.problems += problems
         is_known = len(used) == len(uses)
@@ -155,9 +153,20 @@ def batch_of(
             break
         fields = _fields(batch, line, checked.generation, used)
         for name, seed in zip(checked.names, checked.seeds, strict=True):
-            sample = Sample.of(base_model, {**fields, "seed": seed}, name)
+            fields["seed"] = seed
+            sample = Sample.of(base_model, fields, name)
             batch.add(line, sample)
     return batch
+
+
+def _known(uses: Sequence[AdapterUse], adapters: Mapping[str, BatchAdapter]) -> list[BatchAdapter]:
+    """Return the adapters of a line that are among `adapters`."""
+    known = []
+    for use in uses:
+        adapter = adapters.get(use.name)
+        if adapter is not None:
+            known.append(adapter)
+    return known
 
 
 def _misfit(uses: Sequence[AdapterUse], used: Sequence[BatchAdapter]) -> str:
@@ -177,8 +186,9 @@ def _misfit(uses: Sequence[AdapterUse], used: Sequence[BatchAdapter]) -> str:
         if manifest.learned_word in words:
             return "two of them have learned the same word"
         words.add(manifest.learned_word)
+    is_alone = beside_words <= 1
     for use, adapter in zip(uses, used, strict=True):
-        misfit = _misfit_of_one(use, adapter.manifest, alone=beside_words <= 1)
+        misfit = _misfit_of_one(use, adapter.manifest, alone=is_alone)
         if misfit:
             return misfit
     return ""
@@ -188,7 +198,8 @@ def _misfit_of_one(use: AdapterUse, manifest: AdapterManifest, *, alone: bool) -
     """Return why an adapter cannot draw as it is asked to, `alone` or beside others than learned words."""
     kind = manifest.kind
     name = printable(use.name)
-    is_whole = kind == EMBEDDING or manifest.config.get("tuner") == "oft"
+    is_rotation = manifest.config.get("tuner") == "oft"
+    is_whole = kind == EMBEDDING or is_rotation
     if kind == CONTROLNET:
         return f'"{name}" is a ControlNet, which follows a picture, and a batch shows none'
     if kind not in ALONE | TOGETHER:
@@ -215,17 +226,20 @@ def _fields(
             continue
         words.append(word)
         prompt = with_word(prompt, word)
-        if not any(occurrences(prompt, word)):
+        places = occurrences(prompt, word)
+        if not any(places):
             lacking = batch.lacking.setdefault(adapter.name, [])
             lacking.append(line.number)
     for word in words or (None,):
         batch.read(word, line.where, prompt)
     if asked.negative_prompt:
-        batch.read(None, f"{line.where}, negative_prompt", asked.negative_prompt)
+        where = f"{line.where}, negative_prompt"
+        batch.read(None, where, asked.negative_prompt)
     adapters = []
     for use, adapter in zip(asked.adapters, used, strict=True):
         sha256 = adapter.manifest.files_sha256
-        adapters.append(SampleAdapter(name=use.name, sha256=sha256, weight=use.weight))
+        drawn_with = SampleAdapter(name=use.name, sha256=sha256, weight=use.weight)
+        adapters.append(drawn_with)
     return {
         "prompt": prompt,
         "negative_prompt": asked.negative_prompt,
@@ -246,13 +260,16 @@ def prepare_batch(
 ) -> PreparedInputs:
     """Write what the job reads to folders of `staging`, which has to exist until the trees of the plan are stored."""
     samples = BatchSamples(samples=tuple(batch.samples))
-    samples.write(staging / SAMPLES_CHANNEL)
-    trees: dict[str, Tree] = {SAMPLES_CHANNEL: tree_of_folder(_DATA, staging / SAMPLES_CHANNEL)}
+    samples_folder = staging / SAMPLES_CHANNEL
+    samples.write(samples_folder)
+    trees: dict[str, Tree] = {}
+    trees[SAMPLES_CHANNEL] = tree_of_folder(_DATA, samples_folder)
     files = {}
     for adapter in adapters:
         manifest = adapter.manifest
         for name in [*manifest.files, MANIFEST_FILE]:
-            files[f"{manifest.files_sha256}/{name}"] = adapter.folder / name
+            key = f"{manifest.files_sha256}/{name}"
+            files[key] = adapter.folder / name
     if files:
         trees[ADAPTERS_CHANNEL] = tree_of_files(_DATA, files)
     texts = {}
@@ -292,6 +309,7 @@ def _public(problems: Sequence[Problem], texts: Mapping[str, str]) -> list[Probl
     """Return problems without those of texts that look like secrets: these are refused elsewhere, and not repeated."""
     kept = []
     for problem in problems:
-        if not holds_secret(texts[problem.where]):
+        text = texts[problem.where]
+        if not holds_secret(text):
             kept.append(problem)
     return kept

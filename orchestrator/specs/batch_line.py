@@ -175,7 +175,8 @@ def check_chosen(chosen: Mapping[str, Any]) -> list[Problem]:
 def with_left_out(line: Line, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a line, and `settings` for those that it leaves out; its shape is one of them."""
     left = dict(settings)
-    if any(side in line.values for side in _SHAPE):
+    has_shape = any(name in line.values for name in _SHAPE)
+    if has_shape:
         for side in _SIDES:
             left.pop(side, None)
     return {**left, **line.values}
@@ -196,7 +197,11 @@ def check_line(
     except ValueError as error:
         problem = Problem(where=line.where, what=str(error))
         problems.append(problem)
-    chosen = {name: settings[name] for name in _SETTINGS if settings.get(name) is not None}
+    chosen = {}
+    for name in _SETTINGS:
+        value = settings.get(name)
+        if value is not None:
+            chosen[name] = value
     values = {
         **_STAND_INS,
         **chosen,
@@ -271,7 +276,9 @@ def _require_seed(value: Any) -> None:
 
 def _is_whole(value: Any) -> bool:
     """Whether a value is a whole number: JSON's true is none, and Python's is 1."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int)
 
 
 def _shown(value: Any) -> str:
@@ -299,9 +306,15 @@ def _names(line: Line, count: int) -> Sequence[str]:
 
 def _is_id(text: str) -> bool:
     """Whether a text can name a file on every system."""
-    if not text or len(text) > _MOST_LETTERS or not text.isascii():
+    if not text:
+        return False
+    if len(text) > _MOST_LETTERS:
+        return False
+    if not text.isascii():
         return False
     for character in text:
-        if not character.isalnum() and character not in "._-":
+        if character in "._-":
+            continue
+        if not character.isalnum():
             return False
     return text[0].isalnum()

@@ -146,7 +146,7 @@ def kept(environment: Environment) -> dict[Path, int]:
 def test_an_evaluation_that_was_stopped_draws_only_what_is_missing(
     asked: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: 2)  # noqa: ARG005
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda width, height, *, gpu: 2)  # noqa: ARG005
     environment = asked()
     with pytest.raises(Stopped):
         evaluate(environment, StopsAfter(7))
@@ -279,7 +279,7 @@ def test_a_controlnet_at_no_strength_is_its_base_model(controlled: Callable[...,
 def test_an_evaluation_of_a_controlnet_that_was_stopped_draws_only_what_is_missing(
     controlled: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: 2)  # noqa: ARG005
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda width, height, *, gpu: 2)  # noqa: ARG005
     texts = ("a dog", "a toy", "a red dog")
     different = EvaluationPrompts(prompts=tuple(EvaluationPrompt(text, text, text) for text in texts))
     environment = controlled(("given",), different)

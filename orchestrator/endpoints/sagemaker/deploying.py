@@ -65,7 +65,8 @@ class Deployer:
         found = self._describer.find(name)
         if found is not None:
             _require_changeable(found, plan)
-        starts_instances = found is None or configuration_of(found.described) != plan.config["EndpointConfigName"]
+        wanted = plan.config["EndpointConfigName"]
+        starts_instances = found is None or configuration_of(found.described) != wanted
         if starts_instances:
             self._preconditions.check(plan)
         store_trees()
@@ -81,11 +82,11 @@ class Deployer:
             raise
         if found is None:
             return
-        if configuration_of(found.described) != plan.config["EndpointConfigName"]:
+        if configuration_of(found.described) != wanted:
             self._update(plan, found)
         self._hosted.add_tags(found.described["EndpointArn"], plan.record.tags())
         if found.record.mode is Mode.COMPONENTS:
-            self._remove_failed(plan.deployment.name)
+            self._remove_failed(name)
 
     def advance(self, found: Found) -> bool:
         """Do what can be done only once an endpoint is in service; return whether nothing is left to do. Idempotent.
@@ -97,14 +98,14 @@ class Deployer:
             return False
         wanted: Sequence[Request] = ()
         if record.mode is Mode.COMPONENTS:
-            base, *adapters = self._blueprints.require(record.blueprint, record.name).components
+            blueprint = self._blueprints.require(record.blueprint, record.name)
+            base, *adapters = blueprint.components
             if not self._base(base):
                 return False
             self._add_adapters(record.name, adapters)
             wanted = (base, *adapters)
-        self.scale(
-            found
-        )  # not after all adapters are ready: one that fails must keep no instance from being given back
+        # Not after all adapters are ready: one that fails must keep no instance from being given back.
+        self.scale(found)
         if record.mode is Mode.COMPONENTS and not self._replace_components(record.name, wanted):
             return False
         self._removal.delete_replaced(found)
@@ -123,20 +124,26 @@ class Deployer:
             return
         self._scaler.stop(record)
         if record.mode is Mode.COMPONENTS:
-            component = self._hosted.find(COMPONENT, base_component(record.name)) or {}
-            if component.get("RuntimeConfig", {}).get("DesiredCopyCount") not in {None, record.most}:
-                self._hosted.set_copies(base_component(record.name), record.most)
+            name = base_component(record.name)
+            component = self._hosted.find(COMPONENT, name) or {}
+            running = component.get("RuntimeConfig", {})
+            copies = running.get("DesiredCopyCount")
+            if copies not in {None, record.most}:
+                self._hosted.set_copies(name, record.most)
             return
-        if _desired(found.described) not in {None, record.most}:
+        instances = _desired(found.described)
+        if instances not in {None, record.most}:
             self._hosted.set_instances(record.name, VARIANT, record.most)
 
     def _update(self, plan: EndpointPlan, found: Found) -> None:
         self._scaler.watch_for_errors(plan.record)
+        scaled_before = scales(found.record)
+        scales_then = scales(plan.record)
         request = update_request(
             plan.deployment.name,
             plan.config["EndpointConfigName"],
             plan.deployment.mode,
-            scales=scales(found.record) and scales(plan.record),
+            scales=scaled_before and scales_then,
         )
         self._hosted.update_endpoint(request)
 
@@ -152,25 +159,35 @@ class Deployer:
     def _remove_failed(self, name: str) -> None:
         """Delete the components that failed, so that a new deployment tries them again; with a base all on it."""
         components = self._hosted.components_of(name)
-        failed = [one.name for one in components if one.status == "Failed"]
+        failed = []
+        for one in components:
+            if one.status == "Failed":
+                failed.append(one.name)
         if base_component(name) in failed:
             failed = [one.name for one in components]
         self._removal.components(name, failed)
 
     def _add_adapters(self, name: str, adapters: Sequence[Request]) -> None:
         """Create the components of adapters that are not there."""
-        existing = {one.name for one in self._hosted.components_of(name)}
+        existing = set()
+        for one in self._hosted.components_of(name):
+            existing.add(one.name)
         for request in adapters:
             if request["InferenceComponentName"] not in existing:
                 self._hosted.create(COMPONENT, request)
 
     def _replace_components(self, name: str, wanted: Sequence[Request]) -> bool:
         """Delete the components that are not wanted once those that are serve; return whether they do."""
-        names = {request["InferenceComponentName"] for request in wanted}
-        existing = {one.name: one for one in self._hosted.components_of(name)}
+        names = set()
+        for request in wanted:
+            names.add(request["InferenceComponentName"])
+        existing = {}
+        for one in self._hosted.components_of(name):
+            existing[one.name] = one
         if not _are_ready(names, existing):
             return False
-        self._removal.components(name, existing.keys() - names)
+        unwanted = existing.keys() - names
+        self._removal.components(name, unwanted)
         return True
 
     def _base(self, request: Request) -> bool:
@@ -217,9 +234,17 @@ def _require_changeable(found: Found, plan: EndpointPlan) -> None:
 
 
 def _are_ready(wanted: Iterable[str], existing: dict[str, Summary]) -> bool:
-    return all(name in existing and existing[name].status == "InService" for name in wanted)
+    for name in wanted:
+        if name not in existing:
+            return False
+        if existing[name].status != "InService":
+            return False
+    return True
 
 
 def _desired(described: Any) -> int | None:
     variants = described.get("ProductionVariants", [])
-    return variants[0].get("DesiredInstanceCount") if variants else None
+    if not variants:
+        return None
+    count: int | None = variants[0].get("DesiredInstanceCount")
+    return count

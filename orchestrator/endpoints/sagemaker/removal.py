@@ -61,8 +61,12 @@ class Removal:
         if found is not None:
             gone += self._stop(found)
         self._scaler.delete_alarms(alarms_of(name))
-        left = [(kind, one.name) for kind in (CONFIG, MODEL) for one in self._of(kind, name)]
-        if not keep_logs and (found is not None or left):
+        left = []
+        for kind in (CONFIG, MODEL):
+            for own in self._of(kind, name):
+                left.append((kind, own.name))
+        existed = found is not None or left
+        if existed and not keep_logs:
             gone += self._delete_logs(name)
         for kind, one in left:  # last: by them `leftovers` finds what else is there
             if self._hosted.delete(kind, one):
@@ -70,42 +74,73 @@ class Removal:
         return gone
 
     def _delete_logs(self, endpoint: str) -> list[str]:
-        return [f"log group {group}" for group in delete_logs(self._aws, endpoint)]
+        deleted = []
+        for group in delete_logs(self._aws, endpoint):
+            deleted.append(f"log group {group}")
+        return deleted
 
     def delete_replaced(self, found: Found) -> None:
         """Delete configurations and models that were in use before an update."""
-        used = self._hosted.find(CONFIG, configuration_of(found.described))
+        in_use = configuration_of(found.described)
+        used = self._hosted.find(CONFIG, in_use)
         if used is None:
             return
-        models = self._models_of(found.record, used["ProductionVariants"][0].get("ModelName"))
-        kept = {CONFIG: {used["EndpointConfigName"]}, MODEL: models}
-        for kind in (CONFIG, MODEL):
-            own = self._of(kind, found.record.name)
-            newest = max((one.created for one in own if one.name in kept[kind]), default=None)
-            for one in own:  # what is newer belongs to a deployment that is under way
-                if newest is None or one.name in kept[kind] or one.created >= newest:
-                    continue
+        variant = used["ProductionVariants"][0]
+        models = self._models_of(found.record, variant.get("ModelName"))
+        self._delete_older(CONFIG, found.record.name, {used["EndpointConfigName"]})
+        self._delete_older(MODEL, found.record.name, models)
+
+    def _delete_older(self, kind: Kind, endpoint: str, kept: set[str]) -> None:
+        """Delete what of a kind an endpoint had before the newest that is kept; nothing where none of these exists."""
+        created_of_kept = []
+        others = []
+        for one in self._of(kind, endpoint):
+            if one.name in kept:
+                created_of_kept.append(one.created)
+            else:
+                others.append(one)
+        if not created_of_kept:
+            return
+        newest = max(created_of_kept)
+        for one in others:
+            if one.created < newest:  # what is newer belongs to a deployment that is under way
                 self._hosted.delete(kind, one.name)
 
     def leftovers(self) -> Iterator[str]:
         """Delete what is of no endpoint, or of none of an endpoint's configurations, and yield what it was."""
         used: dict[str, set[str]] = {}
         for kind in (CONFIG, MODEL):
-            for one in self._hosted.listed(kind):
-                if not is_hashed(one.name) or self._now() - one.created < _YOUNG:
-                    continue
-                endpoint = self._hosted.tags(one.arn).get(ENDPOINT_TAG)
+            for one in self._old(kind):
+                tags = self._hosted.tags(one.arn)
+                endpoint = tags.get(ENDPOINT_TAG)
                 if endpoint is None:
                     continue
                 if endpoint not in used:
                     used[endpoint] = self._used_by(endpoint)
                     if not used[endpoint]:  # it is gone
                         yield from self._delete_logs(endpoint)
-                if one.name not in used[endpoint] and self._hosted.delete(kind, one.name):
+                if one.name in used[endpoint]:
+                    continue
+                if self._hosted.delete(kind, one.name):
                     yield f"{kind.noun} {one.name}"
+        yield from self._delete_alarms()
+
+    def _old(self, kind: Kind) -> Iterator[Summary]:
+        """Yield what deployments have created of a kind, without what may belong to one that is under way."""
+        for one in self._hosted.listed(kind):
+            if not is_hashed(one.name):
+                continue
+            age = self._now() - one.created
+            if age >= _YOUNG:
+                yield one
+
+    def _delete_alarms(self) -> Iterator[str]:
+        """Delete the alarms of endpoints that do not exist, and yield what they were."""
         for alarm in self._scaler.alarms():
             endpoint = endpoint_of_alarm(alarm)
-            if endpoint is not None and self._hosted.find(ENDPOINT, endpoint) is None:
+            if endpoint is None:
+                continue
+            if self._hosted.find(ENDPOINT, endpoint) is None:
                 self._scaler.delete_alarms([alarm])
                 yield f"alarm {alarm}"
 
@@ -159,7 +194,8 @@ class Removal:
         """Return what of a kind belongs to an endpoint."""
         own = []
         for one in self._hosted.listed(kind, NameContains=name_part(endpoint)):
-            if self._hosted.tags(one.arn).get(ENDPOINT_TAG) == endpoint:
+            tags = self._hosted.tags(one.arn)
+            if tags.get(ENDPOINT_TAG) == endpoint:
                 own.append(one)
         return own
 
@@ -169,19 +205,24 @@ class Removal:
         if described is None:
             return set()
         names = set()
-        for config_name in (described["EndpointConfigName"], configuration_of(described)):
+        current = described["EndpointConfigName"]
+        wanted = configuration_of(described)
+        for config_name in (current, wanted):
             names.add(config_name)
             config = self._hosted.find(CONFIG, config_name) or {}
             for variant in config.get("ProductionVariants", []):
                 names.add(variant.get("ModelName", ""))
         for one in self._hosted.components_of(endpoint):
-            described = self._hosted.find(COMPONENT, one.name) or {}
-            names.add(described.get("Specification", {}).get("ModelName", ""))
+            component = self._hosted.find(COMPONENT, one.name) or {}
+            specification = component.get("Specification", {})
+            names.add(specification.get("ModelName", ""))
         return names
 
     def _models_of(self, record: Record, of_variant: str | None) -> set[str]:
         """Return the names of the models that an endpoint uses."""
         if of_variant is not None:
             return {of_variant}
-        base = self._hosted.find(COMPONENT, base_component(record.name)) or {}
-        return {base.get("Specification", {}).get("ModelName", "")}
+        name = base_component(record.name)
+        base = self._hosted.find(COMPONENT, name) or {}
+        specification = base.get("Specification", {})
+        return {specification.get("ModelName", "")}

@@ -35,7 +35,7 @@ def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
 def test_each_image_is_shown_what_its_way_says(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
 ) -> None:
-    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda size, *, gpu: BATCH)  # noqa: ARG005
+    monkeypatch.setattr("entrypoints.models.sampling.images_at_once", lambda width, height, *, gpu: BATCH)  # noqa: ARG005
     network = ControlNetTuner(base, seed=0).network.requires_grad_(False).eval()
     torch.manual_seed(0)
     for parameter in network.parameters():
