@@ -227,7 +227,7 @@ def _require_no_results(bucket: Bucket) -> None:
             some = f"{some}, ..."
         down_all = command("infra", "down", "--delete-adapters")
         raise AccountError(
-            f"The bucket holds adapters or images, which would be lost: {some} ({len(names)}). Nothing was deleted.",
+            f"The bucket holds adapters or images, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
             next_step=f"save them with adapters pull, images with generate --batch FILE -o DIR, then: {down_all}",
         )
 

@@ -366,6 +366,7 @@ def test_nothing_is_allowed_wholesale(template: dict[str, Any]) -> None:
                 "cloudwatch:DescribeAlarms",
                 "cloudwatch:GetMetricData",
                 "sagemaker:List",
+                "servicequotas:ListServiceQuotas",
                 "ec2:Describe",
             )
             if "Condition" in statement:  # it has no narrower resource, and a service that it is about

@@ -24,7 +24,7 @@ from orchestrator.endpoints.sagemaker.hosted import (
 from orchestrator.endpoints.sagemaker.logs import delete_logs
 from orchestrator.endpoints.sagemaker.names import alarms_of, base_component, endpoint_of_alarm, is_hashed, name_part
 from orchestrator.endpoints.sagemaker.scaler import Scaler
-from orchestrator.endpoints.sagemaker.tags import Record
+from orchestrator.endpoints.sagemaker.tags import BLUEPRINT_TAG, Record, read_record
 from orchestrator.errors import ConflictError, EndpointError
 from orchestrator.requests import ENDPOINT_TAG
 
@@ -119,7 +119,7 @@ class Removal:
                     used[endpoint] = self._used_by(endpoint)
                     if not used[endpoint]:  # it is gone
                         yield from self._delete_logs(endpoint)
-                if one.name in used[endpoint]:
+                if one.name in used[endpoint] or tags.get(BLUEPRINT_TAG) in used[endpoint]:
                     continue
                 if self._hosted.delete(kind, one.name):
                     yield f"{kind.noun} {one.name}"
@@ -200,11 +200,17 @@ class Removal:
         return own
 
     def _used_by(self, endpoint: str) -> set[str]:
-        """Return the names of the configurations and models that an endpoint has, or is being updated to."""
+        """Return the names of the configurations and models that an endpoint has, or is being updated to.
+
+        The hash of its blueprint is among them: components that are not there yet will be of models with that tag.
+        """
         described = self._hosted.find(ENDPOINT, endpoint)
         if described is None:
             return set()
         names = set()
+        record = read_record(self._hosted.tags(described["EndpointArn"]))
+        if record is not None:
+            names.add(record.blueprint)
         current = described["EndpointConfigName"]
         wanted = configuration_of(described)
         for config_name in (current, wanted):

@@ -163,10 +163,10 @@ def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
     delete = host._removal.delete
     reported: list[OrchestratorError] = []
 
-    def refuse(name: str) -> list[str]:
+    def refuse(name: str, *, keep_logs: bool = False) -> list[str]:
         if name == "birds":
             raise EndpointError("The endpoint birds is still being changed.", next_step="wait")
-        return delete(name)
+        return delete(name, keep_logs=keep_logs)
 
     monkeypatch.setattr(host._removal, "delete", refuse)
     monkeypatch.setattr(host, "_report", reported.append)
