@@ -122,11 +122,13 @@ def test_two_processes_draw_the_rounds_of_one_with_twice_the_prompts(algorithm: 
     status, found, errors = outcome(launch(together, processes=2))
     assert status == 0, errors
     assert len(steps_in(found)) == len(steps_in(expected)) == 2
-    for one, two in zip(steps_in(expected), steps_in(found), strict=True):
-        # Another batch rounds otherwise, and a JPEG is a byte longer.
-        assert two["measures"]["reward"] == pytest.approx(one["measures"]["reward"], abs=0.02)
-        if algorithm == "ddpo":
-            assert two["measures"]["ratio_change"] == 0
+    # Another batch rounds otherwise, and a JPEG is some bytes longer. What draws the next round are weights in which
+    # Adam's first step makes much of such rounding.
+    one, two = steps_in(expected)[0]["measures"], steps_in(found)[0]["measures"]
+    assert two["reward"] == pytest.approx(one["reward"], abs=0.02)
+    assert two["reward_std"] == pytest.approx(one["reward_std"], abs=0.02)
+    for step in steps_in(found) if algorithm == "ddpo" else ():
+        assert step["measures"]["ratio_change"] == 0
     for name, weight in load_file(alone.model / LORA).items():
         assert torch.isfinite(weight).all()
         assert load_file(together.model / LORA)[name].shape == weight.shape

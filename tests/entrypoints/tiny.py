@@ -248,7 +248,14 @@ def controlnet(**fields: Any) -> ControlNet:
 def rlhf(**fields: Any) -> Rlhf:
     """Return the shortest reinforcement learning that still goes through every part: two rounds of two steps."""
     small = {"resolution": SIDE, "rounds": 2, "prompts_per_round": 2, "group_size": 4, "updates": 2, "batch_size": 4}
-    small |= {"rank": 2, "targets": "attention", "inference_steps": 2, "sampler_steps": 3, "held_out_prompts": 1}
+    small |= {
+        "rank": 2,
+        "targets": "attention",
+        "inference_steps": 2,
+        "sampler_steps": 3,
+        "held_out_prompts": 1,
+        "inner_epochs": 1,
+    }
     small |= {"evaluation_prompts": 1, "evaluation_seeds": 1, "validation_steps": 2, "guidance_scale": 2.0}
     return Rlhf(**{**small, "learning_rate": 1e-2, **fields})
 
