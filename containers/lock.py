@@ -113,7 +113,7 @@ def without_gpu(locked: str) -> str:
         elif not _FOR_GPUS.match(block):
             kept.append(block)
     notice, *blocks = kept
-    return "\n".join([notice, f"{_CPU_NOTICE}--extra-index-url {CPU_WHEELS}", *blocks, ""])
+    return "\n".join([notice, _CPU_NOTICE.strip(), *blocks, ""])
 
 
 def _cpu_wheel_sha256(version: str) -> str:

@@ -97,7 +97,7 @@ def test_a_job_that_loses_a_host_fails_and_is_resumed(typed: Typed, settings: Se
     run("kill", second)
     ended = typed("jobs", "wait", job)
     assert ended["status"] == "Failed"
-    assert "killed" in ended["failure_reason"]
+    assert "Another process of this job ended" in ended["failure_reason"]
     assert run("ps", "--all", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}") == ""
     typed("jobs", "retry", job, "--detach")
     assert typed("jobs", "wait", job)["status"] == "Completed"

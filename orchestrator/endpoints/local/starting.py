@@ -31,7 +31,7 @@ def start_server(
     code = store_code(settings)
     order = order_of(endpoint, served).model_dump_json()
     server = endpoint.new_server(served)
-    run_supervisor(endpoint, server, code, order, [sys.executable, "-m", "entrypoints.serve"])
+    run_supervisor(endpoint, server, code, order)
     return server
 
 
@@ -46,9 +46,9 @@ def run_supervisor(
     server: ServerFolder,
     code: Path,
     order: str,
-    words: Sequence[str],
+    words: Sequence[str] = (),
 ) -> None:
-    """Start the supervisor of a server, which is started with these words and has its order on stdin."""
+    """Start the supervisor of a server, which has its order on stdin; the words start it elsewhere."""
     errors = server.path / "supervisor.txt"
     with server.lock() as lock, errors.open("w") as stderr, blocked_ctrl_c():
         held = lock.fileno()

@@ -1,7 +1,7 @@
 """The process that starts the server of an endpoint, waits for its end, and outlives the command that deployed it.
 
-`python -m orchestrator.endpoints.local.supervisor SERVER_FOLDER BUNDLE LOCK_DESCRIPTOR WORD...`, with its order
-on stdin; the words are those that start it.
+`python -m orchestrator.endpoints.local.supervisor SERVER_FOLDER BUNDLE LOCK_DESCRIPTOR [WORD...]`, with its order on
+stdin; the words start it elsewhere than in a process of this machine.
 It inherits the server's lock from the command and passes it on to the server.
 Once the server serves, those that it replaces are ended; when its lease is over, it is ended itself.
 """
@@ -44,7 +44,7 @@ class Supervisor:
         self.endpoint = EndpointFolder(server.path.parents[1])
         self.bundle = bundle
         self.lock = lock
-        self.words = words
+        self.words = words or (sys.executable, "-m", "entrypoints.serve")
         self.ended = threading.Event()
 
     def start(self, order: bytes) -> "subprocess.Popen[bytes]":

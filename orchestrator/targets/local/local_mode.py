@@ -25,6 +25,7 @@ ORDER_FILE = "order.json"
 _REGION = "us-east-1"  # the SDK asks for one; nothing is called there
 _STOP_GRACE_SECONDS = 120  # of a job, as on SageMaker, between SIGTERM and SIGKILL
 _SERVER_GRACE_SECONDS = 30  # and of an endpoint
+_SHARED_MEMORY = "2gb"  # at most; docker's 64 MB are too little for processes that share a machine's GPUs
 _HEALTH_SECONDS = 1800  # for a server to answer /ping; on SageMaker the request says how long
 _POLL_SECONDS = 0.5
 _EVIDENCE_LINES = 4
@@ -196,6 +197,7 @@ def _run(order: Order, stop: Stop) -> None:
                 "labels": order["labels"],
                 "init": True,  # forwards SIGTERM before the job has a handler of its own
                 "stop_grace_period": f"{grace}s",
+                "shm_size": _SHARED_MEMORY,
             },
         }
     }
