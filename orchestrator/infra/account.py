@@ -225,9 +225,10 @@ def _require_no_results(bucket: Bucket) -> None:
         some = ", ".join(names[:_SHOWN])
         if len(names) > _SHOWN:
             some = f"{some}, ..."
+        some = f"{some} ({len(names)} in all)"
         down_all = command("infra", "down", "--delete-adapters")
         raise AccountError(
-            f"The bucket holds adapters or images, which would be lost: {some} ({len(names)} in all). Nothing was deleted.",
+            f"The bucket holds adapters or images, which would be lost: {some}. Nothing was deleted.",
             next_step=f"save them with adapters pull, images with generate --batch FILE -o DIR, then: {down_all}",
         )
 
