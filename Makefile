@@ -34,7 +34,7 @@ test-compat: setup $(OLD)/.installed
 	$(RUN)/python -m pytest tests/compat
 
 # With a real Docker engine, which `make test` does not need: what it cannot run it counts. ORCHESTRATOR_BASE_IMAGE is the
-# image that those of the tests are built on, ORCHESTRATOR_WHEELHOUSE a folder with wheels for a machine without a network.
+# image that those of the tests are built on. `.ci/containers` prepares a machine for it.
 test-containers: setup
 	ORCHESTRATOR_CONTAINERS=1 $(RUN)/python -m pytest tests/containers
 

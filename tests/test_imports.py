@@ -57,7 +57,8 @@ def imported_by(*words: str) -> set[str]:
     "words",
     [
         *(("--help",), ("submit", "--help"), ("sweep", "--help"), ("jobs", "--help"), ("recipes", "show", "--help")),
-        *(("infra", "up", "--help"), ("models", "mirror", "--help"), ("evaluate", "--help"), ("label", "--help")),
+        *(("infra", "up", "--help"), ("infra", "image", "--help"), ("models", "mirror", "--help")),
+        *(("evaluate", "--help"), ("label", "--help")),
         *(("deploy", "--help"), ("endpoints", "--help"), ("endpoints", "update", "--help"), ("generate", "--help")),
     ],
 )
@@ -72,7 +73,7 @@ def test_listing_recipes_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("words", [("submit", "dreambooth"), ("sweep", "dreambooth", "-s", "rank=4,8")], ids=str)
-@pytest.mark.parametrize("target", ["local", "sagemaker"])
+@pytest.mark.parametrize("target", ["local", "container", "sagemaker"])
 def test_a_dry_run_imports_no_sdk_of_aws(words: tuple[str, ...], target: str) -> None:
     modules = imported_by(*words, "--dry-run", "--target", target)
     assert "pydantic" in modules

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
-from orchestrator.container_images import ImageKind
 from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
 
@@ -27,6 +26,7 @@ def infra() -> None:
 _LABELS = {True: "make", False: "leave", None: None}
 """Values of the template's parameter."""
 _PLATFORM = "linux/amd64"  # SageMaker's
+_USUAL_IMAGE = "training"
 
 
 def _stack_options(function: Any) -> Any:  # click's decorators take any function
@@ -105,7 +105,7 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
 
 
 @infra.command()
-@click.argument("which", type=click.Choice(("training", "inference")), default="training")
+@click.argument("which", type=click.Choice((_USUAL_IMAGE, "inference")), default=_USUAL_IMAGE)
 @_stack_options
 @click.option(
     "--build-only",
@@ -144,6 +144,7 @@ def image(
     infra image inference
     infra image --build-only --cpu
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.container_images import ImageKind
     from orchestrator.infra import account as infra_account
     from orchestrator.infra import training_image
 
@@ -171,7 +172,7 @@ def image(
 def _image_command(which: str, where: dict[str, str | None], given: dict[str, Any], *, build_only: bool) -> str:
     """Return the command as it was typed, for messages that say to repeat it."""
     words = ["infra", "image"]
-    if which != ImageKind.TRAINING:
+    if which != _USUAL_IMAGE:
         words.append(which)
     if build_only:
         words.append("--build-only")

@@ -93,7 +93,7 @@ def test_bad_input_gets_one_message_with_the_next_command_and_leaves_nothing(
 def test_a_missing_or_unknown_choice_is_told_in_one_line(run: Run, words: tuple[str, ...]) -> None:
     message, next_step = run(*words).stderr.splitlines()
     assert "\\" not in message
-    assert message.endswith(("bash, zsh, fish", "'bash', 'zsh', 'fish'.", "'local', 'sagemaker'."))
+    assert message.endswith(("bash, zsh, fish", "'bash', 'zsh', 'fish'.", "'local', 'container', 'sagemaker'."))
     assert next_step.startswith("Next: ")
 
 

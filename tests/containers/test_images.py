@@ -25,6 +25,8 @@ from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
 from orchestrator.storage import FolderStore, folder_of
 from orchestrator.storage.tree import tree_of_folder
+from orchestrator.targets.base import JobStatus
+from orchestrator.targets.local.container import ContainerTarget
 from orchestrator.targets.local.containers import FOLDER_LABEL
 from tests.containers.conftest import ROOT
 from tests.containers.engine import lacking, run, shared_sdk
@@ -95,12 +97,15 @@ def test_a_job_that_loses_a_host_fails_and_is_resumed(typed: Typed, settings: Se
         time.sleep(0.2)
     second = run("ps", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}", "--filter", "name=algo-2")
     run("kill", second)
-    ended = typed("jobs", "wait", job)
-    assert ended["status"] == "Failed"
-    assert "Another process of this job ended" in ended["failure_reason"]
+    typed("jobs", "wait", job)
+    ended = ContainerTarget(settings).describe(job)
+    assert ended.status is JobStatus.FAILED
+    assert "Another process of this job ended" in str(ended.failure_reason)
+    assert "jobs retry" in str(ended.next_step)
     assert run("ps", "--all", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}") == ""
     typed("jobs", "retry", job, "--detach")
-    assert typed("jobs", "wait", job)["status"] == "Completed"
+    typed("jobs", "wait", job)
+    assert ContainerTarget(settings).describe(job).status is JobStatus.COMPLETED
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.contract.events import parse
 from orchestrator.docker import Docker
+from orchestrator.endpoints.local.container import ContainerHost
 from orchestrator.jobs.job import Job
 from orchestrator.requests import Request
 from orchestrator.settings import Settings
@@ -177,8 +178,9 @@ def test_containers_that_outlive_local_mode_are_ended_by_the_next_job(
     subprocess.run(["pkill", "-KILL", "-f", str(folder.path / "local_mode")], check=True)  # docker compose of this job
     assert containers.wait_for_end(job.name, 20)
     assert len(containers_of(job, running=True)) == 1
-    assert collect_containers(engine, containers.settings.jobs) == [job.name]
+    assert ContainerHost(containers.settings).collect() == [f"container of the job {job.name}"]
     assert containers_of(job) == []
+    assert collect_containers(engine, containers.settings.jobs) == []
 
 
 def test_jobs_run_side_by_side(containers: ContainerTarget, small_image: str, training_request: MakeRequest) -> None:

@@ -20,6 +20,7 @@ from orchestrator.endpoints.local.starting import order_of, run_supervisor, stor
 from orchestrator.endpoints.names import HostName
 from orchestrator.settings import Settings
 from orchestrator.targets.local import local_mode
+from orchestrator.targets.local.container import collect_containers
 from orchestrator.targets.local.containers import (
     FOLDER_LABEL,
     blank_order,
@@ -83,8 +84,11 @@ class ContainerHost(LocalHost):
         return [*super().delete(name, keep_logs=keep_logs), *_remove_containers(folder)]
 
     def collect(self) -> Sequence[str]:
-        """Delete endpoints whose lease has ended, and what interrupted commands left; return both."""
-        return [*super().collect(), *self._leftovers()]
+        """Delete endpoints whose lease has ended, and what interrupted commands and jobs left; return all."""
+        gone = [*super().collect(), *self._leftovers()]
+        for job in collect_containers(quiet_docker(), self.settings.jobs):
+            gone.append(f"container of the job {job}")
+        return gone
 
     def _leftovers(self) -> list[str]:
         """Remove the containers of servers that do not run any more."""
