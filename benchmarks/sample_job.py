@@ -5,10 +5,19 @@ import random
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.datasets import CAPTIONS_FILE
+from orchestrator.contract.datasets import CAPTIONS_FILE, PROMPTS_ALONE
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, TRAINING_CHANNEL, Environment
-from orchestrator.contract.recipe import Recipe, recipe_class, to_hyperparameters
+from orchestrator.contract.recipe import Recipe, recipe_class, recipe_names, to_hyperparameters
 from orchestrator.resources import ASSETS, BUILTIN_MODEL
+
+
+def picture_recipes() -> list[str]:
+    """Return the names of the recipes that learn from pictures; a step of the others is of another kind."""
+    names = []
+    for name in recipe_names():
+        if recipe_class(name).dataset != PROMPTS_ALONE:
+            names.append(name)
+    return names
 
 
 def sample_recipe(name: str, **settings: Any) -> Recipe:

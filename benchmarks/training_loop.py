@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
 from benchmarks.report import write_section  # noqa: E402
-from benchmarks.sample_job import sample_recipe  # noqa: E402
+from benchmarks.sample_job import picture_recipes, sample_recipe  # noqa: E402
 from benchmarks.training_steps import (  # noqa: E402
     BARE_STEP,
     OUR_LOOP,
@@ -36,7 +36,6 @@ from benchmarks.training_steps import (  # noqa: E402
     with_pefts_layers,
 )
 from entrypoints.runtime.libraries import SETTINGS, quieten  # noqa: E402
-from orchestrator.contract.recipe import recipe_names  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL  # noqa: E402
 
 LIMIT = 1.10
@@ -101,7 +100,7 @@ def main() -> None:
     """Write the table; the exit status is 1 when a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--recipes", nargs="+", choices=recipe_names(), default=recipe_names())
+    parser.add_argument("--recipes", nargs="+", choices=picture_recipes(), default=picture_recipes())
     parser.add_argument("--base-model", type=Path, default=BUILTIN_MODEL)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -113,7 +112,7 @@ def main() -> None:
         found.append(measured)
     text = report(found, options.rounds)
     print(text)
-    if set(options.recipes) == set(recipe_names()) and options.rounds >= ROUNDS:
+    if set(options.recipes) == set(picture_recipes()) and options.rounds >= ROUNDS:
         write_section("Training loop", text)
     if not all(measured.is_within_limits for measured in found):
         sys.exit(1)

@@ -24,7 +24,7 @@ from torch import Tensor
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 
-from benchmarks.sample_job import lay_out, sample_recipe  # noqa: E402
+from benchmarks.sample_job import lay_out, picture_recipes, sample_recipe  # noqa: E402
 from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear  # noqa: E402
 from entrypoints.adapters.tuner import Tuner  # noqa: E402
 from entrypoints.models.base import BaseModel, Conditions  # noqa: E402
@@ -37,7 +37,7 @@ from entrypoints.training.denoising import Batch, DenoisingObjective, join  # no
 from entrypoints.training.optimizers import SecondRate  # noqa: E402
 from entrypoints.training.run import Run  # noqa: E402
 from orchestrator.contract.mixins import Denoising  # noqa: E402
-from orchestrator.contract.recipe import Recipe, recipe_names  # noqa: E402
+from orchestrator.contract.recipe import Recipe  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL  # noqa: E402
 
 PEFT_STEP = "bare step with PEFT's layers"
@@ -207,7 +207,7 @@ def peak_bytes() -> int:
 def main() -> None:
     """Take the steps and print the peak."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", choices=recipe_names())
+    parser.add_argument("recipe", choices=picture_recipes())
     parser.add_argument("kind", choices=[PEFT_STEP, BARE_STEP, OUR_LOOP])
     parser.add_argument("--steps", type=int, default=PEAK_STEPS)
     parser.add_argument("--base-model", type=Path, default=BUILTIN_MODEL)

@@ -26,11 +26,11 @@ sys.path.insert(0, str(ROOT))  # entrypoints: reached by path, never installed
 from benchmarks import sabotages, sample_job, watched_runs  # noqa: E402
 from benchmarks.report import write_section  # noqa: E402
 from benchmarks.sabotages import SABOTAGES  # noqa: E402
-from benchmarks.sample_job import sample_recipe  # noqa: E402
+from benchmarks.sample_job import picture_recipes, sample_recipe  # noqa: E402
 from benchmarks.watched_runs import Result, Trial, run, tenth_of  # noqa: E402
 from orchestrator.contract.bundle import BundleKind, bundle_files  # noqa: E402
 from orchestrator.contract.digest import hash_file, hash_files, tree_sha256  # noqa: E402
-from orchestrator.contract.recipe import recipe_names, to_hyperparameters  # noqa: E402
+from orchestrator.contract.recipe import to_hyperparameters  # noqa: E402
 from orchestrator.resources import ASSETS, ENTRYPOINTS, PACKAGE  # noqa: E402
 
 GOOD_RUNS = 100
@@ -81,7 +81,7 @@ def sabotaged() -> list[Trial]:
 
 def good() -> list[Trial]:
     """Return the good runs: of all recipes in turn."""
-    names = recipe_names()
+    names = picture_recipes()
     trials = []
     for number in range(GOOD_RUNS):
         seed = random.Random(number).randrange(2**31)  # noqa: S311 - seeds of runs
@@ -138,7 +138,7 @@ def section(results: Iterable[Result]) -> str:
 
 def good_rows(results: Sequence[Result]) -> list[str]:
     """Return the table of the good runs, and below it what disturbed which of them."""
-    by_recipe: Mapping[str, list[Result]] = {name: [] for name in recipe_names()}
+    by_recipe: Mapping[str, list[Result]] = {name: [] for name in picture_recipes()}
     for result in results:
         by_recipe[result.trial.recipe].append(result)
     lines = ["| good runs | runs | steps of each | disturbed | seconds, mean |", "| --- | --- | --- | --- | --- |"]
@@ -156,7 +156,9 @@ def good_rows(results: Sequence[Result]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the runs that are missing; the exit status is 1 when a sabotage was missed or a good run disturbed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipes", nargs="+", choices=recipe_names(), default=recipe_names(), help="only their runs")
+    parser.add_argument(
+        "--recipes", nargs="+", choices=picture_recipes(), default=picture_recipes(), help="only their runs"
+    )
     parser.add_argument("--good", type=int, default=GOOD_RUNS, help="only the first so many of the good runs")
     parser.add_argument("--sabotages", nargs="*", choices=list(SABOTAGES), help="only these; none without a name")
     parser.add_argument("--processes", type=int, default=2, help="runs at once, each on one thread")

@@ -186,8 +186,7 @@ def _as_json(adapter: "Adapter") -> dict[str, Any]:
 def _registry() -> "Registry":
     from orchestrator.adapters.registry import Registry
     from orchestrator.settings import Settings
-    from orchestrator.targets.opening import open_targets
+    from orchestrator.targets.opening import open_stores
 
     settings = Settings.from_environment()
-    targets = open_targets(settings, print_warning)
-    return Registry([target.store for target in targets])
+    return Registry(open_stores(settings, print_warning))

@@ -45,7 +45,7 @@ from orchestrator.specs.compute import Budget, Compute
 from orchestrator.specs.job import JobSpec, job_name_of
 from orchestrator.storage.hash_cache import HashCache
 from orchestrator.targets.names import TargetName
-from orchestrator.targets.opening import open_targets
+from orchestrator.targets.opening import open_stores
 
 _UNDONE = "Nothing was started"
 _SUFFIX = "-images"
@@ -135,7 +135,7 @@ class _Adapters:
     """The adapters that lines name: those that can be used, and why others cannot."""
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
-        stores = [target.store for target in open_targets(settings, print_warning)]
+        stores = open_stores(settings, print_warning)
         self.registry = Registry(stores)
         self.scratch = scratch
         self.chosen: dict[str, ChosenAdapter] = {}

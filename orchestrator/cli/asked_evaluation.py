@@ -31,7 +31,7 @@ from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.settings import Settings, typed_path
 from orchestrator.specs.evaluation_prompts import read_prompts, unrelated_prompts, usual_prompts
 from orchestrator.specs.job import JobSpec, job_name_of
-from orchestrator.targets.opening import open_targets
+from orchestrator.targets.opening import open_stores
 from orchestrator.terminal import printable
 
 _UNDONE = "Nothing was started"
@@ -63,8 +63,7 @@ def ask(adapter: str, settings: Settings, given: dict[str, Any], scratch: Path) 
 
     Raises JobError for an adapter that cannot be used, SpecError and DatasetError for what was typed.
     """
-    targets = open_targets(settings, print_warning)
-    registry = Registry([target.store for target in targets])
+    registry = Registry(open_stores(settings, print_warning))
     chosen = choose_adapter(adapter, registry, scratch)
     require_unchanged(chosen)
     _require_kind(chosen)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.aws.client import Aws
 from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
-from orchestrator.storage import Progress, S3Store
+from orchestrator.storage import Progress, S3Store, Store
 from orchestrator.targets.base import Target
 from orchestrator.targets.local.container import ContainerTarget
 from orchestrator.targets.local.process import ProcessTarget
@@ -45,6 +45,18 @@ def open_targets(
     except OrchestratorError as error:
         report(error)
     return targets
+
+
+def open_stores(
+    settings: Settings,
+    report: Callable[[OrchestratorError], None],
+) -> list[Store]:
+    """Return every store that adapters may lie in; the targets of this machine share one."""
+    stores = []
+    for target in open_targets(settings, report):
+        if target.name is not TargetName.CONTAINER:
+            stores.append(target.store)
+    return stores
 
 
 def _open_local(settings: Settings, _progress: Progress | None, turn: Turn) -> Target:

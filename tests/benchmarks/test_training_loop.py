@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from benchmarks.sample_job import sample_recipe
+from benchmarks.sample_job import picture_recipes, sample_recipe
 from benchmarks.training_loop import LIMIT, Measured, Turns, report
 from benchmarks.training_steps import (
     BARE_STEP,
@@ -21,7 +21,6 @@ from benchmarks.training_steps import (
 )
 from entrypoints.adapters.low_rank_layer import LowRankConv2d, LowRankLinear
 from entrypoints.runtime.ranks import Ranks
-from orchestrator.contract.recipe import recipe_names
 
 MB = 1_000_000
 
@@ -38,7 +37,7 @@ def measured(loop: float, layers: float | None = None) -> Measured:
     return Measured("dreambooth", seconds, dict.fromkeys(seconds, 600 * MB))
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", picture_recipes())
 def test_the_bare_step_has_the_loss_of_the_recipes_own_first_step(name: str, base_model: Path, tmp_path: Path) -> None:
     settings = {"initializer_token": "dog"} if name == "textual-inversion" else {}
     prepared = prepare(sample_recipe(name, resolution=tiny.SIDE, **settings), tmp_path, base_model)
@@ -116,6 +115,6 @@ def test_the_table_has_a_row_for_each_step_and_says_the_slowest_loop() -> None:
 
 
 def test_every_recipe_is_measured_and_dreambooth_beside_pefts_layers() -> None:
-    for name in recipe_names():
+    for name in picture_recipes():
         assert {BARE_STEP, OUR_LOOP} <= set(kinds_of(name))
     assert PEFT_STEP in kinds_of("dreambooth")

@@ -8,13 +8,12 @@ import pytest
 
 from benchmarks import report
 from benchmarks.sabotages import SABOTAGES
-from benchmarks.sample_job import sample_recipe
+from benchmarks.sample_job import picture_recipes, sample_recipe
 from benchmarks.watchdog import GOOD_RUNS, Kept, good, main, sabotaged
 from benchmarks.watched_runs import Result, Told, Trial, tenth_of
 from entrypoints.runtime.stop import StopFlag
 from entrypoints.training.watchdog import Watchdog
 from orchestrator.contract.events import Step, Warned, emit, line_of
-from orchestrator.contract.recipe import recipe_names
 
 ALARM = "The run learns nothing: no trained weight has changed in 5 steps. Why, and what to do"
 
@@ -40,11 +39,13 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_good_runs_are_of_all_recipes_each_with_a_seed_of_its_own() -> None:
     runs = good()
-    assert Counter(trial.recipe for trial in runs) == dict.fromkeys(recipe_names(), GOOD_RUNS // len(recipe_names()))
+    assert Counter(trial.recipe for trial in runs) == dict.fromkeys(
+        picture_recipes(), GOOD_RUNS // len(picture_recipes())
+    )
     assert len({trial.seed for trial in runs}) == GOOD_RUNS
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", picture_recipes())
 def test_a_good_run_has_the_defaults_of_its_recipe_beside_what_it_draws(name: str) -> None:
     declared = Trial(recipe=name, seed=7).declaration()
     drawn = ("validation_prompts", "validation_steps")
@@ -61,7 +62,7 @@ def test_a_sabotaged_run_differs_from_a_good_one_by_its_mistake_alone(name: str)
     assert trial.declaration() == undisturbed.model_copy(update=dict(changed))
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", picture_recipes())
 def test_a_run_lasts_until_the_watchdog_has_had_its_last_look(name: str) -> None:
     recipe = sample_recipe(name)
     stop = StopFlag()

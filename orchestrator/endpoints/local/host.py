@@ -27,7 +27,7 @@ from orchestrator.errors import EndpointError, OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.storage.names import is_folder_name
 from orchestrator.targets.local.detached import printed_lines
-from orchestrator.targets.opening import open_targets
+from orchestrator.targets.opening import open_stores
 
 STOP_SECONDS = 30.0
 """A server answers what it has admitted within 25 seconds of SIGTERM."""
@@ -301,8 +301,7 @@ class LocalHost:
         return ServerCalls(endpoint.name, port, token)
 
     def _registry(self) -> Registry:
-        targets = open_targets(self.settings, self.report)
-        return Registry([target.store for target in targets])
+        return Registry(open_stores(self.settings, self.report))
 
     def _served(self, name: str) -> Served:
         """Return what an endpoint serves, or what it served last."""
