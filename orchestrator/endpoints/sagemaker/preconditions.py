@@ -59,9 +59,10 @@ class Preconditions:
         except MissingError:
             is_there = False
         if not is_there:
+            build = command("infra", "image", "inference")
             raise MissingError(
                 f"The image that endpoints run in is not in the registry: {name}. {_UNDONE}",
-                next_step=f"docker push {name}  (or set ORCHESTRATOR_INFERENCE_IMAGE to one that is there)",
+                next_step=f"{build}  (or set ORCHESTRATOR_INFERENCE_IMAGE to an image that is there)",
             )
 
     def _require_role(self, arn: str) -> None:

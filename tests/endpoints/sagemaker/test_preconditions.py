@@ -34,7 +34,8 @@ def refused(host: SageMakerHost, service: Service, error: type[OrchestratorError
 def test_an_image_that_is_not_in_the_registry(host: SageMakerHost, service: Service) -> None:
     image = {"imageTag": str(ACCOUNT.inference_image).rpartition(":")[2]}
     boto3.client("ecr").batch_delete_image(repositoryName="orchestrator-inference", imageIds=[image])
-    assert "docker push" in refused(host, service, MissingError, "image that endpoints run in is not in the registry")
+    next_step = refused(host, service, MissingError, "image that endpoints run in is not in the registry")
+    assert "infra image inference" in next_step
     boto3.client("ecr").delete_repository(repositoryName="orchestrator-inference")
     refused(host, service, MissingError, "image that endpoints run in is not in the registry")
 
