@@ -159,7 +159,7 @@ class LabelMessage(_Wire):
     """Version of this layout."""
     job: str = Field(min_length=1, max_length=200)
     """Name of the job whose samples are judged."""
-    round: int = Field(ge=0)
+    round: int = Field(ge=0, lt=10**7)
     """Number of the round."""
     labels: tuple[Label, ...] = Field(min_length=1, max_length=MOST_LABELS)
     """All of one round."""

@@ -66,6 +66,7 @@ class BatchFolder:
         drawn = self._drawn()
         missing = []
         others = []
+        damaged = []
         for image in images:
             path = self.path / image.file
             if not path.exists():
@@ -73,20 +74,23 @@ class BatchFolder:
             elif drawn.get(image.file) != image.id:
                 others.append(image)
             elif not _is_whole(path):
-                missing.append(image)
+                damaged.append(image)
         if others and not force:
             raise self._occupied(others)
-        for image in others:
+        for image in others + damaged:  # what stays would count as drawn
             (self.path / image.file).unlink()
         self.write_index(images, {})
-        return missing + others
+        return missing + damaged + others
 
     def write(self, image: BatchImage, png: bytes) -> None:
-        """Write an image that is whole or absent."""
-        write_atomically(self.path / image.file, png)
+        """Write an image that is whole or absent; raises MachineError where the disk does not take it."""
+        self._write(image.file, png)
 
     def write_index(self, images: Sequence[BatchImage], missing: Mapping[str, str]) -> None:
-        """Write which image is in which file; `missing` says of files that are not there why."""
+        """Write which image is in which file; `missing` says of files that are not there why.
+
+        Raises MachineError where the disk does not take it.
+        """
         entries = []
         for image in images:
             entry = _described(image)
@@ -94,7 +98,15 @@ class BatchFolder:
                 entry["missing"] = missing[image.file]
             entries.append(entry)
         text = to_json({"endpoint": self.endpoint, "images": entries})
-        write_atomically(self.path / INDEX_FILE, text)
+        self._write(INDEX_FILE, text)
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        try:
+            write_atomically(self.path / name, content)
+        except OSError as error:
+            message = f"{name} cannot be written into {self.path}: {error.strerror}."
+            next_step = "make room there, then type the command again: it goes on"
+            raise MachineError(message, next_step=next_step) from error
 
     def _drawn(self) -> dict[str, str]:
         """Return the id of the image that each file is, as far as an index says so; raises MachineError for another's.

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from orchestrator.contract.labels import LABELS_ENDING, Label
+from orchestrator.errors import MachineError
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 _SHOWN = 24  # characters of a person's name in the name of a file
@@ -21,19 +22,30 @@ class Journal:
         unique = secrets.token_hex(8)
         self.path = folder / f"{readable}-{unique}{LABELS_ENDING}"
         self._lock = threading.Lock()
+        self._stored = 0
+        """Bytes of the labels that are stored; what lies behind them is of one that was cut off."""
 
     def append(self, label: Label) -> None:
-        """Store a label, so that it outlives the process and a loss of power."""
+        """Store a label, so that it outlives the process and a loss of power; raises MachineError where it cannot."""
         line = label.line().encode()
         with self._lock:
-            is_new = not self.path.exists()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            if is_new:
-                _sync_folder(self.path.parent)
+            try:
+                self._write(line)
+            except OSError as error:
+                message = f"The label could not be stored in {self.path.parent}: {error.strerror}."
+                raise MachineError(message, next_step="make room there, then give it again") from error
+            self._stored += len(line)
+
+    def _write(self, line: bytes) -> None:
+        is_new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.truncate(self._stored)  # a full disk may have left a part of another label
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            _sync_folder(self.path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

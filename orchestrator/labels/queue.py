@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestrator.aws.client import Aws, calling
 from orchestrator.contract.labels import LABELS_ENDING, LabelMessage
 from orchestrator.contract.problem import Problem
-from orchestrator.errors import JobError
+from orchestrator.errors import JobError, MachineError
 from orchestrator.labels.exchange import Exchange
 
 _AT_ONCE = 10  # messages, the most that SQS gives
@@ -73,7 +73,7 @@ class LabelQueue:
             return Problem(where=where, what=f"there is no job {parsed.job}")
         try:
             exchange.manifest(parsed.round)
-        except JobError as error:
+        except (JobError, MachineError) as error:
             return Problem(where=where, what=error.message)
         lines = [label.line() for label in parsed.labels]
         content = "".join(lines).encode()

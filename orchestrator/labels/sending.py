@@ -57,8 +57,8 @@ class Sender:
             thread.join()
         try:
             self.send()
-        except OrchestratorError as error:
-            message = f"Labels are kept in {self.folder} and not yet in {self.exchange.place}: {error.message}"
+        except (OrchestratorError, OSError) as error:
+            message = f"Labels are kept in {self.folder} and not yet in {self.exchange.place}: {error}"
             raise MachineError(message, next_step="run the command again: it sends them first") from error
 
     def _run(self) -> None:
@@ -69,6 +69,8 @@ class Sender:
                 self.send()
             except OrchestratorError as error:
                 self.trouble = error.message
+            except OSError as error:
+                self.trouble = f"The labels in {self.folder} cannot be read: {error.strerror}."
             else:
                 self.trouble = ""
 

@@ -159,6 +159,9 @@ def test_an_image_that_was_cut_off_is_drawn_again(draw: Draw) -> None:
     draw(Endpoint(), LINES)
     path = Path("out", "00002.png")
     path.write_bytes(path.read_bytes()[:30])
+    code, failed = draw(Endpoint(lambda _body, _number: EndpointError("it is gone")), LINES)
+    assert (code, failed["images"]) == (EndpointError.exit_code, 19)
+    assert [image["file"] for image in failed["missing"]] == ["00002.png"]
     assert draw(Endpoint(), LINES)[1]["new"] == 1
 
 

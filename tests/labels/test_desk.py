@@ -1,5 +1,6 @@
 """What is stored of a label, when, and what a person is asked."""
 
+import errno
 import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -65,6 +66,28 @@ def test_a_second_run_goes_on_in_a_file_of_its_own_behind_a_torn_line(tmp_path: 
     settlement = settled(tmp_path, manifest)
     assert len(settlement.ratings) == 2
     assert len(settlement.damaged) == 1
+
+
+def test_a_label_that_a_full_disk_has_cut_off_takes_no_later_one_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = made_round(tmp_path)
+    desk = desk_of(tmp_path)
+    desk.add(said(desk, 1))
+
+    def cut_off(file: int) -> None:
+        os.ftruncate(file, os.fstat(file).st_size - 20)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", cut_off)
+        with pytest.raises(MachineError, match="No space left"):
+            desk.add(said(desk, 2, index=1))
+    desk.add(said(desk, 3, index=2))
+    settlement = settled(tmp_path, manifest)
+    sample_ids = [sample.id for sample in manifest.samples]
+    assert set(settlement.ratings) == {sample_ids[0], sample_ids[2]}
+    assert settlement.damaged == ()
 
 
 def test_the_later_label_is_the_one_that_counts_though_the_clock_was_set_back(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.aws.client import Aws
-from orchestrator.contract.labels import Label, LabelMessage, RoundManifest
+from orchestrator.contract.labels import ROUND_MANIFEST_FILE, Label, LabelMessage, RoundManifest, round_folder
 from orchestrator.labels import queue as queue_module
 from orchestrator.labels.exchange import Exchange, exchange_in
 from orchestrator.labels.queue import LabelQueue
@@ -42,6 +42,20 @@ def waiting(aws: Aws, url: str) -> int:
 
 def found_in(folder: Path) -> Callable[[str], Exchange | None]:
     return lambda job: exchange_in(folder) if job == "job" else None
+
+
+def test_a_damaged_round_keeps_no_other_message_from_being_stored(
+    aws: Aws, url: str, send: Callable[[str], None], tmp_path: Path
+) -> None:
+    manifest = made_round(tmp_path)
+    damaged = tmp_path / round_folder(7) / ROUND_MANIFEST_FILE
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    given = label(1, sample=manifest.samples[0].id, rating=5)
+    send(message(manifest, given, round=7))
+    send(message(manifest, given))
+    collected = LabelQueue(aws, url).collect(found_in(tmp_path))
+    assert (collected.messages, len(collected.left)) == (1, 1)
 
 
 def test_labels_are_stored_in_the_round_of_their_job_and_then_deleted(

@@ -194,7 +194,7 @@ def _run(order: Order, stop: Stop) -> None:
             "container_root": order["work"],
             "container_config": {
                 "user": order["user"],
-                "labels": order["labels"],
+                "labels": {name: text.replace("$", "$$") for name, text in order["labels"].items()},
                 "init": True,  # forwards SIGTERM before the job has a handler of its own
                 "stop_grace_period": f"{grace}s",
                 "shm_size": _SHARED_MEMORY,
