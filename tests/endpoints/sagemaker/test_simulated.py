@@ -104,13 +104,14 @@ def test_the_commands_finish_a_deployment_that_nobody_waited_for(
     publish("dog")
     fewest = 1 if mode is Mode.REALTIME else 0
     with account(settings, monkeypatch, STAND_IN) as simulator:
-        simulator.seconds_per_call["DescribeEndpoint"] = 60
+        for polled in ("DescribeEndpoint", "DescribeInferenceComponent"):
+            simulator.seconds_per_call[polled] = 60
         monkeypatch.setattr("orchestrator.endpoints.sagemaker.host.POLL_SECONDS", 0.0)
         words = ["deploy", "dogs", "--host", "sagemaker", "--mode", mode.value, "--adapters", "dog"]
         run(*words, "--instances", f"{fewest}:2", "--max-usd-per-day", "80", "--detach")
         assert "endpoints gc" in run("endpoints", "show", "dogs")["next_step"]
         assert finished_by_gc() == ["dogs"]
-        shown = run("endpoints", "show", "dogs")
+        shown = shown_at_rest()
         assert (shown["status"], shown["adapters"], shown["next_step"]) == ("InService", ["dog"], None)
         assert [one["finished"] for one in run("endpoints", "list")] == [True]
         assert run("endpoints", "gc") == {"deleted": [], "finished": [], "unfinished": []}
@@ -121,6 +122,15 @@ def test_the_commands_finish_a_deployment_that_nobody_waited_for(
         assert run("endpoints", "scale", "dogs", "1:1")["finished"]
         run("endpoints", "delete", "dogs")
         assert left(simulator) == []
+
+
+def shown_at_rest() -> Any:
+    """Return what `endpoints show` says once the instances that scaling asks for are there."""
+    for _ in range(20):
+        shown = run("endpoints", "show", "dogs")
+        if shown["status"] != "Updating":
+            return shown
+    raise AssertionError("it is updated for ever")
 
 
 def finished_by_gc() -> list[str]:
