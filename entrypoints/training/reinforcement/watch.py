@@ -67,7 +67,7 @@ class RewardWatch:
 
     def _draw(self) -> list[Image.Image]:
         """Return the images of all requests, as a person would draw them: by the model's own sampler."""
-        size = batch_size(self.run.drawing.size, self.run.device)
+        size = batch_size(self.run.drawing.shape, self.run.device)
         images: list[Image.Image] = []
         with evaluating(self.base.denoiser):
             for start in range(0, len(self.requests), size):
