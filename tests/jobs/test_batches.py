@@ -30,7 +30,7 @@ for number in range(2):
     picture = name.encode()
     (root / "model" / "images" / f"{name}.png").write_bytes(picture)
     digest = {"sha256": hashlib.sha256(CLAIMED or picture).hexdigest(), "size": len(picture)}
-    drawn = {"prompt": "a", "seed": number, "steps": 1, "guidance": 1, "size": 64}
+    drawn = {"prompt": "a", "seed": number, "steps": 1, "guidance": 1, "width": 64, "height": 64}
     images.append({"id": name, "name": f"0000{number}", "digest": digest, **drawn})
 base = {"id": "builtin", "fingerprint": "f", "family": "sd"}
 index = {"host": 0, "hosts": 1, "total": 2, "samples_sha256": "s", "base_model": base, "libraries": {}}

@@ -42,7 +42,7 @@ def body(manifest: RoundManifest, **fields: Any) -> dict[str, Any]:
 
 
 def test_the_link_makes_a_cookie_that_no_script_and_no_other_page_gets(link: httpx.URL) -> None:
-    answer = httpx.get(link)
+    answer = httpx.get(link, timeout=60)
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
