@@ -38,7 +38,9 @@ def denies(documents: Iterable[Document], access: Access, principal: str | None 
 
 def _statements(documents: Iterable[Document]) -> Iterator[dict[str, Any]]:
     for document in documents:
-        yield from _listed(document["Statement"])
+        for statement in _listed(document["Statement"]):
+            if statement is not None:  # AWS::NoValue, which CloudFormation leaves out of a list and moto does not
+                yield statement
 
 
 def _concerns(statement: dict[str, Any], access: Access, principal: str | None) -> bool:
