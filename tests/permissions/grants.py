@@ -85,7 +85,9 @@ def _places(statement: Document) -> list[str]:
 
 def _document(said: Any) -> Document:
     loaded: Document = json.loads(said) if isinstance(said, str) else said
-    return loaded
+    # CloudFormation leaves AWS::NoValue out of a list, and moto does not.
+    statements = [one for one in _listed(loaded["Statement"]) if one is not None]
+    return {**loaded, "Statement": statements}
 
 
 def _listed(value: Any) -> list[Any]:
