@@ -50,22 +50,31 @@ class Dino:
         return nn.functional.normalize(torch.cat(found).float().cpu(), dim=-1)
 
 
+def load_frozen(folder: Path, device: torch.device) -> Any:  # whichever class the configuration names
+    """Load a model of transformers to compute with, in float32, safetensors only and no code of its own.
+
+    Raises ValueError when weights are missing, other than those of a pooler, which is not read.
+    """
+    model: Any
+    model, found = AutoModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if lacking:  # transformers puts random weights in their place
+        raise ValueError(f"its weights lack {lacking[0]}")
+    model.requires_grad_(requires_grad=False)
+    return model.eval().to(device)
+
+
 def load_dino(folder: Path, device: torch.device) -> Dino:
     """Load the model in `folder`, safetensors only and no code of its own; raises TrainingError("scorer")."""
     try:
-        model, found = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # not read here
-        if lacking:  # transformers puts random weights in their place
-            raise ValueError(f"its weights lack {lacking[0]}")
-        model.requires_grad_(requires_grad=False)
-        dino = Dino(model.eval().to(device), folder)
+        dino = Dino(load_frozen(folder, device), folder)
         blank = Image.new("RGB", (dino.side, dino.side))
         dino.embed_images([blank])  # what does not suit images says so now, before anything is drawn
     except Exception as error:  # a library may raise anything at files that others wrote

@@ -36,7 +36,7 @@ def draw_validation(run: Run, base: BaseModel, step: int) -> None:
         module.train(mode)
     if not run.ranks.is_first:
         return
-    _save(run, step, requests, images)
+    save_drawn(run, step, requests, images)
     _warn_of_collapse(run, step, requests, images)
     if step < recipe.steps:
         emit(Phase(name=TRAINING_PHASE, of=recipe.steps))
@@ -91,18 +91,19 @@ def _drawn_before(run: Run, drawn: Iterable[DrawRequest]) -> list[Image.Image]:
     return images
 
 
-def _save(
+def save_drawn(
     run: Run,
     step: int,
     requests: Sequence[DrawRequest],
     images: Sequence[Image.Image],
+    name: str = "step",
 ) -> None:
-    """Write the images with their index, and tell where each lies."""
+    """Write images that were drawn after a step with their index, under names that begin so; tell where each lies."""
     samples = []
     pairs = zip(requests, images, strict=True)
     for number, (request, image) in enumerate(pairs):
         about = SampleImage(
-            file=f"step-{step:06d}-{number}.png",
+            file=f"{name}-{step:06d}-{number}.png",
             source="after",
             prompt=request.prompt,
             text=request.prompt,

@@ -66,7 +66,7 @@ _SIGN_IN_AGAIN = "aws sso login  (or renew your access keys: aws configure)"
 _SET_REGION = "export AWS_REGION=us-east-1  (the region to train in, or that of your stack)"
 _LATER = "try again in a minute"
 _BUSY_SECONDS = 5.0
-"""Before a server, or a service, that has too many requests is asked again for the first time."""
+"""Before a server, or a service, that has too many requests gets its first retry."""
 _WAKING_SECONDS = 30.0
 """The same of an endpoint whose first instance has to start, which takes minutes."""
 _CLOCK = "set this machine's clock: sudo timedatectl set-ntp true"

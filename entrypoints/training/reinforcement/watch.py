@@ -5,16 +5,14 @@ from statistics import fmean
 
 from PIL import Image
 
-from entrypoints.evaluation.samples import IndexedImage, write_samples
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.reinforcement.drawing import evaluating
 from entrypoints.training.reinforcement.objective import Reinforcement
 from entrypoints.training.run import Run
-from entrypoints.training.validation import draw_validation
-from orchestrator.contract.events import TRAINING_PHASE, Phase, Sample, emit
+from entrypoints.training.validation import draw_validation, save_drawn
+from orchestrator.contract.events import TRAINING_PHASE, Phase, emit
 from orchestrator.contract.recipes.rlhf import Rlhf
-from orchestrator.contract.samples import SampleImage
 
 
 class RewardWatch:
@@ -89,22 +87,11 @@ class RewardWatch:
 
     def _save(self, step: int, images: Sequence[Image.Image]) -> None:
         """Write the images of the first seed with their index."""
-        samples = []
         first = self.run.evaluation_seeds[0]
-        for number, (request, image) in enumerate(zip(self.requests, images, strict=True)):
-            if request.seed != first:
-                continue
-            about = SampleImage(
-                file=f"held-out-{step:06d}-{number}.png",
-                source="after",
-                prompt=request.prompt,
-                text=request.prompt,
-                seed=request.seed,
-                step=step,
-            )
-            samples.append(IndexedImage(image, about))
-        folder = self.run.environment.samples
-        write_samples(folder, samples)
-        for sample in samples:
-            path = folder / sample.about.file
-            emit(Sample(path=path.relative_to(self.run.environment.root).as_posix()))
+        shown = []
+        drawn = []
+        for request, image in zip(self.requests, images, strict=True):
+            if request.seed == first:
+                shown.append(request)
+                drawn.append(image)
+        save_drawn(self.run, step, shown, drawn, "held-out")

@@ -7,11 +7,12 @@ authors chose for BERT.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
+
+from entrypoints.evaluation.dino import load_frozen
 
 LAYERS = 0.75
 """Share of the layers that are used."""
@@ -24,22 +25,9 @@ class BertScore:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         """Load the model in `folder`, without code of its own; raises ValueError when weights are missing."""
-        model: Any  # whichever class the configuration names
-        model, found = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lacking = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))  # not read here
-        if lacking:  # transformers puts random weights in their place
-            raise ValueError(f"the weights of its text model lack {lacking[0]}")
-        model.requires_grad_(requires_grad=False)
-        self.model = model.eval().to(device)
+        self.model = load_frozen(folder, device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self.layer = max(1, round(LAYERS * model.config.num_hidden_layers))
+        self.layer = max(1, round(LAYERS * self.model.config.num_hidden_layers))
 
     def recall(self, reference: str, candidate: str) -> float:
         """Return how much of the reference is in the candidate, 1 for equal texts; 0 when one of them has no token."""

@@ -15,6 +15,8 @@ class JpegIncompressibility:
     """Kilobytes of an image as a JPEG."""
 
     name = JPEG_INCOMPRESSIBILITY.name
+    sign = 1
+    """Whether more kilobytes are better."""
 
     def scores(
         self,
@@ -22,23 +24,15 @@ class JpegIncompressibility:
         prompts: Sequence[str],  # noqa: ARG002 - of the protocol
         groups: Sequence[int],  # noqa: ARG002 - of the protocol
     ) -> list[float | None]:
-        """Return the size of each image."""
-        return [kilobytes(image) for image in images]
+        """Return the score of each image."""
+        return [self.sign * kilobytes(image) for image in images]
 
 
-class JpegCompressibility:
+class JpegCompressibility(JpegIncompressibility):
     """Minus the kilobytes of an image as a JPEG."""
 
     name = JPEG_COMPRESSIBILITY.name
-
-    def scores(
-        self,
-        images: Sequence[Image.Image],
-        prompts: Sequence[str],  # noqa: ARG002 - of the protocol
-        groups: Sequence[int],  # noqa: ARG002 - of the protocol
-    ) -> list[float | None]:
-        """Return minus the size of each image."""
-        return [-kilobytes(image) for image in images]
+    sign = -1
 
 
 def kilobytes(image: Image.Image) -> float:
