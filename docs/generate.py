@@ -96,6 +96,7 @@ _JOB_FIELDS = {
     "base_model": "builtin, a folder in the diffusers layout, or a Hugging Face id.",
     "scorer": str(JobSpec.model_fields["scorer"].description),
     "name": str(JobSpec.model_fields["name"].description),
+    "wait": str(JobSpec.model_fields["wait"].description),
     "settings": "Fields of the recipe.",
     "compute": "See below.",
     "budget": "See below.",

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from entrypoints import train
 from entrypoints.runtime import libraries, process
 from entrypoints.runtime.hosts import hosts_of, processes_of_host
-from entrypoints.runtime.stop import StopFlag, Stopped
+from entrypoints.runtime.stop import StopFlag, Stopped, WaitsForLabels
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.environment import (
     EXIT_STOPPED,
+    EXIT_WAITING,
     STOP_GRACE_SECONDS,
     Environment,
     Hosts,
@@ -64,8 +65,8 @@ def run_together(
 ) -> None:
     """Start this host's processes and wait for all of them.
 
-    Raises Stopped when they were asked to end, and TrainingError when one has failed. One that could has reported the
-    failure already, and then nothing is added to it.
+    Raises Stopped when they were asked to end, or wait for people, and TrainingError when one has failed. One that
+    could has reported the failure already, and then nothing is added to it.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -88,6 +89,8 @@ def run_together(
         # A process that stops as it was asked to has an exit status of its own, which torchrun takes for a failure. It
         # then ends the others.
         codes = {failure.exitcode for failure in error.failures.values()}
+        if EXIT_WAITING in codes:
+            raise WaitsForLabels("A round waits for labels.", "python -m orchestrator label JOB") from error
         ended_by_stop = {EXIT_STOPPED, -signal.SIGTERM, -signal.SIGKILL}
         if EXIT_STOPPED in codes and codes <= ended_by_stop and not environment.failure_file.exists():
             raise Stopped from error

@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from entrypoints.runtime import libraries, process
-from entrypoints.runtime.stop import StopFlag, Stopped
-from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, Environment
+from entrypoints.runtime.stop import StopFlag, Stopped, WaitsForLabels
+from orchestrator.contract.environment import DEFAULT_ROOT, EXIT_FAILED, EXIT_STOPPED, EXIT_WAITING, Environment
 from orchestrator.contract.events import NOTE, Failed, Phase, emit, forget_warnings, mute
+from orchestrator.contract.labels import WAITS_FOR_LABELS
 from orchestrator.contract.recipe import from_hyperparameters
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def exit_status(environment: Environment, work: Callable[[], None]) -> int:
 def _reported(environment: Environment, work: Callable[[], None]) -> int:
     try:
         work()
+    except WaitsForLabels as waiting:
+        failed = Failed(kind=WAITS_FOR_LABELS, message=waiting.message, next_step=waiting.next_step)
+        tell(environment, failed)
+        return EXIT_WAITING
     except Stopped:
         return EXIT_STOPPED
     except BrokenPipeError:
@@ -140,6 +145,11 @@ def report(environment: Environment, error: Exception) -> None:
             message=known.message,
             next_step=known.next_step,
         )
+    tell(environment, failed)
+
+
+def tell(environment: Environment, failed: Failed) -> None:
+    """Say why a job ends early, as an event and in the failure file, unless another process was faster."""
     text = failed.message
     if failed.next_step:
         text = f"{failed.message}\nNext: {failed.next_step}"

@@ -12,6 +12,16 @@ class Stopped(Exception):  # noqa: N818 - not an error: the job did what it was 
     """The job was asked to stop and has saved what it had."""
 
 
+class WaitsForLabels(Stopped):
+    """A round waits for people, and the job has saved what it had: started again when they are done, it goes on."""
+
+    def __init__(self, message: str, next_step: str) -> None:
+        """Keep what is said of it: what the job waits for, and the command with which people label."""
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+
 @dataclass
 class StopFlag:
     """Becomes true when the process is asked to end."""

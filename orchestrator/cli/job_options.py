@@ -40,6 +40,11 @@ _SPOT = click.option(
     default=None,
     help="On SageMaker: spot instances, which are cheaper and can be interrupted.",
 )
+_WAIT = click.option(
+    "--wait",
+    type=click.Choice(("hold", "release")),
+    help="While people label (reward human): keep the job running, or end it until the labels are there.",
+)
 _FOR_THIS_MACHINE = ("queue", "together")
 _WHAT = click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files)
 _IMAGES = click.option(
@@ -109,6 +114,7 @@ def job_options(*, setting: str, sets: str, max_usd: str) -> Callable[[Any], Any
             default=TargetName.LOCAL.value,
             help="Where to train: a process of this machine, a container on it, or SageMaker.",
         ),
+        _WAIT,
         _INSTANCE_TYPE,
         _SPOT,
         click.option("--max-usd", metavar="USD", help=max_usd),

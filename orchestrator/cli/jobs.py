@@ -98,11 +98,20 @@ def _what(summary: "JobSummary") -> str:
         elif isinstance(value, str):
             words.append(f"{name}={value}")
         else:
-            text = json.dumps(value, ensure_ascii=False)
+            text = json.dumps(_typed(name, value), ensure_ascii=False)
             words.append(f"{name}={text}")
     if summary.scorer is not None:
         words.append(f"scorer={location_of(summary.scorer)}")
     return " ".join(words)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return a setting as short as one can type it: of a reward without what it has by default."""
+    from orchestrator.contract.rewards import RewardUse
+
+    if name not in {"rewards", "evaluation_rewards"}:
+        return value
+    return [str(RewardUse.model_validate(reward)) for reward in value]
 
 
 def _summaries(target: "Target") -> "Iterator[JobSummary]":

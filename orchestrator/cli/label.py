@@ -1,9 +1,8 @@
 """`label`: people's judgement of the images that a job has drawn."""
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +12,8 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.plurals import counted
 
 if TYPE_CHECKING:
+    from orchestrator.cli.labelling import Labelled
     from orchestrator.contract.settlement import Settlement
-    from orchestrator.labels.desk import Desk
     from orchestrator.labels.exchange import Exchange
     from orchestrator.settings import Settings
 
@@ -34,15 +33,26 @@ if TYPE_CHECKING:
 @click.option(
     "--collect", is_flag=True, help="First fetch the labels that other tools have sent to the account's queue."
 )
+@click.option("--close", "closes", is_flag=True, help="Have the job go on with the labels that the round has now.")
+@click.option(
+    "--retry/--no-retry",
+    default=None,
+    help="Start a job that waits again when its labels are there; on SageMaker it is not unless asked.",
+)
+@click.option(
+    "--export",
+    "pairs_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the pairs that people prefer, which rlhf learns from with algorithm=dpo, and open no page.",
+)
 @json_option
 def label(
     job: str,
     number: int | None,
     people: tuple[str, ...],
-    shows: bool,
-    collect: bool,
     as_json: bool,
-    **page: bool | int,
+    **given: Any,
 ) -> None:
     """Label the images of a job's round: rate each from 1 to 5, or choose the better of two.
 
@@ -54,32 +64,41 @@ def label(
     label my-job
     label my-job --by ada --by ben --pairs
     label my-job --show
-    label ./exchange
+    label my-job --collect --show --retry
+    label ./exchange --export ./pairs
 
-    A job on SageMaker reads labels when it starts: see `jobs retry`.
+    A job that has ended until its labels are there is started again when they are. One on SageMaker, which costs money,
+    only with --retry.
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
+    from orchestrator.cli.labelling import label_round
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
-    if collect:
+    if given["collect"]:
         _collect(settings, quiet=as_json)
-    exchange, kept = _exchange(job, settings)
-    if shows:
-        chosen = exchange.newest() if number is None else number
-        _print_settlement(exchange.settled(chosen), as_json=as_json)
+    labelled = _labelled(job, settings, retry=given["retry"])
+    if given["pairs_folder"] is not None:
+        _export(labelled.exchange, number, given["pairs_folder"], as_json=as_json)
         return
-    desk = _desk(exchange, kept, number, pairs=bool(page["pairs"]))
-    _serve(desk, people, port=int(page["port"]), opens=not page["no_browser"], as_json=as_json)
+    if given["closes"]:
+        labelled.exchange.close(labelled.exchange.newest() if number is None else number)
+    if given["shows"] or given["closes"]:
+        chosen = labelled.exchange.newest() if number is None else number
+        _print_settlement(labelled.exchange.settled(chosen), as_json=as_json)
+        labelled.go_on()
+        return
+    settlement = label_round(labelled, number, people, given, as_json=as_json)
     if not as_json:
-        _print_settlement(desk.settlement(), as_json=False)
+        _print_settlement(settlement, as_json=False)
 
 
-def _exchange(job: str, settings: "Settings") -> "tuple[Exchange, Path]":
-    """Return the exchange of a job, or the one in a folder, and where labels for a bucket are kept on this machine.
+def _labelled(job: str, settings: "Settings", *, retry: bool | None) -> "Labelled":
+    """Return what is labelled: the exchange of a job, or the one in a folder.
 
     A word is a folder's path when it has a separator, or when a folder of that name here has rounds in it; the name of
     a job otherwise, of which the first letters are enough.
     """
+    from orchestrator.cli.labelling import Labelled
     from orchestrator.contract.labels import ROUNDS_FOLDER
     from orchestrator.labels.exchange import exchange_in
     from orchestrator.settings import typed_path
@@ -88,65 +107,31 @@ def _exchange(job: str, settings: "Settings") -> "tuple[Exchange, Path]":
     folder = typed_path(job)
     is_path = os.sep in job or (folder / ROUNDS_FOLDER).is_dir()
     if is_path and folder.is_dir():
-        return exchange_in(folder), folder
+        return Labelled(exchange_in(folder), folder)
     from orchestrator.jobs.exchanges import exchange_of
     from orchestrator.jobs.job import find
+    from orchestrator.targets.names import LOCAL_TARGETS
 
     found = find(job, open_targets(settings, print_warning))
-    return exchange_of(found), settings.labels / found.name
+    is_free = found.target.name in LOCAL_TARGETS
+    starts = is_free if retry is None else retry
+    exchange = exchange_of(found.target, found.name)
+    return Labelled(exchange, settings.labels / found.name, found, starts=starts)
 
 
-def _desk(exchange: "Exchange", kept: Path, number: int | None, *, pairs: bool) -> "Desk":
-    """Open the desk; raises MachineError when a library of the page is missing.
+def _export(exchange: "Exchange", number: int | None, folder: Path, *, as_json: bool) -> None:
+    """Write the pairs of a round, or of all."""
+    from orchestrator.contract.command_line import command
+    from orchestrator.labels.preferences import export_preferences
 
-    The client itself does without them: they are an extra, and imported by this command alone.
-    """
-    from orchestrator.errors import MachineError
-
-    try:
-        import fastapi  # noqa: F401  (one of the extra's)
-        import jinja2  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        message = f"The page to label on needs {error.name}, which is not installed."
-        raise MachineError(message, next_step='pip install "orchestrator[label]"') from error
-    from orchestrator.labels.desk import Desk
-
-    return Desk(exchange, kept, number=number, pairs=pairs)
-
-
-def _serve(desk: "Desk", people: tuple[str, ...], *, port: int, opens: bool, as_json: bool) -> None:
-    from orchestrator.labels.server import LabelServer
-
-    server = LabelServer(desk, port)
-    links = {}
-    for by in people or ("",):
-        links[by] = server.link(by)
+    rounds = exchange.rounds() if number is None else [number]
+    exported = export_preferences(exchange, rounds, folder)
     if as_json:
-        print_json({"links": links, "round": desk.manifest.round})
-    else:
-        manifest = desk.manifest
-        images = counted(len(manifest.samples), "image")
-        say(f"Round {manifest.round} of {manifest.job}: {images}. Open in a browser of this machine:")
-        for by, link in links.items():
-            say(f"  {link}  {by}")
-        say("End with Ctrl+C.")
-    sys.stdout.flush()
-    if opens and not as_json:
-        first = next(iter(links.values()))
-        _open_browser(first)
-    server.run()
-
-
-def _open_browser(link: str) -> None:
-    """Open the link where there is a screen: on a terminal alone, a browser in text would take it over."""
-    import webbrowser
-
-    has_screen = sys.platform in {"darwin", "win32"}
-    if "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ:
-        has_screen = True
-    if has_screen and sys.stdout.isatty():
-        webbrowser.open(link)
+        print_json(exported._asdict())
+        return
+    say(f"Wrote {counted(exported.pairs, 'pair')} of {counted(exported.pictures, 'picture')} to {folder}.")
+    learn = command("submit", "rlhf", "-s", "algorithm=dpo", "--images", str(folder))
+    say(f"Learn from them with: {learn}")
 
 
 def _collect(settings: "Settings", *, quiet: bool) -> None:

@@ -21,6 +21,7 @@ from orchestrator.contract.events import (
     Warned,
     parse,
 )
+from orchestrator.contract.labels import WAITS_FOR_LABELS
 from orchestrator.terminal import printable
 
 # ECMA-48: control sequences, strings such as a window's title, and the other escapes.
@@ -38,6 +39,8 @@ def log_text(line: str, located: Callable[[str], str] = str) -> str:
         return plain_text(line)
     text = printable(_words(event, located))
     colour = _COLOURS.get(type(event))
+    if isinstance(event, Failed) and event.kind == WAITS_FOR_LABELS:
+        colour = "yellow"
     if colour is not None:
         text = styled(text, sys.stdout, colour)
     return f"{_time(event)}  {text}"
@@ -103,6 +106,8 @@ def _fault(event: Warned | Failed) -> str:
     if isinstance(event, Warned):
         return f"Warning: {event.message}"
     text = f"Error: {event.message}"
+    if event.kind == WAITS_FOR_LABELS:
+        text = event.message
     if event.next_step:
         text = f"{text} Next: {event.next_step}"
     return text

@@ -19,6 +19,7 @@ from orchestrator.contract.events import Step
 from orchestrator.contract.figures import AFTER, BEFORE, CEILING, measures_in
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import JobError, OrchestratorError
+from orchestrator.jobs.exchanges import waits_for_labels
 from orchestrator.jobs.job import ENDED_EARLY, Job, cost
 from orchestrator.planning.pricing import dollars
 from orchestrator.settings import Settings
@@ -53,6 +54,9 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
         raise JobError(message, next_step=explanation.next_step)
     if as_json:
         print_json(job_json(job, description, _NOTHING))
+    elif waits_for_labels(description):
+        say(f"{job.name}: {explanation.cause}")
+        say(f"Next: {explanation.next_step}")
     else:
         say(f"Stopped {job.name}. {explanation.cause}")
         say(f"Resume it with: {explanation.next_step}")
@@ -60,9 +64,11 @@ def print_outcome(job: Job, *, as_json: bool) -> int:
 
 
 def _stopped_by_a_person(description: JobDescription) -> bool:
-    """Whether a job ended because somebody stopped it, and not by a limit of the service."""
+    """Whether a job ended because somebody stopped it, or waits for people, and not by a limit of the service."""
     if description.status is not JobStatus.STOPPED:
         return False
+    if waits_for_labels(description):
+        return True
     if description.target is not TargetName.SAGEMAKER:
         return True
     return description.failure_reason is None

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,10 @@ INPUTS_VARIABLE = "ORCHESTRATOR_INPUTS"
 """The hash of each channel's tree, "code=0123... training=4567...", which the image checks before it starts a job."""
 PRICE_VARIABLE = "ORCHESTRATOR_USD_PER_HOUR"
 """What an hour of the job's instances costs at list price, in dollars; not set where nothing is billed."""
+JOB_VARIABLE = "ORCHESTRATOR_JOB"
+"""Name of the job, the same in all its attempts; set for jobs that ask people."""
+WAIT_VARIABLE = "ORCHESTRATOR_WAIT"
+"""What such a job does while people label: a `Wait`."""
 START_PROGRAM = "/usr/local/bin/start-job"
 """The program of the training image (`containers/training/start.py`) that checks a job's inputs and starts it."""
 DEFAULT_ROOT = Path("/opt/ml")
@@ -34,10 +39,20 @@ FINDINGS_CHANNEL = "findings"
 PROMPTS_CHANNEL = "prompts"
 REPORT_FILE = "report.html"
 EXIT_FAILED = 1
+EXIT_WAITING = 75  # EX_TEMPFAIL of sysexits.h: a round waits for labels; started again when they are there, it goes on
 EXIT_STOPPED = 143  # 128 + SIGTERM: asked to stop, checkpoint saved
 STOP_GRACE_SECONDS = 120  # what the service gives a training container between SIGTERM and SIGKILL
 _WITH_GPU = re.compile(r"ml\.(g|gr|p)\d")  # instance types by their families
 FAILURE_LIMIT = 1024  # characters of the failure file that come back as FailureReason
+
+
+class Wait(StrEnum):
+    """What a job does while people label a round."""
+
+    HOLD = "hold"
+    """It keeps running."""
+    RELEASE = "release"
+    """It ends, and is started again when the labels are there: a GPU that waits is not paid for."""
 
 
 class Hosts(BaseModel):
@@ -147,6 +162,16 @@ class Environment(BaseModel):
         except (KeyError, ValueError):
             return None
         return usd if math.isfinite(usd) else None
+
+    @property
+    def job_name(self) -> str:
+        """Name of the job as people know it; of a job that asks nobody, "job"."""
+        return os.environ.get(JOB_VARIABLE, "job")
+
+    @property
+    def wait(self) -> Wait:
+        """What the job does while people label."""
+        return Wait(os.environ.get(WAIT_VARIABLE, Wait.HOLD))
 
     def channel(self, name: str) -> Path | None:
         """Return the folder of an input channel, or None when the job has no such channel."""

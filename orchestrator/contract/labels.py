@@ -30,6 +30,10 @@ LABELS_FOLDER = "labels"
 LABELS_ENDING = ".jsonl"
 CLOSED_FILE = "closed.json"
 FORMAT = 1
+WAITS_FOR_LABELS = "waits-for-labels"
+"""Kind of the message with which a job ends until its labels are there; no failure, though it is told like one."""
+WAITS = " waits for labels: "
+"""In the reason for which such a job has ended."""
 WORST, BEST = 1, 5
 """Ratings, the keys that people press."""
 MOST_SAMPLES = 10_000
@@ -80,6 +84,8 @@ class RoundManifest(_Wire):
     """Number of the round in the job, from 0."""
     samples: tuple[RoundSample, ...] = Field(min_length=1, max_length=MOST_SAMPLES)
     """Everything that is judged."""
+    deadline: AwareDatetime | None = None
+    """After it the job goes on with the labels that there are, if there are any; None for no such time."""
 
     @model_validator(mode="after")
     def _check_ids(self) -> Self:

@@ -246,3 +246,11 @@ class Rewarded(Recipe):
     def all_rewards(self) -> tuple[RewardUse, ...]:
         """Those that are trained on, and those that only evaluate."""
         return (*self.rewards, *self.evaluation_rewards)
+
+    @property
+    def by_people(self) -> RewardUse | None:
+        """The reward that people give; None where all are computed."""
+        for use in self.rewards:
+            if use.needs_people:
+                return use
+        return None

@@ -103,6 +103,8 @@ class RewardUse(BaseModel):
     """What the server is asked of each image."""
     deadline_seconds: float = Field(60, gt=0, le=3600)
     """How long the server may take for one image, all attempts together."""
+    label_hours: float = Field(72, gt=0, le=8760)
+    """How long a round waits until every image has a label of people; it then goes on with those it has, if any."""
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,11 +35,18 @@ class DrawnSample(NamedTuple):
     """Number of its group."""
 
 
-def write_round(exchange: Path, job: str, number: int, drawn: Sequence[DrawnSample]) -> RoundManifest:
+def write_round(
+    exchange: Path,
+    job: str,
+    number: int,
+    drawn: Sequence[DrawnSample],
+    deadline: datetime | None = None,
+) -> RoundManifest:
     """Write a round: its pictures, and then its manifest.
 
-    Idempotent: a job that is interrupted and draws the same samples again writes the same files, and labels that were
-    given meanwhile stay. `exchange` is the folder of that name in the job's checkpoints.
+    Idempotent: a job that is interrupted and draws the same samples again writes the same files, and the labels that
+    were given meanwhile stay, as does the first deadline. `exchange` is the folder of that name in the job's
+    checkpoints.
     """
     folder = exchange / round_folder(number)
     pictures = folder / PICTURES_FOLDER
@@ -55,7 +63,10 @@ def write_round(exchange: Path, job: str, number: int, drawn: Sequence[DrawnSamp
         )
         _write(pictures / sample.file, one.png)
         samples.append(sample)
-    manifest = RoundManifest(job=job, round=number, samples=tuple(samples))
+    known = _known_round(exchange, number)
+    if known is not None and known.samples == tuple(samples):
+        return known
+    manifest = RoundManifest(job=job, round=number, samples=tuple(samples), deadline=deadline)
     text = manifest.model_dump_json(indent=1)
     _write(folder / ROUND_MANIFEST_FILE, text.encode())
     return manifest
@@ -67,6 +78,14 @@ def read_round(exchange: Path, number: int) -> RoundManifest | None:
     if not file.is_file():
         return None
     return RoundManifest.model_validate_json(file.read_bytes())
+
+
+def _known_round(exchange: Path, number: int) -> RoundManifest | None:
+    """Return the manifest that an earlier attempt wrote; None for a damaged one, which is written anew."""
+    try:
+        return read_round(exchange, number)
+    except ValueError:
+        return None
 
 
 def read_label_files(exchange: Path, number: int) -> dict[str, bytes]:
@@ -87,6 +106,11 @@ def settled(exchange: Path, manifest: RoundManifest) -> Settlement:
         closed = RoundClosed.model_validate_json(data)
     files = read_label_files(exchange, manifest.round)
     return settle(manifest, files, closed)
+
+
+def is_closed(exchange: Path, number: int) -> bool:
+    """Whether the labels of a round were chosen already: by training, or by a person who has waited long enough."""
+    return (exchange / round_folder(number) / CLOSED_FILE).is_file()
 
 
 def close_round(exchange: Path, settlement: Settlement) -> None:

@@ -10,6 +10,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from statistics import fmean
 from typing import NamedTuple
 
@@ -94,6 +95,13 @@ class Settlement(_Value):
     """Krippendorff's alpha of the ratings, ordinal; None where no two people rated the same, or all is equal."""
     equal_choices: float | None
     """Share of equal choices of two people about the same pair; None without any."""
+
+    def is_enough(self, deadline: datetime | None, now: datetime) -> bool:
+        """Whether a job goes on with these labels: all samples have one, or time is up and there are any."""
+        if not self.missing:
+            return True
+        is_late = deadline is not None and now >= deadline
+        return is_late and bool(self.ratings or self.choices)
 
 
 class ReadLabels(NamedTuple):

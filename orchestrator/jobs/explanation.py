@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
 from orchestrator.contract.events import NOTE, Failed, Item, Resumed, Step, parse
+from orchestrator.contract.labels import WAITS_FOR_LABELS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
@@ -216,6 +217,8 @@ def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None, *, draws: bool
     steps = _steps_done(attempt, checkpoint_step)
     done = steps.capitalize()
     failed = attempt.failed
+    if failed is not None and failed.kind == WAITS_FOR_LABELS:
+        return f"{done}. It goes on from here when they are there."
     if failed is not None and failed.kind in _SAME_AGAIN:
         return f"{done}. A retry would end in the same way."
     if draws:

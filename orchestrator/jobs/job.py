@@ -13,6 +13,7 @@ from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
+from orchestrator.jobs.exchanges import require_labels, waits_for_labels
 from orchestrator.jobs.explanation import Explanation, explain, without_result
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
@@ -84,8 +85,12 @@ class Job:
         self.target.discard(self.name, adapter=adapter)
 
     def resume(self) -> None:
-        """Resume from the newest checkpoint; raises JobError when the job is complete or has not ended."""
-        status = self.describe().status
+        """Resume from the newest checkpoint.
+
+        Raises JobError when the job is complete or has not ended, and when the labels that it waits for are not there.
+        """
+        description = self.describe()
+        status = description.status
         if status not in ENDED_EARLY:
             verb = "wait"
             if status.is_final:
@@ -94,6 +99,7 @@ class Job:
                 f"The job {self.name} is {status}; only a job that failed or was stopped can be resumed.",
                 next_step=command("jobs", verb, self.name),
             )
+        require_labels(self.target, description)
         self.target.resume(self.name)
 
     def explain(self) -> Explanation:
@@ -155,11 +161,15 @@ def submit(
         if resume:
             raise nothing_to_resume()
         return _start(job, request, lambda: target.create(request))
-    status = job.describe().status
+    description = job.describe()
+    status = description.status
     if status is JobStatus.DELETING:
         raise deleting(job.name)
     if restart:
         return _restart(job, request, status)
+    if waits_for_labels(description):
+        require_labels(target, description)
+        return _start(job, request, lambda: target.resume(job.name, request))
     if status in ENDED_EARLY:
         return _resume(job, request, resume=resume)
     if status is JobStatus.COMPLETED:
@@ -174,9 +184,12 @@ def starts_again(job: Job, *, resume: bool, restart: bool) -> bool:
     """Return whether `submit` starts a job that was submitted before, rather than refusing it or attaching to it."""
     if not job.target.has(job.name):
         return False
-    status = job.describe().status
+    description = job.describe()
+    status = description.status
     if restart:
         return status.is_final
+    if waits_for_labels(description):
+        return True
     if status not in ENDED_EARLY:
         return False
     if resume:

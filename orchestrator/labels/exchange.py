@@ -127,6 +127,20 @@ class Exchange:
         labels = read_labels(self.label_files(number))
         return settle_read(manifest, labels, closed)
 
+    def close(self, number: int) -> None:
+        """Have the job go on with the labels that a round has now; raises JobError when it has none.
+
+        Idempotent: a round that is closed stays as it is.
+        """
+        if self.closed(number) is not None:
+            return
+        settlement = self.settled(number)
+        if not settlement.ratings and not settlement.choices:
+            message = f"Nobody has labelled round {number} in {self.place}, and the job learns from labels alone."
+            raise JobError(message, next_step="label some images first")
+        content = RoundClosed(round=number, labels=settlement.used).model_dump_json()
+        self.store.put_bytes(f"{self.prefix}{round_folder(number)}/{CLOSED_FILE}", content.encode())
+
     def put_labels(self, number: int, file: str, content: bytes) -> None:
         """Store a label file of a round, in place of one of that name.
 

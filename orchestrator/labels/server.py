@@ -146,6 +146,7 @@ def _listening(port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((HOST, port))
+        made.listen()  # a browser that follows the link at once has to wait, and not to be refused
     except OSError as error:
         made.close()
         message = f"Port {port} of this machine cannot be used: {error.strerror}."

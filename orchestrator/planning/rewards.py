@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.contract.digest import FileDigest, hash_file
+from orchestrator.contract.environment import Wait
 from orchestrator.contract.linear_head import HEAD_FILE, require_head
 from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.model_configs import ClipConfig
@@ -127,6 +128,7 @@ def check_rewards(spec: JobSpec, *, on_sagemaker: bool) -> list[Problem]:
             problems += _problems(spec, use, where)
             if on_sagemaker:
                 problems += _network_problems(spec, use, where)
+                problems += _waiting_problems(spec, use)
                 warnings += _image_warnings(use, where)
     if problems:
         raise SpecError(
@@ -250,6 +252,14 @@ def _network_problems(spec: JobSpec, use: RewardUse, where: str) -> list[Problem
         what = f'"{use.name}" asks a server, which an isolated container cannot'
         problems.append(Problem(where=where, what=what, fix="write -s compute.network_isolation=false"))
     return problems
+
+
+def _waiting_problems(spec: JobSpec, use: RewardUse) -> list[Problem]:
+    """Return why a job on SageMaker cannot keep running while people label."""
+    if not use.needs_people or spec.wait is not Wait.HOLD:
+        return []
+    what = "is hold, and labels reach a job on SageMaker only when it starts; its GPU would be billed meanwhile"
+    return [Problem(where="wait", what=what, fix="write --wait release, or leave it out")]
 
 
 def _image_warnings(use: RewardUse, where: str) -> list[Problem]:

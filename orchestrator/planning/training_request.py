@@ -14,10 +14,13 @@ from orchestrator.contract.environment import (
     BASE_MODEL_CHANNEL,
     DEFAULT_ROOT,
     INPUTS_VARIABLE,
+    JOB_VARIABLE,
     PRICE_VARIABLE,
     SCORER_CHANNEL,
     START_PROGRAM,
+    WAIT_VARIABLE,
     Environment,
+    Wait,
 )
 from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
@@ -143,6 +146,7 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
             "CompressionType": "NONE",
         },
         **machines,
+        **_waiting(spec, inputs, Wait.HOLD),
         "Tags": [tag(IDENTITY_TAG, inputs.identity)],
     }
 
@@ -166,6 +170,18 @@ def _sent_recipe(spec: JobSpec, inputs: JobInputs) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
+def _waiting(spec: JobSpec, inputs: JobInputs, wait: Wait) -> Request:
+    """Return the environment of a job that asks people; empty for any other. `wait` is what it does unless told."""
+    recipe = spec.recipe
+    if not isinstance(recipe, Rewarded) or recipe.by_people is None:
+        return {}
+    variables = {
+        JOB_VARIABLE: job_name(spec, inputs.identity),
+        WAIT_VARIABLE: (spec.wait or wait).value,
+    }
+    return {"Environment": variables}
+
+
 def _asks_a_server(recipe: Recipe) -> bool:
     """Whether a reward is given by a server, which has to be reached."""
     if not isinstance(recipe, Rewarded):
@@ -187,7 +203,7 @@ def _container_request(request: Request, spec: JobSpec, container: LocalContaine
             "InstanceType": container.instance_type,
             "InstanceCount": spec.compute.instance_count,
         },
-        "Environment": _variables(hashed),
+        "Environment": {**request.get("Environment", {}), **_variables(hashed)},
     }
 
 
@@ -223,7 +239,10 @@ def _sagemaker_request(
             "LocalPath": str(DEFAULT_ROOT / "checkpoints"),
         },
         "TensorBoardOutputConfig": _board(inputs),
-        "Environment": _environment(channel_uris(request), context.placement, isolated=isolated),
+        "Environment": {
+            **_waiting(spec, inputs, Wait.RELEASE).get("Environment", {}),
+            **_environment(channel_uris(request), context.placement, isolated=isolated),
+        },
         "EnableNetworkIsolation": isolated,
         "EnableInterContainerTrafficEncryption": compute.instance_count > 1,
         "InfraCheckConfig": {"EnableInfraCheck": False},  # takes minutes of paid GPU time; meant for clusters

@@ -30,6 +30,7 @@ _FIELDS = {
     "prompt",
     "base_model",
     "scorer",
+    "wait",
     "settings",
     *_SECTIONS,
 }
@@ -211,7 +212,7 @@ def _spec(
     """Return the whole job, or None; adds what is wrong with it."""
     folders = {name: path for name, path in inputs.items() if name != PROMPTS}
     fields: Fields = {"recipe": recipe, "inputs": folders, PROMPTS: inputs.get(PROMPTS)}
-    for key in ("name", "scorer", *_SECTIONS):
+    for key in ("name", "scorer", "wait", *_SECTIONS):
         if key in job:
             fields[key] = job[key]
     try:

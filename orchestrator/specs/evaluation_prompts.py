@@ -25,25 +25,29 @@ def read_prompts(file: Path, recipe: Recipe) -> list[EvaluationPrompt]:
 
     Empty lines and those that begin with # are left out. Raises SpecError with every problem found.
     """
-    lines = _lines(file)
     prompts: dict[str, EvaluationPrompt] = {}
     problems = []
-    for number, line in lines:
+    for number, line in _lines(file):
         where = f"line {number}"
-        faults = [problem.what for problem in text_problems({where: line})]
-        if len(line) > MOST_LETTERS:
-            faults.append(f"has {len(line)} characters; a prompt has at most {MOST_LETTERS}")
+        problems += text_problems({where: line})
+        letters = len(line)
+        if letters > MOST_LETTERS:
+            what = f"has {letters} characters; a prompt has at most {MOST_LETTERS}"
+            problems.append(Problem(where=where, what=what))
         try:
             prompt = recipe.judged_by_text(line)
-            prompts.setdefault(prompt.text, prompt)
         except ValueError as error:
-            faults.append(str(error))
-        problems += [Problem(where=where, what=what) for what in faults]
-    if len(prompts) > MOST_PROMPTS:
-        what = f"{len(prompts)} prompts; an evaluation draws at most {MOST_PROMPTS}"
+            what = str(error)
+            problems.append(Problem(where=where, what=what))
+            continue
+        prompts.setdefault(prompt.text, prompt)
+    count = len(prompts)
+    if count > MOST_PROMPTS:
+        what = f"{count} prompts; an evaluation draws at most {MOST_PROMPTS}"
         problems.append(Problem(where="the file", what=what))
     if problems:
-        raise _refused(f"The prompts in {printable(str(file))} cannot be used", problems)
+        shown = printable(str(file))
+        raise _refused(f"The prompts in {shown} cannot be used", problems)
     return list(prompts.values())
 
 
@@ -55,17 +59,30 @@ def usual_prompts(recipe: Recipe) -> list[EvaluationPrompt]:
 
 def unrelated_prompts(asked: Sequence[EvaluationPrompt], *, builtin: bool) -> list[str]:
     """Return prompts about something else than all of these, in words that the base model knows."""
-    shared = _shared_words(prompt.text for prompt in asked) | _shared_words(prompt.after for prompt in asked)
-    texts = {prompt.text for prompt in asked}
-    others = [text for text in unrelated(builtin=builtin, without=shared) if text not in texts]
-    count = min(MOST_UNRELATED, len(others))
-    return [others[place * len(others) // count] for place in range(count)]  # evenly spread
+    before = [prompt.text for prompt in asked]
+    after = [prompt.after for prompt in asked]
+    shared = _shared_words(before) | _shared_words(after)
+    others = []
+    for text in unrelated(builtin=builtin, without=shared):
+        if text not in before:
+            others.append(text)
+    available = len(others)
+    count = min(MOST_UNRELATED, available)
+    chosen = []
+    for place in range(count):
+        index = place * available // count  # evenly spread
+        chosen.append(others[index])
+    return chosen
 
 
 def _shared_words(texts: Iterable[str]) -> set[str]:
     """Return the words that stand in all of some texts and say what they are about."""
-    words = [set(text.lower().split()) for text in texts]
-    return set.intersection(*words) - _NO_CONTENT
+    words = []
+    for text in texts:
+        lower = text.lower()
+        words.append(set(lower.split()))
+    in_all = set.intersection(*words)
+    return in_all - _NO_CONTENT
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:

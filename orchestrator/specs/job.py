@@ -23,9 +23,11 @@ from pydantic import (
 )
 
 from orchestrator.contract.datasets import PROMPTS
+from orchestrator.contract.environment import Wait
 from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.problem import Problem
 from orchestrator.contract.recipe import Recipe
+from orchestrator.contract.rewards import HUMAN
 from orchestrator.contract.scorer import require_scorer
 from orchestrator.settings import expanded
 from orchestrator.specs.base_model import ModelSource, parse_base_model
@@ -99,6 +101,8 @@ class JobSpec(BaseModel):
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     scorer: ScorerFolder | None = None
     """Folder of a CLIP, as transformers saves it, that measures the figures; the base model's own when left out."""
+    wait: Wait | None = None
+    """While people label: hold keeps the job running, release (always so on SageMaker) ends it until they have."""
     compute: Compute = Compute()
     """Machines of the job. SageMaker only; ignored for local jobs."""
     budget: Budget = Budget()
@@ -149,6 +153,16 @@ class JobSpec(BaseModel):
         scores = isinstance(recipe, Rewarded) and any(use.reads_clip for use in recipe.all_rewards)
         if recipe.evaluation_prompts == 0 and not scores:
             raise ValueError("has nothing to measure, because evaluation_prompts is 0; leave one of the two out")
+        return value
+
+    @field_validator("wait")
+    @classmethod
+    def _check_asks_people(cls, value: Wait | None, info: ValidationInfo) -> Wait | None:
+        recipe = info.data.get("recipe")
+        if value is None or recipe is None:
+            return value
+        if not isinstance(recipe, Rewarded) or recipe.by_people is None:
+            raise ValueError(f'is for jobs that people give a reward to ("{HUMAN.name}"); leave it out')
         return value
 
     @field_validator("compute")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from orchestrator.contract.environment import Wait
 from orchestrator.contract.preferences import PREFERENCES_FILE
 from orchestrator.contract.prompt_file import PROMPTS_FILE, parse_prompts, written
 from orchestrator.contract.recipe import from_hyperparameters, to_hyperparameters
@@ -30,7 +31,6 @@ SMALL = {"prompts_per_round": 4, "group_size": 4, "batch_size": 4, "updates": 2,
         ({"algorithm": "ddpo", "sampler_steps": 5, "trained_steps": 5}, "write at most 4"),
         ({"train_text_encoder": True}, "prompts are encoded once"),
         ({"compile": True}, "by other code than they are learned from"),
-        ({"rewards": ["human"]}, "given by people"),
         ({"rewards": ["jpeg-compressibility"], "evaluation_rewards": ["jpeg-compressibility"]}, "is trained on too"),
         ({"rewards": []}, "rewards"),
         ({"algorithm": "ppo"}, "algorithm"),
@@ -40,6 +40,16 @@ def test_what_cannot_be_trained_is_refused(settings: dict[str, Any], words: str)
     with pytest.raises(SpecError) as caught:
         build_spec({"recipe": "rlhf", "settings": {**SMALL, **settings}})
     assert words in " ".join(problem.render() for problem in caught.value.problems)
+
+
+def test_waiting_for_people_is_for_jobs_that_ask_them() -> None:
+    with pytest.raises(SpecError) as caught:
+        build_spec({"recipe": "rlhf", "wait": "release", "settings": SMALL})
+    (problem,) = caught.value.problems
+    assert problem.where == "wait"
+    assert "that people give a reward to" in problem.what
+    asked = build_spec({"recipe": "rlhf", "wait": "release", "settings": {**SMALL, "rewards": ["human"]}})
+    assert asked.wait is Wait.RELEASE
 
 
 @pytest.mark.parametrize("algorithm", ["ddpo", "nft"])

@@ -18,7 +18,6 @@ from orchestrator.contract.labels import LabelMessage, RoundManifest
 from orchestrator.errors import AccessError
 from orchestrator.infra import account as infra
 from orchestrator.jobs.exchanges import exchange_of, finder
-from orchestrator.jobs.job import find
 from orchestrator.labels import queue as queue_module
 from orchestrator.labels.desk import Desk
 from orchestrator.labels.exchange import Exchange
@@ -72,7 +71,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelled]:
         with enforce_policies():
             target = open_target(TargetName.SAGEMAKER, settings)
             LabelQueue(Aws(REGION), str(account.label_queue_url)).collect(finder([target]))
-            exchange = exchange_of(find(JOB, [target]))
+            exchange = exchange_of(target, JOB)
             desk = Desk(exchange, folder / "kept")
             desk.picture(manifest.samples[0].id)
             with desk.sending():

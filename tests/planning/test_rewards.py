@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from orchestrator.cli.plans import reward_facts
 from orchestrator.contract.datasets import NOTHING, DatasetKind
+from orchestrator.contract.environment import Wait
 from orchestrator.contract.linear_head import HEAD_FILE, require_head
 from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.rewards import REWARDS_CHANNEL, RewardUse
@@ -139,6 +140,14 @@ def test_what_the_built_in_model_has_needs_nothing_more() -> None:
         "aesthetic (weight 1): in the job, by the base model's own CLIP, with the weights in " + str(AESTHETIC_HEAD),
         "prompt-alignment (evaluates only): in the job, by the base model's own CLIP",
     ]
+
+
+def test_a_job_on_sagemaker_does_not_keep_its_gpu_while_people_label() -> None:
+    held = spec("human").model_copy(update={"wait": Wait.HOLD})
+    found = problems(held, on_sagemaker=True)
+    assert "its GPU would be billed" in found["wait"]
+    assert check_rewards(held, on_sagemaker=False) == []
+    assert check_rewards(spec("human"), on_sagemaker=True) == []
 
 
 def test_the_packaged_head_fits_the_built_in_clip() -> None:

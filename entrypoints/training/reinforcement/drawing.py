@@ -15,6 +15,7 @@ from entrypoints.adapters.tuner import Tuner
 from entrypoints.models.base import BaseModel
 from entrypoints.training.averages import replaced
 from entrypoints.training.reinforcement.advantages import flat_share
+from entrypoints.training.reinforcement.people import People
 from entrypoints.training.reinforcement.rollouts import (
     Asked,
     Drawn,
@@ -32,6 +33,7 @@ from entrypoints.training.rewards.opening import RunRewards
 from entrypoints.training.run import Run
 from orchestrator.contract.events import Item, Phase, emit
 from orchestrator.contract.recipes.rlhf import Rlhf
+from orchestrator.contract.rewards import RewardUse
 
 MAIN_MEMORY = torch.device("cpu")
 """Where the images of a round wait: those of a large model would fill a GPU."""
@@ -68,18 +70,19 @@ class RoundDrawer:
         self.rewards = rewards
         self.prompts = prompts
         self.sampler = sampler
+        self.people = None if recipe.by_people is None else People(run, recipe.by_people)
         self.space = diversity_space(run.device)
         self.identity = str(run.identity(base).number)
 
-    def asked(self, number: int) -> list[Asked]:
-        """Return the images of a round that this rank draws."""
+    def asked(self, number: int, rank: int | None = None) -> list[Asked]:
+        """Return the images of a round that a rank draws; this one when none is given."""
         recipe = self.recipe
         ranks = self.run.ranks
         return asked_in_round(
             self.prompts,
             seed=recipe.seed,
             number=number,
-            rank=ranks.rank,
+            rank=ranks.rank if rank is None else rank,
             ranks=ranks.ranks,
             prompts_per_round=recipe.prompts_per_round,
             group_size=recipe.group_size,
@@ -129,22 +132,42 @@ class RoundDrawer:
 
     def score(
         self,
+        number: int,
         asked: Sequence[Asked],
         drawn: Sequence[Drawn],
         kept: KeptRollouts,
     ) -> Scores:
         """Return the rewards of this rank's images; those that were scored before the run was cut off are read.
 
-        All ranks call it. Raises TrainingError("reward") where a required reward cannot be computed.
+        All ranks call it. Raises TrainingError("reward") where a required reward cannot be computed, and WaitsForLabels
+        where people give one and have not yet.
         """
         emit(Phase(name="scoring", of=len(asked)))
         scores = kept.read_scores(len(asked))
+        if self.people is not None and not self._all_have(scores):
+            scores = None  # people are asked about the images of all ranks together
         if scores is None:
             images = self._images(drawn)
             scores = self._scores(asked, images)
+            if self.people is not None:
+                said = self._said(self.people, number, images)
+                scores = with_people(scores, self.people.use, said)
             kept.keep_scores(scores)
         self.run.check_stop()
         return scores
+
+    def _all_have(self, scores: Scores | None) -> bool:
+        """Whether all ranks have their scores, or none has."""
+        number = int(scores is not None)
+        return self.run.ranks.agree(number, self.run.device)
+
+    def _said(self, people: People, number: int, images: Sequence[Image.Image]) -> list[float]:
+        """Return what people say of the images of this rank."""
+        asked = []
+        for rank in range(self.run.ranks.ranks):
+            of_rank = self.asked(number, rank)
+            asked.append(of_rank)
+        return people.scores(number, asked, images)
 
     def _images(self, drawn: Sequence[Drawn]) -> list[Image.Image]:
         """Return the pictures of batches."""
@@ -203,6 +226,15 @@ class RoundDrawer:
         own = torch.tensor(numbers, dtype=torch.float64, device=self.run.device)
         every = self.run.ranks.gather(own)
         return every.flatten().cpu()
+
+
+def with_people(scores: Scores, use: RewardUse, said: Sequence[float]) -> Scores:
+    """Return scores with those of people among them."""
+    total = []
+    for computed, by_people in zip(scores.total, said, strict=True):
+        total.append(computed + use.weight * by_people)
+    trained = {**scores.trained, use.name: list(said)}
+    return Scores(total, trained, scores.evaluated)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Reinforcement:
         asked = drawer.asked(number)
         kept = drawer.kept(number, weights)
         drawn = drawer.draw(asked, kept, weights)
-        scores = drawer.score(asked, drawn, kept)
+        scores = drawer.score(number, asked, drawn, kept)
         found = drawer.together(number, asked, scores)
         advantages, memory = self._advantages(found)
         self.log.add(found, self._step_figures())

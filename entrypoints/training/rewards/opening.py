@@ -56,8 +56,9 @@ class _Opening:
         self.base = base
 
     def opened(self, uses: Sequence[RewardUse]) -> Rewards:
-        """Return rewards that are ready to score."""
-        return Rewards([Opened(use, self._open(use)) for use in uses])
+        """Return rewards that are ready to score; that of people is asked for elsewhere (`reinforcement.people`)."""
+        computed = [use for use in uses if not use.needs_people]
+        return Rewards([Opened(use, self._open(use)) for use in computed])
 
     def _open(self, use: RewardUse) -> Reward:
         """Return a reward; what is wrong with it becomes an error that names it."""
@@ -86,8 +87,6 @@ class _Opening:
             case PROMPT_ALIGNMENT.name:
                 return ClipAlignment(self.clip)
             case name:
-                if use.needs_people:
-                    raise TrainingError("reward", f'The reward "{name}" is given by people.', "Name another reward.")
                 return load_function(name)
 
     @cached_property

@@ -15,7 +15,6 @@ from orchestrator.contract.footprint import KEPT_LORA, PASSES_FROZEN, Footprint,
 from orchestrator.contract.mixins import LowRank, Optimised, Rewarded
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import BUILTIN, MAX_STEPS
-from orchestrator.contract.rewards import RewardUse
 
 DDPO = "ddpo"
 NFT = "nft"
@@ -207,14 +206,6 @@ class Rlhf(LowRank, Rewarded, Optimised):
     def _trains_the_denoiser(cls, value: bool) -> bool:
         if value:
             raise ValueError("prompts are encoded once for drawing and for learning; leave it out")
-        return value
-
-    @field_validator("rewards")
-    @classmethod
-    def _are_computed(cls, value: tuple[RewardUse, ...]) -> tuple[RewardUse, ...]:
-        for use in value:
-            if use.needs_people:
-                raise ValueError(f'"{use.name}" is given by people, whose labels rounds do not wait for yet')
         return value
 
     @field_validator("compile")

@@ -36,6 +36,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
+from orchestrator.contract.labels import EXCHANGE_FOLDER
 from orchestrator.errors import JobError
 from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, runs_in_container, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
@@ -225,9 +226,22 @@ class JobFolder:
             self.path.rename(trash / self.name)
 
     def drop_leftovers(self) -> None:
-        """Delete what is not needed once the adapter is published: the model folder and the checkpoints."""
-        for folder in (self.environment.model, self.environment.checkpoints):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Delete what is not needed once the adapter is published: the model folder and the checkpoints.
+
+        The labels of people are among those, and stay with the pictures that they are about.
+        """
+        shutil.rmtree(self.environment.model, ignore_errors=True)
+        checkpoints = self.environment.checkpoints
+        if not (checkpoints / EXCHANGE_FOLDER).is_dir():
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return
+        for path in checkpoints.iterdir():
+            if path.name == EXCHANGE_FOLDER:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def lock(self, seconds: float) -> IO[str] | None:
         """Return the locked file, which keeps the lock until it is closed, or None if others hold it for `seconds`."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.contract.command_line import command
-from orchestrator.contract.environment import EXIT_STOPPED
+from orchestrator.contract.environment import EXIT_STOPPED, EXIT_WAITING
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, line_of, parse
 from orchestrator.errors import JobError
 from orchestrator.requests import channel_uris
@@ -143,6 +143,8 @@ class Worker:
         ended_by_stop = code == -signal.SIGTERM and job.stop_requested()
         if code == EXIT_STOPPED or ended_by_stop:
             return _stopped(code)
+        if code == EXIT_WAITING and failed is not None:
+            return {**_stopped(code, failed.message), "next_step": failed.next_step}
         kill_reason = job.kill_reason()
         if code == -signal.SIGKILL and kill_reason:
             return _stopped(code, kill_reason)

@@ -15,6 +15,7 @@ from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import REPORT_FILE
+from orchestrator.contract.labels import WAITS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.requests import (
@@ -113,7 +114,7 @@ class SageMakerTarget:
         return JobDescription(
             name=name,
             target=self.name,
-            status=JobStatus(latest["TrainingJobStatus"]),
+            status=_status(latest),
             stage=latest["SecondaryStatus"],
             identity=tags.get(IDENTITY_TAG, ""),
             created=attempts[0]["CreationTime"],
@@ -140,13 +141,12 @@ class SageMakerTarget:
         for number, (name, attempts) in enumerate(jobs.items()):
             first = attempts[0]
             latest = max(attempts, key=_number_of)
-            details: dict[str, Any] = {}
+            details: dict[str, Any] = {"status": JobStatus(latest["TrainingJobStatus"])}
             if number >= first_told:
-                details = self._details(latest["TrainingJobName"])
+                details |= self._details(latest["TrainingJobName"])
             yield JobSummary(
                 name=name,
                 target=self.name,
-                status=JobStatus(latest["TrainingJobStatus"]),
                 created=first["CreationTime"],
                 region=self.aws.region,
                 **details,
@@ -163,13 +163,14 @@ class SageMakerTarget:
         return jobs
 
     def _details(self, attempt: str) -> dict[str, Any]:
-        """Return recipe, settings and steps of an attempt, as far as the service tells them."""
+        """Return status, recipe, settings and steps of an attempt, as far as the service tells them."""
         try:
             described = self._jobs.describe(attempt)
         except (AccountError, ServiceError):  # the list is worth more than what it says of one job
             return {}
         training = training_of(described.get("HyperParameters", {}))
         details = training._asdict()
+        details["status"] = _status(described)
         details["scorer"] = scorer_of(described)
         for metric in described.get("FinalMetricDataList", []):
             if metric["MetricName"] == "step" and math.isfinite(metric["Value"]):  # another program's may be anything
@@ -330,6 +331,14 @@ def _next_attempt(latest: Any) -> str:
     job = str(job_of(name))
     number = number_of(name) + 1
     return attempt_name(job, number)
+
+
+def _status(described: Any) -> JobStatus:
+    """Return the status of an attempt. One that waits for people has stopped, though the service calls it failed."""
+    status = JobStatus(described["TrainingJobStatus"])
+    if status is JobStatus.FAILED and WAITS in described.get("FailureReason", ""):
+        return JobStatus.STOPPED
+    return status
 
 
 def _reason(described: Any) -> str | None:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from sagemaker_simulator import SageMakerSimulator
 
-from orchestrator.jobs.exchanges import exchange_of
+from orchestrator.errors import JobError
+from orchestrator.jobs.exchanges import exchange_of, waits_for_labels
 from orchestrator.jobs.job import Job
 from orchestrator.labels.desk import Desk
 from orchestrator.labels.open_round import Said
@@ -15,6 +17,8 @@ from tests.targets.sagemaker.requests import JOB, request
 
 ASKS_AND_TRAINS = f"""
 sys.path.insert(0, {str(ROOT)!r})
+from orchestrator.contract.environment import EXIT_WAITING
+from orchestrator.contract.labels import WAITS
 from orchestrator.contract.rounds import DrawnSample, close_round, read_round, settled, write_round
 
 exchange = root / "checkpoints" / "exchange"
@@ -22,7 +26,10 @@ manifest = read_round(exchange, 0)
 if manifest is None:
     drawn = [DrawnSample(bytes([number]), "a fox", number, 0) for number in range(3)]
     write_round(exchange, {JOB!r}, 0, drawn)
-    sys.exit(1)
+    failure = root / "output" / "failure"
+    failure.parent.mkdir(parents=True, exist_ok=True)
+    failure.write_text("Round 0" + WAITS + "0 of 3 images have one.")
+    sys.exit(EXIT_WAITING)
 settlement = settled(exchange, manifest)
 close_round(exchange, settlement)
 rewards = [settlement.ratings[sample.id].mean for sample in manifest.samples]
@@ -35,14 +42,19 @@ def test_labels_reach_the_container_when_the_job_starts_again(
 ) -> None:
     target.create(request(ASKS_AND_TRAINS))
     target.wait_for_end(JOB, seconds=60)
-    desk = Desk(exchange_of(Job(target, JOB)), tmp_path)
+    waiting = target.describe(JOB)
+    assert waiting.status is JobStatus.STOPPED  # the service calls it failed
+    assert waits_for_labels(waiting)
+    with pytest.raises(JobError, match="waits for labels of 3 images of round 0"):
+        Job(target, JOB).resume()
+    desk = Desk(exchange_of(target, JOB), tmp_path)
     with desk.sending():
         for number, sample in enumerate(desk.manifest.samples):
             desk.add(Said(id=f"{number:032x}", by="ada", round=0, sample=sample.id, rating=number + 2))
-    target.resume(JOB)
+    Job(target, JOB).resume()
     target.wait_for_end(JOB, seconds=60)
     assert target.describe(JOB).status is JobStatus.COMPLETED
     log = "\n".join(target.log_lines(JOB, follow=False, latest_attempt=True))
     assert "rewards 2.0 3.0 4.0" in log
-    late = Desk(exchange_of(Job(target, JOB)), tmp_path)
+    late = Desk(exchange_of(target, JOB), tmp_path)
     assert late.standing(0).closed
