@@ -79,8 +79,8 @@ def measured(prompts: Sequence[str], values: Sequence[float]) -> Measured:
     return Measured(values=found)
 
 
-def with_step_figures(last: Round, step: Mapping[str, float]) -> Round:
-    """Return a round with what the algorithm measured in its latest step."""
+def with_step_figures(last: Round, step: Mapping[str, float], first_ratio_error: float | None) -> Round:
+    """Return a round with what the algorithm measured in its latest step, and in the latest that opened a round."""
     ratios = None
     if LEAST_RATIO in step:
         ratios = (step[LEAST_RATIO], step[GREATEST_RATIO])
@@ -89,5 +89,6 @@ def with_step_figures(last: Round, step: Mapping[str, float]) -> Round:
             "kl": step.get(KL),
             "clip_fraction": step.get(CLIP_FRACTION),
             "ratios": ratios,
+            "first_ratio_error": first_ratio_error,
         }
     )

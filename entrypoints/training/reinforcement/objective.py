@@ -77,6 +77,9 @@ class Reinforcement:
         """
         recipe = self.recipe
         number, place = divmod(step, recipe.steps_per_round)
+        previous = step - 1
+        if previous % recipe.steps_per_round == 0:
+            self.log.note_first_step(self._step_figures())
         epoch, update = divmod(place, recipe.updates)
         if self.round.number != number:
             with apart():

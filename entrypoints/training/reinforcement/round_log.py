@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from entrypoints.training.reinforcement.figures import figures_of_round, measured, with_step_figures
+from entrypoints.training.reinforcement.figures import (
+    GREATEST_RATIO,
+    LEAST_RATIO,
+    figures_of_round,
+    measured,
+    with_step_figures,
+)
 from entrypoints.training.rewards.alarms import Round, alarms
 from orchestrator.contract.events import Warned, emit
 
@@ -69,6 +75,8 @@ class RoundLog:
     """Of the held-out prompts when they were drawn last."""
     step: dict[str, float] = field(default_factory=dict)
     """Of the step that a checkpoint was written after."""
+    first_ratio_error: float | None = None
+    """Of the ratios of the latest step that opened a round: before it, the policy is the one that drew."""
     rounds: list[Round] = field(default_factory=list)
     """What alarms compare, of all rounds."""
     alarmed: list[str] = field(default_factory=list)
@@ -77,13 +85,20 @@ class RoundLog:
     def add(self, scores: RoundScores, step: Mapping[str, float]) -> None:
         """Add a round, and warn of what it shows; `step` is what the algorithm measured last."""
         self.figures = figures_of_round(scores.rewards, scores.shown, scores.flat_groups)
-        latest = with_step_figures(scores.round(), step)
+        latest = with_step_figures(scores.round(), step, self.first_ratio_error)
         self.rounds.append(latest)
         for alarm in alarms(self.rounds):
             if alarm.kind in self.alarmed:
                 continue
             self.alarmed.append(alarm.kind)
             emit(Warned(message=alarm.message))
+
+    def note_first_step(self, step: Mapping[str, float]) -> None:
+        """Keep how far ratios were from 1 in the step that opened a round."""
+        if LEAST_RATIO in step:
+            below = 1 - step[LEAST_RATIO]
+            above = step[GREATEST_RATIO] - 1
+            self.first_ratio_error = max(below, above)
 
     def to_tensor(self) -> Tensor:
         """Return it as a tensor of the bytes of a JSON text: checkpoints hold tensors."""
@@ -92,6 +107,7 @@ class RoundLog:
             "figures": self.figures,
             "held_out": self.held_out,
             "step": self.step,
+            "first_ratio_error": self.first_ratio_error,
             "rounds": rounds,
             "alarmed": self.alarmed,
         }

@@ -238,3 +238,21 @@ def test_the_adapter_of_each_algorithm_loads_in_plain_diffusers(job: Any, run: A
     pipeline.load_lora_weights(str(environment.model))
     after = pipeline("a dog", generator=torch.Generator().manual_seed(0), **options).images
     assert not torch.equal(before, after)
+
+
+def test_a_ratio_that_is_not_1_before_the_first_update_raises_the_alarm(
+    job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny.rlhf(algorithm="ddpo", evaluation_prompts=0)
+    told = [event for event in run(job(recipe, "right")) if event["event"] == "warning"]
+    assert not any("before the first update" in event["message"] for event in told)
+    keep = rollouts.KeptRollouts.keep
+
+    def moved(kept: rollouts.KeptRollouts, batch: int, drawn: rollouts.Drawn) -> None:
+        assert drawn.path is not None
+        drawn.path.log_probs.add_(1e-3)
+        keep(kept, batch, drawn)
+
+    monkeypatch.setattr(rollouts.KeptRollouts, "keep", moved)
+    told = [event for event in run(job(recipe, "wrong")) if event["event"] == "warning"]
+    assert any("the importance ratio before the first update is not 1" in event["message"] for event in told)
