@@ -96,7 +96,7 @@ class Tally:
 
 def adapter_hashes(settings: Settings, name: str, training: Training = DREAMBOOTH) -> dict[str, str]:
     """Run the job to its end, resuming it as often as needed, and return the sha256 of each of its adapter's files."""
-    job = _submit(settings, name, training)
+    job = submitted(settings, name, training)
     for _ in range(MOST_RESUMES):
         if job.wait().status is JobStatus.COMPLETED:
             break
@@ -109,7 +109,7 @@ def adapter_hashes(settings: Settings, name: str, training: Training = DREAMBOOT
 
 def kill_once(settings: Settings, name: str, training: Training, dice: random.Random, tally: Tally) -> bool:
     """Let the job run to a random moment and kill it there; return whether it still had to be resumed after that."""
-    job = _submit(settings, name, training)
+    job = submitted(settings, name, training)
     if job.describe().status is not JobStatus.IN_PROGRESS:
         job.resume()
     left, phase = dice.randint(1, 30), "starting"
@@ -119,7 +119,7 @@ def kill_once(settings: Settings, name: str, training: Training, dice: random.Ra
         if left == 0:
             time.sleep(dice.uniform(0, 0.2))  # into the middle of what comes next: a step, a checkpoint, a picture
             victim = dice.choice(VICTIMS)
-            if _kill(settings, job.name, victim):
+            if kill_processes(settings, job.name, victim):
                 tally.kills += 1
                 tally.phases[phase] += 1
                 tally.victims[victim] += 1
@@ -144,7 +144,8 @@ def kill_through(
     return adapter_hashes(settings, name, training)
 
 
-def _submit(settings: Settings, name: str, training: Training) -> jobs.Job:
+def submitted(settings: Settings, name: str, training: Training) -> jobs.Job:
+    """Return the job of a training under a name, started if there was none."""
     # The adapter's name is no part of its bytes: runs of different names can be compared.
     chosen = {**SMALL, **training.settings}
     if "rounds" in chosen:  # which the number of steps and of forward passes follows from
@@ -159,7 +160,7 @@ def _submit(settings: Settings, name: str, training: Training) -> jobs.Job:
     return jobs.submit(plan, target).job
 
 
-def _kill(settings: Settings, name: str, victim: str) -> bool:
+def kill_processes(settings: Settings, name: str, victim: str) -> bool:
     """Kill processes of a running job; return whether one was hit."""
     state = JobFolder(settings.jobs / name).state()
     if state is None or state.status.is_final:

@@ -1,0 +1,1 @@
+"""Our ddpo beside that of trl 0.23.1, the last version that trains diffusion models."""

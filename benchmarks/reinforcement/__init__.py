@@ -1,0 +1,1 @@
+"""What reinforcement learning does to the built-in model: rewards on held-out prompts, and what they cost."""

@@ -1,0 +1,123 @@
+"""docs/reinforcement.md: `page.md` with what was measured filled in."""
+
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.reinforcement.experiments import (
+    AESTHETIC,
+    ALIGNMENT,
+    DDPO,
+    EXPERIMENTS,
+    INCOMPRESSIBILITY,
+    SMALLER,
+    Experiment,
+)
+from benchmarks.reinforcement.judging import DIVERSITY, HELD_OUT, SEEDS, Judged
+from benchmarks.reinforcement.runs import Raised
+from entrypoints.evaluation.bootstrap import Bootstrap
+from orchestrator.contract.evaluation_result import Estimate
+
+PAGE = Path(__file__).parents[2] / "docs" / "reinforcement.md"
+TEMPLATE = Path(__file__).with_name("page.md")
+RESAMPLES = 2000
+DIGITS = 2
+NOTHING = "-"
+HACKED = re.compile(r"Reward hacking: from round \d+ to (\d+)")
+OTHERS = (INCOMPRESSIBILITY, AESTHETIC, ALIGNMENT, DIVERSITY)
+
+Found = Mapping[str, Sequence[Raised]]
+"""What was measured, by the name of the experiment, in the order of the seeds."""
+
+
+def write_page(path: Path, base: Judged, found: Found) -> None:
+    """Write the page."""
+    text = TEMPLATE.read_text(encoding="utf-8").format(
+        prompts=HELD_OUT,
+        seeds=len(SEEDS),
+        table=table(base, found),
+        compared=compared(base, found),
+        machine=machine_line(),
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def table(base: Judged, found: Found) -> str:
+    """Return a line for each training."""
+    head = ["training", "seed", "queries", "judged by", "base", "after", "change", "raised", "others", "alarm"]
+    rows = [head, ["---"] * len(head)]
+    for experiment in EXPERIMENTS.values():
+        for one in found.get(experiment.name, ()):
+            rows.append(line(base, experiment, one))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
+    """Return the line of a training."""
+    judged_by = experiment.judged_by
+    before = mean(base, judged_by)
+    after = mean(one.judged, judged_by)
+    others = []
+    for name in OTHERS:
+        if name != judged_by:
+            moved = raised(base, one.judged, name)
+            others.append(f"{name} {moved.value:+.{DIGITS}f}")
+    return [
+        one.experiment,
+        str(one.seed),
+        str(one.queries),
+        judged_by,
+        f"{before:.3f}",
+        f"{after:.3f}",
+        f"{after / before - 1:+.0%}",
+        raised(base, one.judged, judged_by, experiment.sign).text(DIGITS),
+        ", ".join(others),
+        alarm(one),
+    ]
+
+
+def mean(judged: Judged, name: str) -> float:
+    """Return the mean score of all images."""
+    return float(np.mean(judged.scores[name]))
+
+
+def raised(base: Judged, after: Judged, name: str, sign: int = 1) -> Estimate:
+    """Return how far a reward has risen, in standard deviations of it among the images of the base model."""
+    of_base = np.asarray(base.scores[name])
+    differences = np.asarray(after.scores[name]) - of_base
+    in_deviations = sign * differences.mean(axis=1) / of_base.std()
+    return Bootstrap(RESAMPLES, 0).mean(in_deviations)
+
+
+def alarm(one: Raised) -> str:
+    """Return the round in which the job warned of reward hacking."""
+    for message in one.alarms:
+        hacked = HACKED.search(message)
+        if hacked is not None:
+            return hacked.group(1)
+    return NOTHING
+
+
+def compared(base: Judged, found: Found) -> str:
+    """Return what nft takes for what ddpo reaches."""
+    slow, fast = found.get(DDPO.name), found.get(SMALLER.name)
+    if not slow or not fast:
+        return ""
+    ours = raised(base, fast[0].judged, SMALLER.judged_by, SMALLER.sign)
+    theirs = raised(base, slow[0].judged, DDPO.judged_by, DDPO.sign)
+    share = fast[0].queries / slow[0].queries
+    return (
+        f"nft with {fast[0].queries} queries, {share:.0%} of those of ddpo, raises the reward by {ours.text(DIGITS)}, "
+        f"ddpo by {theirs.text(DIGITS)}; CPU seconds {fast[0].cpu_seconds:.0f} and {slow[0].cpu_seconds:.0f}."
+    )
+
+
+def machine_line() -> str:
+    """Return when and where this was measured."""
+    cores, machine = os.cpu_count(), platform.machine()
+    return f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {cores} cores, one thread, {machine}."
