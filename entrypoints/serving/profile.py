@@ -5,7 +5,7 @@ each request waits for all rows of its batch.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,8 @@ SECONDS = 3.0
 NOT_WORSE = 1.05
 """Times the fewest seconds a row, up to which a batch counts as no slower: measurements vary so much."""
 FEWEST = 2
-REPEATS = 2
+SWEEPS = 4
+"""How often all of them are tried: whatever else the machine did for a moment slows one try and not all of them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Profile:
     size: int
     """Side of the images, pixels."""
     rows: int
-    """The largest batch whose seconds a row are not worse than those of smaller ones."""
+    """The largest batch whose seconds a row are not worse than those of others."""
     seconds_per_row: float = 0.0
     """Of that batch; 0 when it was not measured."""
 
@@ -50,27 +51,37 @@ def profiled(
     size: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Profile:
-    """Measure a denoising step of growing batches, until one is slower for each row, or time or memory is short."""
+    """Measure a denoising step of batches of several sizes, in turns, as long as time and memory suffice."""
     conditions = base.encode_prompts([""])
     side = size // base.pipeline.vae_scale_factor
-    began = clock()
+    ends = clock() + SECONDS
+    fewest: dict[int, float] = {}
+    """Seconds a row by rows: the fewest of all tries."""
+    most = max(COUNTS)
+    for _ in range(SWEEPS):
+        for rows in COUNTS:
+            expected = rows * min(fewest.values(), default=0.0)
+            if rows > most or clock() + expected > ends:
+                break
+            try:
+                seconds = _step_seconds(base, conditions, rows, side, clock)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                most = rows - 1
+                break
+            of_row = seconds / rows
+            fewest[rows] = min(of_row, fewest.get(rows, of_row))
+    return _best(size, fewest)
+
+
+def _best(size: int, fewest: Mapping[int, float]) -> Profile:
+    """Return the profile of the largest batch whose rows take hardly longer than those of any other."""
     best = Profile(size, FEWEST)
-    fewest_seconds = float("inf")
-    for rows in COUNTS:
-        try:
-            seconds = _step_seconds(base, conditions, rows, side, clock)
-        except Exception as error:
-            if is_out_of_memory(error):
-                return best
-            raise
-        of_row = seconds / rows
-        if of_row > NOT_WORSE * fewest_seconds:
-            return best
-        best = Profile(size, rows, of_row)
-        fewest_seconds = min(fewest_seconds, of_row)
-        expected = 2 * REPEATS * seconds  # of twice as many rows
-        if clock() - began + expected > SECONDS:
-            return best
+    limit = NOT_WORSE * min(fewest.values(), default=0.0)
+    for rows, of_row in sorted(fewest.items()):
+        if of_row <= limit:
+            best = Profile(size, rows, of_row)
     return best
 
 
@@ -81,18 +92,15 @@ def _step_seconds(
     side: int,
     clock: Callable[[], float],
 ) -> float:
-    """Return the seconds of a step of some rows, the shortest of a few."""
+    """Return the seconds of a step of some rows."""
     shape = (rows, base.denoiser.config.in_channels, side, side)
     noisy = torch.zeros(shape, device=base.device)
     times = torch.ones(rows, dtype=torch.long, device=base.device)
     repeated: Conditions = {}
     for name, tensor in conditions.items():
         repeated[name] = tensor.expand(rows, *tensor.shape[1:])
-    seconds = []
-    for _ in range(REPEATS):
-        began = clock()
-        base.predict(noisy, times, repeated)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(clock() - began)
-    return min(seconds)
+    began = clock()
+    base.predict(noisy, times, repeated)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - began

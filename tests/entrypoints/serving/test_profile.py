@@ -16,12 +16,13 @@ class Machine:
     def __init__(self, base: BaseModel, seconds: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.rows: list[int] = []
+        self.cost = seconds.__getitem__
 
         def predict(noisy: torch.Tensor, *_: Any) -> torch.Tensor:
             if len(noisy) not in seconds:
                 raise torch.OutOfMemoryError
             self.rows.append(len(noisy))
-            self.now += seconds[len(noisy)]
+            self.now += self.cost(len(noisy))
             return noisy
 
         monkeypatch.setattr(type(base), "predict", lambda _, *arguments: predict(*arguments))
@@ -41,7 +42,7 @@ def machine(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Any:
         (dict.fromkeys(COUNTS, 0.001), 32),  # every row more is free
         ({2: 0.02, 4: 0.04, 8: 0.08, 16: 0.16, 32: 0.32}, 32),  # none costs more
         ({2: 0.02, 4: 0.03, 8: 0.06, 16: 0.16, 32: 0.32}, 8),  # from 16 on they do
-        ({2: 0.02, 4: 0.05, 8: 0.01, 16: 0.01, 32: 0.01}, 2),  # at once
+        ({2: 0.02, 4: 0.05, 8: 0.1, 16: 0.2, 32: 0.4}, 2),  # at once
         ({2: 0.02, 4: 0.03}, 4),  # the memory is full
         ({2: SECONDS, 4: SECONDS}, 2),  # slow: measuring would take too long
     ],
@@ -54,6 +55,22 @@ def test_the_largest_batch_is_taken_whose_rows_are_no_slower(
     assert profile.rows == rows
     assert profile.seconds_per_row == pytest.approx(seconds[rows] / rows)
     assert clock.now <= 3 * SECONDS
+
+
+def test_a_machine_that_was_busy_for_a_moment_does_not_serve_small_batches_for_ever(
+    base: BaseModel, machine: Any
+) -> None:
+    seconds = dict.fromkeys(COUNTS, 0.02)
+    clock = machine(seconds)
+    busy = iter((0.02, 0.3))  # the second try of all takes fifteen times as long
+
+    def step(rows: int) -> float:
+        return next(busy, seconds[rows])
+
+    clock.cost = step
+    profile = profiled(base, tiny.SIDE, clock)
+    assert profile.rows == 32
+    assert profile.seconds_per_row == pytest.approx(0.02 / 32)
 
 
 def test_other_sizes_get_as_many_pixels_and_an_image_with_guidance_always_fits() -> None:
