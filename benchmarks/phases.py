@@ -14,13 +14,14 @@ from pathlib import Path
 from benchmarks.kill import ROUNDS, VICTIMS, Training, kill_processes, submitted
 from benchmarks.report import write_section
 from orchestrator.contract.events import TRAINING_PHASE, Phase
-from orchestrator.contract.labels import Label
+from orchestrator.contract.labels import LABELS_PHASE, Label
 from orchestrator.jobs.exchanges import exchange_of
 from orchestrator.labels.exchange import Exchange
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
 
-SAMPLING, SCORING, WAITING = "sampling", "scoring", "labels of round"
+SAMPLING, SCORING = "sampling", "scoring"
+WAITING = LABELS_PHASE.strip()
 PHASES = (SAMPLING, SCORING, WAITING, TRAINING_PHASE)
 """How the names of the phases begin."""
 KILLS = 20

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from orchestrator.contract.batch_result import DRAW_BATCH
-from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL
+from orchestrator.contract.environment import PRICE_VARIABLE, SCORER_CHANNEL, WAIT_VARIABLE
 from orchestrator.contract.evaluation_result import EVALUATE
 
 Request = dict[str, Any]
@@ -136,21 +136,29 @@ def with_checkpoints(request: Request, uri: str) -> Request:
     return {**request, "CheckpointConfig": checkpoints}
 
 
+_OF_MACHINES = (PRICE_VARIABLE, WAIT_VARIABLE)
+"""Variables that follow from where and how a job runs, and not from what it does."""
+
+
 def moved(request: Request, machines: Request) -> Request:
     """Return `request` with the instances, limits and retries of the request `machines`."""
     kept = {field: value for field, value in request.items() if field not in _COMPUTE_FIELDS}
     replaced = {field: value for field, value in machines.items() if field in _COMPUTE_FIELDS}
-    return _priced({**kept, **replaced}, machines)
+    return _with_variables({**kept, **replaced}, machines)
 
 
-def _priced(request: Request, machines: Request) -> Request:
-    """Return a request with the price of the instances of another; what is not known of theirs is not said."""
-    if "Environment" not in request:  # a local job, which is not billed
+def _with_variables(request: Request, machines: Request) -> Request:
+    """Return a request with the price of the instances of another, and what that does while people label.
+
+    What is not known of its price is not said.
+    """
+    if "Environment" not in request:  # a local job, which is not billed and asks nobody
         return request
-    variables = {name: value for name, value in request["Environment"].items() if name != PRICE_VARIABLE}
-    price = machines.get("Environment", {}).get(PRICE_VARIABLE)
-    if price is not None:
-        variables[PRICE_VARIABLE] = price
+    variables = {name: value for name, value in request["Environment"].items() if name not in _OF_MACHINES}
+    others = machines.get("Environment", {})
+    for name in _OF_MACHINES:
+        if name in others:
+            variables[name] = others[name]
     return {**request, "Environment": variables}
 
 

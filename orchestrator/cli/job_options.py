@@ -43,7 +43,7 @@ _SPOT = click.option(
 _WAIT = click.option(
     "--wait",
     type=click.Choice(("hold", "release")),
-    help="While people label (reward human): keep the job running, or end it until the labels are there.",
+    help="While people label (reward human): end the job until they have, the default, or keep it running.",
 )
 _FOR_THIS_MACHINE = ("queue", "together")
 _WHAT = click.argument("what", metavar="RECIPE|JOB.yaml", shell_complete=recipes_and_files)

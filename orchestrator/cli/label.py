@@ -74,18 +74,22 @@ def label(
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
+    if given["pairs_folder"] is not None and (given["closes"] or given["shows"]):
+        raise click.UsageError("--export writes pairs and does nothing else: leave --show and --close out.")
     if given["collect"]:
         _collect(settings, quiet=as_json)
     labelled = _labelled(job, settings, retry=given["retry"])
     if given["pairs_folder"] is not None:
         _export(labelled.exchange, number, given["pairs_folder"], as_json=as_json)
         return
+    labelled.send()
     if given["closes"]:
         labelled.exchange.close(labelled.exchange.newest() if number is None else number)
     if given["shows"] or given["closes"]:
         chosen = labelled.exchange.newest() if number is None else number
         _print_settlement(labelled.exchange.settled(chosen), as_json=as_json)
-        labelled.go_on()
+        if given["closes"] or given["retry"]:
+            labelled.go_on()
         return
     settlement = label_round(labelled, number, people, given, as_json=as_json)
     if not as_json:
@@ -102,6 +106,7 @@ def _labelled(job: str, settings: "Settings", *, retry: bool | None) -> "Labelle
     from orchestrator.contract.labels import ROUNDS_FOLDER
     from orchestrator.labels.exchange import exchange_in
     from orchestrator.settings import typed_path
+    from orchestrator.targets.local.queue import Turn
     from orchestrator.targets.opening import open_targets
 
     folder = typed_path(job)
@@ -112,7 +117,8 @@ def _labelled(job: str, settings: "Settings", *, retry: bool | None) -> "Labelle
     from orchestrator.jobs.job import find
     from orchestrator.targets.names import LOCAL_TARGETS
 
-    found = find(job, open_targets(settings, print_warning))
+    targets = open_targets(settings, print_warning, Turn.ALONE)
+    found = find(job, targets)
     is_free = found.target.name in LOCAL_TARGETS
     starts = is_free if retry is None else retry
     exchange = exchange_of(found.target, found.name)

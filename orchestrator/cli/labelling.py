@@ -17,8 +17,11 @@ from orchestrator.jobs.exchanges import is_labelled, waits_for_labels
 from orchestrator.jobs.job import Job
 from orchestrator.labels.desk import Desk
 from orchestrator.labels.exchange import Exchange
+from orchestrator.labels.sending import Sender
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 5.0
+"""Between two looks at a job whose round is complete here: each is a few calls of the service."""
 
 
 class Labelled(NamedTuple):
@@ -33,14 +36,11 @@ class Labelled(NamedTuple):
     """Whether the job is started again when its labels are there."""
 
     def go_on(self) -> bool:
-        """Start the job again if it waits and its labels are there, or say how; return whether there was a reason to.
+        """Start the job again if it waits and its labels are there, or say how; return whether it did either.
 
         A round whose labels are still being sent to a bucket does not count yet.
         """
-        if self.job is None:
-            return False
-        rounds = self.exchange.rounds()
-        if not rounds or not is_labelled(self.exchange, rounds[-1]):
+        if self.job is None or not self._is_labelled():
             return False
         if not waits_for_labels(self.job.describe()):
             return False
@@ -51,6 +51,17 @@ class Labelled(NamedTuple):
         self.job.resume()
         say(f"The labels are there: {self.job.name} goes on.", err=True)
         return True
+
+    def _is_labelled(self) -> bool:
+        """Whether the newest round has its labels."""
+        rounds = self.exchange.rounds()
+        return bool(rounds) and is_labelled(self.exchange, rounds[-1])
+
+    def send(self) -> None:
+        """Bring the labels to the bucket that are still on this machine alone."""
+        if self.exchange.folder is None:
+            with Sender(self.exchange, self.kept).running():
+                pass
 
 
 def label_round(
@@ -64,30 +75,37 @@ def label_round(
     """Serve the page until it is interrupted, and return the labels of the latest round; raises MachineError."""
     _require_page_libraries()
     desk = Desk(labelled.exchange, labelled.kept, number=number, pairs=options["pairs"])
-    with _looking(labelled):
+    with _looking(labelled, desk):
         _serve(desk, people, port=options["port"], opens=not options["no_browser"], as_json=as_json)
     labelled.go_on()
     return desk.settlement()
 
 
 @contextmanager
-def _looking(labelled: Labelled) -> Iterator[None]:
-    """Have the job go on as soon as its labels are there, while the block runs."""
+def _looking(labelled: Labelled, desk: Desk) -> Iterator[None]:
+    """Have the job go on as soon as its labels are there, while the block runs.
+
+    The service is asked only once the round is complete here; what goes wrong is told once, and tried again.
+    """
     ended = threading.Event()
 
     def look() -> None:
-        told: set[int] = set()
-        while not ended.wait(_LOOK_SECONDS):
-            newest = labelled.exchange.rounds()[-1]
-            if newest in told:
+        gone_on: set[int] = set()
+        troubles: set[str] = set()
+        seconds = _LOOK_SECONDS
+        while not ended.wait(seconds):
+            seconds = _LOOK_SECONDS
+            number = desk.manifest.round
+            if number in gone_on or not desk.is_complete():
                 continue
             try:
-                has_gone_on = labelled.go_on()
+                if labelled.go_on():
+                    gone_on.add(number)
             except OrchestratorError as error:
-                print_warning(error)
-                has_gone_on = True
-            if has_gone_on:
-                told.add(newest)
+                if error.message not in troubles:
+                    print_warning(error)
+                troubles.add(error.message)
+            seconds = _LOOK_AGAIN_SECONDS
 
     if labelled.job is None:
         yield

@@ -171,7 +171,7 @@ class Environment(BaseModel):
     @property
     def wait(self) -> Wait:
         """What the job does while people label."""
-        return Wait(os.environ.get(WAIT_VARIABLE, Wait.HOLD))
+        return Wait(os.environ.get(WAIT_VARIABLE, Wait.RELEASE))
 
     def channel(self, name: str) -> Path | None:
         """Return the folder of an input channel, or None when the job has no such channel."""

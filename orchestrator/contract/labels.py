@@ -34,8 +34,12 @@ WAITS_FOR_LABELS = "waits-for-labels"
 """Kind of the message with which a job ends until its labels are there; no failure, though it is told like one."""
 WAITS = " waits for labels: "
 """In the reason for which such a job has ended."""
+LABELS_PHASE = "labels of round "
+"""Begins the name of the phase in which a job waits, running; the number of the round follows."""
 WORST, BEST = 1, 5
 """Ratings, the keys that people press."""
+NEIGHBOURS = 2
+"""With how many others of its prompt an image is compared: they form a ring."""
 MOST_SAMPLES = 10_000
 """Of a round: its order is computed and sent to a browser as a whole."""
 MOST_LABELS = 100
@@ -84,8 +88,12 @@ class RoundManifest(_Wire):
     """Number of the round in the job, from 0."""
     samples: tuple[RoundSample, ...] = Field(min_length=1, max_length=MOST_SAMPLES)
     """Everything that is judged."""
+    drawn_by: str | None = None
+    """Hash of all that its pictures follow from; None where that is not known."""
+    people: int = Field(1, ge=1)
+    """How many people have to judge each sample."""
     deadline: AwareDatetime | None = None
-    """After it the job goes on with the labels that there are, if there are any; None for no such time."""
+    """After it the job goes on with the labels that there were by then, if there were any; None for no such time."""
 
     @model_validator(mode="after")
     def _check_ids(self) -> Self:

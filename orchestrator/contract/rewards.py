@@ -103,8 +103,11 @@ class RewardUse(BaseModel):
     """What the server is asked of each image."""
     deadline_seconds: float = Field(60, gt=0, le=3600)
     """How long the server may take for one image, all attempts together."""
-    label_hours: float = Field(72, gt=0, le=8760)
-    """How long a round waits until every image has a label of people; it then goes on with those it has, if any."""
+    people: int = Field(1, ge=1, le=100)
+    """How many people have to judge each image of a round."""
+    label_hours: float = Field(72, gt=0, le=672)
+    """How long a round waits for them; it then goes on with the labels that it has, if there are any. At most 28 days:
+    in a bucket the checkpoints expire, and the round with them."""
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -35,27 +36,54 @@ class DrawnSample(NamedTuple):
     """Number of its group."""
 
 
-def write_round(
-    exchange: Path,
-    job: str,
-    number: int,
-    drawn: Sequence[DrawnSample],
-    deadline: datetime | None = None,
-) -> RoundManifest:
-    """Write a round: its pictures, and then its manifest.
+class AskedOfPeople(NamedTuple):
+    """What a round asks of people."""
 
-    Idempotent: a job that is interrupted and draws the same samples again writes the same files, and the labels that
-    were given meanwhile stay, as does the first deadline. `exchange` is the folder of that name in the job's
-    checkpoints.
+    job: str
+    """Name of the job."""
+    number: int
+    """Of the round, from 0."""
+    drawn_by: str
+    """Hash of all that its pictures follow from."""
+    people: int
+    """How many have to judge each picture."""
+    deadline: datetime
+    """After it the job goes on with the labels that there are."""
+
+
+def known_round(exchange: Path, asked: AskedOfPeople, count: int) -> RoundManifest | None:
+    """Return the round as an earlier attempt has written it; None when there is none, or it shows other pictures.
+
+    Its pictures stay as they are: decoded and encoded once more, by another version of a library or another machine,
+    they could differ in a bit, and the labels that were given meanwhile would be of unknown pictures.
     """
-    folder = exchange / round_folder(number)
+    try:
+        known = read_round(exchange, asked.number)
+    except ValueError:  # damaged: it is written anew
+        return None
+    if known is None or (known.job, known.drawn_by) != (asked.job, asked.drawn_by):
+        return None
+    return known if len(known.samples) == count else None
+
+
+def write_round(exchange: Path, asked: AskedOfPeople, drawn: Sequence[DrawnSample]) -> RoundManifest:
+    """Write a round: its pictures, and then its manifest, unless it is known.
+
+    Idempotent: a job that is interrupted finds its round, and the labels that were given meanwhile stay, as does the
+    first deadline. Of other pictures under the same number it is another round: what that was closed with is set aside.
+    `exchange` is the folder of that name in the job's checkpoints.
+    """
+    known = known_round(exchange, asked, len(drawn))
+    if known is not None:
+        return known
+    folder = exchange / round_folder(asked.number)
     pictures = folder / PICTURES_FOLDER
     pictures.mkdir(parents=True, exist_ok=True)
     samples = []
     for index, one in enumerate(drawn):
         sha256 = hashlib.sha256(one.png).hexdigest()
         sample = RoundSample(
-            id=sample_id(job, number, index, sha256),
+            id=sample_id(asked.job, asked.number, index, sha256),
             sha256=sha256,
             prompt=one.prompt,
             seed=one.seed,
@@ -63,10 +91,17 @@ def write_round(
         )
         _write(pictures / sample.file, one.png)
         samples.append(sample)
-    known = _known_round(exchange, number)
-    if known is not None and known.samples == tuple(samples):
-        return known
-    manifest = RoundManifest(job=job, round=number, samples=tuple(samples), deadline=deadline)
+    manifest = RoundManifest(
+        job=asked.job,
+        round=asked.number,
+        samples=tuple(samples),
+        drawn_by=asked.drawn_by,
+        people=asked.people,
+        deadline=asked.deadline,
+    )
+    closed = folder / CLOSED_FILE
+    if closed.is_file():
+        closed.replace(folder / f"earlier-{CLOSED_FILE}")
     text = manifest.model_dump_json(indent=1)
     _write(folder / ROUND_MANIFEST_FILE, text.encode())
     return manifest
@@ -78,14 +113,6 @@ def read_round(exchange: Path, number: int) -> RoundManifest | None:
     if not file.is_file():
         return None
     return RoundManifest.model_validate_json(file.read_bytes())
-
-
-def _known_round(exchange: Path, number: int) -> RoundManifest | None:
-    """Return the manifest that an earlier attempt wrote; None for a damaged one, which is written anew."""
-    try:
-        return read_round(exchange, number)
-    except ValueError:
-        return None
 
 
 def read_label_files(exchange: Path, number: int) -> dict[str, bytes]:
@@ -113,23 +140,32 @@ def is_closed(exchange: Path, number: int) -> bool:
     return (exchange / round_folder(number) / CLOSED_FILE).is_file()
 
 
-def close_round(exchange: Path, settlement: Settlement) -> None:
-    """Note which labels training uses: later ones are late, and a resumed job settles the same.
+def close_round(exchange: Path, manifest: RoundManifest, settlement: Settlement) -> Settlement:
+    """Note which labels training uses, and return the settlement of these: later ones are late.
 
-    Call it before the first step that uses them. A round that is closed already stays as it is.
+    Call it before the first step that uses them. A round that is closed already, by an earlier attempt or by a person
+    in the same moment, stays as it is, and its labels are the ones that are used.
     """
     file = exchange / round_folder(settlement.round) / CLOSED_FILE
-    if not file.exists():
-        closed = RoundClosed(round=settlement.round, labels=settlement.used)
-        text = closed.model_dump_json()
-        _write(file, text.encode())
+    closed = RoundClosed(round=settlement.round, labels=settlement.used)
+    text = closed.model_dump_json()
+    draft = _draft(file, text.encode())
+    with suppress(FileExistsError):
+        os.link(draft, file)  # unlike a rename, it replaces nothing
+    draft.unlink()
+    return settled(exchange, manifest)
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that is complete or absent, also after a loss of power."""
+    _draft(path, content).replace(path)
+
+
+def _draft(path: Path, content: bytes) -> Path:
+    """Write what is to become a file beside it, and return where."""
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
+    return draft

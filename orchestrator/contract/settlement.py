@@ -14,10 +14,10 @@ from datetime import datetime
 from statistics import fmean
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from orchestrator.contract.agreement import equal_choices, ordinal_alpha
-from orchestrator.contract.labels import Label, RoundClosed, RoundManifest
+from orchestrator.contract.labels import NEIGHBOURS, Label, RoundClosed, RoundManifest
 
 LONGEST_LINE = 10_000  # bytes; a label has 300
 _UNKNOWN = "unknown"
@@ -73,6 +73,10 @@ class Settlement(_Value):
     """One for each pair that was judged, by the ids of the samples."""
     missing: tuple[str, ...]
     """Ids of the samples that nobody has judged, in the order of the manifest."""
+    unfinished: tuple[str, ...]
+    """Ids of the samples that fewer people have judged than the round asks for, in the same order."""
+    first_at: AwareDatetime | None
+    """When the first label that is in force was given; None without any."""
     used: frozenset[str]
     """Ids of the labels that are in force or were replaced: what a round is closed with."""
     late: tuple[Label, ...]
@@ -97,11 +101,15 @@ class Settlement(_Value):
     """Share of equal choices of two people about the same pair; None without any."""
 
     def is_enough(self, deadline: datetime | None, now: datetime) -> bool:
-        """Whether a job goes on with these labels: all samples have one, or time is up and there are any."""
-        if not self.missing:
+        """Whether a job goes on with these labels: all samples are judged, or time is up and some were by then.
+
+        The first label that comes after the deadline does not end a round that nobody has looked at before.
+        """
+        if not self.unfinished:
             return True
-        is_late = deadline is not None and now >= deadline
-        return is_late and bool(self.ratings or self.choices)
+        if deadline is None or self.first_at is None:
+            return False
+        return self.first_at < deadline <= now
 
 
 class ReadLabels(NamedTuple):
@@ -175,6 +183,8 @@ def settle_read(manifest: RoundManifest, read: ReadLabels, closed: RoundClosed |
         ratings=ratings,
         choices=choices,
         missing=_missing(manifest, standing),
+        unfinished=_unfinished(manifest, standing),
+        first_at=min((label.at for label in standing), default=None),
         used=frozenset(used),
         late=tuple(sorted_out.late),
         unknown=sorted_out.refused[_UNKNOWN],
@@ -223,6 +233,37 @@ def _missing(manifest: RoundManifest, labels: Iterable[Label]) -> tuple[str, ...
         if sample.id not in judged:
             missing.append(sample.id)
     return tuple(missing)
+
+
+def _unfinished(manifest: RoundManifest, labels: Iterable[Label]) -> tuple[str, ...]:
+    """Return the ids of the samples that too few people have judged.
+
+    A person has judged a sample when they have rated it, or have compared it with both of its neighbours in the ring of
+    its prompt: with as many others as there are, where those are fewer.
+    """
+    rated: set[tuple[str, str]] = set()
+    compared: Counter[tuple[str, str]] = Counter()
+    people: set[str] = set()
+    for label in labels:
+        people.add(label.by)
+        if label.sample is not None:
+            rated.add((label.sample, label.by))
+        else:
+            for id_ in label.about:
+                compared[id_, label.by] += 1
+    of_prompts = Counter(sample.prompt for sample in manifest.samples)
+    unfinished = []
+    for sample in manifest.samples:
+        others = of_prompts[sample.prompt] - 1
+        needed = max(1, min(NEIGHBOURS, others))
+        judges = 0
+        for person in people:
+            key = (sample.id, person)
+            if key in rated or compared[key] >= needed:
+                judges += 1
+        if judges < manifest.people:
+            unfinished.append(sample.id)
+    return tuple(unfinished)
 
 
 def standing_labels(manifest: RoundManifest, labels: Iterable[Label], by: str) -> dict[_About, Label]:

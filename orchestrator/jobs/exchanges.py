@@ -62,10 +62,33 @@ def require_labels(target: Target, description: JobDescription) -> None:
     name = description.name
     exchange = exchange_of(target, name)
     rounds = exchange.rounds()
-    if not rounds or is_labelled(exchange, rounds[-1]):
+    if not rounds:
+        raise JobError(
+            f"The job {name} waits for labels of a round that is gone from {exchange.place}: its checkpoints have "
+            "expired or were deleted, so it cannot go on.",
+            next_step="submit it again with --restart",
+        )
+    newest = rounds[-1]
+    if is_labelled(exchange, newest):
         return
-    missing = len(exchange.settled(rounds[-1]).missing)
-    raise JobError(
-        f"The job {name} waits for labels of {counted(missing, 'image')} of round {rounds[-1]}.",
-        next_step=f"{command('label', name)}  # with --close it goes on with those that there are",
-    )
+    settlement = exchange.settled(newest)
+    images = counted(len(settlement.unfinished), "image")
+    next_step = command("label", name)
+    if settlement.first_at is not None:
+        close = command("label", name, "--close")
+        next_step = f"{next_step}; or go on with those that there are: {close}"
+    raise JobError(f"The job {name} waits for labels of {images} of round {newest}.", next_step=next_step)
+
+
+def has_labels(target: Target, description: JobDescription) -> bool:
+    """Whether the labels that a job waits for are there."""
+    try:
+        require_labels(target, description)
+    except JobError:
+        return False
+    return True
+
+
+def has_rounds(target: Target, name: str) -> bool:
+    """Whether people were asked about images of a job: what they have said must not be thrown away unasked."""
+    return bool(exchange_of(target, name).rounds())

@@ -1,5 +1,6 @@
 """Explain the status of a job: cause, evidence, next command."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.aws.instances import instances, with_disk, with_memory
 from orchestrator.contract.command_line import command
-from orchestrator.contract.events import NOTE, Failed, Item, Resumed, Step, parse
-from orchestrator.contract.labels import WAITS_FOR_LABELS
+from orchestrator.contract.events import NOTE, Failed, Item, Phase, Resumed, Step, parse
+from orchestrator.contract.labels import LABELS_PHASE, WAITS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
@@ -20,6 +21,7 @@ from orchestrator.targets.base import JobDescription, JobStatus
 from orchestrator.targets.names import TargetName
 
 _EVIDENCE_LINES = 5
+_WAITS = re.compile(rf"Round \d+{WAITS}[^.]*\.")
 # Values of SecondaryStatus while no container runs: at the start, and again when the instance was taken back.
 _WAITING = {
     "Interrupted",
@@ -74,6 +76,8 @@ class _Attempt(NamedTuple):
     """The last lines that libraries or the operating system printed: events and notes are no evidence of a crash."""
     heartbeat: Heartbeat
     """When it took its steps."""
+    asks_people: bool
+    """Whether it waits for labels, running."""
 
 
 def explain(
@@ -90,8 +94,7 @@ def explain(
         case JobStatus.FAILED | JobStatus.STOPPED:
             diagnosis = _diagnosis(description, attempt)
             why = _why_ended(description, diagnosis)
-            kept = _what_is_kept(attempt, checkpoint_step, draws=description.makes is not Made.ADAPTER)
-            cause = f"{why} {kept}"
+            cause = f"{why} {_what_is_kept(description, attempt, checkpoint_step)}"
             next_step = _after_early_end(description, attempt, diagnosis)
             if status is JobStatus.FAILED:
                 evidence = _evidence(attempt, diagnosis)
@@ -108,7 +111,7 @@ def explain(
             next_step = command("jobs", "wait", name)
         case JobStatus.IN_PROGRESS:
             cause = _under_way(stage or "", attempt, checkpoint_step)
-            next_step = command("jobs", "wait", name)
+            next_step = _meanwhile(name, attempt)
             silence = attempt.heartbeat.silence(now or time.time())
             if silence is not None and stage not in _WAITING | _PREPARING:
                 cause = f"{cause} {_hangs(silence)}"
@@ -142,11 +145,14 @@ def _read(log: Iterable[str], *, draws: bool) -> _Attempt:
     failed = None
     last_lines: deque[str] = deque(maxlen=_EVIDENCE_LINES)
     heartbeat = Heartbeat()
+    asks_people = False
     for line in log:
         event = parse(line)
         if event is not None:
             heartbeat.hear(event)
         match event:
+            case Phase(name=name):
+                asks_people = name.startswith(LABELS_PHASE)
             case Step(step=step, of=of):
                 progress = _done(step, of)
             case Resumed(step=step):
@@ -157,7 +163,14 @@ def _read(log: Iterable[str], *, draws: bool) -> _Attempt:
                 failed = reported
             case None if line.strip() and not line.startswith(NOTE):
                 last_lines.append(line)
-    return _Attempt(progress, failed, list(last_lines), heartbeat)
+    return _Attempt(progress, failed, list(last_lines), heartbeat, asks_people)
+
+
+def _meanwhile(name: str, attempt: _Attempt) -> str:
+    """Return what to do while a job runs."""
+    if attempt.asks_people:
+        return command("label", name)
+    return command("jobs", "wait", name)
 
 
 def _started_again(name: str) -> str:
@@ -201,7 +214,7 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
     """Return the reason that was given and what it means, as far as they are known."""
     sentences = []
     if description.failure_reason:
-        reason = description.failure_reason.rstrip(".")
+        reason = _as_said(description.failure_reason).rstrip(".")
         sentences.append(f"{reason}.")
     if diagnosis is not None:
         sentences.append(diagnosis.pattern.cause)
@@ -212,13 +225,25 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
     return "It failed without a reason."
 
 
-def _what_is_kept(attempt: _Attempt, checkpoint_step: int | None, *, draws: bool) -> str:
+def _waits(description: JobDescription) -> bool:
+    """Whether a job has ended until people have labelled its round."""
+    return WAITS in (description.failure_reason or "")
+
+
+def _as_said(reason: str) -> str:
+    """Return a reason as the job gave it: of one that waits for people, without what the service writes around it."""
+    waits = _WAITS.search(reason)
+    return waits.group() if waits else reason
+
+
+def _what_is_kept(description: JobDescription, attempt: _Attempt, checkpoint_step: int | None) -> str:
     """Return how many steps are done, and where a retry starts if it can end otherwise."""
     steps = _steps_done(attempt, checkpoint_step)
     done = steps.capitalize()
+    draws = description.makes is not Made.ADAPTER
+    if _waits(description):
+        return f"{done}. The job goes on when its images are labelled."
     failed = attempt.failed
-    if failed is not None and failed.kind == WAITS_FOR_LABELS:
-        return f"{done}. It goes on from here when they are there."
     if failed is not None and failed.kind in _SAME_AGAIN:
         return f"{done}. A retry would end in the same way."
     if draws:
@@ -261,6 +286,8 @@ def _after_early_end(
     diagnosis: Diagnosis | None,
 ) -> str:
     """Return the next command: that of the job itself, else of the diagnosis, else a retry."""
+    if _waits(description):
+        return command("label", description.name)
     if description.next_step:
         return description.next_step
     failed = attempt.failed
@@ -322,6 +349,8 @@ def _under_way(stage: str, attempt: _Attempt, checkpoint_step: int | None) -> st
         doing = "is preparing its instance"
     else:
         done = _steps_done(attempt, checkpoint_step)
+        if attempt.asks_people:
+            return f"It is running, and waits for people to label its images; {done}."
         return f"It is running; {done}."
     start = "starts"
     if checkpoint_step is not None:

@@ -13,7 +13,7 @@ from orchestrator.contract.environment import STOP_GRACE_SECONDS
 from orchestrator.contract.events import Event, Step, parse
 from orchestrator.contract.problem import did_you_mean
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
-from orchestrator.jobs.exchanges import require_labels, waits_for_labels
+from orchestrator.jobs.exchanges import has_labels, has_rounds, require_labels, waits_for_labels
 from orchestrator.jobs.explanation import Explanation, explain, without_result
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.pricing import actual
@@ -189,12 +189,11 @@ def starts_again(job: Job, *, resume: bool, restart: bool) -> bool:
     if restart:
         return status.is_final
     if waits_for_labels(description):
-        return True
-    if status not in ENDED_EARLY:
-        return False
-    if resume:
-        return True
-    return job.target.checkpoint_step(job.name) is None and job.last_step() is None
+        return has_labels(job.target, description)
+    if resume or status not in ENDED_EARLY:
+        return status in ENDED_EARLY
+    has_begun = job.target.checkpoint_step(job.name) is not None or job.last_step() is not None
+    return not has_begun and not has_rounds(job.target, job.name)
 
 
 def nothing_to_resume() -> JobError:
@@ -213,13 +212,15 @@ def _resume(job: Job, request: Request, *, resume: bool) -> Submission:
     if made_by(request) is not Made.ADAPTER:  # nothing is lost: the images that it has drawn are kept
         return _start(job, request, lambda: job.target.resume(job.name, request))
     step = job.target.checkpoint_step(job.name)
-    if step is None:
+    asked_people = step is None and has_rounds(job.target, job.name)
+    if step is None and not asked_people:
         if not resume:
             _require_nothing_done(job)
         return _restart(job, request, JobStatus.FAILED)  # with the current code
     if not resume:
+        what = "has asked people about its first round" if asked_people else f"has a checkpoint at step {step}"
         message = (
-            f"This job ended early before; it has a checkpoint at step {step}. "
+            f"This job ended early before; it {what}. "
             "Submit with --resume to continue from there, or with --restart to start over."
         )
         raise JobError(message, next_step=command("jobs", "retry", job.name))

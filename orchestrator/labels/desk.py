@@ -7,6 +7,7 @@ one in a bucket it is sent there, again and again until it has arrived, also by 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -168,6 +169,15 @@ class Desk:
         if opened is None:
             raise SpecError(f"Round {number} is not labelled here.", next_step="load the page again")
         return opened
+
+    def is_complete(self) -> bool:
+        """Whether a job can go on with what is said of the latest round, as far as it is known here."""
+        with self._lock:
+            opened = self._latest
+            if opened.closed is not None:
+                return True
+            settlement = opened.settlement()
+            return settlement.is_enough(opened.manifest.deadline, datetime.now(UTC))
 
     def settlement(self) -> Settlement:
         """Return what is known of the latest round, settled."""

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-checkpoints.html
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from orchestrator.contract.labels import (
     round_of,
 )
 from orchestrator.contract.settlement import Settlement, read_labels, settle_read
-from orchestrator.errors import JobError, MachineError
+from orchestrator.errors import ConflictError, JobError, MachineError
 from orchestrator.storage import FolderStore, Store, folder_of
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -138,8 +139,10 @@ class Exchange:
         if not settlement.ratings and not settlement.choices:
             message = f"Nobody has labelled round {number} in {self.place}, and the job learns from labels alone."
             raise JobError(message, next_step="label some images first")
-        content = RoundClosed(round=number, labels=settlement.used).model_dump_json()
-        self.store.put_bytes(f"{self.prefix}{round_folder(number)}/{CLOSED_FILE}", content.encode())
+        name = f"{self.prefix}{round_folder(number)}/{CLOSED_FILE}"
+        value = {"round": number, "labels": sorted(settlement.used)}
+        with suppress(ConflictError):  # the job has closed it meanwhile
+            self.store.put_json(name, value, new=True)
 
     def put_labels(self, number: int, file: str, content: bytes) -> None:
         """Store a label file of a round, in place of one of that name.

@@ -4,9 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from itertools import pairwise
 
-from orchestrator.contract.labels import RoundManifest
-
-_FEW = 2  # samples of a prompt, which are one pair
+from orchestrator.contract.labels import NEIGHBOURS, RoundManifest
 
 Item = tuple[str, ...]
 """The id of a sample to rate; or the ids of two to choose from, the left one first."""
@@ -48,7 +46,7 @@ def choice_items(manifest: RoundManifest, by: str) -> list[Item]:
 def _neighbours(ring: list[str]) -> list[Item]:
     """Return each with the next one, the last with the first; two are one pair, and one is none."""
     pairs: list[Item] = list(pairwise(ring))
-    if len(ring) > _FEW:
+    if len(ring) > NEIGHBOURS:
         closing = (ring[-1], ring[0])
         pairs.append(closing)
     return pairs

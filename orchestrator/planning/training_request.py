@@ -20,7 +20,6 @@ from orchestrator.contract.environment import (
     START_PROGRAM,
     WAIT_VARIABLE,
     Environment,
-    Wait,
 )
 from orchestrator.contract.mixins import Rewarded
 from orchestrator.contract.recipe import Recipe, to_hyperparameters
@@ -146,7 +145,7 @@ def _local_request(spec: JobSpec, inputs: JobInputs) -> Request:
             "CompressionType": "NONE",
         },
         **machines,
-        **_waiting(spec, inputs, Wait.HOLD),
+        **_waiting(spec, inputs),
         "Tags": [tag(IDENTITY_TAG, inputs.identity)],
     }
 
@@ -170,14 +169,14 @@ def _sent_recipe(spec: JobSpec, inputs: JobInputs) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _waiting(spec: JobSpec, inputs: JobInputs, wait: Wait) -> Request:
-    """Return the environment of a job that asks people; empty for any other. `wait` is what it does unless told."""
+def _waiting(spec: JobSpec, inputs: JobInputs) -> Request:
+    """Return the environment of a job that asks people; empty for any other."""
     recipe = spec.recipe
     if not isinstance(recipe, Rewarded) or recipe.by_people is None:
         return {}
     variables = {
         JOB_VARIABLE: job_name(spec, inputs.identity),
-        WAIT_VARIABLE: (spec.wait or wait).value,
+        WAIT_VARIABLE: spec.wait.value,
     }
     return {"Environment": variables}
 
@@ -240,7 +239,7 @@ def _sagemaker_request(
         },
         "TensorBoardOutputConfig": _board(inputs),
         "Environment": {
-            **_waiting(spec, inputs, Wait.RELEASE).get("Environment", {}),
+            **request.get("Environment", {}),
             **_environment(channel_uris(request), context.placement, isolated=isolated),
         },
         "EnableNetworkIsolation": isolated,

@@ -101,8 +101,8 @@ class JobSpec(BaseModel):
     """Name of the adapter: letters, digits and single hyphens, 40 at most; by default the job's name."""
     scorer: ScorerFolder | None = None
     """Folder of a CLIP, as transformers saves it, that measures the figures; the base model's own when left out."""
-    wait: Wait | None = None
-    """While people label: hold keeps the job running, release (always so on SageMaker) ends it until they have."""
+    wait: Wait = Wait.RELEASE
+    """While people label, release ends the job until they have; hold, on this machine, keeps it running."""
     compute: Compute = Compute()
     """Machines of the job. SageMaker only; ignored for local jobs."""
     budget: Budget = Budget()
@@ -157,9 +157,9 @@ class JobSpec(BaseModel):
 
     @field_validator("wait")
     @classmethod
-    def _check_asks_people(cls, value: Wait | None, info: ValidationInfo) -> Wait | None:
+    def _check_asks_people(cls, value: Wait, info: ValidationInfo) -> Wait:
         recipe = info.data.get("recipe")
-        if value is None or recipe is None:
+        if recipe is None:
             return value
         if not isinstance(recipe, Rewarded) or recipe.by_people is None:
             raise ValueError(f'is for jobs that people give a reward to ("{HUMAN.name}"); leave it out')

@@ -1,15 +1,19 @@
 """Labels on the right picture, whatever comes, and in whatever order."""
 
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from orchestrator.contract.labels import Label, RoundClosed, RoundManifest, round_folder, round_of
-from orchestrator.contract.rounds import close_round, read_round, settled
+from orchestrator.contract.rounds import DrawnSample, close_round, is_closed, read_round, settled, write_round
 from orchestrator.contract.settlement import settle
-from tests.labels.made import file_of, label, made_round
+from orchestrator.labels.exchange import Exchange
+from orchestrator.labels.order import choice_items
+from orchestrator.storage import FolderStore
+from tests.labels.made import START, asked_of_people, drawn, file_of, label, made_round, picture
 
 FILES = 1000
 
@@ -145,13 +149,13 @@ def test_a_closed_round_settles_the_same_whatever_comes_later(tmp_path: Path) ->
     folder.mkdir()
     (folder / "a.jsonl").write_bytes(file_of(label(1, sample=sample, rating=2)))
     before = settled(tmp_path, manifest)
-    close_round(tmp_path, before)
+    close_round(tmp_path, manifest, before)
     forged = label(1, seconds=9, sample=sample, rating=5)  # another label under the same id
     (folder / "b.jsonl").write_bytes(file_of(label(2, seconds=5, sample=sample, rating=5), forged))
     after = settled(tmp_path, manifest)
     assert after.ratings == before.ratings
     assert [late.rating for late in after.late] == [5]
-    close_round(tmp_path, after)  # a second time, as a resumed job does
+    close_round(tmp_path, manifest, after)  # a second time, as a resumed job does
     assert settled(tmp_path, manifest).used == before.used
 
 
@@ -194,3 +198,69 @@ def test_a_label_is_either_a_rating_or_a_choice(wrong: dict[str, object]) -> Non
 @pytest.mark.parametrize("name", ["rounds/3/manifest.json", "rounds/0003", "rounds", "other/0003/a", "rounds/+003/a"])
 def test_only_the_layouts_own_names_are_rounds(name: str) -> None:
     assert round_of(name) == (3 if name == "rounds/0003" else None)
+
+
+def test_a_round_is_done_when_as_many_people_as_it_asks_for_have_judged_each_image(tmp_path: Path) -> None:
+    manifest = write_round(tmp_path, asked_of_people(people=2), drawn(2))
+    everything = [label(n, by="ada", sample=one.id, rating=3) for n, one in enumerate(manifest.samples)]
+    one_person = settle(manifest, {"a": file_of(*everything)})
+    assert one_person.missing == ()
+    assert len(one_person.unfinished) == 4
+    others = [label(50 + n, by="ben", sample=one.id, rating=3) for n, one in enumerate(manifest.samples)]
+    assert settle(manifest, {"a": file_of(*everything), "b": file_of(*others)}).unfinished == ()
+
+
+def test_an_image_is_compared_once_both_neighbours_in_its_ring_were_beside_it(tmp_path: Path) -> None:
+    manifest = made_round(tmp_path, count=4, prompts=["a fox"])
+    items = choice_items(manifest, "ada")
+    said = [label(n, chosen=left, rejected=right) for n, (left, right) in enumerate(items)]
+    unfinished = [len(settle(manifest, {"a": file_of(*said[:count])}).unfinished) for count in range(5)]
+    assert unfinished[0] == unfinished[1] == 4
+    assert unfinished[4] == 0
+    assert all(count > 0 for count in unfinished[:4])
+
+
+def test_two_images_of_a_prompt_are_done_with_one_comparison(tmp_path: Path) -> None:
+    manifest = made_round(tmp_path, count=2, prompts=["a fox"])
+    one, other = ids(manifest)
+    assert settle(manifest, {"a": file_of(label(1, chosen=one, rejected=other))}).unfinished == ()
+
+
+def test_time_is_up_for_those_who_have_begun_and_not_for_those_who_come_later(tmp_path: Path) -> None:
+    manifest = made_round(tmp_path)
+    settlement = settle(manifest, {"a": file_of(label(1, seconds=60, sample=ids(manifest)[0], rating=2))})
+    minute = timedelta(seconds=60)
+    now = START + 3 * minute
+    assert settlement.is_enough(START + 2 * minute, now)
+    assert not settlement.is_enough(START + 4 * minute, now)
+    assert not settlement.is_enough(START + minute, now)  # the first label came when it was over
+    assert not settlement.is_enough(None, now)
+
+
+def test_whoever_closes_a_round_second_gets_the_labels_of_the_first(tmp_path: Path) -> None:
+    manifest = made_round(tmp_path)
+    folder = tmp_path / round_folder(0) / "labels"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(file_of(label(1, sample=ids(manifest)[0], rating=2)))
+    early = settled(tmp_path, manifest)
+    (folder / "b.jsonl").write_bytes(file_of(label(2, sample=ids(manifest)[1], rating=4)))
+    late = settled(tmp_path, manifest)
+    assert len(late.used) == 2
+    close_round(tmp_path, manifest, early)
+    assert close_round(tmp_path, manifest, late).used == early.used
+    Exchange(FolderStore(tmp_path)).close(0)
+    assert settled(tmp_path, manifest).used == early.used
+
+
+def test_other_pictures_under_the_number_of_a_round_are_another_round(tmp_path: Path) -> None:
+    first = made_round(tmp_path)
+    folder = tmp_path / round_folder(0) / "labels"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(file_of(label(1, sample=ids(first)[0], rating=2)))
+    close_round(tmp_path, first, settled(tmp_path, first))
+    pictures = [DrawnSample(picture(900 + number), "a bird", number, 0) for number in range(2)]
+    other = write_round(tmp_path, asked_of_people()._replace(drawn_by="other weights"), pictures)
+    found = settled(tmp_path, other)
+    assert found.unknown == 1
+    assert len(found.unfinished) == 2
+    assert not is_closed(tmp_path, 0)

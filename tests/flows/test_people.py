@@ -1,11 +1,14 @@
 """From a job that asks people to its adapter: it ends, they label on the page, and it goes on by itself."""
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from orchestrator.jobs.exchanges import exchange_of
 from orchestrator.settings import Settings
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.process import ProcessTarget
@@ -42,11 +45,19 @@ def rate_all(link: str) -> int:
     return int(work["round"])
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Return once something holds; fails after two minutes."""
+    ends = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
 def test_a_job_waits_for_people_without_running_and_goes_on_when_they_have_labelled(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = run_here(monkeypatch, capsys)
-    words = ["submit", "rlhf", "--name", NAME, "--wait", "release"]
+    words = ["submit", "rlhf", "--name", NAME]
     for name, value in SETTINGS.items():
         words += ["-s", f"{name}={value}"]
     submitted = run(*words)
@@ -61,10 +72,15 @@ def test_a_job_waits_for_people_without_running_and_goes_on_when_they_have_label
     again = run(*words)
     assert "waits for labels of 2 images of round 0" in again.errors  # what it has drawn is not thrown away
 
-    for number in range(2):
-        with Served(NAME, "--by", "ada", "--no-browser") as served:
+    explained = run("jobs", "explain", NAME)
+    assert "The job goes on when its images are labelled" in explained.output
+
+    with Served(NAME, "--by", "ada", "--no-browser") as served:  # the page stays open: the next round comes to it
+        exchange = exchange_of(target, job)
+        for number in range(2):
+            wait_until(lambda wanted=number: exchange.newest() == wanted)  # type: ignore[misc]
             assert rate_all(served.links["ada"]) == number
-        assert target.wait_for_end(job, seconds=120)
+        wait_until(lambda: target.describe(job).status is JobStatus.COMPLETED)
     assert target.describe(job).status is JobStatus.COMPLETED
 
     pairs = tmp_path / "pairs"

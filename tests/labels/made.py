@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from orchestrator.contract.labels import Label, RoundManifest
-from orchestrator.contract.rounds import DrawnSample, write_round
+from orchestrator.contract.rounds import AskedOfPeople, DrawnSample, write_round
 
 PROMPTS = ("a red bird", "a blue fox")
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -39,7 +39,13 @@ def made_round(
     folder: Path, *, job: str = "job", number: int = 0, count: int = 3, prompts: Sequence[str] = PROMPTS
 ) -> RoundManifest:
     """Write a round into an exchange and return its manifest."""
-    return write_round(folder, job, number, drawn(count, prompts))
+    return write_round(folder, asked_of_people(job, number), drawn(count, prompts))
+
+
+def asked_of_people(job: str = "job", number: int = 0, *, people: int = 1) -> AskedOfPeople:
+    """Return what a round asks that waits for a year."""
+    deadline = START + timedelta(days=365)
+    return AskedOfPeople(job, number, f"drawn by {job}", people, deadline)
 
 
 def label(number: int, *, by: str = "ada", seconds: float = 0.0, **about: Any) -> Label:

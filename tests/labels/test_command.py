@@ -13,8 +13,10 @@ from click.testing import CliRunner
 
 from orchestrator.cli import cli
 from orchestrator.contract.labels import EXCHANGE_FOLDER, LABELS_FOLDER, RoundManifest, round_folder
+from orchestrator.contract.preferences import PREFERENCES_FILE
 from orchestrator.errors import AccountError, JobError, MachineError
 from orchestrator.settings import Settings
+from orchestrator.targets.local.kept_labels import OF_ENDED_JOBS
 from orchestrator.targets.local.process import ProcessTarget
 from tests.labels.made import file_of, label, made_round
 from tests.labels.served import ROOT
@@ -116,3 +118,47 @@ def test_a_port_in_use_is_named(tmp_path: Path, settings: Settings) -> None:
     made_round(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(MachineError, match="cannot be used"):
         run(str(tmp_path), "--port", str(taken.getsockname()[1]))
+
+
+def test_closing_a_round_needs_a_label_and_keeps_what_was_said_until_then(tmp_path: Path, settings: Settings) -> None:
+    manifest = made_round(tmp_path)
+    with pytest.raises(JobError, match="Nobody has labelled round 0"):
+        run(str(tmp_path), "--close")
+    rate(tmp_path, manifest)
+    run(str(tmp_path), "--close")
+    late = label(9, by="eve", sample=manifest.samples[2].id, rating=5)
+    (tmp_path / round_folder(0) / LABELS_FOLDER / "late.jsonl").write_bytes(file_of(late))
+    shown = json.loads(run(str(tmp_path), "--show", "--json"))
+    assert len(shown["late"]) == 1
+    assert shown["people"] == ["ada", "ben"]
+
+
+def test_pairs_are_written_into_a_new_folder_and_beside_nothing_else(tmp_path: Path, settings: Settings) -> None:
+    exchange = tmp_path / "exchange"
+    rate(exchange, made_round(exchange))
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    with pytest.raises(MachineError, match="is a file"):
+        run(str(exchange), "--export", str(taken))
+    with pytest.raises(MachineError, match="is not empty"):
+        run(str(exchange), "--export", str(exchange))
+    refused = CliRunner().invoke(cli, ["label", str(exchange), "--export", str(tmp_path / "new"), "--close"])
+    assert refused.exit_code == 2
+    run(str(exchange), "--export", str(tmp_path / "new"))
+    (line,) = (tmp_path / "new" / PREFERENCES_FILE).read_text().splitlines()
+    pair = json.loads(line)
+    assert (tmp_path / "new" / pair["chosen"]).is_file()
+    assert (tmp_path / "new" / pair["rejected"]).is_file()
+    assert pair["prompt"] == "a red bird"
+
+
+def test_the_labels_of_a_job_that_is_deleted_stay(settings: Settings, training_request: MakeRequest) -> None:
+    target = ProcessTarget(settings)
+    job = start(target, training_request("finish()", name="fox-0123456789"))
+    job.wait()
+    exchange = target.root(job.name) / "checkpoints" / EXCHANGE_FOLDER
+    rate(exchange, made_round(exchange, job=job.name))
+    job.remove(adapter=False)
+    (kept,) = (settings.labels / OF_ENDED_JOBS).iterdir()
+    shown = json.loads(run(str(kept), "--show", "--json"))
+    assert shown["people"] == ["ada", "ben"]

@@ -179,7 +179,7 @@ def test_whoever_is_still_at_a_round_ends_it_while_others_are_at_the_next(tmp_pa
 
 def test_labels_of_a_closed_round_are_kept_and_said_to_be_late(tmp_path: Path) -> None:
     manifest = made_round(tmp_path)
-    close_round(tmp_path, settled(tmp_path, manifest))
+    close_round(tmp_path, manifest, settled(tmp_path, manifest))
     desk = desk_of(tmp_path)
     desk.add(said(desk, 1))
     assert desk.standing(0).closed

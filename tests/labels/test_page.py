@@ -10,7 +10,7 @@ from PIL import Image
 from orchestrator.contract.labels import RoundManifest
 from orchestrator.contract.rounds import settled, write_round
 from tests.labels.browser import CHROMIUM, Browser
-from tests.labels.made import drawn, made_round
+from tests.labels.made import asked_of_people, drawn, made_round
 from tests.labels.served import Served, stored
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
@@ -160,7 +160,7 @@ def test_the_next_round_appears_when_it_is_drawn(browser: Browser, exchange: Pat
         begin(browser, server.links["ada"])
         press(browser, "3", "1 of 1")
         browser.until("!document.getElementById('over').hidden")
-        following: RoundManifest = write_round(exchange, "job", 1, drawn(2))
+        following: RoundManifest = write_round(exchange, asked_of_people("job", 1), drawn(2))
         browser.until("document.getElementById('round').textContent === 'round 1'")
         [sample] = shown(browser)
         assert following.sample(sample)

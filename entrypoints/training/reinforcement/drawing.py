@@ -150,7 +150,7 @@ class RoundDrawer:
             images = self._images(drawn)
             scores = self._scores(asked, images)
             if self.people is not None:
-                said = self._said(self.people, number, images)
+                said = self._said(self.people, number, kept, images)
                 scores = with_people(scores, self.people.use, said)
             kept.keep_scores(scores)
         self.run.check_stop()
@@ -161,13 +161,19 @@ class RoundDrawer:
         number = int(scores is not None)
         return self.run.ranks.agree(number, self.run.device)
 
-    def _said(self, people: People, number: int, images: Sequence[Image.Image]) -> list[float]:
+    def _said(
+        self,
+        people: People,
+        number: int,
+        kept: KeptRollouts,
+        images: Sequence[Image.Image],
+    ) -> list[float]:
         """Return what people say of the images of this rank."""
         asked = []
         for rank in range(self.run.ranks.ranks):
             of_rank = self.asked(number, rank)
             asked.append(of_rank)
-        return people.scores(number, asked, images)
+        return people.scores(number, kept.key, asked, images)
 
     def _images(self, drawn: Sequence[Drawn]) -> list[Image.Image]:
         """Return the pictures of batches."""

@@ -5,6 +5,7 @@ same: the round's pictures are drawn again or read, and the round is closed with
 first step that uses them.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,11 @@ from entrypoints.training.reinforcement.rollouts import Asked
 from entrypoints.training.run import Run
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import Wait
-from orchestrator.contract.events import Item, Phase, emit
-from orchestrator.contract.labels import BEST, EXCHANGE_FOLDER, WAITS, WORST, RoundManifest
+from orchestrator.contract.events import NOTE, Item, Phase, emit
+from orchestrator.contract.labels import BEST, EXCHANGE_FOLDER, LABELS_PHASE, WAITS, WORST, RoundManifest
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.rewards import RewardUse
-from orchestrator.contract.rounds import DrawnSample, close_round, is_closed, settled, write_round
+from orchestrator.contract.rounds import AskedOfPeople, DrawnSample, close_round, is_closed, settled, write_round
 from orchestrator.contract.settlement import Settlement
 
 POLL_SECONDS = 2.0
@@ -37,7 +38,7 @@ class _Labelled(NamedTuple):
     """How far the labels of a round are."""
 
     images: int
-    """How many have one."""
+    """How many are judged by as many people as are asked."""
     enough: bool
     """Whether the job goes on with them."""
     expired: bool
@@ -58,13 +59,20 @@ class People:
         """Where rounds are left and labels are found; read and written by the first rank."""
         return self.run.environment.checkpoints / EXCHANGE_FOLDER
 
-    def scores(self, number: int, asked: Sequence[Sequence[Asked]], images: Sequence[Image.Image]) -> list[float]:
+    def scores(
+        self,
+        number: int,
+        drawn_by: str,
+        asked: Sequence[Sequence[Asked]],
+        images: Sequence[Image.Image],
+    ) -> list[float]:
         """Return what people say of this rank's images, from 1 to 5, once they have said it. All ranks call it.
 
         Raises WaitsForLabels when they have not, and the job ends until then; Stopped when it was asked to end.
 
         Args:
             number: Of the round.
+            drawn_by: Hash of all that its images follow from.
             asked: The images of each rank.
             images: Those of this rank, in the same order.
         """
@@ -72,7 +80,7 @@ class People:
         count = len(drawn)
         manifest = None
         if self.run.ranks.is_first:
-            manifest = self._leave(number, asked, drawn)
+            manifest = self._leave(number, drawn_by, asked, drawn)
         self._wait(number, manifest, count)
         scores = [0.0] * count
         if manifest is not None:
@@ -83,7 +91,13 @@ class People:
         end = begin + share
         return everything[begin:end]
 
-    def _leave(self, number: int, asked: Sequence[Sequence[Asked]], drawn: Sequence[Image.Image]) -> RoundManifest:
+    def _leave(
+        self,
+        number: int,
+        drawn_by: str,
+        asked: Sequence[Sequence[Asked]],
+        drawn: Sequence[Image.Image],
+    ) -> RoundManifest:
         """Write the round, those of the first rank first; an earlier attempt may have."""
         everything: list[Asked] = []
         for of_rank in asked:
@@ -98,19 +112,19 @@ class People:
             )
             samples.append(sample)
         patience = timedelta(hours=self.use.label_hours)
-        deadline = datetime.now(UTC) + patience
-        return write_round(
-            self.exchange,
-            self.name,
-            number,
-            samples,
-            deadline,
+        wanted = AskedOfPeople(
+            job=self.name,
+            number=number,
+            drawn_by=drawn_by,
+            people=self.use.people,
+            deadline=datetime.now(UTC) + patience,
         )
+        return write_round(self.exchange, wanted, samples)
 
     def _close(self, manifest: RoundManifest) -> list[float]:
         """Note which labels are used, and return the scores that they give."""
-        settlement = settled(self.exchange, manifest)
-        close_round(self.exchange, settlement)
+        found = settled(self.exchange, manifest)
+        settlement = close_round(self.exchange, manifest, found)
         return scores_of(manifest, settlement)
 
     def _wait(self, number: int, manifest: RoundManifest | None, count: int) -> None:
@@ -119,8 +133,10 @@ class People:
         Only the first rank has the manifest, and looks.
         """
         holds = self.run.environment.wait is Wait.HOLD
+        label = command("label", self.name)
         told = -1
-        name = f"labels of round {number}"
+        has_told = False
+        name = f"{LABELS_PHASE}{number}"
         emit(Phase(name=name, of=count))
         while True:
             labelled = self._labelled(manifest)
@@ -129,6 +145,9 @@ class People:
                 emit(Item(done=told, of=count))
             if labelled.enough:
                 return
+            if holds and not has_told:
+                sys.stderr.write(f"{NOTE}people are asked about round {number}; they label it with: {label}\n")
+                has_told = True
             if labelled.expired or not holds:
                 raise _waits(number, labelled.images, count, self.name)
             self.run.check_stop()
@@ -151,7 +170,7 @@ class People:
         now = datetime.now(UTC)
         deadline = manifest.deadline
         settlement = settled(self.exchange, manifest)
-        missing = len(settlement.missing)
+        missing = len(settlement.unfinished)
         enough = settlement.is_enough(deadline, now)
         if is_closed(self.exchange, manifest.round):
             enough = True

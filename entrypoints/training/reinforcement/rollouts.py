@@ -198,6 +198,7 @@ class KeptRollouts:
     def __init__(self, root: Path, key: str, rank: int) -> None:
         self.root = root / FOLDER
         self.folder = self.root / key
+        self.key = key
         self.rank = rank
 
     def read(self, batch: int) -> Drawn | None:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from orchestrator.contract.datasets import PREFERENCE_PAIRS, PROMPTS_ALONE, DatasetKind
 from orchestrator.contract.families import Family
 from orchestrator.contract.footprint import KEPT_LORA, PASSES_FROZEN, Footprint, ModelSize
+from orchestrator.contract.labels import MOST_SAMPLES
 from orchestrator.contract.mixins import LowRank, Optimised, Rewarded
 from orchestrator.contract.plurals import counted
 from orchestrator.contract.recipe import BUILTIN, MAX_STEPS
@@ -251,6 +252,13 @@ class Rlhf(LowRank, Rewarded, Optimised):
                 f"of {counted(steps, 'sampler step')} all but the last add noise; write at most {steps - 1}"
             )
         return value
+
+    @model_validator(mode="after")
+    def _can_be_labelled(self) -> Self:
+        images = self.prompts_per_round * self.group_size
+        if self.by_people is not None and images > MOST_SAMPLES:
+            raise ValueError(f"nobody labels {images} images of a round; ask for {MOST_SAMPLES} at most")
+        return self
 
     @model_validator(mode="after")
     def _steps_follow(self) -> Self:

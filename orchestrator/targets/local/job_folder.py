@@ -36,7 +36,7 @@ from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import BASE_MODEL_CHANNEL, Environment
 from orchestrator.contract.evaluation_result import EVALUATION_FILE
 from orchestrator.contract.events import ATTEMPT_PHASE, Failed, Phase, Step, parse
-from orchestrator.contract.labels import EXCHANGE_FOLDER
+from orchestrator.contract.labels import EXCHANGE_FOLDER, WAITS_FOR_LABELS
 from orchestrator.errors import JobError
 from orchestrator.requests import Made, Request, channel_uris, identity_of, made_by, runs_in_container, scorer_of
 from orchestrator.storage import folder_of, scratch_folder, write_atomically
@@ -357,7 +357,9 @@ class JobFolder:
             return Ending(JobStatus.STOPPED, reason=kill_reason)
         failed = self._reported_failure(state)
         if failed is not None:
-            return Ending(JobStatus.FAILED, reason=failed.message, next_step=failed.next_step or None)
+            waits = failed.kind == WAITS_FOR_LABELS
+            status = JobStatus.STOPPED if waits else JobStatus.FAILED
+            return Ending(status, reason=failed.message, next_step=failed.next_step or None)
         if state is not None and state.ticket is not None:
             return Ending(JobStatus.FAILED, reason=_VANISHED_IN_QUEUE)
         return self._unknown_ending()

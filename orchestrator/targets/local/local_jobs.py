@@ -24,6 +24,7 @@ from orchestrator.targets.base import JobDescription, JobStatus, JobSummary
 from orchestrator.targets.local import launcher as launchers
 from orchestrator.targets.local.detached import blocked_ctrl_c, import_path, printed_lines
 from orchestrator.targets.local.job_folder import JobFolder
+from orchestrator.targets.local.kept_labels import keep_labels
 from orchestrator.targets.local.launcher import Launcher
 from orchestrator.targets.local.publication import require_free, reserve, withdraw
 from orchestrator.targets.local.queue import Queue, Ticket, Turn
@@ -105,6 +106,7 @@ class LocalJobs:
         with self._ticket(job) as ticket:
             self._leave_queue(job)
             with self._lock(job, _running(job.name, "stop")) as lock:
+                keep_labels(job.environment.checkpoints, self.settings.labels, job.name)
                 job.begin(request)
                 self._start_worker(job, lock, ticket)
 
@@ -121,6 +123,7 @@ class LocalJobs:
                 withdraw(job.output, job)
             withdraw(self.settings.evaluations / job.name, job)
             withdraw(self.settings.images / job.name, job)
+            keep_labels(job.environment.checkpoints, self.settings.labels, job.name)
             job.discard()
 
     def _leave_queue(self, job: JobFolder) -> None:

@@ -2,11 +2,13 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from PIL import Image
 
 from entrypoints.runtime.stop import WaitsForLabels
 from entrypoints.training.reinforcement import people
@@ -15,6 +17,8 @@ from orchestrator.contract.digest import hash_files
 from orchestrator.contract.environment import JOB_VARIABLE, WAIT_VARIABLE, Environment
 from orchestrator.contract.labels import EXCHANGE_FOLDER, LABELS_FOLDER, Label, RoundManifest, round_folder
 from orchestrator.contract.rounds import read_round, settled
+from orchestrator.labels.exchange import Exchange
+from orchestrator.storage import FolderStore
 from tests.labels.made import file_of, label, made_round
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -39,14 +43,15 @@ def opinion(index: int) -> int:
     return 1 + index * 3 % 5
 
 
-def rate(exchange: Path, number: int, *, every: int = 1, name: str = "ada") -> None:
+def rate(exchange: Path, number: int, *, every: int = 1, name: str = "ada", at: datetime = START) -> None:
     """Rate each image of a round, or every second, ..., in a file of its own."""
     manifest = read_round(exchange, number)
     assert manifest is not None
     labels = []
     for index, sample in enumerate(manifest.samples):
         if index % every == 0:
-            labels.append(label(1000 * number + index, by=name, sample=sample.id, rating=opinion(index)))
+            said = label(1000 * number + index, by=name, sample=sample.id, rating=opinion(index))
+            labels.append(said.model_copy(update={"at": at}))
     folder = exchange / round_folder(number) / LABELS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.jsonl").write_bytes(file_of(*labels))
@@ -124,9 +129,56 @@ def test_after_the_deadline_a_round_goes_on_with_the_labels_it_has_and_waits_on_
     environment = job(recipe(label_hours=1e-9))
     with pytest.raises(WaitsForLabels, match="0 of 8 images"):
         run(environment)
+    late = datetime.now(UTC)
+    rate(exchange_of(environment), 0, every=2, at=late)
+    with pytest.raises(WaitsForLabels, match="Round 0 waits for labels: 4 of 8"):
+        run(environment)  # nobody had looked at it when time was up
     rate(exchange_of(environment), 0, every=2)
     with pytest.raises(WaitsForLabels, match="Round 1 waits for labels: 0 of 8"):
         run(environment)
+
+
+def test_pictures_that_are_encoded_otherwise_when_a_job_is_started_again_keep_their_labels(
+    job: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, otherwise = job(recipe(), "plain"), job(recipe(), "otherwise")
+    run_held(plain, run, monkeypatch)
+    monkeypatch.setenv(WAIT_VARIABLE, "release")
+    with pytest.raises(WaitsForLabels):
+        run(otherwise)
+    rate(exchange_of(otherwise), 0)
+
+    def larger(image: Image.Image) -> bytes:  # as another version of the library may do it
+        file = BytesIO()
+        image.save(file, format="PNG", compress_level=0)
+        return file.getvalue()
+
+    monkeypatch.setattr(people, "png_of", larger)
+    with pytest.raises(WaitsForLabels, match="Round 1"):
+        run(otherwise)
+    rate(exchange_of(otherwise), 1)
+    run(otherwise)
+    assert hash_files(otherwise.model) == hash_files(plain.model)
+
+
+def test_the_labels_that_a_person_closed_a_round_with_are_used_and_no_others(
+    job: Any, run: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv(WAIT_VARIABLE, "release")
+    environment = job(recipe())
+    with pytest.raises(WaitsForLabels):
+        run(environment)
+    exchange = exchange_of(environment)
+    rate(exchange, 0, every=2)
+    Exchange(FolderStore(exchange)).close(0)
+    rate(exchange, 0, name="late")
+    with pytest.raises(WaitsForLabels, match="Round 1"):
+        run(environment)
+    manifest = read_round(exchange, 0)
+    assert manifest is not None
+    used = settled(exchange, manifest)
+    assert used.people == ("ada",)
+    assert len(used.ratings) == 4
 
 
 def test_the_first_deadline_stays_when_a_job_is_started_again(job: Any, run: Any, monkeypatch: Any) -> None:

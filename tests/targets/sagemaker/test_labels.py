@@ -17,21 +17,24 @@ from tests.targets.sagemaker.requests import JOB, request
 
 ASKS_AND_TRAINS = f"""
 sys.path.insert(0, {str(ROOT)!r})
+from datetime import UTC, datetime, timedelta
+
 from orchestrator.contract.environment import EXIT_WAITING
 from orchestrator.contract.labels import WAITS
-from orchestrator.contract.rounds import DrawnSample, close_round, read_round, settled, write_round
+from orchestrator.contract.rounds import AskedOfPeople, DrawnSample, close_round, read_round, settled, write_round
 
 exchange = root / "checkpoints" / "exchange"
 manifest = read_round(exchange, 0)
 if manifest is None:
     drawn = [DrawnSample(bytes([number]), "a fox", number, 0) for number in range(3)]
-    write_round(exchange, {JOB!r}, 0, drawn)
+    later = datetime.now(UTC) + timedelta(days=1)
+    write_round(exchange, AskedOfPeople({JOB!r}, 0, "weights", 1, later), drawn)
     failure = root / "output" / "failure"
     failure.parent.mkdir(parents=True, exist_ok=True)
     failure.write_text("Round 0" + WAITS + "0 of 3 images have one.")
     sys.exit(EXIT_WAITING)
 settlement = settled(exchange, manifest)
-close_round(exchange, settlement)
+settlement = close_round(exchange, manifest, settlement)
 rewards = [settlement.ratings[sample.id].mean for sample in manifest.samples]
 say("rewards", *rewards)
 """
@@ -40,7 +43,8 @@ say("rewards", *rewards)
 def test_labels_reach_the_container_when_the_job_starts_again(
     simulator: SageMakerSimulator, target: SageMakerTarget, tmp_path: Path
 ) -> None:
-    target.create(request(ASKS_AND_TRAINS))
+    longest = {"MaxRuntimeInSeconds": 28 * 24 * 3600}  # simulated time runs fast on a busy machine
+    target.create(request(ASKS_AND_TRAINS, StoppingCondition=longest))
     target.wait_for_end(JOB, seconds=60)
     waiting = target.describe(JOB)
     assert waiting.status is JobStatus.STOPPED  # the service calls it failed
