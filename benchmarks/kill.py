@@ -55,6 +55,8 @@ class Training(NamedTuple):
     recipe: str
     settings: Mapping[str, object]
     """What differs from SMALL."""
+    job: Mapping[str, object] = {}
+    """Fields of the job beside its recipe and settings."""
 
 
 DREAMBOOTH = Training("dreambooth", "dreambooth", {"prior_preservation": True, "class_images": 4})
@@ -150,7 +152,7 @@ def submitted(settings: Settings, name: str, training: Training) -> jobs.Job:
     chosen = {**SMALL, **training.settings}
     if "rounds" in chosen:  # which the number of steps and of forward passes follows from
         del chosen["steps"], chosen["gradient_accumulation"]
-    spec = build_spec({"recipe": training.recipe, "name": name, "settings": chosen})
+    spec = build_spec({"recipe": training.recipe, "name": name, "settings": chosen, **training.job})
     with tempfile.TemporaryDirectory() as staging:
         plan = plan_here(spec, settings, prepare_inputs(spec, Path(staging)))
         store_trees(plan, FolderStore(settings.store))

@@ -32,8 +32,8 @@ LONGEST_PAUSE = 0.15
 """Seconds from the beginning of a phase to the kill: into the middle of it."""
 SETTINGS = {**ROUNDS, "rewards": ["human", "jpeg-compressibility:0.1"]}
 TRAININGS = (
-    Training("ddpo", "rlhf", {"algorithm": "ddpo", **SETTINGS}),
-    Training("nft", "rlhf", {"algorithm": "nft", **SETTINGS}),
+    Training("ddpo", "rlhf", {"algorithm": "ddpo", **SETTINGS}, {"wait": "hold"}),
+    Training("nft", "rlhf", {"algorithm": "nft", **SETTINGS}, {"wait": "hold"}),
 )
 
 

@@ -48,6 +48,8 @@ class Experiment(BaseModel):
     def words(self, seed: int) -> list[str]:
         """Return the arguments of `submit`."""
         words = ["submit", "rlhf", "--name", self.job_name(seed)]
+        if self.labelled:  # the benchmark is as long as its job
+            words += ["--wait", "hold"]
         for field, value in self.chosen(seed).items():
             text = value if isinstance(value, str) else json.dumps(value)
             words += ["-s", f"{field}={text}"]

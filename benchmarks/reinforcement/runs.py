@@ -81,7 +81,7 @@ class Workplace:
         if pairs_of is not None:
             words += ["--images", str(self._pairs(pairs_of))]
         with self._people(words, seed) if experiment.labelled else nullcontext():
-            usage, _ = self._command([*words, "--json"])
+            usage, _ = self._command([*words, "--together", "--json"])
         job = find(experiment.job_name(seed), [ProcessTarget(self.settings)])
         described = job.describe()
         steps = [event for event in job.events() if isinstance(event, Step)]

@@ -9,10 +9,11 @@
     drawing     = the decoder's widest tensors for a batch of sampled images
     second copy = the model's weights once more, where training replaces its weights: it draws the images before
     scorer      = 4 bytes x the parameters of a CLIP that the base model does not bring
+    rewards     = the same, all the time, where rewards are computed by it
 
     training    = optimizer + activations, or optimizer + drawing where validation prompts are drawn meanwhile
     evaluation  = second copy + drawing; then, when the copy is gone, scorer
-    estimate    = weights + the largest of training, evaluation and drawing + 1 GiB (CUDA context, workspaces)
+    estimate    = weights + rewards + the largest of training, evaluation and drawing + 1 GiB (CUDA context, workspaces)
     main        = 4 bytes x the model's parameters, those of a scorer too, + 4 GiB (Python, libraries, CUDA's share),
                   for the process of each GPU
 
@@ -40,7 +41,7 @@ from orchestrator.aws.instances import Gpu, Instance
 from orchestrator.contract.drawing import images_at_once
 from orchestrator.contract.families import ATTENTION
 from orchestrator.contract.footprint import Footprint, ModelSize
-from orchestrator.contract.mixins import Optimised
+from orchestrator.contract.mixins import Optimised, Rewarded
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.serving import ServerOrder
 
@@ -121,11 +122,19 @@ def estimate(recipe: Recipe, size: ModelSize | None, scorer: int = 0) -> MemoryE
         "activations": _activations(recipe, size, footprint),
         "drawing": _drawing(recipe, size),
         "second copy": _second_copy(recipe, held),
+        "rewards": 4.0 * scorer if _scores_rewards(recipe) else 0.0,
         "measuring": 4.0 * scorer if recipe.evaluation_prompts else 0.0,
         "overhead": _OVERHEAD,
     }
-    total = parts["weights"] + _most_at_once(recipe, parts) + _OVERHEAD
+    total = parts["weights"] + parts["rewards"] + _most_at_once(recipe, parts) + _OVERHEAD
     return _estimated(parts, total, 4.0 * (model + scorer))
+
+
+def _scores_rewards(recipe: Recipe) -> bool:
+    """Whether a CLIP scores the images of each round."""
+    if not isinstance(recipe, Rewarded):
+        return False
+    return any(use.reads_clip for use in recipe.all_rewards)
 
 
 def serving_estimate(size: ModelSize | None, slots: int, resolution: int) -> MemoryEstimate | None:

@@ -13,6 +13,7 @@ from orchestrator.contract.footprint import ModelSize
 from orchestrator.contract.recipe import Recipe
 from orchestrator.contract.recipes.controlnet import ControlNet
 from orchestrator.contract.recipes.dreambooth import DreamBooth
+from orchestrator.contract.recipes.rlhf import Rlhf
 from orchestrator.contract.recipes.textual_inversion import TextualInversion
 from orchestrator.models import size
 from orchestrator.planning.duration import checkpoint_bytes
@@ -271,6 +272,16 @@ def test_a_scorer_is_held_in_main_memory_and_takes_its_turn_on_the_gpu() -> None
     scorer = 4 * 2_540_000_000 / GIB
     assert large.gib == pytest.approx(without.parts["weights"] + scorer + without.parts["overhead"], abs=0.05)
     assert large.main_gib == pytest.approx(without.main_gib + scorer, abs=0.02)
+
+
+def test_a_clip_that_scores_every_round_stays_on_the_gpu() -> None:
+    clip = 427_616_513
+    gib = {}
+    for reward in ("aesthetic", "jpeg-compressibility"):
+        found = estimate(Rlhf(rewards=(reward,), evaluation_prompts=0), SD15, clip)
+        assert found is not None
+        gib[reward] = found.gib
+    assert gib["aesthetic"] - gib["jpeg-compressibility"] == pytest.approx(4 * clip / GIB, abs=0.02)
 
 
 def test_the_estimate_holds_all_that_is_on_the_gpu_when_the_images_before_are_drawn() -> None:

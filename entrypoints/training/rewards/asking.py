@@ -66,6 +66,8 @@ class Asking:
                     raise TimeoutError("the answer was not complete at the deadline")
                 _require_ok(response)
                 return content
+        except ssl.SSLCertVerificationError as error:  # the next attempt would meet the same certificate
+            raise JudgeError(f"its certificate is not valid: {error.verify_message}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             # ValueError: a TLS connection that was closed at the deadline, under the hands of its reader.
             raise _TryAgainError(f"{type(error).__name__}: {error}") from error

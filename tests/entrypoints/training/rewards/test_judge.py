@@ -2,10 +2,12 @@
 
 import base64
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +15,17 @@ from typing import Any
 
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from entrypoints.runtime.failures import TrainingError
 from entrypoints.runtime.stop import StopFlag, Stopped
 from entrypoints.training.rewards import asking
+from entrypoints.training.rewards.asking import JudgeError
 from entrypoints.training.rewards.bertscore import BertScore
 from entrypoints.training.rewards.judge import JudgedAlignment
 from entrypoints.training.rewards.rewards import Opened, Rewards
@@ -207,6 +214,35 @@ def test_nobody_there(serve: Any) -> None:
     judge.port = 1
     with pytest.raises(TrainingError, match=r"no answer within 0\.2 seconds; the last attempt: ConnectionRefusedError"):
         judged(judge, deadline_seconds=0.2)
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """Return what serves with a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    certificate = builder.sign(key, hashes.SHA256())
+    private = serialization.PrivateFormat.PKCS8
+    text = key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(text + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def test_a_certificate_that_is_not_valid_is_refused_at_once(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = self_signed(tmp_path).wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    use = RewardUse(name="prompt-alignment", url=f"https://127.0.0.1:{server.server_address[1]}/")
+    try:
+        with pytest.raises(JudgeError, match="its certificate is not valid"):
+            asking.Asking(str(use.url), 5).ask(b"{}")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_where_it_is_not_required_an_image_without_an_answer_counts_as_0(serve: Any) -> None:
