@@ -159,14 +159,13 @@ class SlotLayer(nn.Module):
             if stack is None:  # none of them changes this layer
                 continue
             a, b = stack.of_rows(one)
-            picked = inputs
-            if one.rows is not None:
-                picked = inputs.index_select(0, one.rows)
-            change = self._change(picked, a, b)
             if one.rows is None:
-                outputs += change
-            else:
-                outputs.index_add_(0, one.rows, change)
+                self._add(outputs, inputs, a, b)
+                continue
+            picked = inputs.index_select(0, one.rows)
+            change = outputs.new_zeros(len(one.rows), *outputs.shape[1:])
+            self._add(change, picked, a, b)
+            outputs.index_add_(0, one.rows, change)
         return outputs
 
     def put(
@@ -201,24 +200,23 @@ class SlotLayer(nn.Module):
         b = weight.new_zeros(slots, outputs, rank)
         return Stack(a, b)
 
-    def _change(
+    def _add(
         self,
+        outputs: Tensor,
         inputs: Tensor,
         a: Tensor,
         b: Tensor,
-    ) -> Tensor:
-        """Return B A of each row."""
+    ) -> None:
+        """Add B A of each row to the layer's outputs, in place: another tensor of their size would cost time."""
         if isinstance(self.layer, nn.Conv2d):
-            return self._convolved(inputs, a, b)
-        return projected(inputs, a, b)
+            narrow = self._narrowed(inputs, a)
+            flat = outputs.view(len(outputs), outputs.shape[1], -1)
+            flat.baddbmm_(b.expand(len(outputs), -1, -1), narrow.flatten(2))
+        else:
+            add_projected(outputs, inputs, a, b)
 
-    def _convolved(
-        self,
-        inputs: Tensor,
-        a: Tensor,
-        b: Tensor,
-    ) -> Tensor:
-        """Return B of A convolved with each row: one group of channels for each slot."""
+    def _narrowed(self, inputs: Tensor, a: Tensor) -> Tensor:
+        """Return A convolved with each row, (rows, rank, height, width): one group of channels for each slot."""
         layer = self.layer
         rows, channels, height, width = inputs.shape
         slots, rank = a.shape[:2]
@@ -232,23 +230,24 @@ class SlotLayer(nn.Module):
             dilation=layer.dilation,
             groups=slots,
         )
-        change = torch.matmul(b, narrow.view(rows, rank, -1))
-        return change.view(rows, -1, *narrow.shape[2:])
+        return narrow.view(rows, rank, *narrow.shape[2:])
 
 
-def projected(
+def add_projected(
+    outputs: Tensor,
     inputs: Tensor,
     a: Tensor,
     b: Tensor,
-) -> Tensor:
-    """Return B A x of each row: inputs (rows, ..., inputs), a (slots, rank, inputs), b (slots, outputs, rank).
+) -> None:
+    """Add B A x of each row: outputs (rows, ..., outputs), inputs (rows, ..., inputs).
 
-    There are as many slots as rows, or one for all of them.
+    a: (slots, rank, inputs), b: (slots, outputs, rank). There are as many slots as rows, or one for all of them.
     """
-    flat = inputs.reshape(len(a), -1, inputs.shape[-1])
-    narrow = torch.bmm(flat, a.transpose(1, 2))
-    change = torch.bmm(narrow, b.transpose(1, 2))
-    return change.view(*inputs.shape[:-1], -1)
+    slots = len(a)
+    rows = inputs.reshape(slots, -1, inputs.shape[-1])
+    narrow = torch.bmm(rows, a.transpose(1, 2))
+    flat = outputs.view(slots, -1, outputs.shape[-1])
+    flat.baddbmm_(narrow, b.transpose(1, 2))
 
 
 _PLAIN_LAYERS: MutableMapping[nn.Module, Mapping[str, nn.Linear | nn.Conv2d]] = WeakKeyDictionary()
