@@ -15,8 +15,10 @@ _ECR = re.compile(
 
 
 class RegistryImage(NamedTuple):
-    """The parts of an image's name in an ECR registry."""
+    """An image's name in an ECR registry, and the parts of it."""
 
+    name: str
+    """The whole name."""
     account: str
     """Twelve digits."""
     region: str
@@ -44,7 +46,7 @@ class RegistryImage(NamedTuple):
 def parse_image(name: str) -> RegistryImage | None:
     """Return the parts of an image's name; None for one that is in no registry of ECR."""
     match = _ECR.fullmatch(name)
-    return None if match is None else RegistryImage(**match.groupdict())
+    return None if match is None else RegistryImage(name=name, **match.groupdict())
 
 
 def describe_image(aws: Aws, image: RegistryImage) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from orchestrator.settings import AwsSettings
 PLATFORM = "linux/amd64"
 """Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
 _UP = command("infra", "up")
-_BASE_IMAGE = "python:3.11-slim-bookworm"
+BASE_IMAGE = "python:3.11-slim-bookworm"
 """As in the Dockerfiles."""
 _DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -70,7 +70,7 @@ class Build(BaseModel):
             arguments["BASE_IMAGE"] = self.base_image
         if self.cpu:
             arguments["REQUIREMENTS"] = "requirements-cpu.txt"
-            arguments["CUDA_IMAGE"] = self.base_image or _BASE_IMAGE
+            arguments["CUDA_IMAGE"] = self.base_image or BASE_IMAGE
         return arguments
 
 
@@ -95,21 +95,13 @@ def publish(
 
     Raises AccountError when the stack names another image than this version builds, MachineError without docker.
     """
-    name = _name(account, how.kind)
-    registered = _registered(account, how.kind)
-    if registered is None:
-        what = "Jobs run" if how.kind is ImageKind.TRAINING else "Endpoints run"
-        raise AccountError(
-            f"{what} in {name}, which is not in this account's own registry: there is nothing to build.",
-            next_step=command("infra", "show"),
-        )
-    if registered.tag != image_tag():
-        message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
-        raise AccountError(message, next_step=_UP)
+    registered = image_to_build(account, how.kind)
+    name = registered.name
     if describe_image(aws, registered) is not None:
         return Image(image=name, built=False, pushed=False)
     docker = Docker(report, again=again)
-    docker.require_engine()
+    in_account = command("infra", "image", how.kind, "--in-account")
+    docker.require_engine(instead=f"{in_account}  (it builds in the account)")
     password = _password(aws, registered)  # before minutes of building: fails for those who may not push
     _build(docker, name, how)
     try:
@@ -117,7 +109,23 @@ def publish(
     except ConflictError:  # somebody else pushed it meanwhile; the same name is the same image
         return Image(image=name, built=True, pushed=False)
     pushed = describe_image(aws, registered)
-    return Image(image=name, built=True, pushed=True, warning=_format_warning(pushed))
+    return Image(image=name, built=True, pushed=True, warning=format_warning(pushed))
+
+
+def image_to_build(account: AwsSettings, kind: ImageKind) -> RegistryImage:
+    """Return the image that the stack names and this version builds; raises AccountError when it names another one."""
+    name = _name(account, kind)
+    registered = _registered(account, kind)
+    if registered is None:
+        what = "Jobs run" if kind is ImageKind.TRAINING else "Endpoints run"
+        raise AccountError(
+            f"{what} in {name}, which is not in this account's own registry: there is nothing to build.",
+            next_step=command("infra", "show"),
+        )
+    if registered.tag != image_tag():
+        message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
+        raise AccountError(message, next_step=_UP)
+    return registered
 
 
 def is_missing(aws: Aws, account: AwsSettings, kind: ImageKind = ImageKind.TRAINING) -> bool:
@@ -222,7 +230,7 @@ def _context(wheelhouse: Path | None) -> Iterator[Path]:
         yield folder
 
 
-def _format_warning(found: dict[str, Any] | None) -> str:
+def format_warning(found: dict[str, Any] | None) -> str:
     """Return a warning for an image in OCI's format, which SageMaker has refused; empty for Docker's own."""
     media_type = (found or {}).get("imageManifestMediaType")
     if media_type in (None, "", _DOCKER_FORMAT):
