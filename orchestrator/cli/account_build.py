@@ -17,11 +17,15 @@ _OF_DOCKER = ("build_only", "cpu", "base_image", "wheelhouse")
 
 def check_options(given: Mapping[str, Any], platform: str) -> None:
     """Raise UsageError for options of a build with docker on this machine; CodeBuild builds for one `platform`."""
-    typed = [name for name in _OF_DOCKER if given[name]]
+    typed = []
+    for name in _OF_DOCKER:
+        if given[name]:
+            flag = name.replace("_", "-")
+            typed.append(f"--{flag}")
     if given["platform"] != platform:
-        typed.append("platform")
+        typed.append("--platform")
     if typed:
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in typed)
+        flags = " and ".join(typed)
         raise click.UsageError(f"{flags}: only for a build with docker on this machine, without --in-account.")
 
 
@@ -60,11 +64,9 @@ def _ask(*, yes: bool) -> None:
     from orchestrator.infra.builds import LIMIT_MINUTES, USD_PER_MINUTE
 
     most = USD_PER_MINUTE * LIMIT_MINUTES
-    say(
-        f"CodeBuild bills ${USD_PER_MINUTE} a minute (list price of us-east-1) and ends a build after {LIMIT_MINUTES} "
-        f"minutes: ${most:.2f} at most.",
-        err=True,
-    )
+    price = f"${USD_PER_MINUTE} a minute (list price of us-east-1)"
+    limit = f"{LIMIT_MINUTES} minutes: ${most:.2f} at most"
+    say(f"CodeBuild bills {price} and ends a build after {limit}.", err=True)
     ask_to_spend(
         "Build it?",
         yes=yes,

@@ -184,9 +184,12 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool, what: str = "A job",
             click.echo("Nothing was started.", err=True)
             raise click.exceptions.Exit(1)
     elif not capped:
-        without = "that may cost money without a cap" if cap else "that costs money"
-        message = f"{what} {without} has to be confirmed, and there is no terminal to ask on."
-        next_step = f"add {cap} USD, or --yes" if cap else "add --yes"
+        cost = "costs money"
+        next_step = "add --yes"
+        if cap:
+            cost = "may cost money without a cap"
+            next_step = f"add {cap} USD, or --yes"
+        message = f"{what} that {cost} has to be confirmed, and there is no terminal to ask on."
         raise SpecError(f"{message} Nothing was started.", next_step=next_step)
 
 

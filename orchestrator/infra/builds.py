@@ -178,13 +178,19 @@ class AccountBuild:
             if not ids:
                 return []
             builds = client.batch_get_builds(ids=ids).get("builds", [])
-        of_image = [build for build in builds if self._is_of_image(build)]
-        return sorted(of_image, key=lambda build: ids.index(build["id"]))
+        by_id = {}
+        for build in builds:
+            if self._is_of_image(build):
+                by_id[build["id"]] = build
+        return [by_id[one] for one in ids if one in by_id]
 
     def _is_of_image(self, build: dict[str, Any]) -> bool:
-        variables = build.get("environment", {}).get("environmentVariables", [])
-        wanted = {"name": _IMAGE_VARIABLE, "value": self._image}
-        return any(wanted.items() <= variable.items() for variable in variables)
+        """Return whether a build is of this image, by what it was started with."""
+        environment = build.get("environment", {})
+        for variable in environment.get("environmentVariables", []):
+            if variable["name"] == _IMAGE_VARIABLE:
+                return bool(variable["value"] == self._image)
+        return False
 
     def _send_source(self) -> str:
         """Store the source, unless it is there, and return its place as CodeBuild writes it: BUCKET/KEY."""
@@ -210,7 +216,11 @@ class AccountBuild:
             "VERSION": __version__,
             "BASE_IMAGE": f"{_MIRROR}{BASE_IMAGE}",
         }
-        return [{"name": name, "value": value, "type": "PLAINTEXT"} for name, value in values.items()]
+        variables = []
+        for name, value in values.items():
+            variable = {"name": name, "value": value, "type": "PLAINTEXT"}
+            variables.append(variable)
+        return variables
 
     def _describe(self, build_id: str) -> dict[str, Any]:
         """Return what CodeBuild says of a build; raises MissingError for one that it does not know."""
@@ -233,9 +243,9 @@ class AccountBuild:
         stream = logs.get("streamName")
         if not stream:  # it ended before it wrote a line
             return AccountError(message, next_step=self._again)
-        words = ["aws logs tail", logs["groupName"], "--log-stream-names", stream, "--since 1d"]
-        words += ["--region", self._account.region]
-        log = " ".join(words)
+        group = logs["groupName"]
+        region = self._account.region
+        log = f"aws logs tail {group} --log-stream-names {stream} --since 1d --region {region}"
         return AccountError(message, next_step=f"{log}  (its log; then: {self._again})")
 
 
@@ -260,15 +270,13 @@ def _report_phases(build: dict[str, Any], told: set[str], report: Listener) -> N
 def _reason(build: dict[str, Any]) -> str:
     """Return in which phase a build failed, and what CodeBuild says of it; empty when it says nothing."""
     for phase in build.get("phases", []):
-        if phase.get("phaseStatus", _SUCCEEDED) in {_SUCCEEDED, _RUNNING}:
+        status = phase.get("phaseStatus", _RUNNING)
+        if status in {_SUCCEEDED, _RUNNING}:
             continue
         text = f" in the phase {phase['phaseType']}"
-        said = []
         for context in phase.get("contexts", []):
-            parts = (context.get("statusCode"), context.get("message"))
-            said.append(": ".join(part.strip() for part in parts if part))
-        reasons = "; ".join(part for part in said if part)
-        if reasons:
-            text = f"{text}: {reasons.rstrip('.')}"
-        return text
+            for said in (context.get("statusCode"), context.get("message")):
+                if said:
+                    text = f"{text}: {said}"
+        return text.rstrip(" .")
     return ""

@@ -7,7 +7,7 @@ image.
 import base64
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from orchestrator.container_images import SOURCES, ImageKind, image_here, image_
 from orchestrator.contract.command_line import command
 from orchestrator.docker import COMMAND, Docker, Listener
 from orchestrator.errors import AccessError, AccountError, ConflictError, MachineError, MissingError
-from orchestrator.infra.registry import RegistryImage, describe_image, parse_image
+from orchestrator.infra.registry import RegistryImage, by_digest, describe_image, parse_image
 from orchestrator.resources import CONTAINERS
 from orchestrator.settings import AwsSettings
 
@@ -142,26 +142,33 @@ def is_missing(aws: Aws, account: AwsSettings, kind: ImageKind = ImageKind.TRAIN
         return False
 
 
-def require_image(aws: Aws, account: AwsSettings) -> None:
-    """Raise an error when jobs cannot start in the image: a job would only fail after minutes of waiting.
+def require_image(aws: Aws, account: AwsSettings) -> str:
+    """Return the name of the image for requests: with its digest, so that each attempt of a job runs what was found.
 
+    As the settings name it where the registry cannot be asked: for an image in another registry, and without permission
+    to look. Raises an error when jobs cannot start in the image, as a job would only fail after minutes of waiting:
     MissingError when it is not in the registry; AccountError when the stack names the image of another version, which
     lacks what this version's requests start. An image of one's own, in another repository, may have any tag.
     """
     name = account.training_image
-    if is_missing(aws, account):
+    registered = _registered(account)
+    if registered is None:
+        return name
+    details: dict[str, Any] | None = {}
+    with suppress(AccessError):  # the service says it when the job starts
+        details = describe_image(aws, registered)
+    if details is None:
         message = f"The image that jobs run in is not in the registry yet: {name}"
         raise MissingError(f"{message}. Nothing was submitted.", next_step=COMMAND)
-    registered = _registered(account)
-    if registered is None or registered.repository != f"{account.stack_name}-training":
-        return
-    if registered.tag not in {None, image_tag()}:
+    is_of_stack = registered.repository == f"{account.stack_name}-training"
+    if is_of_stack and registered.tag not in {None, image_tag()}:
         message = (
             f"The image that jobs run in, {name}, is that of another version of orchestrator; "
             f"this one needs {image_tag()}. Nothing was submitted."
         )
         show = command("infra", "show")
         raise AccountError(message, next_step=f"{_UP} && {COMMAND}  # by the account's owner; everybody else: {show}")
+    return by_digest(registered, details)
 
 
 def _name(account: AwsSettings, kind: ImageKind) -> str:
