@@ -27,6 +27,7 @@ from orchestrator.infra.stack import Stack
 from orchestrator.infra.training_image import BASE_IMAGE
 from orchestrator.resources import CONTAINERS
 from orchestrator.settings import AwsSettings, Settings
+from tests.faults.wire import Wire
 from tests.stand_ins.codebuild import MANIFEST, PROJECT, CodeBuild, installed
 from tests.template import template
 
@@ -104,6 +105,7 @@ def test_the_source_has_the_same_bytes_at_any_time_and_nothing_but_what_an_image
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         assert sorted(archive.namelist()) == sorted(SOURCES)
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         for name in SOURCES:
             assert archive.read(name) == (CONTAINERS / name).read_bytes()
 
@@ -228,6 +230,11 @@ def test_a_project_that_somebody_deleted_is_made_again(aws: Aws, codebuild: Code
     with pytest.raises(errors.MissingError) as raised:
         build_of(aws).start()
     assert raised.value.next_step == "python -m orchestrator infra up --builds"
+    codebuild.projects.add(PROJECT)
+    codebuild.refusals["StartBuild"] = (400, "ResourceNotFoundException", "Cannot find project")  # gone by then
+    with pytest.raises(errors.MissingError) as raised:
+        build_of(aws).start()
+    assert raised.value.next_step == "python -m orchestrator infra up --builds"
 
 
 def test_a_stack_of_another_version_is_brought_up_to_date_first(aws: Aws, codebuild: CodeBuild) -> None:
@@ -256,14 +263,17 @@ def test_an_account_that_may_run_no_more_builds_has_a_quota(aws: Aws, codebuild:
 
 
 def test_a_bucket_that_cannot_be_written_stops_it_before_anything_is_started(aws: Aws, codebuild: CodeBuild) -> None:
-    error = None
-    try:
+    with pytest.raises(errors.MissingError, match="the bucket does not exist") as missing:
         build_of(aws, bucket="of-somebody-else").start()
-    except errors.MissingError as caught:
-        error = caught
-    assert error is not None
-    assert "the bucket does not exist" in error.message
-    assert error.next_step == "python -m orchestrator infra up"
+    assert missing.value.next_step == "python -m orchestrator infra up"
+    wire = Wire(aws.client("s3"))
+    wire.answer("PutObject", wire.refusal(403, "AccessDenied", "Access Denied"))
+    with pytest.raises(
+        errors.AccessError, match="belongs to another account, or s3:PutObject is not allowed"
+    ) as denied:
+        build_of(aws).start()
+    assert denied.value.next_step == "python -m orchestrator infra show"
+    wire.require_used()
     assert codebuild.of("StartBuild") == []
 
 
