@@ -90,12 +90,16 @@ class Docker:
         self.again = again
         self.variables = variables or {}
 
-    def require_engine(self, doing: str = "Building the image") -> None:
-        """Raise MachineError unless docker is installed and its engine answers; `doing` is what needs it."""
+    def require_engine(self, doing: str = "Building the image", *, instead: str = "") -> None:
+        """Raise MachineError unless docker is installed and its engine answers.
+
+        `doing` is what needs it, `instead` the command that does it without docker, if there is one.
+        """
         if shutil.which("docker") is None:
+            install = f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {self.again}"
             raise MachineError(
                 f"{doing} needs docker, which is not installed on this machine.",
-                next_step=f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {self.again}",
+                next_step=f"{instead}, or {install}" if instead else install,
             )
         self.run("talk to docker", "version")
 

@@ -130,6 +130,12 @@ def renamed(request: Request, name: str) -> Request:
     return {**request, "TrainingJobName": name}
 
 
+def in_image(request: Request, image: str) -> Request:
+    """Return the same job in an image of another name."""
+    algorithm = {**request["AlgorithmSpecification"], "TrainingImage": image}
+    return {**request, "AlgorithmSpecification": algorithm}
+
+
 def with_checkpoints(request: Request, uri: str) -> Request:
     """Return a request with another location for checkpoints."""
     checkpoints = {**request["CheckpointConfig"], "S3Uri": uri}

@@ -54,6 +54,8 @@ class AwsSettings(BaseModel):
     """Topic that is told of each round that waits for labels; None without `infra up --labels`."""
     label_queue_url: str | None = None
     """Queue to which other tools send labels; None without `infra up --labels`."""
+    build_project: str | None = None
+    """CodeBuild project that builds the images; None without `infra up --builds`."""
     training_image: str
     """Container image of training jobs, with its tag or digest."""
     inference_image: str | None = None

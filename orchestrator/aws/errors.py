@@ -174,7 +174,7 @@ TABLE = (
         "use another instance type, or another region", NOT_IN_REGION_WORDS),
     Row(
         "ResourceLimitExceeded ResourceLimitExceededException LimitExceededException LimitExceeded"
-        " ServiceQuotaExceededException TooManyBuckets InstanceLimitExceeded",
+        " ServiceQuotaExceededException TooManyBuckets InstanceLimitExceeded AccountLimitExceededException",
         QuotaError, "the account's quota{quota} does not allow it", "{raise_quota}"),
     Row(
         "InsufficientInstanceCapacity InsufficientCapacityException CapacityError InsufficientCapacity"
@@ -210,8 +210,8 @@ TABLE = (
         ConflictError, "it already exists, or somebody else is changing it", "look at what exists, then try again"),
     Row(
         f"{_INVALID} ParamValidationError InvalidParameterException InvalidParameterValue InvalidParameter"
-        " InvalidParameterCombination InvalidInput MalformedPolicyDocument MissingParameter InvalidRequest"
-        " InvalidBucketName InvalidArgument InvalidRequestException EntityTooLarge",
+        " InvalidParameterCombination InvalidInput InvalidInputException MalformedPolicyDocument MissingParameter"
+        " InvalidRequest InvalidBucketName InvalidArgument InvalidRequestException EntityTooLarge",
         SpecError, "AWS does not accept the request", "fix what it names and try again"),
     Row(
         "413 RequestEntityTooLarge RequestEntityTooLargeException",

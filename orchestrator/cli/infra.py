@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.account_build import build_in_account, check_options
 from orchestrator.cli.output import json_option, print_facts, print_json, print_table, say
 from orchestrator.contract.command_line import command
 from orchestrator.terminal import printable
@@ -23,8 +24,8 @@ def infra() -> None:
     """Create, show and remove what jobs on SageMaker need in your AWS account."""
 
 
-_LABELS = {True: "make", False: "leave", None: None}
-"""Values of the template's parameter."""
+_OPTIONAL = {True: "make", False: "leave", None: None}
+"""Values of the template's parameters for its optional parts."""
 _PLATFORM = "linux/amd64"  # SageMaker's
 _USUAL_IMAGE = "training"
 
@@ -81,6 +82,11 @@ def _stack_options(function: Any) -> Any:  # click's decorators take any functio
     default=None,
     help="Whether people label images of jobs: a topic that says when, a queue, and a policy [default: no].",
 )
+@click.option(
+    "--builds/--no-builds",
+    default=None,
+    help="Whether images can be built in the account (infra image --in-account): a CodeBuild project [default: no].",
+)
 @json_option
 def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) -> None:
     """Create or update what jobs need. Idempotent.
@@ -100,7 +106,8 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     )
     _print_account(account, as_json=as_json)
     if not as_json and is_missing(aws, account):
-        build = command("infra", "image")
+        where = ("--in-account",) if account.build_project else ()
+        build = command("infra", "image", *where)
         say(f"\nNext: {build}  (it builds the image that jobs run in)", keep="\n")
 
 
@@ -118,6 +125,12 @@ def up(region: str | None, stack_name: str | None, as_json: bool, **given: Any) 
     default=_PLATFORM,
     help=f"Platform of the image [default: {_PLATFORM}].",
 )
+@click.option(
+    "--in-account",
+    is_flag=True,
+    help="Build it with AWS CodeBuild in the account, without docker; needs infra up --builds.",
+)
+@click.option("-y", "--yes", is_flag=True, help="With --in-account: do not ask before money is spent.")
 @click.option("--cpu", is_flag=True, help="Without CUDA, for `--target container` on a machine without a GPU.")
 @click.option("--base-image", metavar="IMAGE", help="Image with Python 3.11, venv and pip to build on.")
 @click.option(
@@ -132,27 +145,37 @@ def image(
     region: str | None,
     stack_name: str | None,
     build_only: bool,
+    in_account: bool,
+    yes: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Build the image that jobs run in with docker and push it; that of endpoints with `inference`. Idempotent.
+    """Build the image that jobs run in and push it; that of endpoints with `inference`. Idempotent.
 
     It holds Python and the libraries of training, or of the server; each job and endpoint brings its own code.
 
     \b
     infra image
     infra image inference
+    infra image --in-account
     infra image --build-only --cpu
     """  # noqa: D301  (\b is click's mark for lines to leave as they are)
     from orchestrator.container_images import ImageKind
     from orchestrator.infra import account as infra_account
     from orchestrator.infra import training_image
 
-    if given["cpu"] and not build_only:
-        raise click.UsageError("--cpu is for this machine alone, as SageMaker has GPUs: add --build-only.")
     report = _line_printer(quiet=as_json)
     where = {"region": region, "stack_name": stack_name}
     again = _image_command(which, where, given, build_only=build_only)
+    if in_account:
+        check_options({**given, "build_only": build_only}, _PLATFORM)
+        made = _built_in_account(which, where, yes=yes, quiet=as_json)
+        _print_image(made, as_json=as_json)
+        return
+    if yes:
+        raise click.UsageError("--yes is for --in-account: nothing else here costs money.")
+    if given["cpu"] and not build_only:
+        raise click.UsageError("--cpu is for this machine alone, as SageMaker has GPUs: add --build-only.")
     how = training_image.Build(kind=ImageKind(which), **given)
     if build_only:
         made = training_image.build(how, report=report, again=again)
@@ -167,6 +190,35 @@ def image(
             again=again,
         )
     _print_image(made, as_json=as_json)
+
+
+def _built_in_account(
+    which: str,
+    where: dict[str, str | None],
+    *,
+    yes: bool,
+    quiet: bool,
+) -> "Image":
+    """Return the image of that kind, built in the account unless it is there."""
+    from orchestrator.container_images import ImageKind
+    from orchestrator.infra import account as infra_account
+    from orchestrator.infra.builds import AccountBuild
+
+    aws, settings, name = _opened(where["region"], where["stack_name"])
+    account = infra_account.show(aws, settings, name=name)
+    again = _image_command(which, where, {"in_account": True}, build_only=False)
+    build = AccountBuild(
+        aws,
+        account,
+        ImageKind(which),
+        again=again,
+    )
+    return build_in_account(
+        build,
+        yes=yes,
+        report=_line_printer(quiet=quiet),
+        again=again,
+    )
 
 
 def _image_command(which: str, where: dict[str, str | None], given: dict[str, Any], *, build_only: bool) -> str:
@@ -267,7 +319,8 @@ def _parameters(given: dict[str, Any]) -> dict[str, str]:
         "Subnets": subnets or None,
         "SecurityGroups": groups or None,
         "LogDays": given["log_days"],
-        "Labels": _LABELS[given["labels"]],
+        "Labels": _OPTIONAL[given["labels"]],
+        "Builds": _OPTIONAL[given["builds"]],
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

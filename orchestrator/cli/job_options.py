@@ -171,7 +171,10 @@ def _refuse(typed: Sequence[str], where: str, next_step: str) -> None:
 
 
 def ask_to_spend(question: str, *, yes: bool, capped: bool, what: str = "A job", cap: str = "--max-usd") -> None:
-    """Ask before money is spent; without a terminal, require a cap (`capped`) instead. Raises SpecError or Exit."""
+    """Ask before money is spent; without a terminal, require a cap (`capped`) instead. Raises SpecError or Exit.
+
+    `cap` is the option that sets one; empty for what has none.
+    """
     from orchestrator.errors import SpecError
 
     if yes:
@@ -181,8 +184,13 @@ def ask_to_spend(question: str, *, yes: bool, capped: bool, what: str = "A job",
             click.echo("Nothing was started.", err=True)
             raise click.exceptions.Exit(1)
     elif not capped:
-        message = f"{what} that may cost money without a cap has to be confirmed, and there is no terminal to ask on."
-        raise SpecError(f"{message} Nothing was started.", next_step=f"add {cap} USD, or --yes")
+        cost = "costs money"
+        next_step = "add --yes"
+        if cap:
+            cost = "may cost money without a cap"
+            next_step = f"add {cap} USD, or --yes"
+        message = f"{what} that {cost} has to be confirmed, and there is no terminal to ask on."
+        raise SpecError(f"{message} Nothing was started.", next_step=next_step)
 
 
 def spec_fields(what: str, given: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:

@@ -113,7 +113,8 @@ def _agreed_plan(
     mirror = ask(store, spec.base_model)
     plan = plan_on_sagemaker(spec, settings, account, prepared, mirror)
     warn(plan)
-    require_image(Aws(account.region), account)
+    image = require_image(Aws(account.region), account)
+    plan = plan.in_image(image)
     if not quiet:
         print_plan(
             plan,

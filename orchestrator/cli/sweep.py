@@ -146,7 +146,7 @@ def _on_sagemaker(
     max_usd: str | None,
 ) -> int:
     from orchestrator.settings import AwsSettings
-    from orchestrator.sweeps.planning import plan_sweep_on_sagemaker, store_trees
+    from orchestrator.sweeps.planning import in_image, plan_sweep_on_sagemaker, store_trees
 
     with TemporaryDirectory(prefix="orchestrator-") as staging:
         if start.dry_run:
@@ -180,7 +180,8 @@ def _on_sagemaker(
             mirrors,
         )
         _show_plan(entries, start)
-        require_image(Aws(account.region), account)
+        image = require_image(Aws(account.region), account)
+        entries = in_image(entries, image)
         check(entries, target)
         ask_to_spend("Start them?", yes=start.yes, capped=max_usd is not None)
         store_trees(entries, target.store)

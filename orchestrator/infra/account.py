@@ -16,6 +16,7 @@ from orchestrator.aws.logs import LOG_GROUP
 from orchestrator.container_images import image_tag
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, EndpointError, JobError, MachineError, MissingError, SpecError
+from orchestrator.infra.builds import USD_PER_MINUTE
 from orchestrator.infra.emptying import empty, result_names
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.requests import ENDPOINT_TAG
@@ -35,6 +36,7 @@ PARAMETERS = {
     "LogDays": "90",
     "CheckpointDays": "30",
     "Labels": "leave",
+    "Builds": "leave",
 }
 """The parameters of the template and their first values."""
 _WITHOUT_BUDGETS = frozenset(
@@ -62,8 +64,12 @@ _WITHOUT_BUDGETS = frozenset(
     ]
 )
 """Regions in which CloudFormation has no AWS::Budgets::Budget, by the registry that cfn-lint 1.58 carries."""
+_WITHOUT_PROJECTS = frozenset(["ap-east-2", "ca-west-1", "mx-central-1"])
+"""The same for AWS::CodeBuild::Project."""
 _ALARM = re.compile(r"^  # -+ alarm$.*?(?=^\S)", re.MULTILINE | re.DOTALL)
 """The part of the template that makes the alarm."""
+_BUILDS = re.compile(r"^  # -+ builds$.*?(?=^  # --|^\S)", re.MULTILINE | re.DOTALL)
+"""The part of the template that makes the project which builds the images."""
 _ENDING_SECONDS = 900  # of a job that stops: two minutes for its checkpoint, then it uploads what it has
 _POLL_SECONDS = 5.0
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")  # image repositories contain it, and allow no capitals
@@ -100,6 +106,10 @@ IDLE_CHARGES = (
     IdleCharge(
         what="labels (with --labels)",
         price="$0.40 for a million requests of the queue, $2 for 100,000 mails of the topic; the first ones are free",
+    ),
+    IdleCharge(
+        what="builds (with --builds)",
+        price=f"nothing except while an image is built: ${USD_PER_MINUTE} a minute",
     ),
     IdleCharge(
         what="jobs",
@@ -142,6 +152,12 @@ def up(
             f"CloudFormation makes no budgets in {aws.region}, so the stack can have no alarm there. Nothing was made.",
             next_step="leave --alarm-email out, and set the alarm at https://console.aws.amazon.com/costmanagement/budgets",
         )
+    if wanted.get("Builds") == "make" and aws.region in _WITHOUT_PROJECTS:
+        raise SpecError(
+            f"CloudFormation makes no CodeBuild projects in {aws.region}, so images cannot be built there. "
+            "Nothing was made.",
+            next_step=f"{command('infra', 'up')}  (then, on a machine with docker: {command('infra', 'image')})",
+        )
     stack = Stack(aws, name)
     before = stack.parameters()
     if not before:
@@ -160,6 +176,8 @@ def template_for(region: str) -> str:
     template = STACK_TEMPLATE.read_text(encoding="utf-8")
     if region in _WITHOUT_BUDGETS:
         template = _ALARM.sub("", template)
+    if region in _WITHOUT_PROJECTS:
+        template = _BUILDS.sub("", template)
     return template
 
 

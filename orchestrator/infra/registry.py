@@ -1,6 +1,7 @@
 """Images in registries of ECR: the parts of their names, and whether they are there."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.aws.client import Aws, calling
@@ -15,8 +16,10 @@ _ECR = re.compile(
 
 
 class RegistryImage(NamedTuple):
-    """The parts of an image's name in an ECR registry."""
+    """An image's name in an ECR registry, and the parts of it."""
 
+    name: str
+    """The whole name."""
     account: str
     """Twelve digits."""
     region: str
@@ -44,7 +47,20 @@ class RegistryImage(NamedTuple):
 def parse_image(name: str) -> RegistryImage | None:
     """Return the parts of an image's name; None for one that is in no registry of ECR."""
     match = _ECR.fullmatch(name)
-    return None if match is None else RegistryImage(**match.groupdict())
+    return None if match is None else RegistryImage(name=name, **match.groupdict())
+
+
+def by_digest(image: RegistryImage, details: Mapping[str, Any]) -> str:
+    """Return an image's name with its digest in place of its tag, so that what was found is what runs, every time.
+
+    The name as it is when the registry's `details` have no digest. SageMaker takes both forms:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ContainerDefinition.html
+    """
+    digest = details.get("imageDigest")
+    if image.tag is None or not digest:
+        return image.name
+    untagged = image.name.removesuffix(f":{image.tag}")
+    return f"{untagged}@{digest}"
 
 
 def describe_image(aws: Aws, image: RegistryImage) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ image.
 import base64
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,14 +20,14 @@ from orchestrator.container_images import SOURCES, ImageKind, image_here, image_
 from orchestrator.contract.command_line import command
 from orchestrator.docker import COMMAND, Docker, Listener
 from orchestrator.errors import AccessError, AccountError, ConflictError, MachineError, MissingError
-from orchestrator.infra.registry import RegistryImage, describe_image, parse_image
+from orchestrator.infra.registry import RegistryImage, by_digest, describe_image, parse_image
 from orchestrator.resources import CONTAINERS
 from orchestrator.settings import AwsSettings
 
 PLATFORM = "linux/amd64"
 """Platform of SageMaker's GPU instances, for which requirements.txt is locked."""
 _UP = command("infra", "up")
-_BASE_IMAGE = "python:3.11-slim-bookworm"
+BASE_IMAGE = "python:3.11-slim-bookworm"
 """As in the Dockerfiles."""
 _DOCKER_FORMAT = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -70,7 +70,7 @@ class Build(BaseModel):
             arguments["BASE_IMAGE"] = self.base_image
         if self.cpu:
             arguments["REQUIREMENTS"] = "requirements-cpu.txt"
-            arguments["CUDA_IMAGE"] = self.base_image or _BASE_IMAGE
+            arguments["CUDA_IMAGE"] = self.base_image or BASE_IMAGE
         return arguments
 
 
@@ -95,21 +95,13 @@ def publish(
 
     Raises AccountError when the stack names another image than this version builds, MachineError without docker.
     """
-    name = _name(account, how.kind)
-    registered = _registered(account, how.kind)
-    if registered is None:
-        what = "Jobs run" if how.kind is ImageKind.TRAINING else "Endpoints run"
-        raise AccountError(
-            f"{what} in {name}, which is not in this account's own registry: there is nothing to build.",
-            next_step=command("infra", "show"),
-        )
-    if registered.tag != image_tag():
-        message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
-        raise AccountError(message, next_step=_UP)
+    registered = image_to_build(account, how.kind)
+    name = registered.name
     if describe_image(aws, registered) is not None:
         return Image(image=name, built=False, pushed=False)
     docker = Docker(report, again=again)
-    docker.require_engine()
+    in_account = command("infra", "image", how.kind, "--in-account")
+    docker.require_engine(instead=f"{in_account}  (it builds in the account)")
     password = _password(aws, registered)  # before minutes of building: fails for those who may not push
     _build(docker, name, how)
     try:
@@ -117,7 +109,23 @@ def publish(
     except ConflictError:  # somebody else pushed it meanwhile; the same name is the same image
         return Image(image=name, built=True, pushed=False)
     pushed = describe_image(aws, registered)
-    return Image(image=name, built=True, pushed=True, warning=_format_warning(pushed))
+    return Image(image=name, built=True, pushed=True, warning=format_warning(pushed))
+
+
+def image_to_build(account: AwsSettings, kind: ImageKind) -> RegistryImage:
+    """Return the image that the stack names and this version builds; raises AccountError when it names another one."""
+    name = _name(account, kind)
+    registered = _registered(account, kind)
+    if registered is None:
+        what = "Jobs run" if kind is ImageKind.TRAINING else "Endpoints run"
+        raise AccountError(
+            f"{what} in {name}, which is not in this account's own registry: there is nothing to build.",
+            next_step=command("infra", "show"),
+        )
+    if registered.tag != image_tag():
+        message = f"The stack names the image {name}; this version of orchestrator builds {image_tag()}."
+        raise AccountError(message, next_step=_UP)
+    return registered
 
 
 def is_missing(aws: Aws, account: AwsSettings, kind: ImageKind = ImageKind.TRAINING) -> bool:
@@ -134,26 +142,33 @@ def is_missing(aws: Aws, account: AwsSettings, kind: ImageKind = ImageKind.TRAIN
         return False
 
 
-def require_image(aws: Aws, account: AwsSettings) -> None:
-    """Raise an error when jobs cannot start in the image: a job would only fail after minutes of waiting.
+def require_image(aws: Aws, account: AwsSettings) -> str:
+    """Return the name of the image for requests: with its digest, so that each attempt of a job runs what was found.
 
+    As the settings name it where the registry cannot be asked: for an image in another registry, and without permission
+    to look. Raises an error when jobs cannot start in the image, as a job would only fail after minutes of waiting:
     MissingError when it is not in the registry; AccountError when the stack names the image of another version, which
     lacks what this version's requests start. An image of one's own, in another repository, may have any tag.
     """
     name = account.training_image
-    if is_missing(aws, account):
+    registered = _registered(account)
+    if registered is None:
+        return name
+    details: dict[str, Any] | None = {}
+    with suppress(AccessError):  # the service says it when the job starts
+        details = describe_image(aws, registered)
+    if details is None:
         message = f"The image that jobs run in is not in the registry yet: {name}"
         raise MissingError(f"{message}. Nothing was submitted.", next_step=COMMAND)
-    registered = _registered(account)
-    if registered is None or registered.repository != f"{account.stack_name}-training":
-        return
-    if registered.tag not in {None, image_tag()}:
+    is_of_stack = registered.repository == f"{account.stack_name}-training"
+    if is_of_stack and registered.tag not in {None, image_tag()}:
         message = (
             f"The image that jobs run in, {name}, is that of another version of orchestrator; "
             f"this one needs {image_tag()}. Nothing was submitted."
         )
         show = command("infra", "show")
         raise AccountError(message, next_step=f"{_UP} && {COMMAND}  # by the account's owner; everybody else: {show}")
+    return by_digest(registered, details)
 
 
 def _name(account: AwsSettings, kind: ImageKind) -> str:
@@ -222,7 +237,7 @@ def _context(wheelhouse: Path | None) -> Iterator[Path]:
         yield folder
 
 
-def _format_warning(found: dict[str, Any] | None) -> str:
+def format_warning(found: dict[str, Any] | None) -> str:
     """Return a warning for an image in OCI's format, which SageMaker has refused; empty for Docker's own."""
     media_type = (found or {}).get("imageManifestMediaType")
     if media_type in (None, "", _DOCKER_FORMAT):

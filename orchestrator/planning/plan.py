@@ -20,7 +20,7 @@ from orchestrator.planning.inputs import PreparedInputs
 from orchestrator.planning.placement import Placement
 from orchestrator.planning.rewards import PlannedReward, planned_rewards, reward_tree
 from orchestrator.planning.training_request import JobInputs, SageMakerContext, job_name, output_uri, training_job
-from orchestrator.requests import LocalContainer, Request
+from orchestrator.requests import LocalContainer, Request, in_image
 from orchestrator.settings import AwsSettings, Settings, owner
 from orchestrator.specs.base_model import Hub
 from orchestrator.specs.compute import SHORTEST_MINUTES
@@ -52,6 +52,20 @@ class Plan(BaseModel):
     """The same job on other instance types, for when this one has no capacity; the cheapest first."""
     mirrored: MirroredModel | None = None
     """The copy of a Hub model that the job reads; None for any other model, and when the job downloads it itself."""
+
+    def in_image(self, image: str) -> "Plan":
+        """Return the same job in an image of another name, such as the digest of the one that was planned for.
+
+        The job's identity has no part of the image, and the tag and the digest are names of the same one.
+        """
+        stand_ins = []
+        for stand_in in self.stand_ins:
+            stand_ins.append(stand_in.in_image(image))
+        changed = {
+            "request": in_image(self.request, image),
+            "stand_ins": tuple(stand_ins),
+        }
+        return self.model_copy(update=changed)
 
     def after_spending(self, usd: Decimal) -> "Plan | None":
         """Return the plan with its time limit lowered by what `usd` pays for; None when the rest is too short to train.

@@ -60,6 +60,15 @@ def plan_sweep_on_sagemaker(
     return _plan_all(variants, staging, plan)
 
 
+def in_image(entries: Sequence[Entry], image: str) -> list[Entry]:
+    """Return the same jobs in an image of another name."""
+    changed = []
+    for entry in entries:
+        plan = entry.plan.in_image(image)
+        changed.append(entry._replace(plan=plan))
+    return changed
+
+
 def store_trees(entries: Sequence[Entry], store: Store) -> None:
     """Store what the jobs read: once what several of them do."""
     trees = {}

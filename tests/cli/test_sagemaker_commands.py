@@ -3,10 +3,12 @@
 import json
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -16,7 +18,7 @@ from PIL import Image
 from sagemaker_simulator import SageMakerSimulator, faults, in_process
 
 from orchestrator.__main__ import main
-from orchestrator.requests import channel_uris
+from orchestrator.requests import Request, channel_uris, identity_of
 from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import AwsSettings, Settings
 from tests.cli.run_here import Run, Said, run_here
@@ -313,3 +315,90 @@ def test_a_refused_sweep_stores_nothing(run: Run, service: SageMakerSimulator) -
     said = run("sweep", "dreambooth", "-s", "rank=4,8", "--max-usd", "0.02")
     assert said.code == 2
     assert service.requests.count("PutObject") == 0
+
+
+# --- the image that was found is the one that runs
+
+
+def pushed_again() -> str:
+    """Push another image by the same tag, as a registry with mutable tags allows; return the name with its digest."""
+    layer = {"digest": f"sha256:{'1' * 64}", "size": 1}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "layers": [layer],
+    }
+    name, _, tag = IMAGE.rpartition(":")
+    repository = name.partition("/")[2]
+    ecr = boto3.client("ecr")
+    ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
+    return digest_name()
+
+
+def digest_name() -> str:
+    """Return the name of the image in the account's settings with the digest that the registry has for it now."""
+    name, _, tag = IMAGE.rpartition(":")
+    asked = {"repositoryName": name.partition("/")[2], "imageIds": [{"imageTag": tag}]}
+    [found] = boto3.client("ecr").describe_images(**asked)["imageDetails"]
+    return f"{name}@{found['imageDigest']}"
+
+
+def created(service: SageMakerSimulator) -> list[Request]:
+    return [one.parameters for one in service.requests.of("CreateTrainingJob") if one.committed]
+
+
+def images_of(service: SageMakerSimulator) -> list[str]:
+    return [request["AlgorithmSpecification"]["TrainingImage"] for request in created(service)]
+
+
+def test_each_attempt_of_a_job_runs_the_image_that_was_found_when_it_was_submitted(
+    run: Run, service: SageMakerSimulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = json.loads(run(*JOB, "--dry-run", "--json").output)["request"]
+    assert planned["AlgorithmSpecification"]["TrainingImage"] == IMAGE
+    first = digest_name()
+    assert run(*JOB, "--detach").code == 0
+    assert images_of(service) == [first]
+    [request] = created(service)
+    assert identity_of(request) == identity_of(planned)  # the job is known by what it trains
+    assert request["TrainingJobName"] == planned["TrainingJobName"]
+    name = request["TrainingJobName"]
+    boto3.client("sagemaker").stop_training_job(TrainingJobName=name)
+    service.run_to_end(name)
+    second = pushed_again()
+    assert second != first
+    here = run_here(monkeypatch, capsys)
+    assert here("jobs", "retry", name, "--detach").code == 0
+    assert images_of(service) == [first, first]
+    boto3.client("sagemaker").stop_training_job(TrainingJobName=f"{name}-r2")
+    service.run_to_end(f"{name}-r2")
+    assert run(*JOB, "--restart", "--detach").code == 0  # from its beginning: a new request
+    assert images_of(service) == [first, first, second]
+
+
+def test_a_stand_in_runs_in_the_same_image(run: Run, service: SageMakerSimulator) -> None:
+    service.quotas["ml.g4dn.xlarge for training job usage"] = 0
+    assert run(*JOB, "--fallback", "--detach").code == 0
+    [request] = created(service)
+    assert request["ResourceConfig"]["InstanceType"] != "ml.g4dn.xlarge"
+    assert images_of(service) == [digest_name()]
+
+
+def test_who_may_not_look_submits_with_the_tag(run: Run, service: SageMakerSimulator) -> None:
+    service.faults.add(faults.access_denied("ecr:DescribeImages"), "DescribeImages", service="ecr")
+    assert run(*JOB, "--detach").code == 0
+    assert images_of(service) == [IMAGE]
+
+
+def test_all_jobs_of_a_sweep_run_in_one_image(
+    run: Run, service: SageMakerSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = SimpleNamespace(sleep=service.pass_time, monotonic=time.monotonic)
+    for module in ("target", "following"):
+        monkeypatch.setattr(f"orchestrator.targets.sagemaker.{module}.time", waits)
+    planned = json.loads(run("sweep", "dreambooth", "-s", "rank=4,8", "--dry-run", "--json").output)["jobs"]
+    assert {one["request"]["AlgorithmSpecification"]["TrainingImage"] for one in planned} == {IMAGE}
+    service.images = {}  # neither job has to train
+    run("sweep", "dreambooth", "-s", "rank=4,8")
+    assert service.requests.count("DescribeImages", service="ecr") == 1
+    assert images_of(service) == [digest_name()] * 2

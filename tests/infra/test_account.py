@@ -19,6 +19,7 @@ from orchestrator.contract.labels import EXCHANGE_FOLDER, ROUND_MANIFEST_FILE, r
 from orchestrator.errors import AccountError, EndpointError, JobError, MissingError, SpecError
 from orchestrator.infra import account as infra
 from orchestrator.infra import emptying
+from orchestrator.infra.builds import PREFIX
 from orchestrator.infra.stack import StackEvent
 from orchestrator.resources import STACK_TEMPLATE
 from orchestrator.settings import AwsSettings, Settings
@@ -277,6 +278,22 @@ def test_where_cloudformation_has_no_budgets_an_alarm_is_refused_and_the_rest_is
     assert "AWS::Budgets::Budget" not in str(body)
 
 
+@pytest.mark.parametrize("region", ["ap-east-2", "ca-west-1", "mx-central-1"])
+def test_where_cloudformation_has_no_projects_builds_are_refused_and_the_rest_is_made(
+    settings: Settings, region: str
+) -> None:
+    aws = Aws(region)
+    with pytest.raises(SpecError, match=f"no CodeBuild projects in {region}") as raised:
+        up(aws, settings, Builds="make")
+    assert "infra image" in raised.value.next_step
+    assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
+    account, _ = up(aws, settings)
+    assert account.region == region
+    left = infra.template_for(region)
+    assert "BuildRole" not in left
+    assert yaml.safe_load(re.sub(r"!\w+", "", left))["Resources"]["JobLogs"], "more was cut out"
+
+
 def test_the_template_has_only_types_that_its_region_has() -> None:
     from cfnlint.helpers import REGIONS
     from cfnlint.schema import PROVIDER_SCHEMA_MANAGER, ResourceNotFoundError
@@ -374,7 +391,7 @@ def test_nothing_is_allowed_wholesale(template: dict[str, Any]) -> None:
             assert all(action.startswith(only) for action in actions)
 
 
-@pytest.mark.parametrize("role", ["JobRole", "EndpointRole"])
+@pytest.mark.parametrize("role", ["JobRole", "EndpointRole", "BuildRole"])
 def test_a_role_can_be_taken_on_for_this_account_only(template: dict[str, Any], role: str) -> None:
     [trust] = template["Resources"][role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     keys = {key for condition in trust["Condition"].values() for key in condition}
@@ -516,3 +533,35 @@ def test_a_round_is_told_of_when_its_manifest_is_there(template: dict[str, Any])
         if name.startswith(rules["prefix"]) and name.endswith(rules["suffix"])
     ]
     assert told_of == [manifest]
+
+
+@UNMADE
+def test_a_project_is_made_when_it_is_wanted_and_kept_when_nothing_is_said_of_it(aws: Aws, settings: Settings) -> None:
+    account, _ = up(aws, settings)
+    assert account.build_project is None
+    up(aws, settings, Builds="make")
+    made = aws.client("cloudformation").list_stack_resources(StackName="orchestrator")["StackResourceSummaries"]
+    assert {"BuildRole", "BuildPolicy", "BuildLogs"} <= {one["LogicalResourceId"] for one in made}
+    account, _ = up(aws, settings, LogDays="30")
+    assert account.build_project == "orchestrator-images"
+
+
+def test_a_build_runs_what_the_stack_says_as_nobody_but_its_own_role(template: dict[str, Any]) -> None:
+    project = template["Resources"]["BuildProject"]["Properties"]
+    assert project["ServiceRole"] == "BuildRole.Arn"
+    assert project["Source"]["Type"] == "S3"
+    assert yaml.safe_load(project["Source"]["BuildSpec"])["version"] == 0.2  # inline: a name would be a file's
+    assert (project["Environment"]["Type"], project["Environment"]["PrivilegedMode"]) == ("LINUX_CONTAINER", True)
+    assert project["Artifacts"] == {"Type": "NO_ARTIFACTS"}
+    assert project["LogsConfig"]["CloudWatchLogs"]["GroupName"] == "BuildLogs"
+    [trust] = template["Resources"]["BuildRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "codebuild.amazonaws.com"}
+    assert trust["Condition"]["ArnLike"]["aws:SourceArn"].endswith(":project/${AWS::StackName}-images")
+
+
+def test_what_images_were_built_from_is_deleted_in_time_and_not_replaced(template: dict[str, Any]) -> None:
+    rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    [sources] = [rule for rule in rules if rule.get("Prefix") == PREFIX]
+    assert (sources["ExpirationInDays"], sources["NoncurrentVersionExpiration"]) == (7, {"NoncurrentDays": 1})
+    [kept] = [one for one in statements(template) if one.get("Sid") == "WhatIsStoredIsNotReplaced"]
+    assert f"${{Bucket.Arn}}/{PREFIX}*" in kept["Resource"]

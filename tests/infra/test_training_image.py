@@ -269,12 +269,17 @@ def test_without_a_repository_the_stack_is_to_be_made(aws: Aws, docker: DockerSt
 # ---------------------------------------------------------------------------------------------- before money is spent
 
 
+def digest_of(aws: Aws, repository: str = REPOSITORY) -> str:
+    [found] = aws.client("ecr").describe_images(repositoryName=repository)["imageDetails"]
+    return str(found["imageDigest"])
+
+
 def test_no_job_is_submitted_without_its_image(aws: Aws) -> None:
     with pytest.raises(errors.MissingError, match="Nothing was submitted") as raised:
         images.require_image(aws, account())
     assert raised.value.next_step == "python -m orchestrator infra image"
     put_image(aws)
-    images.require_image(aws, account())
+    assert images.require_image(aws, account()) == f"{REGISTRY}/{REPOSITORY}@{digest_of(aws)}"
 
 
 @pytest.mark.parametrize("tag", ["0.0.1-0123456789", f"{__version__}-0123456789", "latest"])
@@ -288,7 +293,8 @@ def test_after_an_upgrade_no_job_is_submitted_to_the_image_before_it(aws: Aws, t
 def test_an_image_of_ones_own_may_have_any_tag(aws: Aws) -> None:
     aws.client("ecr").create_repository(repositoryName="mine")
     put_image(aws, "v2", "mine")
-    images.require_image(aws, account(f"{REGISTRY}/mine:v2"))
+    name = images.require_image(aws, account(f"{REGISTRY}/mine:v2"))
+    assert name == f"{REGISTRY}/mine@{digest_of(aws, 'mine')}"
 
 
 def test_an_image_can_be_named_by_its_digest(aws: Aws) -> None:
@@ -296,13 +302,13 @@ def test_an_image_can_be_named_by_its_digest(aws: Aws) -> None:
     with pytest.raises(errors.MissingError, match="Nothing was submitted"):
         images.require_image(aws, absent)
     put_image(aws)
-    [found] = aws.client("ecr").describe_images(repositoryName=REPOSITORY)["imageDetails"]
-    images.require_image(aws, account(f"{REGISTRY}/{REPOSITORY}@{found['imageDigest']}"))
+    name = f"{REGISTRY}/{REPOSITORY}@{digest_of(aws)}"
+    assert images.require_image(aws, account(name)) == name
 
 
 def test_whoever_may_not_look_can_submit_all_the_same(simulator: SageMakerSimulator, aws: Aws) -> None:
     simulator.faults.add(faults.access_denied("ecr:DescribeImages"), "DescribeImages", service="ecr")
-    images.require_image(aws, account())
+    assert images.require_image(aws, account()) == account().training_image
     assert simulator.requests.count("DescribeImages", service="ecr") == 1
 
 
@@ -315,7 +321,7 @@ def test_whoever_may_not_look_can_submit_all_the_same(simulator: SageMakerSimula
     ],
 )
 def test_an_image_of_somebody_else_is_not_looked_for(simulator: SageMakerSimulator, aws: Aws, image: str) -> None:
-    images.require_image(aws, account(image))
+    assert images.require_image(aws, account(image)) == image
     assert simulator.requests.count("DescribeImages", service="ecr") == 0
 
 

@@ -43,6 +43,7 @@ FORBIDDEN_TO_WHO_SUBMITS: dict[str, Callable[[World], object]] = {
     "writing an adapter": _put("adapters"),
     "writing a checkpoint": _put("checkpoints"),
     "writing beside all prefixes": _put("elsewhere"),
+    "writing what images are built from": _put("builds"),
     "reading a checkpoint": lambda world: _bucket(world).get("checkpoints/x", max_bytes=10),
     "deleting what is stored": lambda world: _bucket(world).call("delete_object", Key="data/x"),
     "changing the stack": lambda world: infra.up(world.submitter, Settings.from_environment(), {}, report=_nobody),

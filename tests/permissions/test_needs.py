@@ -65,7 +65,8 @@ def test_they_carry_a_submit_whose_answer_is_lost(walked: World, tmp_path: Path)
 def test_every_policy_that_grants_something_is_accounted_for() -> None:
     resources = template()["Resources"].items()
     granting = {name for name, one in resources if one["Type"] in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"}}
-    assert granting | {"Key"} == {grant["resource"] for grant in (*GRANTS, *STATED["endpoints"], *STATED["labels"])}
+    others = (*STATED["endpoints"], *STATED["builds"], *STATED["labels"])
+    assert granting | {"Key"} == {grant["resource"] for grant in (*GRANTS, *others)}
 
 
 def test_every_disk_is_the_instances_own_or_the_role_may_have_it_encrypted() -> None:

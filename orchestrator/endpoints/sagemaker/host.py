@@ -28,10 +28,11 @@ from orchestrator.endpoints.sagemaker.preconditions import Preconditions
 from orchestrator.endpoints.sagemaker.removal import Removal
 from orchestrator.endpoints.sagemaker.scaler import Scaler
 from orchestrator.endpoints.sagemaker.tags import Record
-from orchestrator.errors import EndpointError, OrchestratorError, SpecError
+from orchestrator.errors import AccountError, EndpointError, OrchestratorError, ServiceError, SpecError
+from orchestrator.infra.registry import by_digest, describe_image, parse_image
 from orchestrator.planning.hosting import find_hosting
 from orchestrator.planning.memory import serving_estimate
-from orchestrator.settings import Settings
+from orchestrator.settings import AwsSettings, Settings
 from orchestrator.storage import Progress, S3Store, Store
 
 POLL_SECONDS = 10.0
@@ -110,7 +111,7 @@ class SageMakerHost:
             deployment,
             artifacts,
             hosting,
-            self._account,
+            self._pinned_account(),
         )
 
     def deploy(self, plan: DeploymentPlan) -> EndpointDescription:
@@ -248,6 +249,21 @@ class SageMakerHost:
             found.described["CreationTime"],
             pause,
         )
+
+    def _pinned_account(self) -> AwsSettings:
+        """Return the account with the digest of the image of endpoints in place of its tag, where that can be asked.
+
+        Reports nothing: what keeps an endpoint from starting, the preconditions say before anything is created.
+        """
+        image = parse_image(self._account.inference_image or "")
+        if image is None or image.region != self._account.region:
+            return self._account
+        try:
+            details = describe_image(self._aws, image)
+        except (AccountError, ServiceError):
+            return self._account
+        pinned = by_digest(image, details or {})
+        return self._account.model_copy(update={"inference_image": pinned})
 
     def _pause(self) -> float:
         self._sleep(POLL_SECONDS)

@@ -37,7 +37,7 @@ class Preconditions:
 
     def check(self, plan: EndpointPlan) -> None:
         """Raise AccountError for what keeps the endpoint from starting; report what may keep it from growing."""
-        self._require_image(str(self._account.inference_image))
+        self._require_image(str(plan.model["PrimaryContainer"]["Image"]))
         self._require_role(str(self._account.endpoint_role_arn))
         self._require_quota(plan)
 

@@ -11,6 +11,7 @@ from orchestrator.errors import AccessError, AccountError, MissingError, Orchest
 from orchestrator.settings import Settings
 from tests.endpoints.sagemaker.deployments import ACCOUNT, deployment
 from tests.endpoints.sagemaker.service import Refusal, Service
+from tests.faults.wire import Wire
 
 MakeHost = Callable[[], SageMakerHost]
 QUOTA = "ml.g4dn.xlarge for endpoint usage"
@@ -93,3 +94,25 @@ def test_a_lease_is_renewed_without_looking_again(host: SageMakerHost, service: 
     service.calls.clear()
     host.deploy(host.plan(deployment()))
     assert "ListServiceQuotas" not in service.calls
+
+
+def test_the_model_names_the_image_that_was_found_by_its_digest(
+    host: SageMakerHost, make_host: MakeHost, service: Service
+) -> None:
+    tagged = str(ACCOUNT.inference_image)
+    [found] = boto3.client("ecr").describe_images(repositoryName="orchestrator-inference")["imageDetails"]
+    pinned = f"{tagged.rpartition(':')[0]}@{found['imageDigest']}"
+    plan = host.plan(deployment())
+    assert plan.model["PrimaryContainer"]["Image"] == pinned
+    assert make_host().plan(deployment()).model == plan.model  # whoever goes on with it finds the same model
+    host.deploy(plan)
+    [created] = service.things["Model"].values()
+    assert created["PrimaryContainer"]["Image"] == pinned
+
+
+def test_who_may_not_look_at_the_registry_deploys_with_the_tag(host: SageMakerHost, service: Service) -> None:
+    wire = Wire(host._aws.client("ecr"))
+    wire.answer("DescribeImages", forever=wire.refusal(400, "AccessDeniedException", "not authorized"))
+    plan = host.plan(deployment())
+    assert plan.model["PrimaryContainer"]["Image"] == ACCOUNT.inference_image
+    assert host.deploy(plan).status is EndpointStatus.CREATING

@@ -36,14 +36,14 @@ def account_of(access_key: str | None) -> str:
     return get_account_id_from(access_key) if access_key else DEFAULT_ACCOUNT_ID
 
 
-def trusts_service(role_arn: str, job_arn: str) -> bool:
-    """Return whether a role exists and lets SageMaker assume it for a job: conditions on whose job it is count."""
+def trusts_service(role_arn: str, job_arn: str, service: str = SERVICE) -> bool:
+    """Return whether a role exists and lets a service assume it for a job: conditions on whose job it is count."""
     from moto.iam.models import iam_backends
 
     roles = iam_backends[role_arn.split(":")[4]]["aws"].roles.values()
     trust = [json.loads(role.assume_role_policy_document) for role in roles if role.arn == role_arn]
     context = {"aws:SourceAccount": job_arn.split(":")[4], "aws:SourceArn": job_arn}
-    return allows(trust, Access("sts:AssumeRole", context=context), SERVICE)
+    return allows(trust, Access("sts:AssumeRole", context=context), service)
 
 
 def assume(role_arn: str, region: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import boto3
 from botocore.config import Config
 
-from . import permissions, roles
+from . import permissions, registry, roles
 from .calls import Call, Record, RecordedCall
 from .clock import Clock, ManualClock, WallClock
 from .errors import ServiceError
@@ -221,7 +221,11 @@ class SageMakerSimulator(Waiting):
         return limit is None or taken + resources["InstanceCount"] <= limit
 
     def image(self, uri: str) -> Image | None:
-        return Image() if self.images is None else self.images.get(uri)
+        """Return how an image is run, also for the digest of one that is known by its tag; None for any other."""
+        if self.images is None:
+            return Image()
+        found = [self.images.get(name) for name in registry.names(uri)]
+        return next((image for image in found if image is not None), None)
 
     def trusts_service(self, actor: Actor) -> bool:
         return not self.check_roles or roles.trusts_service(actor.role, actor.arn)

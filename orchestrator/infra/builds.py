@@ -1,0 +1,282 @@
+"""Images that AWS CodeBuild builds in the account, for a person who has no docker.
+
+The project is a part of the stack, with `infra up --builds`: what a build may do, and the commands that it runs, are in
+infra/stack.yaml. What is sent for it are the files that an image is built from, and nothing else.
+
+https://docs.aws.amazon.com/codebuild/latest/APIReference/API_StartBuild.html
+"""
+
+import hashlib
+import time
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.aws.client import Aws, calling
+from orchestrator.container_images import SOURCES, ImageKind, image_tag
+from orchestrator.contract.command_line import command
+from orchestrator.contract.digest import FileDigest
+from orchestrator.errors import AccountError, ConflictError, LostAnswerError, MissingError
+from orchestrator.infra.registry import describe_image
+from orchestrator.infra.training_image import BASE_IMAGE, Image, format_warning, image_to_build
+from orchestrator.resources import CONTAINERS
+from orchestrator.settings import AwsSettings
+from orchestrator.storage.bucket import Bucket
+
+PREFIX = "builds/"
+"""Prefix of what images are built from, in the bucket; it expires."""
+USD_PER_MINUTE = 0.01
+"""List price of BUILD_GENERAL1_MEDIUM in us-east-1: https://aws.amazon.com/codebuild/pricing/."""
+LIMIT_MINUTES = 60
+"""The time limit of a build, as in infra/stack.yaml."""
+
+_UP = command("infra", "up", "--builds")
+_MIRROR = "public.ecr.aws/docker/library/"
+"""Docker's official images, in a registry of AWS: Docker Hub limits the pulls of an address that many builds share."""
+_IMAGE_VARIABLE = "IMAGE"
+_RUNNING = "IN_PROGRESS"
+_SUCCEEDED = "SUCCEEDED"
+_ENDINGS = {
+    "FAILED": "failed",
+    "FAULT": "failed by a fault of CodeBuild itself",
+    "TIMED_OUT": f"was not done within {LIMIT_MINUTES} minutes and was ended",
+    "STOPPED": "was stopped",
+}
+_NEWEST = 20  # builds that are looked at
+_POLL_SECONDS = 5.0
+_FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
+
+Listener = Callable[[str], None]
+"""Called with a line for each phase that has ended."""
+
+
+def build_source() -> bytes:
+    """Return the files that the images are built from as a zip file; the same bytes on every machine.
+
+    They are stored as they are: what compression makes of them depends on the version of zlib.
+    """
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in SOURCES:
+            entry = zipfile.ZipInfo(name, _FIRST_TIME)
+            entry.create_system = 3  # Unix, whose permissions follow
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (CONTAINERS / name).read_bytes())
+    return buffer.getvalue()
+
+
+class AccountBuild:
+    """The build of one image in the account. Makes no call until it is used."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        account: AwsSettings,
+        kind: ImageKind,
+        *,
+        again: str,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Raise AccountError for a stack without a project, or one that names an image which is not built here.
+
+        `again` is the command that goes on with the build.
+        """
+        if account.build_project is None:
+            raise AccountError(
+                f"The stack {account.stack_name} has no project that builds images in the account.",
+                next_step=f"{_UP}  (by the account's owner; then: {again})",
+            )
+        self._registered = image_to_build(account, kind)
+        self._image = self._registered.name
+        self._aws = aws
+        self._account = account
+        self._kind = kind
+        self._project = account.build_project
+        self._again = again
+        self._pause = pause
+
+    def found(self) -> Image | None:
+        """Return the image when the registry has it, else None."""
+        if describe_image(self._aws, self._registered) is None:
+            return None
+        return Image(image=self._image, built=False, pushed=False)
+
+    def running(self) -> str | None:
+        """Return the id of a build of this image that has not ended, whoever started it; None without one."""
+        for build in self._newest_first():
+            if build["buildStatus"] == _RUNNING:
+                return str(build["id"])
+        return None
+
+    def start(self) -> str:
+        """Send what the image is built from, start the build, and return its id. Idempotent.
+
+        The token follows from the image and from the build before it, so that two who start the same build at the same
+        time start one, and a build that has failed can be followed by another at once.
+        """
+        builds = self._newest_first()
+        earlier = ""
+        if builds:
+            earlier = builds[0]["id"]
+            if builds[0]["buildStatus"] == _RUNNING:
+                return str(earlier)
+        location = self._send_source()
+        request = {
+            "projectName": self._project,
+            "sourceLocationOverride": location,
+            "environmentVariablesOverride": self._variables(),
+            "idempotencyToken": _token(image_tag(), self._kind, earlier),
+        }
+        client = self._aws.client("codebuild")
+        try:
+            with calling(f"start the build of {self._image}", not_found=_UP):
+                started = client.start_build(**request)
+        except LostAnswerError:
+            running = self.running()
+            if running is None:
+                raise
+            return running
+        return str(started["build"]["id"])
+
+    def follow(self, build_id: str, report: Listener) -> Image:
+        """Wait until a build ends, report its phases, and return the image that it pushed.
+
+        Raises AccountError for a build that did not succeed, with its phase, the reason and the log.
+        """
+        told: set[str] = set()
+        build = self._describe(build_id)
+        while True:
+            _report_phases(build, told, report)
+            if build["buildStatus"] != _RUNNING:
+                break
+            self._pause(_POLL_SECONDS)
+            build = self._describe(build_id)
+        details = describe_image(self._aws, self._registered)
+        if build["buildStatus"] == _SUCCEEDED and details is not None:
+            return Image(
+                image=self._image,
+                built=True,
+                pushed=True,
+                warning=format_warning(details),
+            )
+        if details is not None:  # somebody else pushed it meanwhile; the same name is the same image
+            return Image(image=self._image, built=False, pushed=False)
+        raise self._failure(build)
+
+    def stop_command(self, build_id: str) -> str:
+        """Return the command that stops a build."""
+        return f"aws codebuild stop-build --id {build_id} --region {self._account.region}"
+
+    def _newest_first(self) -> list[dict[str, Any]]:
+        """Return the newest builds of this image."""
+        client = self._aws.client("codebuild")
+        with calling("look for builds of the image", not_found=_UP):
+            listed = client.list_builds_for_project(projectName=self._project, sortOrder="DESCENDING")
+            ids = listed.get("ids", [])[:_NEWEST]
+            if not ids:
+                return []
+            builds = client.batch_get_builds(ids=ids).get("builds", [])
+        by_id = {}
+        for build in builds:
+            if self._is_of_image(build):
+                by_id[build["id"]] = build
+        return [by_id[one] for one in ids if one in by_id]
+
+    def _is_of_image(self, build: dict[str, Any]) -> bool:
+        """Return whether a build is of this image, by what it was started with."""
+        environment = build.get("environment", {})
+        for variable in environment.get("environmentVariables", []):
+            if variable["name"] == _IMAGE_VARIABLE:
+                return bool(variable["value"] == self._image)
+        return False
+
+    def _send_source(self) -> str:
+        """Store the source, unless it is there, and return its place as CodeBuild writes it: BUCKET/KEY."""
+        content = build_source()
+        key = f"{PREFIX}{image_tag()}.zip"
+        sha256 = hashlib.sha256(content).hexdigest()
+        bucket = Bucket(self._aws, self._account.bucket, self._account.account_id)
+        try:
+            bucket.put_new(key, content, FileDigest(sha256=sha256, size=len(content)))
+        except ConflictError as error:
+            uri = bucket.uri(key)
+            raise ConflictError(
+                f"{uri} holds other files than the image is built from. Nothing was started.",
+                next_step=f"aws s3 rm {uri}  (then: {self._again})",
+            ) from error
+        return f"{bucket.name}/{key}"
+
+    def _variables(self) -> list[dict[str, str]]:
+        """Return what the commands of the project read."""
+        values = {
+            _IMAGE_VARIABLE: self._image,
+            "KIND": str(self._kind),
+            "VERSION": __version__,
+            "BASE_IMAGE": f"{_MIRROR}{BASE_IMAGE}",
+        }
+        variables = []
+        for name, value in values.items():
+            variable = {"name": name, "value": value, "type": "PLAINTEXT"}
+            variables.append(variable)
+        return variables
+
+    def _describe(self, build_id: str) -> dict[str, Any]:
+        """Return what CodeBuild says of a build; raises MissingError for one that it does not know."""
+        client = self._aws.client("codebuild")
+        with calling(f"follow the build of {self._image}"):
+            builds = client.batch_get_builds(ids=[build_id]).get("builds", [])
+        if not builds:
+            raise MissingError(f"CodeBuild has no build {build_id} any more.", next_step=self._again)
+        described: dict[str, Any] = builds[0]
+        return described
+
+    def _failure(self, build: dict[str, Any]) -> AccountError:
+        """Return the error for a build that left no image."""
+        status = build["buildStatus"]
+        ending = _ENDINGS.get(status, f"ended as {status}")
+        if status == _SUCCEEDED:
+            ending = "succeeded, and yet the registry has no such image"
+        message = f"The build of {self._image} {ending}{_reason(build)}."
+        logs = build.get("logs", {})
+        stream = logs.get("streamName")
+        if not stream:  # it ended before it wrote a line
+            return AccountError(message, next_step=self._again)
+        group = logs["groupName"]
+        region = self._account.region
+        log = f"aws logs tail {group} --log-stream-names {stream} --since 1d --region {region}"
+        return AccountError(message, next_step=f"{log}  (its log; then: {self._again})")
+
+
+def _token(tag: str, kind: ImageKind, earlier: str) -> str:
+    """Return the idempotency token of a build; `earlier` is the id of the one before it."""
+    text = f"{tag}\n{kind}\n{earlier}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _report_phases(build: dict[str, Any], told: set[str], report: Listener) -> None:
+    """Report the phases that have ended and were not told of yet."""
+    for phase in build.get("phases", []):
+        name = phase["phaseType"]
+        status = phase.get("phaseStatus", _RUNNING)  # the phase that goes on has none
+        if status == _RUNNING or name in told:
+            continue
+        told.add(name)
+        seconds = phase.get("durationInSeconds", 0)
+        report(f"{name:<16} {status:<9} {seconds} s")
+
+
+def _reason(build: dict[str, Any]) -> str:
+    """Return in which phase a build failed, and what CodeBuild says of it; empty when it says nothing."""
+    for phase in build.get("phases", []):
+        status = phase.get("phaseStatus", _RUNNING)
+        if status in {_SUCCEEDED, _RUNNING}:
+            continue
+        text = f" in the phase {phase['phaseType']}"
+        for context in phase.get("contexts", []):
+            for said in (context.get("statusCode"), context.get("message")):
+                if said:
+                    text = f"{text}: {said}"
+        return text.rstrip(" .")
+    return ""
