@@ -239,9 +239,15 @@ def add_projected(
     a: Tensor,
     b: Tensor,
 ) -> None:
-    """Add B A x of each row: outputs (rows, ..., outputs), inputs (rows, ..., inputs).
+    """Add B A x of each row to what the layer has computed, in place.
 
-    a: (slots, rank, inputs), b: (slots, outputs, rank). There are as many slots as rows, or one for all of them.
+    There are as many slots as rows, or one for all of them.
+
+    Args:
+        outputs: Of the layer, (rows, ..., outputs), contiguous.
+        inputs: x, (rows, ..., inputs).
+        a: A of each slot, (slots, rank, inputs).
+        b: B of each slot times its weight, (slots, outputs, rank).
     """
     slots = len(a)
     rows = inputs.reshape(slots, -1, inputs.shape[-1])

@@ -145,6 +145,11 @@ def close_round(exchange: Path, manifest: RoundManifest, settlement: Settlement)
 
     Call it before the first step that uses them. A round that is closed already, by an earlier attempt or by a person
     in the same moment, stays as it is, and its labels are the ones that are used.
+
+    Args:
+        exchange: The folder of that name in the job's checkpoints.
+        manifest: The round.
+        settlement: What is known of it now.
     """
     file = exchange / round_folder(settlement.round) / CLOSED_FILE
     closed = RoundClosed(round=settlement.round, labels=settlement.used)

@@ -170,6 +170,11 @@ def settle_read(manifest: RoundManifest, read: ReadLabels, closed: RoundClosed |
     """Settle labels that are read already, by the same rules.
 
     Whoever keeps labels in memory, as the page does, needs not read the files again for each new one.
+
+    Args:
+        manifest: The round.
+        read: Its labels, each once.
+        closed: What the round was closed with, if it was.
     """
     sorted_out = _sort_out(manifest, read, closed)
     in_force = _in_force(sorted_out.known)

@@ -43,7 +43,13 @@ class Algorithm(Protocol):
     """Draws the images of a round."""
 
     def losses(self, batch: RoundBatch, random: torch.Generator, figures: StepFigures) -> Iterator[Tensor]:
-        """Yield the loss of each moment at which a step learns from a batch, and add what is followed."""
+        """Yield the loss of each moment at which a step learns from a batch, and add what is followed.
+
+        Args:
+            batch: Some images of the round, those that were drawn together.
+            random: Chooses the moments; keyed by rank, step and batch, so that a resumed step learns at the same ones.
+            figures: Of the step: divergences, ratios and changes of predictions are added.
+        """
         ...
 
 

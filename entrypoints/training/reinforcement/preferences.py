@@ -95,7 +95,12 @@ class PreferenceObjective:
             yield loss
 
     def _batch(self, passes_before: int, ranks: Ranks) -> PairBatch:
-        """Draw the pairs of a forward pass for all ranks, and return this rank's share."""
+        """Draw the pairs of a forward pass for all ranks, and return this rank's share.
+
+        Args:
+            passes_before: Forward passes of the run before this one, which key all that is random in it.
+            ranks: How many processes share the pass, and which of them this is.
+        """
         seed = self.recipe.seed
         size = self.recipe.batch_size
         everyone = size * ranks.ranks
