@@ -24,11 +24,15 @@ from entrypoints.training.checkpoint import newest_first
 from orchestrator.contract.environment import (
     EXIT_FAILED,
     EXIT_STOPPED,
+    EXIT_WAITING,
     RANKS_VARIABLE,
     ROOT_VARIABLE,
     Environment,
     Hosts,
 )
+from orchestrator.contract.labels import EXCHANGE_FOLDER, LABELS_FOLDER, WAITS_FOR_LABELS, round_folder
+from orchestrator.contract.rounds import read_round
+from tests.labels.made import file_of, label
 
 ROOT = Path(__file__).parents[2]
 LORA = "pytorch_lora_weights.safetensors"
@@ -132,6 +136,28 @@ def test_two_processes_draw_the_rounds_of_one_with_twice_the_prompts(algorithm: 
     for name, weight in load_file(alone.model / LORA).items():
         assert torch.isfinite(weight).all()
         assert load_file(together.model / LORA)[name].shape == weight.shape
+
+
+def test_two_processes_wait_for_people_together_and_learn_from_the_same_labels(job: Any, launch: Launch) -> None:
+    rewards = ({"name": "human"},)
+    environment = job(tiny.rlhf(rewards=rewards, prompts_per_round=1, rounds=1, updates=1, evaluation_prompts=0))
+    status, events, errors = outcome(launch(environment, processes=2))
+    assert status == EXIT_WAITING, errors
+    (told,) = failures_in(events)
+    assert told["kind"] == WAITS_FOR_LABELS
+    assert "Round 0 waits for labels: 0 of 8 images" in told["message"]
+    exchange = environment.checkpoints / EXCHANGE_FOLDER
+    manifest = read_round(exchange, 0)
+    assert manifest is not None
+    assert [sample.group for sample in manifest.samples] == [0] * 4 + [1] * 4  # of the first process, then the second
+    labels = [label(n, sample=one.id, rating=1 + n % 5) for n, one in enumerate(manifest.samples)]
+    folder = exchange / round_folder(0) / LABELS_FOLDER
+    folder.mkdir()
+    (folder / "all.jsonl").write_bytes(file_of(*labels))
+    status, events, errors = outcome(launch(environment, processes=2))
+    assert status == 0, errors
+    (step,) = steps_in(events)
+    assert step["measures"]["reward"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 1 + 2 + 3) / 8)
 
 
 def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Launch) -> None:
