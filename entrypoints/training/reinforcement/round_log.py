@@ -14,7 +14,7 @@ from entrypoints.training.reinforcement.figures import (
     measured,
     with_step_figures,
 )
-from entrypoints.training.rewards.alarms import Round, alarms
+from entrypoints.training.rewards.alarms import Alarm, Round, alarms
 from orchestrator.contract.events import Warned, emit
 
 DIVERSITY = "diversity"
@@ -79,6 +79,8 @@ class RoundLog:
     """Of the ratios of the latest step that opened a round: before it, the policy is the one that drew."""
     rounds: list[Round] = field(default_factory=list)
     """What alarms compare, of all rounds."""
+    looks: list[Round] = field(default_factory=list)
+    """The same of the held-out prompts, which are drawn from the same noise every time: their changes show sooner."""
     alarmed: list[str] = field(default_factory=list)
     """Kinds of alarms that were raised: each is said once."""
 
@@ -87,7 +89,20 @@ class RoundLog:
         self.figures = figures_of_round(scores.rewards, scores.shown, scores.flat_groups)
         latest = with_step_figures(scores.round(), step, self.first_ratio_error)
         self.rounds.append(latest)
-        for alarm in alarms(self.rounds):
+        self._raise(alarms(self.rounds))
+
+    def add_look(self, look: Round) -> None:
+        """Add what was measured on the held-out prompts, and warn of what it shows.
+
+        A run that is resumed where it looked looks once more, and that counts once.
+        """
+        self.looks = [earlier for earlier in self.looks if earlier.number != look.number]
+        self.looks.append(look)
+        self._raise(alarms(self.looks))
+
+    def _raise(self, found: Sequence[Alarm]) -> None:
+        """Say each kind of alarm once."""
+        for alarm in found:
             if alarm.kind in self.alarmed:
                 continue
             self.alarmed.append(alarm.kind)
@@ -103,12 +118,14 @@ class RoundLog:
     def to_tensor(self) -> Tensor:
         """Return it as a tensor of the bytes of a JSON text: checkpoints hold tensors."""
         rounds = [each.model_dump() for each in self.rounds]
+        looks = [each.model_dump() for each in self.looks]
         values = {
             "figures": self.figures,
             "held_out": self.held_out,
             "step": self.step,
             "first_ratio_error": self.first_ratio_error,
             "rounds": rounds,
+            "looks": looks,
             "alarmed": self.alarmed,
         }
         text = json.dumps(values)
@@ -119,5 +136,6 @@ class RoundLog:
         """Return what `to_tensor` wrote."""
         text = bytes(tensor.tolist())
         values = json.loads(text)
-        values["rounds"] = [Round.model_validate(each) for each in values["rounds"]]
+        for name in ("rounds", "looks"):
+            values[name] = [Round.model_validate(each) for each in values[name]]
         return cls(**values)

@@ -8,7 +8,10 @@ from PIL import Image
 from entrypoints.models.base import BaseModel
 from entrypoints.models.sampling import DrawRequest, batch_size, draw_batch
 from entrypoints.training.reinforcement.drawing import evaluating
+from entrypoints.training.reinforcement.figures import measured
 from entrypoints.training.reinforcement.objective import Reinforcement
+from entrypoints.training.rewards.alarms import Measured, Round
+from entrypoints.training.rewards.diversity import group_diversity
 from entrypoints.training.run import Run
 from entrypoints.training.validation import draw_validation, save_drawn
 from orchestrator.contract.events import TRAINING_PHASE, Phase, emit
@@ -57,7 +60,7 @@ class RewardWatch:
         if run.ranks.is_first:
             emit(Phase(name="held-out prompts", of=len(self.requests)))
             images = self._draw()
-            self._score(images)
+            self._score(step, images)
             self._save(step, images)
             if step < self.recipe.steps:
                 emit(Phase(name=TRAINING_PHASE, of=self.recipe.steps))
@@ -73,17 +76,37 @@ class RewardWatch:
                 images += draw_batch(self.base, batch, self.run.drawing, self.run.check_stop_alone)
         return images
 
-    def _score(self, images: Sequence[Image.Image]) -> None:
-        """Keep the mean of each reward."""
+    def _score(self, step: int, images: Sequence[Image.Image]) -> None:
+        """Keep the mean of each reward, and let the alarms see what has changed since the first look."""
         prompts = [request.prompt for request in self.requests]
         seeds = len(self.run.evaluation_seeds)
         groups = [number // seeds for number in range(len(prompts))]
+        drawer = self.objective.drawer
+        trained = drawer.rewards.trained.of(images, prompts, groups)
+        evaluated = drawer.rewards.evaluated.of(images, prompts, groups)
         log = self.objective.log
-        for rewards in self.objective.drawer.rewards:
-            scored = rewards.of(images, prompts, groups)
-            for name, scores in scored.each.items():
-                label = name.replace("-", "_")
-                log.held_out[f"held_out_{label}"] = fmean(scores)
+        for name, scores in {**trained.each, **evaluated.each}.items():
+            label = name.replace("-", "_")
+            log.held_out[f"held_out_{label}"] = fmean(scores)
+        others = {}
+        for name, scores in evaluated.each.items():
+            others[name] = measured(prompts, scores)
+        look = Round(
+            number=step // self.recipe.steps_per_round,
+            reward=measured(prompts, trained.total),
+            evaluation=others,
+            diversity=self._diversity(images, groups),
+        )
+        log.add_look(look)
+
+    def _diversity(self, images: Sequence[Image.Image], groups: Sequence[int]) -> Measured | None:
+        """Return how different the images of each prompt are; None where there is one of each."""
+        seeds = len(self.run.evaluation_seeds)
+        of_groups = group_diversity(self.objective.drawer.space, images, groups)
+        if not of_groups:
+            return None
+        prompts = [self.requests[group * seeds].prompt for group in of_groups]
+        return measured(prompts, list(of_groups.values()))
 
     def _save(self, step: int, images: Sequence[Image.Image]) -> None:
         """Write the images of the first seed with their index."""

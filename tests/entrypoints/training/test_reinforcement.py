@@ -17,6 +17,8 @@ from entrypoints.training.reinforcement.advantages import flat_share, group_adva
 from entrypoints.training.reinforcement.ddpo import clipped_loss
 from entrypoints.training.reinforcement.dpo import preference_loss
 from entrypoints.training.reinforcement.rollouts import asked_in_round
+from entrypoints.training.reinforcement.round_log import RoundLog
+from entrypoints.training.rewards.alarms import Measured, Round
 from orchestrator.contract.digest import hash_files
 
 GROUPS = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -256,3 +258,29 @@ def test_a_ratio_that_is_not_1_before_the_first_update_raises_the_alarm(
     monkeypatch.setattr(rollouts.KeptRollouts, "keep", moved)
     told = [event for event in run(job(recipe, "wrong")) if event["event"] == "warning"]
     assert any("the importance ratio before the first update is not 1" in event["message"] for event in told)
+
+
+def look(number: int, reward: float, other: float) -> Round:
+    """Return a look at eight held-out prompts, each a little different."""
+    prompts = [f"prompt {place}" for place in range(8)]
+    own = {prompt: (reward + 0.01 * place, reward - 0.01 * place) for place, prompt in enumerate(prompts)}
+    others = {prompt: (other + 0.02 * place, other + 0.03 * place) for place, prompt in enumerate(prompts)}
+    return Round(number=number, reward=Measured(values=own), evaluation={"aesthetic": Measured(values=others)})
+
+
+def test_held_out_prompts_that_lose_what_nobody_trains_on_raise_the_alarm_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = RoundLog()
+    log.add_look(look(0, 1.0, 5.0))
+    log.add_look(look(4, 2.0, 5.0))
+    assert "Reward hacking" not in capsys.readouterr().out
+    log.add_look(look(8, 3.0, 3.0))
+    assert 'from round 0 to 8 the reward rose from 1 to 3 while the evaluation reward \\"aesthetic\\" fell' in (
+        capsys.readouterr().out
+    )
+    restored = RoundLog.of_tensor(log.to_tensor())
+    restored.add_look(look(8, 3.0, 3.0))  # a run that is resumed looks once more
+    restored.add_look(look(12, 4.0, 2.0))
+    assert "Reward hacking" not in capsys.readouterr().out
+    assert [one.number for one in restored.looks] == [0, 4, 8, 12]
