@@ -66,6 +66,7 @@ bench-serving: setup
 
 bench-kill: setup
 	$(RUN)/python -m benchmarks.kill
+	$(RUN)/python -m benchmarks.phases
 	$(RUN)/python -m benchmarks.interruptions
 
 defaults: setup
@@ -73,6 +74,7 @@ defaults: setup
 
 results: setup
 	$(RUN)/python -m benchmarks.results
+	$(RUN)/python -m benchmarks.reinforcement
 
 base-model: setup
 	$(RUN)/python -m pretraining all

@@ -11,7 +11,7 @@ _HEAD = """\
 # Benchmarks
 
 Written by `make bench`, `make bench-kill`, `make bench-serving`, `python -m benchmarks.watchdog` and
-`python -m benchmarks.beside_diffusers`.
+`python -m benchmarks.beside_diffusers`, `python -m benchmarks.beside_trl`.
 Ratios travel between machines, seconds do not.
 """
 
