@@ -14,7 +14,7 @@ from entrypoints.training.reinforcement.figures import (
     measured,
     with_step_figures,
 )
-from entrypoints.training.rewards.alarms import Alarm, Round, alarms
+from entrypoints.training.rewards.alarms import LIMITS_OF_LOOKS, Alarm, Round, alarms
 from orchestrator.contract.events import Warned, emit
 
 DIVERSITY = "diversity"
@@ -98,7 +98,7 @@ class RoundLog:
         """
         self.looks = [earlier for earlier in self.looks if earlier.number != look.number]
         self.looks.append(look)
-        self._raise(alarms(self.looks))
+        self._raise(alarms(self.looks, LIMITS_OF_LOOKS))
 
     def _raise(self, found: Sequence[Alarm]) -> None:
         """Say each kind of alarm once."""

@@ -22,6 +22,10 @@ compared with the best of many. In 30,000 simulated runs of 12 rounds without ha
 FALLEN_APART = 5.0
 """The same between rounds with units of their own, whose noise is larger: 3 of 30,000, all of them of runs in which the
 other reward fell a little."""
+FALLEN_OF_LOOKS = 3.5
+"""The same between looks at prompts that are drawn from the same noise every time: there are six of them in a run, and
+each is compared with two. Of 4,000 simulated runs without a fall 1 to 3 sounded, of those with one of 1.5 deviations
+half to nearly all, by the number of prompts and seeds."""
 LEAST_FALL = 1.0
 """How far an evaluation reward has to fall, in standard deviations of it among the images of the first round. The
 policy wanders a little from round to round, which the standard errors within one do not show."""
@@ -89,6 +93,10 @@ class Round(BaseModel):
 class Limits(NamedTuple):
     """What figures of a round may be; None for no limit."""
 
+    fallen: float = FALLEN
+    """Standard errors of a fall, between rounds with the same units."""
+    fallen_apart: float = FALLEN_APART
+    """The same between rounds with units of their own."""
     flat_groups: float = 0.5
     kl: float | None = None
     clip_fraction: float = 0.8
@@ -111,11 +119,12 @@ class Change(NamedTuple):
     difference: float
     errors: float
     """The same in standard errors, of a normal distribution however few units there are."""
-    limit: float
-    """So many of them, downwards, are no noise."""
+    is_paired: bool
+    """Whether both have the same units."""
 
 
 DEFAULT_LIMITS = Limits()
+LIMITS_OF_LOOKS = Limits(fallen=FALLEN_OF_LOOKS)
 
 
 def alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list[Alarm]:
@@ -123,13 +132,13 @@ def alarms(rounds: Sequence[Round], limits: Limits = DEFAULT_LIMITS) -> list[Ala
 
     Args:
         rounds: All rounds so far, the first of them before any training. A run that is resumed has to bring them along.
-        limits: What figures of a single round may be. Reward hacking needs none: its noise is in the rounds.
+        limits: What figures may be, and how sure a fall has to be.
     """
     if not rounds:
         return []
     last = rounds[-1]
     found = [
-        _hacking(rounds),
+        _hacking(rounds, limits),
         _flat_groups(last, limits),
         _divergence(last, limits),
         _clipping(last, limits),
@@ -158,13 +167,12 @@ def change(before: Measured, after: Measured) -> Change:
     """
     difference = after.mean - before.mean
     fewest = min(len(before.means), len(after.means))
+    is_paired = before.means.keys() == after.means.keys()
     if fewest < _FEWEST:
-        return Change(difference, 0.0, FALLEN)
-    if before.means.keys() == after.means.keys():
-        limit = FALLEN
+        return Change(difference, 0.0, is_paired)
+    if is_paired:
         squared_error, freedom = _paired(before.means, after.means)
     else:
-        limit = FALLEN_APART
         squared_error, freedom = _unpaired(before.means, after.means)
     errors = 0.0
     if squared_error:
@@ -172,7 +180,7 @@ def change(before: Measured, after: Measured) -> Change:
         errors = _normal(t, freedom)
     elif difference:  # all units have changed alike
         errors = math.copysign(math.inf, difference)
-    return Change(difference, errors, limit)
+    return Change(difference, errors, is_paired)
 
 
 def _paired(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float]:
@@ -213,7 +221,7 @@ def _normal(t: float, freedom: float) -> float:
     return math.copysign(deviate, t)
 
 
-def _hacking(rounds: Sequence[Round]) -> Alarm | None:
+def _hacking(rounds: Sequence[Round], limits: Limits) -> Alarm | None:
     """Return an alarm if a figure that nobody trains on falls in the last round while the reward rises.
 
     The evaluation rewards come first, in their order, and then diversity: one alarm is enough to look at the images.
@@ -224,7 +232,8 @@ def _hacking(rounds: Sequence[Round]) -> Alarm | None:
         if before is None:
             continue
         least = LEAST_FALL * before.spread
-        alarm = _fallen(rounds, figures, least, f'the evaluation reward "{name}"')
+        what = f'the evaluation reward "{name}"'
+        alarm = _fallen(rounds, figures, least, what, limits)
         if alarm is not None:
             return alarm
     varied = [one.diversity for one in rounds]
@@ -232,7 +241,7 @@ def _hacking(rounds: Sequence[Round]) -> Alarm | None:
     if before is None:
         return None
     least = LEAST_LOSS * before.mean
-    return _fallen(rounds, varied, least, "the diversity of images of one prompt")
+    return _fallen(rounds, varied, least, "the diversity of images of one prompt", limits)
 
 
 def _fallen(
@@ -240,6 +249,7 @@ def _fallen(
     figures: Sequence[Measured | None],
     least: float,
     what: str,
+    limits: Limits,
 ) -> Alarm | None:
     """Return an alarm if a figure, measured in each round, fell by more than noise and `least` as the reward rose."""
     last = rounds[-1]
@@ -253,7 +263,8 @@ def _fallen(
             continue
         fall = change(before, after)
         rise = change(earlier.reward, last.reward)
-        if fall.errors > -fall.limit or fall.difference > -least or rise.errors < RISEN:
+        certain = limits.fallen if fall.is_paired else limits.fallen_apart
+        if fall.errors > -certain or fall.difference > -least or rise.errors < RISEN:
             continue
         was = earlier.reward.mean
         now = last.reward.mean
