@@ -7,6 +7,7 @@ after the other on one thread.
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ libraries.apply_settings()
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
+from benchmarks.kill import TRAININGS, Tally, adapter_hashes, kill_through  # noqa: E402
 from benchmarks.process_tree import Usage, measure  # noqa: E402
 from benchmarks.reinforcement.experiments import COMPRESSIBILITY, INCOMPRESSIBILITY  # noqa: E402
 from benchmarks.reinforcement.judging import HELD_OUT, Judged, judge  # noqa: E402
@@ -30,6 +32,7 @@ from benchmarks.reinforcement.page import mean, raised  # noqa: E402
 from benchmarks.report import write_section  # noqa: E402
 from orchestrator.contract.prompt_file import parse_prompts  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL, sample_prompts  # noqa: E402
+from orchestrator.settings import Settings  # noqa: E402
 from orchestrator.storage import folder_of  # noqa: E402
 
 THEIRS = Path(__file__).with_name("theirs.py")
@@ -38,6 +41,7 @@ RANK = 4
 BATCH_SIZE = 16
 WEIGHTS = "pytorch_lora_weights.safetensors"
 TITLE = "Beside trl: ddpo"
+KILLS = 3
 
 
 class Budget(NamedTuple):
@@ -67,16 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     grammar = argparse.ArgumentParser(prog="python -m benchmarks.beside_trl", description=__doc__)
     grammar.add_argument("--python", type=Path, required=True, help="an interpreter with trl 0.23.1")
     grammar.add_argument("--rounds", type=int, default=12)
+    grammar.add_argument("--learning-rate", type=float, default=Budget(1).learning_rate)
     chosen = grammar.parse_args(arguments)
+    budget = Budget(chosen.rounds, learning_rate=chosen.learning_rate)
     torch.set_num_threads(1)
     libraries.quieten()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         base = judge(None)
-        ours = train_ours(work, Budget(chosen.rounds))
-        theirs = train_theirs(work, chosen.python, Budget(chosen.rounds), "whole")
+        ours = train_ours(work, budget)
+        theirs = train_theirs(work, chosen.python, budget, "whole")
         difference = difference_after_resume(work, chosen.python)
-    write_section(TITLE, body(chosen.rounds, base, ours, theirs, difference))
+        is_equal = ours_is_equal_after_kills(work)
+    write_section(TITLE, body(budget, base, ours, theirs, resumed_row(difference, is_equal=is_equal)))
 
 
 def train_ours(work: Path, budget: Budget) -> Trained:
@@ -147,6 +154,19 @@ def difference_after_resume(work: Path, python: Path) -> float:
     return max(differences)
 
 
+def ours_is_equal_after_kills(work: Path) -> bool:
+    """Whether our adapter is the same to the byte when a small run is killed three times and resumed."""
+    settings = Settings(home=work / "killed")
+    (training,) = [one for one in TRAININGS if one.name == "ddpo"]
+    expected = adapter_hashes(settings, "uninterrupted", training)
+    dice = random.Random(0)  # noqa: S311  (for faults, not for secrets)
+    tally = Tally()
+    found = kill_through(settings, "killed", KILLS, dice, tally, training)
+    if tally.kills < KILLS:
+        raise SystemExit(f"it was killed {tally.kills} times only")
+    return found == expected
+
+
 def measured(command: list[str], variables: dict[str, str], work: Path) -> Usage:
     """Run a command on one thread; raises SystemExit with what it said when it fails."""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -157,9 +177,16 @@ def measured(command: list[str], variables: dict[str, str], work: Path) -> Usage
     return usage
 
 
-def body(rounds: int, base: Judged, ours: Trained, theirs: Trained, difference: float) -> str:
-    """Return the section."""
-    budget = Budget(rounds)
+def resumed_row(difference: float, *, is_equal: bool) -> str:
+    """Return the line of the table that says what a resumed run ends in."""
+    ours = f"equal after {KILLS} kills" if is_equal else "DIFFERS"
+    theirs = "equal" if difference == 0 else f"weights differ by up to {difference:.3g}"
+    return f"| resumed | {ours} | {theirs} | |"
+
+
+def body(budget: Budget, base: Judged, ours: Trained, theirs: Trained, resumed: str) -> str:
+    """Return the section; `resumed` is its last line."""
+    rounds = budget.rounds
     images = rounds * budget.batches * BATCH_SIZE
     rows = ["| | ours | trl 0.23.1 | ours / theirs |", "| --- | --- | --- | --- |"]
     of_base = mean(base, INCOMPRESSIBILITY)
@@ -174,8 +201,7 @@ def body(rounds: int, base: Judged, ours: Trained, theirs: Trained, difference: 
     rows.append(f"| CPU seconds a round, all included | {each[0]:.1f} | {each[1]:.1f} | {each[0] / each[1]:.2f}x |")
     peaks = [one.usage.peak_bytes / 1e6 for one in (ours, theirs)]
     rows.append(f"| peak memory, MB | {peaks[0]:.0f} | {peaks[1]:.0f} | {peaks[0] / peaks[1]:.2f}x |")
-    resumed = "equal" if difference == 0 else f"weights differ by up to {difference:.3g}"
-    rows.append(f"| resumed after a round | equal (see the kills above) | {resumed} | |")
+    rows.append(resumed)
     summary = (
         f"The reward {COMPRESSIBILITY} on the built-in model: {rounds} rounds, {images} queries, {budget.steps} steps, "
         f"guidance {budget.guidance:g}, {budget.updates} updates a round, LoRA of rank {RANK} on attention, rate "
