@@ -26,6 +26,8 @@ PHASES = (SAMPLING, SCORING, WAITING, TRAINING_PHASE)
 """How the names of the phases begin."""
 KILLS = 20
 KILLS_OF_A_RUN = 4
+MOST_RUNS = 2 * KILLS
+"""Of one phase: kills that miss do not go on for ever."""
 MOST_ATTEMPTS = 40
 """Of one run."""
 LONGEST_PAUSE = 0.15
@@ -114,6 +116,8 @@ def main() -> int:
                 runs = 0
                 differing = 0
                 while victims.total() < KILLS:
+                    if runs == MOST_RUNS:
+                        raise SystemExit(f"{victims.total()} kills in {runs} runs of {training.name}, {phase}")
                     left = min(KILLS_OF_A_RUN, KILLS - victims.total())
                     run = Run(settings, f"{training.name}-{phase.split()[0]}-{runs}", training, dice)
                     differing += run.to_the_end(phase, left, victims) != reference

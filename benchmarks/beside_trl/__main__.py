@@ -30,6 +30,7 @@ from benchmarks.reinforcement.experiments import COMPRESSIBILITY, INCOMPRESSIBIL
 from benchmarks.reinforcement.judging import HELD_OUT, Judged, judge  # noqa: E402
 from benchmarks.reinforcement.page import mean, raised  # noqa: E402
 from benchmarks.report import write_section  # noqa: E402
+from benchmarks.results.runs import run_command  # noqa: E402
 from orchestrator.contract.prompt_file import parse_prompts  # noqa: E402
 from orchestrator.resources import BUILTIN_MODEL, sample_prompts  # noqa: E402
 from orchestrator.settings import Settings  # noqa: E402
@@ -113,11 +114,7 @@ def train_ours(work: Path, budget: Budget) -> Trained:
     words = ["submit", "rlhf", "--name", "ours", "--json"]
     for name, value in settings.items():
         words += ["-s", f"{name}={value}"]
-    command = [sys.executable, "-m", "orchestrator", *words]
-    usage = measured(command, {"ORCHESTRATOR_HOME": str(work / "home"), "PYTHONPATH": str(ROOT)}, work)
-    output = usage.output.decode(errors="replace")
-    start = 0 if output.startswith("{") else output.index("\n{") + 1
-    described, _ = json.JSONDecoder().raw_decode(output, start)
+    usage, described = run_command(words, work / "home", work)
     return Trained(usage, judge(folder_of(described["output"])))
 
 
@@ -139,7 +136,7 @@ def run_theirs(work: Path, python: Path, budget: Budget, name: str, resume_from:
         command += [f"--{field.replace('_', '-')}", str(value)]
     if resume_from:
         command += ["--resume-from", resume_from]
-    return measured(command, {}, work)
+    return measured(command, work)
 
 
 def difference_after_resume(work: Path, python: Path) -> float:
@@ -167,10 +164,10 @@ def ours_is_equal_after_kills(work: Path) -> bool:
     return found == expected
 
 
-def measured(command: list[str], variables: dict[str, str], work: Path) -> Usage:
+def measured(command: list[str], work: Path) -> Usage:
     """Run a command on one thread; raises SystemExit with what it said when it fails."""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    usage = measure(command, {**threads, **variables}, work)
+    usage = measure(command, threads, work)
     if usage.exit_code != 0:
         output = usage.output.decode(errors="replace")
         raise SystemExit(f"{' '.join(command)}\n{output}")

@@ -16,8 +16,6 @@ COMPRESSIBILITY = "jpeg-compressibility"
 INCOMPRESSIBILITY = "jpeg-incompressibility"
 AESTHETIC = "aesthetic"
 ALIGNMENT = "prompt-alignment"
-COMMON = {"held_out_prompts": HELD_OUT, "evaluation_prompts": 0}
-"""Settings of all: the prompts that are judged by are left out of training."""
 
 
 class Experiment(BaseModel):

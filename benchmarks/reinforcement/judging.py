@@ -16,7 +16,7 @@ from entrypoints.models.loading import load_base_model
 from entrypoints.models.sampling import Drawing, DrawRequest, draw
 from entrypoints.training.rewards.aesthetic import Aesthetic
 from entrypoints.training.rewards.alignment import ClipAlignment
-from entrypoints.training.rewards.diversity import diversity_space, group_diversity
+from entrypoints.training.rewards.diversity import FeatureSpace, diversity_space, group_diversity
 from entrypoints.training.rewards.jpeg import JpegIncompressibility
 from orchestrator.contract.adapter import MANIFEST_FILE
 from orchestrator.contract.prompt_file import parse_prompts
@@ -82,7 +82,7 @@ def scores_of(
 
 
 @cache
-def _space():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _space() -> FeatureSpace:
     return diversity_space(CPU)
 
 

@@ -1,10 +1,7 @@
 """docs/reinforcement.md: `page.md` with what was measured filled in."""
 
-import os
-import platform
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from benchmarks.reinforcement.experiments import (
 )
 from benchmarks.reinforcement.judging import DIVERSITY, HELD_OUT, SEEDS, Judged
 from benchmarks.reinforcement.runs import Raised
+from benchmarks.results.page import machine_line, table
 from entrypoints.evaluation.bootstrap import Bootstrap
 from orchestrator.contract.evaluation_result import Estimate
 
@@ -40,21 +38,21 @@ def write_page(path: Path, base: Judged, found: Found) -> None:
     text = TEMPLATE.read_text(encoding="utf-8").format(
         prompts=HELD_OUT,
         seeds=len(SEEDS),
-        table=table(base, found),
+        table=results(base, found),
         compared=compared(base, found),
         machine=machine_line(),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def table(base: Judged, found: Found) -> str:
+def results(base: Judged, found: Found) -> str:
     """Return a line for each training."""
     head = ["training", "seed", "queries", "judged by", "base", "after", "change", "raised", "others", "alarm"]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for experiment in EXPERIMENTS.values():
         for one in found.get(experiment.name, ()):
             rows.append(line(base, experiment, one))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(head, rows)
 
 
 def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
@@ -115,9 +113,3 @@ def compared(base: Judged, found: Found) -> str:
         f"nft with {fast[0].queries} queries, {share:.0%} of those of ddpo, raises the reward by {ours.text(DIGITS)}, "
         f"ddpo by {theirs.text(DIGITS)}; CPU seconds {fast[0].cpu_seconds:.0f} and {slow[0].cpu_seconds:.0f}."
     )
-
-
-def machine_line() -> str:
-    """Return when and where this was measured."""
-    cores, machine = os.cpu_count(), platform.machine()
-    return f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {cores} cores, one thread, {machine}."

@@ -1,17 +1,16 @@
 """Run one experiment by the command line, as a person would, and keep what came of it as a JSON file."""
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmarks.process_tree import Usage, measure
+from benchmarks.process_tree import Usage
 from benchmarks.reinforcement.experiments import Experiment
 from benchmarks.reinforcement.hidden import labelling
 from benchmarks.reinforcement.judging import Judged, judge
+from benchmarks.results.runs import keep, run_command
 from orchestrator.contract.events import Step, Warned
 from orchestrator.contract.labels import EXCHANGE_FOLDER
 from orchestrator.contract.model_layout import files_sha256, model_files
@@ -21,9 +20,6 @@ from orchestrator.resources import BUILTIN_MODEL
 from orchestrator.settings import Settings
 from orchestrator.storage import FolderStore, folder_of
 from orchestrator.targets.local.process import ProcessTarget
-
-ROOT = Path(__file__).parents[2]
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Raised(BaseModel):
@@ -61,7 +57,7 @@ class Workplace:
         """Return the scores of the held-out prompts without an adapter."""
         path = self.root / "judged" / f"base-{self.base_model[:24]}.json"
         if not path.is_file():
-            self._keep(path, judge(None))
+            keep(path, judge(None))
         return Judged.model_validate_json(path.read_bytes())
 
     def find(self, experiment: Experiment, seed: int) -> Raised | None:
@@ -99,7 +95,7 @@ class Workplace:
             alarms=tuple(event.message for event in job.events() if isinstance(event, Warned)),
             judged=judge(folder_of(described.output)),
         )
-        self._keep(self._file(experiment, seed), raised)
+        keep(self._file(experiment, seed), raised)
         return raised
 
     @contextmanager
@@ -124,23 +120,7 @@ class Workplace:
         return Settings(home=self.home)
 
     def _command(self, words: Sequence[str]) -> tuple[Usage, dict[str, str]]:
-        """Run one command of the product and return what it took and the JSON that it printed last."""
-        variables = {**THREADS, "ORCHESTRATOR_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "orchestrator", *words]
-        usage = measure(command, variables, self.root)
-        output = usage.output.decode(errors="replace")
-        if usage.exit_code != 0:
-            raise SystemExit(f"{' '.join(words)}\n{output}")
-        start = 0 if output.startswith("{") else output.index("\n{") + 1
-        described, _ = json.JSONDecoder().raw_decode(output, start)
-        return usage, described
-
-    def _keep(self, path: Path, value: BaseModel) -> None:
-        """Write what was measured whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}")
-        draft.write_text(value.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(path)
+        return run_command(words, self.home, self.root)
 
     def _file(self, experiment: Experiment, seed: int) -> Path:
         return self.root / "measured" / f"{experiment.key(seed, self.base_model)}.json"

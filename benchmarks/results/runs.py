@@ -92,7 +92,7 @@ class Workplace:
             evaluations=evaluations,
             style=style,
         )
-        self._keep(experiment, seed, measured)
+        keep(self._file(experiment, seed), measured)
         return measured
 
     def _evaluate(self, experiment: Experiment, name: str, weight: float) -> Path:
@@ -110,27 +110,34 @@ class Workplace:
         return folder_of(described["output"])
 
     def _command(self, words: Sequence[str]) -> tuple[Usage, dict[str, str]]:
-        """Run one command of the product and return what it took and the JSON that it printed last."""
-        variables = {**THREADS, "ORCHESTRATOR_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "orchestrator", *words]
-        usage = measure(command, variables, self.root)
-        output = usage.output.decode(errors="replace")
-        if usage.exit_code != 0:
-            raise SystemExit(f"{' '.join(words)}\n{output}")
-        start = 0 if output.startswith("{") else output.index("\n{") + 1
-        described, _ = json.JSONDecoder().raw_decode(output, start)
-        return usage, described
-
-    def _keep(self, experiment: Experiment, seed: int, measured: Measured) -> None:
-        """Write what was measured whole or not at all."""
-        path = self._file(experiment, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}")
-        draft.write_text(measured.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(path)
+        return run_command(words, self.home, self.root)
 
     def _file(self, experiment: Experiment, seed: int) -> Path:
         return self.root / "measured" / f"{experiment.key(seed, self.base_model)}.json"
+
+
+def run_command(words: Sequence[str], home: Path, folder: Path) -> tuple[Usage, dict[str, str]]:
+    """Run one command of the product on one thread, and return what it took and the JSON that it printed last.
+
+    Raises SystemExit with the product's own message when it fails.
+    """
+    variables = {**THREADS, "ORCHESTRATOR_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "orchestrator", *words]
+    usage = measure(command, variables, folder)
+    output = usage.output.decode(errors="replace")
+    if usage.exit_code != 0:
+        raise SystemExit(f"{' '.join(words)}\n{output}")
+    start = 0 if output.startswith("{") else output.index("\n{") + 1
+    described, _ = json.JSONDecoder().raw_decode(output, start)
+    return usage, described
+
+
+def keep(path: Path, value: BaseModel) -> None:
+    """Write what was measured whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(value.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def weights_bytes(manifest: AdapterManifest) -> int:

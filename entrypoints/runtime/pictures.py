@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -197,3 +198,10 @@ def to_tensor(image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(values / 127.5 - 1)
     channels_first = pixels.permute(2, 0, 1)
     return channels_first.unsqueeze(0).contiguous()
+
+
+def png_of(image: Image.Image) -> bytes:
+    """Return an image as a PNG file: what people, or a server that judges, are shown."""
+    file = BytesIO()
+    image.convert("RGB").save(file, format="PNG")
+    return file.getvalue()

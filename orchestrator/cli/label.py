@@ -83,10 +83,10 @@ def label(
         _export(labelled.exchange, number, given["pairs_folder"], as_json=as_json)
         return
     labelled.send()
-    if given["closes"]:
-        labelled.exchange.close(labelled.exchange.newest() if number is None else number)
     if given["shows"] or given["closes"]:
         chosen = labelled.exchange.newest() if number is None else number
+        if given["closes"]:
+            labelled.exchange.close(chosen)
         _print_settlement(labelled.exchange.settled(chosen), as_json=as_json)
         if given["closes"] or given["retry"]:
             labelled.go_on()

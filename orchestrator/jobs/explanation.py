@@ -14,6 +14,7 @@ from orchestrator.contract.events import NOTE, Failed, Item, Phase, Resumed, Ste
 from orchestrator.contract.labels import LABELS_PHASE, WAITS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import OrchestratorError
+from orchestrator.jobs.exchanges import waits_for_labels
 from orchestrator.jobs.failure_patterns import TABLE, Diagnosis, diagnose
 from orchestrator.jobs.heartbeat import Heartbeat, Silence
 from orchestrator.requests import Made
@@ -225,11 +226,6 @@ def _why_ended(description: JobDescription, diagnosis: Diagnosis | None) -> str:
     return "It failed without a reason."
 
 
-def _waits(description: JobDescription) -> bool:
-    """Whether a job has ended until people have labelled its round."""
-    return WAITS in (description.failure_reason or "")
-
-
 def _as_said(reason: str) -> str:
     """Return a reason as the job gave it: of one that waits for people, without what the service writes around it."""
     waits = _WAITS.search(reason)
@@ -241,7 +237,7 @@ def _what_is_kept(description: JobDescription, attempt: _Attempt, checkpoint_ste
     steps = _steps_done(attempt, checkpoint_step)
     done = steps.capitalize()
     draws = description.makes is not Made.ADAPTER
-    if _waits(description):
+    if waits_for_labels(description):
         return f"{done}. The job goes on when its images are labelled."
     failed = attempt.failed
     if failed is not None and failed.kind in _SAME_AGAIN:
@@ -286,7 +282,7 @@ def _after_early_end(
     diagnosis: Diagnosis | None,
 ) -> str:
     """Return the next command: that of the job itself, else of the diagnosis, else a retry."""
-    if _waits(description):
+    if waits_for_labels(description):
         return command("label", description.name)
     if description.next_step:
         return description.next_step

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from entrypoints.runtime.pictures import png_of
 from entrypoints.runtime.stop import WaitsForLabels
 from entrypoints.training.reinforcement.rollouts import Asked
 from entrypoints.training.run import Run
@@ -133,11 +133,12 @@ class People:
         Only the first rank has the manifest, and looks.
         """
         holds = self.run.environment.wait is Wait.HOLD
-        label = command("label", self.name)
         told = -1
-        has_told = False
         name = f"{LABELS_PHASE}{number}"
         emit(Phase(name=name, of=count))
+        if holds and manifest is not None:
+            label = command("label", self.name)
+            sys.stderr.write(f"{NOTE}people are asked about round {number}; they label it with: {label}\n")
         while True:
             labelled = self._labelled(manifest)
             if labelled.images > told:
@@ -145,9 +146,6 @@ class People:
                 emit(Item(done=told, of=count))
             if labelled.enough:
                 return
-            if holds and not has_told:
-                sys.stderr.write(f"{NOTE}people are asked about round {number}; they label it with: {label}\n")
-                has_told = True
             if labelled.expired or not holds:
                 raise _waits(number, labelled.images, count, self.name)
             self.run.check_stop()
@@ -241,13 +239,6 @@ def _compared(settlement: Settlement) -> dict[str, float]:
         share = fmean(of_image)
         scores[id_] = WORST + (BEST - WORST) * share
     return scores
-
-
-def png_of(image: Image.Image) -> bytes:
-    """Return the file that people see: the same bytes for the same image."""
-    file = BytesIO()
-    image.convert("RGB").save(file, format="PNG")
-    return file.getvalue()
 
 
 def _pixels(image: Image.Image) -> Tensor:

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 
+from entrypoints.runtime.pictures import png_of
 from entrypoints.training.rewards.asking import Asking, JudgeError
 from entrypoints.training.rewards.bertscore import BertScore
 from orchestrator.contract.rewards import PROMPT_ALIGNMENT, RewardUse
@@ -114,9 +114,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 def _encoded(image: Image.Image) -> str:
     """Return an image as a PNG in base64."""
-    file = BytesIO()
-    image.convert("RGB").save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return base64.b64encode(png_of(image)).decode("ascii")
 
 
 def _read(content: bytes) -> Answer:
