@@ -62,7 +62,7 @@ def test_a_machine_that_was_busy_for_a_moment_does_not_serve_small_batches_for_e
 ) -> None:
     seconds = dict.fromkeys(COUNTS, 0.02)
     clock = machine(seconds)
-    busy = iter((0.02, 0.3))  # the second try of all takes fifteen times as long
+    busy = iter((0.02, 0.3, 0.3, 0.3, 0.3))  # in the first sweep, all but the smallest take fifteen times as long
 
     def step(rows: int) -> float:
         return next(busy, seconds[rows])
