@@ -28,6 +28,7 @@ SHARED = (
     "rescale_betas_zero_snr",
     "timestep_spacing",
     "steps_offset",
+    "clip_sample",  # not of DPM-Solver, but of DDIM, which others make of this configuration: it would clip latents
 )
 
 

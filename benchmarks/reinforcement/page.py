@@ -47,7 +47,8 @@ def write_page(path: Path, base: Judged, found: Found) -> None:
 
 def results(base: Judged, found: Found) -> str:
     """Return a line for each training."""
-    head = ["training", "seed", "queries", "judged by", "base", "after", "change", "raised", "others", "alarm"]
+    head = ["training", "seed", "queries", "judged by", "base", "after", "change"]
+    head += ["raised", "of one prompt", "others", "alarm"]
     rows = []
     for experiment in EXPERIMENTS.values():
         for one in found.get(experiment.name, ()):
@@ -74,6 +75,7 @@ def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
         f"{after:.3f}",
         f"{after / before - 1:+.0%}",
         raised(base, one.judged, judged_by, experiment.sign).text(DIGITS),
+        raised_of_one_prompt(base, one.judged, judged_by, experiment.sign).text(DIGITS),
         ", ".join(others),
         alarm(one),
     ]
@@ -85,11 +87,24 @@ def mean(judged: Judged, name: str) -> float:
 
 
 def raised(base: Judged, after: Judged, name: str, sign: int = 1) -> Estimate:
-    """Return how far a reward has risen, in standard deviations of it among the images of the base model."""
-    of_base = np.asarray(base.scores[name])
-    differences = np.asarray(after.scores[name]) - of_base
-    in_deviations = sign * differences.mean(axis=1) / of_base.std()
-    return Bootstrap(RESAMPLES, 0).mean(in_deviations)
+    """Return how far a reward has risen, in standard deviations of it among all images of the base model."""
+    return _risen(base, after, name, sign / np.asarray(base.scores[name]).std())
+
+
+def raised_of_one_prompt(base: Judged, after: Judged, name: str, sign: int = 1) -> Estimate:
+    """Return how far a reward has risen, in standard deviations among the base model's images of one prompt.
+
+    A prompt that names its colours settles most of some rewards, and no training may change that; this leaves out what
+    differs from prompt to prompt.
+    """
+    variances = np.asarray(base.scores[name]).var(axis=1, ddof=1)
+    return _risen(base, after, name, sign / np.sqrt(variances.mean()))
+
+
+def _risen(base: Judged, after: Judged, name: str, scale: float) -> Estimate:
+    differences = np.asarray(after.scores[name]) - np.asarray(base.scores[name])
+    of_prompts = scale * differences.mean(axis=1)
+    return Bootstrap(RESAMPLES, 0).mean(of_prompts)
 
 
 def alarm(one: Raised) -> str:

@@ -3,19 +3,15 @@
 They are built by `infra image --build-only --cpu`; `.ci/containers` does that before it runs these tests.
 """
 
-import hashlib
 import json
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.container_images import ImageKind, image_here
+from orchestrator.container_images import ImageKind
 from orchestrator.contract.bundle import BundleKind
 from orchestrator.contract.environment import INPUTS_VARIABLE
 from orchestrator.contract.serving import ORDER_FILE, ServerOrder
@@ -28,48 +24,24 @@ from orchestrator.storage.tree import tree_of_folder
 from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.container import ContainerTarget
 from orchestrator.targets.local.containers import FOLDER_LABEL
-from tests.containers.conftest import ROOT
-from tests.containers.engine import lacking, run, shared_sdk
+from tests.containers.engine import run
+from tests.containers.trainings import STARTED_SECONDS, Typed, built, submit, wait_for_checkpoint, weights
 
-SHORT = ("steps=3", "rank=2", "evaluation_prompts=1", "evaluation_seeds=1", "inference_steps=2", "checkpoint_steps=1")
-STARTED_SECONDS = 600
 CODE = "/opt/ml/additional-model-data-sources/code"
-Typed = Callable[..., Any]
-
-
-def built(engine: Docker, kind: ImageKind) -> str:
-    image = image_here(kind, for_gpu=False)
-    if not engine.has_image(image):
-        lacking(f"The image {image} is not built")
-    return image
-
-
-@pytest.fixture
-def typed(engine: Docker, settings: Settings) -> Typed:
-    """Run a command and return what it printed as JSON."""
-    built(engine, ImageKind.TRAINING)
-    shared_sdk(settings.cache, ROOT / ".venv-sdk")
-
-    def typed(*words: str, **variables: str) -> Any:
-        command = [sys.executable, "-m", "orchestrator", *words, "--json"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        return json.loads(done.stdout)
-
-    return typed
-
-
-def submit(*more: str) -> list[str]:
-    words = ["submit", "dreambooth"]
-    for setting in SHORT:
-        words += ["-s", setting]
-    return [*words, *more]
-
-
-def weights(job: dict[str, Any]) -> str:
-    assert job["status"] == "Completed", job
-    file = Path(job["adapter"]) / "pytorch_lora_weights.safetensors"
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+PINGS_WHILE_IT_DRAWS = """
+import json, threading, urllib.request
+body = json.dumps({"prompt": "a photo of a dog", "num_inference_steps": 100, "num_images_per_prompt": 4}).encode()
+headers = {"Content-Type": "application/json"}
+request = urllib.request.Request("http://127.0.0.1:8080/invocations", body, headers)
+drawing = threading.Thread(target=lambda: urllib.request.urlopen(request).read())
+drawing.start()
+pings = 0
+while drawing.is_alive():
+    # SageMaker takes a container out of service that does not answer within two seconds.
+    assert urllib.request.urlopen("http://127.0.0.1:8080/ping", timeout=2).status == 200
+    pings += 1
+print(pings > 10)
+"""
 
 
 def test_a_job_in_a_container_makes_the_bytes_of_one_in_a_process(typed: Typed) -> None:
@@ -91,10 +63,7 @@ def test_a_job_that_loses_a_host_fails_and_is_resumed(typed: Typed, settings: Se
     hosts = ("--target", "container", "--name", "pair", "-s", "compute.instance_count=2", "-s", "steps=40")
     job = typed(*submit(*hosts, "--detach"))["name"]
     folder = settings.jobs / job
-    deadline = time.monotonic() + STARTED_SECONDS
-    while not list((folder / "ml" / "checkpoints").glob("step-*/checkpoint.json")):
-        assert time.monotonic() < deadline, (folder / "log.txt").read_text()
-        time.sleep(0.2)
+    wait_for_checkpoint(folder)
     second = run("ps", "--quiet", "--filter", f"label={FOLDER_LABEL}={folder}", "--filter", "name=algo-2")
     run("kill", second)
     typed("jobs", "wait", job)
@@ -174,6 +143,7 @@ request = urllib.request.Request("http://127.0.0.1:8080/invocations", body, {"Co
 print(len(urllib.request.urlopen(request).read()))
 """
     assert int(served.python(script)) > 1000
+    assert served.python(PINGS_WHILE_IT_DRAWS) == "True"
     run("stop", "--time", "30", served.id)  # SIGTERM, then SIGKILL
     assert run("inspect", "--format", "{{.State.ExitCode}}", served.id) == "0"
 
