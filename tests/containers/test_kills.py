@@ -54,6 +54,15 @@ def kill_engine(_folder: Path) -> None:
     os.kill(int(ENGINE_PID.read_text()), signal.SIGKILL)
 
 
+SAID = {
+    kill_container: "was killed (SIGKILL)",
+    kill_worker: "ended",
+    kill_local_mode: "was killed (SIGKILL)",
+    kill_engine: "The Docker engine ended",
+}
+"""What the failure is called."""
+
+
 @pytest.mark.parametrize(
     "kill",
     [
@@ -82,7 +91,7 @@ def test_a_killed_training_says_so_and_a_retry_makes_the_same_bytes(
         start_engine()
     ended = target.describe(name)
     assert ended.status is JobStatus.FAILED
-    assert "kill" in str(ended.failure_reason) or "ended" in str(ended.failure_reason)
+    assert SAID[kill] in str(ended.failure_reason)
     assert "jobs retry" in str(ended.next_step)
     assert weights(typed("jobs", "retry", name)) == uninterrupted["weights"]
     assert engine.containers(f"{FOLDER_LABEL}={folder}") == []

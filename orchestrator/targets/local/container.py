@@ -118,14 +118,11 @@ class ContainerLauncher:
         _signal(pid, signal.SIGTERM)
 
     def kill(self, handle: str) -> None:
-        """Remove the containers, upon which local mode ends; or end it, where there are none yet."""
+        """End the containers, upon which local mode ends, which does the same to those that are yet to start."""
         pid, label = _parts_of(handle)
+        _signal(pid, signal.SIGUSR1)
         docker = quiet_docker()
-        containers = docker.containers(f"{JOB_LABEL}={label}")
-        if containers:
-            docker.kill(containers, "KILL")
-        else:
-            _signal(pid, signal.SIGKILL)
+        docker.kill(docker.containers(f"{JOB_LABEL}={label}"), "KILL")
 
 
 def collect_containers(docker: Docker, jobs: Path) -> list[str]:

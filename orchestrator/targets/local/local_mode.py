@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -99,18 +99,20 @@ class _Ending(NamedTuple):
 
 
 class Stop:
-    """Sends SIGTERM to the containers of a job, once they are there."""
+    """Sends the containers of a job SIGTERM or SIGKILL, those too that are started later."""
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.asked = False
+        self.asked: set[str] = set()
+        """Signals that the containers are to get."""
         self.over = False
 
-    def ask(self, *_: object) -> None:
-        """Handle SIGTERM; the containers may not have been started yet."""
-        if not self.asked:
-            self.asked = True
-            threading.Thread(target=self._deliver, daemon=True).start()
+    def ask(self, number: int, _frame: object) -> None:
+        """Handle SIGTERM, which is passed on, and SIGUSR1, which asks for SIGKILL."""
+        name = "TERM" if number == signal.SIGTERM else "KILL"
+        if name not in self.asked:
+            self.asked.add(name)
+            threading.Thread(target=self._deliver, args=(name,), daemon=True).start()
 
     def watch_hosts(self) -> None:
         """End all hosts of a job when one of them has failed, as SageMaker does; a host that is done waits for none."""
@@ -129,12 +131,15 @@ class Stop:
                 _docker("kill", "--signal", number, *running)
                 _docker("wait", *running, seconds=seconds)
 
-    def _deliver(self) -> None:
+    def _deliver(self, name: str) -> None:
+        """Send a signal to each container once; docker compose may not have started all of them yet."""
+        told: set[str] = set()
         while not self.over:
             running = _docker("ps", "--quiet", "--filter", f"label={self.label}").split()
-            if running:
-                _docker("kill", "--signal", "TERM", *running)
-                return
+            new = set(running) - told
+            if new:
+                _docker("kill", "--signal", name, *new)
+                told |= new
             time.sleep(_POLL_SECONDS)
 
 
@@ -143,6 +148,7 @@ def main(path: str) -> int:
     order: Order = json.loads(Path(path).read_text(encoding="utf-8"))
     stop = Stop(order["job_label"])
     signal.signal(signal.SIGTERM, stop.ask)
+    signal.signal(signal.SIGUSR1, stop.ask)
     _clean_environment()
     try:
         _run(order, stop)
@@ -156,7 +162,10 @@ def main(path: str) -> int:
     if stop.asked and not endings:
         return _STOPPED
     if not endings:
-        _report_not_started(failure, Path(order["work"]))
+        if not _docker("version", "--format", "{{.Server.Version}}"):
+            _report_engine_gone(failure, order["request"].get("TrainingJobName"))
+        else:
+            _report_not_started(failure, Path(order["work"]))
         return 1
     return _exit_as(endings)
 
@@ -386,12 +395,19 @@ def _report_not_started(failure: str, work: Path) -> None:
     for sign, command in _SIGNS:
         if sign in said:
             next_step = command
-    event: Mapping[str, str] = {
-        "event": "failed",
-        "kind": "container",
-        "message": f"Docker could not start the container ({failure}): {said}",
-        "next_step": next_step,
-    }
+    _report(f"Docker could not start the container ({failure}): {said}", next_step)
+
+
+def _report_engine_gone(failure: str, job: str | None) -> None:
+    """Say that it was not the container that failed; an endpoint has no job."""
+    again = f"python -m orchestrator jobs retry {job}" if job else "deploy again"
+    next_step = f"sudo systemctl start docker  (or open Docker Desktop; then: {again})"
+    _report(f"The Docker engine ended while the container ran ({failure}).", next_step)
+
+
+def _report(message: str, next_step: str) -> None:
+    """Say why the job failed, as an event of the log."""
+    event = {"event": "failed", "kind": "container", "message": message, "next_step": next_step}
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 

@@ -1,0 +1,85 @@
+"""Signals for the containers of a job: each gets one, also those that docker compose has not started yet."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.targets.local.local_mode import Stop
+
+SECONDS = 20
+PROGRAM = f"""#!{sys.executable}
+import sys
+from pathlib import Path
+folder = Path(__file__).parent
+if sys.argv[1] == "ps":
+    print((folder / "running").read_text())
+else:
+    with (folder / "sent").open("a") as file:
+        file.write(" ".join(sys.argv[1:]) + "\\n")
+"""
+
+
+class Engine:
+    """A program called docker, which says what is told it and keeps the signals."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "docker").write_text(PROGRAM)
+        (folder / "docker").chmod(0o755)
+        (folder / "sent").touch()
+        self.run()
+
+    def run(self, *containers: str) -> None:
+        """Have these containers run from now on."""
+        fresh = self.folder / "fresh"
+        fresh.write_text("\n".join(containers))
+        fresh.replace(self.folder / "running")
+
+    def wait_for(self, *sent: str) -> None:
+        """Wait until so many signals were sent, and compare them."""
+        ticks = threading.Event()
+        for _ in range(SECONDS * 20):
+            if len(self.sent()) >= len(sent):
+                break
+            ticks.wait(0.05)
+        assert self.sent() == list(sent)
+
+    def sent(self) -> list[str]:
+        return (self.folder / "sent").read_text().splitlines()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return Engine(tmp_path)
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    made = Stop("job=1")
+    yield made
+    made.over = True
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "TERM"), (signal.SIGUSR1, "KILL")])
+def test_a_host_that_starts_after_the_others_is_stopped_too(
+    engine: Engine, stop: Stop, number: signal.Signals, name: str
+) -> None:
+    stop.ask(number, None)
+    engine.run("first")
+    engine.wait_for(f"kill --signal {name} first")
+    engine.run("first", "second")
+    engine.wait_for(f"kill --signal {name} first", f"kill --signal {name} second")
+
+
+def test_a_second_stop_sends_nothing_again_and_a_kill_does(engine: Engine, stop: Stop) -> None:
+    engine.run("first")
+    stop.ask(signal.SIGTERM, None)
+    engine.wait_for("kill --signal TERM first")
+    stop.ask(signal.SIGTERM, None)
+    stop.ask(signal.SIGUSR1, None)
+    engine.wait_for("kill --signal TERM first", "kill --signal KILL first")
