@@ -25,7 +25,16 @@ from orchestrator.targets.base import JobStatus
 from orchestrator.targets.local.container import ContainerTarget
 from orchestrator.targets.local.containers import FOLDER_LABEL
 from tests.containers.engine import run
-from tests.containers.trainings import STARTED_SECONDS, Typed, built, submit, wait_for_checkpoint, weights
+from tests.containers.trainings import (
+    STARTED_SECONDS,
+    Typed,
+    built,
+    file_sha256,
+    made_by,
+    submit,
+    wait_for_checkpoint,
+    weights,
+)
 
 CODE = "/opt/ml/additional-model-data-sources/code"
 PINGS_WHILE_IT_DRAWS = """
@@ -48,6 +57,8 @@ def test_a_job_in_a_container_makes_the_bytes_of_one_in_a_process(typed: Typed) 
     inside = typed(*submit("--target", "container", "--name", "inside"))
     beside = typed(*submit("--name", "beside"))
     assert weights(inside) == weights(beside)
+    if made_by(inside) == made_by(beside):
+        assert file_sha256(inside) == file_sha256(beside)
     listed = {job["name"]: job["target"] for job in typed("jobs", "list")}
     assert set(listed.values()) == {"container", "local"}
 
