@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if workplace.find(experiment, seed) is None:
                 raised = workplace.run(experiment, seed, pairs_job(experiment, seed))
                 print(f"{experiment.name}, seed {seed}: {raised.cpu_seconds:.0f} CPU seconds", flush=True)
-    write_page(wanted.page, workplace.base(), kept(workplace))
+    bases = {experiment.guidance: workplace.base(experiment.guidance) for experiment in EXPERIMENTS.values()}
+    write_page(wanted.page, bases, kept(workplace))
     print(f"{wanted.page} is written.")
 
 

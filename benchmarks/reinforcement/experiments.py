@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.reinforcement.hidden import HIDDEN
-from benchmarks.reinforcement.judging import HELD_OUT
+from benchmarks.reinforcement.judging import GUIDANCE, HELD_OUT
 from orchestrator.contract.recipe import to_hyperparameters
 from orchestrator.contract.recipes.rlhf import Rlhf
 
@@ -37,6 +37,11 @@ class Experiment(BaseModel):
     """The experiment from whose labels the pairs of dpo are taken."""
     seeds: tuple[int, ...] = (0,)
     """Of the training."""
+
+    @property
+    def guidance(self) -> float:
+        """Classifier-free guidance with which it learns and is judged."""
+        return float(self.settings.get("guidance_scale", GUIDANCE))
 
     def chosen(self, seed: int) -> dict[str, Any]:
         """Return the settings of a training."""
@@ -83,8 +88,17 @@ def _raising(reward: str, judged_by: str, sign: int = 1, **settings: Any) -> Exp
 
 SMALLER = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1)
 LARGER = _raising(INCOMPRESSIBILITY, INCOMPRESSIBILITY)
-PRETTIER = _raising(AESTHETIC, AESTHETIC)
-ALIGNED = _raising(ALIGNMENT, ALIGNMENT)
+PRETTIER = _raising(AESTHETIC, AESTHETIC, rounds=40)
+ALIGNED = _raising(
+    ALIGNMENT,
+    ALIGNMENT,
+    # What guidance does is learned as well (DiffusionNFT draws without it), and an image takes half the time.
+    guidance_scale=1.0,
+    rounds=48,
+    prompts_per_round=8,
+    inner_epochs=1,
+    learning_rate=2e-3,
+)
 DDPO = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1, algorithm="ddpo")
 PEOPLE = Experiment(
     name="people, nft",

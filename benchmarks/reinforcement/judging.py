@@ -26,8 +26,10 @@ HELD_OUT = 16
 """The last prompts of the packaged file, which training is told to leave out."""
 SEEDS = tuple(range(1000, 1004))
 """Of the noise; training draws by others."""
-DRAWING = Drawing(12, 2.0, 64)
-"""Steps, guidance and size of the images, as the recipe draws."""
+GUIDANCE = 2.0
+"""Of the images, as the recipe draws them where nothing else is chosen."""
+STEPS = 12
+SIDE = 64
 DIVERSITY = "diversity"
 CPU = torch.device("cpu")
 
@@ -47,7 +49,7 @@ def held_out_prompts() -> list[str]:
     return parse_prompts(text).prompts[-HELD_OUT:]
 
 
-def judge(adapter: Path | None) -> Judged:
+def judge(adapter: Path | None, guidance: float = GUIDANCE) -> Judged:
     """Draw with the built-in model, with an adapter if one is given, and score what was drawn."""
     base = load_base_model(BUILTIN_MODEL, "builtin", None, CPU, with_clip=True)
     if adapter is not None and (adapter / MANIFEST_FILE).is_file():
@@ -56,7 +58,7 @@ def judge(adapter: Path | None) -> Judged:
         base.pipeline.load_lora_weights(str(adapter))
     prompts = held_out_prompts()
     requests = [DrawRequest(prompt, seed) for prompt in prompts for seed in SEEDS]
-    images = draw(base, requests, DRAWING, _go_on)
+    images = draw(base, requests, Drawing(STEPS, guidance, SIDE), _go_on)
     return Judged(scores=scores_of(base, requests, images))
 
 

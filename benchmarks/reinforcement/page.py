@@ -33,26 +33,30 @@ Found = Mapping[str, Sequence[Raised]]
 """What was measured, by the name of the experiment, in the order of the seeds."""
 
 
-def write_page(path: Path, base: Judged, found: Found) -> None:
+Bases = Mapping[float, Judged]
+"""What was measured of the base model, by the guidance of its images."""
+
+
+def write_page(path: Path, bases: Bases, found: Found) -> None:
     """Write the page."""
     text = TEMPLATE.read_text(encoding="utf-8").format(
         prompts=HELD_OUT,
         seeds=len(SEEDS),
-        table=results(base, found),
-        compared=compared(base, found),
+        table=results(bases, found),
+        compared=compared(bases, found),
         machine=machine_line(),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def results(base: Judged, found: Found) -> str:
+def results(bases: Bases, found: Found) -> str:
     """Return a line for each training."""
-    head = ["training", "seed", "queries", "judged by", "base", "after", "change"]
+    head = ["training", "seed", "queries", "guidance", "judged by", "base", "after", "change"]
     head += ["raised", "of one prompt", "others", "alarm"]
     rows = []
     for experiment in EXPERIMENTS.values():
         for one in found.get(experiment.name, ()):
-            rows.append(line(base, experiment, one))
+            rows.append(line(bases[experiment.guidance], experiment, one))
     return table(head, rows)
 
 
@@ -70,6 +74,7 @@ def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
         one.experiment,
         str(one.seed),
         str(one.queries),
+        f"{experiment.guidance:g}",
         judged_by,
         f"{before:.3f}",
         f"{after:.3f}",
@@ -116,11 +121,12 @@ def alarm(one: Raised) -> str:
     return NOTHING
 
 
-def compared(base: Judged, found: Found) -> str:
+def compared(bases: Bases, found: Found) -> str:
     """Return what nft takes for what ddpo reaches."""
     slow, fast = found.get(DDPO.name), found.get(SMALLER.name)
     if not slow or not fast:
         return ""
+    base = bases[DDPO.guidance]
     ours = raised(base, fast[0].judged, SMALLER.judged_by, SMALLER.sign)
     theirs = raised(base, slow[0].judged, DDPO.judged_by, DDPO.sign)
     share = fast[0].queries / slow[0].queries

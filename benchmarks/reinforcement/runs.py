@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchmarks.process_tree import Usage
 from benchmarks.reinforcement.experiments import Experiment
 from benchmarks.reinforcement.hidden import labelling
-from benchmarks.reinforcement.judging import Judged, judge
+from benchmarks.reinforcement.judging import GUIDANCE, Judged, judge
 from benchmarks.results.runs import keep, run_command
 from orchestrator.contract.events import Step, Warned
 from orchestrator.contract.labels import EXCHANGE_FOLDER
@@ -53,11 +53,11 @@ class Workplace:
         self.home = self.root / "home"
         self.base_model = files_sha256(BUILTIN_MODEL, model_files(BUILTIN_MODEL))
 
-    def base(self) -> Judged:
+    def base(self, guidance: float = GUIDANCE) -> Judged:
         """Return the scores of the held-out prompts without an adapter."""
-        path = self.root / "judged" / f"base-{self.base_model[:24]}.json"
+        path = self.root / "judged" / f"base-{self.base_model[:24]}-{guidance:g}.json"
         if not path.is_file():
-            keep(path, judge(None))
+            keep(path, judge(None, guidance))
         return Judged.model_validate_json(path.read_bytes())
 
     def find(self, experiment: Experiment, seed: int) -> Raised | None:
@@ -93,7 +93,7 @@ class Workplace:
             queries=queries,
             rewards=rewards_of(steps, recipe.steps_per_round if pairs_of is None else len(steps)),
             alarms=tuple(event.message for event in job.events() if isinstance(event, Warned)),
-            judged=judge(folder_of(described.output)),
+            judged=judge(folder_of(described.output), experiment.guidance),
         )
         keep(self._file(experiment, seed), raised)
         return raised
