@@ -108,8 +108,13 @@ class LowRankConvolution(torch.autograd.Function):
         (of_outputs,) = gradients
         pixels = of_outputs.flatten(2)  # (batch, outputs, pixels)
         narrow = torch.nn.functional.conv2d(inputs, a, None, *ctx.geometry)
-        of_b = (pixels @ narrow.flatten(2).mT).sum(0) * ctx.scale
-        of_narrow = ((b.flatten(1).T @ pixels) * ctx.scale).view_as(narrow)
+        narrow_pixels = narrow.flatten(2)  # (batch, rank, pixels)
+        of_b = pixels @ narrow_pixels.mT
+        of_b = of_b.sum(0) * ctx.scale
+        wide = b.flatten(1)  # (outputs, rank)
+        of_narrow = wide.T @ pixels
+        of_narrow = of_narrow * ctx.scale
+        of_narrow = of_narrow.view_as(narrow)
         of_a = torch.nn.grad.conv2d_weight(inputs, a.shape, of_narrow, *ctx.geometry)
         of_inputs = None
         if ctx.needs_input_grad[0]:

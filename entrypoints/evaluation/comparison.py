@@ -71,7 +71,15 @@ def compare(
     real: Sequence[Image.Image],
     bootstrap: Bootstrap,
 ) -> Compared:
-    """Measure what was drawn in every feature space."""
+    """Measure what was drawn in every feature space.
+
+    Args:
+        spaces: The networks that embed images, by name.
+        asked: What was drawn of the evaluation prompts, with the adapter and without it.
+        unrelated: The same of prompts that have nothing to do with what was trained.
+        real: Pictures of the subject; none for an adapter that has no subject.
+        bootstrap: Makes the intervals, over prompts.
+    """
     found = Compared([], _skipped(asked, unrelated, real))
     for name, network in spaces.networks.items():
         base = network.embed_images(asked.base)

@@ -131,7 +131,12 @@ def start(
 ) -> Sample:
     """Return an image before its first step, with the noise that diffusers' pipelines draw for this seed.
 
-    `scheduler_class` is one of diffusers; the base model's own when left out.
+    Args:
+        base: The model, whose configuration makes the scheduler.
+        request: What to draw: size in pixels, steps, seed, and the picture that it begins from, if any.
+        scheduler_class: One of diffusers; the base model's own when left out.
+
+    Raises TrainingError("steps") for a number of steps that the scheduler cannot take.
     """
     own = base.pipeline.scheduler
     scheduler = (scheduler_class or type(own)).from_config(own.config)
@@ -143,14 +148,18 @@ def start(
     shape = (1, base.denoiser.config.in_channels, height // scale, width // scale)
     begin = request.begin
     if begin is None:
-        noise = torch.randn(shape, generator=generator).to(base.device)
+        noise = torch.randn(shape, generator=generator)
+        noise = noise.to(base.device)
         latents = noise * scheduler.init_noise_sigma
         return Sample(request, scheduler, scheduler.timesteps, options, latents)
     (moments,) = base.encode_images([begin.picture])
     mean, deviation = moments
-    drawn = torch.randn(shape[1:], generator=generator).to(base.device)
-    kept = (mean + deviation * drawn).unsqueeze(0)
-    noise = torch.randn(shape, generator=generator).to(base.device)
+    drawn = torch.randn(shape[1:], generator=generator)
+    drawn = drawn.to(base.device)
+    kept = mean + deviation * drawn
+    kept = kept.unsqueeze(0)
+    noise = torch.randn(shape, generator=generator)
+    noise = noise.to(base.device)
     taken = int(request.steps * begin.strength)
     skipped = request.steps - max(1, min(request.steps, taken))
     first = skipped * scheduler.order

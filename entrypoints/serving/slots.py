@@ -77,7 +77,12 @@ class Routing:
 
 
 def passes_of(uses: Sequence[Sequence[SlotUse]], device: torch.device) -> list[Pass]:
-    """Return passes that together apply all uses of all rows; in each of them a row stands once at most."""
+    """Return passes that together apply all uses of all rows; in each of them a row stands once at most.
+
+    Args:
+        uses: What acts on each row of the batch: slots with their weights.
+        device: Where the numbers of rows and slots are needed.
+    """
     entries: dict[tuple[int, int], list[tuple[int, SlotUse]]] = {}
     for row, of_row in enumerate(uses):
         counts: dict[int, int] = {}

@@ -25,17 +25,26 @@ def require_texts(base: BaseModel, recipe: Recipe, images: Sequence[CaptionedIma
     """
     tokenizers = tokenizers_of(base)
     word = recipe.new_word
-    captions = [(image.path.name, image.caption) for image in images if image.caption is not None]
-    if word is not None:
-        lacking = [name for name, caption in captions if not holds_word(tokenizers, caption, word)]
-        if lacking:
-            raise TrainingError("dataset", f'The captions of {_listed(lacking)} lack "{word.text}".', CAPTIONS_ADVICE)
+    captions = []
+    lacking = []
+    for image in images:
+        if image.caption is None:
+            continue
+        name = image.path.name
+        captions.append((name, image.caption))
+        if word is not None and not holds_word(tokenizers, image.caption, word):
+            lacking.append(name)
+    if word is not None and lacking:
+        names = _listed(lacking)
+        raise TrainingError("dataset", f'The captions of {names} lack "{word.text}".', CAPTIONS_ADVICE)
     found = length_problems(tokenizers, [*recipe.texts, *captions], word)
     if found.refused:
         texts = _listed([problem.render() for problem in found.refused], separator="; ")
         raise TrainingError("dataset", f"The new word would not be learned. {texts}", LENGTH_ADVICE)
     if found.warnings and is_hub_id(recipe.base_model):
-        emit(Warned(message=_listed([problem.render() for problem in found.warnings], separator="; ")))
+        warnings = [problem.render() for problem in found.warnings]
+        message = _listed(warnings, separator="; ")
+        emit(Warned(message=message))
 
 
 def require_captions(images: Sequence[CaptionedImage]) -> None:

@@ -58,8 +58,11 @@ def _ended(server: ServerFolder, progress: Progress) -> Outcome:
     if state is None:
         why = "The command that deployed it was interrupted before its server ran."
         return Outcome(EndpointStatus.FAILED, why, again)
-    words = "\n".join([_why(state), *server.last_words(_LAST_LINES)])
-    status = EndpointStatus.STOPPED if state.exit_code == 0 or state.ended is None else EndpointStatus.FAILED
+    last_words = server.last_words(_LAST_LINES)
+    words = "\n".join([_why(state), *last_words])
+    status = EndpointStatus.FAILED
+    if state.exit_code == 0 or state.ended is None:
+        status = EndpointStatus.STOPPED
     if status is EndpointStatus.FAILED and not progress.serves:
         name = server.path.parents[1].name
         return Outcome(status, words, command("endpoints", "logs", name))

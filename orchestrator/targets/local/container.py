@@ -170,6 +170,7 @@ def _parts_of(handle: str) -> tuple[int, str]:
 
 
 def _signal(pid: int, number: int) -> None:
+    """Send a signal to local mode; nothing where it has ended."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:  # it has just ended

@@ -325,6 +325,7 @@ def _job_mounts(order: Order, own: Path, *, is_first: bool) -> list["_Mount"]:
 
 
 def _further_mounts(order: Order) -> list["_Mount"]:
+    """Mount what the order names: sources that are read, and folders that are written to."""
     mounts = [_Mount(folder, inside, read_only=True) for inside, folder in order["sources"].items()]
     return mounts + [_Mount(folder, inside) for inside, folder in order["folders"].items()]
 
@@ -413,6 +414,7 @@ def _report(message: str, next_step: str) -> None:
 
 
 def _remove_containers(label: str) -> None:
+    """Remove all containers with a label, those that still run too."""
     containers = _docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
     if containers:
         _docker("rm", "--force", "--volumes", *containers)
