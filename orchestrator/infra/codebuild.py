@@ -1,0 +1,142 @@
+"""Builds as CodeBuild describes them: which of them run, how one is stopped, how one ended and why, and its log.
+
+https://docs.aws.amazon.com/codebuild/latest/APIReference/API_Build.html
+"""
+
+import re
+from typing import Any
+
+from orchestrator.aws.client import Aws, calling
+from orchestrator.contract.command_line import command
+from orchestrator.errors import AccountError, MissingError, OrchestratorError
+
+LIMIT_MINUTES = 60
+"""The time limit of a build, as in infra/stack.yaml."""
+QUEUE_LIMIT_MINUTES = 60
+"""How long a build waits for a machine at most, as in infra/stack.yaml; that is not billed."""
+RUNNING = "IN_PROGRESS"
+SUCCEEDED = "SUCCEEDED"
+
+# The same template changes nothing, so CloudFormation has to remove the project, and then make it.
+REMAKE = f"{command('infra', 'up', '--no-builds')}  (then: {command('infra', 'up', '--builds')})"
+"""How a project that somebody deleted is made again."""
+_ENDINGS = {
+    SUCCEEDED: "succeeded, and yet the registry has no such image",
+    "FAILED": "failed",
+    "FAULT": "failed by a fault of CodeBuild itself",
+    "TIMED_OUT": f"was not done within {LIMIT_MINUTES} minutes and was ended",
+    "STOPPED": "was stopped",
+}
+_QUEUE = "QUEUED"
+_QUEUE_ENDING = f"waited {QUEUE_LIMIT_MINUTES} minutes for a machine and was ended"
+_RATE_LIMITED = re.compile(r"toomanyrequests|429 too many requests|pull rate limit", re.IGNORECASE)
+"""How registries say that they limit pulls."""
+_LAST_LINES = 100  # of a log that are searched
+_LONGEST_LINE = 200  # characters of it in a message
+
+
+def newest_builds(aws: Aws, project: str) -> list[dict[str, Any]]:
+    """Return the newest builds of a project, 100 at most, the newest first; raises MissingError without the project."""
+    client = aws.client("codebuild")
+    with calling(f"look for builds of the project {project}", not_found=REMAKE):
+        # Without an order: the newest come first, and a project with more than 100 builds refuses any order.
+        ids = client.list_builds_for_project(projectName=project).get("ids", [])
+        if not ids:
+            return []
+        described = client.batch_get_builds(ids=ids).get("builds", [])
+    by_id = {}
+    for build in described:
+        by_id[build["id"]] = build
+    return [by_id[one] for one in ids if one in by_id]
+
+
+def require_no_builds(aws: Aws, project: str | None, *, undone: str, again: str) -> None:
+    """Raise AccountError while a build of the project runs, of any image; None is a stack without a project.
+
+    `undone` says what was not done for it, and `again` is the command that does it afterwards.
+    """
+    if project is None:
+        return
+    try:
+        builds = newest_builds(aws, project)
+    except MissingError:  # somebody deleted the project: nothing runs in it
+        return
+    for build in builds:
+        if build["buildStatus"] == RUNNING:
+            raise AccountError(
+                f"The build {build['id']} is running. {undone}",
+                next_step=f"{stop_command(build['id'], aws.region)}  (or wait until it has ended; then: {again})",
+            )
+
+
+def stop_command(build_id: str, region: str) -> str:
+    """Return the command that stops a build."""
+    return f"aws codebuild stop-build --id {build_id} --region {region}"
+
+
+def log_link(build: dict[str, Any]) -> str:
+    """Return the address of a build's log in the console; empty before the log begins, when none is valid."""
+    logs = build.get("logs", {})
+    return str(logs.get("deepLink") or "") if logs.get("streamName") else ""
+
+
+def log_command(build: dict[str, Any], region: str) -> str:
+    """Return the command that prints a build's log; empty for one that ended before its log began."""
+    logs = build.get("logs", {})
+    stream = logs.get("streamName")
+    if not stream:
+        return ""
+    return f"aws logs tail {logs['groupName']} --log-stream-names {stream} --since 1d --region {region}"
+
+
+def ending(build: dict[str, Any]) -> str:
+    """Return how a build ended that left no image, in which phase, and what CodeBuild says of it."""
+    status = build["buildStatus"]
+    text = _ENDINGS.get(status, f"ended as {status}")
+    phase = _failed_phase(build)
+    if phase is None:
+        return text
+    if (status, phase["phaseType"]) == ("TIMED_OUT", _QUEUE):
+        text = _QUEUE_ENDING
+    text = f"{text} in the phase {phase['phaseType']}"
+    for context in phase.get("contexts", []):
+        for said in (context.get("statusCode"), context.get("message")):
+            if said:
+                text = f"{text}: {said}"
+    return text.rstrip(" .")
+
+
+def rate_limit_of(aws: Aws, build: dict[str, Any]) -> str:
+    """Return the last line in which the log of a build says that a registry limits pulls.
+
+    Empty without such a line, and where the log cannot be read: a failure is told without it, too.
+    """
+    logs = build.get("logs", {})
+    if not logs.get("streamName"):
+        return ""
+    try:
+        with calling("read the log of the build"):
+            answer = aws.client("logs").get_log_events(
+                logGroupName=logs["groupName"],
+                logStreamName=logs["streamName"],
+                limit=_LAST_LINES,
+                startFromHead=False,
+            )
+    except OrchestratorError:
+        return ""
+    found = ""
+    for event in answer["events"]:
+        line = event["message"].strip()
+        if _RATE_LIMITED.search(line):
+            found = line[:_LONGEST_LINE]
+    return found
+
+
+def _failed_phase(build: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the first phase that did not succeed, which others may have failed for; None without one."""
+    for phase in build.get("phases", []):
+        status = phase.get("phaseStatus", RUNNING)  # the phase that goes on has none
+        if status not in {SUCCEEDED, RUNNING}:
+            found: dict[str, Any] = phase
+            return found
+    return None
