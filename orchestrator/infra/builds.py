@@ -257,7 +257,7 @@ class AccountBuild:
         message = f"The build of {self._image} {ending(build)}."
         refused = rate_limit_of(self._aws, build)
         if refused:
-            message = f'{message} A registry limits the pulls of base images for a time; the log says "{refused}".'
+            message = f'{message} A registry limits the pulls of base images for a time: "{refused}".'
         log = log_command(build, self._account.region)
         if not log:
             return AccountError(message, next_step=self._again)

@@ -107,13 +107,28 @@ def ending(build: dict[str, Any]) -> str:
 
 
 def rate_limit_of(aws: Aws, build: dict[str, Any]) -> str:
-    """Return the last line in which the log of a build says that a registry limits pulls.
+    """Return the last words of a build's phases and log that say that a registry limits pulls; empty without them."""
+    found = ""
+    for line in (*_context_messages(build), *_log_lines(aws, build)):
+        if _RATE_LIMITED.search(line):
+            found = line.strip()[:_LONGEST_LINE]
+    return found
 
-    Empty without such a line, and where the log cannot be read: a failure is told without it, too.
-    """
+
+def _context_messages(build: dict[str, Any]) -> list[str]:
+    """Return what CodeBuild says of the phases of a build."""
+    messages = []
+    for phase in build.get("phases", []):
+        for context in phase.get("contexts", []):
+            messages.append(context.get("message", ""))
+    return messages
+
+
+def _log_lines(aws: Aws, build: dict[str, Any]) -> list[str]:
+    """Return the last lines of a build's log; none where it cannot be read."""
     logs = build.get("logs", {})
     if not logs.get("streamName"):
-        return ""
+        return []
     try:
         with calling("read the log of the build"):
             answer = aws.client("logs").get_log_events(
@@ -123,13 +138,8 @@ def rate_limit_of(aws: Aws, build: dict[str, Any]) -> str:
                 startFromHead=False,
             )
     except OrchestratorError:
-        return ""
-    found = ""
-    for event in answer["events"]:
-        line = event["message"].strip()
-        if _RATE_LIMITED.search(line):
-            found = line[:_LONGEST_LINE]
-    return found
+        return []
+    return [event["message"] for event in answer["events"]]
 
 
 def _failed_phase(build: dict[str, Any]) -> dict[str, Any] | None:

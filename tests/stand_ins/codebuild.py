@@ -62,7 +62,7 @@ class CodeBuild:
         self._tokens: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._failure: tuple[str, str, list[dict[str, str]]] | None = None
         self._later = ""
-        self._stacks: dict[str, str] = {}
+        self._made: set[str] = set()  # projects that stacks have made
 
     def fails(self, phase: str, status: str = "FAILED", code: str = "", message: str = "", later: str = "") -> None:
         """Have the builds that run from now on end so in that phase; a `later` one runs all the same, and fails too."""
@@ -85,14 +85,14 @@ class CodeBuild:
 
     def note_stack(self, **_: object) -> None:
         """Make and delete the project of each stack whose parameter has changed."""
+        wanted = set()
         for stack in boto3.client("cloudformation", region_name=self.region).describe_stacks()["Stacks"]:
-            name = stack["StackName"]
             values = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
-            wanted = values["Builds"]
-            if wanted != self._stacks.get(name, "leave"):
-                change = self.projects.add if wanted == "make" else self.projects.discard
-                change(f"{name}-images")
-            self._stacks[name] = wanted
+            if values["Builds"] == "make":
+                wanted.add(f"{stack['StackName']}-images")
+        self.projects |= wanted - self._made
+        self.projects -= self._made - wanted
+        self._made = wanted
 
     def of(self, operation: str) -> list[dict[str, Any]]:
         """Return what an operation was asked with."""
@@ -217,7 +217,7 @@ def _refused(code: str, message: str) -> AWSResponse:
 def installed(codebuild: CodeBuild) -> Iterator[None]:
     """Answer the clients that are made from now on."""
     entries = [("before-send.codebuild", codebuild, handlers.REGISTER_FIRST)]
-    for operation in ("CreateStack", "ExecuteChangeSet"):
+    for operation in ("CreateStack", "ExecuteChangeSet", "DeleteStack"):
         entries.append((f"after-call.cloudformation.{operation}", codebuild.note_stack, handlers.REGISTER_FIRST))
     handlers.BUILTIN_HANDLERS.extend(entries)
     try:
