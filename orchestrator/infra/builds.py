@@ -126,10 +126,13 @@ class AccountBuild:
         running = _running(builds)
         if running is not None:
             return running
-        earlier = builds[0]["id"] if builds else ""
+        earlier = ""
+        if builds:
+            earlier = builds[0]["id"]
+        location = self._send_source()
         request = {
             "projectName": self._project,
-            "sourceLocationOverride": self._send_source(),
+            "sourceLocationOverride": location,
             "environmentVariablesOverride": self._variables(),
             "idempotencyToken": _token(self._project, self._image, earlier),
         }
@@ -233,12 +236,13 @@ class AccountBuild:
         client = self._aws.client("codebuild")
         try:
             with calling(f"follow the build of {self._image}"):
-                builds = client.batch_get_builds(ids=[build_id]).get("builds", [])
+                answer = client.batch_get_builds(ids=[build_id])
         except OrchestratorError as error:
             stop = self.stop_command(build_id)
             error.message = f"{error.message} The build goes on in the account, billed until it ends."
             error.next_step = f"{error.next_step}  (then follow it: {self._again}; or stop it: {stop})"
             raise
+        builds = answer.get("builds", [])
         if not builds:
             raise MissingError(f"CodeBuild has no build {build_id} any more.", next_step=self._again)
         described: dict[str, Any] = builds[0]

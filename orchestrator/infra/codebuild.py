@@ -40,14 +40,19 @@ def newest_builds(aws: Aws, project: str) -> list[dict[str, Any]]:
     client = aws.client("codebuild")
     with calling(f"look for builds of the project {project}", not_found=REMAKE):
         # Without an order: the newest come first, and a project with more than 100 builds refuses any order.
-        ids = client.list_builds_for_project(projectName=project).get("ids", [])
+        listed = client.list_builds_for_project(projectName=project)
+        ids = listed.get("ids", [])
         if not ids:
             return []
-        described = client.batch_get_builds(ids=ids).get("builds", [])
+        described = client.batch_get_builds(ids=ids)
     by_id = {}
-    for build in described:
+    for build in described.get("builds", []):
         by_id[build["id"]] = build
-    return [by_id[one] for one in ids if one in by_id]
+    newest_first = []
+    for build_id in ids:
+        if build_id in by_id:
+            newest_first.append(by_id[build_id])
+    return newest_first
 
 
 def require_no_builds(aws: Aws, project: str | None, *, undone: str, again: str) -> None:
@@ -63,9 +68,11 @@ def require_no_builds(aws: Aws, project: str | None, *, undone: str, again: str)
         return
     for build in builds:
         if build["buildStatus"] == RUNNING:
+            build_id = build["id"]
+            stop = stop_command(build_id, aws.region)
             raise AccountError(
-                f"The build {build['id']} is running. {undone}",
-                next_step=f"{stop_command(build['id'], aws.region)}  (or wait until it has ended; then: {again})",
+                f"The build {build_id} is running. {undone}",
+                next_step=f"{stop}  (or wait until it has ended; then: {again})",
             )
 
 
@@ -77,7 +84,12 @@ def stop_command(build_id: str, region: str) -> str:
 def log_link(build: dict[str, Any]) -> str:
     """Return the address of a build's log in the console; empty before the log begins, when none is valid."""
     logs = build.get("logs", {})
-    return str(logs.get("deepLink") or "") if logs.get("streamName") else ""
+    if not logs.get("streamName"):
+        return ""
+    link = logs.get("deepLink")
+    if not link:
+        return ""
+    return str(link)
 
 
 def log_command(build: dict[str, Any], region: str) -> str:
@@ -86,7 +98,8 @@ def log_command(build: dict[str, Any], region: str) -> str:
     stream = logs.get("streamName")
     if not stream:
         return ""
-    return f"aws logs tail {logs['groupName']} --log-stream-names {stream} --since 1d --region {region}"
+    group = logs["groupName"]
+    return f"aws logs tail {group} --log-stream-names {stream} --since 1d --region {region}"
 
 
 def ending(build: dict[str, Any]) -> str:
@@ -96,13 +109,17 @@ def ending(build: dict[str, Any]) -> str:
     phase = _failed_phase(build)
     if phase is None:
         return text
-    if (status, phase["phaseType"]) == ("TIMED_OUT", _QUEUE):
+    name = phase["phaseType"]
+    if status == "TIMED_OUT" and name == _QUEUE:
         text = _QUEUE_ENDING
-    text = f"{text} in the phase {phase['phaseType']}"
+    text = f"{text} in the phase {name}"
     for context in phase.get("contexts", []):
-        for said in (context.get("statusCode"), context.get("message")):
-            if said:
-                text = f"{text}: {said}"
+        code = context.get("statusCode")
+        message = context.get("message")
+        if code:
+            text = f"{text}: {code}"
+        if message:
+            text = f"{text}: {message}"
     return text.rstrip(" .")
 
 
@@ -111,7 +128,8 @@ def rate_limit_of(aws: Aws, build: dict[str, Any]) -> str:
     found = ""
     for line in (*_context_messages(build), *_log_lines(aws, build)):
         if _RATE_LIMITED.search(line):
-            found = line.strip()[:_LONGEST_LINE]
+            stripped = line.strip()
+            found = stripped[:_LONGEST_LINE]
     return found
 
 
