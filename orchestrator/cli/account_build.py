@@ -48,8 +48,8 @@ def build_in_account(
         report(f"Follows the build {running}, which was started before.")
     else:
         _ask(yes=yes)
-        running = build.start()
-        report(f"Started the build {running}. With Ctrl+C it goes on, and this command waits no longer.")
+        running = _start(build, again)
+        report(f"The build {running} is running. With Ctrl+C it goes on, and this command waits no longer.")
     try:
         return build.follow(running, report)
     except KeyboardInterrupt:
@@ -59,13 +59,23 @@ def build_in_account(
         raise click.Abort from None
 
 
+def _start(build: "AccountBuild", again: str) -> str:
+    """Start the build and return its id, also that of one which somebody else has started meanwhile."""
+    try:
+        return build.start()
+    except KeyboardInterrupt:
+        say(f"\nA build may have been started; the same command finds it: {again}", keep="\n", err=True)
+        raise click.Abort from None
+
+
 def _ask(*, yes: bool) -> None:
     """Say what a build costs, and ask."""
-    from orchestrator.infra.builds import LIMIT_MINUTES, USD_PER_MINUTE
+    from orchestrator.infra.builds import USD_PER_MINUTE
+    from orchestrator.infra.codebuild import LIMIT_MINUTES
 
     most = USD_PER_MINUTE * LIMIT_MINUTES
     price = f"${USD_PER_MINUTE} a minute (list price of us-east-1)"
-    limit = f"{LIMIT_MINUTES} minutes: ${most:.2f} at most"
+    limit = f"{LIMIT_MINUTES} minutes: about ${most:.2f} at most, besides the stored image"
     say(f"CodeBuild bills {price} and ends a build after {limit}.", err=True)
     ask_to_spend(
         "Build it?",

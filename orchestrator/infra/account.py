@@ -17,6 +17,7 @@ from orchestrator.container_images import image_tag
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccountError, EndpointError, JobError, MachineError, MissingError, SpecError
 from orchestrator.infra.builds import USD_PER_MINUTE
+from orchestrator.infra.codebuild import require_no_builds
 from orchestrator.infra.emptying import empty, result_names
 from orchestrator.infra.stack import Stack, StackEvent
 from orchestrator.requests import ENDPOINT_TAG
@@ -142,7 +143,8 @@ def up(
     """Create or update the stack and save its outputs on this machine. Idempotent.
 
     `wanted` are parameters of the template; those left out keep their values. Raises SpecError for an invalid name,
-    and AccountError with cause and next command when the stack cannot be applied.
+    and AccountError with cause and next command when the stack cannot be applied, or would lose the project of a build
+    that runs.
     """
     if not _NAME.fullmatch(name):
         message = f'"{name}" is not a valid name for the stack; use small letters, digits and hyphens, 40 at most.'
@@ -163,6 +165,13 @@ def up(
     if not before:
         log_group = "leave" if _log_group_exists(aws) else "make"
         before = {"LogGroup": log_group}
+    elif wanted.get("Builds") == "leave":
+        require_no_builds(
+            aws,
+            stack.outputs().get("BuildProject"),
+            undone="Nothing was changed.",
+            again=command("infra", "up", "--no-builds"),
+        )
     parameters = {**PARAMETERS, **before, "ImageTag": image_tag(), **wanted}
     for unknown in parameters.keys() - PARAMETERS.keys():  # an older template had other parameters
         del parameters[unknown]
@@ -198,7 +207,8 @@ def down(
     """Empty the bucket, delete the stack and forget it on this machine. Idempotent.
 
     Waits for jobs that are stopping: they still write to the bucket. Raises JobError while jobs run, EndpointError
-    while there are endpoints, and AccountError when the bucket holds adapters and `delete_adapters` is False.
+    while there are endpoints, and AccountError while an image is built, or when the bucket holds adapters and
+    `delete_adapters` is False.
     """
     stack = Stack(aws, name)
     if stack.status() is None:
@@ -208,6 +218,12 @@ def down(
     made_log_group = stack.parameters().get("LogGroup") == "make"
     _require_no_jobs(aws, outputs.get("RoleArn", ""))
     _require_no_endpoints(aws)
+    require_no_builds(
+        aws,
+        outputs.get("BuildProject"),
+        undone="Nothing was deleted.",
+        again=command("infra", "down"),
+    )
     _wait_for_stopping(aws, outputs.get("RoleArn", ""), report, pause)
     deleted = 0
     if "Bucket" in outputs:

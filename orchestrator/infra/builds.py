@@ -10,6 +10,7 @@ import hashlib
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -18,7 +19,25 @@ from orchestrator.aws.client import Aws, calling
 from orchestrator.container_images import SOURCES, ImageKind, image_tag
 from orchestrator.contract.command_line import command
 from orchestrator.contract.digest import FileDigest
-from orchestrator.errors import AccountError, ConflictError, LostAnswerError, MissingError
+from orchestrator.errors import (
+    AccountError,
+    ConflictError,
+    LostAnswerError,
+    MissingError,
+    OrchestratorError,
+    QuotaError,
+)
+from orchestrator.infra.codebuild import (
+    REMAKE,
+    RUNNING,
+    SUCCEEDED,
+    ending,
+    log_command,
+    log_link,
+    newest_builds,
+    rate_limit_of,
+    stop_command,
+)
 from orchestrator.infra.registry import describe_image
 from orchestrator.infra.training_image import BASE_IMAGE, Image, format_warning, image_to_build
 from orchestrator.resources import CONTAINERS
@@ -29,27 +48,17 @@ PREFIX = "builds/"
 """Prefix of what images are built from, in the bucket; it expires."""
 USD_PER_MINUTE = 0.01
 """List price of BUILD_GENERAL1_MEDIUM in us-east-1: https://aws.amazon.com/codebuild/pricing/."""
-LIMIT_MINUTES = 60
-"""The time limit of a build, as in infra/stack.yaml."""
 
 _UP = command("infra", "up", "--builds")
 _MIRROR = "public.ecr.aws/docker/library/"
 """Docker's official images, in a registry of AWS: Docker Hub limits the pulls of an address that many builds share."""
 _IMAGE_VARIABLE = "IMAGE"
-_RUNNING = "IN_PROGRESS"
-_SUCCEEDED = "SUCCEEDED"
-_ENDINGS = {
-    "FAILED": "failed",
-    "FAULT": "failed by a fault of CodeBuild itself",
-    "TIMED_OUT": f"was not done within {LIMIT_MINUTES} minutes and was ended",
-    "STOPPED": "was stopped",
-}
-_NEWEST = 20  # builds that are looked at
+_QUOTA = "Concurrently running builds for Linux/Medium environment"  # of the project's compute type
 _POLL_SECONDS = 5.0
 _FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
 
 Listener = Callable[[str], None]
-"""Called with a line for each phase that has ended."""
+"""Called with a line for each phase that has ended, and with the address of the log."""
 
 
 def build_source() -> bytes:
@@ -105,36 +114,40 @@ class AccountBuild:
 
     def running(self) -> str | None:
         """Return the id of a build of this image that has not ended, whoever started it; None without one."""
-        for build in self._newest_first():
-            if build["buildStatus"] == _RUNNING:
-                return str(build["id"])
-        return None
+        return _running(self._newest_first())
 
     def start(self) -> str:
         """Send what the image is built from, start the build, and return its id. Idempotent.
 
-        The token follows from the image and from the build before it, so that two who start the same build at the same
-        time start one, and a build that has failed can be followed by another at once.
+        The token follows from the project, the image and the build before it, so that two who start the same build at
+        the same time start one, and a build that has failed can be followed by another at once.
         """
         builds = self._newest_first()
+        running = _running(builds)
+        if running is not None:
+            return running
         earlier = ""
         if builds:
             earlier = builds[0]["id"]
-            if builds[0]["buildStatus"] == _RUNNING:
-                return str(earlier)
         location = self._send_source()
         request = {
             "projectName": self._project,
             "sourceLocationOverride": location,
             "environmentVariablesOverride": self._variables(),
-            "idempotencyToken": _token(image_tag(), self._kind, earlier),
+            "idempotencyToken": _token(self._project, self._image, earlier),
         }
         client = self._aws.client("codebuild")
         try:
-            with calling(f"start the build of {self._image}", not_found=_UP):
+            with calling(f"start the build of {self._image}", not_found=REMAKE):
                 started = client.start_build(**request)
-        except LostAnswerError:
-            running = self.running()
+        except QuotaError as error:
+            self._explain_quota(error)
+            raise
+        except LostAnswerError as error:
+            error.message = f"{error.message} A build may have been started; the same command finds it."
+            error.next_step = self._again
+            with suppress(OrchestratorError):  # what lost the answer can prevent the look, too
+                running = self.running()
             if running is None:
                 raise
             return running
@@ -147,42 +160,38 @@ class AccountBuild:
         """
         told: set[str] = set()
         build = self._describe(build_id)
-        while True:
-            _report_phases(build, told, report)
-            if build["buildStatus"] != _RUNNING:
-                break
+        _report_progress(build, told, report)
+        while build["buildStatus"] == RUNNING:
             self._pause(_POLL_SECONDS)
             build = self._describe(build_id)
-        details = describe_image(self._aws, self._registered)
-        if build["buildStatus"] == _SUCCEEDED and details is not None:
+            _report_progress(build, told, report)
+        if build["buildStatus"] == SUCCEEDED:
+            details = describe_image(self._aws, self._registered)
+            if details is None:
+                raise self._failure(build)
             return Image(
                 image=self._image,
                 built=True,
                 pushed=True,
                 warning=format_warning(details),
             )
-        if details is not None:  # somebody else pushed it meanwhile; the same name is the same image
-            return Image(image=self._image, built=False, pushed=False)
-        raise self._failure(build)
+        failure = self._failure(build)  # before the registry is asked, whose error must not take its place
+        try:
+            pushed = self.found()  # somebody else may have pushed it meanwhile; the same name is the same image
+        except OrchestratorError as error:
+            raise failure from error
+        if pushed is None:
+            raise failure
+        return pushed
 
     def stop_command(self, build_id: str) -> str:
         """Return the command that stops a build."""
-        return f"aws codebuild stop-build --id {build_id} --region {self._account.region}"
+        return stop_command(build_id, self._account.region)
 
     def _newest_first(self) -> list[dict[str, Any]]:
         """Return the newest builds of this image."""
-        client = self._aws.client("codebuild")
-        with calling("look for builds of the image", not_found=_UP):
-            listed = client.list_builds_for_project(projectName=self._project, sortOrder="DESCENDING")
-            ids = listed.get("ids", [])[:_NEWEST]
-            if not ids:
-                return []
-            builds = client.batch_get_builds(ids=ids).get("builds", [])
-        by_id = {}
-        for build in builds:
-            if self._is_of_image(build):
-                by_id[build["id"]] = build
-        return [by_id[one] for one in ids if one in by_id]
+        builds = newest_builds(self._aws, self._project)
+        return [build for build in builds if self._is_of_image(build)]
 
     def _is_of_image(self, build: dict[str, Any]) -> bool:
         """Return whether a build is of this image, by what it was started with."""
@@ -225,58 +234,69 @@ class AccountBuild:
     def _describe(self, build_id: str) -> dict[str, Any]:
         """Return what CodeBuild says of a build; raises MissingError for one that it does not know."""
         client = self._aws.client("codebuild")
-        with calling(f"follow the build of {self._image}"):
-            builds = client.batch_get_builds(ids=[build_id]).get("builds", [])
+        try:
+            with calling(f"follow the build of {self._image}"):
+                answer = client.batch_get_builds(ids=[build_id])
+        except OrchestratorError as error:
+            stop = self.stop_command(build_id)
+            error.message = f"{error.message} The build goes on in the account, billed until it ends."
+            error.next_step = f"{error.next_step}  (then follow it: {self._again}; or stop it: {stop})"
+            raise
+        builds = answer.get("builds", [])
         if not builds:
             raise MissingError(f"CodeBuild has no build {build_id} any more.", next_step=self._again)
         described: dict[str, Any] = builds[0]
         return described
 
+    def _explain_quota(self, error: QuotaError) -> None:
+        """Add to the refusal of a build which quota it is, where it is raised, and how to do without it."""
+        region = self._account.region
+        quotas = f"https://{region}.console.aws.amazon.com/servicequotas/home/services/codebuild/quotas"
+        here = command("infra", "image", self._kind)
+        error.message = f'{error.message} It is a quota of CodeBuild in {region}, most likely "{_QUOTA}".'
+        error.next_step = f"raise it at {quotas}  (or, on a machine with docker: {here})"
+
     def _failure(self, build: dict[str, Any]) -> AccountError:
         """Return the error for a build that left no image."""
-        status = build["buildStatus"]
-        ending = _ENDINGS.get(status, f"ended as {status}")
-        if status == _SUCCEEDED:
-            ending = "succeeded, and yet the registry has no such image"
-        message = f"The build of {self._image} {ending}{_reason(build)}."
-        logs = build.get("logs", {})
-        stream = logs.get("streamName")
-        if not stream:  # it ended before it wrote a line
+        message = f"The build of {self._image} {ending(build)}."
+        refused = rate_limit_of(self._aws, build)
+        if refused:
+            message = f'{message} A registry limits the pulls of base images for a time: "{refused}".'
+        log = log_command(build, self._account.region)
+        if not log:
             return AccountError(message, next_step=self._again)
-        group = logs["groupName"]
-        region = self._account.region
-        log = f"aws logs tail {group} --log-stream-names {stream} --since 1d --region {region}"
-        return AccountError(message, next_step=f"{log}  (its log; then: {self._again})")
+        where = "its log"
+        link = log_link(build)
+        if link:
+            where = f"{where}, also at {link}"
+        return AccountError(message, next_step=f"{log}  ({where}; then: {self._again})")
 
 
-def _token(tag: str, kind: ImageKind, earlier: str) -> str:
+def _running(builds: list[dict[str, Any]]) -> str | None:
+    """Return the id of the first build that has not ended; None without one."""
+    for build in builds:
+        if build["buildStatus"] == RUNNING:
+            return str(build["id"])
+    return None
+
+
+def _token(project: str, image: str, earlier: str) -> str:
     """Return the idempotency token of a build; `earlier` is the id of the one before it."""
-    text = f"{tag}\n{kind}\n{earlier}"
+    text = f"{project}\n{image}\n{earlier}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _report_phases(build: dict[str, Any], told: set[str], report: Listener) -> None:
-    """Report the phases that have ended and were not told of yet."""
+def _report_progress(build: dict[str, Any], told: set[str], report: Listener) -> None:
+    """Report the phases that have ended and the address of the log, unless they are told already."""
+    link = log_link(build)
+    if link and link not in told:
+        told.add(link)
+        report(f"Its log: {link}")
     for phase in build.get("phases", []):
         name = phase["phaseType"]
-        status = phase.get("phaseStatus", _RUNNING)  # the phase that goes on has none
-        if status == _RUNNING or name in told:
+        status = phase.get("phaseStatus", RUNNING)  # the phase that goes on has none
+        if status == RUNNING or name in told:
             continue
         told.add(name)
         seconds = phase.get("durationInSeconds", 0)
         report(f"{name:<16} {status:<9} {seconds} s")
-
-
-def _reason(build: dict[str, Any]) -> str:
-    """Return in which phase a build failed, and what CodeBuild says of it; empty when it says nothing."""
-    for phase in build.get("phases", []):
-        status = phase.get("phaseStatus", _RUNNING)
-        if status in {_SUCCEEDED, _RUNNING}:
-            continue
-        text = f" in the phase {phase['phaseType']}"
-        for context in phase.get("contexts", []):
-            for said in (context.get("statusCode"), context.get("message")):
-                if said:
-                    text = f"{text}: {said}"
-        return text.rstrip(" .")
-    return ""
