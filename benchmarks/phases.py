@@ -9,7 +9,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.kill import ROUNDS, VICTIMS, Training, kill_processes, submitted
 from benchmarks.report import write_section
@@ -101,31 +104,50 @@ def label(exchange: Exchange, number: int, share: float = 1.0) -> None:
     exchange.put_labels(number, "ada.jsonl", lines.encode())
 
 
+class Killed(NamedTuple):
+    """What came of the kills of one algorithm."""
+
+    rows: list[str]
+    """Of the table, one for each phase."""
+    unequal: int
+    """Runs whose adapter differed."""
+
+
+def kill_in_each_phase(settings: Settings, training: Training) -> Killed:
+    """Kill a training until there were enough kills in each phase; raises SystemExit when they go on missing."""
+    dice = random.Random(training.name)  # noqa: S311  (for faults, not for secrets)
+    whole = Run(settings, f"whole-{training.name}", training, dice)
+    reference = whole.to_the_end(None, 0, Counter())
+    killed = Killed([], 0)
+    for phase in PHASES:
+        victims: Counter[str] = Counter()
+        runs = 0
+        differing = 0
+        while victims.total() < KILLS:
+            if runs == MOST_RUNS:
+                raise SystemExit(f"{victims.total()} kills in {runs} runs of {training.name}, {phase}")
+            left = min(KILLS_OF_A_RUN, KILLS - victims.total())
+            run = Run(settings, f"{training.name}-{phase.split()[0]}-{runs}", training, dice)
+            differing += run.to_the_end(phase, left, victims) != reference
+            runs += 1
+            print(f"{training.name}, {phase}: {victims.total()} kills, {differing} unequal", flush=True)
+        hit = ", ".join(f"{victim} {count}" for victim, count in sorted(victims.items()))
+        row = f"| {training.name} | {phase} | {victims.total()} | {hit} | {runs} | {differing} |"
+        killed = Killed([*killed.rows, row], killed.unequal + differing)
+    return killed
+
+
 def main() -> int:
-    """Kill until there were enough in each phase, write the table, and return 1 when an adapter differed."""
-    dice = random.Random(0)  # noqa: S311  (for faults, not for secrets)
-    rows = []
-    unequal = 0
+    """Kill the algorithms side by side, write the table, and return 1 when an adapter differed."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         settings = Settings(home=Path(home))
-        for training in TRAININGS:
-            whole = Run(settings, f"whole-{training.name}", training, dice)
-            reference = whole.to_the_end(None, 0, Counter())
-            for phase in PHASES:
-                victims: Counter[str] = Counter()
-                runs = 0
-                differing = 0
-                while victims.total() < KILLS:
-                    if runs == MOST_RUNS:
-                        raise SystemExit(f"{victims.total()} kills in {runs} runs of {training.name}, {phase}")
-                    left = min(KILLS_OF_A_RUN, KILLS - victims.total())
-                    run = Run(settings, f"{training.name}-{phase.split()[0]}-{runs}", training, dice)
-                    differing += run.to_the_end(phase, left, victims) != reference
-                    runs += 1
-                    print(f"{training.name}, {phase}: {victims.total()} kills, {differing} unequal", flush=True)
-                hit = ", ".join(f"{victim} {count}" for victim, count in victims.items())
-                rows.append(f"| {training.name} | {phase} | {victims.total()} | {hit} | {runs} | {differing} |")
-                unequal += differing
+        with ThreadPoolExecutor() as side_by_side:
+            found = list(side_by_side.map(partial(kill_in_each_phase, settings), TRAININGS))
+    rows: list[str] = []
+    unequal = 0
+    for killed in found:
+        rows += killed.rows
+        unequal += killed.unequal
     head = ["| algorithm | phase | kills | of | runs | unequal |", "| --- | --- | --- | --- | --- | --- |"]
     summary = (
         f"Reinforcement learning with the reward of simulated people, killed in each phase; {unequal} adapters differ "
