@@ -339,6 +339,7 @@ def fit(
     finally:
         saver.save_history()
     saver.save()
+    run.ranks.barrier()  # a host that is done tidies up its checkpoints, which may lie in one folder with the first's
     compiled.remove()
     if trainer.average is not None:
         trainer.average.publish()

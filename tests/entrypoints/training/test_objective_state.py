@@ -82,3 +82,18 @@ def test_the_figures_of_an_objective_are_in_the_log(job: Any, base_folder: Path,
     steps = [line for line in capfd.readouterr().out.splitlines() if '"event":"step"' in line]
     assert len(steps) == 8
     assert all('"measures":{"average":' in line for line in steps)
+
+
+def test_no_rank_goes_on_before_the_last_checkpoint_is_written(job: Any, base_folder: Path) -> None:
+    seen: list[list[str]] = []
+
+    class Meeting(Ranks):
+        def barrier(self) -> None:
+            seen.append([path.name for path in checkpoint.newest_first(environment.checkpoints)])
+
+    environment = job(RECIPE, "meeting")
+    run = Run(environment, RECIPE, ranks=Meeting())
+    base = load_base_model(base_folder, "tiny", None, run.device)
+    tuner = Lora(base, rank=2, alpha=2, text_encoder=False, seed=0)
+    fit(run, base, RECIPE, tuner, Pursuit(tuner.parameters, run.stop, None))
+    assert seen[-1][0] == "step-00000008"
