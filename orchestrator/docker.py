@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.command_line import command
 from orchestrator.errors import AccessError, ConflictError, MachineError, MissingError, OrchestratorError, ServiceError
+from orchestrator.terminal import printable
 
 COMMAND = command("infra", "image")
 _EVIDENCE_LINES = 12
@@ -33,7 +34,7 @@ class _Sign(NamedTuple):
     cause: str
     """What the line means."""
     next_step: str
-    """The next command; `{again}` stands for the one that was typed."""
+    """The next command; `{again}` stands for the one that was typed, `{start}` for what starts the engine."""
 
 
 Signs = tuple[_Sign, ...]
@@ -47,7 +48,7 @@ _OF_THE_ENGINE = (
         r"cannot connect to the docker daemon|is the docker daemon running|failed to connect to the docker api"
         r"|error during connect",
         MachineError, "the docker engine is not running",
-        "sudo systemctl start docker  (or open Docker Desktop; then: {again})"),
+        "{start}; then: {again})"),
     _Sign(
         r"no space left on device|disk quota exceeded",
         MachineError, "the disk of the docker engine is full",
@@ -59,7 +60,8 @@ _OF_THE_ENGINE = (
     _Sign(
         r"no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable|toomanyrequests"
         r"|name resolution",
-        ServiceError, "a server that it downloads from cannot be reached", "check the network, then: {again}"),
+        ServiceError, "a server that it downloads from cannot be reached",
+        "check the network, or build without one (--base-image and --wheelhouse, docs/local-mode.md), then: {again}"),
 )  # fmt: skip
 _OF_THE_REGISTRY = (
     _Sign(
@@ -75,6 +77,14 @@ _OF_THE_REGISTRY = (
         r"authorization token has expired|no basic auth credentials|denied|unauthorized",
         AccessError, "the registry does not accept the token", "{again}"),
 )  # fmt: skip
+
+
+def _start_command() -> str:
+    """Return how the engine that the program looks for is started, as far as the parenthesis that goes on."""
+    host = os.environ.get("DOCKER_HOST")
+    if host:
+        return f"unset DOCKER_HOST  (it names {printable(host)}, where no engine answers"
+    return "sudo systemctl start docker  (or open Docker Desktop"
 
 
 class Docker:
@@ -95,13 +105,18 @@ class Docker:
 
         `doing` is what needs it, `instead` the command that does it without docker, if there is one.
         """
-        if shutil.which("docker") is None:
+        if not self.is_installed():
             install = f"install it (https://docs.docker.com/get-docker), or on a machine that has it: {self.again}"
             raise MachineError(
                 f"{doing} needs docker, which is not installed on this machine.",
                 next_step=f"{instead}, or {install}" if instead else install,
             )
         self.run("talk to docker", "version")
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Return whether there is a docker program: without one, no container was ever started."""
+        return shutil.which("docker") is not None
 
     def require_compose(self) -> None:
         """Raise MachineError unless docker has its compose plugin, or there is docker-compose, its predecessor."""
@@ -246,7 +261,7 @@ class Docker:
         for sign in (*_OF_THE_ENGINE, *signs):
             for line in reversed(lines):
                 if re.search(sign.pattern, line, re.IGNORECASE):
-                    next_step = sign.next_step.format(again=self.again)
+                    next_step = sign.next_step.format(again=self.again, start=_start_command())
                     return sign.error(f"Could not {doing}: {sign.cause}. ({line})", next_step=next_step)
         shown = " none"
         if lines:

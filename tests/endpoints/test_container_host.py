@@ -13,6 +13,7 @@ from orchestrator.endpoints.names import HostName
 from orchestrator.errors import EndpointError, MachineError
 from orchestrator.settings import Settings
 from orchestrator.targets.local import containers
+from orchestrator.targets.local.sdk import environment_of
 from tests.stand_ins.docker import DockerStandIn
 
 BOX = Deployment(name="box", host=HostName.CONTAINER)
@@ -58,3 +59,13 @@ def test_endpoints_of_both_hosts_of_this_machine_are_kept_apart(host: ContainerH
         host.delete("plain")
     assert processes.collect() == ["plain: the command that deployed it was interrupted before a server ran"]
     assert host.names() == ["box"]
+
+
+def test_leftovers_that_cannot_be_looked_for_are_not_called_none(
+    host: ContainerHost, docker: DockerStandIn, settings: Settings
+) -> None:
+    docker.fails("version", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
+    assert host.collect() == []  # nobody has used a container here
+    environment_of(settings.cache).mkdir(parents=True)
+    with pytest.raises(MachineError, match="the docker engine is not running"):
+        host.collect()

@@ -28,10 +28,11 @@ from orchestrator.targets.local.containers import (
     local_mode_command,
     quiet_docker,
     require_docker,
+    require_engine_if_any,
     require_image_here,
     require_mountable,
 )
-from orchestrator.targets.local.sdk import require_sdk
+from orchestrator.targets.local.sdk import is_in_use, require_sdk
 
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
 _SOURCES = DEFAULT_ROOT / SOURCES_FOLDER
@@ -84,7 +85,12 @@ class ContainerHost(LocalHost):
         return [*super().delete(name, keep_logs=keep_logs), *_remove_containers(folder)]
 
     def collect(self) -> Sequence[str]:
-        """Delete endpoints whose lease has ended, and what interrupted commands and jobs left; return all."""
+        """Delete endpoints whose lease has ended, and what interrupted commands and jobs left; return all.
+
+        Raises MachineError where containers were used before and the engine cannot be asked for them.
+        """
+        if is_in_use(self.settings.cache):
+            require_engine_if_any("Looking for containers that were left")
         gone = [*super().collect(), *self._leftovers()]
         for job in collect_containers(quiet_docker(), self.settings.jobs):
             gone.append(f"container of the job {job}")

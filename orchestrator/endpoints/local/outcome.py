@@ -59,7 +59,7 @@ def _ended(server: ServerFolder, progress: Progress) -> Outcome:
         why = "The command that deployed it was interrupted before its server ran."
         return Outcome(EndpointStatus.FAILED, why, again)
     last_words = server.last_words(_LAST_LINES)
-    words = "\n".join([_why(state), *last_words])
+    words = " ".join([_why(state), *last_words])
     status = EndpointStatus.FAILED
     if state.exit_code == 0 or state.ended is None:
         status = EndpointStatus.STOPPED

@@ -28,6 +28,7 @@ from orchestrator.targets.local.containers import (
     local_mode_command,
     quiet_docker,
     require_docker,
+    require_engine_if_any,
     require_image_here,
     require_mountable,
 )
@@ -73,8 +74,12 @@ class ContainerTarget(LocalJobs):
         collect_containers(quiet_docker(), self.settings.jobs)
 
     def discard(self, name: str, *, adapter: bool = False) -> None:
-        """Delete an ended job, its files and what is left of its containers."""
+        """Delete an ended job, its files and what is left of its containers.
+
+        Raises MachineError where the engine cannot be asked for them.
+        """
         folder = self._job(name).path
+        require_engine_if_any("Removing a job in a container")
         super().discard(name, adapter=adapter)
         _end(quiet_docker(), label_of(folder))
 

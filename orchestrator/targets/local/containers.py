@@ -38,6 +38,13 @@ def require_docker(doing: str) -> None:
     docker.require_compose()
 
 
+def require_engine_if_any(doing: str) -> None:
+    """Raise MachineError where docker is installed and its engine does not answer: containers of ours may run in it."""
+    docker = quiet_docker()
+    if docker.is_installed():
+        docker.require_engine(doing)
+
+
 def container_here(kind: ImageKind) -> LocalContainer:
     """Return what jobs or endpoints of this machine run in: containers with its GPUs, if it has any."""
     for_gpu = has_gpu_here()

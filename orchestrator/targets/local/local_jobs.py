@@ -295,7 +295,7 @@ class LocalJobs:
         again = command("jobs", "remove", job.name)
         show = command("jobs", "show", job.name)
         message = f"The job {job.name} was submitted with --target {other} before. Nothing was started."
-        return JobError(message, next_step=f"{show}  (or, to run it anew: {again})")
+        return JobError(message, next_step=f"{show}  (or submit with another --name; or, to run it anew: {again})")
 
     def _job(self, name: str) -> JobFolder:
         if not self.has(name):

@@ -1,5 +1,6 @@
 """What a machine lacks for jobs in containers is one message with the next command, before anything starts."""
 
+import json
 import os
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_without_an_engine_that_this_user_may_use(
 ) -> None:
     docker.fails("version", said)
     assert next_step in refusal(target, request_here).next_step
+
+
+def test_an_engine_that_docker_host_names_is_not_told_to_be_started(
+    target: ContainerTarget, request_here: Request, docker: DockerStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.fails("version", NO_SOCKET)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///elsewhere.sock")
+    next_step = refusal(target, request_here).next_step
+    assert next_step.startswith("unset DOCKER_HOST  (it names unix:///elsewhere.sock, where no engine answers; then: ")
+
+
+def test_a_job_is_not_removed_while_its_containers_cannot_be_looked_for(
+    target: ContainerTarget, request_here: Request, docker: DockerStandIn
+) -> None:
+    folder = target.settings.jobs / "job"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(json.dumps(request_here))
+    docker.fails("version", NO_SOCKET)
+    with pytest.raises(MachineError, match="the docker engine is not running"):
+        target.discard("job")
+    assert target.names() == ["job"]
 
 
 @pytest.mark.parametrize("predecessor", [True, False])
