@@ -2,10 +2,13 @@
 
 import gc
 import os
+import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
+
+_STDOUT = 1  # its descriptor
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -23,6 +26,17 @@ def run(main: Callable[[], int]) -> NoReturn:
         with suppress(OSError):  # its reader is gone
             stream.flush()
     os._exit(status)
+
+
+def require_reader() -> None:
+    """Raise BrokenPipeError when nobody reads any more what this process prints.
+
+    A process that prints nothing for hours would not notice that the one which records its job was killed.
+    """
+    poll = select.poll()
+    poll.register(_STDOUT, 0)  # errors are told without being asked for
+    if poll.poll(0):
+        raise BrokenPipeError("nobody reads the events of this process")
 
 
 def resume_collector() -> None:

@@ -28,10 +28,11 @@ from orchestrator.contract.environment import (
     EXIT_WAITING,
     RANKS_VARIABLE,
     ROOT_VARIABLE,
+    WAIT_VARIABLE,
     Environment,
     Hosts,
 )
-from orchestrator.contract.labels import EXCHANGE_FOLDER, LABELS_FOLDER, WAITS_FOR_LABELS, round_folder
+from orchestrator.contract.labels import EXCHANGE_FOLDER, LABELS_FOLDER, LABELS_PHASE, WAITS_FOR_LABELS, round_folder
 from orchestrator.contract.rounds import read_round
 from tests.labels.made import file_of, label
 
@@ -159,6 +160,19 @@ def test_two_processes_wait_for_people_together_and_learn_from_the_same_labels(j
     assert status == 0, errors
     (step,) = steps_in(events)
     assert step["measures"]["reward"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 1 + 2 + 3) / 8)
+
+
+def test_a_job_that_waits_for_people_ends_when_nobody_records_it_any_more(job: Any, launch: Launch) -> None:
+    rewards = ({"name": "human"},)
+    environment = job(tiny.rlhf(rewards=rewards, prompts_per_round=1, rounds=1, updates=1, evaluation_prompts=0))
+    process = launch(environment, processes=1, **{WAIT_VARIABLE: "hold"})
+    assert process.stdout is not None
+    for line in process.stdout:
+        if LABELS_PHASE in line:
+            break
+    wait_for(process, "item")  # how many images have a label: the last word until there are more
+    process.stdout.close()  # as when the worker is killed
+    assert process.wait(timeout=60) == EXIT_FAILED
 
 
 def test_another_number_of_processes_is_refused_with_words(job: Any, launch: Launch) -> None:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from entrypoints.runtime import process
 from entrypoints.runtime.pictures import png_of
 from entrypoints.runtime.stop import WaitsForLabels
 from entrypoints.training.reinforcement.rollouts import Asked
@@ -149,6 +150,7 @@ class People:
             if labelled.expired or not holds:
                 raise _waits(number, labelled.images, count, self.name)
             self.run.check_stop()
+            process.require_reader()
             time.sleep(POLL_SECONDS)
 
     def _labelled(self, manifest: RoundManifest | None) -> _Labelled:
