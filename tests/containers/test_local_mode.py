@@ -128,6 +128,16 @@ def test_a_job_that_is_stopped_before_its_container_is_there_ends(
     assert containers_of(job) == []
 
 
+def test_a_job_that_is_killed_before_its_container_is_there_says_so(
+    containers: ContainerTarget, small_image: str, training_request: MakeRequest
+) -> None:
+    job = start(containers, in_container(training_request(BLOCKED_AT_STEP_5), small_image))
+    ended = job.stop(now=True)
+    assert ended.status is JobStatus.STOPPED
+    assert "It was killed on request." in str(ended.failure_reason)
+    assert containers_of(job) == []
+
+
 def test_a_job_is_killed(containers: ContainerTarget, small_image: str, training_request: MakeRequest) -> None:
     script = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{BLOCKED_AT_STEP_5}"
     job = start(containers, in_container(training_request(script), small_image))

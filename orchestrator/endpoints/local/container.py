@@ -89,9 +89,10 @@ class ContainerHost(LocalHost):
 
         Raises MachineError where containers were used before and the engine cannot be asked for them.
         """
+        gone = [*super().collect()]
         if is_in_use(self.settings.cache):
             require_engine_if_any("Looking for containers that were left")
-        gone = [*super().collect(), *self._leftovers()]
+        gone += self._leftovers()
         for job in collect_containers(quiet_docker(), self.settings.jobs):
             gone.append(f"container of the job {job}")
         return gone

@@ -12,6 +12,7 @@ https://github.com/aws/sagemaker-python-sdk/tree/master/sagemaker-core/src/sagem
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -125,11 +126,11 @@ class Stop:
             time.sleep(_POLL_SECONDS)
         if self.asked:  # all of them have got the signal, and a second one would end them before they have saved
             return
-        for number, seconds in (("TERM", _STOP_GRACE_SECONDS), ("KILL", 0)):
-            running = _docker("ps", "--quiet", "--filter", f"label={self.label}").split()
-            if running:
-                _docker("kill", "--signal", number, *running)
-                _docker("wait", *running, seconds=seconds)
+        threading.Thread(target=self._deliver, args=("TERM",), daemon=True).start()
+        ends = time.monotonic() + _STOP_GRACE_SECONDS
+        while not self.over and time.monotonic() < ends:
+            time.sleep(_POLL_SECONDS)
+        self._deliver("KILL")
 
     def _deliver(self, name: str) -> None:
         """Send a signal to each container once; docker compose may not have started all of them yet."""
@@ -159,6 +160,8 @@ def main(path: str) -> int:
     stop.over = True
     endings = _endings(order["job_label"])
     _remove_containers(order["job_label"])
+    if "KILL" in stop.asked and not endings:
+        os.kill(os.getpid(), signal.SIGKILL)
     if stop.asked and not endings:
         return _STOPPED
     if not endings:
@@ -347,6 +350,7 @@ class _Mount:
 
 def _stream_to_end(process: "subprocess.Popen[bytes]") -> int:
     """Print all lines of docker compose and return its exit status; the SDK's function loses the last ones."""
+    threading.Thread(target=_end_without_reader, args=(process,), daemon=True).start()
     output = process.stdout or ()
     try:
         for line in output:
@@ -359,6 +363,16 @@ def _stream_to_end(process: "subprocess.Popen[bytes]") -> int:
     if code not in {0, 130}:
         raise RuntimeError(f"docker compose ended with {code}")
     return code
+
+
+def _end_without_reader(process: "subprocess.Popen[bytes]") -> None:
+    """End docker compose when the worker is gone, which a job that prints nothing for hours does not show otherwise."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)  # errors are told without being asked for
+    while process.poll() is None:
+        if reader.poll(1000 * _POLL_SECONDS):
+            process.terminate()
+            return
 
 
 def _endings(label: str) -> list[_Ending]:

@@ -146,7 +146,8 @@ class Worker:
         if code == EXIT_WAITING and failed is not None:
             return {**_stopped(code, failed.message), "next_step": failed.next_step}
         kill_reason = job.kill_reason()
-        if code == -signal.SIGKILL and kill_reason:
+        # SIGUSR1 asks local mode to kill its containers, and ends it where it has not begun to listen.
+        if code in {-signal.SIGKILL, -signal.SIGUSR1} and kill_reason:
             return _stopped(code, kill_reason)
         if code == 0:
             publish(job.environment.model, job.output, job)

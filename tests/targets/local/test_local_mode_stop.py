@@ -1,6 +1,7 @@
 """Signals for the containers of a job: each gets one, also those that docker compose has not started yet."""
 
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 folder = Path(__file__).parent
 if sys.argv[1] == "ps":
     print((folder / "running").read_text())
+elif sys.argv[1] == "inspect":
+    print((folder / "inspected").read_text())
 else:
     with (folder / "sent").open("a") as file:
         file.write(" ".join(sys.argv[1:]) + "\\n")
@@ -83,3 +86,25 @@ def test_a_second_stop_sends_nothing_again_and_a_kill_does(engine: Engine, stop:
     stop.ask(signal.SIGTERM, None)
     stop.ask(signal.SIGUSR1, None)
     engine.wait_for("kill --signal TERM first", "kill --signal KILL first")
+
+
+def test_docker_compose_ends_when_the_worker_is_gone_though_the_job_prints_nothing() -> None:
+    script = (
+        "import subprocess\n"
+        "from orchestrator.targets.local.local_mode import _stream_to_end\n"
+        "_stream_to_end(subprocess.Popen(['sleep', '600'], stdout=subprocess.PIPE))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
+        assert worker.stdout is not None
+        worker.stdout.close()
+        assert worker.wait(timeout=60) != 0
+
+
+def test_a_host_that_starts_after_another_has_failed_is_ended_too(engine: Engine, stop: Stop) -> None:
+    ended = '{"code": 3, "ended": "2026", "oom": false}'
+    (engine.folder / "inspected").write_text(ended)
+    engine.run("first")
+    stop.watch_hosts()
+    engine.wait_for("kill --signal TERM first")
+    engine.run("first", "second")
+    engine.wait_for("kill --signal TERM first", "kill --signal TERM second")
