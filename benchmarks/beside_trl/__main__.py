@@ -52,8 +52,8 @@ class Budget(NamedTuple):
     batches: int = 4
     updates: int = 2
     steps: int = 8
-    """At some numbers, as 10, 20 and 25, diffusers' DDIM, which trl copies, takes the root of a rounding error below 0 on
-    a model that was trained down to pure noise, and draws nothing but NaN."""
+    """At some numbers, as 10, 20 and 25, diffusers' DDIM, which trl copies, takes the root of a rounding error below 0
+    on a model that was trained down to pure noise, and draws nothing but NaN."""
     guidance: float = 2.0
     learning_rate: float = 2e-3
     clip_range: float = 1e-3
