@@ -37,6 +37,8 @@ class _Sign(NamedTuple):
     """The next command; `{again}` stands for the one that was typed, `{start}` for what starts the engine."""
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 Signs = tuple[_Sign, ...]
 
 _OF_THE_ENGINE = (
@@ -255,8 +257,12 @@ class Docker:
             raise self._failure(doing, lines, signs)
 
     def _failure(self, doing: str, output: Iterable[str], signs: Signs) -> OrchestratorError:
-        """Return the error for docker's last lines; lines that match no sign are shown unchanged."""
-        lines = [line.strip() for line in output if line.strip()]
+        """Return the error for docker's last lines; lines that match no sign are shown without their colours."""
+        lines = []
+        for line in output:
+            plain = _COLOUR.sub("", line).strip()
+            if plain:
+                lines.append(plain)
         lines = lines[-_EVIDENCE_LINES:]
         for sign in (*_OF_THE_ENGINE, *signs):
             for line in reversed(lines):

@@ -207,11 +207,13 @@ def test_what_docker_says_becomes_one_message_with_a_next_command(
 
 
 def test_of_a_build_that_fails_the_last_lines_are_shown(aws: Aws, docker: DockerStandIn) -> None:
-    docker.fails("build", "\n".join(f"line {number}" for number in range(100)))
+    lines = [f"\x1b[91mline {number}\x1b[0m" for number in range(100)]
+    docker.fails("build", "\n".join(lines))
     with pytest.raises(errors.MachineError) as raised:
         publish(aws)
     assert "line 99" in raised.value.message
     assert "line 50" not in raised.value.message
+    assert "\x1b" not in raised.value.message
 
 
 def test_without_docker_there_is_a_word_on_where_it_comes_from(

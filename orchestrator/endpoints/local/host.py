@@ -117,9 +117,10 @@ class LocalHost:
         """Raise EndpointError for an endpoint of another host of this machine."""
         other = endpoint.host()
         if endpoint.exists() and other is not self.name:
+            delete = command("endpoints", "delete", endpoint.name)
             raise EndpointError(
                 f"The endpoint {endpoint.name} exists with --host {other}. Nothing was deployed.",
-                next_step=command("endpoints", "delete", endpoint.name),
+                next_step=f"deploy it with --host {other}  (or, to have it here instead: {delete})",
             )
 
     def _fetch(self, plan: LocalPlan, endpoint: EndpointFolder) -> None:
