@@ -18,6 +18,7 @@ from orchestrator.terminal import printable
 
 COMMAND = command("infra", "image")
 _EVIDENCE_LINES = 12
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _USER = "AWS"  # ECR's only one; the token is the password
 
 Listener = Callable[[str], None]
@@ -36,8 +37,6 @@ class _Sign(NamedTuple):
     next_step: str
     """The next command; `{again}` stands for the one that was typed, `{start}` for what starts the engine."""
 
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Signs = tuple[_Sign, ...]
 
