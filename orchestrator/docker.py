@@ -80,6 +80,15 @@ _OF_THE_REGISTRY = (
 )  # fmt: skip
 
 
+_OF_AN_IMAGE = (
+    _Sign(
+        r"pull access denied|manifest unknown|repository does not exist|manifest for .* not found"
+        r"|invalid reference format",
+        MissingError, "no registry gives out an image of that name",
+        "docker image ls  (lists the images that are here; then: {again})"),
+)  # fmt: skip
+
+
 def _start_command() -> str:
     """Return how the engine that the program looks for is started, as far as the parenthesis that goes on."""
     host = os.environ.get("DOCKER_HOST")
@@ -131,6 +140,11 @@ class Docker:
     def has_image(self, name: str) -> bool:
         """Return whether the engine has an image of that name."""
         return self._ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
+
+    def pull(self, image: str, platform: str) -> None:
+        """Download an image that is not here; raises one of our errors, which names it, when it cannot be had."""
+        doing = f"pull {printable(image)}, which is not on this machine"
+        self.follow(doing, "pull", "--platform", platform, image, signs=_OF_AN_IMAGE)
 
     def is_rootless(self) -> bool:
         """Return whether the engine runs as this user, and root in its containers is this user too."""

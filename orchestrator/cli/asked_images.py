@@ -83,11 +83,11 @@ def request_of(typed: Typed, endpoint: EndpointDescription) -> Request:
         "width": typed.width,
         "height": typed.height,
         "scheduler": typed.scheduler,
-        "adapters": list(map(named_adapter, typed.adapters)),
         "embeddings": typed.embeddings,
         "strength": typed.strength,
     }
-    problems = _unknown_adapters(typed, endpoint)
+    adapters, problems = _adapters(typed, endpoint)
+    values["adapters"] = adapters
     controls, found = _controls(typed, endpoint)
     values["controls"] = controls
     problems += found
@@ -142,17 +142,25 @@ def _next_step(problems: Sequence[Problem], endpoint: EndpointDescription) -> st
     return command("endpoints", "show", endpoint.name)
 
 
-def _unknown_adapters(typed: Typed, endpoint: EndpointDescription) -> list[Problem]:
-    """Return a problem for each adapter that an endpoint does not have."""
+def _adapters(typed: Typed, endpoint: EndpointDescription) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the adapters with their weights, and a problem for each that is misspelled or not on the endpoint."""
+    adapters = []
     problems = []
     for text in typed.adapters:
-        name = named_adapter(text)["name"]
+        try:
+            adapter = named_adapter(text)
+        except ValueError as error:
+            problem = Problem(where="--adapter", what=str(error))
+            problems.append(problem)
+            continue
+        adapters.append(adapter)
+        name = adapter["name"]
         if name not in endpoint.adapters:
             problems.append(_missing("--adapter ", name, "adapter", endpoint))
     for name in typed.embeddings:
         if name not in endpoint.adapters:
             problems.append(_missing("--embedding ", name, "adapter", endpoint))
-    return problems
+    return adapters, problems
 
 
 def _missing(

@@ -203,6 +203,8 @@ def _password(aws: Aws, image: RegistryImage) -> str:
 
 def _build(docker: Docker, image: str, how: Build) -> None:
     with _context(how.wheelhouse) as folder:
+        if how.base_image is not None and not docker.has_image(how.base_image):
+            docker.pull(how.base_image, how.platform)
         docker.build(
             folder,
             folder / how.kind / "Dockerfile",

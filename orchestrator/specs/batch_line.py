@@ -147,14 +147,18 @@ def _embeddings_in(value: Any) -> tuple[AdapterUse, ...]:
 
 
 def named_adapter(text: str) -> dict[str, Any]:
-    """Return the name and the weight of "dog:0.8"; what ends with no number is a name."""
+    """Return the name and the weight of "dog:0.8", or the name alone of "dog" and of a path, as C:/dog.
+
+    Raises ValueError for a weight that is no number.
+    """
     name, colon, tail = text.rpartition(":")
-    if not colon:
+    is_path = "/" in tail or "\\" in tail
+    if not colon or is_path:
         return {"name": text}
     try:
         weight = float(tail)
     except ValueError:
-        return {"name": text}
+        raise ValueError(f"{_shown(tail)} is no weight; write a number after the colon, such as 0.8") from None
     return {"name": name, "weight": weight}
 
 

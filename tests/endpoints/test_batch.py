@@ -226,6 +226,7 @@ WRONG = {
     "an unknown field": ({"prompt": "x", "promt": "y"}, 'line 2: there is no field "promt"'),
     "a wrong size": ({"prompt": "x", "size": 65}, "line 2, size: "),
     "a wrong weight": ({"prompt": "x", "adapters": ["dog:99"]}, "line 2, adapters: weight"),
+    "a weight that is no number": ({"prompt": "x", "adapters": ["dog:a"]}, "line 2, adapters: 'a' is no weight"),
     "an adapter that it has not": ({"prompt": "x", "adapters": ["dgo"]}, 'no adapter "dgo" (did you mean "dog"?)'),
     "the same again": (LINES[0], "line 2: asks for an image of line 1 again"),
     "an id twice": ({"prompt": "x", "id": "00001"}, 'line 2: the id "00001" is that of line 1 too'),

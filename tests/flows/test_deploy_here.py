@@ -31,6 +31,7 @@ REFUSED = [
     ((*ASKED, "--scheduler", "fast"), "--scheduler: "),
     ((*ASKED, "--adapter", "dgo:0.5"), 'did you mean "dog"?'),
     ((*ASKED, "--adapter", "dog:99"), "--adapter: "),
+    ((*ASKED, "--adapter", "dog:strong"), "--adapter: 'strong' is no weight"),
     ((*ASKED, "--embedding", "cat"), "has no such adapter"),
     ((*ASKED, "--control", "canny=gone.png,net=dog"), "is not there"),
     ((*ASKED, "--control", "canny=gone.png"), "names no ControlNet"),

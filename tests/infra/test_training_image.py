@@ -403,6 +403,27 @@ def test_an_image_without_cuda_is_built_of_the_base_alone(docker: DockerStandIn)
         assert f"ARG BASE_IMAGE={base}\n" in (CONTAINERS / image / "Dockerfile").read_text()
 
 
+@pytest.mark.parametrize(
+    ("said", "kind", "next_step"),
+    [
+        ("Error response from daemon: pull access denied for mine", errors.MissingError, "docker image ls"),
+        ("Get https://registry-1.docker.io/v2/: dial tcp: no such host", errors.ServiceError, "network"),
+    ],
+)
+def test_a_base_image_that_is_not_here_is_pulled_first_and_named_where_that_fails(
+    docker: DockerStandIn, said: str, kind: type[errors.OrchestratorError], next_step: str
+) -> None:
+    how = images.Build(cpu=True, base_image="mine:1")
+    docker.fails("image", "Error: No such image: mine:1")
+    images.build(how, report=[].append)
+    assert docker.calls("pull")[0]["words"] == ["pull", "--platform", "linux/amd64", "mine:1"]
+    docker.fails("pull", said)
+    with pytest.raises(kind, match="pull mine:1, which is not on this machine") as raised:
+        images.build(how, report=[].append)
+    assert next_step in raised.value.next_step
+    assert len(docker.calls("build")) == 1
+
+
 def test_wheels_are_sent_along_where_the_dockerfile_looks_for_them(docker: DockerStandIn, tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
