@@ -12,6 +12,7 @@ https://github.com/aws/sagemaker-python-sdk/tree/master/sagemaker-core/src/sagem
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -44,6 +45,14 @@ _SIGNS = (
     ("non-overlapping ipv4 address pool", "docker network prune"),
 )
 """What docker says when it cannot start a container, and the next command."""
+_PROGRESS = re.compile(
+    r"(Creating|Recreating|Starting|Stopping|Killing|Removing) \S*algo-\d\S* \.\.\."
+    r"|Attaching to \S*algo-\d"
+    r"|\S*algo-\d\S* exited with code \d+"
+    r"|Aborting on container exit"
+    r"|\s*(Container|Network) \S+ +[A-Z][a-z]+\s*$"
+)
+"""How docker compose, of both versions, tells what it does: none of it is of the job."""
 
 
 class Serving(TypedDict):
@@ -349,12 +358,18 @@ class _Mount:
 
 
 def _stream_to_end(process: "subprocess.Popen[bytes]") -> int:
-    """Print all lines of docker compose and return its exit status; the SDK's function loses the last ones."""
+    """Print what containers and failures of docker compose say, and return its exit status.
+
+    The SDK's function loses the last lines.
+    """
     threading.Thread(target=_end_without_reader, args=(process,), daemon=True).start()
     output = process.stdout or ()
     try:
-        for line in output:
-            sys.stdout.write(line.decode("utf-8", errors="replace"))
+        for said in output:
+            line = said.decode("utf-8", errors="replace")
+            if _PROGRESS.match(line):
+                continue
+            sys.stdout.write(line)
             sys.stdout.flush()
     except BrokenPipeError:  # the worker is gone: nobody waits for the job
         process.terminate()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.targets.local import local_mode
 from orchestrator.targets.local.local_mode import Stop
 
 SECONDS = 20
@@ -108,3 +109,21 @@ def test_a_host_that_starts_after_another_has_failed_is_ended_too(engine: Engine
     engine.wait_for("kill --signal TERM first")
     engine.run("first", "second")
     engine.wait_for("kill --signal TERM first", "kill --signal TERM second")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Creating nfnf-algo-1-zbq9v ... done",
+        "Attaching to nfnf-algo-1-zbq9v",
+        "nfnf-algo-1-zbq9v exited with code 137",
+        "Aborting on container exit...",
+        " Container nfnf-algo-1-zbq9v  Created",  # of version 2
+    ],
+)
+def test_what_docker_compose_says_of_itself_is_not_of_the_log(said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [said, "Creating latents ... done", "ERROR: for nfnf-algo-1-zbq9v  No such image"]
+    text = "\n".join(lines)
+    with subprocess.Popen(["printf", "%s\n", text], stdout=subprocess.PIPE) as process:
+        assert local_mode._stream_to_end(process) == 0
+    assert capfd.readouterr().out.splitlines() == lines[1:]
