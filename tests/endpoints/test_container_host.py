@@ -10,9 +10,9 @@ from orchestrator.endpoints.local.container import ContainerHost
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.names import HostName
-from orchestrator.errors import EndpointError, MachineError
+from orchestrator.errors import EndpointError, MachineError, OrchestratorError
 from orchestrator.settings import Settings
-from orchestrator.targets.local import containers
+from orchestrator.targets.local import containers, sdk
 from orchestrator.targets.local.sdk import environment_of
 from tests.stand_ins.docker import DockerStandIn
 
@@ -39,6 +39,19 @@ def test_without_the_image_the_command_that_builds_it_is_told(
     with pytest.raises(MachineError, match="orchestrator-inference:") as raised:
         host.plan(BOX)
     assert raised.value.next_step == f"python -m orchestrator infra image inference --build-only{flags}"
+
+
+@pytest.mark.usefixtures("docker")
+def test_the_sdk_is_asked_for_only_after_everything_else_is_checked(
+    host: ContainerHost, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdk, "free_bytes", lambda _folder: 0)
+    with pytest.raises(OrchestratorError, match="Not every adapter can be served"):
+        host.plan(BOX.model_copy(update={"adapters": ("dgo",)}))
+    plan = host.plan(BOX)
+    with pytest.raises(MachineError, match="The SageMaker SDK"):
+        host.deploy(plan)
+    assert not (settings.endpoints / BOX.name).exists()
 
 
 def test_endpoints_of_both_hosts_of_this_machine_are_kept_apart(host: ContainerHost, settings: Settings) -> None:

@@ -260,7 +260,7 @@ def test_a_server_outlives_the_command_that_is_killed_and_when_it_is_killed_itse
     os.kill(state.supervisor.pid, signal.SIGKILL)
     assert host.invoke("mine", BODY, "image/png").media_type == "image/png"
     gone = host.delete("mine")
-    assert any("server process" in what for what in gone)
+    assert any("server (process" in what for what in gone)
     assert living_servers(here) == 0
     assert list(here.endpoints.iterdir()) == []
     with pytest.raises(EndpointError, match='no endpoint "mine"'):

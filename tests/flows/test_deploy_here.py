@@ -151,7 +151,7 @@ def test_an_adapter_is_deployed_drawn_with_exchanged_and_the_endpoint_deleted(
     assert images[1].stat().st_mtime_ns == kept
     assert len(json.loads(Path("batch/index.json").read_text())["images"]) == len(images) == len(lines)
 
-    assert "server process" in commanded("endpoints", "delete", "mine")
+    assert "server (process" in commanded("endpoints", "delete", "mine")
     assert list((home / "endpoints").iterdir()) == []
     with socket.socket() as caller:
         assert caller.connect_ex(("127.0.0.1", int(first["url"].rpartition(":")[2]))) != 0

@@ -14,6 +14,7 @@ from orchestrator.contract.serving import (
     ORDER_FILE,
     SOURCES_FOLDER,
 )
+from orchestrator.endpoints.hosts import DeploymentPlan, EndpointDescription
 from orchestrator.endpoints.local.endpoint_folder import EndpointFolder, Served, ServerFolder
 from orchestrator.endpoints.local.host import LocalHost
 from orchestrator.endpoints.local.starting import order_of, run_supervisor, store_code
@@ -77,7 +78,14 @@ class ContainerHost(LocalHost):
         require_docker("An endpoint in a container")
         require_image_here(container_here(ImageKind.INFERENCE).image, ImageKind.INFERENCE)
         require_mountable([self.settings.home])
+
+    def deploy(self, plan: DeploymentPlan) -> EndpointDescription:
+        """Start the container of an endpoint, or change what the one that runs serves. Idempotent.
+
+        The SDK, which starts it, is installed first where it is not; a plan waits for no installation.
+        """
         require_sdk(self.settings.cache)
+        return super().deploy(plan)
 
     def delete(self, name: str, *, keep_logs: bool = False) -> Sequence[str]:
         """End the servers of an endpoint, remove their containers and delete its folder; return what is gone."""

@@ -26,7 +26,7 @@ def end_all(servers: Sequence[ServerFolder], reason: str, seconds: float) -> lis
         state = server.state()
         if state is not None:
             state.process.send(signal.SIGTERM)
-            gone.append(f"server process {state.process.pid}")
+            gone.append(f"server (process {state.process.pid})")
     if _wait(alive, seconds):
         return gone
     for server in alive:
