@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raised = workplace.run(experiment, seed, pairs_job(experiment, seed))
                 print(f"{experiment.name}, seed {seed}: {raised.cpu_seconds:.0f} CPU seconds", flush=True)
     bases = {experiment.guidance: workplace.base(experiment.guidance) for experiment in EXPERIMENTS.values()}
-    write_page(wanted.page, bases, kept(workplace))
+    write_page(wanted.page, bases, workplace.true(), kept(workplace))
     print(f"{wanted.page} is written.")
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.reinforcement.hidden import HIDDEN, brightness
+from benchmarks.reinforcement.true_pictures import true_pictures
 from entrypoints.adapters.loading import load_adapter
 from entrypoints.evaluation.metrics import clip_scorer
 from entrypoints.models.base import BaseModel as Model
@@ -59,23 +60,30 @@ def judge(adapter: Path | None, guidance: float = GUIDANCE) -> Judged:
     prompts = held_out_prompts()
     requests = [DrawRequest(prompt, seed) for prompt in prompts for seed in SEEDS]
     images = draw(base, requests, Drawing(STEPS, guidance, SIDE), _go_on)
-    return Judged(scores=scores_of(base, requests, images))
+    return Judged(scores=scores_of(base, prompts, images))
+
+
+def judge_true_pictures() -> Judged:
+    """Score pictures of the program that drew what the built-in model was trained on."""
+    base = load_base_model(BUILTIN_MODEL, "builtin", None, CPU, with_clip=True)
+    prompts = held_out_prompts()
+    return Judged(scores=scores_of(base, prompts, true_pictures(prompts, len(SEEDS))))
 
 
 def scores_of(
     base: Model,
-    requests: list[DrawRequest],
+    prompts: list[str],
     images: list[Image.Image],
 ) -> dict[str, tuple[tuple[float, ...], ...]]:
     """Return the scores of images by every reward, those of each prompt together."""
     scorer = clip_scorer(base)
     if scorer is None:
         raise ValueError("the built-in model has lost its CLIP")
-    prompts = [request.prompt for request in requests]
     groups = [number // len(SEEDS) for number in range(len(images))]
+    prompts_of_images = [prompts[group] for group in groups]
     found = {}
     for reward in (JpegIncompressibility(), Aesthetic(scorer, AESTHETIC_HEAD), ClipAlignment(scorer)):
-        scores = reward.scores(images, prompts, groups)
+        scores = reward.scores(images, prompts_of_images, groups)
         found[reward.name] = _by_prompt([float(score or 0) for score in scores])
     found[HIDDEN] = _by_prompt([brightness(image) for image in images])
     of_groups = group_diversity(_space(), images, groups)

@@ -37,30 +37,30 @@ Bases = Mapping[float, Judged]
 """What was measured of the base model, by the guidance of its images."""
 
 
-def write_page(path: Path, bases: Bases, found: Found) -> None:
-    """Write the page."""
+def write_page(path: Path, bases: Bases, true: Judged, found: Found) -> None:
+    """Write the page; `true` are the scores of true pictures."""
     text = TEMPLATE.read_text(encoding="utf-8").format(
         prompts=HELD_OUT,
         seeds=len(SEEDS),
-        table=results(bases, found),
+        table=results(bases, true, found),
         compared=compared(bases, found),
         machine=machine_line(),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def results(bases: Bases, found: Found) -> str:
+def results(bases: Bases, true: Judged, found: Found) -> str:
     """Return a line for each training."""
-    head = ["training", "seed", "queries", "guidance", "judged by", "base", "after", "change"]
+    head = ["training", "seed", "queries", "guidance", "judged by", "true", "base", "after", "change"]
     head += ["raised", "of one prompt", "others", "alarm"]
     rows = []
     for experiment in EXPERIMENTS.values():
         for one in found.get(experiment.name, ()):
-            rows.append(line(bases[experiment.guidance], experiment, one))
+            rows.append(line(bases[experiment.guidance], true, experiment, one))
     return table(head, rows)
 
 
-def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
+def line(base: Judged, true: Judged, experiment: Experiment, one: Raised) -> list[str]:
     """Return the line of a training."""
     judged_by = experiment.judged_by
     before = mean(base, judged_by)
@@ -76,6 +76,7 @@ def line(base: Judged, experiment: Experiment, one: Raised) -> list[str]:
         str(one.queries),
         f"{experiment.guidance:g}",
         judged_by,
+        f"{mean(true, judged_by):.3f}",
         f"{before:.3f}",
         f"{after:.3f}",
         f"{after / before - 1:+.0%}",

@@ -1,7 +1,8 @@
 """Run one experiment by the command line, as a person would, and keep what came of it as a JSON file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchmarks.process_tree import Usage
 from benchmarks.reinforcement.experiments import Experiment
 from benchmarks.reinforcement.hidden import labelling
-from benchmarks.reinforcement.judging import GUIDANCE, Judged, judge
+from benchmarks.reinforcement.judging import GUIDANCE, Judged, judge, judge_true_pictures
 from benchmarks.results.runs import keep, run_command
 from orchestrator.contract.events import Step, Warned
 from orchestrator.contract.labels import EXCHANGE_FOLDER
@@ -55,9 +56,16 @@ class Workplace:
 
     def base(self, guidance: float = GUIDANCE) -> Judged:
         """Return the scores of the held-out prompts without an adapter."""
-        path = self.root / "judged" / f"base-{self.base_model[:24]}-{guidance:g}.json"
+        return self._kept(f"base-{guidance:g}", partial(judge, None, guidance))
+
+    def true(self) -> Judged:
+        """Return the scores of true pictures of the held-out prompts."""
+        return self._kept("true", judge_true_pictures)
+
+    def _kept(self, name: str, judging: Callable[[], Judged]) -> Judged:
+        path = self.root / "judged" / f"{name}-{self.base_model[:24]}.json"
         if not path.is_file():
-            keep(path, judge(None, guidance))
+            keep(path, judging())
         return Judged.model_validate_json(path.read_bytes())
 
     def find(self, experiment: Experiment, seed: int) -> Raised | None:
