@@ -59,6 +59,14 @@ _OF_THE_ENGINE = (
         MachineError, "this machine cannot run programs of that platform",
         "docker run --privileged --rm tonistiigi/binfmt --install amd64  (then: {again})"),
     _Sign(
+        r"certificate_verify_failed|certificate verify failed",
+        MachineError, "pip in the image does not trust the certificate of its index",
+        "build with wheels that are here (--wheelhouse, docs/local-mode.md); it was: {again}"),
+    _Sign(
+        r"no matching distribution found|newconnectionerror|could not find a version that satisfies",
+        ServiceError, "pip in the image does not reach its index, or finds no such version there",
+        "check the network, or build with wheels that are here (--wheelhouse, docs/local-mode.md); then: {again}"),
+    _Sign(
         r"no such host|i/o timeout|tls handshake timeout|connection refused|network is unreachable|toomanyrequests"
         r"|name resolution",
         ServiceError, "a server that it downloads from cannot be reached",
@@ -209,10 +217,11 @@ class Docker:
         """Return the flags for Docker's own image format: newer engines default to OCI's, which SageMaker has refused.
 
         The image goes to the engine, from where it is pushed: a builder of the kind docker-container keeps it to itself
-        otherwise. The older builder has no such flags, and only makes Docker's own format.
+        otherwise. The older builder has no such flags, and only makes Docker's own format; it would leave the container
+        of a step that fails.
         """
         if self._ask("buildx", "version").returncode != 0:
-            return []
+            return ["--force-rm"]
         return ["--provenance=false", "--output", "type=docker"]
 
     @contextmanager
@@ -249,7 +258,8 @@ class Docker:
         """Run a short command without showing its output; raises one of our errors when it fails."""
         answer = self._ask(*words, stdin=stdin)
         if answer.returncode != 0:
-            raise self._failure(doing, answer.stdout.splitlines(), signs)
+            said = _COLOUR.sub("", answer.stdout)
+            raise self._failure(doing, said.splitlines(), signs)
 
     def follow(self, doing: str, *words: str, signs: Signs = ()) -> None:
         """Run a long command and report its lines; raises one of our errors when it fails."""
@@ -264,18 +274,18 @@ class Docker:
             errors="replace",
         ) as process:
             for line in map(str.rstrip, process.stdout or ()):
-                lines.append(line)
-                self.report(line)
+                plain = _COLOUR.sub("", line)
+                lines.append(plain)
+                self.report(plain)
         if process.returncode != 0:
             raise self._failure(doing, lines, signs)
 
     def _failure(self, doing: str, output: Iterable[str], signs: Signs) -> OrchestratorError:
-        """Return the error for docker's last lines; lines that match no sign are shown without their colours."""
+        """Return the error for docker's last lines; those that match no sign are shown."""
         lines = []
         for line in output:
-            plain = _COLOUR.sub("", line).strip()
-            if plain:
-                lines.append(plain)
+            if line.strip():
+                lines.append(line.strip())
         lines = lines[-_EVIDENCE_LINES:]
         for sign in (*_OF_THE_ENGINE, *signs):
             for line in reversed(lines):

@@ -152,7 +152,7 @@ class Waiting:
 
 def late() -> Refused:
     """Return the refusal of a request whose deadline has passed."""
-    return Refused(504, "The images were not ready in time.", "ask for fewer steps, or later")
+    return Refused(504, "The images were not ready in time.", "ask for fewer steps, fewer or smaller images, or later")
 
 
 def gone() -> Refused:

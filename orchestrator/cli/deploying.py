@@ -108,7 +108,8 @@ def ask_to_grow(found: EndpointDescription, most: int, *, yes: bool) -> None:
 def _wait(host: Host, found: EndpointDescription) -> EndpointDescription:
     """Wait until an endpoint is in service; raises EndpointError when it fails or takes too long."""
     if found.status in _STARTING:
-        waits = f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer."
+        shown = command("endpoints", "show", found.name)
+        waits = f"{found.name} is starting; with Ctrl-C it goes on, and this command waits no longer ({shown})."
         if not found.host.is_here:
             waits = f"{waits} {_UNFINISHED}"
         say(waits, err=True)

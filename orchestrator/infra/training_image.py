@@ -5,6 +5,7 @@ image.
 """
 
 import base64
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,10 +76,16 @@ class Build(BaseModel):
 
 
 def build(how: Build, *, report: Listener, again: str = COMMAND) -> Image:
-    """Build an image on this machine, without pushing it."""
+    """Build an image on this machine, unless it is here, without pushing it.
+
+    Its tag is the hash of what it is built from; one of another platform, base or wheels is built in any case.
+    """
     image = image_here(how.kind, for_gpu=not how.cpu)
     docker = Docker(report, again=again)
     docker.require_engine()
+    is_usual = how == Build(kind=how.kind, cpu=how.cpu)
+    if is_usual and docker.has_image(image):
+        return Image(image=image, built=False, pushed=False)
     _build(docker, image, how)
     return Image(image=image, built=True, pushed=False)
 
@@ -202,7 +209,7 @@ def _password(aws: Aws, image: RegistryImage) -> str:
 
 
 def _build(docker: Docker, image: str, how: Build) -> None:
-    with _context(how.wheelhouse) as folder:
+    with _context(how) as folder:
         if how.base_image is not None and not docker.has_image(how.base_image):
             docker.pull(how.base_image, how.platform)
         docker.build(
@@ -215,18 +222,15 @@ def _build(docker: Docker, image: str, how: Build) -> None:
 
 
 @contextmanager
-def _context(wheelhouse: Path | None) -> Iterator[Path]:
+def _context(how: Build) -> Iterator[Path]:
     """Yield the folder that an image is built from: with wheels, a copy that has them where the Dockerfile looks."""
+    wheelhouse = how.wheelhouse
     if wheelhouse is None:
         yield CONTAINERS
         return
     wheels = sorted(wheelhouse.glob("*.whl"))
     if not wheels:
-        download = f"pip download --no-deps --only-binary :all: --dest {wheelhouse} --requirement"
-        raise MachineError(
-            f"{wheelhouse} has no wheels.",
-            next_step=f"{download} {CONTAINERS}/training/requirements.txt  (with --cpu: requirements-cpu.txt)",
-        )
+        raise MachineError(f"{wheelhouse} has no wheels.", next_step=_download(how, wheelhouse))
     with TemporaryDirectory(prefix="orchestrator-image-") as temporary:
         folder = Path(temporary)
         for name in SOURCES:
@@ -237,6 +241,14 @@ def _context(wheelhouse: Path | None) -> Iterator[Path]:
         for wheel in wheels:
             shutil.copyfile(wheel, folder / "wheelhouse" / wheel.name)
         yield folder
+
+
+def _download(how: Build, wheelhouse: Path) -> str:
+    """Return the command that fills a folder with the wheels of an image."""
+    requirements = CONTAINERS / how.kind / ("requirements-cpu.txt" if how.cpu else "requirements.txt")
+    index = "--extra-index-url https://download.pytorch.org/whl/cpu " if how.cpu else ""
+    flags = f"--no-deps --only-binary :all: {index}--dest {shlex.quote(str(wheelhouse))}"
+    return f"pip download {flags} --requirement {shlex.quote(str(requirements))}"
 
 
 def format_warning(found: dict[str, Any] | None) -> str:

@@ -66,6 +66,8 @@ def test_endpoints_of_both_hosts_of_this_machine_are_kept_apart(host: ContainerH
         )
         EndpointFolder(settings.endpoints / deployment.name).new_server(served)
     assert (host.names(), processes.names()) == (["box"], ["plain"])
+    with pytest.raises(EndpointError, match="exists with --host container"):
+        processes.plan(Deployment(name="box"))
     with pytest.raises(EndpointError, match="no endpoint"):
         processes.describe("box")
     with pytest.raises(EndpointError, match="no endpoint"):

@@ -249,7 +249,7 @@ def test_a_server_outlives_the_command_that_is_killed_and_when_it_is_killed_itse
     await_end(servers_of(here)[-1])
     found = host.describe("mine")
     assert (found.status, found.adapters) == (EndpointStatus.FAILED, ("dog",))
-    assert "was killed" in str(found.failure_reason)
+    assert str(found.failure_reason).endswith("or somebody has ended it.")  # not by what the server logged last
     assert str(found.next_step).endswith("deploy mine --adapters dog")
     with pytest.raises(EndpointError, match="does not run"):
         host.invoke("mine", BODY, "image/png")

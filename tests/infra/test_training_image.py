@@ -140,6 +140,7 @@ def test_an_image_is_for_this_machine_alone_when_it_is_only_built(docker: Docker
 def test_newer_engines_are_told_to_make_dockers_own_format(docker: DockerStandIn, buildx: bool) -> None:
     if buildx:
         docker.has_buildx()
+    docker.fails("image", "No such image")
     images.build(images.Build(), report=[].append)
     words = docker.calls("build")[0]["words"]
     assert ("--provenance=false" in words) == ("type=docker" in words) == buildx
@@ -186,6 +187,13 @@ FAILURES = [
     ("build", "write /usr/lib/libtorch.so: no space left on device", errors.MachineError, "docker system prune"),
     ("build", "exec /bin/sh: exec format error", errors.MachineError, "binfmt"),
     ("build", "Get https://registry-1.docker.io/v2/: dial tcp: no such host", errors.ServiceError, "network"),
+    (
+        "build",
+        "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate'",
+        errors.MachineError,
+        "--wheelhouse",
+    ),
+    ("build", "ERROR: No matching distribution found for torch==2.9.0", errors.ServiceError, "--wheelhouse"),
     ("build", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", errors.MachineError, "infra image"),
     ("login", "Error response from daemon: login attempt failed: unauthorized", errors.AccessError, "infra image"),
     ("push", NOT_ALLOWED, errors.AccessError, "account's owner"),
@@ -397,10 +405,21 @@ def test_an_image_without_cuda_is_built_of_the_base_alone(docker: DockerStandIn)
     assert made.image == image_here(ImageKind.TRAINING, for_gpu=False) != image_here(ImageKind.TRAINING, for_gpu=True)
     words = docker.calls("build")[0]["words"]
     assert {"REQUIREMENTS=requirements-cpu.txt", "BASE_IMAGE=mine:1", "CUDA_IMAGE=mine:1"} <= set(words)
+    docker.fails("image", "No such image")
     images.build(images.Build(cpu=True), report=[].append)
     (base,) = [word.removeprefix("CUDA_IMAGE=") for word in docker.calls("build")[1]["words"] if "CUDA_IMAGE" in word]
     for image in ("training", "inference"):
         assert f"ARG BASE_IMAGE={base}\n" in (CONTAINERS / image / "Dockerfile").read_text()
+
+
+def test_an_image_that_is_here_is_not_built_again_unless_of_something_else(docker: DockerStandIn) -> None:
+    made = images.build(images.Build(cpu=True), report=[].append)
+    assert (made.image, made.built) == (image_here(ImageKind.TRAINING, for_gpu=False), False)
+    assert docker.calls("build") == []
+    assert images.build(images.Build(cpu=True, base_image="mine:1"), report=[].append).built
+    assert images.build(images.Build(cpu=True, platform="linux/arm64"), report=[].append).built
+    first, _ = docker.calls("build")
+    assert "--force-rm" in first["words"]  # of the older builder, which leaves the container of a failed step
 
 
 @pytest.mark.parametrize(
@@ -428,8 +447,10 @@ def test_wheels_are_sent_along_where_the_dockerfile_looks_for_them(docker: Docke
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     with pytest.raises(errors.MachineError, match="no wheels") as raised:
-        images.build(images.Build(wheelhouse=wheels), report=[].append)
-    assert "pip download" in raised.value.next_step
+        images.build(images.Build(wheelhouse=wheels, cpu=True, kind=ImageKind.INFERENCE), report=[].append)
+    assert raised.value.next_step.startswith("pip download --no-deps ")
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in raised.value.next_step
+    assert raised.value.next_step.endswith("inference/requirements-cpu.txt")
     (wheels / "torch-1-py3-none-any.whl").write_bytes(b"wheel")
     images.build(images.Build(wheelhouse=wheels), report=[].append)
     context = docker.calls("build")[0]["context"]

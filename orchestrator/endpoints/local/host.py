@@ -60,6 +60,8 @@ class LocalHost:
     def plan(self, deployment: Deployment, *, keeps_base: bool = False) -> LocalPlan:  # noqa: ARG002
         """Check a deployment and return what it starts; starts nothing. Base models are read here in any case."""
         self.require_machine()
+        self.settings.require_writable()
+        self._require_own(self._folder(deployment.name))
         base = find_base(deployment, self.settings)
         registry = self._registry()
         adapters = find_adapters(deployment, base, registry, self.report)
@@ -96,7 +98,6 @@ class LocalHost:
         """Start the server of an endpoint, or change the one that runs to what is asked for. Idempotent."""
         if not isinstance(plan, LocalPlan):
             raise TypeError(f"{plan} is the plan of another host")
-        self.settings.require_writable()
         endpoint = self._folder(plan.deployment.name)
         self._require_own(endpoint)
         with endpoint.locked():

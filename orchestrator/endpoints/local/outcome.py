@@ -58,8 +58,9 @@ def _ended(server: ServerFolder, progress: Progress) -> Outcome:
     if state is None:
         why = "The command that deployed it was interrupted before its server ran."
         return Outcome(EndpointStatus.FAILED, why, again)
-    last_words = server.last_words(_LAST_LINES)
-    words = " ".join([_why(state), *last_words])
+    words = _why(state)
+    if state.exit_code != -signal.SIGKILL:  # what a server said last is no cause of that
+        words = " ".join([words, *server.last_words(_LAST_LINES)])
     status = EndpointStatus.FAILED
     if state.exit_code == 0 or state.ended is None:
         status = EndpointStatus.STOPPED
@@ -73,7 +74,7 @@ def _why(state: ServerState) -> str:
     if state.ended is None or state.exit_code is None:
         return "Its server ended without a message: it was killed from outside, or the machine was restarted."
     if state.exit_code == -signal.SIGKILL:
-        return "Its server was killed; the system does that when memory runs out."
+        return "Its server was killed: the system does that when memory runs out, or somebody has ended it."
     if state.exit_code < 0:
         return f"Its server was ended by signal {-state.exit_code}."
     if state.exit_code == 0:

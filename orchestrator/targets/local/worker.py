@@ -31,7 +31,7 @@ from orchestrator.targets.local.queue import Queue, Turn
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _STOPPED_IN_QUEUE = "It was stopped before its turn came."
-_OUT_OF_MEMORY = "The system does that when memory runs out."
+_OUT_OF_MEMORY = "The system does that when memory runs out, or somebody has ended it."
 
 
 class _StoppedInQueueError(Exception):
