@@ -87,6 +87,16 @@ def _raising(reward: str, judged_by: str, sign: int = 1, **settings: Any) -> Exp
 
 
 SMALLER = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1)
+FRUGAL = _raising(
+    COMPRESSIBILITY,
+    INCOMPRESSIBILITY,
+    -1,
+    # A quarter of ddpo's queries: small rounds, and each image learned from eight times.
+    rounds=24,
+    prompts_per_round=2,
+    updates=1,
+    inner_epochs=8,
+).model_copy(update={"name": "jpeg-compressibility, nft, a quarter"})
 LARGER = _raising(INCOMPRESSIBILITY, INCOMPRESSIBILITY)
 PRETTIER = _raising(AESTHETIC, AESTHETIC, rounds=40)
 ALIGNED = _raising(
@@ -112,4 +122,4 @@ PAIRS = Experiment(
     settings={"algorithm": "dpo"},
     pairs_of=PEOPLE.name,
 )
-EXPERIMENTS = {one.name: one for one in (SMALLER, LARGER, PRETTIER, ALIGNED, DDPO, PEOPLE, PAIRS)}
+EXPERIMENTS = {one.name: one for one in (SMALLER, FRUGAL, LARGER, PRETTIER, ALIGNED, DDPO, PEOPLE, PAIRS)}

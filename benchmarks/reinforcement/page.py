@@ -11,8 +11,8 @@ from benchmarks.reinforcement.experiments import (
     ALIGNMENT,
     DDPO,
     EXPERIMENTS,
+    FRUGAL,
     INCOMPRESSIBILITY,
-    SMALLER,
     Experiment,
 )
 from benchmarks.reinforcement.judging import DIVERSITY, HELD_OUT, SEEDS, Judged
@@ -124,11 +124,11 @@ def alarm(one: Raised) -> str:
 
 def compared(bases: Bases, found: Found) -> str:
     """Return what nft takes for what ddpo reaches."""
-    slow, fast = found.get(DDPO.name), found.get(SMALLER.name)
+    slow, fast = found.get(DDPO.name), found.get(FRUGAL.name)
     if not slow or not fast:
         return ""
     base = bases[DDPO.guidance]
-    ours = raised(base, fast[0].judged, SMALLER.judged_by, SMALLER.sign)
+    ours = raised(base, fast[0].judged, FRUGAL.judged_by, FRUGAL.sign)
     theirs = raised(base, slow[0].judged, DDPO.judged_by, DDPO.sign)
     share = fast[0].queries / slow[0].queries
     return (
