@@ -461,6 +461,7 @@ def test_the_image_is_built_and_pushed_by_one_command(settings: Settings, docker
     pushed = run("image")
     assert pushed.stdout == f"Pushed {json.loads(run('show', '--json').stdout)['training_image']}\n"
     assert "Successfully tagged" in pushed.stderr
+    docker.fails("image", "No such image")
     assert run("image", "--build-only").stdout == f"Built orchestrator-training:{image_tag()}\n"
 
 
