@@ -137,9 +137,12 @@ class SageMakerHost:
         while True:
             found = self._describer.require(name)
             if found.status not in _CHANGING or waited >= seconds:
-                self._deployer.advance(found)
+                is_done = self._deployer.advance(found)
                 described = self.describe(name)
-                if described.status not in _CHANGING or waited >= seconds:
+                # The base may come into service between the two calls, when its adapters are not created yet.
+                serves_part = described.status is EndpointStatus.IN_SERVICE and not is_done
+                is_under_way = described.status in _CHANGING or serves_part
+                if not is_under_way or waited >= seconds:
                     return described
             waited += self._pause()
 
