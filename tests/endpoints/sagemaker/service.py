@@ -67,6 +67,8 @@ class Service:
         """IAM's answer to whether the role may be passed."""
         self.refused: dict[str, Refusal] = {}
         """Operation to what is said to it."""
+        self.seconds_per_call = 0.0
+        """How long each call takes: things come into service between two calls."""
 
     def attach(self, aws: Any) -> None:
         """Stand at the wire of a session's clients."""
@@ -129,6 +131,7 @@ class Service:
             answer = botocore_stubber(event_name, request)
         else:
             answer = self._answer(service, operation, json.loads(request.body))
+        self.sleep(self.seconds_per_call)
         if deed == "dies after":
             raise Crash
         if deed == "answer lost":

@@ -76,6 +76,18 @@ def test_the_same_model_by_another_path_is_renamed_and_not_started_again(
     assert host.describe("dogs").base_model == str(elsewhere)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.0, 4.0, 5.0, 7.0])
+def test_who_waits_gets_the_adapters_whatever_comes_into_service_between_two_calls(
+    host: SageMakerHost, service: Service, publish: Publish, seconds: float
+) -> None:
+    publish("dog")
+    host.deploy(host.plan(deployment(Mode.COMPONENTS, adapters=("dog",))))
+    service.seconds_per_call = seconds
+    described = host.wait_until_in_service("dogs", HOUR)
+    assert described.status is EndpointStatus.IN_SERVICE
+    assert described.adapters == ("dog",)
+
+
 def test_a_component_that_failed_keeps_no_endpoint_from_scaling_and_is_tried_again(
     host: SageMakerHost, service: Service, publish: Publish
 ) -> None:
