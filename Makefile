@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/pip install --quiet --constraint constraints.txt
 OLD := .venv-compat
 
-.PHONY: setup demo test test-compat test-containers check audit docs lock lock-image bench bench-kill bench-serving defaults results base-model clean
+.PHONY: setup demo test test-gpu test-compat test-containers check audit docs lock lock-image bench bench-kill bench-serving defaults results base-model clean
 
 setup: $(VENV)/.dev
 
@@ -23,6 +23,10 @@ demo: $(VENV)/.train
 
 test: setup
 	$(RUN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# On a machine with a GPU, and a build of torch for it: what only a GPU shows, and that resuming there changes no bit.
+test-gpu: setup
+	ORCHESTRATOR_OWN_GPU=1 $(RUN)/python -m pytest tests/entrypoints/test_gpu.py tests/entrypoints/training/test_resume.py
 
 # Loads what we make with the oldest libraries that people use, which need an environment of their own.
 $(OLD)/.installed: tests/compat/constraints.txt

@@ -12,8 +12,14 @@ from orchestrator.requests import BUNDLE_CHANNEL, IDENTITY_TAG, Request
 from orchestrator.settings import Settings
 from tests.stand_ins.docker import DockerStandIn
 
+OWN_GPU = "ORCHESTRATOR_OWN_GPU"
+"""Set where tests may use a GPU: `make test-gpu` sets it."""
+
 # Two test processes share two cores: torch threads of their own would only wait for one another. Commands inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The suite computes on the CPU, whatever else a machine has; `make test-gpu` is for a GPU.
+if OWN_GPU not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture

@@ -109,26 +109,24 @@ def _measured(folder: Path) -> ModelSize:
         layers = config["num_hidden_layers"]
         width = config["hidden_size"]
         text_parameters += parameters_of(shapes)
-        for targets, names in family.text_targets.items():
-            text_lora[targets] += rank_one(shapes, names)
+        for targets, parameters in _lora_sizes(shapes, family.text_targets).items():
+            text_lora[targets] += parameters
         text_states += tokens * layers * width
         text_width += width
 
-    denoiser_lora = {}
-    for targets, names in family.denoiser_targets.items():
-        denoiser_lora[targets] = rank_one(denoiser_shapes, names)
     return ModelSize(
         denoiser=parameters_of(denoiser_shapes),
         vae=parameters_of(vae_shapes),
         text_encoders=text_parameters,
         clip=parameters_of(clip_shapes),
         control=control_parameters(denoiser_shapes, denoiser_config, halvings),
-        denoiser_lora=denoiser_lora,
+        denoiser_lora=_lora_sizes(denoiser_shapes, family.denoiser_targets),
         text_lora=text_lora,
         resnet_channels=resnet_channels,
         transformer_channels=transformer_channels,
         attention_channels=attention_channels(denoiser_shapes, levels),
         denoiser_macs=macs_per_pixel(denoiser_shapes, levels),
+        denoiser_layers=layers_of(denoiser_shapes),
         text_states=text_states,
         text_width=text_width,
         decoder_channels=vae_channels[min(1, halvings)],
@@ -160,6 +158,16 @@ def parameters_of(shapes: Shapes) -> int:
     for shape in shapes.values():
         parameters += math.prod(shape)
     return parameters
+
+
+def _lora_sizes(shapes: Shapes, layers: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return the parameters of a LoRA of rank 1, by the recipe's `targets`."""
+    return {targets: rank_one(shapes, names) for targets, names in layers.items()}
+
+
+def layers_of(shapes: Shapes) -> int:
+    """Return the number of convolutions and linear layers."""
+    return sum(1 for shape in shapes.values() if len(shape) > 1)
 
 
 def rank_one(shapes: Shapes, layers: Sequence[str]) -> int:

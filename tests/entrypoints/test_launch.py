@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -272,9 +273,13 @@ def test_a_broken_list_of_hosts_is_reported_in_words(job: Any, launch: Launch, t
 
 def hosts_of_loopback(job: Any, names: list[str], **fields: Any) -> list[Environment]:
     """Lay the same job out on each of two hosts, which are two addresses of this machine."""
+    return laid_out_on(job, names, recipe(**fields))
+
+
+def laid_out_on(job: Any, names: list[str], chosen: Any) -> list[Environment]:
     environments = []
     for name in names:
-        environment = job(recipe(**fields), f"host-{name}")
+        environment = job(chosen, f"host-{name}")
         config = {"current_host": name, "hosts": names, "network_interface_name": "lo"}
         environment.resource_config_file.write_text(json.dumps(config))
         environments.append(environment)
@@ -302,6 +307,36 @@ def test_two_hosts_meet_stop_together_and_go_on(job: Any, launch: Launch) -> Non
     assert [path.name for path in newest_first(second.checkpoints)] == []  # one host writes
     assert len([*newest_first(first.checkpoints)]) == 1
     assert not first.failure_file.exists()
+
+
+def test_two_hosts_wait_for_people_together_and_go_on_with_the_labels_that_both_are_given(
+    job: Any, launch: Launch
+) -> None:
+    asked = tiny.rlhf(rewards=({"name": "human"},), prompts_per_round=1, rounds=1, updates=1, evaluation_prompts=0)
+    hosts = laid_out_on(job, ["127.0.0.1", "127.0.0.2"], asked)
+
+    def run_both() -> list[tuple[int, list[dict[str, Any]], str]]:
+        port = free_port()
+        running = [launch(environment, processes=1, MASTER_PORT=port) for environment in hosts]
+        return [outcome(process) for process in running]
+
+    statuses = [status for status, _, _ in run_both()]
+    assert statuses == [EXIT_WAITING, EXIT_WAITING]
+    left = [read_round(host.checkpoints / EXCHANGE_FOLDER, 0) for host in hosts]
+    assert left[1] is None  # the first host alone leaves pictures: in a bucket both would be in one place
+    manifest = left[0]
+    assert manifest is not None
+    assert len(manifest.samples) == 8  # four of each host
+    folder = hosts[0].checkpoints / EXCHANGE_FOLDER / round_folder(0) / LABELS_FOLDER
+    folder.mkdir()
+    labels = [label(n, sample=one.id, rating=1 + n % 5) for n, one in enumerate(manifest.samples)]
+    (folder / "all.jsonl").write_bytes(file_of(*labels))
+    shutil.copytree(hosts[0].checkpoints, hosts[1].checkpoints, dirs_exist_ok=True)  # as the service does
+    (status, events, errors), (status_of_second, events_of_second, _) = run_both()
+    assert (status, status_of_second) == (0, 0), errors
+    (step,) = steps_in(events)
+    assert step["measures"]["reward"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 1 + 2 + 3) / 8)
+    assert steps_in(events_of_second) == []  # one host reports
 
 
 def test_each_host_of_a_complete_job_drops_its_older_checkpoints(job: Any, launch: Launch) -> None:

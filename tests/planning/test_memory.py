@@ -1,6 +1,8 @@
 """The estimate against what it claims to estimate: the tensors autograd keeps, counted without computing them."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,26 @@ def gib(recipe: Recipe) -> float:
     return found.gib
 
 
+@contextmanager
+def normalising_as_on_a_gpu(device: str = "cpu") -> Iterator[None]:
+    """Compute normalisations in float32, as CUDA's mixed precision does and that of a CPU does not."""
+    import torch
+    from torch.nn import functional
+
+    def exact(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def computed(*values: Any, **named: Any) -> Any:
+            values = tuple(one.float() if isinstance(one, torch.Tensor) else one for one in values)
+            with torch.autocast(device, enabled=False):
+                return compute(*values, **named)
+
+        return computed
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("group_norm", "layer_norm"):
+            patched.setattr(functional, name, exact(getattr(functional, name)))
+        yield
+
+
 def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: bool, control: bool = False) -> int:
     """Return the bytes a U-Net's forward pass keeps for its backward pass; the tensors are fakes without content.
 
@@ -91,7 +113,8 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
         if network is not None:
             own |= {parameter.untyped_storage()._cdata for parameter in network.parameters()}
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        normalising = normalising_as_on_a_gpu() if half else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast, normalising:
             added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
             time = torch.zeros(1, dtype=torch.long)
             residuals: dict[str, Any] = {}
@@ -102,6 +125,59 @@ def kept_by_autograd(config: dict[str, Any], side: int, *, frozen: bool, half: b
             output = unet(noisy, time, words, added_cond_kwargs=added, return_dict=False, **residuals)
         assert output[0].requires_grad
         return sum(storage.nbytes() for storage in kept.values())
+
+
+def kept_with_checkpoints(config: dict[str, Any], side: int) -> int:
+    """Return the same with gradient checkpointing: what goes into the blocks, the rest, and the largest block."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        unet = UNet2DConditionModel(**config).requires_grad_(False).train()
+        unet.enable_gradient_checkpointing()
+        own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
+        outside: dict[int, Any] = {}
+        inside = [0]
+        kept = outside
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage
+            return tensor
+
+        def checkpointed(module: Any, *values: Any) -> Any:
+            nonlocal kept
+            for value in values:
+                if isinstance(value, torch.Tensor):
+                    keep(value)
+            kept = {}
+            output = module(*values)
+            inside.append(sum(storage.nbytes() for storage in kept.values()))
+            kept = outside
+            return output
+
+        for module in unet.modules():
+            if hasattr(module, "_gradient_checkpointing_func"):
+                module._gradient_checkpointing_func = checkpointed
+        words = torch.randn(1, 77, config["cross_attention_dim"]).requires_grad_()
+        added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
+        noisy, time = torch.randn(1, 4, side, side), torch.zeros(1, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            unet(noisy, time, words, added_cond_kwargs=added)
+        assert len(inside) > 10  # blocks
+        return sum(storage.nbytes() for storage in outside.values()) + max(inside)
+
+
+@pytest.mark.parametrize(("known", "config"), [(SD15, SD15_UNET), (SDXL, SDXL_UNET)], ids=["SD15", "SDXL"])
+def test_activations_with_gradient_checkpointing_are_those_that_are_kept(
+    known: ModelSize, config: dict[str, Any]
+) -> None:
+    recipe = dreambooth(prior_preservation=False, gradient_checkpointing=True, batch_size=1, resolution=512)
+    found = estimate(recipe, known)
+    assert found is not None
+    assert BAND[0] < kept_with_checkpoints(config, 64) / GIB / found.parts["activations"] < BAND[1]
 
 
 @pytest.mark.parametrize(("tuner", "precision"), [("full", "no"), ("embedding", "bf16")])
@@ -151,6 +227,7 @@ def test_a_well_known_model_has_the_figures_its_config_gives(known: ModelSize, c
     shapes = {name: list(parameter.shape) for name, parameter in unet.named_parameters()}
     for targets, layers in STABLE_DIFFUSION.denoiser_targets.items():
         assert known.denoiser_lora[targets] == size.rank_one(shapes, layers)
+    assert known.denoiser_layers == size.layers_of(shapes)
     blocks = size.block_channels({**unet.config, "layers_per_block": 2})
     assert blocks == (known.resnet_channels, known.transformer_channels)
 

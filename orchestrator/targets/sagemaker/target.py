@@ -8,6 +8,7 @@ with its checkpoints and its code.
 import math
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import REPORT_FILE
-from orchestrator.contract.labels import WAITS
+from orchestrator.contract.labels import LONGEST_WAIT, WAITS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.requests import (
@@ -134,7 +135,8 @@ class SageMakerTarget:
     def summaries(self) -> Iterator[JobSummary | OrchestratorError]:
         """Yield every job, the oldest first, with the status of its latest attempt.
 
-        One call for a hundred attempts, and one for each of the newest jobs, whose recipe and step are told too.
+        One call for a hundred attempts, and one for each of the newest jobs, whose recipe and step are told too, and
+        for each that may wait for people, which only its reason tells.
         """
         jobs = self._listed_by_job()
         first_told = len(jobs) - _MOST_TOLD
@@ -142,7 +144,7 @@ class SageMakerTarget:
             first = attempts[0]
             latest = max(attempts, key=_number_of)
             details: dict[str, Any] = {"status": JobStatus(latest["TrainingJobStatus"])}
-            if number >= first_told:
+            if number >= first_told or _may_wait(latest):
                 details |= self._details(latest["TrainingJobName"])
             yield JobSummary(
                 name=name,
@@ -339,6 +341,14 @@ def _status(described: Any) -> JobStatus:
     if status is JobStatus.FAILED and WAITS in described.get("FailureReason", ""):
         return JobStatus.STOPPED
     return status
+
+
+def _may_wait(listed: Any) -> bool:
+    """Whether an attempt may have ended to wait for people: later, the round that they would label has expired."""
+    if JobStatus(listed["TrainingJobStatus"]) is not JobStatus.FAILED:
+        return False
+    ended: datetime = listed.get("TrainingEndTime", listed["CreationTime"])
+    return datetime.now(UTC) - ended <= LONGEST_WAIT
 
 
 def _reason(described: Any) -> str | None:
