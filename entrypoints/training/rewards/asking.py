@@ -75,22 +75,48 @@ class Asking:
     @contextmanager
     def _connection(self, deadline: float) -> Iterator[http.client.HTTPConnection]:
         """Connect; at the deadline the connection is closed, however slowly the server still sends."""
-        remaining = max(0.01, deadline - time.monotonic())
         host = self.parts.hostname or ""
         connection: http.client.HTTPConnection
         if self.parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, self.parts.port, timeout=remaining, context=self.context)
+            connection = http.client.HTTPSConnection(host, self.parts.port, context=self.context)
         else:
-            connection = http.client.HTTPConnection(host, self.parts.port, timeout=remaining)
-        connection.connect()
-        timer = threading.Timer(remaining, _shut, [connection.sock])
+            connection = http.client.HTTPConnection(host, self.parts.port)
+        connected = _connected(host, connection.port, deadline)
+        timer = threading.Timer(_remaining(deadline), _shut, [connected])
         timer.daemon = True
         timer.start()
         try:
+            connection.sock = connected
+            if self.parts.scheme == "https":
+                connection.sock = self.context.wrap_socket(connected, server_hostname=host)
             yield connection
         finally:
             timer.cancel()
             connection.close()
+
+
+def _connected(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first address of a host that answers; each has an equal share of the time that is left."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for place, (family, kind, protocol, _, address) in enumerate(addresses):
+        untried = len(addresses) - place
+        connected = socket.socket(family, kind, protocol)
+        connected.settimeout(_remaining(deadline) / untried)
+        try:
+            connected.connect(address)
+        except OSError:
+            connected.close()
+            if untried == 1:
+                raise
+        else:
+            connected.settimeout(_remaining(deadline))
+            return connected
+    raise OSError(f"{host} has no address")
+
+
+def _remaining(deadline: float) -> float:
+    """Return the seconds that are left, a hundredth at least: 0 would mean not to wait at all."""
+    return max(0.01, deadline - time.monotonic())
 
 
 def _shut(connected: socket.socket) -> None:

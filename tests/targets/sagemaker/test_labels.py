@@ -1,5 +1,6 @@
 """A job on SageMaker that waits for people: it leaves a round and ends, and finds their labels when it starts again."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from orchestrator.jobs.exchanges import exchange_of, waits_for_labels
 from orchestrator.jobs.job import Job
 from orchestrator.labels.desk import Desk
 from orchestrator.labels.open_round import Said
-from orchestrator.targets.base import JobStatus
+from orchestrator.targets.base import JobStatus, JobSummary
 from orchestrator.targets.sagemaker.target import SageMakerTarget
 from tests.labels.served import ROOT
 from tests.targets.sagemaker.requests import JOB, request
@@ -38,6 +39,24 @@ settlement = close_round(exchange, manifest, settlement)
 rewards = [settlement.ratings[sample.id].mean for sample in manifest.samples]
 say("rewards", *rewards)
 """
+
+
+def test_a_job_that_waits_is_listed_as_such_however_many_are_newer(
+    simulator: SageMakerSimulator, target: SageMakerTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.create(request(ASKS_AND_TRAINS))
+    target.wait_for_end(JOB, seconds=60)
+    monkeypatch.setattr("orchestrator.targets.sagemaker.target._MOST_TOLD", 0)
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert listed.status is JobStatus.STOPPED
+    long_ago = timedelta(days=-1000)  # simulated time runs ahead
+    monkeypatch.setattr("orchestrator.targets.sagemaker.target.LONGEST_WAIT", long_ago)  # the round has expired
+    before = simulator.requests.counts()["DescribeTrainingJob"]
+    (listed,) = target.summaries()
+    assert isinstance(listed, JobSummary)
+    assert listed.status is JobStatus.FAILED
+    assert simulator.requests.counts()["DescribeTrainingJob"] == before
 
 
 def test_labels_reach_the_container_when_the_job_starts_again(

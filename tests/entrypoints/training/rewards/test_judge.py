@@ -2,10 +2,12 @@
 
 import base64
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -214,6 +216,34 @@ def test_nobody_there(serve: Any) -> None:
     judge.port = 1
     with pytest.raises(TrainingError, match=r"no answer within 0\.2 seconds; the last attempt: ConnectionRefusedError"):
         judged(judge, deadline_seconds=0.2)
+
+
+@contextmanager
+def never_accepting() -> Iterator[int]:
+    """Return the port of a server whose queue is full: whoever connects waits."""
+    with socket.socket() as server, ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = serve(brightness)
+    with never_accepting() as silent_port:
+        ports = (silent_port, judge.port)
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+        monkeypatch.setattr(asking.socket, "getaddrinfo", lambda *_, **__: addresses)
+        assert asking.Asking(judge.url, 4).ask(json.dumps({"image": _white()}).encode())
+
+
+def _white() -> str:
+    png = BytesIO()
+    Image.new("RGB", (8, 8), "white").save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode()
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
