@@ -16,6 +16,8 @@ COMPRESSIBILITY = "jpeg-compressibility"
 INCOMPRESSIBILITY = "jpeg-incompressibility"
 AESTHETIC = "aesthetic"
 ALIGNMENT = "prompt-alignment"
+COMPARED = (0, 1)
+"""Seeds of the two trainings that are compared: one alone may be lucky."""
 
 
 class Experiment(BaseModel):
@@ -70,7 +72,8 @@ class Experiment(BaseModel):
 
     def key(self, seed: int, base_model: str) -> str:
         """Return a hash of what its figures depend on but the code: `base_model` is the hash of its files."""
-        facts = [base_model, to_hyperparameters(self.recipe(seed)), self.model_dump(mode="json"), seed]
+        own = self.model_dump(mode="json", exclude={"seeds"})
+        facts = [base_model, to_hyperparameters(self.recipe(seed)), own, seed]
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -87,6 +90,12 @@ def _raising(reward: str, judged_by: str, sign: int = 1, **settings: Any) -> Exp
 
 
 SMALLER = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1)
+WATCHED = SMALLER.model_copy(
+    update={
+        "name": "jpeg-compressibility, nft, watched in every round",
+        "settings": {**SMALLER.settings, "validation_steps": SMALLER.recipe(0).steps_per_round},
+    }
+)
 FRUGAL = _raising(
     COMPRESSIBILITY,
     INCOMPRESSIBILITY,
@@ -96,7 +105,7 @@ FRUGAL = _raising(
     prompts_per_round=2,
     updates=1,
     inner_epochs=8,
-).model_copy(update={"name": "jpeg-compressibility, nft, a quarter"})
+).model_copy(update={"name": "jpeg-compressibility, nft, a quarter", "seeds": COMPARED})
 LARGER = _raising(INCOMPRESSIBILITY, INCOMPRESSIBILITY)
 PRETTIER = _raising(AESTHETIC, AESTHETIC, rounds=40)
 ALIGNED = _raising(
@@ -109,7 +118,7 @@ ALIGNED = _raising(
     inner_epochs=1,
     learning_rate=2e-3,
 )
-DDPO = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1, algorithm="ddpo")
+DDPO = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1, algorithm="ddpo").model_copy(update={"seeds": COMPARED})
 PEOPLE = Experiment(
     name="people, nft",
     judged_by=HIDDEN,
@@ -122,4 +131,4 @@ PAIRS = Experiment(
     settings={"algorithm": "dpo"},
     pairs_of=PEOPLE.name,
 )
-EXPERIMENTS = {one.name: one for one in (SMALLER, FRUGAL, LARGER, PRETTIER, ALIGNED, DDPO, PEOPLE, PAIRS)}
+EXPERIMENTS = {one.name: one for one in (SMALLER, WATCHED, FRUGAL, LARGER, PRETTIER, ALIGNED, DDPO, PEOPLE, PAIRS)}

@@ -20,6 +20,7 @@ from benchmarks.reinforcement.runs import Raised
 from benchmarks.results.page import machine_line, table
 from entrypoints.evaluation.bootstrap import Bootstrap
 from orchestrator.contract.evaluation_result import Estimate
+from orchestrator.contract.plurals import counted
 
 PAGE = Path(__file__).parents[2] / "docs" / "reinforcement.md"
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -128,10 +129,20 @@ def compared(bases: Bases, found: Found) -> str:
     if not slow or not fast:
         return ""
     base = bases[DDPO.guidance]
-    ours = raised(base, fast[0].judged, FRUGAL.judged_by, FRUGAL.sign)
-    theirs = raised(base, slow[0].judged, DDPO.judged_by, DDPO.sign)
+    ours = raised(base, averaged(fast), FRUGAL.judged_by, FRUGAL.sign)
+    theirs = raised(base, averaged(slow), DDPO.judged_by, DDPO.sign)
     share = fast[0].queries / slow[0].queries
     return (
-        f"nft with {fast[0].queries} queries, {share:.0%} of those of ddpo, raises the reward by {ours.text(DIGITS)}, "
-        f"ddpo by {theirs.text(DIGITS)}; CPU seconds {fast[0].cpu_seconds:.0f} and {slow[0].cpu_seconds:.0f}."
+        f"nft with {fast[0].queries} queries, {share:.0%} of those of ddpo, raises the reward by {ours.text(DIGITS)} "
+        f"(mean of {counted(len(fast), 'seed')}), ddpo by {theirs.text(DIGITS)} ({counted(len(slow), 'seed')}); CPU "
+        f"seconds {fast[0].cpu_seconds:.0f} and {slow[0].cpu_seconds:.0f}."
     )
+
+
+def averaged(found: Sequence[Raised]) -> Judged:
+    """Return the mean of each score over the seeds of a training."""
+    scores = {}
+    for name in found[0].judged.scores:
+        of_seeds = [one.judged.scores[name] for one in found]
+        scores[name] = np.mean(of_seeds, axis=0).tolist()
+    return Judged(scores=scores)

@@ -70,13 +70,12 @@ SCHEDULERS = (
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
     "LCMScheduler",
-    "LMSDiscreteScheduler",
     "PNDMScheduler",
     "SASolverScheduler",
     "TCDScheduler",
     "UniPCMultistepScheduler",
 )
-"""Classes of diffusers that draw from a prompt with DDPM's noise."""
+"""Classes of diffusers that draw from a prompt with DDPM's noise, and need no scipy, which the images do not have."""
 
 
 class Config(BaseModel):
@@ -278,6 +277,15 @@ class SchedulerConfig(Config):
     """Timesteps."""
     trained_betas: list[Share] | None = None
     """The same of each timestep, where it follows no schedule."""
+    use_beta_sigmas: bool | None = None
+    """Whether the timesteps that are drawn at follow a beta distribution."""
+
+    @field_validator("use_beta_sigmas")
+    @classmethod
+    def _needs_no_scipy(cls, value: bool | None) -> bool | None:
+        if value:
+            raise ValueError("it takes the package scipy, which the images do not have; write false")
+        return value
 
     @field_validator("class_name")
     @classmethod

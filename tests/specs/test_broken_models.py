@@ -456,6 +456,16 @@ FAULTS: dict[str, tuple[Callable[[], Files], str, str]] = {
         "names the scheduler RePaintScheduler, which cannot draw with this model",
         'write ["diffusers", "DDIMScheduler"] for it',
     ),
+    "a scheduler that needs scipy": (
+        changed("model_index.json", scheduler=["diffusers", "LMSDiscreteScheduler"]),
+        "names the scheduler LMSDiscreteScheduler, which cannot draw with this model",
+        'write ["diffusers", "DDIMScheduler"] for it',
+    ),
+    "timesteps that need scipy": (
+        changed("scheduler/scheduler_config.json", use_beta_sigmas=True),
+        "it takes the package scipy, which the images do not have; write false",
+        "",
+    ),
     "heads that do not divide the width": (
         changed("text_encoder/config.json", num_attention_heads=7),
         "num_attention_heads is 7, which does not divide the width of 8",
