@@ -92,7 +92,7 @@ def _raising(reward: str, judged_by: str, sign: int = 1, **settings: Any) -> Exp
 SMALLER = _raising(COMPRESSIBILITY, INCOMPRESSIBILITY, -1)
 WATCHED = SMALLER.model_copy(
     update={
-        "name": "jpeg-compressibility, nft, watched in every round",
+        "name": "jpeg-compressibility, nft, watched",
         "settings": {**SMALLER.settings, "validation_steps": SMALLER.recipe(0).steps_per_round},
     }
 )
