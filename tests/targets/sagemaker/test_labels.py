@@ -16,6 +16,8 @@ from orchestrator.targets.sagemaker.target import SageMakerTarget
 from tests.labels.served import ROOT
 from tests.targets.sagemaker.requests import JOB, request
 
+# Simulated time runs fast on a busy machine.
+LONGEST = {"StoppingCondition": {"MaxRuntimeInSeconds": 28 * 24 * 3600}}
 ASKS_AND_TRAINS = f"""
 sys.path.insert(0, {str(ROOT)!r})
 from datetime import UTC, datetime, timedelta
@@ -44,7 +46,7 @@ say("rewards", *rewards)
 def test_a_job_that_waits_is_listed_as_such_however_many_are_newer(
     simulator: SageMakerSimulator, target: SageMakerTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target.create(request(ASKS_AND_TRAINS))
+    target.create(request(ASKS_AND_TRAINS, **LONGEST))
     target.wait_for_end(JOB, seconds=60)
     monkeypatch.setattr("orchestrator.targets.sagemaker.target._MOST_TOLD", 0)
     (listed,) = target.summaries()
@@ -62,8 +64,7 @@ def test_a_job_that_waits_is_listed_as_such_however_many_are_newer(
 def test_labels_reach_the_container_when_the_job_starts_again(
     simulator: SageMakerSimulator, target: SageMakerTarget, tmp_path: Path
 ) -> None:
-    longest = {"MaxRuntimeInSeconds": 28 * 24 * 3600}  # simulated time runs fast on a busy machine
-    target.create(request(ASKS_AND_TRAINS, StoppingCondition=longest))
+    target.create(request(ASKS_AND_TRAINS, **LONGEST))
     target.wait_for_end(JOB, seconds=60)
     waiting = target.describe(JOB)
     assert waiting.status is JobStatus.STOPPED  # the service calls it failed
