@@ -68,8 +68,7 @@ class Asking:
                 return content
         except ssl.SSLCertVerificationError as error:  # the next attempt would meet the same certificate
             raise JudgeError(f"its certificate is not valid: {error.verify_message}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            # ValueError: a TLS connection that was closed at the deadline, under the hands of its reader.
+        except (OSError, http.client.HTTPException) as error:
             raise _TryAgainError(f"{type(error).__name__}: {error}") from error
 
     @contextmanager
@@ -82,13 +81,16 @@ class Asking:
         else:
             connection = http.client.HTTPConnection(host, self.parts.port)
         connected = _connected(host, connection.port, deadline)
+        if self.parts.scheme == "https":
+            # The handshake comes when the timer runs: a server can dawdle over it too.
+            connected = self.context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        connection.sock = connected
         timer = threading.Timer(_remaining(deadline), _shut, [connected])
         timer.daemon = True
         timer.start()
         try:
-            connection.sock = connected
-            if self.parts.scheme == "https":
-                connection.sock = self.context.wrap_socket(connected, server_hostname=host)
+            if isinstance(connected, ssl.SSLSocket):
+                connected.do_handshake()
             yield connection
         finally:
             timer.cancel()
@@ -122,7 +124,7 @@ def _remaining(deadline: float) -> float:
 def _shut(connected: socket.socket) -> None:
     """End a connection, so that whoever reads from it wakes up."""
     with suppress(OSError):  # it was closed meanwhile
-        connected.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)  # that of TLS would take its state from under the reader
 
 
 def _require_ok(response: http.client.HTTPResponse) -> None:

@@ -275,6 +275,34 @@ def test_a_certificate_that_is_not_valid_is_refused_at_once(tmp_path: Path) -> N
         server.server_close()
 
 
+@pytest.mark.parametrize("answer", [drip, drip_headers, silent])
+def test_a_slow_server_behind_tls_is_left_at_the_deadline(
+    answer: Callable[[Handler], None], serve: Any, tmp_path: Path
+) -> None:
+    judge = serve(answer)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"judge": judge}))
+    server.socket = self_signed(tmp_path).wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+    asked = asking.Asking(f"https://127.0.0.1:{server.server_address[1]}/", 1)
+    asked.context.check_hostname = False
+    asked.context.load_verify_locations(tmp_path / "server.pem")
+    try:
+        with pytest.raises(JudgeError, match="no answer within 1 seconds"):
+            asked.ask(json.dumps({"image": _white()}).encode())
+    finally:
+        judge.over.set()
+        server.shutdown()
+        server.server_close()
+    assert judge.bodies  # it came as far as that
+
+
+def test_a_server_that_does_not_shake_hands_is_left_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = asking.Asking(f"https://127.0.0.1:{server.getsockname()[1]}/", 0.3)
+        with pytest.raises(JudgeError, match=r"no answer within 0\.3 seconds"):
+            asked.ask(b"{}")
+
+
 def test_where_it_is_not_required_an_image_without_an_answer_counts_as_0(serve: Any) -> None:
     def answer(handler: Handler) -> None:
         if "green" in handler.body["prompt"]:
