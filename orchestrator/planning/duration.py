@@ -38,7 +38,7 @@ from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
 
 # Low and high end of each figure.
 _UTILISATION = (0.6, 0.25)  # share of a GPU's peak rate that training and drawing reach
-_LAUNCH = (1e-4, 6e-4)  # seconds to start the kernels of one layer in one pass, which small models take at least
+_LAUNCH = (1e-4, 7e-4)  # seconds to start the kernels of one layer in one pass, which small models take at least
 _CONTAINER_START = (120.0, 480.0)  # seconds to pull the image and import the libraries
 _DOWNLOAD = (200e6, 50e6)  # bytes per second
 _UPLOAD = (100e6, 50e6)

@@ -25,7 +25,7 @@ built-in model (`tests/planning/test_memory.py` counts again).
 Measured on an H200 with models of random weights in the shapes of Stable Diffusion 1.5 (512 pixels) and SDXL (1024):
 what torch allocated at most, with 0.7 GiB for CUDA's context, was 0.64 to 1.00 of the estimate in 14 trainings (lora,
 textual inversion, ControlNet and reinforcement learning; float32 and bf16; 1 to 4 samples). Where there is room torch
-takes up to a half more, which it gives back where there is none. The full tuner was not measured.
+takes up to 1.6 times that, which it gives back where there is none. The full tuner was not measured.
 
 A server trains nothing:
 
