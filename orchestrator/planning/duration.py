@@ -38,7 +38,7 @@ from orchestrator.specs.compute import LONGEST_MINUTES, START_SECONDS
 
 # Low and high end of each figure.
 _UTILISATION = (0.6, 0.25)  # share of a GPU's peak rate that training and drawing reach
-_LAUNCH = (1e-4, 7e-4)  # seconds to start the kernels of one layer in one pass, which small models take at least
+_LAUNCH = (1e-4, 7e-4)  # seconds to start the kernels of one layer in one pass, which a pass takes at least
 _CONTAINER_START = (120.0, 480.0)  # seconds to pull the image and import the libraries
 _DOWNLOAD = (200e6, 50e6)  # bytes per second
 _UPLOAD = (100e6, 50e6)
@@ -216,7 +216,10 @@ def on_gpu(recipe: Recipe, size: ModelSize | None, gpu: Gpu, devices: int = 1) -
         ends.append(math.ceil(seconds))
     low, high = ends
     quickest, slowest = _UTILISATION
-    basis = f"counted operations at {slowest:.0%} to {quickest:.0%} of the {gpu.name}'s rate; not measured"
+    basis = (
+        f"counted operations at {slowest:.0%} to {quickest:.0%} of the {gpu.name}'s rate, and the start of kernels; "
+        "not measured"
+    )
     return Duration(low_seconds=low, high_seconds=high, basis=basis)
 
 

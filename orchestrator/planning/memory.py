@@ -4,7 +4,7 @@
                   precision 2 bytes x those of frozen parts, but for the autoencoder and tables of embeddings
     optimizer   = 4 bytes x trained parameters for the gradient, and what the optimizer keeps: 8 bytes of AdamW
     activations = those kept for the backward pass: 4 bytes each, or 2.8 in mixed precision, which also keeps a copy of
-                  the U-Net's weights in 2 bytes where they are trained; with gradient checkpointing a share of them
+                  the U-Net's weights in 2 bytes where they are trained; with gradient checkpointing fewer of them
                   and no copy
     drawing     = the decoder's widest tensors for a batch of sampled images
     second copy = the model's weights once more, where training replaces its weights: it draws the images before

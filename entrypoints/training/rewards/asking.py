@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 MOST_BYTES = 1_000_000
@@ -68,6 +69,8 @@ class Asking:
                 return content
         except ssl.SSLCertVerificationError as error:  # the next attempt would meet the same certificate
             raise JudgeError(f"its certificate is not valid: {error.verify_message}") from error
+        except UnicodeError as error:  # letters that neither a request nor the name of a host may hold
+            raise JudgeError(f"its url cannot be asked: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             raise _TryAgainError(f"{type(error).__name__}: {error}") from error
 
@@ -75,22 +78,21 @@ class Asking:
     def _connection(self, deadline: float) -> Iterator[http.client.HTTPConnection]:
         """Connect; at the deadline the connection is closed, however slowly the server still sends."""
         host = self.parts.hostname or ""
+        is_encrypted = self.parts.scheme == "https"
+        port = self.parts.port or (http.client.HTTPS_PORT if is_encrypted else http.client.HTTP_PORT)
         connection: http.client.HTTPConnection
-        if self.parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, self.parts.port, context=self.context)
+        if is_encrypted:
+            connection = http.client.HTTPSConnection(host, port, context=self.context)
         else:
-            connection = http.client.HTTPConnection(host, self.parts.port)
-        connected = _connected(host, connection.port, deadline)
-        if self.parts.scheme == "https":
-            # The handshake comes when the timer runs: a server can dawdle over it too.
-            connected = self.context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+            connection = http.client.HTTPConnection(host, port)
+        connected = _connected(host, port, deadline)
+        if is_encrypted:  # the socket's timeout holds for the handshake as a whole
+            connected = self.context.wrap_socket(connected, server_hostname=host)
         connection.sock = connected
         timer = threading.Timer(_remaining(deadline), _shut, [connected])
         timer.daemon = True
         timer.start()
         try:
-            if isinstance(connected, ssl.SSLSocket):
-                connected.do_handshake()
             yield connection
         finally:
             timer.cancel()
@@ -102,18 +104,29 @@ def _connected(host: str, port: int, deadline: float) -> socket.socket:
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for place, (family, kind, protocol, _, address) in enumerate(addresses):
         untried = len(addresses) - place
-        connected = socket.socket(family, kind, protocol)
-        connected.settimeout(_remaining(deadline) / untried)
+        share = _remaining(deadline) / untried
         try:
-            connected.connect(address)
+            connected = _connected_to(family, kind, protocol, address, share)
         except OSError:
-            connected.close()
             if untried == 1:
                 raise
         else:
             connected.settimeout(_remaining(deadline))
             return connected
     raise OSError(f"{host} has no address")
+
+
+def _connected_to(family: int, kind: int, protocol: int, address: Any, seconds: float) -> socket.socket:
+    """Connect to one address; raises OSError, also where this machine has none of its family."""
+    connected = socket.socket(family, kind, protocol)
+    try:
+        connected.settimeout(seconds)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # headers and body are sent one by one
+        connected.connect(address)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def _remaining(deadline: float) -> float:

@@ -240,6 +240,23 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(serve: Any, mo
         assert asking.Asking(judge.url, 4).ask(json.dumps({"image": _white()}).encode())
 
 
+def test_a_family_of_addresses_that_this_machine_lacks_is_passed_over(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = serve(brightness)
+    families = (9999, socket.AF_INET)
+    addresses = [(family, socket.SOCK_STREAM, 0, "", ("127.0.0.1", judge.port)) for family in families]
+    monkeypatch.setattr(asking.socket, "getaddrinfo", lambda *_, **__: addresses)
+    assert asking.Asking(judge.url, 4).ask(json.dumps({"image": _white()}).encode())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/ä", "http://127.0.0.1:{port}/?q=ä", "https://a..b/"])
+def test_a_url_that_cannot_be_asked_is_refused_at_once(serve: Any, url: str) -> None:
+    judge = serve(brightness)
+    with pytest.raises(JudgeError, match="url cannot be asked"):
+        asking.Asking(url.format(port=judge.port), 60).ask(b"{}")
+
+
 def _white() -> str:
     png = BytesIO()
     Image.new("RGB", (8, 8), "white").save(png, "PNG")
