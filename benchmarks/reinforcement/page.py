@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -135,8 +136,13 @@ def compared(bases: Bases, found: Found) -> str:
     return (
         f"nft with {fast[0].queries} queries, {share:.0%} of those of ddpo, raises the reward by {ours.text(DIGITS)} "
         f"(mean of {counted(len(fast), 'seed')}), ddpo by {theirs.text(DIGITS)} ({counted(len(slow), 'seed')}); CPU "
-        f"seconds {fast[0].cpu_seconds:.0f} and {slow[0].cpu_seconds:.0f}."
+        f"seconds {mean_seconds(fast):.0f} and {mean_seconds(slow):.0f}."
     )
+
+
+def mean_seconds(found: Sequence[Raised]) -> float:
+    """Return the mean CPU seconds of the seeds of a training."""
+    return fmean(one.cpu_seconds for one in found)
 
 
 def averaged(found: Sequence[Raised]) -> Judged:

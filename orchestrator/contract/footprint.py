@@ -33,7 +33,7 @@ class ModelSize(BaseModel):
     denoiser_macs: float
     """Multiply-adds for each latent pixel in the layers of the U-Net that have weights."""
     denoiser_layers: int
-    """Layers of the U-Net that have weights: starting their kernels is the least that a pass takes."""
+    """Convolutions and linear layers of the U-Net: starting their kernels is the least that a pass takes."""
     text_states: int
     """Tokens of a prompt x layers x width, summed over the text encoders."""
     text_width: int

@@ -35,8 +35,8 @@ WAITS_FOR_LABELS = "waits-for-labels"
 """Kind of the message with which a job ends until its labels are there; no failure, though it is told like one."""
 WAITS = " waits for labels: "
 """In the reason for which such a job has ended."""
-LONGEST_WAIT = timedelta(days=28)
-"""Of a round for people: in a bucket the checkpoints expire then, and the round with them."""
+LONGEST_ROUND = timedelta(days=28)
+"""How long people may take: in a bucket the checkpoints expire then, and the round with them."""
 LABELS_PHASE = "labels of round "
 """Begins the name of the phase in which a job waits, running; the number of the round follows."""
 WORST, BEST = 1, 5

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from orchestrator.contract.labels import LONGEST_WAIT
+from orchestrator.contract.labels import LONGEST_ROUND
 from orchestrator.contract.problem import did_you_mean
 
 ENTRY_POINTS = "orchestrator.rewards"
@@ -107,7 +107,7 @@ class RewardUse(BaseModel):
     """How long the server may take for one image, all attempts together."""
     people: int = Field(1, ge=1, le=100)
     """How many people have to judge each image of a round."""
-    label_hours: float = Field(72, gt=0, le=LONGEST_WAIT // timedelta(hours=1))
+    label_hours: float = Field(72, gt=0, le=LONGEST_ROUND // timedelta(hours=1))
     """How long a round waits for them; it then goes on with the labels that it has, if there are any. At most 28 days:
     in a bucket the checkpoints expire, and the round with them."""
 

@@ -18,9 +18,10 @@
                   for the process of each GPU
 
 Activations per latent pixel and sample are `11.5 x resnet_channels + 28.5 x transformer_channels` numbers, and with
-gradient checkpointing `8.5 x resnet_channels`: what goes into the blocks, and one block. The factors, and the shares
-below, come from counting the tensors that autograd keeps in the U-Nets of Stable Diffusion 1.5, 2.1, SDXL and of the
-built-in model (`tests/planning/test_memory.py` counts again).
+gradient checkpointing `7.8 x resnet_channels`: what goes into the blocks, and one block. The factors, and
+the shares in `contract/footprint.py`, come from counting the tensors that autograd keeps in the U-Nets of Stable
+Diffusion 1.5, 2.1, SDXL and of the built-in model (`tests/planning/test_memory.py` counts again). That of text encoders
+with gradient checkpointing was not counted.
 
 Measured on an H200 with models of random weights in the shapes of Stable Diffusion 1.5 (512 pixels) and SDXL (1024):
 what torch allocated at most, with 0.7 GiB for CUDA's context, was 0.64 to 1.00 of the estimate in 14 trainings (lora,
@@ -58,7 +59,7 @@ GIB = 2**30
 _RESNET = 11.5
 _TRANSFORMER = 28.5
 _TEXT = 34.0
-_RESNET_CHECKPOINTED = 8.5
+_RESNET_CHECKPOINTED = 7.8
 _TEXT_CHECKPOINTED = 9.0
 _HALF_BYTES = 2.8  # of a number in mixed precision: normalisations, and adapters, keep copies in float32
 SLOT_RANK = 64

@@ -99,6 +99,32 @@ def test_what_a_step_does_more_of_counts() -> None:
     assert drawn.images_drawn == 100 + 2 * 8 * 4 + 5 * 2
 
 
+HALF = {"mixed_precision": "bf16"}
+SAVING = {"mixed_precision": "bf16", "gradient_checkpointing": True}
+
+
+@pytest.mark.parametrize(
+    ("known", "fields", "measured"),
+    [
+        (SD15, {"batch_size": 1}, (0.132,)),
+        (SD15, {"batch_size": 4, **HALF}, (0.158,)),
+        (SD15, {"batch_size": 4, **SAVING}, (0.288,)),
+        (SDXL, {"batch_size": 1, "resolution": 1024, **SAVING}, (0.98, 1.35, 1.6)),
+    ],
+)
+def test_steps_that_were_measured_on_a_gpu_lie_in_the_band(
+    known: ModelSize, fields: dict[str, Any], measured: tuple[float, ...]
+) -> None:
+    gpu = next(one.gpu for one in instances().values() if one.gpu.name == "H200")
+    few, many = (on_gpu(dreambooth(prior_preservation=False, steps=steps, **fields), known, gpu) for steps in (1, 1001))
+    assert few is not None
+    assert many is not None
+    low = (many.low_seconds - few.low_seconds) / 1000
+    high = (many.high_seconds - few.high_seconds) / 1000
+    for seconds in measured:
+        assert low < seconds < high
+
+
 def test_every_gpu_with_a_price_has_a_rate() -> None:
     unknown = [one.name for one in instances().values() if rate(one.gpu.name) is None]
     assert [name for name in unknown if instances()[name].usd_per_hour is not None] == []

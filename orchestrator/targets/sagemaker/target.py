@@ -16,7 +16,7 @@ from orchestrator.aws.client import Aws
 from orchestrator.contract import checkpoints
 from orchestrator.contract.command_line import command
 from orchestrator.contract.environment import REPORT_FILE
-from orchestrator.contract.labels import LONGEST_WAIT, WAITS
+from orchestrator.contract.labels import LONGEST_ROUND, WAITS
 from orchestrator.contract.plurals import counted
 from orchestrator.errors import AccountError, JobError, JobExistsError, OrchestratorError, ServiceError
 from orchestrator.requests import (
@@ -348,7 +348,7 @@ def _may_wait(listed: Any) -> bool:
     if JobStatus(listed["TrainingJobStatus"]) is not JobStatus.FAILED:
         return False
     ended: datetime = listed.get("TrainingEndTime", listed["CreationTime"])
-    return datetime.now(UTC) - ended <= LONGEST_WAIT
+    return datetime.now(UTC) - ended <= LONGEST_ROUND
 
 
 def _reason(described: Any) -> str | None:

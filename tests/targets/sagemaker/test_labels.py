@@ -53,7 +53,7 @@ def test_a_job_that_waits_is_listed_as_such_however_many_are_newer(
     assert isinstance(listed, JobSummary)
     assert listed.status is JobStatus.STOPPED
     # The round has expired, however far simulated time has run ahead.
-    monkeypatch.setattr("orchestrator.targets.sagemaker.target.LONGEST_WAIT", timedelta.min)
+    monkeypatch.setattr("orchestrator.targets.sagemaker.target.LONGEST_ROUND", timedelta.min)
     before = simulator.requests.counts()["DescribeTrainingJob"]
     (listed,) = target.summaries()
     assert isinstance(listed, JobSummary)
